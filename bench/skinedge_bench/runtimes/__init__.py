@@ -1,0 +1,1 @@
+"""Runtimes: one file each, named in the entry points `skinedge.runtimes`."""

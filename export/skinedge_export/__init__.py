@@ -1,0 +1,1 @@
+"""Write model files: converters, quantization, calibration, metadata."""

@@ -1,0 +1,319 @@
+"""The run directory: the only thing that training, exporting and running share.
+
+A bundle only grows. A stage writes its files to `.part`, renames them, and then the manifest is
+replaced atomically, under a lock, with one more entry in `stages`. What no entry lists is a leftover.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from skinedge.errors import BundleError
+from skinedge.preprocess import Preprocess
+
+SCHEMA = "skinedge.manifest/1"
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a run: where it is (relative to the run), what it holds, who made it from what.
+
+    sha256: of the file's bytes; size: in bytes; made_by: tool and version;
+    made_from: name -> sha256 of each input; info: what the stage says of the file (precision, ...).
+    """
+
+    path: str
+    sha256: str
+    size: int
+    made_by: str
+    made_from: Mapping[str, str] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One finished stage: when it ended (UTC, ISO 8601) and the files it left."""
+
+    finished_at: str
+    files: tuple[FileEntry, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a run is. `labels` is the only place where the order of the classes is kept.
+
+    taxonomy: label -> 'benign' | 'premalignant' | 'malignant'.
+    class_prior: label -> probability that the model's outputs assume for the class (sums to 1).
+    thresholds: file name, or 'default' -> malignant score (0..1) at and above which a lesion is flagged.
+    training: everything that decides what the weights are (config, base weights, data kind).
+    """
+
+    id: str
+    name: str
+    created_at: str
+    synthetic: bool
+    domain: str
+    labels: tuple[str, ...]
+    taxonomy: Mapping[str, str]
+    preprocess: Preprocess
+    class_prior: Mapping[str, float]
+    data_root: str
+    thresholds: Mapping[str, float] = field(default_factory=lambda: {"default": 0.5})
+    default_file: str | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    stages: Mapping[str, Stage] = field(default_factory=dict)
+    schema: str = SCHEMA
+
+    @property
+    def malignant(self) -> tuple[int, ...]:
+        """Indices of the labels that count towards the malignant score."""
+        return tuple(i for i, label in enumerate(self.labels) if self.taxonomy[label] != "benign")
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any], where: str) -> Manifest:
+        """Read the JSON form; raises BundleError on another schema or a missing or unknown key."""
+        if raw.get("schema") != SCHEMA:
+            raise BundleError(
+                f"manifest schema is {raw.get('schema')!r}, this version reads '{SCHEMA}'",
+                where=where,
+                todo="Use the skinedge version that made the run, or train again.",
+            )
+        try:
+            stages = {
+                name: Stage(stage["finished_at"], tuple(FileEntry(**f) for f in stage["files"]))
+                for name, stage in raw["stages"].items()
+            }
+            fields = {
+                **raw,
+                "labels": tuple(raw["labels"]),
+                "preprocess": Preprocess.from_dict(raw["preprocess"]),
+                "stages": stages,
+            }
+            return cls(**fields)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BundleError(f"damaged manifest ({error})", where=where) from None
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An open run directory."""
+
+    root: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, root: Path) -> Bundle:
+        """Open a complete run.
+
+        Raises: BundleError when there is no run there, it is unfinished, or its manifest is damaged.
+        """
+        path = root / MANIFEST
+        if not root.is_dir():
+            raise BundleError("no such run directory", where=str(root))
+        if not path.is_file():
+            raise BundleError(
+                "not a complete run: it has no manifest.json",
+                where=str(root),
+                todo="Finish it with: skinedge train --resume --out RUN --data DIR",
+            )
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, UnicodeDecodeError) as error:
+            raise BundleError(f"damaged manifest ({error})", where=str(path)) from None
+        if not isinstance(raw, dict):
+            raise BundleError("damaged manifest (not a JSON object)", where=str(path))
+        return cls(root, Manifest.from_dict(raw, str(path)))
+
+    @classmethod
+    def create(cls, root: Path, manifest: Manifest) -> Bundle:
+        """Write the first manifest into an existing folder (which must not hold one)."""
+        if (root / MANIFEST).exists():
+            raise BundleError("there is a run here already", where=str(root))
+        _write_manifest(root, manifest)
+        return cls(root, manifest)
+
+    def entries(self) -> dict[str, FileEntry]:
+        """path -> entry of every file that a finished stage lists."""
+        return {f.path: f for stage in self.manifest.stages.values() for f in stage.files}
+
+    def model_files(self) -> list[FileEntry]:
+        """The exported model files (.onnx, .tflite), in the order of their names."""
+        found = [e for e in self.entries().values() if e.path.endswith((".onnx", ".tflite"))]
+        return sorted(found, key=lambda entry: entry.path)
+
+    def has(self, name: str) -> bool:
+        return name in self.entries()
+
+    def file(self, name: str) -> Path:
+        """Path of a listed file, after its hash was checked.
+
+        Raises: BundleError when no stage lists it, it is gone, or its content differs.
+        """
+        entry = self.entries().get(name)
+        if entry is None:
+            listed = ", ".join(sorted(self.entries())) or "none"
+            raise BundleError(f"this run has no file '{name}'", where=str(self.root), todo=f"It has: {listed}.")
+        path = self.root / name
+        if not path.is_file():
+            raise BundleError("file is listed in the manifest but missing", where=str(path))
+        if sha256(path) != entry.sha256:
+            raise BundleError(
+                "file does not match the hash in the manifest: it was changed after it was made",
+                where=str(path),
+                todo="Make it again (merge or export with --force), or restore it.",
+            )
+        return path
+
+    def is_current(self, stage: str, made_from: Mapping[str, str]) -> bool:
+        """True when `stage` is finished, from these very inputs, and its files are intact."""
+        done = self.manifest.stages.get(stage)
+        if done is None or any(dict(f.made_from) != dict(made_from) for f in done.files):
+            return False
+        return all((self.root / f.path).is_file() and sha256(self.root / f.path) == f.sha256 for f in done.files)
+
+    @contextlib.contextmanager
+    def stage(self, name: str, made_by: str, made_from: Mapping[str, str]) -> Iterator[StageWriter]:
+        """Write a stage's files: all of them and the manifest entry, or, on an error, none."""
+        writer = StageWriter(self.root, made_by, dict(made_from))
+        try:
+            yield writer
+            writer.commit()
+        except BaseException:
+            writer.discard()
+            raise
+        stage = Stage(_now(), tuple(writer.entries))
+        self._update(name, stage, writer.changes)
+
+    def reload(self) -> Bundle:
+        """The same run with its manifest read again (after a stage was written)."""
+        return Bundle.open(self.root)
+
+    def _update(self, name: str, stage: Stage, changes: Mapping[str, Any]) -> None:
+        from filelock import FileLock
+
+        with FileLock(self.root / ".manifest.lock"):
+            current = Bundle.open(self.root).manifest
+            stages = {**current.stages, name: stage}
+            _write_manifest(self.root, replace(current, stages=stages, **changes))
+
+
+class StageWriter:
+    """Collects a stage's files; handed out by `Bundle.stage`."""
+
+    def __init__(self, root: Path, made_by: str, made_from: dict[str, str]) -> None:
+        self._root = root
+        self._made_by = made_by
+        self._made_from = made_from
+        self._pending: list[tuple[Path, str, dict[str, Any]]] = []
+        self.entries: list[FileEntry] = []
+        self.changes: dict[str, Any] = {}
+
+    def path(self, name: str, **info: Any) -> Path:
+        """Where to write the file `name` (a `.part` path beside its final place)."""
+        final = self._root / name
+        final.parent.mkdir(parents=True, exist_ok=True)
+        part = final.with_name(f"{final.name}.{secrets.token_hex(4)}.part")
+        self._pending.append((part, name, info))
+        return part
+
+    def describe(self, name: str, **info: Any) -> None:
+        """Add to what the manifest will say of a pending file."""
+        for _, pending, known in self._pending:
+            if pending == name:
+                known.update(info)
+
+    def set(self, **changes: Any) -> None:
+        """Change fields of the manifest (default_file, thresholds, ...) together with the stage."""
+        self.changes.update(changes)
+
+    def commit(self) -> None:
+        """Rename the parts, after all of them were seen to exist."""
+        for part, name, _ in self._pending:
+            if not part.is_file():
+                raise BundleError(f"the stage did not write '{name}'", where=str(self._root))
+        hashes = [sha256(part) for part, _, _ in self._pending]
+        for (part, name, info), digest in zip(self._pending, hashes, strict=True):
+            size = part.stat().st_size
+            os.replace(part, self._root / name)
+            self.entries.append(FileEntry(name, digest, size, self._made_by, self._made_from, info))
+
+    def discard(self) -> None:
+        for part, _, _ in self._pending:
+            part.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def new_id() -> str:
+    """An id for a run: sortable by time, unique."""
+    return f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Replace a file in one step; a full disk or a crash leaves the old one."""
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with part.open("wb") as stream:
+            stream.write(data.encode() if isinstance(data, str) else data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise disk_error(error, path) from None
+
+
+def disk_error(error: OSError, path: Path) -> BundleError:
+    """What to tell a user whose write failed."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    what = "the disk is full; nothing was changed" if full else f"cannot write ({error.strerror})"
+    return BundleError(what, where=str(path), todo="Free some space and run the command again." if full else None)
+
+
+def newest(runs: Path = Path("runs"), *, allow_synthetic: bool = True) -> Bundle:
+    """The newest complete run under `runs`, by its manifest's time.
+
+    Raises: BundleError when there is none.
+    """
+    found = []
+    for path in sorted(runs.glob(f"*/{MANIFEST}")):
+        with contextlib.suppress(BundleError):
+            found.append(Bundle.open(path.parent))
+    usable = [b for b in found if allow_synthetic or not b.manifest.synthetic]
+    if usable:
+        return max(usable, key=lambda b: (b.manifest.created_at, b.manifest.id))
+    if found:
+        raise BundleError(
+            f"every run under {runs}/ was trained on synthetic images; none is taken for real ones unasked",
+            todo=f"Train on real images, or name the run: {found[-1].root}",
+        )
+    raise BundleError(
+        f"no complete run under {runs}/",
+        todo="Make one with: skinedge run --data DIR   (sample data: skinedge data synth OUT)",
+    )
+
+
+def _write_manifest(root: Path, manifest: Manifest) -> None:
+    write_atomic(root / MANIFEST, json.dumps(asdict(manifest), indent=2) + "\n")
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
+
+
+now = _now

@@ -1,0 +1,16 @@
+"""The Typer app that the command modules register with."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(
+    name="skinedge",
+    help="From labelled skin images to a verified int8 classifier on a phone or a Raspberry Pi. "
+    "Research tool, not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Sample data, checks and summaries of image folders.", no_args_is_help=True)
+app.add_typer(data_app, name="data")

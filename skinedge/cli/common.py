@@ -1,0 +1,72 @@
+"""What several commands share: choosing a run, printing tables, notes and JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from skinedge.bundle import Bundle, newest
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+RunArgument = Annotated[
+    Path | None, typer.Argument(metavar="[RUN]", help="Run directory (or model file); default: the newest run.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON, and nothing else, on standard output.")]
+DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of labelled images.")]
+NOTICE = "Research tool, not a medical device: no output of it is a diagnosis."
+
+
+def note(text: str) -> None:
+    """A line for the person at the screen; standard output stays free for results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def pick_run(run: Path | None, *, allow_synthetic: bool = True) -> Bundle:
+    """The named run, else the newest complete one (said on screen).
+
+    Raises: BundleError.
+    """
+    if run is not None:
+        return Bundle.open(run)
+    bundle = newest(allow_synthetic=allow_synthetic)
+    note(f"run: {bundle.root} (the newest)")
+    return bundle
+
+
+def emit_json(command: str, document: Mapping[str, Any], *, model_id: str | None, model_sha256: str | None) -> None:
+    """Print one document; undefined numbers (NaN, infinities) become null."""
+    full = {"schema": f"skinedge.{command}/1", "model_id": model_id, "model_sha256": model_sha256, **document}
+    print(json.dumps(finite(full), allow_nan=False), flush=True)
+
+
+def finite(value: Any) -> Any:
+    """`value` with every float that JSON cannot hold replaced by None, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table on standard output: the first column is text, the others are right-aligned."""
+    from rich.console import Console
+    from rich.table import Table
+
+    grid: Table = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        grid.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        grid.add_row(*("–" if cell is None else str(cell) for cell in row))
+    width = None if sys.stdout.isatty() else 120
+    Console(width=width, soft_wrap=False).print(grid)

@@ -1,0 +1,1 @@
+"""Datasets: readers, splits, checks, synthetic images. NumPy and Pillow only."""

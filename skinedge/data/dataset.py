@@ -1,0 +1,105 @@
+"""What a folder of labelled images is, once read: the type that readers return and splits refine."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from skinedge.errors import DataError
+from skinedge.preprocess import Pixels, load_image
+
+SPLITS = ("train", "val", "cal", "test")
+SPLIT_COLUMNS = ("image_id", "lesion_id", "label", "split", "path", "sha256")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled image.
+
+    path: relative to the dataset's root, '/' as separator; an image inside a MedMNIST archive is
+    'FILE.npz#SPLIT/INDEX'. lesion_id: '' where unknown. split: 'train', 'val', 'cal', 'test', or ''
+    where not decided. sha256: of the file's bytes (of the array's bytes inside an archive), '' until
+    computed. meta: sex, age, site, ... where the source tells.
+    """
+
+    image_id: str
+    path: str
+    label: str
+    lesion_id: str = ""
+    split: str = ""
+    sha256: str = ""
+    meta: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A folder's images with their labels.
+
+    kind: what the reader found, for the screen ('class folders', 'HAM10000', 'ISIC challenge',
+    'MedMNIST'); labels: class names, sorted; domain: 'dermoscopic', 'clinical', 'synthetic' or 'unknown'.
+    """
+
+    root: Path
+    kind: str
+    labels: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    domain: str = "unknown"
+    synthetic: bool = False
+
+
+def load_pixels(root: Path, path: str) -> Pixels:
+    """Decode one sample's image, from a file or from a MedMNIST archive.
+
+    Returns: (H, W, 3) uint8. Raises: DataError when it cannot be read.
+    """
+    if "#" not in path:
+        return load_image(root / path)
+    archive, _, place = path.partition("#")
+    split, _, index = place.partition("/")
+    images = archive_images(root / archive, split)
+    image = images[int(index)]
+    return np.ascontiguousarray(image if image.ndim == 3 else np.stack([image] * 3, axis=-1))
+
+
+_archives: dict[tuple[Path, str], Pixels] = {}
+
+
+def archive_images(path: Path, split: str) -> Pixels:
+    """The images of one official split of a MedMNIST archive: (N, H, W[, 3]) uint8, kept in memory."""
+    key = (path, split)
+    if key not in _archives:
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                _archives[key] = archive[f"{split}_images"]
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"unreadable MedMNIST archive ({error})", where=str(path)) from None
+    return _archives[key]
+
+
+def write_split(samples: tuple[Sample, ...]) -> str:
+    """The text of split.csv."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(SPLIT_COLUMNS)
+    writer.writerows([getattr(sample, column) for column in SPLIT_COLUMNS] for sample in samples)
+    return out.getvalue()
+
+
+def read_split(path: Path) -> tuple[Sample, ...]:
+    """Read a split.csv.
+
+    Raises: DataError when columns are missing or a split name is unknown.
+    """
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows or not set(SPLIT_COLUMNS) <= set(rows[0]):
+        raise DataError(f"not a split file: it needs the columns {', '.join(SPLIT_COLUMNS)}", where=str(path))
+    bad = {row["split"] for row in rows} - set(SPLITS)
+    if bad:
+        raise DataError(f"unknown split names {sorted(bad)}", where=str(path), todo=f"Valid: {', '.join(SPLITS)}.")
+    return tuple(Sample(**{column: row[column] for column in SPLIT_COLUMNS}) for row in rows)

@@ -1,0 +1,81 @@
+"""What every model file says of itself, in whatever place its format offers for it.
+
+safetensors: header metadata; ONNX: metadata_props; both under the key 'skinedge', as JSON.
+TFLite: a zip appended to the file with `skinedge.json` and `labels.txt` (as TFLite Metadata packs its
+associated files).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from skinedge.bundle import Manifest
+from skinedge.errors import DataError
+from skinedge.preprocess import Preprocess
+
+SCHEMA = "skinedge.model/1"
+KEY = "skinedge"
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """The part of a manifest that a model file must carry to be used alone.
+
+    run_id: id of the run that it came from; architecture: the timm name; precision: fp32, int8, ...;
+    input: 'pixels' means RGB 0..255, NHWC, prepared by `preprocess`, not normalized;
+    taxonomy, class_prior: label -> group, label -> probability, as in `skinedge.bundle.Manifest`.
+    """
+
+    run_id: str
+    name: str
+    architecture: str
+    labels: tuple[str, ...]
+    taxonomy: Mapping[str, str]
+    class_prior: Mapping[str, float]
+    preprocess: Preprocess
+    domain: str
+    synthetic: bool
+    precision: str = "fp32"
+    input: str = "pixels"
+    notice: str = "Research tool, not a medical device."
+    schema: str = SCHEMA
+
+    @property
+    def malignant(self) -> tuple[int, ...]:
+        """Indices of the labels that count towards the malignant score."""
+        return tuple(i for i, label in enumerate(self.labels) if self.taxonomy[label] != "benign")
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> ModelDescription:
+        """Raises: DataError when the text is not a description that this version reads."""
+        try:
+            raw: dict[str, Any] = json.loads(text)
+            if raw.get("schema") != SCHEMA or set(raw) != {f.name for f in fields(cls)}:
+                raise DataError(f"model description has schema {raw.get('schema')!r}, expected '{SCHEMA}'", where=where)
+            raw["labels"] = tuple(raw["labels"])
+            raw["preprocess"] = Preprocess.from_dict(raw["preprocess"])
+            return cls(**raw)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(f"damaged model description ({error})", where=where) from None
+
+
+def describe(manifest: Manifest, precision: str = "fp32") -> ModelDescription:
+    """The description of a model file of this run."""
+    return ModelDescription(
+        run_id=manifest.id,
+        name=manifest.name,
+        architecture=str(manifest.training["backbone"]),
+        labels=manifest.labels,
+        taxonomy=manifest.taxonomy,
+        class_prior=manifest.class_prior,
+        preprocess=manifest.preprocess,
+        domain=manifest.domain,
+        synthetic=manifest.synthetic,
+        precision=precision,
+    )

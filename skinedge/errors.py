@@ -1,0 +1,55 @@
+"""The one exception a user ever sees, and the few kinds of it that code tells apart."""
+
+from __future__ import annotations
+
+
+class SkinedgeError(Exception):
+    """Something the user can act on: what is wrong, where, and what to do.
+
+    The command line prints it without a traceback and exits with 1.
+    """
+
+    def __init__(self, what: str, *, where: str | None = None, todo: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.todo = todo
+
+    def __str__(self) -> str:
+        parts = [self.what if self.where is None else f"{self.where}: {self.what}"]
+        if self.todo:
+            parts.append(self.todo)
+        return "\n".join(parts)
+
+
+class DataError(SkinedgeError):
+    """Images, labels or splits that cannot be used as they are."""
+
+
+class BundleError(SkinedgeError):
+    """A run directory that is missing, incomplete, damaged or not ours."""
+
+
+class ConfigError(SkinedgeError):
+    """An unknown key, name, format or device, or a value out of range."""
+
+
+class GateError(SkinedgeError):
+    """A model file that failed one of its gates."""
+
+
+class MissingDependencyError(SkinedgeError):
+    """A package that this command needs and the installation lacks."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"this command needs the package '{package}', which is not installed",
+            todo=f"Install it with: pip install 'skinedge[{extra}]'",
+        )
+
+
+def one_of(kind: str, value: str, valid: list[str] | tuple[str, ...]) -> str:
+    """Return `value` if it is among `valid`, else raise ConfigError that lists them."""
+    if value not in valid:
+        raise ConfigError(f"unknown {kind} '{value}'", todo=f"Valid: {', '.join(valid)}.")
+    return value

@@ -1,0 +1,111 @@
+"""The one preprocessing rule: EXIF rotation, RGB, shorter side to S, centre crop S x S.
+
+Whatever runs a model (training's validation, calibration, parity, bench, predict) calls `prepare`;
+the exported graph takes the prepared pixels and normalizes them itself.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from skinedge.errors import DataError
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How an image becomes the model's input.
+
+    size: S, side of the square input in pixels.
+    mean, std: per-channel (R, G, B) normalization in units of 0..255, applied inside the graph.
+    resize, crop: the names of the rule; one is known today, and a reader refuses any other.
+    """
+
+    size: int
+    mean: tuple[float, float, float] = (127.0, 127.0, 127.0)
+    std: tuple[float, float, float] = (128.0, 128.0, 128.0)
+    resize: str = "shorter-side-bilinear-antialias"
+    crop: str = "centre"
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> Preprocess:
+        """Read the manifest's form; raises DataError on a rule that this version does not know."""
+        known = {"size", "mean", "std", "resize", "crop"}
+        if set(raw) != known:
+            raise DataError(f"preprocessing rule has keys {sorted(raw)}, expected {sorted(known)}")
+        rule = cls(
+            size=int(raw["size"]),
+            mean=_triple(raw["mean"]),
+            std=_triple(raw["std"]),
+            resize=raw["resize"],
+            crop=raw["crop"],
+        )
+        if (rule.resize, rule.crop) != (cls.resize, cls.crop):
+            raise DataError(f"unknown preprocessing rule '{rule.resize}' with crop '{rule.crop}'")
+        return rule
+
+
+def _triple(values: Any) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
+
+
+def load_image(source: Path | bytes) -> Pixels:
+    """Decode an image file to RGB.
+
+    EXIF orientation is applied; the first frame of an animation is taken; transparency is laid on
+    white; 16-bit grey is scaled to 8 bits; CMYK and palette images are converted.
+
+    Returns: (H, W, 3) uint8.
+    Raises: DataError for a file that is missing, unreadable, truncated, or so large that
+        Pillow takes it for a decompression bomb (over 179 megapixels).
+    """
+    name = str(source) if isinstance(source, Path) else "image"
+    try:
+        data = source.read_bytes() if isinstance(source, Path) else source
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)), dtype=np.uint8)
+    except FileNotFoundError:
+        raise DataError("no such image", where=name) from None
+    except Image.DecompressionBombError:
+        raise DataError("image is too large to decode safely", where=name) from None
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise DataError(f"unreadable image ({error})", where=name) from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit (or 32-bit) grey: Pillow's own conversion clips at 255
+        values = np.asarray(image).astype(np.float64)
+        scale = 65535.0 if values.max(initial=0) > 255 else 255.0
+        image = Image.fromarray(np.round(values / scale * 255).clip(0, 255).astype(np.uint8))
+    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def prepare(pixels: Pixels, size: int) -> Pixels:
+    """Resize the shorter side to `size` and cut the centre square.
+
+    Bilinear with antialiasing (a triangle filter scaled by the reduction, half-pixel centres), each
+    pass rounded to uint8, as Pillow's `Image.resize` does it.
+
+    pixels: (H, W, 3) uint8; returns (size, size, 3) uint8.
+    """
+    height, width = pixels.shape[:2]
+    short = min(height, width)
+    new_height, new_width = ((side * size + short // 2) // short for side in (height, width))
+    image = Image.fromarray(pixels)
+    if (new_height, new_width) != (height, width):
+        image = image.resize((new_width, new_height), Image.Resampling.BILINEAR)
+    top, left = (new_height - size) // 2, (new_width - size) // 2
+    return np.asarray(image.crop((left, top, left + size, top + size)), dtype=np.uint8)

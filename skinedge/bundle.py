@@ -245,7 +245,7 @@ class StageWriter:
         hashes = [sha256(part) for part, _, _ in self._pending]
         for (part, name, info), digest in zip(self._pending, hashes, strict=True):
             size = part.stat().st_size
-            os.replace(part, self._root / name)
+            part.replace(self._root / name)
             self.entries.append(FileEntry(name, digest, size, self._made_by, self._made_from, info))
 
     def discard(self) -> None:
@@ -272,7 +272,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
             stream.write(data.encode() if isinstance(data, str) else data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(part, path)
+        part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise disk_error(error, path) from None

@@ -102,4 +102,4 @@ def read_split(path: Path) -> tuple[Sample, ...]:
     bad = {row["split"] for row in rows} - set(SPLITS)
     if bad:
         raise DataError(f"unknown split names {sorted(bad)}", where=str(path), todo=f"Valid: {', '.join(SPLITS)}.")
-    return tuple(Sample(**{column: row[column] for column in SPLIT_COLUMNS}) for row in rows)
+    return tuple(Sample(r["image_id"], r["path"], r["label"], r["lesion_id"], r["split"], r["sha256"]) for r in rows)

@@ -1,0 +1,208 @@
+"""Does a model file say what the model in PyTorch says? Gates, as pure functions of arrays.
+
+reference_logits: (N, C) float32, from the merged model in PyTorch; outputs: what the file said of the
+same N images. A gate ends 'pass', 'fail', or 'underpowered': too few images to tell.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skinedge import metrics
+from skinedge.plugins import Outputs
+
+MAX_DIFFERENCE = 1e-3
+DECIDED_MARGIN = 2e-3  # twice the largest difference: below it two right files may disagree
+MIN_PROBABILITY = 1e-4
+MIN_AGREEMENT = 0.97
+MAX_FALL = 0.01
+CLEAR_MARGIN = 1.0  # logits; int8's own noise stays below it, a wrong graph does not
+
+Verdict = Literal["pass", "fail", "underpowered"]
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One check: `value` against `limit` (None: not measured), the verdict, and a sentence for people."""
+
+    name: str
+    value: float | None
+    limit: float
+    verdict: Verdict
+    detail: str = ""
+
+
+def passed(gates: Sequence[Gate], *, strict: bool = False) -> bool:
+    """True when no gate failed (strict: and none is underpowered); False for no gates at all."""
+    allowed = ("pass",) if strict else ("pass", "underpowered")
+    return bool(gates) and all(gate.verdict in allowed for gate in gates)
+
+
+def centred_log_probabilities(probabilities: Array, keep: Array) -> NDArray[np.float64]:
+    """Log-probabilities minus their mean over the classes in `keep`: what softmax leaves of the logits.
+
+    probabilities: (N, C); keep: (N, C) bool, at least one class a row; returns (N, C) float64, NaN
+    outside `keep`. A kept probability of 0 gives infinities.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(np.asarray(probabilities, dtype=np.float64))
+        mean = np.where(keep, logs, 0).sum(axis=1, keepdims=True) / keep.sum(axis=1, keepdims=True)
+        return np.where(keep, logs - mean, math.nan)
+
+
+def largest_difference(reference_logits: Array, outputs: Outputs) -> float:
+    """Largest absolute difference of logits, or, where the file has none, of centred log-probabilities.
+
+    The latter over the classes to which either side gives more than 1e-4. Infinite for NaN or infinities.
+    """
+    if not _all_finite(outputs):
+        return math.inf
+    if outputs.logits is not None:
+        return float(np.abs(outputs.logits.astype(np.float64) - reference_logits).max(initial=0))
+    shifted = np.asarray(reference_logits, dtype=np.float64)
+    shifted = shifted - shifted.max(axis=1, keepdims=True)
+    expected = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
+    keep = (expected > MIN_PROBABILITY) | (outputs.probabilities > MIN_PROBABILITY)
+    ours = centred_log_probabilities(outputs.probabilities, keep)
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(ours - centred_log_probabilities(expected, keep))[keep]
+    return float(gap.max(initial=0)) if np.isfinite(gap).all() else math.inf
+
+
+def fp32_gates(reference_logits: Array, outputs: Outputs) -> tuple[Gate, ...]:
+    """finite; max_difference <= 1e-3; same argmax wherever the reference's margin exceeds 2e-3."""
+    compared = "logits" if outputs.logits is not None else "centred log-probabilities"
+    difference = largest_difference(reference_logits, outputs)
+    decided = _margin(reference_logits) > DECIDED_MARGIN
+    flips = int((_predicted(reference_logits) != _predicted(outputs.probabilities))[decided].sum())
+    return (
+        finite_gate(outputs),
+        Gate("max_difference", difference, MAX_DIFFERENCE, _verdict(difference <= MAX_DIFFERENCE), compared),
+        Gate("argmax_flips", flips, 0, _verdict(flips == 0), f"of {int(decided.sum())} images with a clear margin"),
+    )
+
+
+def int8_gates(labels: Array, reference_logits: Array, outputs: Outputs) -> tuple[Gate, ...]:
+    """finite; agreement with the reference's argmax; fall of balanced accuracy. labels: (N,) int64."""
+    reference, predicted = _predicted(reference_logits), _predicted(outputs.probabilities)
+    return (
+        finite_gate(outputs),
+        agreement_gate(int((reference == predicted).sum()), len(labels)),
+        fall_gate(labels, reference, predicted),
+    )
+
+
+def golden_gates(reference_logits: Array, outputs: Outputs, *, exact: bool) -> tuple[Gate, ...]:
+    """The gates that need no patient's image. exact: a file in floating point, held to the fp32 gates.
+
+    Any other file must agree where the reference is clear (margin above 1 logit): golden images are
+    drawings, on which a trained model is often undecided, and a near tie there says nothing.
+    """
+    if exact:
+        gates = fp32_gates(reference_logits, outputs)
+    else:
+        clear = _margin(reference_logits) > CLEAR_MARGIN
+        same = (_predicted(reference_logits) == _predicted(outputs.probabilities))[clear]
+        gates = (finite_gate(outputs), _clear_gate(int(same.sum()), same.size))
+    return tuple(Gate(f"golden_{g.name}", g.value, g.limit, g.verdict, g.detail) for g in gates)
+
+
+def finite_gate(outputs: Outputs) -> Gate:
+    """Every row is finite, not negative and sums to 1 (within 1e-3)."""
+    rows = outputs.probabilities.astype(np.float64)
+    sound = np.isfinite(rows).all(axis=1) & (rows >= 0).all(axis=1)
+    sound &= np.abs(np.where(np.isfinite(rows), rows, 0).sum(axis=1) - 1) <= 1e-3
+    if outputs.logits is not None:
+        sound &= np.isfinite(outputs.logits).all(axis=1)
+    bad = int((~sound).sum())
+    return Gate("finite", bad, 0, _verdict(bad == 0), "rows that are no probabilities")
+
+
+def agreement_gate(same: int, n: int) -> Gate:
+    """Fail: Wilson's 95 % upper bound is below 97 %. Pass: the lower bound is not. Else underpowered."""
+    low, high = metrics.wilson(same, n)
+    share = same / n if n else None
+    bounds = f"95 % interval {low:.4f} to {high:.4f}, {n} images"
+    if high < MIN_AGREEMENT:
+        return Gate("agreement", share, MIN_AGREEMENT, "fail", bounds)
+    if low >= MIN_AGREEMENT:
+        return Gate("agreement", share, MIN_AGREEMENT, "pass", bounds)
+    return Gate("agreement", share, MIN_AGREEMENT, "underpowered", f"{bounds}; {_would_decide(_agreement_n(share))}")
+
+
+def fall_gate(labels: Array, reference: Array, predicted: Array, *, seed: int = 0) -> Gate:
+    """How far balanced accuracy fell, by a paired, class-stratified bootstrap (one-sided 95 % bounds).
+
+    Fail: it fell by more than 1 point and the lower bound is above 0. Pass: the upper bound is at most
+    1 point. Else underpowered. A class without a single changed image adds no spread to the bootstrap:
+    the agreement gate, not this one, guards against too few images.
+    """
+    if len(labels) == 0:
+        return Gate("balanced_accuracy_fall", None, MAX_FALL, "underpowered", _would_decide(None))
+    fall = metrics.balanced_accuracy(labels, reference) - metrics.balanced_accuracy(labels, predicted)
+    low, high = (
+        float(q) for q in np.quantile(metrics.bootstrap_fall(labels, reference, predicted, seed=seed), [0.05, 0.95])
+    )
+    bounds = f"one-sided 95 % bounds {low:+.4f} and {high:+.4f}, {len(labels)} images"
+    if fall > MAX_FALL and low > 0:
+        return Gate("balanced_accuracy_fall", fall, MAX_FALL, "fail", bounds)
+    if high <= MAX_FALL:
+        return Gate("balanced_accuracy_fall", fall, MAX_FALL, "pass", bounds)
+    # the distance from the estimate to a bound shrinks with the root of n
+    have, need = (fall - low, fall) if fall > MAX_FALL else (high - fall, MAX_FALL - fall)
+    wanted = math.ceil(len(labels) * (have / need) ** 2) if need > 0 else None
+    return Gate("balanced_accuracy_fall", fall, MAX_FALL, "underpowered", f"{bounds}; {_would_decide(wanted)}")
+
+
+def unmeasured_gates(reason: str) -> tuple[Gate, ...]:
+    """The statistical gates where the test split's images are not at hand."""
+    return (
+        Gate("agreement", None, MIN_AGREEMENT, "underpowered", reason),
+        Gate("balanced_accuracy_fall", None, MAX_FALL, "underpowered", reason),
+    )
+
+
+def _clear_gate(same: int, n: int) -> Gate:
+    if n == 0:
+        return Gate("agreement", None, MIN_AGREEMENT, "underpowered", "no image on which the reference is clear")
+    high = metrics.wilson(same, n)[1]
+    detail = f"95 % upper bound {high:.4f}, {n} images on which the reference is clear"
+    return Gate("agreement", same / n, MIN_AGREEMENT, _verdict(high >= MIN_AGREEMENT), detail)
+
+
+def _agreement_n(share: float | None) -> int | None:
+    """How many images decide if the share stays: Wilson's bound is the inverted score test."""
+    if share is None or share == MIN_AGREEMENT:
+        return None
+    spread = MIN_AGREEMENT * (1 - MIN_AGREEMENT)
+    return math.ceil(metrics.Z95**2 * spread / (share - MIN_AGREEMENT) ** 2)
+
+
+def _would_decide(n: int | None) -> str:
+    return "needs labelled images of the test split" if n is None else f"about {n} images would decide"
+
+
+def _verdict(good: bool) -> Verdict:
+    return "pass" if good else "fail"
+
+
+def _predicted(scores: Array) -> NDArray[np.int64]:
+    return np.asarray(scores.argmax(axis=1), dtype=np.int64)
+
+
+def _margin(logits: Array) -> Array:
+    top = np.sort(logits, axis=1)[:, -2:]
+    return np.asarray(top[:, 1] - top[:, 0])
+
+
+def _all_finite(outputs: Outputs) -> bool:
+    return bool(
+        np.isfinite(outputs.probabilities).all() and (outputs.logits is None or np.isfinite(outputs.logits).all())
+    )

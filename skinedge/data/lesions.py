@@ -1,0 +1,266 @@
+"""Painters of the synthetic lesions: one function per HAM10000 class, each giving an RGBA layer.
+
+What they draw follows the textbook dermoscopic signs of each class (Argenziano et al., "Dermoscopy of
+pigmented skin lesions: results of a consensus meeting via the Internet", 2003), loosely: enough to be told
+apart, with overlaps and missing signs, and no claim to realism.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+Plane = NDArray[np.float32]
+Colour = tuple[float, float, float]
+Strokes = Callable[[ImageDraw.ImageDraw, float], None]
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """The square that a lesion is painted on, and the lesion's own random generator.
+
+    side: in pixels; x, y: (side, side) float32 coordinates in -1..1; radius, angle: polar form.
+    """
+
+    rng: np.random.Generator
+    side: int
+    x: Plane
+    y: Plane
+    radius: Plane
+    angle: Plane
+
+    @classmethod
+    def create(cls, rng: np.random.Generator, side: int) -> Canvas:
+        axis = ((np.arange(side, dtype=np.float32) + 0.5) / side * 2 - 1).astype(np.float32)
+        x, y = np.meshgrid(axis, axis)
+        return cls(rng, side, x, y, np.hypot(x, y), np.arctan2(y, x))
+
+    def noise(self, cells: int) -> Plane:
+        """Smooth noise with about `cells` bumps across: (side, side) float32, mean 0, deviation 1."""
+        return smooth_noise(self.rng, (self.side, self.side), cells)
+
+    def fractal(self, cells: int) -> Plane:
+        """Three octaves of noise, coarse to fine."""
+        return (self.noise(cells) + 0.6 * self.noise(cells * 2) + 0.4 * self.noise(cells * 4)) / 1.25
+
+    def patch(self, size: float, spread: float = 0.25) -> Plane:
+        """A soft blotch (0..1) of radius about `size`, somewhere within `spread` of the middle."""
+        px, py = self.rng.uniform(-spread, spread, 2)
+        distance = np.hypot(self.x - px, self.y - py) + 0.12 * self.noise(5)
+        return ramp(size - distance, 0.12)
+
+    def strokes(self, paint: Strokes) -> Plane:
+        """What `paint(pen, scale)` draws, as coverage 0..1; `scale` turns a canvas unit into pen pixels."""
+        layer = Image.new("L", (self.side * 2, self.side * 2))
+        paint(ImageDraw.Draw(layer), float(self.side))
+        return np.asarray(layer.reduce(2), dtype=np.float32) / 255
+
+    def dots(self, count: int, size: tuple[float, float], inside: Plane) -> Plane:
+        """Up to `count` round dots with radii from `size`, where `inside` is positive."""
+        places = self.rng.uniform(-0.9, 0.9, (count, 2))
+        radii = self.rng.uniform(*size, count)
+
+        def paint(pen: ImageDraw.ImageDraw, scale: float) -> None:
+            for (px, py), r in zip(places, radii, strict=True):
+                row, column = (int((p + 1) / 2 * self.side) for p in (py, px))
+                if inside[row, column] > 0.02:
+                    box = [(c + 1 + d) * scale for d in (-r, r) for c in (px, py)]
+                    pen.ellipse(box, fill=255)
+
+        return self.strokes(paint)
+
+
+def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cells: int) -> Plane:
+    """Noise with about `cells` bumps across the shorter side: `shape` float32, mean 0, deviation about 1."""
+    short = min(shape)
+    grid = [max(2, round(side * cells / short)) + 2 for side in shape]
+    small = Image.fromarray(rng.standard_normal(grid, dtype=np.float32))
+    values = np.asarray(small.resize((shape[1], shape[0]), Image.Resampling.BICUBIC), dtype=np.float32)
+    return values / np.float32(0.7)
+
+
+def ramp(value: Plane, softness: float) -> Plane:
+    """0 well below zero, 1 well above, smooth in between over about `softness`."""
+    t = np.clip(value / np.float32(2 * softness) + np.float32(0.5), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def blend(rgb: Plane, colour: Colour, weight: Plane) -> Plane:
+    """`rgb` (H, W, 3) moved towards `colour` by `weight` (H, W) in 0..1."""
+    return rgb + (np.asarray(colour, dtype=np.float32) - rgb) * weight[..., None]
+
+
+def _fill(canvas: Canvas, colour: Colour) -> Plane:
+    jitter = canvas.rng.normal(0, 9, 3).astype(np.float32)
+    return np.broadcast_to(np.asarray(colour, dtype=np.float32) + jitter, (canvas.side, canvas.side, 3))
+
+
+def _outline(canvas: Canvas, size: float, lobes: float, ragged: float) -> Plane:
+    """Signed depth below the border (positive inside), in canvas units.
+
+    lobes: strength of the slow bulges; ragged: strength of the fine notches.
+    """
+    rng = canvas.rng
+    stretch = rng.uniform(0.8, 1.0)
+    turn = rng.uniform(0, np.pi)
+    bulge = sum(
+        rng.normal(0, lobes / k) * np.cos(k * canvas.angle + np.float32(rng.uniform(0, 2 * np.pi))) for k in (2, 3, 5)
+    )
+    squeeze = 1 - (1 - stretch) * np.cos(canvas.angle - np.float32(turn)) ** 2
+    reach = size * squeeze * (1 + bulge)
+    depth: Plane = (reach - canvas.radius + ragged * canvas.fractal(9)).astype(np.float32)
+    return np.minimum(depth, (0.97 - canvas.radius) * 1.5)
+
+
+def _network(canvas: Canvas, mesh: float) -> Plane:
+    """A pigment network: dark lines of a warped honeycomb, 0..1; `mesh` is the number of cells across."""
+    warp_x, warp_y = (0.035 * canvas.noise(7) for _ in range(2))
+    lattice = np.zeros_like(canvas.x)
+    start = canvas.rng.uniform(0, np.pi)
+    for k in range(3):
+        angle = start + k * np.pi / 3
+        along = (canvas.x + warp_x) * np.float32(np.cos(angle)) + (canvas.y + warp_y) * np.float32(np.sin(angle))
+        lattice += np.cos(along * np.float32(mesh * np.pi))
+    return 1 - ramp(lattice + 0.7, 0.55)
+
+
+def _branches(canvas: Canvas, trees: int) -> Plane:
+    """Arborising vessels: thick stems that fork into thinner, wavy twigs."""
+    rng = canvas.rng
+    todo = []
+    for _ in range(trees):
+        angle = rng.uniform(0, 2 * np.pi)
+        at = np.array([np.cos(angle), np.sin(angle)]) * rng.uniform(0.2, 0.6)
+        todo.append((at, angle + np.pi + rng.normal(0, 0.5), 0.022, 3))
+    lines: list[tuple[list[tuple[float, float]], float]] = []
+    while todo:
+        at, angle, width, level = todo.pop()
+        points = [(float(at[0]), float(at[1]))]
+        for _ in range(5):
+            angle += rng.normal(0, 0.3)
+            at = at + 0.07 * np.array([np.cos(angle), np.sin(angle)])
+            points.append((float(at[0]), float(at[1])))
+        lines.append((points, width))
+        if level:
+            todo += [(at, angle + side * rng.uniform(0.3, 0.8), width * 0.65, level - 1) for side in (-1, 1)]
+
+    def paint(pen: ImageDraw.ImageDraw, scale: float) -> None:
+        for points, width in lines:
+            pen.line([((px + 1) * scale, (py + 1) * scale) for px, py in points], 255, max(1, round(width * scale)))
+
+    return canvas.strokes(paint)
+
+
+def _layer(rgb: Plane, alpha: Plane) -> Plane:
+    return np.concatenate([rgb, np.clip(alpha, 0, 1)[..., None] * 255], axis=-1)
+
+
+def _sometimes(canvas: Canvas, chance: float, low: float = 0.5, high: float = 1.0) -> float:
+    """Strength of a sign that is missing in some lesions: 0, or from `low` to `high`."""
+    return float(canvas.rng.uniform(low, high)) if canvas.rng.random() < chance else 0.0
+
+
+def paint_nevus(canvas: Canvas) -> Plane:
+    """Symmetric, brown, regular network that thins out at the border."""
+    depth = _outline(canvas, canvas.rng.uniform(0.45, 0.75), 0.06, 0.02)
+    rgb = _fill(canvas, (150, 92, 62))
+    rgb = blend(rgb, (74, 42, 32), ramp(depth - canvas.rng.uniform(0.15, 0.45), 0.3) * canvas.rng.uniform(0.4, 0.95))
+    rgb = blend(rgb, (66, 38, 30), _network(canvas, canvas.rng.uniform(16, 24)) * _sometimes(canvas, 0.85, 0.35, 0.75))
+    dots = canvas.dots(60, (0.012, 0.025), depth)
+    rgb = blend(rgb, (58, 34, 28), dots * _sometimes(canvas, 0.35, 0.4, 0.8)) + 6 * canvas.fractal(8)[..., None]
+    return _layer(rgb, ramp(depth, 0.1) * 0.92)
+
+
+def paint_melanoma(canvas: Canvas) -> Plane:
+    """Asymmetric, several colours, notched border, off-centre blotch, blue-white veil, uneven dots."""
+    rng = canvas.rng
+    depth = _outline(canvas, rng.uniform(0.5, 0.72), 0.2, 0.055)
+    rgb = _fill(canvas, (128, 80, 58))
+    rgb = blend(rgb, (48, 30, 30), ramp(canvas.fractal(3) * 0.4 + rng.uniform(-0.1, 0.2), 0.3) * 0.85)
+    rgb = blend(rgb, (176, 84, 78), canvas.patch(0.22, 0.45) * _sometimes(canvas, 0.6, 0.5, 0.8))
+    rgb = blend(rgb, (24, 18, 24), canvas.patch(rng.uniform(0.18, 0.34), 0.35) * _sometimes(canvas, 0.85, 0.7, 0.95))
+    rgb = blend(rgb, (122, 132, 162), canvas.patch(rng.uniform(0.18, 0.32), 0.35) * _sometimes(canvas, 0.75, 0.5, 0.85))
+    network = _network(canvas, rng.uniform(9, 16)) * ramp(canvas.noise(3) * 0.5, 0.3)
+    rgb = blend(rgb, (40, 24, 22), network * _sometimes(canvas, 0.7, 0.4, 0.8))
+    rgb = blend(rgb, (22, 16, 20), canvas.dots(50, (0.012, 0.045), depth) * _sometimes(canvas, 0.7, 0.5, 0.9))
+    return _layer(rgb + 8 * canvas.fractal(9)[..., None], ramp(depth, rng.uniform(0.03, 0.09)) * 0.96)
+
+
+def paint_bcc(canvas: Canvas) -> Plane:
+    """Pearly pink, arborising vessels, blue-grey ovoid nests, little brown."""
+    rng = canvas.rng
+    depth = _outline(canvas, rng.uniform(0.5, 0.78), 0.12, 0.035)
+    rgb = _fill(canvas, (216, 148, 142))
+    rgb = blend(rgb, (238, 206, 202), canvas.patch(rng.uniform(0.2, 0.4), 0.3) * _sometimes(canvas, 0.7, 0.4, 0.9))
+    rgb = blend(rgb, (96, 78, 98), canvas.dots(26, (0.03, 0.09), depth) * _sometimes(canvas, 0.65, 0.5, 0.85))
+    rgb = blend(rgb, (150, 40, 52), _branches(canvas, int(rng.integers(2, 5))) * _sometimes(canvas, 0.9, 0.55, 0.9))
+    rgb = blend(rgb, (112, 58, 40), canvas.patch(0.14, 0.4) * _sometimes(canvas, 0.3, 0.5, 0.8))
+    return _layer(rgb + 6 * canvas.fractal(8)[..., None], ramp(depth, 0.12) * 0.85)
+
+
+def paint_bkl(canvas: Canvas) -> Plane:
+    """Stuck-on tan plaque with a sharp border, ridges (cerebriform), milia and comedo-like openings."""
+    rng = canvas.rng
+    depth = _outline(canvas, rng.uniform(0.5, 0.8), 0.13, 0.03)
+    rgb = _fill(canvas, (168, 128, 98))
+    rgb = blend(rgb, (118, 88, 74), ramp(canvas.fractal(3) * 0.4, 0.3) * rng.uniform(0.3, 0.9))
+    ridges = 1 - ramp(np.abs(canvas.noise(int(rng.integers(7, 11)))) - 0.22, 0.16)
+    rgb = blend(rgb, (84, 58, 46), ridges * _sometimes(canvas, 0.8, 0.4, 0.8))
+    rgb = blend(rgb, (236, 222, 190), canvas.dots(50, (0.014, 0.032), depth) * _sometimes(canvas, 0.75, 0.6, 0.95))
+    rgb = blend(rgb, (62, 40, 32), canvas.dots(36, (0.018, 0.036), depth) * _sometimes(canvas, 0.6, 0.6, 0.9))
+    return _layer(rgb + 7 * canvas.fractal(10)[..., None], ramp(depth, 0.035) * rng.uniform(0.75, 0.95))
+
+
+def paint_df(canvas: Canvas) -> Plane:
+    """Central white scar-like patch in a pale brown disc with a delicate rim network."""
+    rng = canvas.rng
+    depth = _outline(canvas, rng.uniform(0.5, 0.72), 0.05, 0.02)
+    rgb = _fill(canvas, (186, 128, 106))
+    rim = ramp(0.32 - depth, 0.15)
+    rgb = blend(rgb, (124, 78, 60), _network(canvas, rng.uniform(18, 24)) * rim * _sometimes(canvas, 0.8, 0.4, 0.75))
+    rgb = blend(rgb, (204, 116, 116), canvas.patch(0.4, 0.15) * _sometimes(canvas, 0.5, 0.3, 0.6))
+    rgb = blend(rgb, (240, 222, 214), canvas.patch(rng.uniform(0.2, 0.32), 0.08) * _sometimes(canvas, 0.9, 0.6, 0.95))
+    return _layer(rgb + 5 * canvas.fractal(8)[..., None], ramp(depth, 0.18) * 0.85)
+
+
+def paint_akiec(canvas: Canvas) -> Plane:
+    """Scaly red patch ('strawberry'): pale follicle rings, yellow-white scale, dotted vessels."""
+    rng = canvas.rng
+    depth = _outline(canvas, rng.uniform(0.55, 0.82), 0.15, 0.06)
+    rgb = _fill(canvas, (204, 112, 100))
+    rgb = blend(rgb, (172, 82, 76), ramp(canvas.fractal(5) * 0.4, 0.3) * 0.6)
+    follicles = _network(canvas, rng.uniform(10, 15))
+    rgb = blend(rgb, (232, 178, 160), (1 - follicles) * _sometimes(canvas, 0.75, 0.35, 0.7))
+    rgb = blend(rgb, (140, 38, 44), canvas.dots(110, (0.009, 0.018), depth) * _sometimes(canvas, 0.7, 0.5, 0.85))
+    flakes = ramp(canvas.noise(13) * 0.4 + canvas.noise(4) * 0.3 - 0.45, 0.07)
+    rgb = blend(rgb, (246, 232, 204), flakes * _sometimes(canvas, 0.85, 0.6, 0.95))
+    rgb = blend(rgb, (138, 92, 66), canvas.patch(0.16, 0.5) * _sometimes(canvas, 0.35, 0.4, 0.8))
+    return _layer(rgb + 8 * canvas.fractal(11)[..., None], ramp(depth, 0.16) * rng.uniform(0.65, 0.9))
+
+
+def paint_vasc(canvas: Canvas) -> Plane:
+    """Sharply bounded red to violet lacunae, packed close."""
+    rng = canvas.rng
+    depth = _outline(canvas, rng.uniform(0.4, 0.66), 0.07, 0.02)
+    shades: tuple[Colour, ...] = ((184, 30, 58), (150, 36, 92), (112, 36, 96))
+    rgb = _fill(canvas, shades[int(rng.integers(3))])
+    rgb = blend(rgb, (226, 130, 140), ramp(canvas.fractal(4) * 0.4, 0.25) * 0.5)
+    lacunae = canvas.dots(int(rng.integers(30, 70)), (0.06, 0.13), depth)
+    rgb = blend(rgb, (120, 14, 40), lacunae * rng.uniform(0.45, 0.8))
+    rgb = blend(rgb, (44, 20, 60), canvas.patch(0.2, 0.25) * _sometimes(canvas, 0.4, 0.5, 0.9))
+    return _layer(rgb + 5 * canvas.fractal(8)[..., None], ramp(depth, 0.05) * 0.94)
+
+
+PAINTERS: dict[str, Callable[[Canvas], Plane]] = {
+    "akiec": paint_akiec,
+    "bcc": paint_bcc,
+    "bkl": paint_bkl,
+    "df": paint_df,
+    "mel": paint_melanoma,
+    "nv": paint_nevus,
+    "vasc": paint_vasc,
+}

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 Plane = NDArray[np.float32]
+AnyPlane = NDArray[np.floating[Any]]
 Colour = tuple[float, float, float]
 Strokes = Callable[[ImageDraw.ImageDraw, float], None]
 
@@ -37,7 +39,7 @@ class Canvas:
     def create(cls, rng: np.random.Generator, side: int) -> Canvas:
         axis = ((np.arange(side, dtype=np.float32) + 0.5) / side * 2 - 1).astype(np.float32)
         x, y = np.meshgrid(axis, axis)
-        return cls(rng, side, x, y, np.hypot(x, y), np.arctan2(y, x))
+        return cls(rng, side, x, y, np.hypot(x, y).astype(np.float32), np.arctan2(y, x).astype(np.float32))
 
     def noise(self, cells: int) -> Plane:
         """Smooth noise with about `cells` bumps across: (side, side) float32, mean 0, deviation 1."""
@@ -45,7 +47,8 @@ class Canvas:
 
     def fractal(self, cells: int) -> Plane:
         """Three octaves of noise, coarse to fine."""
-        return (self.noise(cells) + 0.6 * self.noise(cells * 2) + 0.4 * self.noise(cells * 4)) / 1.25
+        total = self.noise(cells) + 0.6 * self.noise(cells * 2) + 0.4 * self.noise(cells * 4)
+        return np.asarray(total / 1.25, dtype=np.float32)
 
     def patch(self, size: float, spread: float = 0.25) -> Plane:
         """A soft blotch (0..1) of radius about `size`, somewhere within `spread` of the middle."""
@@ -57,7 +60,7 @@ class Canvas:
         """What `paint(pen, scale)` draws, as coverage 0..1; `scale` turns a canvas unit into pen pixels."""
         layer = Image.new("L", (self.side * 2, self.side * 2))
         paint(ImageDraw.Draw(layer), float(self.side))
-        return np.asarray(layer.reduce(2), dtype=np.float32) / 255
+        return np.asarray(layer.reduce(2), dtype=np.float32) / np.float32(255)
 
     def dots(self, count: int, size: tuple[float, float], inside: Plane) -> Plane:
         """Up to `count` round dots with radii from `size`, where `inside` is positive."""
@@ -80,23 +83,24 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cells: int) -
     grid = [max(2, round(side * cells / short)) + 2 for side in shape]
     small = Image.fromarray(rng.standard_normal(grid, dtype=np.float32))
     values = np.asarray(small.resize((shape[1], shape[0]), Image.Resampling.BICUBIC), dtype=np.float32)
-    return values / np.float32(0.7)
+    return np.asarray(values / 0.7, dtype=np.float32)
 
 
-def ramp(value: Plane, softness: float) -> Plane:
+def ramp(value: AnyPlane, softness: float) -> Plane:
     """0 well below zero, 1 well above, smooth in between over about `softness`."""
-    t = np.clip(value / np.float32(2 * softness) + np.float32(0.5), 0, 1)
-    return t * t * (3 - 2 * t)
+    t: Plane = np.clip(value / (2 * softness) + 0.5, 0, 1).astype(np.float32)
+    return (t * t * (3 - 2 * t)).astype(np.float32)
 
 
-def blend(rgb: Plane, colour: Colour, weight: Plane) -> Plane:
+def blend(rgb: AnyPlane, colour: Colour, weight: AnyPlane) -> Plane:
     """`rgb` (H, W, 3) moved towards `colour` by `weight` (H, W) in 0..1."""
-    return rgb + (np.asarray(colour, dtype=np.float32) - rgb) * weight[..., None]
+    return (rgb + (np.asarray(colour, dtype=np.float32) - rgb) * weight[..., None]).astype(np.float32)
 
 
 def _fill(canvas: Canvas, colour: Colour) -> Plane:
     jitter = canvas.rng.normal(0, 9, 3).astype(np.float32)
-    return np.broadcast_to(np.asarray(colour, dtype=np.float32) + jitter, (canvas.side, canvas.side, 3))
+    shade = np.asarray(colour, dtype=np.float32) + jitter
+    return np.broadcast_to(shade, (canvas.side, canvas.side, 3)).astype(np.float32)
 
 
 def _outline(canvas: Canvas, size: float, lobes: float, ragged: float) -> Plane:
@@ -112,8 +116,8 @@ def _outline(canvas: Canvas, size: float, lobes: float, ragged: float) -> Plane:
     )
     squeeze = 1 - (1 - stretch) * np.cos(canvas.angle - np.float32(turn)) ** 2
     reach = size * squeeze * (1 + bulge)
-    depth: Plane = (reach - canvas.radius + ragged * canvas.fractal(9)).astype(np.float32)
-    return np.minimum(depth, (0.97 - canvas.radius) * 1.5)
+    depth = reach - canvas.radius + ragged * canvas.fractal(9)
+    return np.asarray(np.minimum(depth, (0.97 - canvas.radius) * 1.5), dtype=np.float32)
 
 
 def _network(canvas: Canvas, mesh: float) -> Plane:
@@ -125,7 +129,7 @@ def _network(canvas: Canvas, mesh: float) -> Plane:
         angle = start + k * np.pi / 3
         along = (canvas.x + warp_x) * np.float32(np.cos(angle)) + (canvas.y + warp_y) * np.float32(np.sin(angle))
         lattice += np.cos(along * np.float32(mesh * np.pi))
-    return 1 - ramp(lattice + 0.7, 0.55)
+    return (1 - ramp(lattice + 0.7, 0.55)).astype(np.float32)
 
 
 def _branches(canvas: Canvas, trees: int) -> Plane:
@@ -155,8 +159,8 @@ def _branches(canvas: Canvas, trees: int) -> Plane:
     return canvas.strokes(paint)
 
 
-def _layer(rgb: Plane, alpha: Plane) -> Plane:
-    return np.concatenate([rgb, np.clip(alpha, 0, 1)[..., None] * 255], axis=-1)
+def _layer(rgb: AnyPlane, alpha: AnyPlane) -> Plane:
+    return np.concatenate([rgb, np.clip(alpha, 0, 1)[..., None] * 255], axis=-1).astype(np.float32)
 
 
 def _sometimes(canvas: Canvas, chance: float, low: float = 0.5, high: float = 1.0) -> float:
@@ -169,7 +173,7 @@ def paint_nevus(canvas: Canvas) -> Plane:
     depth = _outline(canvas, canvas.rng.uniform(0.45, 0.75), 0.06, 0.02)
     rgb = _fill(canvas, (150, 92, 62))
     rgb = blend(rgb, (74, 42, 32), ramp(depth - canvas.rng.uniform(0.15, 0.45), 0.3) * canvas.rng.uniform(0.4, 0.95))
-    rgb = blend(rgb, (66, 38, 30), _network(canvas, canvas.rng.uniform(16, 24)) * _sometimes(canvas, 0.85, 0.35, 0.75))
+    rgb = blend(rgb, (66, 38, 30), _network(canvas, canvas.rng.uniform(22, 34)) * _sometimes(canvas, 0.85, 0.3, 0.7))
     dots = canvas.dots(60, (0.012, 0.025), depth)
     rgb = blend(rgb, (58, 34, 28), dots * _sometimes(canvas, 0.35, 0.4, 0.8)) + 6 * canvas.fractal(8)[..., None]
     return _layer(rgb, ramp(depth, 0.1) * 0.92)
@@ -178,16 +182,16 @@ def paint_nevus(canvas: Canvas) -> Plane:
 def paint_melanoma(canvas: Canvas) -> Plane:
     """Asymmetric, several colours, notched border, off-centre blotch, blue-white veil, uneven dots."""
     rng = canvas.rng
-    depth = _outline(canvas, rng.uniform(0.5, 0.72), 0.2, 0.055)
+    depth = _outline(canvas, rng.uniform(0.5, 0.72), 0.17, 0.034)
     rgb = _fill(canvas, (128, 80, 58))
-    rgb = blend(rgb, (48, 30, 30), ramp(canvas.fractal(3) * 0.4 + rng.uniform(-0.1, 0.2), 0.3) * 0.85)
+    rgb = blend(rgb, (52, 33, 31), ramp(canvas.fractal(3) * 0.3 + rng.uniform(-0.15, 0.15), 0.4) * 0.85)
     rgb = blend(rgb, (176, 84, 78), canvas.patch(0.22, 0.45) * _sometimes(canvas, 0.6, 0.5, 0.8))
     rgb = blend(rgb, (24, 18, 24), canvas.patch(rng.uniform(0.18, 0.34), 0.35) * _sometimes(canvas, 0.85, 0.7, 0.95))
     rgb = blend(rgb, (122, 132, 162), canvas.patch(rng.uniform(0.18, 0.32), 0.35) * _sometimes(canvas, 0.75, 0.5, 0.85))
-    network = _network(canvas, rng.uniform(9, 16)) * ramp(canvas.noise(3) * 0.5, 0.3)
+    network = _network(canvas, rng.uniform(14, 24)) * ramp(canvas.noise(3) * 0.5, 0.3)
     rgb = blend(rgb, (40, 24, 22), network * _sometimes(canvas, 0.7, 0.4, 0.8))
     rgb = blend(rgb, (22, 16, 20), canvas.dots(50, (0.012, 0.045), depth) * _sometimes(canvas, 0.7, 0.5, 0.9))
-    return _layer(rgb + 8 * canvas.fractal(9)[..., None], ramp(depth, rng.uniform(0.03, 0.09)) * 0.96)
+    return _layer(rgb + 8 * canvas.fractal(9)[..., None], ramp(depth, rng.uniform(0.05, 0.12)) * 0.95)
 
 
 def paint_bcc(canvas: Canvas) -> Plane:
@@ -196,7 +200,7 @@ def paint_bcc(canvas: Canvas) -> Plane:
     depth = _outline(canvas, rng.uniform(0.5, 0.78), 0.12, 0.035)
     rgb = _fill(canvas, (216, 148, 142))
     rgb = blend(rgb, (238, 206, 202), canvas.patch(rng.uniform(0.2, 0.4), 0.3) * _sometimes(canvas, 0.7, 0.4, 0.9))
-    rgb = blend(rgb, (96, 78, 98), canvas.dots(26, (0.03, 0.09), depth) * _sometimes(canvas, 0.65, 0.5, 0.85))
+    rgb = blend(rgb, (96, 78, 98), canvas.dots(24, (0.02, 0.07), depth) * _sometimes(canvas, 0.65, 0.5, 0.85))
     rgb = blend(rgb, (150, 40, 52), _branches(canvas, int(rng.integers(2, 5))) * _sometimes(canvas, 0.9, 0.55, 0.9))
     rgb = blend(rgb, (112, 58, 40), canvas.patch(0.14, 0.4) * _sometimes(canvas, 0.3, 0.5, 0.8))
     return _layer(rgb + 6 * canvas.fractal(8)[..., None], ramp(depth, 0.12) * 0.85)
@@ -221,9 +225,9 @@ def paint_df(canvas: Canvas) -> Plane:
     depth = _outline(canvas, rng.uniform(0.5, 0.72), 0.05, 0.02)
     rgb = _fill(canvas, (186, 128, 106))
     rim = ramp(0.32 - depth, 0.15)
-    rgb = blend(rgb, (124, 78, 60), _network(canvas, rng.uniform(18, 24)) * rim * _sometimes(canvas, 0.8, 0.4, 0.75))
+    rgb = blend(rgb, (124, 78, 60), _network(canvas, rng.uniform(24, 34)) * rim * _sometimes(canvas, 0.8, 0.4, 0.75))
     rgb = blend(rgb, (204, 116, 116), canvas.patch(0.4, 0.15) * _sometimes(canvas, 0.5, 0.3, 0.6))
-    rgb = blend(rgb, (240, 222, 214), canvas.patch(rng.uniform(0.2, 0.32), 0.08) * _sometimes(canvas, 0.9, 0.6, 0.95))
+    rgb = blend(rgb, (240, 222, 214), canvas.patch(rng.uniform(0.14, 0.24), 0.08) * _sometimes(canvas, 0.9, 0.6, 0.95))
     return _layer(rgb + 5 * canvas.fractal(8)[..., None], ramp(depth, 0.18) * 0.85)
 
 
@@ -233,10 +237,10 @@ def paint_akiec(canvas: Canvas) -> Plane:
     depth = _outline(canvas, rng.uniform(0.55, 0.82), 0.15, 0.06)
     rgb = _fill(canvas, (204, 112, 100))
     rgb = blend(rgb, (172, 82, 76), ramp(canvas.fractal(5) * 0.4, 0.3) * 0.6)
-    follicles = _network(canvas, rng.uniform(10, 15))
+    follicles = _network(canvas, rng.uniform(14, 22))
     rgb = blend(rgb, (232, 178, 160), (1 - follicles) * _sometimes(canvas, 0.75, 0.35, 0.7))
     rgb = blend(rgb, (140, 38, 44), canvas.dots(110, (0.009, 0.018), depth) * _sometimes(canvas, 0.7, 0.5, 0.85))
-    flakes = ramp(canvas.noise(13) * 0.4 + canvas.noise(4) * 0.3 - 0.45, 0.07)
+    flakes = ramp(canvas.noise(22) * 0.4 + canvas.noise(6) * 0.3 - 0.5, 0.1)
     rgb = blend(rgb, (246, 232, 204), flakes * _sometimes(canvas, 0.85, 0.6, 0.95))
     rgb = blend(rgb, (138, 92, 66), canvas.patch(0.16, 0.5) * _sometimes(canvas, 0.35, 0.4, 0.8))
     return _layer(rgb + 8 * canvas.fractal(11)[..., None], ramp(depth, 0.16) * rng.uniform(0.65, 0.9))

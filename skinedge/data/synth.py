@@ -9,6 +9,8 @@ import csv
 import io
 import json
 import math
+import secrets
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +51,7 @@ def draw_photo(lesion: Lesion, photo: int, height: int, width: int) -> Pixels:
     """
     if not 0 <= lesion.label_index < len(LABELS):
         raise DataError(f"label index {lesion.label_index} is not in 0..{len(LABELS) - 1}")
-    if not (_SMALLEST <= min(height, width) and max(height, width) <= _LARGEST):
+    if min(height, width) < _SMALLEST or max(height, width) > _LARGEST:
         raise DataError(f"a drawn image has sides of {_SMALLEST} to {_LARGEST} pixels, not {width} x {height}")
     body = np.random.default_rng([lesion.seed, lesion.label_index])
     skin_tone = _skin_tone(body)
@@ -58,15 +60,15 @@ def draw_photo(lesion: Lesion, photo: int, height: int, width: int) -> Pixels:
     rng = np.random.default_rng([lesion.seed, lesion.label_index, photo])
     rgb = _skin(rng, skin_tone, height, width)
     warped = _pose(rng, layer, height, width)
-    rgb = rgb + (warped[..., :3] - rgb) * (warped[..., 3:] / 255)
-    return _photograph(rng, rgb)
+    scene: Plane = rgb + (warped[..., :3] - rgb) * (warped[..., 3:] / np.float32(255))
+    return _photograph(rng, scene)
 
 
 def _skin_tone(rng: np.random.Generator) -> Plane:
     light = np.array([232, 188, 172], dtype=np.float32)
     dark = np.array([172, 122, 96], dtype=np.float32)
-    tone: Plane = light + (dark - light) * np.float32(rng.beta(1.2, 3)) + rng.normal(0, 7, 3).astype(np.float32)
-    return tone
+    tone = light + (dark - light) * rng.beta(1.2, 3) + rng.normal(0, 7, 3)
+    return tone.astype(np.float32)
 
 
 def _skin(rng: np.random.Generator, tone: Plane, height: int, width: int) -> Plane:
@@ -95,7 +97,7 @@ def _pose(rng: np.random.Generator, layer: Plane, height: int, width: int) -> Pl
         cos,
         side / 2 + sin * mirror * centre_x - cos * centre_y,
     )
-    image = Image.fromarray(np.clip(layer, 0, 255).astype(np.uint8), "RGBA")
+    image = Image.fromarray(np.clip(layer, 0, 255).astype(np.uint8))
     moved = image.transform((width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
     return np.asarray(moved, dtype=np.float32)
 
@@ -104,17 +106,17 @@ def _photograph(rng: np.random.Generator, rgb: Plane) -> Pixels:
     """Hair, gel bubbles, light, vignetting and sensor noise over the scene."""
     height, width = rgb.shape[:2]
     if rng.random() < 0.45:
-        hair: Plane = _hairs(rng, height, width)
+        hair = _hairs(rng, height, width)
         rgb = blend(rgb, (46, 32, 26) if rng.random() < 0.8 else (190, 160, 120), hair * rng.uniform(0.5, 0.9))
     if rng.random() < 0.25:
         rgb = blend(rgb, (250, 246, 244), _bubbles(rng, height, width) * 0.55)
-    gain = rng.normal(1, 0.07) * rng.normal(1, 0.035, 3).astype(np.float32)
+    gain = rng.normal(1, 0.07) * rng.normal(1, 0.028, 3).astype(np.float32)
     rgb = rgb * gain.astype(np.float32)
-    y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]  # type: ignore[misc]
+    y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     corner = np.hypot(x * width, y * height).astype(np.float32) / np.float32(min(height, width))
     rgb = rgb * (1 - np.float32(rng.uniform(0, 0.22)) * np.clip(corner, 0, 1.5) ** 2)[..., None]
-    if rng.random() < 0.15:
-        rgb = blend(rgb, (10, 8, 10), ramp(corner - np.float32(rng.uniform(1.02, 1.2)), 0.03))
+    if rng.random() < 0.1:
+        rgb = blend(rgb, (10, 8, 10), ramp(corner - rng.uniform(1.05, 1.2), 0.03))
     rgb = rgb + rng.normal(0, rng.uniform(1, 3), rgb.shape[:2]).astype(np.float32)[..., None]
     return np.clip(np.rint(rgb), 0, 255).astype(np.uint8)
 
@@ -133,7 +135,7 @@ def _hairs(rng: np.random.Generator, height: int, width: int) -> Plane:
             x, y = x + step * math.cos(angle), y + step * math.sin(angle)
             points.append((x, y))
         pen.line(points, fill=255, width=max(1, round(short * rng.uniform(0.006, 0.016))), joint="curve")
-    return np.asarray(layer.reduce(2), dtype=np.float32) / 255
+    return np.asarray(layer.reduce(2), dtype=np.float32) / np.float32(255)
 
 
 def _bubbles(rng: np.random.Generator, height: int, width: int) -> Plane:
@@ -147,4 +149,57 @@ def _bubbles(rng: np.random.Generator, height: int, width: int) -> Plane:
         spot = radius * 0.25
         x, y = x - radius * 0.4, y - radius * 0.4
         pen.ellipse([x - spot, y - spot, x + spot, y + spot], fill=255)
-    return np.asarray(layer.reduce(2), dtype=np.float32) / 255
+    return np.asarray(layer.reduce(2), dtype=np.float32) / np.float32(255)
+
+
+def write_dataset(out: Path, count: int, size: int, seed: int) -> int:
+    """Draw `count` photos into a new folder, laid out as HAM10000: images/CLASS/ID.jpg and metadata.csv.
+
+    The classes share the count evenly; a lesion has one to a few photos; MARKER says that it is synthetic.
+    The folder appears in one step, complete, or not at all. Returns the number of lesions.
+    Raises: DataError when `out` exists and is not empty, the count is too small to split (below 10 a class),
+        or the size is out of range; BundleError when it cannot be written.
+    """
+    if count < 10 * len(LABELS):
+        raise DataError(f"{count} images are too few to split", todo=f"Draw at least {10 * len(LABELS)}.")
+    if not _SMALLEST <= size <= _LARGEST:
+        raise DataError(f"the size is {_SMALLEST} to {_LARGEST} pixels, not {size}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError("exists and is not empty", where=str(out), todo="Name a new folder.")
+    part = out.with_name(f"{out.name}.{secrets.token_hex(4)}.part")
+    try:
+        part.mkdir(parents=True)
+        lesions = _write_images(part, count, size, seed)
+        if out.exists():
+            out.rmdir()
+        part.replace(out)
+    except OSError as error:
+        raise disk_error(error, out) from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return lesions
+
+
+def _write_images(root: Path, count: int, size: int, seed: int) -> int:
+    rng = np.random.default_rng(seed)
+    rows = [("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization")]
+    lesions = set()
+    for index, label in enumerate(LABELS):
+        folder = root / "images" / label
+        folder.mkdir(parents=True)
+        photos = len(range(index, count, len(LABELS)))
+        different = max(min(photos, 10), photos // 2)
+        for photo in range(photos):
+            which = photo if photo < different else int(rng.integers(different))
+            lesion_id = f"SYNTHETIC_L{index * 100_000 + which:06d}"
+            image_id = f"SYNTHETIC_{len(rows):07d}"
+            pixels = draw_photo(Lesion(seed * 100_000 + which, index), photo, size, size)
+            Image.fromarray(pixels).save(folder / f"{image_id}.jpg", quality=90)
+            rows.append((lesion_id, image_id, label, "synthetic", "", "unknown", "unknown"))
+            lesions.add(lesion_id)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_atomic(root / "metadata.csv", text.getvalue())
+    about = {"synthetic": True, "made_by": "skinedge data synth", "count": count, "size": size, "seed": seed}
+    write_atomic(root / MARKER, json.dumps({**about, "notice": "Drawn by a program. Not skin of anybody."}, indent=2))
+    return len(lesions)

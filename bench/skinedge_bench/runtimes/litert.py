@@ -1,0 +1,124 @@
+"""LiteRT (TensorFlow Lite's successor) on the CPU, with its default XNNPACK delegate."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skinedge.description import KEY
+from skinedge.errors import BundleError, MissingDependencyError
+from skinedge.plugins import Outputs, TensorSpec
+from skinedge.preprocess import Pixels
+from skinedge_bench.tensors import Layout, as_outputs, check_scores, gives_logits, run_batches
+
+
+class LitertSession:
+    """One .tflite file in LiteRT. For one thread at a time: an interpreter owns its tensors."""
+
+    def __init__(self, interpreter: Any, metadata: Mapping[str, str], where: str) -> None:
+        self._interpreter = interpreter
+        self.metadata = metadata
+        self._in, self._out = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+        self.inputs = tuple(_spec(detail) for detail in interpreter.get_input_details())
+        self.outputs = tuple(_spec(detail) for detail in interpreter.get_output_details())
+        self.partitions = _partitions(interpreter)
+        self._layout = Layout.of(TensorSpec(self.inputs[0].name, self.inputs[0].shape, "uint8"), where)
+        self._classes = check_scores(self.outputs[0], where)
+        self._logits = gives_logits(metadata, self._layout, self._scores)
+
+    def run(self, pixels: Pixels) -> Outputs:
+        return as_outputs(self._scores(pixels), self._logits)
+
+    def _scores(self, pixels: Pixels) -> NDArray[Any]:
+        return run_batches(self._layout, pixels, self._call, self._classes)
+
+    def _call(self, pixels: Pixels) -> NDArray[Any]:
+        self._interpreter.set_tensor(self._in["index"], self._encode(self._layout.arrange(pixels)))
+        self._interpreter.invoke()
+        return self._decode(self._interpreter.get_tensor(self._out["index"]))
+
+    def _encode(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        dtype = np.dtype(self._in["dtype"])
+        if dtype.kind == "f":
+            return np.asarray(pixels, dtype=dtype)
+        limits = np.iinfo(dtype)
+        if KEY not in self.metadata:  # a stranger's scale speaks of its own normalization: hand over the bytes
+            return (pixels.astype(np.int32) + limits.min).astype(dtype)
+        scale, zero = self._in["quantization"]
+        levels = np.rint(pixels / scale) + zero
+        return np.asarray(levels.clip(limits.min, limits.max), dtype=dtype)
+
+    def _decode(self, scores: NDArray[Any]) -> NDArray[Any]:
+        if scores.dtype.kind == "f":
+            return scores
+        scale, zero = self._out["quantization"]
+        return np.asarray((scores.astype(np.float32) - zero) * scale)
+
+
+class LitertRuntime:
+    """Runs .tflite files."""
+
+    name = "litert"
+    suffixes = (".tflite",)
+
+    def version(self) -> str:
+        from importlib.metadata import version
+
+        _library()
+        return version("ai-edge-litert")
+
+    def open(self, path: Path, threads: int) -> LitertSession:
+        interpreter_class = _library().Interpreter
+        if not path.is_file():
+            raise BundleError("no such model file", where=str(path))
+        try:
+            interpreter = interpreter_class(model_path=str(path), num_threads=threads)
+            interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise BundleError(f"LiteRT cannot load this file ({reason})", where=str(path)) from None
+        return LitertSession(interpreter, _metadata(path), str(path))
+
+
+def _library() -> Any:
+    try:
+        from ai_edge_litert import interpreter
+    except ModuleNotFoundError:
+        raise MissingDependencyError("ai-edge-litert", "all") from None
+    return interpreter
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """The texts of the zip that is appended to the file: the description, and a label file of any name."""
+    found: dict[str, str] = {}
+    if not zipfile.is_zipfile(path):
+        return found
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if name == f"{KEY}.json":
+                    found[KEY] = archive.read(name).decode()
+                elif name.endswith(".txt") and "label" in name:
+                    found["labels"] = archive.read(name).decode()
+    except (zipfile.BadZipFile, UnicodeDecodeError) as error:
+        raise BundleError(f"damaged metadata ({error})", where=str(path)) from None
+    return found
+
+
+def _partitions(interpreter: Any) -> int | None:
+    """How many nodes of the plan are delegates; None where this version cannot tell."""
+    details = getattr(interpreter, "_get_ops_details", None)
+    return None if details is None else sum(op["op_name"] == "DELEGATE" for op in details())
+
+
+def _spec(detail: Mapping[str, Any]) -> TensorSpec:
+    shape = tuple(int(side) for side in detail["shape"])
+    return TensorSpec(detail["name"], shape, np.dtype(detail["dtype"]).name)
+
+
+runtime = LitertRuntime()

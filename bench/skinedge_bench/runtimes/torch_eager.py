@@ -1,0 +1,94 @@
+"""PyTorch, eager, fp32, on the CPU: the merged model itself, the reference of every parity check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skinedge.description import KEY, ModelDescription
+from skinedge.errors import BundleError, MissingDependencyError
+from skinedge.plugins import Outputs, TensorSpec
+from skinedge.preprocess import Pixels
+from skinedge_bench.tensors import Layout, as_outputs, run_batches
+
+
+class TorchSession:
+    """One model.safetensors as a timm model; normalizes by the description's mean and std."""
+
+    partitions: int | None = None
+
+    def __init__(self, model: Any, description: ModelDescription, metadata: Mapping[str, str], threads: int) -> None:
+        import torch
+
+        self.metadata = metadata
+        size, classes = description.preprocess.size, len(description.labels)
+        self.inputs = (TensorSpec("pixels", (-1, size, size, 3), "uint8"),)
+        self.outputs = (TensorSpec("logits", (-1, classes), "float32"),)
+        self._layout = Layout(size, -1, True, np.dtype(np.uint8))
+        self._classes = classes
+        self._threads = threads
+        self._model = model
+        self._mean = torch.tensor(description.preprocess.mean).view(1, 3, 1, 1)
+        self._std = torch.tensor(description.preprocess.std).view(1, 3, 1, 1)
+
+    def run(self, pixels: Pixels) -> Outputs:
+        return as_outputs(run_batches(self._layout, pixels, self._call, self._classes), logits=True)
+
+    def _call(self, pixels: Pixels) -> NDArray[Any]:
+        import torch
+
+        if torch.get_num_threads() != self._threads:  # a setting of the process, not of a model
+            torch.set_num_threads(self._threads)
+        with torch.inference_mode():
+            batch = torch.from_numpy(self._layout.arrange(pixels)).float()
+            return np.asarray(self._model((batch - self._mean) / self._std).numpy())
+
+
+class TorchRuntime:
+    """Runs merged .safetensors files."""
+
+    name = "torch"
+    suffixes = (".safetensors",)
+
+    def version(self) -> str:
+        return str(_library("torch").__version__)
+
+    def open(self, path: Path, threads: int) -> TorchSession:
+        _library("torch")
+        timm, safetensors = _library("timm"), _library("safetensors")
+        if not path.is_file():
+            raise BundleError("no such model file", where=str(path))
+        try:
+            with safetensors.safe_open(str(path), "pt") as stream:
+                metadata = dict(stream.metadata() or {})
+                weights = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118  not a dict
+        except safetensors.SafetensorError as error:
+            raise BundleError(f"cannot read this file ({error})", where=str(path)) from None
+        if KEY not in metadata:
+            raise BundleError("its header does not say which network the weights belong to", where=str(path))
+        description = ModelDescription.from_json(metadata[KEY], str(path))
+        try:
+            model = timm.create_model(description.architecture, num_classes=len(description.labels))
+            model.load_state_dict(weights, strict=True)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise BundleError(
+                f"the weights do not fit '{description.architecture}' ({reason})", where=str(path)
+            ) from None
+        return TorchSession(model.eval(), description, metadata, threads)
+
+
+def _library(name: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        raise MissingDependencyError(name, "train") from None
+
+
+runtime = TorchRuntime()

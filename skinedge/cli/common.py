@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from skinedge.bundle import Bundle, newest
+from skinedge.progress import note
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from skinedge.bundle import Bundle
+
+__all__ = ["note"]
 
 RunArgument = Annotated[
     Path | None, typer.Argument(metavar="[RUN]", help="Run directory (or model file); default: the newest run.")
@@ -24,16 +28,13 @@ DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of label
 NOTICE = "Research tool, not a medical device: no output of it is a diagnosis."
 
 
-def note(text: str) -> None:
-    """A line for the person at the screen; standard output stays free for results."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def pick_run(run: Path | None, *, allow_synthetic: bool = True) -> Bundle:
     """The named run, else the newest complete one (said on screen).
 
     Raises: BundleError.
     """
+    from skinedge.bundle import Bundle, newest
+
     if run is not None:
         return Bundle.open(run)
     bundle = newest(allow_synthetic=allow_synthetic)

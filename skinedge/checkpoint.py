@@ -1,0 +1,75 @@
+"""Checkpoints of a training run: written whole or not at all, the last two kept."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skinedge.bundle import write_atomic
+from skinedge.errors import BundleError
+from skinedge.progress import note
+
+NEWEST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints in one folder.
+
+    job: fingerprint of everything that decides the result; a checkpoint of another job is refused.
+    """
+
+    folder: Path
+    job: str
+
+    def save(self, trainable: Mapping[str, Any], optimizer: Any, progress: Mapping[str, Any]) -> None:
+        """Write the newest checkpoint; the one before stays beside it."""
+        import torch
+
+        content = {
+            "job": self.job,
+            "trainable": {name: tensor.detach() for name, tensor in trainable.items()},
+            "optimizer": optimizer.state_dict(),
+            "progress": dict(progress),
+        }
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        newest = self.folder / NEWEST
+        pending = self.folder / "checkpoint.next.pt"
+        write_atomic(pending, buffer.getvalue())
+        if newest.exists():
+            newest.replace(self.folder / PREVIOUS)
+        pending.replace(newest)
+
+    def restore(self, trainable: Mapping[str, Any], optimizer: Any) -> dict[str, Any]:
+        """Load the newest good checkpoint into place; returns its progress, {} when there is none.
+
+        Raises: BundleError for a checkpoint of another job, or when every checkpoint is damaged.
+        """
+        paths = [self.folder / name for name in (NEWEST, PREVIOUS) if (self.folder / name).exists()]
+        for path in paths:
+            content = self._read(path)
+            if content is None:
+                note(f"{path.name} is damaged; trying the one before")
+                continue
+            if content["job"] != self.job:
+                raise BundleError("checkpoint belongs to another training job", where=str(path))
+            for name, tensor in content["trainable"].items():
+                trainable[name].data.copy_(tensor)
+            optimizer.load_state_dict(content["optimizer"])
+            note(f"resuming after step {content['progress']['step']} ({path.name})")
+            return dict(content["progress"])
+        if paths:
+            raise BundleError("every checkpoint is damaged", where=str(self.folder), todo="Start again with --force.")
+        return {}
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        import torch
+
+        try:
+            return dict(torch.load(path, map_location="cpu", weights_only=True))
+        except Exception:  # the unpickler raises whatever the damaged bytes make it raise
+            return None

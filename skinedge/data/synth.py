@@ -57,7 +57,7 @@ def draw_photo(lesion: Lesion, photo: int, height: int, width: int) -> Pixels:
     skin_tone = _skin_tone(body)
     canvas = Canvas.create(body, min(_FINEST, max(_SMALLEST, min(height, width))))
     layer = PAINTERS[LABELS[lesion.label_index]](canvas)
-    rng = np.random.default_rng([lesion.seed, lesion.label_index, photo])
+    rng = np.random.default_rng([lesion.seed, lesion.label_index, photo + 1])  # a trailing 0 would not count
     rgb = _skin(rng, skin_tone, height, width)
     warped = _pose(rng, layer, height, width)
     scene: Plane = rgb + (warped[..., :3] - rgb) * (warped[..., 3:] / np.float32(255))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from skinedge.documents import finite
 from skinedge.progress import note
 
 if TYPE_CHECKING:
@@ -46,17 +46,6 @@ def emit_json(command: str, document: Mapping[str, Any], *, model_id: str | None
     """Print one document; undefined numbers (NaN, infinities) become null."""
     full = {"schema": f"skinedge.{command}/1", "model_id": model_id, "model_sha256": model_sha256, **document}
     print(json.dumps(finite(full), allow_nan=False), flush=True)
-
-
-def finite(value: Any) -> Any:
-    """`value` with every float that JSON cannot hold replaced by None, at any depth."""
-    if isinstance(value, Mapping):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

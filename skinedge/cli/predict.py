@@ -1,1 +1,88 @@
-"""skinedge predict."""
+"""skinedge predict"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from skinedge.cli.app import app
+from skinedge.cli.common import NOTICE, JsonOption, emit_json, note
+
+if TYPE_CHECKING:
+    from skinedge_bench.model import LoadedModel
+    from skinedge_bench.predict import Prediction
+
+FileOption = Annotated[
+    str | None, typer.Option("--file", metavar="NAME", help="Model file of the run; default: the manifest's.")
+]
+
+
+@app.command()
+def predict(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, or folders of images.")],
+    run: Annotated[
+        Path | None, typer.Option("--run", help="Run directory, or a model file; default: the newest real run.")
+    ] = None,
+    file: FileOption = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many classes to show.")] = 3,
+    json: JsonOption = False,
+) -> None:
+    """Classify images: the most likely classes and the malignant score."""
+    from skinedge_bench.predict import find_images
+    from skinedge_bench.predict import predict as run_predict
+
+    model = open_for_judging(run, file)
+    if not json:
+        print(NOTICE)
+    failed = 0
+    for prediction in run_predict(model, find_images(images)):
+        failed += prediction.error is not None
+        if json:
+            emit_json("predict", prediction.document(model.labels), model_id=model.model_id, model_sha256=model.sha256)
+        else:
+            print("\n".join(describe(model, prediction, top)))
+    if failed:
+        note(f"error: {failed} image(s) could not be judged")
+        raise typer.Exit(1)
+
+
+def open_for_judging(run: Path | None, file: str | None) -> LoadedModel:
+    """The model to judge images with; says on screen which, and what had to be assumed of it."""
+    from skinedge_bench.model import open_file, open_listed
+
+    from skinedge.cli.common import pick_run
+    from skinedge.errors import ConfigError
+
+    if run is not None and run.is_file():
+        if file is not None:
+            raise ConfigError(f"--file {file} makes no sense beside a model file", where=str(run))
+        model = open_file(run)
+    else:
+        model = open_listed(pick_run(run, allow_synthetic=False), file)
+    note(f"model: {model.path} ({model.runtime})")
+    for assumption in model.assumptions:
+        note(f"assumed: {assumption}")
+    if model.synthetic:
+        note("warning: this model was trained on synthetic drawings; what it says of a real image means nothing")
+    return model
+
+
+def describe(model: LoadedModel, prediction: Prediction, top: int) -> list[str]:
+    """The lines that a person reads of one image."""
+    if prediction.probabilities is None:
+        return [f"{prediction.image}: error: {prediction.error}"]
+    order = (-prediction.probabilities).argsort(kind="stable")[:top]
+    best = ", ".join(f"{model.labels[i]} {prediction.probabilities[i]:.3f}" for i in order)
+    lines = [f"{prediction.image}: {best}"]
+    if prediction.malignant_probability is not None:
+        score = prediction.malignant_probability
+        verdict = ""
+        if model.threshold is not None:
+            relation = "FLAGGED, at or above" if score >= model.threshold else "below"
+            verdict = f" ({relation} the threshold {model.threshold:.3f})"
+        lines.append(f"  malignant or premalignant {score:.3f}{verdict}")
+    if model.melanoma is not None:
+        lines.append(f"  melanoma {prediction.probabilities[model.melanoma]:.3f}")
+    return lines

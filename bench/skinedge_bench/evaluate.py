@@ -1,0 +1,220 @@
+"""`skinedge evaluate`: how well a model does on a labelled folder, and whether it has seen it before."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skinedge import metrics, taxonomy
+from skinedge.bundle import Bundle
+from skinedge.data.dataset import SPLITS, Dataset, Sample, read_split
+from skinedge.errors import ConfigError, DataError, one_of
+from skinedge.progress import bar, note
+from skinedge_bench.images import prepared
+from skinedge_bench.model import LoadedModel
+
+CHOICES = (*SPLITS, "all")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The images to judge: samples (labels already the model's), where they are, and which part they are.
+
+    seen: split of the run -> how many of the images, or of their lesions, lie in it (test left out).
+    """
+
+    root: Path
+    samples: tuple[Sample, ...]
+    split: str
+    seen: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` reports. probabilities: (N, C) float32; truth: (N,) int64, indices of `labels`.
+
+    threshold: of the malignant score, None where nothing is flagged.
+    """
+
+    labels: tuple[str, ...]
+    truth: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    malignant: tuple[int, ...] | None
+    threshold: float | None
+    selection: Selection
+
+    def document(self) -> dict[str, object]:
+        """The JSON form; undefined figures are NaN (null once printed)."""
+        predicted = self.probabilities.argmax(axis=1)
+        return {
+            "n": len(self.truth),
+            "classes": list(self.labels),
+            "split": self.selection.split,
+            "seen": dict(self.selection.seen),
+            "contaminated": self.selection.seen.get("train", 0),
+            "accuracy": metrics.accuracy(self.truth, predicted),
+            "balanced_accuracy": metrics.balanced_accuracy(self.truth, predicted),
+            "macro_auc": metrics.macro_auc(self.truth, self.probabilities),
+            "per_class": per_class_document(self.labels, self.truth, self.probabilities),
+            "malignant": malignant_document(self.truth, self.probabilities, self.malignant, self.threshold),
+            "confusion": metrics.confusion(self.truth, predicted, len(self.labels)).tolist(),
+        }
+
+
+def evaluate(
+    model: LoadedModel, data: Path | None, bundle: Bundle | None, *, split: str | None = None, allow_train: bool = False
+) -> Evaluation:
+    """Judge the images of `data` (default: where the run's own images are) and compare with their labels.
+
+    Raises: DataError for unknown classes, unreadable images, nothing to judge, or images or lesions that
+    the model was trained on (unless allow_train); ConfigError for an unknown split.
+    """
+    selection = select(model, data, bundle, split)
+    trained_on = selection.seen.get("train", 0)
+    if trained_on and not allow_train:
+        raise DataError(
+            f"the model was trained on {trained_on} of these {len(selection.samples)} images, or on their lesions",
+            where=str(selection.root),
+            todo="Choose another --split, or add --allow-train, which marks the result as contaminated.",
+        )
+    truth = np.array([model.labels.index(sample.label) for sample in selection.samples], dtype=np.int64)
+    probabilities = run_on(model, selection)
+    if not np.isfinite(probabilities).all():
+        raise DataError("the model gave no numbers (NaN or infinite) for some images", where=str(model.path))
+    return Evaluation(model.labels, truth, probabilities, model.malignant, model.threshold, selection)
+
+
+def select(model: LoadedModel, data: Path | None, bundle: Bundle | None, split: str | None) -> Selection:
+    """Which images to judge, and which of them the model has met.
+
+    Without a named split: 'test' where most of the images are in the run's split, else 'all'.
+    """
+    if split is not None:
+        one_of("split", split, CHOICES)
+    own = read_split(bundle.file("split.csv")) if bundle is not None and bundle.has("split.csv") else ()
+    if data is not None:
+        root, samples = data, _read(data, model.labels)
+    elif bundle is not None and own:
+        root, samples = Path(bundle.manifest.data_root), own
+    else:
+        raise ConfigError("no images to judge", todo="Give a folder of labelled images with --data DIR.")
+    origins = origin(samples, own)
+    if split is None:
+        split = "test" if sum(map(bool, origins)) * 2 > len(samples) else "all"
+        note(f"split: {split}")
+    chosen = [
+        (sample, place)
+        for sample, place in zip(samples, origins, strict=True)
+        if split in ("all", place or sample.split)
+    ]
+    if not chosen:
+        raise DataError(f"no image of this folder is in the split '{split}'", where=str(root), todo="Try --split all.")
+    seen = Counter(place for _, place in chosen if place not in ("", "test"))
+    return Selection(root, tuple(sample for sample, _ in chosen), split, dict(sorted(seen.items())))
+
+
+def origin(samples: Sequence[Sample], own: Sequence[Sample]) -> list[str]:
+    """The run's split that each image is in, or its lesion is in; '' for images that the run never met.
+
+    Matched by sha256, image id and lesion id; one that matches several splits is given the one that
+    taught the model most (train, val, cal, test).
+    """
+    known: dict[tuple[str, str], str] = {}
+    for sample in sorted(own, key=lambda s: SPLITS.index(s.split), reverse=True):
+        known.update(dict.fromkeys(_keys(sample), sample.split))
+    places = [[known[key] for key in _keys(sample) if key in known] for sample in samples]
+    return [min(found, key=SPLITS.index) if found else "" for found in places]
+
+
+def map_labels(theirs: Sequence[str], ours: Sequence[str]) -> dict[str, str]:
+    """A folder's class names -> the model's: the same name, else the same condition in the taxonomy.
+
+    Raises: DataError for a class that the model does not have.
+    """
+    by_condition: dict[str, list[str]] = {}
+    for label in ours:
+        by_condition.setdefault(_condition(label), []).append(label)
+    mapping: dict[str, str] = {}
+    for name in theirs:
+        candidates = by_condition.get(_condition(name), [])
+        if name in ours:
+            mapping[name] = name
+        elif len(candidates) == 1:
+            mapping[name] = candidates[0]
+        else:
+            raise DataError(
+                f"class '{name}' is none of the model's classes",
+                todo=f"The model knows: {', '.join(ours)}. Rename the class, or leave its images out.",
+            )
+    return mapping
+
+
+def run_on(model: LoadedModel, selection: Selection) -> NDArray[np.float32]:
+    """(N, C) float32 probabilities of the selected images."""
+    rows = []
+    with bar("evaluating", len(selection.samples)) as advance:
+        for pixels in prepared(selection.root, selection.samples, model.size):
+            rows.append(model.run(pixels).probabilities)
+            advance(len(pixels))
+    return np.concatenate(rows)
+
+
+def per_class_document(
+    labels: Sequence[str], truth: NDArray[np.int64], probabilities: NDArray[np.float32]
+) -> dict[str, dict[str, float | int]]:
+    """label -> precision, recall, f1, auc, support."""
+    each = metrics.per_class(truth, probabilities)
+    return {
+        label: {
+            "precision": float(each.precision[i]),
+            "recall": float(each.recall[i]),
+            "f1": float(each.f1[i]),
+            "auc": float(each.auc[i]),
+            "support": int(each.support[i]),
+        }
+        for i, label in enumerate(labels)
+    }
+
+
+def malignant_document(
+    truth: NDArray[np.int64],
+    probabilities: NDArray[np.float32],
+    malignant: tuple[int, ...] | None,
+    threshold: float | None,
+) -> dict[str, float | None]:
+    """Sensitivity and specificity at the threshold, and AUC, of the malignant score; None where unknown."""
+    if malignant is None:
+        return {"sensitivity": None, "specificity": None, "auc": None, "threshold": None}
+    positive = np.isin(truth, malignant)
+    score = metrics.malignant_score(probabilities, malignant)
+    area = metrics.auc(positive, score)
+    if threshold is None:
+        return {"sensitivity": None, "specificity": None, "auc": area, "threshold": None}
+    sensitivity, specificity = metrics.sensitivity_specificity(positive, score >= threshold)
+    return {"sensitivity": sensitivity, "specificity": specificity, "auc": area, "threshold": threshold}
+
+
+def _read(data: Path, labels: Sequence[str]) -> tuple[Sample, ...]:
+    from skinedge.data import readers
+
+    dataset: Dataset = readers.hash_images(readers.read(data))
+    note(f"data: {dataset.kind}, {len(dataset.samples)} images in {data}")
+    mapping = map_labels(dataset.labels, labels)
+    return tuple(replace(sample, label=mapping[sample.label]) for sample in dataset.samples)
+
+
+def _keys(sample: Sample) -> list[tuple[str, str]]:
+    named = (("sha256", sample.sha256), ("image", sample.image_id), ("lesion", sample.lesion_id))
+    return [(kind, value) for kind, value in named if value]
+
+
+def _condition(label: str) -> str:
+    try:
+        return taxonomy.resolve(label).name
+    except DataError:  # a class of the user's own: only the same spelling is the same
+        return f"own: {label}"

@@ -1,0 +1,197 @@
+"""A model that is ready to run: a session, with what its run or the file itself says about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from skinedge import taxonomy
+from skinedge.bundle import MANIFEST, Bundle, Manifest, sha256
+from skinedge.description import KEY, ModelDescription
+from skinedge.errors import BundleError, ConfigError, DataError
+from skinedge.plugins import Outputs, Session, runtimes_for
+from skinedge.preprocess import Pixels
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """One open model file.
+
+    labels: in the order of the outputs; size: side of its input in pixels; malignant: indices that count
+    towards the malignant score, None where the classes are unknown; melanoma: its index, None if there is
+    none; threshold: malignant score at and above which a lesion is flagged, None where no run tells;
+    assumptions: what had to be supposed about a file that does not say it.
+    """
+
+    path: Path
+    sha256: str
+    runtime: str
+    session: Session
+    model_id: str | None
+    labels: tuple[str, ...]
+    size: int
+    malignant: tuple[int, ...] | None
+    melanoma: int | None
+    threshold: float | None
+    synthetic: bool = False
+    assumptions: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def run(self, pixels: Pixels) -> Outputs:
+        """pixels: (N, S, S, 3) uint8, prepared."""
+        return self.session.run(pixels)
+
+
+def open_listed(bundle: Bundle, name: str | None = None, *, threads: int = 1) -> LoadedModel:
+    """A file of a run (default: the manifest's default file), its hash and its own description checked.
+
+    Raises: BundleError when the run has no such file, it was changed, or it contradicts the manifest.
+    """
+    path = bundle.file(name or default_file(bundle))
+    runtime = runtimes_for(path)[0]
+    session = runtime.open(path, threads)
+    problem = contradiction(session, bundle.manifest)
+    if problem:
+        raise BundleError(problem, where=str(path), todo="Export it again: skinedge export RUN --format all --int8")
+    manifest = bundle.manifest
+    return LoadedModel(
+        path=path,
+        sha256=bundle.entries()[path.relative_to(bundle.root).as_posix()].sha256,
+        runtime=runtime.name,
+        session=session,
+        model_id=manifest.id,
+        labels=manifest.labels,
+        size=manifest.preprocess.size,
+        malignant=manifest.malignant,
+        melanoma=taxonomy.melanoma_index(manifest.labels),
+        threshold=manifest.thresholds.get(path.name, manifest.thresholds.get("default")),
+        synthetic=manifest.synthetic,
+    )
+
+
+def open_file(path: Path, *, threads: int = 1) -> LoadedModel:
+    """A model file of anybody's. In the run that lists it, it is opened as that run's.
+
+    Raises: BundleError, ConfigError when it cannot be loaded or is no image classifier.
+    """
+    if (path.parent / MANIFEST).is_file():
+        bundle = Bundle.open(path.parent)
+        if bundle.has(path.name):
+            return open_listed(bundle, path.name, threads=threads)
+    runtime = runtimes_for(path)[0]
+    session = runtime.open(path, threads)
+    if KEY in session.metadata:
+        return _described(path, runtime.name, session)
+    return _undescribed(path, runtime.name, session)
+
+
+def run_of(model: LoadedModel) -> Bundle | None:
+    """The run that lists this model's file, None for a file that stands alone."""
+    if not (model.path.parent / MANIFEST).is_file():
+        return None
+    bundle = Bundle.open(model.path.parent)
+    return bundle if bundle.has(model.name) else None
+
+
+def default_file(bundle: Bundle) -> str:
+    """Name of the run's default model file; raises BundleError when nothing was exported yet."""
+    if bundle.manifest.default_file is None:
+        raise BundleError(
+            "this run has no exported model yet",
+            where=str(bundle.root),
+            todo="Make one with: skinedge export --format tflite --int8   (or name a file with --file)",
+        )
+    return bundle.manifest.default_file
+
+
+def contradiction(session: Session, manifest: Manifest) -> str | None:
+    """What the file says of itself that its run does not: labels, preprocessing, taxonomy, origin."""
+    if KEY not in session.metadata:
+        return "the file carries no description of itself"
+    own = ModelDescription.from_json(session.metadata[KEY], "model file")
+    if own.labels != manifest.labels:
+        return f"the file's labels {list(own.labels)} are not the run's {list(manifest.labels)}"
+    plain = session.metadata.get("labels")
+    if plain is not None and _lines(plain) != manifest.labels:
+        return f"the file's label list {list(_lines(plain))} is not the run's {list(manifest.labels)}"
+    if own.preprocess != manifest.preprocess:
+        return f"the file's preprocessing {own.preprocess} is not the run's {manifest.preprocess}"
+    if dict(own.taxonomy) != dict(manifest.taxonomy):
+        return "the file's taxonomy (which classes count as malignant) is not the run's"
+    if own.run_id != manifest.id:
+        return f"the file was made from run {own.run_id}, this is run {manifest.id}"
+    classes = session.outputs[0].shape[-1]
+    if classes not in (-1, len(manifest.labels)):
+        return f"the file has {classes} outputs, the run has {len(manifest.labels)} labels"
+    return None
+
+
+def _described(path: Path, runtime: str, session: Session) -> LoadedModel:
+    own = ModelDescription.from_json(session.metadata[KEY], str(path))
+    return LoadedModel(
+        path=path,
+        sha256=sha256(path),
+        runtime=runtime,
+        session=session,
+        model_id=own.run_id,
+        labels=own.labels,
+        size=own.preprocess.size,
+        malignant=own.malignant,
+        melanoma=taxonomy.melanoma_index(own.labels),
+        threshold=None,
+        synthetic=own.synthetic,
+        assumptions=("no run beside the file: its threshold for the malignant score is not known",),
+    )
+
+
+def _undescribed(path: Path, runtime: str, session: Session) -> LoadedModel:
+    size = max(session.inputs[0].shape[1:3])  # NHWC: S, S; NCHW: 3, S
+    classes = session.outputs[0].shape[1]
+    if size < 1 or classes < 1:
+        raise ConfigError("the file does not say how large its input is, or how many classes it has", where=str(path))
+    supposed = [
+        "the file does not say how it wants its pixels: RGB 0..255 (a quantized input: the bytes), not normalized",
+        f"shorter side to {size}, centre crop",
+    ]
+    if "labels" in session.metadata:
+        labels = _lines(session.metadata["labels"])
+        if len(labels) != classes:
+            raise ConfigError(f"the file lists {len(labels)} labels but has {classes} outputs", where=str(path))
+    else:
+        labels = tuple(f"class {index}" for index in range(classes))
+        supposed.append("it has no class names either: they are numbered")
+    malignant = _malignant(labels)
+    if malignant is None:
+        supposed.append("its classes are not in the taxonomy: no malignant score")
+    return LoadedModel(
+        path=path,
+        sha256=sha256(path),
+        runtime=runtime,
+        session=session,
+        model_id=None,
+        labels=labels,
+        size=size,
+        malignant=malignant,
+        melanoma=taxonomy.melanoma_index(labels),
+        threshold=None,
+        assumptions=tuple(supposed),
+    )
+
+
+def _malignant(labels: Sequence[str]) -> tuple[int, ...] | None:
+    try:
+        return tuple(i for i, label in enumerate(labels) if taxonomy.resolve(label).group != "benign")
+    except DataError:
+        return None
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    """A label list: JSON, or one a line."""
+    if text.lstrip().startswith("["):
+        return tuple(str(label) for label in json.loads(text))
+    return tuple(text.strip().splitlines())

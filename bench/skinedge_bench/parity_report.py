@@ -1,0 +1,89 @@
+"""What `verify` reports: gates and figures of every file of a run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from skinedge import parity
+from skinedge.parity import Gate
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How one file does on the test split; NaN where undefined.
+
+    agreement_low, agreement_high: Wilson's 95 % interval; fall: of balanced accuracy, from the reference;
+    melanoma_sensitivity: recall of the class melanoma (its argmax); sensitivity: label -> recall.
+    """
+
+    n: int
+    max_difference: float
+    agreement: float
+    agreement_low: float
+    agreement_high: float
+    accuracy: float
+    balanced_accuracy: float
+    fall: float
+    macro_auc: float
+    melanoma_sensitivity: float
+    sensitivity: dict[str, float]
+    malignant: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class FileParity:
+    """One file's gates, and its figures where the test images were there."""
+
+    name: str
+    sha256: str
+    gates: tuple[Gate, ...]
+    figures: Figures | None = None
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """What `verify` found.
+
+    reference: the merged model's own figures; images: where the test images are, or that they are not there.
+    """
+
+    files: tuple[FileParity, ...]
+    reference: Figures | None
+    images: str
+    strict: bool = False
+
+    @property
+    def passed(self) -> bool:
+        return all(parity.passed(file.gates, strict=self.strict) for file in self.files)
+
+    def failures(self) -> list[str]:
+        """'file: gate' of everything that stands in the way of passing."""
+        return [
+            f"{file.name}: {gate.name} is {gate.verdict} ({_shown(gate)})"
+            for file in self.files
+            for gate in file.gates
+            if not parity.passed((gate,), strict=self.strict)
+        ]
+
+    def document(self) -> dict[str, object]:
+        """The JSON form; undefined figures are NaN (null once printed)."""
+        return {
+            "passed": self.passed,
+            "strict": self.strict,
+            "images": self.images,
+            "reference": None if self.reference is None else asdict(self.reference),
+            "files": {
+                file.name: {
+                    "passed": parity.passed(file.gates, strict=self.strict),
+                    "sha256": file.sha256,
+                    "gates": [asdict(gate) for gate in file.gates],
+                    "metrics": None if file.figures is None else asdict(file.figures),
+                }
+                for file in self.files
+            },
+        }
+
+
+def _shown(gate: Gate) -> str:
+    value = "not measured" if gate.value is None else f"{gate.value:.4g}"
+    return f"{value}, limit {gate.limit:g}; {gate.detail}"

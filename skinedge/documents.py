@@ -1,0 +1,24 @@
+"""JSON as the project writes it: undefined numbers are null."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+
+def finite(value: Any) -> Any:
+    """`value` with every float that JSON cannot hold replaced by None, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def to_text(document: Mapping[str, Any]) -> str:
+    """The text of a report file."""
+    return json.dumps(finite(document), indent=2, allow_nan=False) + "\n"

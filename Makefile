@@ -1,0 +1,30 @@
+# make demo | test | check: each works alone from a clean clone; set-up happens once, into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+DEMO_DATA := .cache/demo-images
+
+.PHONY: demo test check clean
+
+demo: $(READY)
+	test -d $(DEMO_DATA) || $(BIN)/skinedge data synth $(DEMO_DATA)
+	$(BIN)/skinedge run --data $(DEMO_DATA) --out runs/demo --config demo.toml --force
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "skinedge needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt uv
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache

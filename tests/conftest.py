@@ -1,0 +1,78 @@
+"""One tiny trained run, made once, shared by every test that needs a real one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+TINY_CONFIG = """
+backbone = "test_efficientnet"
+weights = "random"
+image_size = 64
+epochs = 3
+batch_size = 16
+precision = "fp32"
+
+[lora]
+rank = 4
+"""
+
+
+@pytest.fixture(scope="session")
+def real_images() -> Path:
+    """The folder of real, labelled images; the test is skipped, visibly, where it is absent."""
+    folder = SHARED_DATA / "isic2018_224" / "train"
+    if not folder.is_dir():
+        pytest.skip(f"real images are not at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def synthetic_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of drawn images in HAM10000's layout: 7 classes, several photos per lesion."""
+    from skinedge.data.synth import write_dataset
+
+    out = tmp_path_factory.mktemp("data") / "synthetic"
+    write_dataset(out, count=140, size=72, seed=3)
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "tiny.toml"
+    path.write_text(TINY_CONFIG)
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory, synthetic_images: Path, tiny_config: Path) -> Path:
+    """A run as `skinedge train` leaves it. Shared: copy it (`copy_run`) before changing anything."""
+    from skinedge.config import load_config
+    from skinedge.train import TrainRequest, train
+
+    out = tmp_path_factory.mktemp("runs") / "trained"
+    train(TrainRequest(synthetic_images, out, load_config(tiny_config), device="cpu"))
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, trained_run: Path) -> Path:
+    """A run with merged model and all four files. Shared: copy it before changing anything."""
+    from skinedge.bundle import Bundle
+    from skinedge.merge import merge
+    from skinedge_export.export import export
+
+    out = copy_run(trained_run, tmp_path_factory.mktemp("runs") / "tiny")
+    export(merge(Bundle.open(out)), ("onnx", "tflite"), int8=True)
+    return out
+
+
+def copy_run(run: Path, to: Path) -> Path:
+    """A private copy of a shared run."""
+    shutil.copytree(run, to)
+    return to

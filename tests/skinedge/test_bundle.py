@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from skinedge.bundle import Bundle, Manifest, newest
+from skinedge.errors import BundleError
+from skinedge.preprocess import Preprocess
+
+
+def manifest(name: str = "run", created_at: str = "2026-01-01T00:00:00", synthetic: bool = False) -> Manifest:
+    return Manifest(
+        id=name,
+        name=name,
+        created_at=created_at,
+        synthetic=synthetic,
+        domain="dermoscopic",
+        labels=("mel", "nv"),
+        taxonomy={"mel": "malignant", "nv": "benign"},
+        preprocess=Preprocess(224),
+        class_prior={"mel": 0.5, "nv": 0.5},
+        data_root="/data",
+    )
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    root = tmp_path / "run"
+    root.mkdir()
+    return Bundle.create(root, manifest())
+
+
+def test_a_manifest_survives_a_round_trip(bundle: Bundle) -> None:
+    assert Bundle.open(bundle.root).manifest == bundle.manifest
+
+
+def test_a_stage_lists_what_it_wrote(bundle: Bundle) -> None:
+    with bundle.stage("one", "test", {"input": "abc"}) as stage:
+        stage.path("sub/a.txt", precision="fp32").write_text("hello")
+        stage.set(default_file="sub/a.txt")
+    again = bundle.reload()
+    entry = again.entries()["sub/a.txt"]
+    assert (entry.size, entry.info, entry.made_from) == (5, {"precision": "fp32"}, {"input": "abc"})
+    assert again.manifest.default_file == "sub/a.txt"
+    assert again.file("sub/a.txt").read_text() == "hello"
+    assert again.is_current("one", {"input": "abc"})
+    assert not again.is_current("one", {"input": "other"})
+    assert not again.is_current("two", {})
+
+
+def test_a_failing_stage_leaves_everything_as_it_was(bundle: Bundle) -> None:
+    with bundle.stage("one", "test", {}) as stage:
+        stage.path("a.txt").write_text("old")
+    before = (bundle.root / "manifest.json").read_bytes()
+    with pytest.raises(ValueError, match="boom"), bundle.stage("one", "test", {}) as stage:
+        stage.path("a.txt").write_text("new")
+        stage.path("b.txt").write_text("new")
+        raise ValueError("boom")
+    assert (bundle.root / "a.txt").read_text() == "old"
+    assert (bundle.root / "manifest.json").read_bytes() == before
+    assert not [p for p in bundle.root.iterdir() if p.suffix == ".part" or p.name == "b.txt"]
+
+
+def test_a_stage_that_forgets_a_file_is_an_error(bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match=r"did not write 'b\.txt'"), bundle.stage("one", "test", {}) as stage:
+        stage.path("a.txt").write_text("new")
+        stage.path("b.txt")
+    assert not (bundle.root / "a.txt").exists()
+
+
+def test_a_changed_a_missing_and_an_unlisted_file_are_told_apart(bundle: Bundle) -> None:
+    with bundle.stage("one", "test", {}) as stage:
+        stage.path("a.txt").write_text("old")
+    bundle = bundle.reload()
+    (bundle.root / "a.txt").write_text("edited")
+    with pytest.raises(BundleError, match="does not match the hash"):
+        bundle.file("a.txt")
+    assert not bundle.is_current("one", {})
+    (bundle.root / "a.txt").unlink()
+    with pytest.raises(BundleError, match="missing"):
+        bundle.file("a.txt")
+    with pytest.raises(BundleError, match=r"has no file 'b\.txt'"):
+        bundle.file("b.txt")
+
+
+def test_an_unfinished_or_damaged_run_is_an_error(tmp_path: Path, bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match="no such run"):
+        Bundle.open(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BundleError, match="not a complete run"):
+        Bundle.open(tmp_path / "empty")
+    path = bundle.root / "manifest.json"
+    whole = json.loads(path.read_text())
+    for damaged in ("{", "[]", json.dumps({**whole, "schema": "skinedge.manifest/9"}), json.dumps({**whole, "x": 1})):
+        path.write_text(damaged)
+        with pytest.raises(BundleError):
+            Bundle.open(bundle.root)
+
+
+def test_the_newest_run_goes_by_the_manifest_and_may_not_be_synthetic(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no complete run"):
+        newest(tmp_path)
+    for name, at, synthetic in (("b", "2026-01-01", False), ("a", "2026-02-01", False), ("c", "2026-03-01", True)):
+        (tmp_path / name).mkdir()
+        Bundle.create(tmp_path / name, replace(manifest(name, at, synthetic)))
+    (tmp_path / "unfinished").mkdir()
+    assert newest(tmp_path).manifest.name == "c"
+    assert newest(tmp_path, allow_synthetic=False).manifest.name == "a"
+
+
+def test_only_synthetic_runs_are_not_taken_for_real_ones(tmp_path: Path) -> None:
+    (tmp_path / "c").mkdir()
+    Bundle.create(tmp_path / "c", manifest("c", synthetic=True))
+    with pytest.raises(BundleError, match="synthetic"):
+        newest(tmp_path, allow_synthetic=False)

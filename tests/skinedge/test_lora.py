@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import peft
+import pytest
+import timm
+import torch
+from torch import nn
+
+from skinedge import lora, model
+from skinedge.config import LoraSettings
+from skinedge.errors import ConfigError
+
+
+def adapted(seed: int = 0, settings: LoraSettings | None = None) -> peft.PeftModel:
+    """A tiny adapted network whose adapters do something."""
+    net, _ = model.load("test_efficientnet", 5, "random", seed=1)
+    network = lora.attach(net, settings or LoraSettings(rank=4, alpha=8))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return network
+
+
+def test_only_layers_that_can_be_merged_carry_adapters() -> None:
+    net = timm.create_model("tf_efficientnet_lite0", num_classes=7)
+    names = lora.carriers(net)
+    modules = dict(net.named_modules())
+    assert len(names) == 32
+    assert all(modules[name].groups == 1 for name in names)
+    assert "conv_stem" not in names and "classifier" not in names
+
+
+def test_patterns_choose_and_a_pattern_without_match_is_an_error() -> None:
+    net = timm.create_model("tf_efficientnet_lite0", num_classes=7)
+    assert all("conv_pwl" in name for name in lora.targets(net, LoraSettings(targets=("*conv_pwl",))))
+    with pytest.raises(ConfigError, match="matches no layer"):
+        lora.targets(net, LoraSettings(targets=("transformer.*",)))
+
+
+def test_weight_space_gives_pefts_own_logits_and_gradients() -> None:
+    """Oracle: peft's forward, in float64 so that only the mathematics is compared."""
+    plain, fused = adapted().double(), adapted().double()
+    lora.in_weight_space(fused)
+    images = torch.rand(4, 3, 64, 64, dtype=torch.float64)
+    for network in (plain, fused):
+        lora.train_mode(network)
+        network(images).square().sum().backward()
+    torch.testing.assert_close(fused(images), plain(images), rtol=1e-9, atol=1e-9)
+    compared = 0
+    for ours, theirs in zip(fused.parameters(), plain.parameters(), strict=True):
+        if ours.requires_grad:
+            torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-7, atol=1e-7)
+            compared += 1
+    assert compared > 10
+
+
+def test_training_leaves_batchnorm_alone() -> None:
+    network = adapted(settings=LoraSettings(rank=4, dropout=0.5))
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    lora.train_mode(network)
+    network(torch.rand(4, 3, 64, 64))
+    assert all(torch.equal(before[name], buffer) for name, buffer in network.named_buffers())
+    dropouts = [m for m in network.modules() if isinstance(m, nn.Dropout) and m.p == 0.5]
+    assert dropouts and all(m.training for m in dropouts)
+
+
+def test_a_plain_peft_load_gives_the_same_logits(tmp_path: Path) -> None:
+    """Oracle: PeftModel.from_pretrained over a network built by timm alone."""
+    network = adapted()
+    network.save_pretrained(str(tmp_path))
+    fresh = timm.create_model("test_efficientnet", num_classes=5)
+    base, _ = model.load("test_efficientnet", 5, "random", seed=1)
+    fresh.load_state_dict(base.state_dict())
+    loaded = peft.PeftModel.from_pretrained(fresh, str(tmp_path)).eval()
+    images = torch.rand(4, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded(images), network(images), rtol=0, atol=0)

@@ -1,0 +1,97 @@
+"""The images that int8 ranges are read from: training images only, every class, always the same."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from skinedge.data.dataset import Sample, load_pixels
+from skinedge.errors import DataError
+from skinedge.preprocess import Pixels, Preprocess, prepare
+from skinedge_export.recipe import CalibrationSettings
+
+LEAST = 8
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """pixels: (N, S, S, 3) uint8 prepared; ids_sha256: over the sorted image ids, one a line."""
+
+    pixels: Pixels
+    ids_sha256: str
+
+
+def choose(samples: Sequence[Sample], settings: CalibrationSettings) -> list[Sample]:
+    """At most `settings.images` training images, as evenly over the classes as their sizes allow.
+
+    Evenly, since a range must cover the rare classes too. The choice depends on the seed and on the
+    ids, not on the order of `samples`.
+    Raises: DataError for fewer than 8 training images.
+    """
+    train = sorted((s for s in samples if s.split == "train"), key=lambda s: s.image_id)
+    if len(train) < LEAST:
+        raise DataError(
+            f"int8 needs at least {LEAST} training images to calibrate on; this run has {len(train)}",
+            todo="Train on more images, or export without --int8.",
+        )
+    generator = random.Random(settings.seed)
+    queues = [[s for s in train if s.label == label] for label in sorted({s.label for s in train})]
+    for queue in queues:
+        generator.shuffle(queue)
+    longest = max(len(queue) for queue in queues)
+    turns = (queue[turn] for turn in range(longest) for queue in queues if turn < len(queue))
+    return [sample for sample, _ in zip(turns, range(settings.images), strict=False)]
+
+
+def load_calibration(root: Path, chosen: Sequence[Sample], size: int) -> CalibrationSet:
+    """Decode and prepare the chosen images.
+
+    Raises: DataError when one is missing, unreadable or not the image that the run knows, or when
+        all of them are blank (a constant image tells no range).
+    """
+    pixels = load_prepared(root, chosen, size)
+    blank = [bool((image == image[0, 0]).all()) for image in pixels]
+    if len(pixels) - sum(blank) < LEAST:
+        raise DataError(
+            f"{sum(blank)} of {len(pixels)} calibration images are blank (one colour)",
+            where=str(root),
+            todo="Look at the images: skinedge data check DIR",
+        )
+    ids = "\n".join(sorted(sample.image_id for sample in chosen))
+    return CalibrationSet(pixels, hashlib.sha256(ids.encode()).hexdigest())
+
+
+def load_prepared(root: Path, samples: Sequence[Sample], size: int) -> Pixels:
+    """(N, size, size, 3) uint8 of the samples, each checked against the hash in split.csv.
+
+    Raises: DataError when one is missing, unreadable or another image than the run was made with.
+    """
+    images = np.empty((len(samples), size, size, 3), dtype=np.uint8)
+    for index, sample in enumerate(samples):
+        if sample.sha256 and "#" not in sample.path:
+            _check_hash(root / sample.path, sample.sha256)
+        images[index] = prepare(load_pixels(root, sample.path), size)
+    return images
+
+
+def centred_range(rule: Preprocess) -> tuple[float, float]:
+    """Smallest and largest value of pixel - mean, for pixels 0..255."""
+    return min(0.0, *(0 - mean for mean in rule.mean)), max(255 - mean for mean in rule.mean)
+
+
+def _check_hash(path: Path, expected: str) -> None:
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise DataError(f"cannot read the image ({error.strerror})", where=str(path)) from None
+    if found != expected:
+        raise DataError(
+            "not the image that the run was trained with (another hash)",
+            where=str(path),
+            todo="Point --data at the folder of the training run.",
+        )

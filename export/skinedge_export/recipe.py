@@ -1,0 +1,88 @@
+"""Recipes: how a file is made, as TOML data."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from skinedge.config import from_dict
+from skinedge.errors import ConfigError
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """Which training images the activation ranges are read from.
+
+    images: how many at most, spread evenly over the classes; seed: of the choice.
+    """
+
+    images: int = 128
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class OnnxOptions:
+    """opset: of the ONNX standard; float_ops: node types that int8 leaves alone; reduce_range: 7-bit weights."""
+
+    opset: int = 18
+    float_ops: tuple[str, ...] = ("Softmax",)
+    reduce_range: bool = True
+
+
+@dataclass(frozen=True)
+class TfliteOptions:
+    """float_ops: operations (or INPUT, OUTPUT) that int8 leaves alone, by ai-edge-quantizer's names."""
+
+    float_ops: tuple[str, ...] = ("INPUT", "OUTPUT", "SOFTMAX")
+
+
+@dataclass(frozen=True)
+class ExportRecipe:
+    """How one file is made.
+
+    format: 'onnx', 'tflite' or a plug-in's; precision: 'fp32' or 'int8';
+    calibration: for int8; onnx, tflite: options of that format; sha256: of the TOML text.
+    """
+
+    format: str
+    precision: str
+    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+    onnx: OnnxOptions = field(default_factory=OnnxOptions)
+    tflite: TfliteOptions = field(default_factory=TfliteOptions)
+    sha256: str = ""
+
+
+def load_recipe(path: Path) -> ExportRecipe:
+    """Read a recipe.
+
+    Raises: ConfigError when there is none, it is not TOML, a value has the wrong type, or a key is
+        unknown or means nothing for its format and precision.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = tomllib.loads(text)
+    except OSError:
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+        raise ConfigError(f"no export recipe '{path.stem}'", where=str(path.parent), todo=f"Known: {known}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"not valid TOML ({error})", where=str(path)) from None
+    _refuse_meaningless(raw, str(path))
+    recipe = from_dict(ExportRecipe, raw, str(path))
+    if recipe.calibration.images < 8:
+        raise ConfigError(f"calibration.images is {recipe.calibration.images}; at least 8", where=str(path))
+    return replace(recipe, sha256=hashlib.sha256(text.encode()).hexdigest())
+
+
+def _refuse_meaningless(raw: dict[str, Any], where: str) -> None:
+    missing = [key for key in ("format", "precision") if key not in raw]
+    if missing:
+        raise ConfigError(f"recipe lacks '{missing[0]}'", where=where)
+    valid = {"format", "precision", str(raw["format"])} | ({"calibration"} if raw["precision"] != "fp32" else set())
+    for key in raw:
+        if key not in valid:
+            raise ConfigError(f"unknown key '{key}'", where=where, todo=f"Valid here: {', '.join(sorted(valid))}.")

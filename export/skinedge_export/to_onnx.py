@@ -1,0 +1,117 @@
+"""ONNX files: one file, a free batch dimension, checked."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from skinedge.description import ModelDescription
+from skinedge.errors import SkinedgeError
+from skinedge.plugins import TensorSpec
+from skinedge_export.job import INPUT, OUTPUT, Artifact, ExportJob
+from skinedge_export.metadata import describe_onnx
+from skinedge_export.quiet import quiet
+from skinedge_export.recipe import RECIPES, ExportRecipe, load_recipe
+from skinedge_export.wrapper import pixel_model
+
+MAX_IR_VERSION = 10  # what ONNX Runtime 1.20, the oldest that we support, reads
+
+
+class OnnxConverter:
+    """See `skinedge_export.job.Converter`."""
+
+    suffix = ".onnx"
+    runtime = "onnxruntime"
+
+    def recipe(self, precision: str) -> ExportRecipe:
+        return load_recipe(RECIPES / f"onnx-{precision}.toml")
+
+    def convert(self, job: ExportJob, path: Path) -> Artifact:
+        if job.recipe.precision == "fp32":
+            model = _trace(job)
+            tools: tuple[str, ...] = ("torch", "onnxscript", "onnx")
+        else:
+            from skinedge_export.quantize_onnx import quantize
+
+            model = quantize(job)
+            tools = ("onnxruntime", "onnx")
+        _write(model, job.description, path)
+        return _artifact(model, job.recipe.precision, path, {tool: version(tool) for tool in tools})
+
+
+converter = OnnxConverter()
+
+
+def op_list(path: Path) -> list[str]:
+    """Operation names of an ONNX file, in graph order."""
+    import onnx
+
+    return [node.op_type for node in onnx.load(path, load_external_data=False).graph.node]
+
+
+def _trace(job: ExportJob) -> Any:
+    """The fp32 onnx.ModelProto of the job's network."""
+    import torch
+
+    size = job.description.preprocess.size
+    sample = torch.zeros(2, size, size, 3)  # 2: torch would take a batch of 1 for a constant
+    model = pixel_model(job.network, job.description.preprocess)
+    with quiet("ONNX export", job.description.architecture):
+        program = torch.onnx.export(
+            model,
+            (sample,),
+            dynamo=True,
+            external_data=False,
+            opset_version=job.recipe.onnx.opset,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}},
+            verbose=False,
+        )
+        return _slim(program.model_proto)
+
+
+def _slim(model: Any) -> Any:
+    """Without the exporter's notes, which hold source paths of the machine that made the file."""
+    graph = model.graph
+    model.doc_string = ""
+    for part in (graph, *graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output):
+        part.doc_string = ""
+        part.ClearField("metadata_props")
+    return model
+
+
+def _write(model: Any, description: ModelDescription, path: Path) -> None:
+    import onnx
+
+    if model.ir_version > MAX_IR_VERSION:
+        raise SkinedgeError(f"the ONNX file has IR version {model.ir_version}, newer than {MAX_IR_VERSION}")
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise SkinedgeError("the ONNX exporter put weights outside the file")
+    describe_onnx(model, description)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise SkinedgeError(f"the ONNX exporter wrote an invalid graph ({error})") from None
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _artifact(model: Any, precision: str, path: Path, versions: dict[str, str]) -> Artifact:
+    graph = model.graph
+    return Artifact(
+        path=path,
+        precision=precision,
+        inputs=tuple(_spec(value) for value in graph.input),
+        outputs=tuple(_spec(value) for value in graph.output),
+        ops=tuple(node.op_type for node in graph.node),
+        versions=versions,
+    )
+
+
+def _spec(value: Any) -> TensorSpec:
+    import onnx
+
+    tensor = value.type.tensor_type
+    shape = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim)
+    return TensorSpec(value.name, shape, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name)

@@ -24,7 +24,8 @@ class Sample:
     path: relative to the dataset's root, '/' as separator; an image inside a MedMNIST archive is
     'FILE.npz#SPLIT/INDEX'. lesion_id: '' where unknown. split: 'train', 'val', 'cal', 'test', or ''
     where not decided. sha256: of the file's bytes (of the array's bytes inside an archive), '' until
-    computed. meta: sex, age, site, ... where the source tells.
+    computed; phash: `skinedge.data.hashing.perceptual_hash`, '' until computed.
+    meta: sex, age, site, ... where the source tells.
     """
 
     image_id: str
@@ -33,6 +34,7 @@ class Sample:
     lesion_id: str = ""
     split: str = ""
     sha256: str = ""
+    phash: str = ""
     meta: Mapping[str, str] = field(default_factory=dict)
 
 

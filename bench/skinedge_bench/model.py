@@ -14,6 +14,8 @@ from skinedge.errors import BundleError, ConfigError, DataError
 from skinedge.plugins import Outputs, Session, runtimes_for
 from skinedge.preprocess import Pixels
 
+MERGED = "model.safetensors"
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -96,6 +98,12 @@ def run_of(model: LoadedModel) -> Bundle | None:
         return None
     bundle = Bundle.open(model.path.parent)
     return bundle if bundle.has(model.name) else None
+
+
+def merged_sha256(bundle: Bundle) -> str | None:
+    """What stands for the model of a run as a whole: the hash of its merged weights."""
+    entry = bundle.entries().get(MERGED)
+    return entry.sha256 if entry else None
 
 
 def default_file(bundle: Bundle) -> str:

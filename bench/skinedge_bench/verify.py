@@ -20,7 +20,7 @@ from skinedge.progress import bar, note
 from skinedge.taxonomy import melanoma_index
 from skinedge_bench.evaluate import malignant_document
 from skinedge_bench.images import prepared, present
-from skinedge_bench.model import contradiction
+from skinedge_bench.model import contradiction, open_file
 from skinedge_bench.parity_report import Figures, FileParity, ParityReport
 
 REPORT = "reports/parity.json"
@@ -57,6 +57,20 @@ def verify(bundle: Bundle, data: Path | None = None, *, strict: bool = False) ->
         document = {"schema": "skinedge.verify/1", "model_id": bundle.manifest.id, **report.document()}
         stage.path(REPORT).write_text(documents.to_text(document), encoding="utf-8")
     return report
+
+
+def verify_file(path: Path) -> ParityReport:
+    """What can be told of a model file alone: it loads, and four images give probabilities.
+
+    Raises: BundleError, ConfigError when it does not load or is no image classifier.
+    """
+    model = open_file(path)
+    for assumption in model.assumptions:
+        note(f"assumed: {assumption}")
+    pixels = np.random.default_rng(0).integers(0, 256, (4, model.size, model.size, 3)).astype(np.uint8)
+    pixels[0], pixels[1] = 0, 255
+    gate = parity.finite_gate(model.run(pixels))
+    return ParityReport((FileParity(path.name, model.sha256, (gate,)),), None, "a file alone: nothing to compare with")
 
 
 def check(bundle: Bundle, entries: Sequence[FileEntry], root: Path, strict: bool) -> ParityReport:
@@ -148,8 +162,13 @@ def resize_gate(vectors: golden.Golden, manifest: Manifest) -> Gate:
     wrong = sum(
         not np.array_equal(prepare(source, size), vectors.pixels[index]) for index, source in vectors.sources.items()
     )
-    verdict = "fail" if wrong else "pass"
-    return Gate("golden_resize", wrong, 0, verdict, f"of {len(vectors.sources)} images that resize differently here")
+    return Gate(
+        "golden_resize",
+        wrong,
+        0,
+        "fail" if wrong else "pass",
+        f"of {len(vectors.sources)} images that resize differently here",
+    )
 
 
 def figures_of(manifest: Manifest, reference: Reference, outputs: Outputs, name: str) -> Figures:

@@ -1,1 +1,94 @@
-"""skinedge verify."""
+"""skinedge verify"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from skinedge.cli.app import app
+from skinedge.cli.common import DataOption, JsonOption, RunArgument, emit_json, note, pick_run, table
+
+if TYPE_CHECKING:
+    from skinedge.parity import Gate
+    from skinedge_bench.parity_report import Figures, FileParity, ParityReport
+
+COLUMNS = (
+    "file",
+    "largest difference",
+    "agreement (95 %)",
+    "balanced accuracy (fall)",
+    "macro AUC",
+    "melanoma sens.",
+    "malignant sens. / spec.",
+    "verdict",
+)
+
+
+@app.command()
+def verify(
+    run: RunArgument = None,
+    data: DataOption = None,
+    strict: Annotated[bool, typer.Option("--strict", help="A gate with too few images to decide fails too.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Check every exported file against the merged PyTorch model; exit 1 when a gate fails."""
+    from skinedge_bench.model import merged_sha256
+    from skinedge_bench.verify import verify as run_verify
+    from skinedge_bench.verify import verify_file
+
+    if run is not None and run.is_file():
+        report = verify_file(run)
+        model_id, digest = None, report.files[0].sha256
+    else:
+        bundle = pick_run(run)
+        report = run_verify(bundle, data, strict=strict)
+        model_id, digest = bundle.manifest.id, merged_sha256(bundle)
+    if json:
+        emit_json("verify", report.document(), model_id=model_id, model_sha256=digest)
+    else:
+        show(report)
+    require_passed(report)
+
+
+def require_passed(report: ParityReport) -> None:
+    """Raises: GateError naming every gate that failed."""
+    from skinedge.errors import GateError
+
+    if not report.passed:
+        raise GateError("a gate failed:\n" + "\n".join(f"  {line}" for line in report.failures()))
+
+
+def show(report: ParityReport) -> None:
+    """The table that a person reads; what is undecided goes to standard error."""
+    rows = [] if report.reference is None else [["PyTorch (reference)", *_cells(report.reference), ""]]
+    for file in report.files:
+        rows.append([file.name, *(_cells(file.figures) if file.figures else [None] * 6), _verdict(file)])
+    table(f"Parity: {report.images}", COLUMNS, rows)
+    for file in report.files:
+        for gate in file.gates:
+            if gate.verdict != "pass":
+                note(f"{file.name}: {gate.name} {gate.verdict}: {_value(gate)}, limit {gate.limit:g}; {gate.detail}")
+
+
+def _cells(figures: Figures) -> list[str | None]:
+    from skinedge.cli.evaluate import figure
+
+    sensitivity, specificity = (figure(figures.malignant[key], 3) or "-" for key in ("sensitivity", "specificity"))
+    return [
+        f"{figures.max_difference:.1e}",
+        f"{figures.agreement:.4f} ({figures.agreement_low:.3f} to {figures.agreement_high:.3f})",
+        f"{figure(figures.balanced_accuracy)} ({figures.fall:+.4f})",
+        figure(figures.macro_auc),
+        figure(figures.melanoma_sensitivity, 3),
+        f"{sensitivity} / {specificity}",
+    ]
+
+
+def _verdict(file: FileParity) -> str:
+    verdicts = [gate.verdict for gate in file.gates]
+    return next((v for v in ("fail", "underpowered") if v in verdicts), "pass")
+
+
+def _value(gate: Gate) -> str:
+    return "not measured" if gate.value is None else f"{gate.value:.4g}"

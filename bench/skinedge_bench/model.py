@@ -23,7 +23,8 @@ class LoadedModel:
 
     labels: in the order of the outputs; size: side of its input in pixels; malignant: indices that count
     towards the malignant score, None where the classes are unknown; melanoma: its index, None if there is
-    none; threshold: malignant score at and above which a lesion is flagged, None where no run tells;
+    none; precision: fp32, int8, ... or
+    'unknown'; threshold: malignant score at and above which a lesion is flagged, None where no run tells;
     assumptions: what had to be supposed about a file that does not say it.
     """
 
@@ -37,6 +38,7 @@ class LoadedModel:
     malignant: tuple[int, ...] | None
     melanoma: int | None
     threshold: float | None
+    precision: str
     synthetic: bool = False
     assumptions: tuple[str, ...] = ()
 
@@ -72,6 +74,7 @@ def open_listed(bundle: Bundle, name: str | None = None, *, threads: int = 1) ->
         malignant=manifest.malignant,
         melanoma=taxonomy.melanoma_index(manifest.labels),
         threshold=manifest.thresholds.get(path.name, manifest.thresholds.get("default")),
+        precision=str(bundle.entries()[path.name].info.get("precision", "unknown")),
         synthetic=manifest.synthetic,
     )
 
@@ -152,6 +155,7 @@ def _described(path: Path, runtime: str, session: Session) -> LoadedModel:
         malignant=own.malignant,
         melanoma=taxonomy.melanoma_index(own.labels),
         threshold=None,
+        precision=own.precision,
         synthetic=own.synthetic,
         assumptions=("no run beside the file: its threshold for the malignant score is not known",),
     )
@@ -187,6 +191,7 @@ def _undescribed(path: Path, runtime: str, session: Session) -> LoadedModel:
         malignant=malignant,
         melanoma=taxonomy.melanoma_index(labels),
         threshold=None,
+        precision="unknown",
         assumptions=tuple(supposed),
     )
 

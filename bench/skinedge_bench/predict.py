@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from skinedge.data.readers import IMAGE_SUFFIXES
 from skinedge.errors import DataError
 from skinedge.metrics import malignant_score
 from skinedge.preprocess import load_image, prepare
 from skinedge_bench.model import LoadedModel
-
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True)
@@ -54,9 +53,11 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
         if not inside:
-            raise DataError("no images in this folder", where=str(path), todo=f"Known kinds: {', '.join(SUFFIXES)}.")
+            raise DataError(
+                "no images in this folder", where=str(path), todo=f"Known kinds: {', '.join(sorted(IMAGE_SUFFIXES))}."
+            )
         found.extend(inside)
     return found
 

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from skinedge_bench.latency_report import LatencyReport, Row
 
 COLUMNS = (
-    "file",
-    "runtime",
+    "file (runtime)",
     "p50 ms",
     "p90 ms",
     "p99 ms",
@@ -41,9 +40,11 @@ def bench(
     from skinedge_bench.latency import bench_file
     from skinedge_bench.model import merged_sha256
 
+    model_id: str | None = None
+    digest: str | None
     if run is not None and run.is_file():
         report = bench_file(run, threads=threads, protocol=protocol)
-        model_id, digest = None, report.rows[0].sha256
+        digest = report.rows[0].sha256
     else:
         bundle = pick_run(run)
         report = run_bench(bundle, data, threads=threads, protocol=protocol)
@@ -71,11 +72,11 @@ def show(report: LatencyReport) -> None:
 def _cells(report: LatencyReport, row: Row) -> list[str | None]:
     from skinedge.cli.evaluate import figure
 
+    name = f"{row.file} ({row.runtime})"
     if row.p50_ms is None:
-        return [row.file, row.runtime, "; ".join(row.reasons) or None, *([None] * 9)]
+        return [name, "; ".join(row.reasons) or None, *([None] * 9)]
     return [
-        row.file,
-        row.runtime,
+        name,
         *(figure(value, 2) for value in (row.p50_ms, row.p90_ms, row.p99_ms)),
         *(figure(value, 2) for value in (report.ratio_to_fp32(row), report.ratio_to_eager(row))),
         *(figure(value, 1) for value in (row.load_ms, row.first_inference_ms, row.peak_rss_mib)),

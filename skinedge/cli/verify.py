@@ -37,9 +37,11 @@ def verify(
     from skinedge_bench.verify import verify as run_verify
     from skinedge_bench.verify import verify_file
 
+    model_id: str | None = None
+    digest: str | None
     if run is not None and run.is_file():
         report = verify_file(run)
-        model_id, digest = None, report.files[0].sha256
+        digest = report.files[0].sha256
     else:
         bundle = pick_run(run)
         report = run_verify(bundle, data, strict=strict)

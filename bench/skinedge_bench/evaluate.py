@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from skinedge import metrics, taxonomy
 from skinedge.bundle import Bundle
 from skinedge.data.dataset import SPLITS, Dataset, Sample, read_split
+from skinedge.data.hashing import hash_images
+from skinedge.data.readers import read
 from skinedge.errors import ConfigError, DataError, one_of
 from skinedge.progress import bar, note
 from skinedge_bench.images import prepared
@@ -200,9 +202,7 @@ def malignant_document(
 
 
 def _read(data: Path, labels: Sequence[str]) -> tuple[Sample, ...]:
-    from skinedge.data import readers
-
-    dataset: Dataset = readers.hash_images(readers.read(data))
+    dataset: Dataset = hash_images(read(data))
     note(f"data: {dataset.kind}, {len(dataset.samples)} images in {data}")
     mapping = map_labels(dataset.labels, labels)
     return tuple(replace(sample, label=mapping[sample.label]) for sample in dataset.samples)

@@ -39,19 +39,16 @@ def prepared(root: Path, samples: Sequence[Sample], size: int) -> Iterator[Pixel
 
 def read_checked(root: Path, sample: Sample) -> Pixels:
     """Decode one sample, after its hash was compared where it has one. Returns (H, W, 3) uint8."""
-    if "#" in sample.path or not sample.sha256:
-        return load_pixels(root, sample.path)  # an archive's hash is over pixels that cannot be damaged apart
     path = root / sample.path
+    if "#" in sample.path:
+        pixels = load_pixels(root, sample.path)
+        _compare(pixels.tobytes(), sample, path)
+        return pixels
     try:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read the image ({error.strerror})", where=str(path)) from None
-    if hashlib.sha256(data).hexdigest() != sample.sha256:
-        raise DataError(
-            "the image is not the one that the run's split recorded (its sha256 differs)",
-            where=str(path),
-            todo="Give the folder that the run was trained from with --data.",
-        )
+    _compare(data, sample, path)
     try:
         return load_image(data)
     except DataError as error:
@@ -73,3 +70,12 @@ def present(root: Path, samples: Sequence[Sample]) -> bool:
         where=str(root),
         todo="Restore them, or give the complete folder with --data.",
     )
+
+
+def _compare(data: bytes, sample: Sample, path: Path) -> None:
+    if sample.sha256 and hashlib.sha256(data).hexdigest() != sample.sha256:
+        raise DataError(
+            "the image is not the one that the run's split recorded (its sha256 differs)",
+            where=str(path),
+            todo="Give the folder that the run was trained from with --data.",
+        )

@@ -156,7 +156,7 @@ def _bytes(path: Path) -> bytes:
 def _cosines() -> NDArray[np.float32]:
     """Rows of the DCT-II (Ahmed, Natarajan, Rao 1974), unscaled: (_KEPT, _THUMB)."""
     position = 2 * np.arange(_THUMB) + 1
-    return np.cos(np.pi / (2 * _THUMB) * np.arange(_KEPT)[:, None] * position).astype(np.float32)
+    return np.asarray(np.cos(np.pi / (2 * _THUMB) * np.arange(_KEPT)[:, None] * position), dtype=np.float32)
 
 
 _COSINES = _cosines()

@@ -11,6 +11,7 @@ import json
 import math
 import secrets
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from skinedge.preprocess import Pixels
 
 LABELS = tuple(sorted(PAINTERS))
 MARKER = "SYNTHETIC.json"
+Progress = Callable[[int, int], None]
 _SMALLEST, _LARGEST, _FINEST = 32, 4096, 384
 
 
@@ -152,11 +154,12 @@ def _bubbles(rng: np.random.Generator, height: int, width: int) -> Plane:
     return np.asarray(layer.reduce(2), dtype=np.float32) / np.float32(255)
 
 
-def write_dataset(out: Path, count: int, size: int, seed: int) -> int:
+def write_dataset(out: Path, count: int, size: int, seed: int, progress: Progress | None = None) -> int:
     """Draw `count` photos into a new folder, laid out as HAM10000: images/CLASS/ID.jpg and metadata.csv.
 
     The classes share the count evenly; a lesion has one to a few photos; MARKER says that it is synthetic.
-    The folder appears in one step, complete, or not at all. Returns the number of lesions.
+    The folder appears in one step, complete, or not at all. `progress` is called with
+    (done, total). Returns the number of lesions.
     Raises: DataError when `out` exists and is not empty, the count is too small to split (below 10 a class),
         or the size is out of range; BundleError when it cannot be written.
     """
@@ -169,7 +172,7 @@ def write_dataset(out: Path, count: int, size: int, seed: int) -> int:
     part = out.with_name(f"{out.name}.{secrets.token_hex(4)}.part")
     try:
         part.mkdir(parents=True)
-        lesions = _write_images(part, count, size, seed)
+        lesions = _write_images(part, count, size, seed, progress)
         if out.exists():
             out.rmdir()
         part.replace(out)
@@ -180,7 +183,7 @@ def write_dataset(out: Path, count: int, size: int, seed: int) -> int:
     return lesions
 
 
-def _write_images(root: Path, count: int, size: int, seed: int) -> int:
+def _write_images(root: Path, count: int, size: int, seed: int, progress: Progress | None) -> int:
     rng = np.random.default_rng(seed)
     rows = [("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization")]
     lesions = set()
@@ -191,12 +194,14 @@ def _write_images(root: Path, count: int, size: int, seed: int) -> int:
         different = max(min(photos, 10), photos // 2)
         for photo in range(photos):
             which = photo if photo < different else int(rng.integers(different))
-            lesion_id = f"SYNTHETIC_L{index * 100_000 + which:06d}"
-            image_id = f"SYNTHETIC_{len(rows):07d}"
+            lesion_id = f"SYNTHETIC_S{seed}_L{index * 100_000 + which:06d}"
+            image_id = f"SYNTHETIC_S{seed}_{len(rows):07d}"
             pixels = draw_photo(Lesion(seed * 100_000 + which, index), photo, size, size)
             Image.fromarray(pixels).save(folder / f"{image_id}.jpg", quality=90)
             rows.append((lesion_id, image_id, label, "synthetic", "", "unknown", "unknown"))
             lesions.add(lesion_id)
+            if progress is not None:
+                progress(len(rows) - 1, count)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     write_atomic(root / "metadata.csv", text.getvalue())

@@ -1,0 +1,78 @@
+"""MedMNIST archives (Yang et al., Scientific Data 2023): arrays of images and labels with official splits."""
+
+from __future__ import annotations
+
+import tomllib
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skinedge.data.dataset import Dataset, Sample, archive_images
+from skinedge.errors import DataError
+
+SPLITS = ("train", "val", "test")
+# In the order of the archive's label numbers (MedMNIST's INFO table), in HAM10000's own abbreviations.
+DERMAMNIST = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+
+
+def read(root: Path, name: str) -> Dataset:
+    """Read root/name; samples are 'NAME#SPLIT/INDEX'.
+
+    Class names: known for dermamnist*.npz, else from labels.toml beside it: labels = ["...", ...].
+    Raises: DataError when it is damaged, has no such names, several labels an image, or no 2-D images.
+    """
+    path = root / name
+    samples: list[Sample] = []
+    names = _class_names(path)
+    for split, numbers in _labels(path).items():
+        _check_images(path, split, len(numbers))
+        if numbers.size and not 0 <= numbers.min() <= numbers.max() < len(names):
+            raise DataError(f"labels run to {numbers.max()}, but {len(names)} classes are named", where=str(path))
+        samples += [
+            Sample(f"{path.stem}/{split}/{index}", f"{name}#{split}/{index}", names[number], split=split)
+            for index, number in enumerate(numbers)
+        ]
+    labels = tuple(sorted({sample.label for sample in samples}))
+    dermoscopic = path.name.lower().startswith("dermamnist")
+    return Dataset(root, "MedMNIST", labels, tuple(samples), "dermoscopic" if dermoscopic else "unknown")
+
+
+def _labels(path: Path) -> dict[str, NDArray[np.int64]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            found = {split: np.asarray(archive[f"{split}_labels"]) for split in SPLITS}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"no MedMNIST archive, or a damaged one ({error})", where=str(path)) from None
+    for split, labels in found.items():
+        if labels.ndim > 2 or labels.reshape(len(labels), -1).shape[1] != 1 or labels.dtype.kind not in "iu":
+            raise DataError(f"{split}_labels is {labels.dtype} {labels.shape}, not one class an image", where=str(path))
+    return {split: labels.reshape(-1).astype(np.int64) for split, labels in found.items()}
+
+
+def _check_images(path: Path, split: str, count: int) -> None:
+    images = archive_images(path, split)
+    flat = images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)
+    if not flat or images.dtype != np.uint8 or len(images) != count:
+        raise DataError(
+            f"{split}_images is {images.dtype} {images.shape}, not {count} grey or RGB images of bytes", where=str(path)
+        )
+
+
+def _class_names(path: Path) -> tuple[str, ...]:
+    beside = path.with_name("labels.toml")
+    todo = f'Write {beside.name} beside it, in the order of the label numbers: labels = ["nevus", "melanoma"]'
+    if beside.is_file():
+        try:
+            names = tomllib.loads(beside.read_text(encoding="utf-8"))["labels"]
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError) as error:
+            raise DataError(f"unusable list of labels ({error})", where=str(beside), todo=todo) from None
+        if not isinstance(names, list) or not all(isinstance(n, str) and n for n in names):
+            raise DataError("labels is not a list of names", where=str(beside), todo=todo)
+        if len(set(names)) < len(names):
+            raise DataError("a label comes twice", where=str(beside))
+        return tuple(names)
+    if path.name.lower().startswith("dermamnist"):
+        return DERMAMNIST
+    raise DataError("the archive does not name its classes", where=str(path), todo=todo)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from skinedge.errors import DataError
 
@@ -72,19 +72,39 @@ def load_image(source: Path | bytes) -> Pixels:
     try:
         data = source.read_bytes() if isinstance(source, Path) else source
         with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)), dtype=np.uint8)
+            image.load()
+            return np.asarray(_to_rgb(_upright(image)), dtype=np.uint8)
     except FileNotFoundError:
         raise DataError("no such image", where=name) from None
     except Image.DecompressionBombError:
         raise DataError("image is too large to decode safely", where=name) from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except Exception as error:  # decoders raise whatever they stumble over: struct.error, TypeError, ...
         raise DataError(f"unreadable image ({error})", where=name) from None
 
 
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    # ImageOps.exif_transpose also writes the other tags anew, and fails on a good image where one is odd.
+    turn = _TURNS.get(image.getexif().get(0x0112, 1))
+    return image if turn is None else image.transpose(turn)
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("32-bit float pixels have no defined white")
     if image.mode.startswith("I"):  # 16-bit (or 32-bit) grey: Pillow's own conversion clips at 255
         values = np.asarray(image).astype(np.float64)
-        scale = 65535.0 if values.max(initial=0) > 255 else 255.0
+        scale = 65535.0 if image.mode != "I" or values.max(initial=0) > 255 else 255.0
         image = Image.fromarray(np.round(values / scale * 255).clip(0, 255).astype(np.uint8))
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")

@@ -57,9 +57,8 @@ def info(folder: FolderArgument, as_json: JsonOption = False) -> None:
     rows = [(label, n, group or "unknown: map it in TOML") for label, (n, group) in found.classes.items()]
     table(found.kind, ("class", "images", "group"), rows)
     lesions = "lesions not known" if found.lesions is None else f"{found.lesions} lesions"
-    print(
-        f"{folder}: {found.images} images, {lesions}, domain {found.domain.upper() if found.synthetic else found.domain}"
-    )
+    domain = found.domain.upper() if found.synthetic else found.domain
+    print(f"{folder}: {found.images} images, {lesions}, domain {domain}")
     print("sizes: " + ", ".join(f"{size} ({n})" for size, n in list(found.sizes.items())[:SHOWN]))
     if found.splits:
         print("official splits: " + ", ".join(f"{name} {n}" for name, n in found.splits.items()))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,9 +78,9 @@ def archive_images(path: Path, split: str) -> Pixels:
     key = (path, split)
     if key not in _archives:
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 _archives[key] = archive[f"{split}_images"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, TypeError, zlib.error, zipfile.BadZipFile) as error:
             raise DataError(f"unreadable MedMNIST archive ({error})", where=str(path)) from None
     return _archives[key]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +42,9 @@ def read(root: Path, name: str) -> Dataset:
 
 def _labels(path: Path) -> dict[str, NDArray[np.int64]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             found = {split: np.asarray(archive[f"{split}_labels"]) for split in SPLITS}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(f"no MedMNIST archive, or a damaged one ({error})", where=str(path)) from None
     for split, labels in found.items():
         if labels.ndim > 2 or labels.reshape(len(labels), -1).shape[1] != 1 or labels.dtype.kind not in "iu":

@@ -181,7 +181,7 @@ def _pools(samples: Sequence[Sample], fractions: Mapping[str, float]) -> dict[st
 
 
 def _divide(label: str, groups: list[Group], parts: Mapping[str, float], seed: int) -> list[Sample]:
-    """Deal one class's groups out, the largest first, each to the part that lacks most of its share."""
+    """Deal one class's groups out in random order, each to the part that lacks most images; none stays empty."""
     if len(groups) < len(parts):
         raise DataError(
             f"class '{label}' has {len(groups)} lesions (or different images), and needs at least {len(parts)}",
@@ -191,8 +191,9 @@ def _divide(label: str, groups: list[Group], parts: Mapping[str, float], seed: i
     target = {name: share / sum(parts.values()) * images for name, share in parts.items()}
     have = dict.fromkeys(parts, 0)
     done: list[Sample] = []
-    for group in sorted(_shuffled(groups, seed), key=lambda g: -len(g.samples)):
-        name = max(parts, key=lambda part: 1 - have[part] / target[part])
+    for left, group in zip(range(len(groups), 0, -1), _shuffled(groups, seed), strict=True):
+        empty = [part for part in parts if have[part] == 0]
+        name = max(empty if left <= len(empty) else parts, key=lambda part: target[part] - have[part])
         have[name] += len(group.samples)
         done += [replace(sample, split=name) for sample in group.samples]
     return done

@@ -98,7 +98,7 @@ def blend(rgb: AnyPlane, colour: Colour, weight: AnyPlane) -> Plane:
 
 
 def _fill(canvas: Canvas, colour: Colour) -> Plane:
-    jitter = canvas.rng.normal(0, 9, 3).astype(np.float32)
+    jitter = (canvas.rng.normal(0, 8, 3) + canvas.rng.normal(0, 18)).astype(np.float32)
     shade = np.asarray(colour, dtype=np.float32) + jitter
     return np.broadcast_to(shade, (canvas.side, canvas.side, 3)).astype(np.float32)
 

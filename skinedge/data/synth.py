@@ -59,6 +59,7 @@ def draw_photo(lesion: Lesion, photo: int, height: int, width: int) -> Pixels:
     skin_tone = _skin_tone(body)
     canvas = Canvas.create(body, min(_FINEST, max(_SMALLEST, min(height, width))))
     layer = PAINTERS[LABELS[lesion.label_index]](canvas)
+    layer[..., 3] *= np.float32(body.uniform(0.55, 1))  # some lesions are faint
     rng = np.random.default_rng([lesion.seed, lesion.label_index, photo + 1])  # a trailing 0 would not count
     rgb = _skin(rng, skin_tone, height, width)
     warped = _pose(rng, layer, height, width)

@@ -31,7 +31,7 @@ class OnnxOptions:
 
     opset: int = 18
     float_ops: tuple[str, ...] = ("Softmax",)
-    reduce_range: bool = True
+    reduce_range: bool = False
 
 
 @dataclass(frozen=True)

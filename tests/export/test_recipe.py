@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from skinedge.errors import ConfigError
+from skinedge_export import to_onnx, to_tflite
+from skinedge_export.recipe import RECIPES, load_recipe
+
+
+def test_every_shipped_recipe_loads_and_is_named_after_its_content() -> None:
+    found = {path.stem: load_recipe(path) for path in RECIPES.glob("*.toml")}
+    assert sorted(found) == ["onnx-fp32", "onnx-int8", "tflite-fp32", "tflite-int8"]
+    assert all(name == f"{recipe.format}-{recipe.precision}" for name, recipe in found.items())
+
+
+def test_int8_leaves_what_follows_the_last_layer_in_float() -> None:
+    assert to_tflite.converter.recipe("int8").tflite.float_ops == ("INPUT", "OUTPUT", "SOFTMAX")
+    assert to_onnx.converter.recipe("int8").onnx.float_ops == ("Softmax",)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('format = "onnx"\nprecision = "fp32"\nopsett = 18\n', "unknown key 'opsett'"),
+        ('format = "onnx"\nprecision = "fp32"\n[onnx]\nopsett = 18\n', "unknown key 'onnx.opsett'"),
+        ('format = "onnx"\nprecision = "fp32"\n[calibration]\nimages = 9\n', "unknown key 'calibration'"),
+        ('format = "onnx"\nprecision = "int8"\n[tflite]\nfloat_ops = []\n', "unknown key 'tflite'"),
+        ('format = "onnx"\nprecision = "int8"\n[calibration]\nimages = 7\n', "at least 8"),
+        ('format = "onnx"\nprecision = "int8"\n[calibration]\nimages = "many"\n', "calibration.images"),
+        ('format = "onnx"\n', "lacks 'precision'"),
+        ("format = \n", "not valid TOML"),
+    ],
+)
+def test_a_bad_recipe_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=complaint):
+        load_recipe(path)
+
+
+def test_an_unknown_precision_lists_the_known_recipes() -> None:
+    with pytest.raises(ConfigError, match="onnx-int8"):
+        to_onnx.converter.recipe("int4")
+
+
+def test_the_hash_follows_the_text(tmp_path: Path) -> None:
+    text = (RECIPES / "onnx-int8.toml").read_text()
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    before = load_recipe(path).sha256
+    path.write_text(text.replace("seed = 0", "seed = 1"))
+    assert load_recipe(path).sha256 != before

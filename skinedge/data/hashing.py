@@ -74,11 +74,6 @@ def hash_images(dataset: Dataset, progress: Callable[[int, int], None] | None = 
     return replace(dataset, samples=found.samples)
 
 
-def verify_images(dataset: Dataset) -> None:
-    """Raises: DataError when an image cannot be read (see `hash_images`)."""
-    hash_images(dataset)
-
-
 def content_hash(root: Path, path: str) -> str:
     """sha256 of a sample's bytes: of the file, or of the array inside an archive.
 

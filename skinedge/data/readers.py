@@ -9,6 +9,7 @@ from pathlib import Path
 
 from skinedge.data import medmnist, tables
 from skinedge.data.dataset import Dataset, Sample
+from skinedge.data.hashing import hash_images
 from skinedge.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
@@ -52,6 +53,14 @@ def read(root: Path) -> Dataset:
     if found is None and folder.archives and not folder.images:
         found = medmnist.read(root, folder.archives[0])
     return _checked(_marked(found or _read_class_folders(folder), folder))
+
+
+def verify_images(dataset: Dataset) -> Dataset:
+    """The dataset after every image was decoded once, with its hashes filled in.
+
+    Raises: DataError listing the unreadable images, so that training stops before it starts.
+    """
+    return hash_images(dataset)
 
 
 def list_folder(root: Path) -> Folder:

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from skinedge.data.dataset import load_pixels
-from skinedge.data.hashing import hash_images, inspect_images, verify_images
-from skinedge.data.readers import isic_id, read
+from skinedge.data.hashing import hash_images, inspect_images
+from skinedge.data.readers import isic_id, read, verify_images
 from skinedge.errors import DataError
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"

@@ -66,6 +66,8 @@ def load_pixels(root: Path, path: str) -> Pixels:
     archive, _, place = path.partition("#")
     split, _, index = place.partition("/")
     images = archive_images(root / archive, split)
+    if not index.isdecimal() or int(index) >= len(images):
+        raise DataError(f"no image '{place}' in the archive", where=str(root / archive))
     image = images[int(index)]
     return np.ascontiguousarray(image if image.ndim == 3 else np.stack([image] * 3, axis=-1))
 
@@ -97,10 +99,13 @@ def write_split(samples: tuple[Sample, ...]) -> str:
 def read_split(path: Path) -> tuple[Sample, ...]:
     """Read a split.csv.
 
-    Raises: DataError when columns are missing or a split name is unknown.
+    Raises: DataError when it cannot be read, columns are missing or a split name is unknown.
     """
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream, restval=""))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"unreadable split file ({error})", where=str(path)) from None
     if not rows or not set(SPLIT_COLUMNS) <= set(rows[0]):
         raise DataError(f"not a split file: it needs the columns {', '.join(SPLIT_COLUMNS)}", where=str(path))
     bad = {row["split"] for row in rows} - set(SPLITS)

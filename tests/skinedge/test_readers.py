@@ -199,6 +199,9 @@ def test_medmnist_keeps_official_splits_and_names_of_dermamnist(tmp_path: Path, 
     with np.load(path) as archive:
         np.testing.assert_array_equal(load_pixels(found.root, fifth.path), archive["val_images"][5])
     assert len({s.sha256 for s in hash_images(found).samples}) == 28
+    for place in ("val/7", "val/x", "val/-1", "exam/0"):
+        with pytest.raises(DataError, match="archive"):
+            load_pixels(found.root, f"dermamnist_64.npz#{place}")
 
 
 def test_medmnist_of_something_else_needs_its_labels(tmp_path: Path) -> None:

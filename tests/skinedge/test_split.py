@@ -181,3 +181,25 @@ def test_split_file_is_read_back_and_checked_against_the_folder(tmp_path: Path) 
     (tmp_path / "4.png").write_bytes(b"something else")
     with pytest.raises(DataError, match="2 of 16 images of the split are not as they were"):
         check_against(reread, tmp_path)
+
+
+HEAD = "image_id,lesion_id,label,split,path,sha256\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "unreadable split file"),
+        (b"\xff\xfe\x00", "unreadable split file"),
+        (b"", "needs the columns"),
+        (b"image_id,label\na,nv\n", "needs the columns"),
+        (HEAD.encode() + b"a,,nv,exam,a.png,0\n", "unknown split names"),
+        (HEAD.encode() + b"a,,nv\n", "unknown split names"),
+    ],
+)
+def test_damaged_split_file_is_an_error(tmp_path: Path, text: bytes | None, message: str) -> None:
+    path = tmp_path / "split.csv"
+    if text is not None:
+        path.write_bytes(text)
+    with pytest.raises(DataError, match=message):
+        read_split(path)

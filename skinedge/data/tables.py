@@ -13,6 +13,7 @@ from skinedge.errors import DataError
 
 # Columns of the ISIC 2019 test table that are no classes.
 _NO_CLASS = frozenset({"image", "score_weight", "validation_weight"})
+_IMAGE_COLUMNS = frozenset({"image", "image_id", "isic_id"})
 _META = {"sex": "sex", "age": "age", "localization": "site", "dx_type": "confirmed_by"}
 
 
@@ -61,12 +62,19 @@ def read_isic(root: Path, images: Sequence[str], names: Sequence[str]) -> Datase
     classes = [column for column in table.columns if column not in _NO_CLASS]
     labels = {row["image"]: _hot(root, table, row, classes) for row in _unique(root, table, "image", "image")}
     places = _places(root, table, images, labels)
-    lesions: dict[str, str] = {}
-    for other in read:
-        if "lesion_id" in other.columns:
-            lesions |= {row["image"]: row["lesion_id"] for row in other.rows}
+    lesions = read_lesions(root, names)
     samples = tuple(Sample(i, path, labels[i], lesions.get(i, "")) for i, path in places.items())
     return Dataset(root, "ISIC challenge", tuple(sorted(set(labels.values()))), samples, "dermoscopic")
+
+
+def read_lesions(root: Path, names: Sequence[str]) -> dict[str, str]:
+    """image id -> lesion id, from whichever tables tell: ISIC's lesion groupings, the ISIC archive's metadata.csv."""
+    lesions: dict[str, str] = {}
+    for name in names:
+        key = next((column for column in _header(root / name) if column in _IMAGE_COLUMNS), None)
+        if key is not None and "lesion_id" in _header(root / name):
+            lesions |= {row[key]: row["lesion_id"] for row in _read(root, name).rows if row["lesion_id"]}
+    return lesions
 
 
 def ham10000_tables(root: Path, names: Sequence[str]) -> list[Table]:

@@ -47,8 +47,9 @@ def export(
 
         bundle = merge(bundle, data)
         materials = Materials(bundle, data or Path(bundle.manifest.data_root))
-        if int8 and any(force or not _int8_is_current(bundle, converter) for converter in converters):
-            materials.require_images()
+        for converter in converters if int8 else ():
+            if force or not _int8_is_current(bundle, converter):  # fail now, not after minutes of converting
+                materials.calibration(converter.recipe("int8").calibration)
         for converter in converters:
             for precision in ("fp32", "int8") if int8 else ("fp32",):
                 bundle = _export_one(bundle, converter, converter.recipe(precision), materials, force)
@@ -100,12 +101,12 @@ class Materials:
     def calibration(self, settings: CalibrationSettings) -> CalibrationSet:
         """Training images only; see `skinedge_export.calibrate`."""
         if settings not in self._calibration:
+            self._require_images()
             chosen = choose(self._split, settings)
             self._calibration[settings] = load_calibration(self._images, chosen, self._size)
         return self._calibration[settings]
 
-    def require_images(self) -> None:
-        """Raises: DataError when the images are not there."""
+    def _require_images(self) -> None:
         if not self._images.exists():
             raise DataError(
                 "int8 needs the training images to calibrate on, and their folder is gone",

@@ -86,7 +86,11 @@ def manifest(data_root: Path) -> Manifest:
         preprocess=RULE,
         class_prior={label: 1 / len(LABELS) for label in LABELS},
         data_root=str(data_root),
-        training={"backbone": BACKBONE, "base_weights": {"source": "random 5", "sha256": "0" * 64}},
+        training={
+            "backbone": BACKBONE,
+            "base_weights": {"source": "random 5", "sha256": "0" * 64},
+            "config": {"weights": "random", "seed": 5},
+        },
     )
 
 

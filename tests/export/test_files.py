@@ -52,7 +52,7 @@ def test_probabilities_are_pytorchs(exported_run: Path, name: str) -> None:
     if "fp32" in name:
         np.testing.assert_allclose(found, expected, atol=2e-5)
     else:
-        assert np.abs(found - expected).mean() < 0.03
+        assert np.abs(found - expected).mean() < 0.06  # chance is 0.2: drawings are not what it was fitted on
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -1,0 +1,174 @@
+"""`export` over a whole run: what it keeps, what it refuses, and that a failure changes nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skinedge import golden, merge
+from skinedge.bundle import Bundle
+from skinedge.data.dataset import read_split, write_split
+from skinedge.errors import BundleError, ConfigError, DataError, GateError
+from skinedge_export.export import export
+
+FILES = ["model.fp32.onnx", "model.fp32.tflite", "model.int8.onnx", "model.int8.tflite"]
+
+
+def snapshot(root: Path) -> dict[str, bytes]:
+    """Every file but the lock, by relative path."""
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file() and p.suffix != ".lock"}
+
+
+def change_merge(bundle: Bundle, *, logits_shift: float = 0.0, poison: str | None = None) -> Bundle:
+    """Write the merge stage again with other golden logits, or with a weight that is not a number."""
+    network = merge.load_merged(bundle)
+    known = golden.load(bundle.file("golden.npz"))
+    logits = known.logits.copy()
+    logits[:, 0] += logits_shift
+    if poison:
+        network.state_dict()[poison].view(-1)[0] = float("nan")
+    with bundle.stage("merge", "test", merge.merge_inputs(bundle)) as stage:
+        merge.save_network(stage.path("model.safetensors"), network, bundle)
+        golden.save(stage.path("golden.npz"), replace(known, logits=logits))
+    return bundle.reload()
+
+
+def test_four_files_are_listed_with_gates_and_nothing_is_left_over(exported_run: Path) -> None:
+    bundle = Bundle.open(exported_run)
+    assert [entry.path for entry in bundle.model_files()] == FILES
+    assert bundle.manifest.default_file == "model.int8.tflite"
+    listed = {*bundle.entries(), "manifest.json", ".manifest.lock"}
+    assert {str(p.relative_to(exported_run)) for p in exported_run.rglob("*") if p.is_file()} <= listed
+    for entry in bundle.model_files():
+        gates = {gate["name"]: gate["verdict"] for gate in entry.info["gates"]}
+        wanted = {"description", "finite", "agreement"} if "int8" in entry.path else {"max_difference", "argmax_flips"}
+        assert wanted <= set(gates) and "fail" not in gates.values()
+        assert ("calibration" in entry.info) == ("int8" in entry.path)
+        assert entry.info["versions"] and entry.info["inputs"][0]["name"] == "pixels"
+    assert bundle.entries()["model.int8.onnx"].info["calibration"]["images"] == 56
+
+
+def test_current_files_are_kept(run_copy: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    before = snapshot(run_copy.root)
+    export(run_copy, ("onnx", "tflite"), True)
+    assert snapshot(run_copy.root) == before
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("kept") == 4
+
+
+def test_a_failing_gate_leaves_everything_as_it_was(run_copy: Bundle) -> None:
+    bundle = change_merge(run_copy, logits_shift=0.01)
+    before = snapshot(bundle.root)
+    with pytest.raises(GateError, match=r"model\.fp32\.onnx: gate 'max_difference' failed: 0\.00\d+, limit 0\.001"):
+        export(bundle, ("onnx",), True, force=True)
+    assert snapshot(bundle.root) == before
+
+
+def test_weights_that_are_not_numbers_are_refused_by_name(run_copy: Bundle) -> None:
+    bundle = change_merge(run_copy, poison="layer2.0.conv1.weight")
+    before = snapshot(bundle.root)
+    with pytest.raises(GateError, match=r"not finite in 'layer2\.0\.conv1\.weight'"):
+        export(bundle, ("onnx",), False)
+    assert snapshot(bundle.root) == before
+
+
+def test_an_edited_model_is_never_exported(run_copy: Bundle) -> None:
+    """It is merged again, which this run, made over weights that nobody has, refuses."""
+    path = run_copy.root / "model.safetensors"
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(BundleError, match="other base weights"):
+        export(run_copy, ("onnx",), False)
+
+
+def test_an_edited_file_is_made_again(run_copy: Bundle) -> None:
+    path = run_copy.root / "model.int8.onnx"
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    export(run_copy, ("onnx",), True)
+    assert path.read_bytes() == good
+
+
+def test_too_few_training_images_for_int8(merged_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(merged_run, tmp_path / "run")
+    bundle = Bundle.open(tmp_path / "run")
+    samples = read_split(bundle.file("split.csv"))
+    train = [sample for sample in samples if sample.split == "train"][:7]
+    rest = [sample for sample in samples if sample.split != "train"]
+    network = merge.load_merged(bundle)
+    with bundle.stage("train", "test", {}) as stage:
+        stage.path("split.csv").write_text(write_split((*train, *rest)))
+        stage.path("adapter/adapter_model.safetensors").write_bytes(b"stand-in")
+    bundle = bundle.reload()
+    with bundle.stage("merge", "test", merge.merge_inputs(bundle)) as stage:
+        merge.save_network(stage.path("model.safetensors"), network, bundle)
+        shutil.copy(merged_run / "golden.npz", stage.path("golden.npz"))
+    before = snapshot(bundle.root)
+    with pytest.raises(DataError, match="this run has 7"):
+        export(bundle.reload(), ("onnx",), True)
+    assert snapshot(bundle.root) == before
+
+
+def test_without_the_images_int8_stops_and_fp32_says_what_it_was_gated_on(
+    merged_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(merged_run, tmp_path / "run")
+    bundle, gone = Bundle.open(tmp_path / "run"), tmp_path / "gone"
+    with pytest.raises(DataError, match="--data DIR"):
+        export(bundle, ("onnx",), True, data=gone)
+    assert not bundle.reload().model_files()
+    bundle = export(bundle, ("onnx",), False, data=gone)
+    assert "golden images only" in capsys.readouterr().err
+    assert bundle.manifest.default_file == "model.fp32.onnx"
+
+
+def test_an_unknown_format_lists_the_installed_ones(run_copy: Bundle) -> None:
+    with pytest.raises(ConfigError, match=r"unknown converter 'coreml'\nInstalled: onnx, tflite"):
+        export(run_copy, ("coreml",), False)
+
+
+def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    from skinedge.cli import main
+
+    monkeypatch.setattr("sys.argv", ["skinedge", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    return int(stopped.value.code or 0)
+
+
+def test_the_command_prints_json_and_nothing_else(
+    run_copy: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("export", str(run_copy.root), "--format", "tflite", "--int8", "--json")
+    assert run_cli(monkeypatch, *arguments) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == "skinedge.export/1" and document["model_id"] == run_copy.manifest.id
+    assert list(document["files"]) == ["model.fp32.tflite", "model.int8.tflite"]
+    for name, said in document["files"].items():
+        entry = run_copy.entries()[name]
+        assert (said["sha256"], said["size_bytes"]) == (entry.sha256, entry.size)
+        assert {"name", "value", "limit", "verdict"} <= set(said["gates"][0])
+
+
+def test_the_command_prints_a_table_and_refuses_an_unknown_format(
+    run_copy: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_cli(monkeypatch, "export", str(run_copy.root), "--int8") == 0
+    table = capsys.readouterr().out
+    assert all(name in table for name in FILES)
+    assert run_cli(monkeypatch, "export", str(run_copy.root), "--format", "coreml") == 1
+    said = capsys.readouterr()
+    assert said.out == "" and "Installed: onnx, tflite" in said.err and "Traceback" not in said.err
+
+
+def test_golden_logits_are_the_networks(exported_run: Path) -> None:
+    """The fixture is what it says: else every comparison above would be with itself."""
+    bundle = Bundle.open(exported_run)
+    known = golden.load(bundle.file("golden.npz"))
+    logits = merge.eager_logits(merge.load_merged(bundle), known.pixels, bundle.manifest.preprocess)
+    np.testing.assert_allclose(logits, known.logits, atol=1e-4)
+    assert len(set(logits.argmax(axis=1))) > 1

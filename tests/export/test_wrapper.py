@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skinedge.description import ModelDescription
+from skinedge.errors import SkinedgeError
+from skinedge.preprocess import Preprocess
+from skinedge_export import to_tflite
+from skinedge_export.job import ExportJob
+from skinedge_export.quiet import quiet
+from skinedge_export.wrapper import pixel_model
+
+LITE0 = {"CONV_2D": 33, "DEPTHWISE_CONV_2D": 16, "ADD": 10, "MEAN": 1, "FULLY_CONNECTED": 1, "SOFTMAX": 1}
+
+
+def network(name: str):
+    import timm
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return timm.create_model(name, num_classes=5).eval()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "plain_stem"),
+    [("test_efficientnet", True), ("test_resnet", True), ("test_nfnet", False)],
+)
+def test_pixels_in_probabilities_out(backbone: str, plain_stem: bool) -> None:
+    import torch
+
+    rule = Preprocess(64, mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4))
+    net = network(backbone)
+    before = copy.deepcopy(net.state_dict())
+    wrapped = pixel_model(net, rule)
+    pixels = torch.randint(0, 256, (2, 64, 64, 3), generator=torch.Generator().manual_seed(1)).float()
+    with torch.no_grad():
+        found = wrapped(pixels)["probabilities"]
+        normal = (pixels - torch.tensor(rule.mean)) / torch.tensor(rule.std)
+        expected = torch.softmax(net(normal.permute(0, 3, 1, 2)), dim=1)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert (wrapped.scale is None) == plain_stem
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+
+
+def test_efficientnet_lite0_keeps_the_clean_op_list(tmp_path: Path) -> None:
+    labels = ("a", "b", "c", "d", "e")
+    said = dict.fromkeys(labels, "benign")
+    prior = dict.fromkeys(labels, 0.2)
+    rule = Preprocess(32)
+    description = ModelDescription("id", "n", "tf_efficientnet_lite0", labels, said, prior, rule, "unknown", True)
+    net, converter = network("tf_efficientnet_lite0"), to_tflite.converter
+    full = converter.convert(ExportJob(net, description, converter.recipe("fp32")), tmp_path / "fp32")
+    assert Counter(full.ops) == LITE0
+    images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
+    job = ExportJob(net, description, converter.recipe("int8"), images, full.path)
+    small = converter.convert(job, tmp_path / "int8")
+    assert Counter(small.ops) == {**LITE0, "QUANTIZE": 1, "DEQUANTIZE": 1}
+    assert small.ops[0] == "QUANTIZE" and small.ops[-3:] == ("FULLY_CONNECTED", "DEQUANTIZE", "SOFTMAX")
+    assert (small.inputs[0].dtype, small.outputs[0].dtype) == ("float32", "float32")
+    assert small.path.stat().st_size <= 0.31 * full.path.stat().st_size
+
+
+def test_a_converters_noise_is_held_back(capfd: pytest.CaptureFixture[str]) -> None:
+    with quiet("conversion", "net"):
+        print("python")
+        os.write(1, b"native out\n")
+        os.write(2, b"native err\n")
+        warnings.warn("loud", stacklevel=1)
+        logging.getLogger("converter").error("louder")
+    print("after")
+    said = capfd.readouterr()
+    assert said.out == "after\n" and said.err == ""
+
+
+def test_a_converters_failure_is_told_in_our_words(capfd: pytest.CaptureFixture[str]) -> None:
+    with (
+        pytest.raises(SkinedgeError, match=r"net: TFLite export failed: RuntimeError: no lowering for aten\.foo"),
+        quiet("TFLite export", "net"),
+    ):
+        raise RuntimeError("no lowering for aten.foo\nmore")
+    with pytest.raises(SkinedgeError, match="last words"), quiet("export", "net"):
+        os.write(2, b"first\nlast words\n")
+        raise ValueError
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_missing_package_stays_a_missing_package() -> None:
+    with pytest.raises(ModuleNotFoundError), quiet("export", "net"):
+        import no_such_package  # noqa: F401
+
+
+def test_interrupts_pass() -> None:
+    with pytest.raises(KeyboardInterrupt), quiet("export", "net"):
+        raise KeyboardInterrupt

@@ -43,7 +43,7 @@ def _reserve(path: Path, size: int) -> None:
             stream.truncate(size)
 
 
-def _fill(out: np.memmap, root: Path, samples: Sequence[Sample], size: int) -> None:  # type: ignore[type-arg]
+def _fill(out: np.memmap, root: Path, samples: Sequence[Sample], size: int) -> None:
     def one(index: int) -> None:
         out[index] = prepare(load_pixels(root, samples[index].path), size)
 

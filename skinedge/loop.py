@@ -175,7 +175,7 @@ def predict_logits(network: nn.Module, pixels: Pixels, problem: Problem, batch: 
     rows = []
     with torch.inference_mode(), autocast(problem):
         for start in range(0, len(pixels), batch):
-            images = torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch])).to(problem.device)
+            images = torch.from_numpy(np.array(pixels[start : start + batch])).to(problem.device)
             inputs = normalize(images.permute(0, 3, 1, 2).float(), problem.preprocess)
             rows.append(network(inputs).float().cpu().numpy())
     return np.concatenate(rows)

@@ -7,7 +7,6 @@ base weights gives the trained logits exactly.
 from __future__ import annotations
 
 import fnmatch
-import types
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,6 @@ from skinedge.config import LoraSettings
 from skinedge.errors import ConfigError
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 
@@ -52,18 +50,21 @@ def targets(net: nn.Module, settings: LoraSettings) -> list[str]:
     return [name for name in possible if name in chosen]
 
 
-def attach(net: nn.Module, settings: LoraSettings) -> Any:
-    """Put fresh adapters on `net`; returns peft's PeftModel, in eval mode."""
+def attach(net: nn.Module, settings: LoraSettings, seed: int = 0) -> Any:
+    """Put fresh adapters on `net`, the same for the same seed; returns peft's PeftModel, in eval mode."""
     import peft
+    import torch
 
     config = peft.LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]
+        lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=targets(net, settings),
         modules_to_save=[str(model.classifier_name(net))],
     )
-    return peft.get_peft_model(net, config).eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return peft.get_peft_model(net, config).eval()
 
 
 def train_mode(adapted: nn.Module) -> None:
@@ -72,29 +73,6 @@ def train_mode(adapted: nn.Module) -> None:
     for name, module in adapted.named_modules():
         if "lora_dropout" in name:
             module.train()
-
-
-def in_weight_space(adapted: nn.Module) -> None:
-    """Let each adapted convolution run once, with weights W + s B A, instead of three times.
-
-    The same function of the parameters as peft's own forward where the adapter has no dropout
-    (Hu et al. 2021, eq. 3), for a third fewer operations and activations to keep.
-    """
-    from peft.tuners.lora import Conv2d
-
-    for module in adapted.modules():
-        if isinstance(module, Conv2d):
-            module.forward = types.MethodType(_merged_convolution, module)
-
-
-def _merged_convolution(self: Any, x: torch.Tensor) -> torch.Tensor:
-    from torch.nn import functional
-
-    base = self.base_layer
-    down = self.lora_A["default"].weight.flatten(1)
-    up = self.lora_B["default"].weight.flatten(1)
-    weight = base.weight + self.scaling["default"] * (up @ down).view_as(base.weight)
-    return functional.conv2d(x, weight, base.bias, base.stride, base.padding, base.dilation)
 
 
 def quiet_load(net: nn.Module, folder: str) -> Any:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from skinedge import __version__, golden, lora, model
 from skinedge.bundle import Bundle, sha256
-from skinedge.config import TrainConfig
 from skinedge.data.dataset import Sample, load_pixels, read_split
 from skinedge.description import KEY, describe
 from skinedge.errors import BundleError, GateError

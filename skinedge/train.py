@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from skinedge import __version__, lora, model, taxonomy
+from skinedge import __version__, fused, lora, model, taxonomy
 from skinedge.bundle import Bundle, Manifest, new_id, now, write_atomic
 from skinedge.cache import build_cache
 from skinedge.checkpoint import Checkpoints
@@ -24,6 +24,7 @@ from skinedge.config import TrainConfig, from_dict
 from skinedge.data import readers
 from skinedge.data import split as splitting
 from skinedge.data.dataset import SPLITS, Dataset, Sample, read_split, write_split
+from skinedge.data.hashing import hash_images
 from skinedge.errors import BundleError, ConfigError, MissingDependencyError
 from skinedge.loop import Examples, Problem, fit
 from skinedge.loop import Progress as LoopProgress
@@ -155,7 +156,7 @@ def divide(dataset: Dataset, config: TrainConfig) -> tuple[Sample, ...]:
         splitting.check_split(samples)
         splitting.check_against(samples, dataset.root)
     else:
-        dataset = readers.verify_images(dataset)
+        dataset = hash_images(dataset)
         if config.limit is not None:
             dataset = splitting.limit(dataset, config.limit, config.seed)
         samples = splitting.split(dataset, config.seed)
@@ -196,10 +197,9 @@ def carry_on(request: TrainRequest, job: Job, samples: tuple[Sample, ...]) -> Bu
     net, base = model.load(config.backbone, len(job.labels), config.weights, config.seed)
     if base.sha256 != job.base_sha256:
         raise BundleError("the base weights are not those that training began with", where=base.source)
-    network = lora.attach(net, config.lora).to(job.device)
-    if config.lora.dropout == 0:
-        lora.in_weight_space(network)
+    network = lora.attach(net, config.lora, config.seed).to(job.device)
     rule = Preprocess.from_dict(job.preprocess)
+    fused.fuse(network, rule.size)
     problem = Problem(
         config=config,
         preprocess=rule,

@@ -11,10 +11,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 
 TINY_CONFIG = """
-backbone = "test_efficientnet"
-weights = "random"
 image_size = 64
-epochs = 3
+epochs = 4
 batch_size = 16
 precision = "fp32"
 

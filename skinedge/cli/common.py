@@ -49,13 +49,15 @@ def emit_json(command: str, document: Mapping[str, Any], *, model_id: str | None
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table on standard output: the first column is text, the others are right-aligned."""
+    """Print a table on standard output; columns of figures are right-aligned."""
     from rich.console import Console
     from rich.table import Table
 
     grid: Table = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
-        grid.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        cells = [str(row[index]) for row in rows if row[index] is not None]
+        figures = index > 0 and all(cell[:1] in "+-" or cell[:1].isdigit() for cell in cells)
+        grid.add_column(column, justify="right" if figures else "left", overflow="fold")
     for row in rows:
         grid.add_row(*("-" if cell is None else str(cell) for cell in row))
     width = None if sys.stdout.isatty() else 120

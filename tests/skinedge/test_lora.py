@@ -8,14 +8,14 @@ import timm
 import torch
 from torch import nn
 
-from skinedge import lora, model
+from skinedge import fused, lora, model
 from skinedge.config import LoraSettings
 from skinedge.errors import ConfigError
 
 
-def adapted(seed: int = 0, settings: LoraSettings | None = None) -> peft.PeftModel:
+def adapted(seed: int = 0, settings: LoraSettings | None = None, backbone: str = "test_efficientnet") -> peft.PeftModel:
     """A tiny adapted network whose adapters do something."""
-    net, _ = model.load("test_efficientnet", 5, "random", seed=1)
+    net, _ = model.load(backbone, 5, "random", seed=1)
     network = lora.attach(net, settings or LoraSettings(rank=4, alpha=8))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -41,21 +41,34 @@ def test_patterns_choose_and_a_pattern_without_match_is_an_error() -> None:
         lora.targets(net, LoraSettings(targets=("transformer.*",)))
 
 
-def test_weight_space_gives_pefts_own_logits_and_gradients() -> None:
+@pytest.mark.parametrize("backbone", ["test_efficientnet", "test_resnet", "mobilenetv2_100"])
+def test_fusing_gives_pefts_own_logits_and_gradients(backbone: str) -> None:
     """Oracle: peft's forward, in float64 so that only the mathematics is compared."""
-    plain, fused = adapted().double(), adapted().double()
-    lora.in_weight_space(fused)
-    images = torch.rand(4, 3, 64, 64, dtype=torch.float64)
-    for network in (plain, fused):
+    plain, fast = adapted(backbone=backbone).double(), adapted(backbone=backbone).double()
+    fused.fuse(fast, 64)
+    images = torch.rand(2, 3, 64, 64, dtype=torch.float64)
+    for network in (plain, fast):
         lora.train_mode(network)
         network(images).square().sum().backward()
-    torch.testing.assert_close(fused(images), plain(images), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(fast(images), plain(images), rtol=1e-9, atol=1e-9)
     compared = 0
-    for ours, theirs in zip(fused.parameters(), plain.parameters(), strict=True):
+    for ours, theirs in zip(fast.parameters(), plain.parameters(), strict=True):
         if ours.requires_grad:
             torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-7, atol=1e-7)
             compared += 1
     assert compared > 10
+    assert list(fast.state_dict()) == list(plain.state_dict())
+
+
+def test_fusing_finds_every_batchnorm_and_leaves_dropout_to_peft() -> None:
+    network = adapted()
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert set(fused.pairs(network, 64).values()) == set(norms)
+    dropped = adapted(settings=LoraSettings(rank=4, dropout=0.5))
+    fused.fuse(dropped, 64)
+    lora.train_mode(dropped)
+    images = torch.rand(1, 3, 64, 64)
+    assert not torch.equal(dropped(images), dropped(images))
 
 
 def test_training_leaves_batchnorm_alone() -> None:

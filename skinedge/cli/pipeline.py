@@ -1,0 +1,60 @@
+"""What `skinedge run` does: every stage in order, each at most once, then one table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from skinedge.cli.bench import show as show_latency
+from skinedge.cli.common import NOTICE, emit_json, note
+from skinedge.cli.verify import require_passed
+from skinedge.cli.verify import show as show_parity
+
+if TYPE_CHECKING:
+    from skinedge.bundle import Bundle
+    from skinedge.train import TrainRequest
+
+FORMATS = ("onnx", "tflite")
+
+
+def run_all(request: TrainRequest, json_: bool) -> None:
+    """Train, merge, export, verify and bench.
+
+    With --resume a training that is over is not repeated, and the stages after it skip what is current.
+    Raises: SkinedgeError from any stage; GateError, after both reports were written, when a gate failed.
+    """
+    from skinedge.bundle import Bundle
+    from skinedge.merge import MODEL, merge
+    from skinedge.train import train
+    from skinedge_bench.latency import bench
+    from skinedge_bench.verify import verify
+    from skinedge_export.export import export
+
+    done = request.resume and request.out.exists()
+    trained = Bundle.open(request.out) if done else train(request)
+    bundle = export(merge(trained, request.data), FORMATS, int8=True, data=request.data)
+    parity = verify(bundle, request.data)
+    latency = bench(bundle.reload(), request.data, protocol="quick")
+    bundle = bundle.reload()
+    if json_:
+        document = {
+            "run": str(bundle.root),
+            "synthetic": bundle.manifest.synthetic,
+            "verify": parity.document(),
+            "bench": latency.document(),
+        }
+        digest = bundle.entries()[MODEL].sha256
+        emit_json("run", document, model_id=bundle.manifest.id, model_sha256=digest)
+    else:
+        show_parity(parity)
+        show_latency(latency)
+        summarize(bundle)
+    require_passed(parity)
+
+
+def summarize(bundle: Bundle) -> None:
+    """The last lines: where everything is, and what it may be used for."""
+    manifest = bundle.manifest
+    if manifest.synthetic:
+        note("SYNTHETIC images: these figures say that the tool works, nothing about skin.")
+    print(f"run: {bundle.root}    default file: {bundle.root / str(manifest.default_file)}")
+    note(NOTICE)

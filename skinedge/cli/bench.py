@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from skinedge_bench.latency_report import LatencyReport, Row
 
 COLUMNS = (
-    "file (runtime)",
+    "file",
     "p50 ms",
     "p90 ms",
     "p99 ms",
@@ -58,7 +58,9 @@ def bench(
 def show(report: LatencyReport) -> None:
     """The table that a person reads; remarks and doubts go to standard error."""
     device, protocol = report.device, report.protocol
-    title = f"{device.cpu}, {report.rows[0].threads} thread(s), protocol {protocol.name}, {report.rows[0].n} samples"
+    libraries = ", ".join(f"{name} {version}" for name, version in device.versions.items())
+    threads, n = report.rows[0].threads, max(row.n for row in report.rows)
+    title = f"{device.cpu}, {threads} thread(s), {n} samples a file ({protocol.name}); {libraries}"
     table(title, COLUMNS, [_cells(report, row) for row in report.rows])
     for row in report.rows:
         if row.reasons:
@@ -72,7 +74,8 @@ def show(report: LatencyReport) -> None:
 def _cells(report: LatencyReport, row: Row) -> list[str | None]:
     from skinedge.cli.evaluate import figure
 
-    name = f"{row.file} ({row.runtime})"
+    alone = sum(other.file == row.file for other in report.rows) == 1
+    name = row.file if alone else f"{row.file} ({row.runtime})"
     if row.p50_ms is None:
         return [name, "; ".join(row.reasons) or None, *([None] * 9)]
     return [

@@ -50,10 +50,9 @@ def predict(
 
 def open_for_judging(run: Path | None, file: str | None) -> LoadedModel:
     """The model to judge images with; says on screen which, and what had to be assumed of it."""
-    from skinedge_bench.model import open_file, open_listed
-
     from skinedge.cli.common import pick_run
     from skinedge.errors import ConfigError
+    from skinedge_bench.model import open_file, open_listed
 
     if run is not None and run.is_file():
         if file is not None:

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     "file",
-    "largest difference",
-    "agreement (95 %)",
-    "balanced accuracy (fall)",
-    "macro AUC",
-    "melanoma sens.",
-    "malignant sens. / spec.",
+    "max diff",
+    "agreement",
+    "bal acc",
+    "fall",
+    "AUC",
+    "mel sens",
+    "mal se/sp",
     "verdict",
 )
 
@@ -62,10 +63,10 @@ def require_passed(report: ParityReport) -> None:
 
 
 def show(report: ParityReport) -> None:
-    """The table that a person reads; what is undecided goes to standard error."""
-    rows = [] if report.reference is None else [["PyTorch (reference)", *_cells(report.reference), ""]]
+    """The table that a person reads (reference: the merged model in PyTorch); what did not pass: standard error."""
+    rows = [] if report.reference is None else [["reference", *_cells(report.reference), ""]]
     for file in report.files:
-        rows.append([file.name, *(_cells(file.figures) if file.figures else [None] * 6), _verdict(file)])
+        rows.append([file.name, *(_cells(file.figures) if file.figures else [None] * 7), _verdict(file)])
     table(f"Parity: {report.images}", COLUMNS, rows)
     for file in report.files:
         for gate in file.gates:
@@ -79,11 +80,12 @@ def _cells(figures: Figures) -> list[str | None]:
     sensitivity, specificity = (figure(figures.malignant[key], 3) or "-" for key in ("sensitivity", "specificity"))
     return [
         f"{figures.max_difference:.1e}",
-        f"{figures.agreement:.4f} ({figures.agreement_low:.3f} to {figures.agreement_high:.3f})",
-        f"{figure(figures.balanced_accuracy)} ({figures.fall:+.4f})",
-        figure(figures.macro_auc),
+        f"{figures.agreement:.3f} ({figures.agreement_low:.2f}-{figures.agreement_high:.2f})",
+        figure(figures.balanced_accuracy, 3),
+        f"{figures.fall:+.4f}",
+        figure(figures.macro_auc, 3),
         figure(figures.melanoma_sensitivity, 3),
-        f"{sensitivity} / {specificity}",
+        f"{sensitivity}/{specificity}",
     ]
 
 

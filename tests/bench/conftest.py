@@ -1,0 +1,84 @@
+"""The command line in this process, and little model files of a stranger's making."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skinedge.bundle import Bundle
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+    """Runs `skinedge ARGS`: (exit code, stdout, stderr), as a shell would see them."""
+    from skinedge.cli import main
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["skinedge", *map(str, arguments)])
+        capfd.readouterr()
+        try:
+            main()
+            code: object = 0
+        except SystemExit as end:
+            code = end.code or 0
+        out, err = capfd.readouterr()
+        assert isinstance(code, int)
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def run(tiny_run: Path, tmp_path: Path) -> Bundle:
+    """A private copy of the shared run, to be damaged."""
+    return Bundle.open(Path(shutil.copytree(tiny_run, tmp_path / "run")))
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Callable[..., Path]:
+    """Writes an ONNX file of 3 classes that knows nothing of us: each class's score is a channel's mean, over 10.
+
+    layout: 'NHWC' or 'NCHW'; batch: 'n' for a free one; softmax: end in probabilities; dtype: of the input.
+    """
+
+    def write(
+        layout: str = "NHWC",
+        batch: int | str = "n",
+        softmax: bool = False,
+        dtype: str = "FLOAT",
+        labels: str | None = None,
+    ) -> Path:
+        import onnx
+        from onnx import TensorProto, helper, numpy_helper
+
+        shape = [batch, 8, 8, 3] if layout == "NHWC" else [batch, 3, 8, 8]
+        axes = np.array([1, 2] if layout == "NHWC" else [2, 3], dtype=np.int64)
+        nodes = [
+            helper.make_node("Cast", ["image"], ["real"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["real", "axes"], ["mean"], keepdims=0),
+            helper.make_node("Div", ["mean", "ten"], ["scores" if not softmax else "raw"]),
+        ]
+        if softmax:
+            nodes.append(helper.make_node("Softmax", ["raw"], ["scores"], axis=1))
+        graph = helper.make_graph(
+            nodes,
+            "stranger",
+            [helper.make_tensor_value_info("image", getattr(TensorProto, dtype), shape)],
+            [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [batch, 3])],
+            [numpy_helper.from_array(axes, "axes"), numpy_helper.from_array(np.float32(10), "ten")],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        if labels is not None:
+            helper.set_model_props(model, {"labels": labels})
+        path = tmp_path / f"{layout}_{batch}_{softmax}_{dtype}.onnx"
+        onnx.save(model, path)
+        return path
+
+    return write

@@ -1,0 +1,254 @@
+"""skinedge bench: what is measured, how it is summed up, and what makes it doubtful. No timing is asserted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skinedge.bundle import Bundle
+from skinedge.errors import ConfigError, SkinedgeError
+from skinedge.plugins import Outputs, TensorSpec
+from skinedge.preprocess import Pixels
+from skinedge_bench import device, latency, verify
+from skinedge_bench.latency_report import LatencyReport, Row, noise_reasons, summarize
+from skinedge_bench.probe import probe
+from skinedge_bench.protocol import Protocol, protocol_names, read_protocol
+
+Cli = Callable[..., tuple[int, str, str]]
+ROW_KEYS = {
+    *("file", "runtime", "precision", "threads", "p50_ms", "p90_ms", "p99_ms", "load_ms", "first_inference_ms"),
+    *("peak_rss_mib", "size_bytes", "n", "balanced_accuracy", "trustworthy", "reasons"),
+}
+
+
+@pytest.fixture(scope="module")
+def benched(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, LatencyReport]:
+    import shutil
+
+    bundle = Bundle.open(Path(shutil.copytree(tiny_run, tmp_path_factory.mktemp("bench") / "run")))
+    report = latency.bench(bundle, protocol="quick")
+    return bundle.reload(), report
+
+
+def test_a_row_for_every_file_in_its_runtime(benched: tuple[Bundle, LatencyReport]) -> None:
+    _, report = benched
+    assert [(row.file, row.runtime, row.precision) for row in report.rows] == [
+        ("model.safetensors", "torch", "fp32"),
+        ("model.fp32.onnx", "onnxruntime", "fp32"),
+        ("model.fp32.tflite", "litert", "fp32"),
+        ("model.int8.onnx", "onnxruntime", "int8"),
+        ("model.int8.tflite", "litert", "int8"),
+    ]
+    protocol = read_protocol("quick")
+    for row in report.rows:
+        assert row.n == protocol.block * protocol.blocks and row.p99_ms is None
+        assert row.p50_ms is not None and row.p90_ms is not None and 0 < row.p50_ms <= row.p90_ms
+        assert row.load_ms and row.first_inference_ms and row.golden in ("pass", "underpowered")
+        assert row.trustworthy == (not row.reasons)
+    memory = {row.runtime: row.peak_rss_mib for row in report.rows}
+    assert 20 < (memory["litert"] or 0) < (memory["torch"] or 0)  # in processes of their own: torch alone is large
+
+
+def test_accuracy_and_size_are_the_files_own(benched: tuple[Bundle, LatencyReport]) -> None:
+    bundle, report = benched
+    figures = {file.name: file.figures for file in verify.verify(bundle).files}
+    for row in report.rows:
+        assert row.size_bytes == (bundle.root / row.file).stat().st_size
+        if row.file == "model.safetensors":
+            assert row.accuracy_note == "reference.npz"
+            continue
+        known = figures[row.file]
+        assert known is not None and row.balanced_accuracy == pytest.approx(known.balanced_accuracy)
+
+
+def test_the_report_in_the_run_keeps_the_raw_samples(benched: tuple[Bundle, LatencyReport]) -> None:
+    bundle, report = benched
+    kept = json.loads(bundle.file("reports/latency.json").read_text())
+    assert kept["schema"] == "skinedge.bench/1" and kept["model_id"] == bundle.manifest.id
+    for row, said in zip(report.rows, kept["rows"], strict=True):
+        blocks = kept["samples_ms"][f"{row.runtime} {row.file}"]
+        assert [len(block) for block in blocks] == [20] * 6
+        assert said["p50_ms"] == pytest.approx(float(np.median(np.concatenate(blocks))))
+
+
+def test_accuracy_comes_from_parity_when_it_is_of_the_same_bytes(run: Bundle, tmp_path: Path) -> None:
+    verify.verify(run)
+    bundle = run.reload()
+    targets = latency.run_targets(bundle)
+    known = latency.accuracies(bundle, tmp_path / "gone", targets, {})
+    assert set(known) == {target.path.name for target in targets}
+    assert known["model.int8.onnx"][1] == "reports/parity.json"
+    others = [replace(target, sha256="another") for target in targets]
+    assert set(latency.accuracies(bundle, tmp_path / "gone", others, {})) == {"model.safetensors"}
+
+
+def test_without_torch_and_without_images(
+    cli: Cli, run: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a small device: the rest goes on, the row says why it is empty, the accuracy why it is null."""
+    monkeypatch.setitem(sys.modules, "torch", None)  # what an installation without torch answers to `import torch`
+    (tmp_path / "empty").mkdir()
+    code, out, err = cli("bench", run.root, "--protocol", "quick", "--data", tmp_path / "empty", "--json")
+    document = json.loads(out)
+    assert code == 0 and "Traceback" not in err
+    assert document["schema"] == "skinedge.bench/1" and document["model_id"] == run.manifest.id
+    assert {"cpu", "cores", "features", "int8_dot_product", "load_average", "versions"} <= set(document["device"])
+    assert "torch" not in document["device"]["versions"]
+    assert all(set(row) >= ROW_KEYS for row in document["rows"])
+    first, *rest = document["rows"]
+    assert first["file"] == "model.safetensors" and first["p50_ms"] is None and first["reasons"] == ["not installed"]
+    assert not first["trustworthy"] and first["balanced_accuracy"] is not None
+    for row in rest:
+        assert row["p50_ms"] and row["ratio_to_eager"] is None
+        assert row["balanced_accuracy"] is None and "golden vectors" in row["accuracy_note"]
+        assert row["golden"] in ("pass", "underpowered")
+
+
+def test_a_wrong_file_is_not_trusted(run: Bundle, benched: tuple[Bundle, LatencyReport]) -> None:
+    import onnx
+
+    path = run.root / "model.fp32.onnx"
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if "classifier" in tensor.name:
+            values = onnx.numpy_helper.to_array(tensor)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(-values, tensor.name))
+    onnx.save(model, path)
+    from skinedge import golden
+    from skinedge_bench.runtimes.ort import runtime
+
+    row = benched[1].rows[1]
+    vectors = golden.load(run.root / "golden.npz")
+    judged = latency._with_quality(row, (0.5, "measured"), runtime.open(path, 1), vectors, "fp32")
+    assert judged.golden == "fail" and not judged.trustworthy
+    assert any("golden" in reason for reason in judged.reasons)
+
+
+class Counting:
+    """A session that counts: which session ran when."""
+
+    inputs = outputs = (TensorSpec("x", (-1, 4, 4, 3), "uint8"),)
+    metadata: Mapping[str, str] = {}
+    partitions = None
+
+    def __init__(self, name: str, log: list[str]) -> None:
+        self.name, self.log = name, log
+
+    def run(self, pixels: Pixels) -> Outputs:
+        self.log.append(self.name)
+        return Outputs(np.ones((len(pixels), 1), dtype=np.float32))
+
+
+def test_blocks_are_interleaved_in_a_seeded_order_after_a_warm_up() -> None:
+    def order(seed: int) -> tuple[list[str], dict[str, latency.Blocks]]:
+        log: list[str] = []
+        sessions = {name: Counting(name, log) for name in "abc"}
+        plan = Protocol("test", warmup=3, block=20, blocks=8, min_seconds=0.0)
+        samples = latency.interleave(sessions, np.zeros((2, 4, 4, 3), np.uint8), plan, seed)
+        return log, samples
+
+    log, samples = order(1)
+    assert log[:9] == list("aaabbbccc")
+    step = latency.SETTLE + 20
+    rounds = [log[9 + start : 9 + start + 3 * step : step] for start in range(0, 8 * 3 * step, 3 * step)]
+    assert all(sorted(names) == ["a", "b", "c"] for names in rounds) and len({tuple(r) for r in rounds}) > 1
+    assert all([len(block) for block in blocks] == [20] * 8 for blocks in samples.values())
+    assert order(1)[0] == log and order(2)[0] != log
+
+
+def test_more_blocks_until_the_least_time_is_reached() -> None:
+    plan = Protocol("test", warmup=1, block=20, blocks=1, min_seconds=0.02)
+    samples = latency.interleave({"a": Counting("a", [])}, np.zeros((1, 4, 4, 3), np.uint8), plan, 0)
+    assert sum(map(sum, samples["a"])) >= 20 and len(samples["a"]) > 1
+
+
+def test_percentiles_and_no_p99_from_few_samples() -> None:
+    blocks = np.arange(1000, dtype=float).reshape(20, 50).tolist()
+    assert summarize(blocks) == {
+        "p50_ms": 499.5,
+        "p90_ms": pytest.approx(899.1),
+        "p99_ms": pytest.approx(989.01),
+        "n": 1000,
+    }
+    assert summarize(blocks[:-1])["p99_ms"] is None
+
+
+def test_noise_and_drift_are_reasons() -> None:
+    steady = [[10.0] * 20] * 6
+    assert noise_reasons(steady) == ()
+    assert "noisy" in noise_reasons([[10.0] * 20, [14.0] * 20] * 3)[0]
+    assert any("slowed down" in reason for reason in noise_reasons([[10.0] * 20] * 4 + [[12.0] * 20] * 2))
+    assert noise_reasons([[10.0] * 20]) == ()
+
+
+def test_ratios_and_the_remark_about_int8() -> None:
+    here = device.describe_device({})
+    row = Row("", "", "fp32", 1, 10, "0")
+    rows = (
+        replace(row, file="model.safetensors", runtime="torch", p50_ms=30.0),
+        replace(row, file="a.onnx", runtime="onnxruntime", p50_ms=15.0),
+        replace(row, file="b.onnx", runtime="onnxruntime", precision="int8", p50_ms=12.0),
+        replace(row, file="c.tflite", runtime="litert", precision="int8", p50_ms=6.0),
+    )
+    plan = Protocol("test", 1, 1, 1, 0.0)
+    report = LatencyReport(replace(here, int8_dot_product=False), plan, 0, rows)
+    assert [report.ratio_to_fp32(r) for r in rows] == [1.0, 1.0, 1.25, None]
+    assert [report.ratio_to_eager(r) for r in rows] == [1.0, 2.0, 2.5, 5.0]
+    assert len(report.remarks()) == 1 and "no int8 dot product" in report.remarks()[0]
+    assert LatencyReport(replace(here, int8_dot_product=True), plan, 0, rows).remarks() == ()
+
+
+def test_signs_of_a_machine_that_is_not_quiet(tmp_path: Path) -> None:
+    quiet = replace(device.describe_device({}), cores=4, load_average=0.5, power="mains", throttle_events=2)
+    assert device.machine_reasons(quiet, 2) == ()
+    assert "load average 3.0 on 4 cores" in device.machine_reasons(replace(quiet, load_average=3.0), 2)[0]
+    assert device.machine_reasons(replace(quiet, power="battery"), 2) == ("on battery",)
+    assert "throttled" in device.machine_reasons(quiet, 3)[0]
+    for name, status in (("AC", None), ("BAT0", "Discharging")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "online" if status is None else tmp_path / name / "status").write_text(status or "0\n")
+    assert device.power_source(tmp_path) == "battery"
+    (tmp_path / "AC" / "online").write_text("1\n")
+    (tmp_path / "BAT0" / "status").write_text("Charging\n")
+    assert device.power_source(tmp_path) == "mains"
+    assert device.power_source(tmp_path / "none") is None
+    assert device.throttle_events(tmp_path) is None
+
+
+def test_the_device_is_this_one() -> None:
+    here = device.describe_device({"litert": "1"})
+    assert here.cores >= 1 and here.cpu and here.versions == {"litert": "1"}
+    flags = subprocess.run(["cat", "/proc/cpuinfo"], capture_output=True, text=True, check=False).stdout.split()
+    if flags:
+        assert here.int8_dot_product == any(name in flags for name in device.INT8_DOT)
+
+
+def test_protocols_and_what_is_refused(cli: Cli, tiny_run: Path) -> None:
+    assert protocol_names() == ["mlperf", "quick", "standard"]
+    for name in protocol_names():
+        assert read_protocol(name).block >= 20
+    assert read_protocol("standard").block * read_protocol("standard").blocks >= 1000
+    code, _, err = cli("bench", tiny_run, "--protocol", "fast")
+    assert code == 1 and "mlperf, quick, standard" in err
+    code, _, err = cli("bench", tiny_run, "--threads", 4096)
+    assert code == 1 and "--threads 4096" in err
+    with pytest.raises(ConfigError, match="threads 0"):
+        latency.bench(Bundle.open(tiny_run), threads=0)
+
+
+def test_a_probe_that_fails_says_why(tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"nonsense")
+    with pytest.raises(SkinedgeError, match=r"bad\.onnx"):
+        probe("onnxruntime", tmp_path / "bad.onnx", 1)
+
+
+def test_a_file_alone(cli: Cli, foreign: Callable[..., Path]) -> None:
+    code, out, err = cli("bench", foreign(), "--protocol", "quick")
+    assert code == 0 and ".onnx" in out and "a file alone" in err

@@ -1,0 +1,191 @@
+"""skinedge verify: right files pass, wrong ones are named, absent images are admitted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skinedge import golden
+from skinedge.bundle import Bundle
+from skinedge.data.dataset import read_split
+from skinedge.errors import BundleError
+from skinedge.plugins import Outputs
+from skinedge_bench import verify as subject
+from skinedge_bench.verify import Reference
+
+Cli = Callable[..., tuple[int, str, str]]
+FILES = ["golden.npz", "model.fp32.onnx", "model.fp32.tflite", "model.int8.onnx", "model.int8.tflite"]
+
+
+def replace_file(bundle: Bundle, stage_name: str, name: str, data: bytes, **info: object) -> Bundle:
+    """Put other content under a listed name, as a stage that went wrong would."""
+    kept = bundle.manifest.stages
+    owner = next(key for key, stage in kept.items() if any(f.path == name for f in stage.files))
+    others = [f for f in kept[owner].files if f.path != name]
+    entry = bundle.entries()[name]
+    with bundle.stage(owner, stage_name, {}) as stage:
+        stage.path(name, **{**entry.info, **info}).write_bytes(data)
+        for other in others:
+            stage.path(other.path, **other.info).write_bytes((bundle.root / other.path).read_bytes())
+    return bundle.reload()
+
+
+def test_every_file_is_judged_and_the_report_is_kept(cli: Cli, run: Bundle) -> None:
+    code, out, _ = cli("verify", run.root, "--json")
+    document = json.loads(out)
+    assert document["schema"] == "skinedge.verify/1" and list(document["files"]) == FILES
+    assert document["passed"] == (code == 0)
+    for name in ("model.fp32.onnx", "model.fp32.tflite"):
+        said = document["files"][name]
+        assert said["passed"] and said["metrics"]["max_difference"] <= 1e-3
+        assert {gate["name"] for gate in said["gates"]} >= {"description", "max_difference", "argmax_flips", "finite"}
+    for name in ("model.int8.onnx", "model.int8.tflite"):
+        verdicts = {gate["name"]: gate["verdict"] for gate in document["files"][name]["gates"]}
+        assert {"agreement", "balanced_accuracy_fall", "golden_agreement"} <= set(verdicts)
+    bundle = run.reload()
+    kept = json.loads(bundle.file("reports/parity.json").read_text())
+    assert kept["files"] == document["files"]
+    assert sorted(f.path for f in bundle.manifest.stages["verify"].files) == ["reports/parity.json"]
+
+
+def test_the_figures_are_those_of_the_test_split(run: Bundle) -> None:
+    report = subject.verify(run)
+    reference = subject.read_reference(run)
+    test = [sample for sample in read_split(run.root / "split.csv") if sample.split == "test"]
+    assert report.reference is not None and report.reference.n == len(test) == len(reference.labels)
+    share = float(np.mean(reference.logits.argmax(axis=1) == reference.labels))
+    assert report.reference.accuracy == pytest.approx(share)
+    by_name = {file.name: file.figures for file in report.files}
+    exact = by_name["model.fp32.onnx"]
+    assert exact is not None and exact.agreement == 1.0 and exact.fall == 0.0
+    assert exact.accuracy == pytest.approx(share)
+
+
+def test_a_table_on_screen(cli: Cli, run: Bundle) -> None:
+    _, out, _ = cli("verify", run.root)
+    assert "model.int8.tflite" in out and "reference" in out
+    assert all(len(line) <= 120 for line in out.splitlines())
+
+
+def test_a_file_with_swapped_classes_fails_by_name_and_the_report_says_so(cli: Cli, run: Bundle) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(run.root / "model.fp32.onnx")
+    classes = len(run.manifest.labels)
+    swap = np.arange(classes)
+    swap[[0, 1]] = [1, 0]
+    changed = 0
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.shape and values.shape[0] == classes and "classifier" in tensor.name:
+            tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values[swap]), tensor.name))
+            changed += 1
+    assert changed == 2, [t.name for t in model.graph.initializer][-4:]
+    bundle = replace_file(run, "wrong", "model.fp32.onnx", model.SerializeToString())
+    code, out, err = cli("verify", bundle.root, "--json")
+    assert code == 1 and "model.fp32.onnx: max_difference" in err and "Traceback" not in err
+    said = json.loads(out)
+    assert not said["passed"] and not said["files"]["model.fp32.onnx"]["passed"]
+    assert said["files"]["model.fp32.tflite"]["passed"]
+    kept = json.loads((bundle.root / "reports" / "parity.json").read_text())
+    assert kept["passed"] is False
+
+
+def test_a_file_that_lies_about_its_labels_fails(cli: Cli, run: Bundle) -> None:
+    import onnx
+
+    model = onnx.load(run.root / "model.fp32.onnx")
+    for prop in model.metadata_props:
+        if prop.key == "skinedge":
+            said = json.loads(prop.value)
+            said["labels"] = said["labels"][::-1]
+            prop.value = json.dumps(said)
+    bundle = replace_file(run, "wrong", "model.fp32.onnx", model.SerializeToString())
+    code, _, err = cli("verify", bundle.root)
+    assert code == 1 and "model.fp32.onnx: description" in err
+
+
+def test_without_images_only_the_golden_vectors_speak(cli: Cli, run: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    code, out, err = cli("verify", run.root, "--data", tmp_path / "empty", "--json")
+    document = json.loads(out)
+    assert "only the golden vectors" in document["images"] and "only the golden vectors" in err
+    for name in ("model.int8.onnx", "model.int8.tflite"):
+        gates = {gate["name"]: gate for gate in document["files"][name]["gates"]}
+        assert gates["agreement"]["verdict"] == gates["balanced_accuracy_fall"]["verdict"] == "underpowered"
+        assert gates["agreement"]["value"] is None and document["files"][name]["metrics"] is None
+    assert document["files"]["model.fp32.onnx"]["passed"]
+    if code == 0:
+        assert cli("verify", run.root, "--data", tmp_path / "empty", "--strict")[0] == 1
+
+
+def test_a_few_missing_images_or_a_changed_one_stop_it(cli: Cli, run: Bundle, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(run.manifest.data_root, tmp_path / "data"))
+    test = [sample for sample in read_split(run.root / "split.csv") if sample.split == "test"]
+    victim = data / test[3].path
+    before, manifest = victim.read_bytes(), (run.root / "manifest.json").read_text()
+    victim.write_bytes(before + b"\0")
+    code, _, err = cli("verify", run.root, "--data", data)
+    assert code == 1 and victim.name in err and "sha256" in err
+    victim.unlink()
+    code, _, err = cli("verify", run.root, "--data", data)
+    assert code == 1 and "1 of the" in err and victim.name in err
+    assert (run.root / "manifest.json").read_text() == manifest
+
+
+def test_a_changed_model_file_is_refused(cli: Cli, run: Bundle) -> None:
+    with (run.root / "model.int8.tflite").open("ab") as stream:
+        stream.write(b"x")
+    code, _, err = cli("verify", run.root)
+    assert code == 1 and "does not match the hash" in err
+
+
+def test_a_run_without_exported_files_says_what_to_do(trained_run: Path) -> None:
+    with pytest.raises(BundleError, match="skinedge export"):
+        subject.verify(Bundle.open(trained_run))
+
+
+def test_resizing_otherwise_is_seen(run: Bundle) -> None:
+    vectors = golden.load(run.root / "golden.npz")
+    assert subject.resize_gate(vectors, run.manifest).verdict == "pass"
+    pixels = vectors.pixels.copy()
+    pixels[5, 0, 0, 0] ^= 1  # one bit of one pixel
+    gate = subject.resize_gate(replace(vectors, pixels=pixels), run.manifest)
+    assert (gate.verdict, gate.value) == ("fail", 1)
+
+
+def test_a_silent_int8_collapse_fails() -> None:
+    """An int8 file that calls every melanoma a nevus, right in all else."""
+    labels = np.repeat(np.arange(7), [40, 60, 120, 20, 60, 650, 20])
+    logits = np.eye(7, dtype=np.float32)[labels] * 6
+    said = labels.copy()
+    said[labels == 4] = 5
+    outputs = Outputs((np.eye(7) * 0.86 + 0.02)[said].astype(np.float32))
+    reference = Reference(tuple(map(str, range(len(labels)))), labels, logits)
+    gates = {gate.name: gate for gate in subject.test_gates(reference, outputs, exact=False)}
+    assert gates["balanced_accuracy_fall"].verdict == "fail"
+    assert gates["balanced_accuracy_fall"].value == pytest.approx(1 / 7)
+
+
+def test_a_file_alone(cli: Cli, tiny_run: Path, tmp_path: Path, foreign: Callable[..., Path]) -> None:
+    shutil.copy(tiny_run / "model.int8.tflite", tmp_path / "alone.tflite")
+    code, out, err = cli("verify", tmp_path / "alone.tflite", "--json")
+    document = json.loads(out)
+    assert code == 0 and document["passed"] and "assumed" in err
+    assert list(document["files"]) == ["alone.tflite"] and len(document["model_sha256"]) == 64
+    assert cli("verify", foreign())[0] == 0
+    (tmp_path / "bad.onnx").write_bytes(b"nonsense")
+    code, _, err = cli("verify", tmp_path / "bad.onnx")
+    assert code == 1 and "bad.onnx" in err
+
+
+def test_no_such_run(cli: Cli, tmp_path: Path) -> None:
+    code, _, err = cli("verify", tmp_path / "gone")
+    assert code == 1 and "no such run directory" in err

@@ -1,0 +1,94 @@
+"""Who may import whom, read from the source; and what `skinedge --help` drags in."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PACKAGES = {
+    "skinedge": REPOSITORY / "skinedge",
+    "skinedge_export": REPOSITORY / "export" / "skinedge_export",
+    "skinedge_bench": REPOSITORY / "bench" / "skinedge_bench",
+}
+FRAMEWORKS = {"torch", "torchvision", "timm", "peft", "safetensors"}
+
+
+def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
+    """First names of what a file imports; imports for type checkers are left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            node.body = []
+        if top_level_only and isinstance(node, ast.FunctionDef):
+            node.body = [ast.Pass()]
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {name.name.partition(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def files_of(package: str) -> list[Path]:
+    found = sorted(PACKAGES[package].rglob("*.py"))
+    assert found
+    return found
+
+
+def test_export_and_bench_never_meet() -> None:
+    for path in files_of("skinedge_export"):
+        assert "skinedge_bench" not in imports(path), path
+    for path in files_of("skinedge_bench"):
+        assert "skinedge_export" not in imports(path), path
+
+
+def test_skinedge_reaches_the_others_only_from_inside_its_commands() -> None:
+    for path in files_of("skinedge"):
+        late = imports(path) & {"skinedge_export", "skinedge_bench"}
+        assert not late or path.parent.name == "cli", path
+        assert not imports(path, top_level_only=True) & {"skinedge_export", "skinedge_bench"}, path
+
+
+def test_no_torch_where_models_only_run() -> None:
+    for path in files_of("skinedge_bench"):
+        if not path.name.startswith("torch_"):
+            assert not imports(path) & FRAMEWORKS, path
+
+
+@pytest.mark.parametrize("name", ["metrics", "parity", "bundle", "preprocess", "plugins", "taxonomy", "golden"])
+def test_the_shared_contract_is_light(name: str) -> None:
+    code = f"import sys, skinedge.{name}; print(*sorted(sys.modules))"
+    loaded = set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
+    assert not loaded & {*FRAMEWORKS, "onnx", "onnxruntime", "ai_edge_litert", "scipy", "pandas"}
+
+
+def test_running_a_model_needs_no_torch(tmp_path: Path) -> None:
+    """Every module of bench but torch's own runtime imports where torch does not."""
+    names = [
+        ".".join(path.relative_to(PACKAGES["skinedge_bench"].parent).with_suffix("").parts)
+        for path in files_of("skinedge_bench")
+        if path.name != "__init__.py"
+    ]
+    lines = [f"import {name}" for name in names]
+    code = "import sys\nfor name in ('torch', 'timm', 'peft', 'safetensors'): sys.modules[name] = None\n"
+    done = subprocess.run([sys.executable, "-c", code + "\n".join(lines)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_imports_no_framework() -> None:
+    code = (
+        "import sys\nsys.argv = ['skinedge', '--help']\nfrom skinedge.cli import main\n"
+        "try:\n    main()\nexcept SystemExit: pass\nprint('LOADED', *sorted(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.rpartition("LOADED")[2].split())
+    assert "Usage" in done.stdout
+    assert not loaded & {*FRAMEWORKS, "numpy", "onnx", "onnxruntime", "ai_edge_litert", "PIL"}

@@ -45,10 +45,10 @@ def fuse_one(module: Any, base: Any, norm: Any | None) -> None:
 
     def weight() -> torch.Tensor:
         if not has_adapter:
-            return base.weight  # type: ignore[no-any-return]
+            return base.weight
         down = module.lora_A["default"].weight.flatten(1)
         up = module.lora_B["default"].weight.flatten(1)
-        return base.weight + module.scaling["default"] * (up @ down).view_as(base.weight)  # type: ignore[no-any-return]
+        return base.weight + module.scaling["default"] * (up @ down).view_as(base.weight)
 
     scale, bias = folded(base, norm)
     module.forward = convolution(base, weight, scale, bias)
@@ -85,7 +85,7 @@ def _after_norm(self: Any, x: torch.Tensor) -> torch.Tensor:
 
 def clamp(x: torch.Tensor) -> torch.Tensor:
     """ReLU6 in place, with a backward that is one masked copy (torch's own is slow in channels_last)."""
-    return _clamp_function().apply(x)  # type: ignore[no-any-return]
+    return _clamp_function().apply(x)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -170,32 +171,63 @@ def test_a_file_that_is_no_image_classifier_is_refused(tmp_path: Path) -> None:
         open_session(tmp_path / "vector.onnx")
 
 
-@pytest.mark.filterwarnings("ignore:.*experimental_preserve_all_tensors")
-def test_integer_input_and_output_of_a_stranger(tiny_run: Path, tmp_path: Path, vectors: golden.Golden) -> None:
-    """A fully quantized file of the same network, made without our metadata: int8 in, int8 out."""
-    quantizer = pytest.importorskip("ai_edge_quantizer.quantizer")
-    from ai_edge_quantizer import recipe
+def write_integer_file(path: Path, dtype: str, scale: float, zero: int) -> Path:
+    """A .tflite file [1, 8, 8, 3] -> [1, 3] that takes the mean over the image, integer in and out."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
 
-    source = tiny_run / "model.fp32.tflite"
-    maker = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
-    session = open_session(source)
-    signature, tensors = next(iter(_signatures(source).items()))
-    samples = [{tensors["inputs"][0]: image[None].astype(np.float32)} for image in vectors.pixels[:16]]
-    result = maker.quantize(maker.calibrate({signature: samples}))
-    path = tmp_path / "stranger.tflite"
-    result.export_model(str(path))
-    ours, theirs = session.run(vectors.pixels), open_session(path)
-    assert theirs.inputs[0].dtype == "int8" and theirs.outputs[0].dtype == "int8" and KEY not in theirs.metadata
-    outputs = theirs.run(vectors.pixels)
-    np.testing.assert_allclose(outputs.probabilities.sum(axis=1), 1, atol=0.03)
-    assert np.abs(outputs.probabilities - ours.probabilities).mean() < 0.05
+    def tensor(name: str, shape: list[int], buffer: int, kind: int, quantized: bool) -> object:
+        made = schema.TensorT()
+        made.name, made.shape, made.buffer, made.type = name, shape, buffer, kind
+        if quantized:
+            made.quantization = schema.QuantizationParametersT()
+            made.quantization.scale, made.quantization.zeroPoint = [scale], [zero]
+        return made
+
+    kind = getattr(schema.TensorType, dtype.upper())
+    graph, model = schema.SubGraphT(), schema.ModelT()
+    graph.tensors = [
+        tensor("image", [1, 8, 8, 3], 0, kind, True),
+        tensor("axes", [2], 1, schema.TensorType.INT32, False),
+        tensor("scores", [1, 3], 0, kind, True),
+    ]
+    operator, code = schema.OperatorT(), schema.OperatorCodeT()
+    operator.opcodeIndex, operator.inputs, operator.outputs = 0, [0, 1], [2]
+    operator.builtinOptionsType = schema.BuiltinOptions.ReducerOptions
+    operator.builtinOptions = schema.ReducerOptionsT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.MEAN
+    graph.operators, graph.inputs, graph.outputs = [operator], [0], [2]
+    empty, axes = schema.BufferT(), schema.BufferT()
+    axes.data = np.array([1, 2], dtype=np.int32).view(np.uint8)
+    model.version, model.subgraphs, model.operatorCodes, model.buffers = 3, [graph], [code], [empty, axes]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+    return path
 
 
-def _signatures(path: Path) -> dict[str, dict[str, list[str]]]:
-    from ai_edge_litert.interpreter import Interpreter
+@pytest.mark.parametrize(("dtype", "lowest"), [("int8", -128), ("uint8", 0)])
+def test_integer_input_and_output_of_a_stranger(tmp_path: Path, dtype: str, lowest: int) -> None:
+    """Camera bytes go in as they are: (x - 127) / 128 is what the file's own scale makes of them."""
+    path = write_integer_file(tmp_path / "stranger.tflite", dtype, 1 / 128, lowest + 127)
+    session = open_session(path)
+    assert session.inputs[0].dtype == session.outputs[0].dtype == dtype
+    pixels = np.random.default_rng(3).integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)
+    pixels[0], pixels[1] = 0, 255
+    expected = (pixels.reshape(5, 64, 3).mean(axis=1) - 127) / 128
+    outputs = session.run(pixels)
+    assert outputs.logits is not None
+    np.testing.assert_allclose(outputs.logits, expected, atol=1 / 128)
+    np.testing.assert_allclose(outputs.probabilities, metrics.softmax(outputs.logits), atol=1e-6)
 
-    found: dict[str, dict[str, list[str]]] = Interpreter(str(path)).get_signature_list()
-    return found
+
+def test_integer_input_of_ours_is_quantized_by_the_files_own_scale(tmp_path: Path) -> None:
+    path = write_integer_file(tmp_path / "ours.tflite", "int8", 2.0, -100)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("skinedge.json", "{}")
+    pixels = np.full((1, 8, 8, 3), [10, 100, 201], dtype=np.uint8)
+    scores = open_session(path).run(pixels).probabilities  # ours say probabilities: handed on as they are
+    np.testing.assert_allclose(scores, [[10, 100, 201]], atol=2)
 
 
 def test_every_runtime_tells_its_version() -> None:

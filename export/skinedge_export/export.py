@@ -21,6 +21,7 @@ from skinedge.progress import note
 from skinedge_export.calibrate import CalibrationSet, choose, load_calibration, load_prepared
 from skinedge_export.gate import Reference, check_file, check_network
 from skinedge_export.job import Artifact, Converter, ExportJob
+from skinedge_export.quiet import quiet
 from skinedge_export.recipe import CalibrationSettings, ExportRecipe
 
 if TYPE_CHECKING:
@@ -202,8 +203,10 @@ def _fill(
 def _gates(
     path: Path, name: str, description: ModelDescription, runtime: plugins.Runtime, materials: Materials
 ) -> tuple[Gate, ...]:
+    golden, val = materials.golden, materials.val
     try:
-        return check_file(path, description, runtime, materials.golden, materials.val)
+        with quiet("running the file", name):
+            return check_file(path, description, runtime, golden, val)
     except GateError as error:
         raise GateError(error.what, where=name, todo=error.todo) from None
 

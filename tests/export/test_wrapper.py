@@ -55,12 +55,12 @@ def test_efficientnet_lite0_keeps_the_clean_op_list(tmp_path: Path) -> None:
     labels = ("a", "b", "c", "d", "e")
     said = dict.fromkeys(labels, "benign")
     prior = dict.fromkeys(labels, 0.2)
-    rule = Preprocess(32)
+    rule = Preprocess(64)
     description = ModelDescription("id", "n", "tf_efficientnet_lite0", labels, said, prior, rule, "unknown", True)
     net, converter = network("tf_efficientnet_lite0"), to_tflite.converter
     full = converter.convert(ExportJob(net, description, converter.recipe("fp32")), tmp_path / "fp32")
     assert Counter(full.ops) == LITE0
-    images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3)).astype(np.uint8)
     job = ExportJob(net, description, converter.recipe("int8"), images, full.path)
     small = converter.convert(job, tmp_path / "int8")
     assert Counter(small.ops) == {**LITE0, "QUANTIZE": 1, "DEQUANTIZE": 1}

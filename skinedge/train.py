@@ -193,13 +193,15 @@ def reopen(request: TrainRequest) -> tuple[Job, tuple[Sample, ...]]:
 
 def carry_on(request: TrainRequest, job: Job, samples: tuple[Sample, ...]) -> Bundle:
     """Load, train (from a checkpoint where there is one), write the run, drop the work folder."""
+    import torch
+
     config = from_dict(TrainConfig, {k: v for k, v in job.config.items() if v is not None}, "job.json")
     net, base = model.load(config.backbone, len(job.labels), config.weights, config.seed)
     if base.sha256 != job.base_sha256:
         raise BundleError("the base weights are not those that training began with", where=base.source)
     network = lora.attach(net, config.lora, config.seed).to(job.device)
     rule = Preprocess.from_dict(job.preprocess)
-    fused.fuse(network, rule.size)
+    fused.fuse(network.to(memory_format=torch.channels_last), rule.size)
     problem = Problem(
         config=config,
         preprocess=rule,

@@ -52,9 +52,9 @@ def targets(net: nn.Module, settings: LoraSettings) -> list[str]:
 
 def attach(net: nn.Module, settings: LoraSettings, seed: int = 0) -> Any:
     """Put fresh adapters on `net`, the same for the same seed; returns peft's PeftModel, in eval mode."""
-    import peft
     import torch
 
+    peft = _peft()
     config = peft.LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
@@ -77,8 +77,21 @@ def train_mode(adapted: nn.Module) -> None:
 
 def quiet_load(net: nn.Module, folder: str) -> Any:
     """`PeftModel.from_pretrained`, in eval mode."""
-    import peft
-
+    peft = _peft()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peft warns that a timm model has no model card
         return peft.PeftModel.from_pretrained(net, folder).eval()
+
+
+def _peft() -> Any:
+    """peft, imported without the lines that torchao writes to standard error on the way."""
+    import logging
+
+    logger = logging.getLogger("torch.utils._pytree")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        import peft
+    finally:
+        logger.setLevel(level)
+    return peft

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from skinedge import model
 from skinedge.errors import ConfigError, one_of
 from skinedge.progress import note
 
@@ -29,8 +28,8 @@ def choose_device(asked: str) -> str:
     return "cuda" if usable and asked != "cpu" else "cpu"
 
 
-def choose_precision(asked: str, device: str, backbone: str, size: int) -> str:
-    """'fp32' or 'bf16': as asked, else the faster one of a short trial.
+def choose_precision(asked: str, network: nn.Module, size: int) -> str:
+    """'fp32' or 'bf16': as asked, else the faster one of a short trial of the network to be trained.
 
     A trial, since bf16 is 2 times faster on a CPU that has it and 7 times slower on one that
     emulates it, and no feature flag tells how good the kernels are.
@@ -39,26 +38,26 @@ def choose_precision(asked: str, device: str, backbone: str, size: int) -> str:
 
     if asked != "auto":
         return asked
-    if device == "cuda":
+    if next(network.parameters()).is_cuda:
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    net = model.build(backbone, 2)
-    seconds = {name: _step_seconds(net, size, name) for name in ("fp32", "bf16")}
+    seconds = {name: _step_seconds(network, size, name) for name in ("fp32", "bf16")}
     chosen = min(seconds, key=lambda name: seconds[name])
     note(f"precision: {chosen} (a trial step took {seconds['fp32']:.2f} s in fp32, {seconds['bf16']:.2f} s in bf16)")
     return chosen
 
 
-def _step_seconds(net: nn.Module, size: int, precision: str) -> float:
-    """Best of two forward and backward passes over 8 random images, after one to warm up."""
+def _step_seconds(network: nn.Module, size: int, precision: str) -> float:
+    """Best of two forward and backward passes over 16 blank images, after one to warm up."""
     import torch
 
-    images = torch.zeros(8, 3, size, size).contiguous(memory_format=torch.channels_last)
+    images = torch.zeros(16, 3, size, size).contiguous(memory_format=torch.channels_last)
     best = float("inf")
     for attempt in range(3):
         start = time.perf_counter()
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            loss = net(images).float().square().mean()
+            loss = network(images).float().square().mean()
         loss.backward()
         if attempt:
             best = min(best, time.perf_counter() - start)
+    network.zero_grad(set_to_none=True)
     return best

@@ -122,8 +122,8 @@ def begin(request: TrainRequest, device: str) -> tuple[Job, tuple[Sample, ...]]:
     samples = divide(dataset, config)
     net, base = model.load(config.backbone, len(dataset.labels), config.weights, config.seed)
     note(f"base weights: {base.source}, sha256 {base.sha256[:12]}")
-    lora.targets(net, config.lora)
     rule = model.preprocess(net, base.source, config.image_size)
+    precision = choose_precision(config.precision, ready(net, config, device), config.image_size)
     if request.work.exists():
         shutil.rmtree(request.work)
     request.work.mkdir(parents=True)
@@ -141,7 +141,7 @@ def begin(request: TrainRequest, device: str) -> tuple[Job, tuple[Sample, ...]]:
         base_source=base.source,
         base_sha256=base.sha256,
         preprocess=asdict(rule),
-        precision=choose_precision(config.precision, device, config.backbone, config.image_size),
+        precision=precision,
         device=device,
     )
     write_atomic(request.work / "split.csv", text)
@@ -193,15 +193,12 @@ def reopen(request: TrainRequest) -> tuple[Job, tuple[Sample, ...]]:
 
 def carry_on(request: TrainRequest, job: Job, samples: tuple[Sample, ...]) -> Bundle:
     """Load, train (from a checkpoint where there is one), write the run, drop the work folder."""
-    import torch
-
     config = from_dict(TrainConfig, {k: v for k, v in job.config.items() if v is not None}, "job.json")
     net, base = model.load(config.backbone, len(job.labels), config.weights, config.seed)
     if base.sha256 != job.base_sha256:
         raise BundleError("the base weights are not those that training began with", where=base.source)
-    network = lora.attach(net, config.lora, config.seed).to(job.device)
     rule = Preprocess.from_dict(job.preprocess)
-    fused.fuse(network.to(memory_format=torch.channels_last), rule.size)
+    network = ready(net, config, job.device)
     problem = Problem(
         config=config,
         preprocess=rule,
@@ -217,6 +214,15 @@ def carry_on(request: TrainRequest, job: Job, samples: tuple[Sample, ...]) -> Bu
     bundle = write_run(request, job, network, progress, time.monotonic() - started)
     shutil.rmtree(request.work)
     return bundle
+
+
+def ready(net: Any, config: TrainConfig, device: str) -> Any:
+    """The network with fresh adapters, where and as it is trained."""
+    import torch
+
+    network = lora.attach(net, config.lora, config.seed).to(device).to(memory_format=torch.channels_last)
+    fused.fuse(network, config.image_size)
+    return network
 
 
 def examples(request: TrainRequest, job: Job, samples: tuple[Sample, ...], split: str) -> Examples:

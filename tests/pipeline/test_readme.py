@@ -1,0 +1,39 @@
+"""What README tells a new user to type works, in order, in an empty folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MARK = "<!-- commands: run by tests/pipeline/test_readme.py -->"
+
+
+def commands() -> list[str]:
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    block = text.split(MARK)[1].split("```")[1]
+    return [line for line in block.strip().splitlines() if line]
+
+
+def test_the_commands_of_readme_work(tmp_path: Path) -> None:
+    assert len(commands()) >= 5
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    shown = {}
+    for command in commands():
+        done = subprocess.run(
+            command, shell=True, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        shown[command.split()[1]] = done.stdout
+    assert {p.name for p in (tmp_path / "runs" / "first").glob("model.*")} == {
+        "model.fp32.onnx",
+        "model.fp32.tflite",
+        "model.int8.onnx",
+        "model.int8.tflite",
+        "model.safetensors",
+    }
+    assert "Parity" in shown["run"] and "p50 ms" in shown["run"]
+    assert "balanced accuracy" in shown["evaluate"].lower()
+    assert "mel" in shown["predict"]

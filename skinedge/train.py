@@ -6,76 +6,28 @@ written, and an interrupted training can be taken up again with --resume.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from skinedge import __version__, fused, lora, model, taxonomy
-from skinedge.bundle import Bundle, Manifest, new_id, now, write_atomic
+from skinedge import __version__, model
+from skinedge.bundle import Bundle, Manifest
 from skinedge.cache import build_cache
 from skinedge.checkpoint import Checkpoints
 from skinedge.config import TrainConfig, from_dict
-from skinedge.data import readers
-from skinedge.data import split as splitting
-from skinedge.data.dataset import SPLITS, Dataset, Sample, read_split, write_split
-from skinedge.data.hashing import hash_images
-from skinedge.errors import BundleError, ConfigError, MissingDependencyError
+from skinedge.data.dataset import SPLITS, Sample, read_split
+from skinedge.errors import BundleError, MissingDependencyError
+from skinedge.job import Job, TrainRequest, begin, check_output, ready, refuse_other_settings, reopen
 from skinedge.loop import Examples, Problem, fit
 from skinedge.loop import Progress as LoopProgress
-from skinedge.precision import choose_device, choose_precision
+from skinedge.precision import choose_device
 from skinedge.preprocess import Preprocess
 from skinedge.progress import note
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-
-
-@dataclass(frozen=True)
-class TrainRequest:
-    """data: folder of labelled images; out: the run directory to make; device: auto, cpu or cuda.
-
-    resume: go on with the unfinished training of `out`; force: replace a finished or unfinished one.
-    """
-
-    data: Path
-    out: Path
-    config: TrainConfig
-    device: str = "auto"
-    resume: bool = False
-    force: bool = False
-
-    @property
-    def work(self) -> Path:
-        return self.out.with_name(f"{self.out.name}.training")
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is decided before the first step, and kept for --resume: written to job.json."""
-
-    id: str
-    created_at: str
-    config: dict[str, Any]
-    kind: str
-    domain: str
-    synthetic: bool
-    labels: tuple[str, ...]
-    taxonomy: dict[str, str]
-    split_sha256: str
-    base_source: str
-    base_sha256: str
-    preprocess: dict[str, Any]
-    precision: str
-    device: str
-
-    @property
-    def fingerprint(self) -> str:
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 def train(request: TrainRequest) -> Bundle:
@@ -85,110 +37,24 @@ def train(request: TrainRequest) -> Bundle:
     """
     _need_train_extra()
     device = choose_device(request.device)
+    if request.resume and request.out.exists():
+        return finished_run(request)
     check_output(request)
-    if request.resume and request.work.exists():
-        job, samples = reopen(request)
-    else:
-        job, samples = begin(request, device)
+    job, samples = reopen(request) if request.resume and request.begun else begin(request, device)
     return carry_on(request, job, samples)
 
 
-def check_output(request: TrainRequest) -> None:
-    """Refuse to touch what is there, unless told to.
+def finished_run(request: TrainRequest) -> Bundle:
+    """The run at `out`, where --resume finds that nothing is left to do.
 
-    Raises: BundleError.
+    Raises: BundleError when it was trained with other settings.
     """
-    if request.force:
-        return
-    if request.out.exists():
-        raise BundleError("output exists", where=str(request.out), todo="Choose another --out, or add --force.")
-    if request.work.exists() and not request.resume:
-        raise BundleError(
-            "an unfinished training is here",
-            where=str(request.work),
-            todo="Go on with it: --resume. Or drop it: --force.",
-        )
-    if request.resume and not request.work.exists():
-        raise BundleError("nothing to resume", where=str(request.work), todo="Start without --resume.")
-
-
-def begin(request: TrainRequest, device: str) -> tuple[Job, tuple[Sample, ...]]:
-    """Read the data, split it, decide everything, and write job.json and split.csv."""
-    config = request.config
-    dataset = readers.read(request.data)
-    note(f"data: {dataset.kind}, {len(dataset.samples)} images, {len(dataset.labels)} classes in {dataset.root}")
-    groups = taxonomy.groups(dataset.labels, config.taxonomy)
-    model.build(config.backbone, len(dataset.labels))  # an unknown name must not cost a minute of hashing
-    samples = divide(dataset, config)
-    net, base = model.load(config.backbone, len(dataset.labels), config.weights, config.seed)
-    note(f"base weights: {base.source}, sha256 {base.sha256[:12]}")
-    rule = model.preprocess(net, base.source, config.image_size)
-    precision = choose_precision(config.precision, ready(net, config, device), config.image_size)
-    if request.work.exists():
-        shutil.rmtree(request.work)
-    request.work.mkdir(parents=True)
-    text = write_split(samples)
-    job = Job(
-        id=new_id(),
-        created_at=now(),
-        config=config.to_dict(),
-        kind=dataset.kind,
-        domain=config.domain or dataset.domain,
-        synthetic=dataset.synthetic,
-        labels=dataset.labels,
-        taxonomy=groups,
-        split_sha256=hashlib.sha256(text.encode()).hexdigest(),
-        base_source=base.source,
-        base_sha256=base.sha256,
-        preprocess=asdict(rule),
-        precision=precision,
-        device=device,
-    )
-    write_atomic(request.work / "split.csv", text)
-    write_atomic(request.work / "job.json", json.dumps(asdict(job), indent=2))
-    return job, samples
-
-
-def divide(dataset: Dataset, config: TrainConfig) -> tuple[Sample, ...]:
-    """The four splits: made anew, or taken from the split.csv that the config names."""
-    if config.split:
-        samples = read_split(Path(config.split))
-        splitting.check_split(samples)
-        splitting.check_against(samples, dataset.root)
-    else:
-        dataset = hash_images(dataset)
-        if config.limit is not None:
-            dataset = splitting.limit(dataset, config.limit, config.seed)
-        samples = splitting.split(dataset, config.seed)
-    counts = {name: sum(sample.split == name for sample in samples) for name in SPLITS}
-    note("split: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
-    return samples
-
-
-def reopen(request: TrainRequest) -> tuple[Job, tuple[Sample, ...]]:
-    """The job of an interrupted training, if it is the one that is asked for.
-
-    Raises: BundleError when the settings or the split differ, naming them.
-    """
-    path = request.work / "job.json"
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        job = Job(**{**raw, "labels": tuple(raw["labels"])})
-        samples = read_split(request.work / "split.csv")
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise BundleError(f"cannot resume: {error}", where=str(path), todo="Start again with --force.") from None
-    asked, begun = json.loads(json.dumps(request.config.to_dict())), job.config
-    different = [key for key in asked if asked[key] != begun.get(key)]
-    if different:
-        raise BundleError(
-            f"the interrupted training had other settings: {', '.join(different)}",
-            where=str(path),
-            todo="Give the same command with --resume, or start again with --force.",
-        )
-    text = write_split(samples)
-    if hashlib.sha256(text.encode()).hexdigest() != job.split_sha256:
-        raise BundleError("split.csv was changed since training began", where=str(request.work))
-    return job, samples
+    bundle = Bundle.open(request.out)
+    refuse_other_settings(request.config, bundle.manifest.training["config"], request.out)
+    if request.begun and reopen(request)[0].id == bundle.manifest.id:
+        shutil.rmtree(request.work)  # the end came between the rename and the tidying up
+    note(f"{request.out} is trained already")
+    return bundle
 
 
 def carry_on(request: TrainRequest, job: Job, samples: tuple[Sample, ...]) -> Bundle:
@@ -214,15 +80,6 @@ def carry_on(request: TrainRequest, job: Job, samples: tuple[Sample, ...]) -> Bu
     bundle = write_run(request, job, network, progress, time.monotonic() - started)
     shutil.rmtree(request.work)
     return bundle
-
-
-def ready(net: Any, config: TrainConfig, device: str) -> Any:
-    """The network with fresh adapters, where and as it is trained."""
-    import torch
-
-    network = lora.attach(net, config.lora, config.seed).to(device).to(memory_format=torch.channels_last)
-    fused.fuse(network, config.image_size)
-    return network
 
 
 def examples(request: TrainRequest, job: Job, samples: tuple[Sample, ...], split: str) -> Examples:
@@ -309,19 +166,6 @@ def versions() -> dict[str, str]:
     from importlib.metadata import version
 
     return {name: version(name) for name in ("torch", "timm", "peft", "numpy", "pillow")}
-
-
-def find_unfinished(runs: Path = Path("runs")) -> Path:
-    """The run directory that the newest unfinished training under `runs` will become.
-
-    Raises: ConfigError when there is none.
-    """
-    found = sorted(runs.glob("*.training/job.json"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise ConfigError(
-            f"no unfinished training under {runs}/", todo="Start without --resume, or name it: --out RUN."
-        )
-    return found[-1].parent.with_suffix("")
 
 
 def _need_train_extra() -> None:

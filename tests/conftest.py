@@ -51,7 +51,8 @@ def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained_run(tmp_path_factory: pytest.TempPathFactory, synthetic_images: Path, tiny_config: Path) -> Path:
     """A run as `skinedge train` leaves it. Shared: copy it (`copy_run`) before changing anything."""
     from skinedge.config import load_config
-    from skinedge.train import TrainRequest, train
+    from skinedge.job import TrainRequest
+    from skinedge.train import train
 
     out = tmp_path_factory.mktemp("runs") / "trained"
     train(TrainRequest(synthetic_images, out, load_config(tiny_config), device="cpu"))

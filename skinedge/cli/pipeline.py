@@ -11,7 +11,7 @@ from skinedge.cli.verify import show as show_parity
 
 if TYPE_CHECKING:
     from skinedge.bundle import Bundle
-    from skinedge.train import TrainRequest
+    from skinedge.job import TrainRequest
 
 FORMATS = ("onnx", "tflite")
 
@@ -19,19 +19,16 @@ FORMATS = ("onnx", "tflite")
 def run_all(request: TrainRequest, json_: bool) -> None:
     """Train, merge, export, verify and bench.
 
-    With --resume a training that is over is not repeated, and the stages after it skip what is current.
+    Stages skip what is current, so with --resume only what is missing is done.
     Raises: SkinedgeError from any stage; GateError, after both reports were written, when a gate failed.
     """
-    from skinedge.bundle import Bundle
     from skinedge.merge import MODEL, merge
     from skinedge.train import train
     from skinedge_bench.latency import bench
     from skinedge_bench.verify import verify
     from skinedge_export.export import export
 
-    done = request.resume and request.out.exists()
-    trained = Bundle.open(request.out) if done else train(request)
-    bundle = export(merge(trained, request.data), FORMATS, int8=True, data=request.data)
+    bundle = export(merge(train(request), request.data), FORMATS, int8=True, data=request.data)
     parity = verify(bundle, request.data)
     latency = bench(bundle.reload(), request.data, protocol="quick")
     bundle = bundle.reload()

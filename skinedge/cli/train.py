@@ -15,7 +15,7 @@ from skinedge.errors import ConfigError
 
 if TYPE_CHECKING:
     from skinedge.bundle import Bundle
-    from skinedge.train import TrainRequest
+    from skinedge.job import TrainRequest
 
 OutOption = Annotated[Path | None, typer.Option("--out", help="Run directory to make; default: under runs/.")]
 BackboneOption = Annotated[str | None, typer.Option(help="A timm model name. [default: tf_efficientnet_lite0]")]
@@ -113,7 +113,7 @@ def make_request(
     from dataclasses import asdict
 
     from skinedge.config import load_config
-    from skinedge.train import TrainRequest, find_unfinished
+    from skinedge.job import TrainRequest, find_unfinished
 
     if data is None:
         raise ConfigError(

@@ -22,8 +22,9 @@ from skinedge import model
 from skinedge.bundle import Bundle, sha256
 from skinedge.config import LoraSettings, OptimizerSettings, load_config
 from skinedge.errors import BundleError, ConfigError, SkinedgeError
+from skinedge.job import TrainRequest
 from skinedge.merge import eager_logits
-from skinedge.train import TrainRequest, train
+from skinedge.train import train
 
 
 def test_the_run_holds_exactly_the_listed_files(trained_run: Path) -> None:

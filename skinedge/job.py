@@ -1,0 +1,195 @@
+"""What a training is, decided before its first step: read from the data and the settings, kept for --resume."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from skinedge import fused, lora, model, taxonomy
+from skinedge.bundle import new_id, now, write_atomic
+from skinedge.config import TrainConfig
+from skinedge.data import readers
+from skinedge.data import split as splitting
+from skinedge.data.dataset import SPLITS, Dataset, Sample, read_split, write_split
+from skinedge.data.hashing import hash_images
+from skinedge.errors import BundleError, ConfigError
+from skinedge.precision import choose_precision
+from skinedge.progress import note
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """data: folder of labelled images; out: the run directory to make; device: auto, cpu or cuda.
+
+    resume: go on with the unfinished training of `out`; force: replace a finished or unfinished one.
+    """
+
+    data: Path
+    out: Path
+    config: TrainConfig
+    device: str = "auto"
+    resume: bool = False
+    force: bool = False
+
+    @property
+    def work(self) -> Path:
+        return self.out.with_name(f"{self.out.name}.training")
+
+    @property
+    def begun(self) -> bool:
+        """Whether a training of this run was begun: job.json is the last thing that `begin` writes."""
+        return (self.work / "job.json").is_file()
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is decided before the first step, and kept for --resume: written to job.json."""
+
+    id: str
+    created_at: str
+    config: dict[str, Any]
+    kind: str
+    domain: str
+    synthetic: bool
+    labels: tuple[str, ...]
+    taxonomy: dict[str, str]
+    split_sha256: str
+    base_source: str
+    base_sha256: str
+    preprocess: dict[str, Any]
+    precision: str
+    device: str
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def check_output(request: TrainRequest) -> None:
+    """Refuse to touch what is there, unless told to.
+
+    Raises: BundleError.
+    """
+    if request.force:
+        return
+    if request.out.exists():
+        raise BundleError("output exists", where=str(request.out), todo="Choose another --out, or add --force.")
+    if request.begun and not request.resume:
+        raise BundleError(
+            "an unfinished training is here",
+            where=str(request.work),
+            todo="Go on with it: --resume. Or drop it: --force.",
+        )
+    if request.resume and not request.begun:
+        raise BundleError("nothing to resume", where=str(request.work), todo="Start without --resume.")
+
+
+def begin(request: TrainRequest, device: str) -> tuple[Job, tuple[Sample, ...]]:
+    """Read the data, split it, decide everything, and write job.json and split.csv."""
+    config = request.config
+    dataset = readers.read(request.data)
+    note(f"data: {dataset.kind}, {len(dataset.samples)} images, {len(dataset.labels)} classes in {dataset.root}")
+    groups = taxonomy.groups(dataset.labels, config.taxonomy)
+    model.build(config.backbone, len(dataset.labels))  # an unknown name must not cost a minute of hashing
+    samples = divide(dataset, config)
+    net, base = model.load(config.backbone, len(dataset.labels), config.weights, config.seed)
+    note(f"base weights: {base.source}, sha256 {base.sha256[:12]}")
+    rule = model.preprocess(net, base.source, config.image_size)
+    precision = choose_precision(config.precision, ready(net, config, device), config.image_size)
+    if request.work.exists():
+        shutil.rmtree(request.work)
+    request.work.mkdir(parents=True)
+    text = write_split(samples)
+    job = Job(
+        id=new_id(),
+        created_at=now(),
+        config=config.to_dict(),
+        kind=dataset.kind,
+        domain=config.domain or dataset.domain,
+        synthetic=dataset.synthetic,
+        labels=dataset.labels,
+        taxonomy=groups,
+        split_sha256=hashlib.sha256(text.encode()).hexdigest(),
+        base_source=base.source,
+        base_sha256=base.sha256,
+        preprocess=asdict(rule),
+        precision=precision,
+        device=device,
+    )
+    write_atomic(request.work / "split.csv", text)
+    write_atomic(request.work / "job.json", json.dumps(asdict(job), indent=2))
+    return job, samples
+
+
+def divide(dataset: Dataset, config: TrainConfig) -> tuple[Sample, ...]:
+    """The four splits: made anew, or taken from the split.csv that the config names."""
+    if config.split:
+        samples = read_split(Path(config.split))
+        splitting.check_split(samples)
+        splitting.check_against(samples, dataset.root)
+    else:
+        dataset = hash_images(dataset)
+        if config.limit is not None:
+            dataset = splitting.limit(dataset, config.limit, config.seed)
+        samples = splitting.split(dataset, config.seed)
+    counts = {name: sum(sample.split == name for sample in samples) for name in SPLITS}
+    note("split: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+    return samples
+
+
+def reopen(request: TrainRequest) -> tuple[Job, tuple[Sample, ...]]:
+    """The job of an interrupted training, if it is the one that is asked for.
+
+    Raises: BundleError when the settings or the split differ, naming them.
+    """
+    path = request.work / "job.json"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        job = Job(**{**raw, "labels": tuple(raw["labels"])})
+        samples = read_split(request.work / "split.csv")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise BundleError(f"cannot resume: {error}", where=str(path), todo="Start again with --force.") from None
+    refuse_other_settings(request.config, job.config, path)
+    text = write_split(samples)
+    if hashlib.sha256(text.encode()).hexdigest() != job.split_sha256:
+        raise BundleError("split.csv was changed since training began", where=str(request.work))
+    return job, samples
+
+
+def refuse_other_settings(asked: TrainConfig, begun: Mapping[str, Any], where: Path) -> None:
+    """Raises: BundleError naming the settings that differ."""
+    mine = json.loads(json.dumps(asked.to_dict()))
+    different = [key for key in mine if mine[key] != begun.get(key)]
+    if different:
+        raise BundleError(
+            f"the training to resume had other settings: {', '.join(different)}",
+            where=str(where),
+            todo="Give the same command with --resume, or start again with --force.",
+        )
+
+
+def find_unfinished(runs: Path = Path("runs")) -> Path:
+    """The run directory that the newest unfinished training under `runs` will become.
+
+    Raises: ConfigError when there is none.
+    """
+    found = sorted(runs.glob("*.training/job.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise ConfigError(
+            f"no unfinished training under {runs}/", todo="Start without --resume, or name it: --out RUN."
+        )
+    return found[-1].parent.with_suffix("")
+
+
+def ready(net: Any, config: TrainConfig, device: str) -> Any:
+    """The network with fresh adapters, where and as it is trained."""
+    import torch
+
+    network = lora.attach(net, config.lora, config.seed).to(device).to(memory_format=torch.channels_last)
+    fused.fuse(network, config.image_size)
+    return network

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from skinedge import metrics, taxonomy
 from skinedge.bundle import Bundle
+from skinedge.data.check import lesions_of, marks
 from skinedge.data.dataset import SPLITS, Dataset, Sample, read_split
 from skinedge.data.hashing import hash_images
 from skinedge.data.readers import read
@@ -123,14 +124,20 @@ def select(model: LoadedModel, data: Path | None, bundle: Bundle | None, split: 
 def origin(samples: Sequence[Sample], own: Sequence[Sample]) -> list[str]:
     """The run's split that each image is in, or its lesion is in; '' for images that the run never met.
 
-    Matched by sha256, image id and lesion id; one that matches several splits is given the one that
-    taught the model most (train, val, cal, test).
+    Matched by ISIC id, lesion id (what either side's table says of an ISIC image holds for the other side too)
+    and sha256, and then for all photos of a lesion in this folder; one that matches several splits is given
+    the one that taught the model most (train, val, cal, test).
     """
+    lesions = lesions_of(samples, own)
     known: dict[tuple[str, str], str] = {}
     for sample in sorted(own, key=lambda s: SPLITS.index(s.split), reverse=True):
-        known.update(dict.fromkeys(_keys(sample), sample.split))
-    places = [[known[key] for key in _keys(sample) if key in known] for sample in samples]
-    return [min(found, key=SPLITS.index) if found else "" for found in places]
+        known.update(dict.fromkeys(marks(sample, lesions), sample.split))
+    found = [[known[mark] for mark in marks(sample, lesions) if mark in known] for sample in samples]
+    of_lesion: dict[str, set[str]] = defaultdict(set)
+    for sample, places in zip(samples, found, strict=True):
+        of_lesion[sample.lesion_id or sample.path].update(places)
+    taught = {lesion: min(places, key=SPLITS.index) if places else "" for lesion, places in of_lesion.items()}
+    return [taught[sample.lesion_id or sample.path] for sample in samples]
 
 
 def map_labels(theirs: Sequence[str], ours: Sequence[str]) -> dict[str, str]:
@@ -206,11 +213,6 @@ def _read(data: Path, labels: Sequence[str]) -> tuple[Sample, ...]:
     note(f"data: {dataset.kind}, {len(dataset.samples)} images in {data}")
     mapping = map_labels(dataset.labels, labels)
     return tuple(replace(sample, label=mapping[sample.label]) for sample in dataset.samples)
-
-
-def _keys(sample: Sample) -> list[tuple[str, str]]:
-    named = (("sha256", sample.sha256), ("image", sample.image_id), ("lesion", sample.lesion_id))
-    return [(kind, value) for kind, value in named if value]
 
 
 def _condition(label: str) -> str:

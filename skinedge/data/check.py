@@ -98,14 +98,14 @@ def overlaps(left: Sequence[Sample], right: Sequence[Sample]) -> tuple[Pair, ...
     By ISIC id, else lesion id (where it is a worldwide one; what one side's table says of an ISIC image holds for
     the other side too), else equal bytes, else equal look; bytes and look count only where the samples are hashed.
     """
-    lesions = {isic_id(sample): sample.lesion_id for sample in (*left, *right) if sample.lesion_id}
+    lesions = lesions_of(left, right)
     known: dict[tuple[str, str], str] = {}
     for sample in right:
-        for mark in _marks(sample, lesions):
+        for mark in marks(sample, lesions):
             known.setdefault(mark, sample.path)
     found: dict[str, Pair] = {}
     for sample in left:
-        for mark in _marks(sample, lesions):
+        for mark in marks(sample, lesions):
             if mark in known:
                 found[sample.path] = Pair(sample.path, known[mark], mark[0])
                 break
@@ -139,11 +139,20 @@ def count_lesions(dataset: Dataset) -> int | None:
     return len(lesions) if lesions else None
 
 
-def _marks(sample: Sample, lesions: Mapping[str, str]) -> list[tuple[str, str]]:
+def lesions_of(*folders: Sequence[Sample]) -> dict[str, str]:
+    """ISIC id -> lesion id, from every folder whose table tells it."""
+    return {isic_id(sample): sample.lesion_id for folder in folders for sample in folder if sample.lesion_id}
+
+
+def marks(sample: Sample, lesions: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What tells that images of two folders are the same, the surest first: (kind, value).
+
+    lesions: from `lesions_of`. Ids that only mean something within their folder are left out.
+    """
     name = isic_id(sample)
     lesion = sample.lesion_id or (lesions.get(name, "") if name else "")
-    marks = [("ISIC id", name), ("lesion id", lesion if _WORLDWIDE.match(lesion) else ""), ("bytes", sample.sha256)]
-    return [mark for mark in marks if mark[1]]
+    named = [("ISIC id", name), ("lesion id", lesion if _WORLDWIDE.match(lesion) else ""), ("bytes", sample.sha256)]
+    return [mark for mark in named if mark[1]]
 
 
 def _alike(samples: Sequence[Sample]) -> list[tuple[Sample, Sample, Pair]]:

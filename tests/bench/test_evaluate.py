@@ -151,15 +151,23 @@ def test_no_such_folder_and_an_unreadable_image(cli: Cli, tiny_run: Path, unseen
 
 
 def test_an_image_of_a_trained_lesion_counts_as_trained_on() -> None:
-    own = [Sample("a", "a.jpg", "nv", "L1", "train", "11"), Sample("b", "b.jpg", "nv", "L2", "test", "22")]
+    own = [
+        Sample("ISIC_0000001", "a.jpg", "nv", "HAM_0000001", "train", "11"),
+        Sample("ISIC_0000002", "b.jpg", "nv", "HAM_0000002", "test", "22"),
+        Sample("ISIC_0000003", "c.jpg", "nv", "", "train", "33"),  # its lesion is told by the other table alone
+        Sample("1", "1.jpg", "nv", "7", "train", "44"),
+    ]
     theirs = [
-        Sample("x", "x.jpg", "nv", "L1", sha256="99"),  # another photo of a trained lesion
+        Sample("x", "x.jpg", "nv", "HAM_0000001", sha256="99"),  # another photo of a trained lesion
         Sample("y", "y.jpg", "nv", "", sha256="11"),  # the same bytes under another name
-        Sample("a", "z.jpg", "nv", "", sha256="88"),  # the same image, encoded again
-        Sample("q", "q.jpg", "nv", "L2", sha256="77"),
+        Sample("ISIC_0000001", "z.jpg", "nv", "", sha256="88"),  # the same image, encoded again
+        Sample("ISIC_0000009", "q.jpg", "nv", "HAM_0000002", sha256="77"),
+        Sample("ISIC_0000003", "r.jpg", "nv", "HAM_0000003", sha256="76"),
+        Sample("ISIC_0000008", "s.jpg", "nv", "HAM_0000003", sha256="75"),  # another photo of that lesion
+        Sample("1", "t.jpg", "nv", "7", sha256="74"),  # numbers that mean something within one folder only
         Sample("n", "n.jpg", "nv", "", sha256="66"),
     ]
-    assert origin(theirs, own) == ["train", "train", "train", "test", ""]
+    assert origin(theirs, own) == ["train", "train", "train", "test", "train", "train", "", ""]
 
 
 def test_label_mapping_is_exact_first_and_never_a_guess() -> None:

@@ -82,6 +82,42 @@ def test_an_existing_run_is_refused_and_force_replaces_it(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]
 
 
+def test_resuming_a_finished_run_does_nothing(trained_run: Path, synthetic_images: Path, tiny_config: Path) -> None:
+    before = sha256(trained_run / "manifest.json")
+    config = load_config(tiny_config)
+    again = train(TrainRequest(synthetic_images, trained_run, config, resume=True))
+    assert again.manifest == Bundle.open(trained_run).manifest and sha256(trained_run / "manifest.json") == before
+    with pytest.raises(BundleError, match="other settings: epochs"):
+        train(TrainRequest(synthetic_images, trained_run, replace(config, epochs=9), resume=True))
+
+
+def test_an_unreadable_image_stops_before_training(synthetic_images: Path, tiny_config: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(synthetic_images, tmp_path / "data"))
+    broken = next(data.rglob("*.jpg"))
+    broken.write_bytes(broken.read_bytes()[:200])
+    with pytest.raises(SkinedgeError) as error:
+        train(TrainRequest(data, tmp_path / "run", load_config(tiny_config)))
+    assert broken.stem in str(error.value)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data"]
+
+
+def test_a_written_split_is_reused_and_a_leaky_one_refused(
+    trained_run: Path, synthetic_images: Path, tiny_config: Path, tmp_path: Path
+) -> None:
+    config = replace(load_config(tiny_config), epochs=1, split=str(trained_run / "split.csv"))
+    bundle = train(TrainRequest(synthetic_images, tmp_path / "run", config))
+    assert (bundle.root / "split.csv").read_bytes() == (trained_run / "split.csv").read_bytes()
+    rows = (trained_run / "split.csv").read_text().splitlines()
+    lesion = rows[1].split(",")[1]
+    twin = next(i for i, row in enumerate(rows) if i > 1 and row.split(",")[1] == lesion)
+    moved = {"train": "test"}.get(rows[twin].split(",")[3], "train")
+    rows[twin] = ",".join([*rows[twin].split(",")[:3], moved, *rows[twin].split(",")[4:]])
+    leaky = tmp_path / "leaky.csv"
+    leaky.write_text("\n".join(rows) + "\n")
+    with pytest.raises(SkinedgeError, match="two splits"):
+        train(TrainRequest(synthetic_images, tmp_path / "other", replace(config, split=str(leaky))))
+
+
 def test_a_diverging_loss_stops_with_advice(synthetic_images: Path, tiny_config: Path, tmp_path: Path) -> None:
     config = replace(load_config(tiny_config), optimizer=OptimizerSettings(learning_rate=1e30, clip=1e30))
     with pytest.raises(SkinedgeError, match="the loss became") as error:

@@ -140,7 +140,7 @@ class Bundle:
         """Write the first manifest into an existing folder (which must not hold one)."""
         if (root / MANIFEST).exists():
             raise BundleError("there is a run here already", where=str(root))
-        _write_manifest(root, manifest)
+        write_atomic(root / MANIFEST, manifest_text(manifest))
         return cls(root, manifest)
 
     def entries(self) -> dict[str, FileEntry]:
@@ -184,28 +184,27 @@ class Bundle:
 
     @contextlib.contextmanager
     def stage(self, name: str, made_by: str, made_from: Mapping[str, str]) -> Iterator[StageWriter]:
-        """Write a stage's files: all of them and the manifest entry, or, on an error, none."""
+        """Write a stage's files: all of them and the manifest entry, or, on an error, none.
+
+        Raises: BundleError when the disk is full or may not be written.
+        """
+        from filelock import FileLock
+
         writer = StageWriter(self.root, made_by, dict(made_from))
         try:
             yield writer
-            writer.commit()
-        except BaseException:
-            writer.discard()
+            with FileLock(self.root / ".manifest.lock"):
+                writer.commit(name)
+        except Exception as error:
+            if is_disk_error(error):
+                raise disk_error(error, self.root) from None
             raise
-        stage = Stage(_now(), tuple(writer.entries))
-        self._update(name, stage, writer.changes)
+        finally:
+            writer.discard()
 
     def reload(self) -> Bundle:
         """The same run with its manifest read again (after a stage was written)."""
         return Bundle.open(self.root)
-
-    def _update(self, name: str, stage: Stage, changes: Mapping[str, Any]) -> None:
-        from filelock import FileLock
-
-        with FileLock(self.root / ".manifest.lock"):
-            current = Bundle.open(self.root).manifest
-            stages = {**current.stages, name: stage}
-            _write_manifest(self.root, replace(current, stages=stages, **changes))
 
 
 class StageWriter:
@@ -216,8 +215,7 @@ class StageWriter:
         self._made_by = made_by
         self._made_from = made_from
         self._pending: list[tuple[Path, str, dict[str, Any]]] = []
-        self.entries: list[FileEntry] = []
-        self.changes: dict[str, Any] = {}
+        self._changes: dict[str, Any] = {}
 
     def path(self, name: str, **info: Any) -> Path:
         """Where to write the file `name` (a `.part` path beside its final place)."""
@@ -235,20 +233,45 @@ class StageWriter:
 
     def set(self, **changes: Any) -> None:
         """Change fields of the manifest (default_file, thresholds, ...) together with the stage."""
-        self.changes.update(changes)
+        self._changes.update(changes)
 
-    def commit(self) -> None:
-        """Rename the parts, after all of them were seen to exist."""
-        for part, name, _ in self._pending:
-            if not part.is_file():
-                raise BundleError(f"the stage did not write '{name}'", where=str(self._root))
-        hashes = [sha256(part) for part, _, _ in self._pending]
-        for (part, name, info), digest in zip(self._pending, hashes, strict=True):
-            size = part.stat().st_size
-            part.replace(self._root / name)
-            self.entries.append(FileEntry(name, digest, size, self._made_by, self._made_from, info))
+    def commit(self, stage: str) -> None:
+        """Rename the parts and replace the manifest; on an error in between, all is put back.
+
+        The manifest is on the disk before the first rename, so a full disk strikes before anything moved.
+        """
+        entries = tuple(self._entry(part, name, info) for part, name, info in self._pending)
+        current = Bundle.open(self._root).manifest
+        stages = {**current.stages, stage: Stage(now(), entries)}
+        manifest = self._root / f"{MANIFEST}.part"
+        write_atomic(manifest, manifest_text(replace(current, stages=stages, **self._changes)))
+        moved: list[tuple[Path, Path]] = []
+        try:
+            for part, name, _ in self._pending:
+                final = self._root / name
+                moved.append((final, part.with_name(f"{part.name}.old")))
+                if final.exists():
+                    final.replace(moved[-1][1])
+                part.replace(final)
+            manifest.replace(self._root / MANIFEST)
+        except BaseException:
+            manifest.unlink(missing_ok=True)
+            for final, old in moved:
+                if old.exists():
+                    old.replace(final)
+                else:
+                    final.unlink(missing_ok=True)
+            raise
+        for _, old in moved:
+            old.unlink(missing_ok=True)
+
+    def _entry(self, part: Path, name: str, info: dict[str, Any]) -> FileEntry:
+        if not part.is_file():
+            raise BundleError(f"the stage did not write '{name}'", where=str(self._root))
+        return FileEntry(name, sha256(part), part.stat().st_size, self._made_by, self._made_from, info)
 
     def discard(self) -> None:
+        """Remove the parts that were not renamed."""
         for part, _, _ in self._pending:
             part.unlink(missing_ok=True)
 
@@ -278,10 +301,19 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         raise disk_error(error, path) from None
 
 
-def disk_error(error: OSError, path: Path) -> BundleError:
+def is_disk_error(error: Exception) -> bool:
+    """Whether a write failed for the disk's sake: full, over quota, read-only or not permitted.
+
+    safetensors has an exception of its own that only tells by its text.
+    """
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+    return (isinstance(error, OSError) and error.errno in codes) or "No space left on device" in str(error)
+
+
+def disk_error(error: Exception, path: Path) -> BundleError:
     """What to tell a user whose write failed."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    what = "the disk is full; nothing was changed" if full else f"cannot write ({error.strerror})"
+    full = getattr(error, "errno", errno.ENOSPC) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    what = "the disk is full; nothing was changed" if full else f"cannot write ({getattr(error, 'strerror', error)})"
     return BundleError(what, where=str(path), todo="Free some space and run the command again." if full else None)
 
 
@@ -308,12 +340,10 @@ def newest(runs: Path = Path("runs"), *, allow_synthetic: bool = True) -> Bundle
     )
 
 
-def _write_manifest(root: Path, manifest: Manifest) -> None:
-    write_atomic(root / MANIFEST, json.dumps(asdict(manifest), indent=2) + "\n")
+def manifest_text(manifest: Manifest) -> str:
+    return json.dumps(asdict(manifest), indent=2) + "\n"
 
 
-def _now() -> str:
+def now() -> str:
+    """The time, UTC, ISO 8601."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
-
-
-now = _now

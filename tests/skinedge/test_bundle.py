@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from skinedge.bundle import Bundle, Manifest, newest
@@ -116,3 +119,52 @@ def test_only_synthetic_runs_are_not_taken_for_real_ones(tmp_path: Path) -> None
     Bundle.create(tmp_path / "c", manifest("c", synthetic=True))
     with pytest.raises(BundleError, match="synthetic"):
         newest(tmp_path, allow_synthetic=False)
+
+
+def test_a_failure_between_the_renames_puts_everything_back(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    with bundle.stage("one", "test", {}) as stage:
+        stage.path("a.txt").write_text("old")
+    before = {p.name: p.read_bytes() for p in bundle.root.iterdir()}
+    replace_file = Path.replace
+
+    def failing(self: Path, target: Path) -> Path:
+        if Path(target).name == "b.txt":
+            raise KeyboardInterrupt
+        return replace_file(self, target)
+
+    monkeypatch.setattr(Path, "replace", failing)
+    with pytest.raises(KeyboardInterrupt), bundle.stage("one", "test", {}) as stage:
+        stage.path("a.txt").write_text("new")
+        stage.path("b.txt").write_text("new")
+    assert {p.name: p.read_bytes() for p in bundle.root.iterdir()} == before
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True)
+    if done.returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_is_an_error_and_loses_nothing(small_disk: Path) -> None:
+    from safetensors.numpy import save_file
+
+    root = small_disk / "run"
+    root.mkdir()
+    bundle = Bundle.create(root, manifest())
+    with bundle.stage("one", "test", {}) as stage:
+        stage.path("a.bin").write_bytes(b"old")
+    before = {p.name: p.read_bytes() for p in root.iterdir()}
+    writers = (
+        lambda path: path.write_bytes(bytes(2_000_000)),
+        lambda path: save_file({"a": np.zeros(500_000, np.float32)}, str(path)),
+    )
+    for write in writers:
+        with pytest.raises(BundleError, match="disk is full"), bundle.stage("one", "test", {}) as stage:
+            write(stage.path("a.bin"))
+        assert {p.name: p.read_bytes() for p in root.iterdir()} == before

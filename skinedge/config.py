@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
@@ -97,17 +98,19 @@ class TrainConfig:
     def __post_init__(self) -> None:
         one_of("imbalance", self.imbalance, ("logit-adjusted", "none"))
         one_of("precision", self.precision, ("auto", "fp32", "bf16"))
-        _at_least("image_size", self.image_size, 32)
-        _at_least("epochs", self.epochs, 1)
-        _at_least("batch_size", self.batch_size, 1)
-        _at_least("patience", self.patience, 1)
-        _at_least("lora.rank", self.lora.rank, 1)
+        _within("image_size", self.image_size, 32, 4096)
+        _within("epochs", self.epochs, 1)
+        _within("batch_size", self.batch_size, 1)
+        _within("seed", self.seed, 0)
+        _within("patience", self.patience, 1)
+        _within("checkpoint_minutes", self.checkpoint_minutes, 0)
         if self.limit is not None:
-            _at_least("limit", self.limit, 1)
-        if not 0 < self.augment.scale <= 1:
-            raise ConfigError(f"augment.scale is {self.augment.scale}; it must be above 0 and at most 1")
-        if not self.optimizer.learning_rate > 0:
-            raise ConfigError(f"optimizer.learning_rate is {self.optimizer.learning_rate}; it must be above 0")
+            _within("limit", self.limit, 1)
+            if self.split:
+                raise ConfigError("limit and split contradict each other", todo="A given split is used whole.")
+        check_lora(self.lora)
+        check_optimizer(self.optimizer)
+        check_augment(self.augment)
 
     def with_options(self, options: Mapping[str, Any]) -> TrainConfig:
         """The config with the command line's own options laid over it (None: not given)."""
@@ -168,6 +171,32 @@ def _value(hint: Any, value: Any, where: str, key: str) -> Any:
     return value
 
 
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ConfigError(f"{name} is {value}; it must be at least {least}")
+def check_lora(settings: LoraSettings) -> None:
+    """Raises: ConfigError for a value out of range."""
+    _within("lora.rank", settings.rank, 1)
+    _within("lora.alpha", settings.alpha, 1e-6)
+    _within("lora.dropout", settings.dropout, 0, 0.99)
+    if not settings.targets:
+        raise ConfigError("lora.targets is empty", todo='["*"] adapts every layer that can be adapted.')
+
+
+def check_optimizer(settings: OptimizerSettings) -> None:
+    """Raises: ConfigError for a value out of range."""
+    _within("optimizer.learning_rate", settings.learning_rate, 1e-12)
+    _within("optimizer.weight_decay", settings.weight_decay, 0)
+    _within("optimizer.warmup", settings.warmup, 0, 1)
+    _within("optimizer.label_smoothing", settings.label_smoothing, 0, 0.99)
+    _within("optimizer.clip", settings.clip, 1e-12)
+
+
+def check_augment(settings: AugmentSettings) -> None:
+    """Raises: ConfigError for a value out of range."""
+    _within("augment.scale", settings.scale, 0.01, 1)
+    for name in ("shift", "stretch", "brightness", "contrast", "saturation", "tint"):
+        _within(f"augment.{name}", getattr(settings, name), 0, 0.99)
+
+
+def _within(name: str, value: float, least: float, most: float = math.inf) -> None:
+    if not least <= value <= most:
+        limit = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
+        raise ConfigError(f"{name} is {value}; it must be {limit}")

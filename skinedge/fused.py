@@ -14,19 +14,26 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from skinedge.progress import note
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+TOLERANCE = 1e-3  # float32 sums in another order, relative to the largest feature
 
 
 def fuse(adapted: nn.Module, size: int) -> None:
     """Fuse every adapter without dropout, every convolution with the BatchNorm after it, and ReLU6.
 
-    adapted: a PeftModel in eval mode whose BatchNorm will stay frozen; size: side of its input, pixels.
+    Undone, with a note, should the fused network's logits differ: an architecture may use a layer in a
+    way that its module does not show.
+    adapted: a PeftModel whose BatchNorm will stay frozen; size: side of its input, pixels.
     """
     from peft.tuners.lora import Conv2d as LoraConv2d
     from torch import nn
 
+    plain = probe(adapted, size)
     norms = pairs(adapted, size)
     for module in adapted.modules():
         if isinstance(module, nn.ReLU6) and module.inplace:
@@ -35,6 +42,29 @@ def fuse(adapted: nn.Module, size: int) -> None:
             fuse_one(module, module.base_layer, norms.get(module))
         elif type(module) is nn.Conv2d and module in norms:
             fuse_one(module, module, norms[module])
+    difference = (probe(adapted, size) - plain).abs().max()
+    if not difference <= TOLERANCE * (1 + plain.abs().max()):
+        for module in adapted.modules():
+            vars(module).pop("forward", None)
+        note("this backbone's layers cannot be fused; training runs in its plain form")
+
+
+def probe(adapted: nn.Module, size: int) -> torch.Tensor:
+    """Features' view of one fixed random image: what the classifier is given (the fresh one gives zeros)."""
+    import torch
+
+    seen: list[torch.Tensor] = []
+    head = adapted.get_submodule("base_model.model").get_classifier()
+    handle = head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    parameter = next(adapted.parameters())
+    adapted.eval()
+    try:
+        with torch.no_grad():
+            adapted(image.to(parameter.device, parameter.dtype))
+    finally:
+        handle.remove()
+    return seen[0]
 
 
 def fuse_one(module: Any, base: Any, norm: Any | None) -> None:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from skinedge import fused, lora, model, taxonomy
-from skinedge.bundle import new_id, now, write_atomic
+from skinedge.bundle import MANIFEST, new_id, now, write_atomic
 from skinedge.config import TrainConfig
 from skinedge.data import readers
 from skinedge.data import split as splitting
 from skinedge.data.dataset import SPLITS, Dataset, Sample, read_split, write_split
 from skinedge.data.hashing import hash_images
-from skinedge.errors import BundleError, ConfigError
-from skinedge.precision import choose_precision
-from skinedge.progress import note
+from skinedge.errors import BundleError, ConfigError, DataError
+from skinedge.precision import choose_device, choose_precision
+from skinedge.progress import bar, note
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Job:
     id: str
     created_at: str
     config: dict[str, Any]
+    data_root: str
     kind: str
     domain: str
     synthetic: bool
@@ -71,15 +75,22 @@ class Job:
 
 
 def check_output(request: TrainRequest) -> None:
-    """Refuse to touch what is there, unless told to.
+    """Refuse to touch what is there, unless told to; and anything that is not a run even then.
 
     Raises: BundleError.
     """
-    if request.force:
-        return
-    if request.out.exists():
-        raise BundleError("output exists", where=str(request.out), todo="Choose another --out, or add --force.")
-    if request.begun and not request.resume:
+    out = request.out
+    if out.exists():
+        other = "Choose another --out."
+        if not request.force:
+            raise BundleError("output exists", where=str(out), todo=f"{other} Or add --force.")
+        if not out.is_dir() or (any(out.iterdir()) and not (out / MANIFEST).is_file()):
+            raise BundleError(
+                "this is not a run; --force replaces runs only", where=str(out), todo="Choose another --out."
+            )
+        if request.data.resolve().is_relative_to(out.resolve()):
+            raise BundleError("the images lie inside the output", where=str(out), todo=other)
+    if request.begun and not (request.resume or request.force):
         raise BundleError(
             "an unfinished training is here",
             where=str(request.work),
@@ -87,6 +98,25 @@ def check_output(request: TrainRequest) -> None:
         )
     if request.resume and not request.begun:
         raise BundleError("nothing to resume", where=str(request.work), todo="Start without --resume.")
+
+
+@contextmanager
+def claimed(request: TrainRequest) -> Iterator[None]:
+    """Hold the run's name, so that two trainings cannot write the same files.
+
+    Raises: BundleError when another process holds it.
+    """
+    request.out.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(request.out.with_name(f".{request.out.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise BundleError("another process is training this run", where=str(request.out)) from None
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def begin(request: TrainRequest, device: str) -> tuple[Job, tuple[Sample, ...]]:
@@ -109,6 +139,7 @@ def begin(request: TrainRequest, device: str) -> tuple[Job, tuple[Sample, ...]]:
         id=new_id(),
         created_at=now(),
         config=config.to_dict(),
+        data_root=str(dataset.root.resolve()),
         kind=dataset.kind,
         domain=config.domain or dataset.domain,
         synthetic=dataset.synthetic,
@@ -127,19 +158,36 @@ def begin(request: TrainRequest, device: str) -> tuple[Job, tuple[Sample, ...]]:
 
 
 def divide(dataset: Dataset, config: TrainConfig) -> tuple[Sample, ...]:
-    """The four splits: made anew, or taken from the split.csv that the config names."""
+    """The four splits: made anew, or taken from the split.csv that the config names.
+
+    Raises: DataError for unreadable images, or a split that does not fit the folder.
+    """
     if config.split:
         samples = read_split(Path(config.split))
-        splitting.check_split(samples)
-        splitting.check_against(samples, dataset.root)
+        check_reused(samples, dataset, config.split)
     else:
-        dataset = hash_images(dataset)
+        with bar("checking", len(dataset.samples)) as advance:
+            dataset = hash_images(dataset, lambda done, total: advance(1))
         if config.limit is not None:
             dataset = splitting.limit(dataset, config.limit, config.seed)
         samples = splitting.split(dataset, config.seed)
     counts = {name: sum(sample.split == name for sample in samples) for name in SPLITS}
     note("split: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
     return samples
+
+
+def check_reused(samples: tuple[Sample, ...], dataset: Dataset, where: str) -> None:
+    """Raises: DataError when a reused split does not fit the folder, leaks, or lacks a class in train or val."""
+    splitting.check_against(samples, dataset.root)
+    here = {sample.path: sample.label for sample in dataset.samples}
+    wrong = [sample for sample in samples if here.get(sample.path) != sample.label]
+    if wrong:
+        found = here.get(wrong[0].path, "no labelled image")
+        raise DataError(f"{wrong[0].path} is {wrong[0].label} in the split, {found} in the folder", where=where)
+    for split in ("train", "val"):
+        missing = set(dataset.labels) - {sample.label for sample in samples if sample.split == split}
+        if missing:
+            raise DataError(f"no image of {', '.join(sorted(missing))} in {split}", where=where)
 
 
 def reopen(request: TrainRequest) -> tuple[Job, tuple[Sample, ...]]:
@@ -155,6 +203,10 @@ def reopen(request: TrainRequest) -> tuple[Job, tuple[Sample, ...]]:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise BundleError(f"cannot resume: {error}", where=str(path), todo="Start again with --force.") from None
     refuse_other_settings(request.config, job.config, path)
+    if data_root(request.data).resolve() != Path(job.data_root):
+        raise BundleError(f"the training to resume has its images in {job.data_root}", where=str(path))
+    if choose_device(request.device) != job.device:
+        raise BundleError(f"the training to resume ran on {job.device}", where=str(path), todo=f"--device {job.device}")
     text = write_split(samples)
     if hashlib.sha256(text.encode()).hexdigest() != job.split_sha256:
         raise BundleError("split.csv was changed since training began", where=str(request.work))
@@ -186,10 +238,23 @@ def find_unfinished(runs: Path = Path("runs")) -> Path:
     return found[-1].parent.with_suffix("")
 
 
+def data_root(data: Path) -> Path:
+    """The folder that samples' paths are relative to: `data`, or the folder of a MedMNIST archive."""
+    return data.parent if data.suffix == ".npz" else data
+
+
 def ready(net: Any, config: TrainConfig, device: str) -> Any:
-    """The network with fresh adapters, where and as it is trained."""
+    """The network with fresh adapters, where and as it is trained.
+
+    Raises: ConfigError when the backbone does not take images of this size.
+    """
     import torch
 
     network = lora.attach(net, config.lora, config.seed).to(device).to(memory_format=torch.channels_last)
-    fused.fuse(network, config.image_size)
+    try:
+        fused.fuse(network, config.image_size)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        size = config.image_size
+        raise ConfigError(f"'{config.backbone}' does not take images of {size} x {size} pixels ({reason})") from None
     return network

@@ -60,13 +60,15 @@ class Problem:
 class Progress:
     """Where training stands; all of it goes into a checkpoint.
 
-    step: batches done; loss_sum, seconds: of the running epoch; history: one row per finished epoch;
-    best: trainable tensors at the best validation balanced accuracy so far.
+    step: batches done; loss_sum, seconds: of the running epoch; total_seconds: of all steps, over all
+    sessions; history: one row per finished epoch; best: trainable tensors at the best validation balanced
+    accuracy so far.
     """
 
     step: int = 0
     loss_sum: float = 0.0
     seconds: float = 0.0
+    total_seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
 
@@ -84,7 +86,7 @@ def fit(network: nn.Module, problem: Problem, checkpoints: Checkpoints) -> Progr
     Raises: SkinedgeError when the loss is not finite; KeyboardInterrupt after a checkpoint was written.
     """
     trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    optimizer = make_optimizer(trainable, problem.config.optimizer, problem.device)
+    optimizer = make_optimizer(trainable, problem.config.optimizer)
     progress = Progress(**checkpoints.restore(trainable, optimizer))
     saved = time.monotonic()
     with stop_requests() as stop:
@@ -157,6 +159,7 @@ def end_epoch(network: nn.Module, trainable: dict[str, Any], problem: Problem, p
         "images_per_second": count / progress.seconds,
     }
     progress.history.append(row)
+    progress.total_seconds += progress.seconds
     progress.loss_sum = progress.seconds = 0.0
     if progress.best_epoch == len(progress.history) - 1:
         progress.best = {name: tensor.detach().clone() for name, tensor in trainable.items()}
@@ -232,7 +235,7 @@ def learning_rate(step: int, problem: Problem) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
 
 
-def make_optimizer(trainable: dict[str, Any], settings: OptimizerSettings, device: str) -> Any:
+def make_optimizer(trainable: dict[str, Any], settings: OptimizerSettings) -> Any:
     import torch
 
     return torch.optim.AdamW(

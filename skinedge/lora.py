@@ -7,6 +7,7 @@ base weights gives the trained logits exactly.
 from __future__ import annotations
 
 import fnmatch
+import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ def attach(net: nn.Module, settings: LoraSettings, seed: int = 0) -> Any:
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=targets(net, settings),
+        target_modules="|".join(re.escape(name) for name in targets(net, settings)),  # a list is matched by suffix
         modules_to_save=[str(model.classifier_name(net))],
     )
     with torch.random.fork_rng(devices=[]):

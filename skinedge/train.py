@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from skinedge.checkpoint import Checkpoints
 from skinedge.config import TrainConfig, from_dict
 from skinedge.data.dataset import SPLITS, Sample, read_split
 from skinedge.errors import BundleError, MissingDependencyError
-from skinedge.job import Job, TrainRequest, begin, check_output, ready, refuse_other_settings, reopen
+from skinedge.job import Job, TrainRequest, begin, check_output, claimed, ready, refuse_other_settings, reopen
 from skinedge.loop import Examples, Problem, fit
 from skinedge.loop import Progress as LoopProgress
 from skinedge.precision import choose_device
@@ -39,9 +40,10 @@ def train(request: TrainRequest) -> Bundle:
     device = choose_device(request.device)
     if request.resume and request.out.exists():
         return finished_run(request)
-    check_output(request)
-    job, samples = reopen(request) if request.resume and request.begun else begin(request, device)
-    return carry_on(request, job, samples)
+    with claimed(request):
+        check_output(request)
+        job, samples = reopen(request) if request.resume else begin(request, device)
+        return carry_on(request, job, samples)
 
 
 def finished_run(request: TrainRequest) -> Bundle:
@@ -75,9 +77,8 @@ def carry_on(request: TrainRequest, job: Job, samples: tuple[Sample, ...]) -> Bu
         precision=job.precision,
     )
     describe_work(network, problem)
-    started = time.monotonic()
     progress = fit(network, problem, Checkpoints(request.work, job.fingerprint))
-    bundle = write_run(request, job, network, progress, time.monotonic() - started)
+    bundle = write_run(request, job, network, progress)
     shutil.rmtree(request.work)
     return bundle
 
@@ -85,7 +86,7 @@ def carry_on(request: TrainRequest, job: Job, samples: tuple[Sample, ...]) -> Bu
 def examples(request: TrainRequest, job: Job, samples: tuple[Sample, ...], split: str) -> Examples:
     mine = [sample for sample in samples if sample.split == split]
     size = int(job.preprocess["size"])
-    pixels = build_cache(request.data, mine, size, request.work / f"{split}.{size}.u8")
+    pixels = build_cache(Path(job.data_root), mine, size, request.work / f"{split}.{size}.u8")
     labels = np.array([job.labels.index(sample.label) for sample in mine], dtype=np.int64)
     return Examples(pixels, labels)
 
@@ -99,12 +100,12 @@ def describe_work(network: Any, problem: Problem) -> None:
     )
 
 
-def write_run(request: TrainRequest, job: Job, network: Any, progress: LoopProgress, seconds: float) -> Bundle:
+def write_run(request: TrainRequest, job: Job, network: Any, progress: LoopProgress) -> Bundle:
     """Assemble the run beside its final place, then rename it there."""
     built = request.work / "run"
     shutil.rmtree(built, ignore_errors=True)
     built.mkdir()
-    bundle = Bundle.create(built, manifest_of(request, job, progress, seconds))
+    bundle = Bundle.create(built, manifest_of(request, job, progress))
     made_from = {"base_weights": job.base_sha256, "job": job.fingerprint}
     with bundle.stage("train", f"skinedge {__version__}", made_from) as stage:
         saved = request.work / "adapter"
@@ -114,6 +115,7 @@ def write_run(request: TrainRequest, job: Job, network: Any, progress: LoopProgr
         shutil.copyfile(request.work / "split.csv", stage.path("split.csv"))
         history = {"schema": "skinedge.training/1", "history": progress.history, "best_epoch": progress.best_epoch + 1}
         stage.path("reports/training.json").write_text(json.dumps(history, indent=2) + "\n", encoding="utf-8")
+    check_output(replace(request, resume=True))  # something may have come there while training went on
     retired = request.out.with_name(f"{request.out.name}.replaced-{job.id}")
     if request.out.exists():
         request.out.replace(retired)
@@ -122,7 +124,7 @@ def write_run(request: TrainRequest, job: Job, network: Any, progress: LoopProgr
     return Bundle.open(request.out)
 
 
-def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress, seconds: float) -> Manifest:
+def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress) -> Manifest:
     samples = read_split(request.work / "split.csv")
     training = [sample.label for sample in samples if sample.split == "train"]
     frequencies = {label: training.count(label) / len(training) for label in job.labels}
@@ -138,7 +140,7 @@ def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress, seconds
         taxonomy=job.taxonomy,
         preprocess=Preprocess.from_dict(job.preprocess),
         class_prior=uniform if job.config["imbalance"] == "logit-adjusted" else frequencies,
-        data_root=str(request.data.resolve()),
+        data_root=job.data_root,
         training={
             "backbone": job.config["backbone"],
             "base_weights": {"source": job.base_source, "sha256": job.base_sha256},
@@ -147,7 +149,7 @@ def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress, seconds
             "device": job.device,
             "precision": job.precision,
             "best": best,
-            "seconds": round(seconds, 1),
+            "seconds": round(progress.total_seconds, 1),
             "versions": versions(),
         },
     )

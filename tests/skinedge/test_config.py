@@ -35,6 +35,12 @@ def test_every_setting_survives_a_round_trip(tmp_path: Path) -> None:
         ('precision = "fp8"', "unknown precision 'fp8'"),
         ("[augment]\nscale = 0.0", "augment.scale"),
         ("[optimizer]\nlearning_rate = 0", "learning_rate"),
+        ("[optimizer]\nwarmup = nan", "optimizer.warmup"),
+        ("[optimizer]\nlabel_smoothing = 1.5", "optimizer.label_smoothing"),
+        ("[lora]\ndropout = 1.5", "lora.dropout"),
+        ("[lora]\ntargets = []", "lora.targets is empty"),
+        ("seed = -1", "seed is -1"),
+        ('limit = 50\nsplit = "split.csv"', "contradict"),
         ("epochs = = 3", "not valid TOML"),
     ],
 )

@@ -6,6 +6,7 @@ import peft
 import pytest
 import timm
 import torch
+from peft.tuners.lora import Conv2d as LoraConv2d
 from torch import nn
 
 from skinedge import fused, lora, model
@@ -39,6 +40,19 @@ def test_patterns_choose_and_a_pattern_without_match_is_an_error() -> None:
     assert all("conv_pwl" in name for name in lora.targets(net, LoraSettings(targets=("*conv_pwl",))))
     with pytest.raises(ConfigError, match="matches no layer"):
         lora.targets(net, LoraSettings(targets=("transformer.*",)))
+
+
+def test_a_name_that_ends_another_name_adapts_only_itself() -> None:
+    net = timm.create_model("test_resnet", num_classes=3)
+    names = lora.carriers(net)
+    short = next(n for n in names if any(other != n and other.endswith(f".{n}") for other in net_names(net)))
+    network = lora.attach(net, LoraSettings(rank=2, targets=(short,)))
+    found = {n for n, m in network.named_modules() if isinstance(m, LoraConv2d)}
+    assert found == {f"base_model.model.{short}"}
+
+
+def net_names(net: nn.Module) -> list[str]:
+    return [name for name, _ in net.named_modules()]
 
 
 @pytest.mark.parametrize("backbone", ["test_efficientnet", "test_resnet", "mobilenetv2_100"])

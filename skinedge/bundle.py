@@ -18,8 +18,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from skinedge.errors import BundleError
+from skinedge.errors import BundleError, DataError, SkinedgeError
 from skinedge.preprocess import Preprocess
+from skinedge.taxonomy import GROUPS
 
 SCHEMA = "skinedge.manifest/1"
 MANIFEST = "manifest.json"
@@ -53,7 +54,7 @@ class Stage:
 class Manifest:
     """What a run is. `labels` is the only place where the order of the classes is kept.
 
-    taxonomy: label -> 'benign' | 'premalignant' | 'malignant'.
+    taxonomy: label -> 'benign' | 'premalignant' | 'malignant'; melanoma: the label that is melanoma, None without.
     class_prior: label -> probability that the model's outputs assume for the class (sums to 1).
     thresholds: file name, or 'default' -> malignant score (0..1) at and above which a lesion is flagged.
     training: everything that decides what the weights are (config, base weights, data kind).
@@ -66,6 +67,7 @@ class Manifest:
     domain: str
     labels: tuple[str, ...]
     taxonomy: Mapping[str, str]
+    melanoma: str | None
     preprocess: Preprocess
     class_prior: Mapping[str, float]
     data_root: str
@@ -80,9 +82,14 @@ class Manifest:
         """Indices of the labels that count towards the malignant score."""
         return tuple(i for i, label in enumerate(self.labels) if self.taxonomy[label] != "benign")
 
+    @property
+    def melanoma_index(self) -> int | None:
+        """Index of the label that is melanoma."""
+        return None if self.melanoma is None else self.labels.index(self.melanoma)
+
     @classmethod
     def from_dict(cls, raw: dict[str, Any], where: str) -> Manifest:
-        """Read the JSON form; raises BundleError on another schema or a missing or unknown key."""
+        """Read the JSON form; raises BundleError on another schema, a missing or unknown key, or a wrong value."""
         if raw.get("schema") != SCHEMA:
             raise BundleError(
                 f"manifest schema is {raw.get('schema')!r}, this version reads '{SCHEMA}'",
@@ -100,9 +107,27 @@ class Manifest:
                 "preprocess": Preprocess.from_dict(raw["preprocess"]),
                 "stages": stages,
             }
-            return cls(**fields)
-        except (KeyError, TypeError, AttributeError) as error:
+            found = cls(**fields)
+            _check_classes(found)
+            return found
+        except (KeyError, TypeError, AttributeError, ValueError, DataError) as error:
             raise BundleError(f"damaged manifest ({error})", where=where) from None
+
+
+def _check_classes(manifest: Manifest) -> None:
+    """Raises: ValueError when what is said of the classes does not fit the labels."""
+    labels = manifest.labels
+    if len(set(labels)) < len(labels) or not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"labels {list(labels)} are not different names")
+    if set(manifest.taxonomy) != set(labels) or not set(manifest.taxonomy.values()) <= set(GROUPS):
+        raise ValueError(f"taxonomy {dict(manifest.taxonomy)} does not fit the labels {list(labels)}")
+    if manifest.melanoma is not None and manifest.melanoma not in labels:
+        raise ValueError(f"melanoma is '{manifest.melanoma}', which is no label")
+    if set(manifest.class_prior) != set(labels):
+        raise ValueError(f"class_prior does not fit the labels {list(labels)}")
+    for value in (*manifest.class_prior.values(), *manifest.thresholds.values()):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{value} is not between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -129,7 +154,7 @@ class Bundle:
             )
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise BundleError(f"damaged manifest ({error})", where=str(path)) from None
         if not isinstance(raw, dict):
             raise BundleError("damaged manifest (not a JSON object)", where=str(path))
@@ -324,7 +349,7 @@ def newest(runs: Path = Path("runs"), *, allow_synthetic: bool = True) -> Bundle
     """
     found = []
     for path in sorted(runs.glob(f"*/{MANIFEST}")):
-        with contextlib.suppress(BundleError):
+        with contextlib.suppress(SkinedgeError):
             found.append(Bundle.open(path.parent))
     usable = [b for b in found if allow_synthetic or not b.manifest.synthetic]
     if usable:

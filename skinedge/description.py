@@ -26,7 +26,7 @@ class ModelDescription:
 
     run_id: id of the run that it came from; architecture: the timm name; precision: fp32, int8, ...;
     input: 'pixels' means RGB 0..255, NHWC, prepared by `preprocess`, not normalized;
-    taxonomy, class_prior: label -> group, label -> probability, as in `skinedge.bundle.Manifest`.
+    taxonomy, melanoma, class_prior: as in `skinedge.bundle.Manifest`.
     """
 
     run_id: str
@@ -34,6 +34,7 @@ class ModelDescription:
     architecture: str
     labels: tuple[str, ...]
     taxonomy: Mapping[str, str]
+    melanoma: str | None
     class_prior: Mapping[str, float]
     preprocess: Preprocess
     domain: str
@@ -48,6 +49,11 @@ class ModelDescription:
         """Indices of the labels that count towards the malignant score."""
         return tuple(i for i, label in enumerate(self.labels) if self.taxonomy[label] != "benign")
 
+    @property
+    def melanoma_index(self) -> int | None:
+        """Index of the label that is melanoma."""
+        return None if self.melanoma is None else self.labels.index(self.melanoma)
+
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
@@ -60,7 +66,10 @@ class ModelDescription:
                 raise DataError(f"model description has schema {raw.get('schema')!r}, expected '{SCHEMA}'", where=where)
             raw["labels"] = tuple(raw["labels"])
             raw["preprocess"] = Preprocess.from_dict(raw["preprocess"])
-            return cls(**raw)
+            found = cls(**raw)
+            if set(found.taxonomy) != set(found.labels) or found.melanoma not in (None, *found.labels):
+                raise ValueError("taxonomy or melanoma does not fit the labels")
+            return found
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"damaged model description ({error})", where=where) from None
 
@@ -73,6 +82,7 @@ def describe(manifest: Manifest, precision: str = "fp32") -> ModelDescription:
         architecture=str(manifest.training["backbone"]),
         labels=manifest.labels,
         taxonomy=manifest.taxonomy,
+        melanoma=manifest.melanoma,
         class_prior=manifest.class_prior,
         preprocess=manifest.preprocess,
         domain=manifest.domain,

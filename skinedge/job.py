@@ -18,7 +18,7 @@ from skinedge.bundle import MANIFEST, new_id, now, write_atomic
 from skinedge.config import TrainConfig
 from skinedge.data import readers
 from skinedge.data import split as splitting
-from skinedge.data.dataset import SPLITS, Dataset, Sample, read_split, write_split
+from skinedge.data.dataset import SPLITS, Dataset, Sample, data_root, read_split, write_split
 from skinedge.data.hashing import hash_images
 from skinedge.errors import BundleError, ConfigError, DataError
 from skinedge.precision import choose_device, choose_precision
@@ -62,6 +62,7 @@ class Job:
     synthetic: bool
     labels: tuple[str, ...]
     taxonomy: dict[str, str]
+    melanoma: str | None
     split_sha256: str
     base_source: str
     base_sha256: str
@@ -125,6 +126,7 @@ def begin(request: TrainRequest, device: str) -> tuple[Job, tuple[Sample, ...]]:
     dataset = readers.read(request.data)
     note(f"data: {dataset.kind}, {len(dataset.samples)} images, {len(dataset.labels)} classes in {dataset.root}")
     groups = taxonomy.groups(dataset.labels, config.taxonomy)
+    melanoma = taxonomy.melanoma(dataset.labels, config.taxonomy)
     model.build(config.backbone, len(dataset.labels))  # an unknown name must not cost a minute of hashing
     samples = divide(dataset, config)
     net, base = model.load(config.backbone, len(dataset.labels), config.weights, config.seed)
@@ -145,6 +147,7 @@ def begin(request: TrainRequest, device: str) -> tuple[Job, tuple[Sample, ...]]:
         synthetic=dataset.synthetic,
         labels=dataset.labels,
         taxonomy=groups,
+        melanoma=melanoma,
         split_sha256=hashlib.sha256(text.encode()).hexdigest(),
         base_source=base.source,
         base_sha256=base.sha256,
@@ -236,11 +239,6 @@ def find_unfinished(runs: Path = Path("runs")) -> Path:
             f"no unfinished training under {runs}/", todo="Start without --resume, or name it: --out RUN."
         )
     return found[-1].parent.with_suffix("")
-
-
-def data_root(data: Path) -> Path:
-    """The folder that samples' paths are relative to: `data`, or the folder of a MedMNIST archive."""
-    return data.parent if data.suffix == ".npz" else data
 
 
 def ready(net: Any, config: TrainConfig, device: str) -> Any:

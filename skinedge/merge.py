@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from skinedge import __version__, golden, lora, model
 from skinedge.bundle import Bundle, sha256
-from skinedge.data.dataset import Sample, load_pixels, read_split
+from skinedge.data.dataset import Sample, data_root, load_pixels, read_split
 from skinedge.description import KEY, describe
 from skinedge.errors import BundleError, GateError
 from skinedge.preprocess import Pixels, Preprocess, prepare
@@ -35,7 +35,7 @@ def merge(bundle: Bundle, data: Path | None = None) -> Bundle:
     made_from = merge_inputs(bundle)
     if bundle.is_current("merge", made_from):
         return bundle
-    root = data or Path(bundle.manifest.data_root)
+    root = data_root(data or Path(bundle.manifest.data_root))
     rule = bundle.manifest.preprocess
     adapted = load_adapted(bundle)
     pixels, sources = golden.draw_golden(rule.size)

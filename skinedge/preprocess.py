@@ -7,6 +7,7 @@ the exported graph takes the prepared pixels and normalizes them itself.
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from PIL import Image
 from skinedge.errors import DataError
 
 Pixels = NDArray[np.uint8]
+# The centre square of anything longer shows next to nothing of it, and resizing it first could fill the memory.
+LONGEST = 20
 
 
 @dataclass(frozen=True)
@@ -37,17 +40,20 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Preprocess:
-        """Read the manifest's form; raises DataError on a rule that this version does not know."""
+        """Read the manifest's form; raises DataError on one that is malformed or that this version does not know."""
         known = {"size", "mean", "std", "resize", "crop"}
         if set(raw) != known:
             raise DataError(f"preprocessing rule has keys {sorted(raw)}, expected {sorted(known)}")
-        rule = cls(
-            size=int(raw["size"]),
-            mean=_triple(raw["mean"]),
-            std=_triple(raw["std"]),
-            resize=raw["resize"],
-            crop=raw["crop"],
-        )
+        try:
+            rule = cls(int(raw["size"]), _triple(raw["mean"]), _triple(raw["std"]), raw["resize"], raw["crop"])
+        except (TypeError, ValueError, OverflowError) as error:
+            raise DataError(f"malformed preprocessing rule ({error})") from None
+        if (
+            rule.size < 1
+            or not all(math.isfinite(value) for value in rule.mean)
+            or not all(0 < value < math.inf for value in rule.std)
+        ):
+            raise DataError(f"impossible preprocessing rule: size {rule.size}, mean {rule.mean}, std {rule.std}")
         if (rule.resize, rule.crop) != (cls.resize, cls.crop):
             raise DataError(f"unknown preprocessing rule '{rule.resize}' with crop '{rule.crop}'")
         return rule
@@ -66,20 +72,28 @@ def load_image(source: Path | bytes) -> Pixels:
 
     Returns: (H, W, 3) uint8.
     Raises: DataError for a file that is missing, unreadable, truncated, or so large that
-        Pillow takes it for a decompression bomb (over 179 megapixels).
+        Pillow takes it for a decompression bomb (over 179 megapixels), or more than LONGEST times as long as wide.
     """
     name = str(source) if isinstance(source, Path) else "image"
     try:
         data = source.read_bytes() if isinstance(source, Path) else source
         with Image.open(io.BytesIO(data)) as image:
+            _refuse_strip(image.height, image.width)
             image.load()
             return np.asarray(_to_rgb(_upright(image)), dtype=np.uint8)
+    except DataError as error:
+        raise DataError(error.what, where=name) from None
     except FileNotFoundError:
         raise DataError("no such image", where=name) from None
     except Image.DecompressionBombError:
         raise DataError("image is too large to decode safely", where=name) from None
     except Exception as error:  # decoders raise whatever they stumble over: struct.error, TypeError, ...
         raise DataError(f"unreadable image ({error})", where=name) from None
+
+
+def _refuse_strip(height: int, width: int) -> None:
+    if max(height, width) > LONGEST * min(height, width):
+        raise DataError(f"image of {width} x {height} pixels is more than {LONGEST} times as long as wide")
 
 
 _TURNS = {
@@ -120,8 +134,10 @@ def prepare(pixels: Pixels, size: int) -> Pixels:
     pass rounded to uint8, as Pillow's `Image.resize` does it.
 
     pixels: (H, W, 3) uint8; returns (size, size, 3) uint8.
+    Raises: DataError for a strip more than LONGEST times as long as wide.
     """
     height, width = pixels.shape[:2]
+    _refuse_strip(height, width)
     short = min(height, width)
     new_height, new_width = ((side * size + short // 2) // short for side in (height, width))
     image = Image.fromarray(pixels)

@@ -9,7 +9,8 @@ import functools
 import re
 import tomllib
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -60,41 +61,41 @@ def resolve(name: str) -> Condition:
 def groups(labels: Sequence[str], overrides: Mapping[str, str] | None = None) -> dict[str, str]:
     """The group of every label.
 
-    overrides: label -> a group, or the name of a known condition; spelling of labels is folded.
+    overrides: label -> a group, or the name of a known condition; a key that is no label as it stands is
+        taken for the label of the same folded spelling.
     Raises: DataError for a label that neither the table nor `overrides` knows; ConfigError for an override
-        of a label that is not there, or with a value that is neither group nor condition.
+        of a label that is not there, with a value that is neither group nor condition, or for two labels or
+        two overrides whose folded spelling is the same.
     """
     return {label: _group(label, known) for label, known in _overridden(labels, overrides).items()}
 
 
-def melanoma_index(labels: Sequence[str], overrides: Mapping[str, str] | None = None) -> int | None:
-    """Index of the class that is melanoma, None where there is none.
+def melanoma(labels: Sequence[str], overrides: Mapping[str, str] | None = None) -> str | None:
+    """The class that is melanoma, None where there is none.
 
     Raises: DataError when two classes are melanoma; ConfigError as `groups`.
     """
     found = []
-    for index, (label, known) in enumerate(_overridden(labels, overrides).items()):
+    for label, known in _overridden(labels, overrides).items():
         condition = _by_name().get(fold(label if known is None else known))
         if condition is not None and condition.name == MELANOMA:
-            found.append(index)
+            found.append(label)
     if len(found) > 1:
-        raise DataError(f"two classes mean melanoma: {', '.join(labels[i] for i in found)}", todo="Merge them.")
+        raise DataError(
+            f"two classes mean melanoma: {_list(found)}",
+            todo=f'Merge them, or say in a TOML file given with --config:\n[taxonomy]\n"{found[-1]}" = "malignant"',
+        )
     return found[0] if found else None
 
 
 def fold(name: str) -> str:
-    """Lower case, no accents, one space between words, singular, American spelling."""
+    """Lower case, no accents, one space between words, singular, American spelling; letters of any script stay."""
     plain = unicodedata.normalize("NFKD", name.casefold())
     plain = "".join(c for c in plain if not unicodedata.combining(c)).replace("'", "").replace("\u2019", "")
-    plain = re.sub(r"[^a-z0-9]+", " ", plain).strip()
+    plain = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in plain)
     for pattern, replacement in _SPELLINGS:
         plain = re.sub(pattern, replacement, plain)
     return " ".join(_singular(word) for word in plain.split())
-
-
-def conditions() -> tuple[Condition, ...]:
-    """Every row of the table, in its order."""
-    return _table()
 
 
 def _singular(word: str) -> str:
@@ -103,16 +104,31 @@ def _singular(word: str) -> str:
 
 
 def _overridden(labels: Sequence[str], overrides: Mapping[str, str] | None) -> dict[str, str | None]:
-    """label -> what `overrides` says of it, or None."""
-    folded = {fold(label): value for label, value in (overrides or {}).items()}
-    unused = set(folded) - {fold(label) for label in labels}
+    """label -> what `overrides` says of it, or None. A key that is a label, letter for letter, means that one."""
+    given = overrides or {}
+    _refuse_alike("classes", labels, given)
+    _refuse_alike("[taxonomy] keys", tuple(given), labels)
+    folded = {fold(label): value for label, value in given.items() if label not in labels}
+    open_to = {fold(label) for label in labels if label not in given} - {""}
+    unused = sorted(label for label in given if label not in labels and fold(label) not in open_to)
     if unused:
-        names = ", ".join(sorted(label for label in overrides or {} if fold(label) in unused))
-        raise ConfigError(f"[taxonomy] names classes that the data lacks: {names}", todo=f"Classes: {_list(labels)}.")
-    for value in folded.values():
+        what = f"[taxonomy] names classes that the data lacks: {_list(unused)}"
+        raise ConfigError(what, todo=f"Classes: {_list(labels)}.")
+    for value in given.values():
         if value not in GROUPS and fold(value) not in _by_name():
             raise ConfigError(f"[taxonomy] value '{value}' is no known condition", todo=f"Or a group: {_list(GROUPS)}.")
-    return {label: folded.get(fold(label)) for label in labels}
+    return {label: given.get(label, folded.get(fold(label))) for label in labels}
+
+
+def _refuse_alike(what: str, names: Sequence[str], exact: Collection[str]) -> None:
+    """Raises: ConfigError when a name that is not in `exact` is, folded, the same as another."""
+    counts = Counter(fold(name) for name in names)
+    alike = [name for name in names if name not in exact and counts[fold(name)] > 1]
+    if alike:
+        raise ConfigError(
+            f"{what} that differ only in spelling or signs: {_list(alike)}",
+            todo="Name each class in [taxonomy] exactly as the data does.",
+        )
 
 
 def _group(label: str, known: str | None) -> str:
@@ -124,7 +140,8 @@ def _list(names: Sequence[str]) -> str:
 
 
 @functools.cache
-def _table() -> tuple[Condition, ...]:
+def conditions() -> tuple[Condition, ...]:
+    """Every row of the table, in its order."""
     rows = tomllib.loads(files("skinedge").joinpath("taxonomy.toml").read_text(encoding="utf-8"))["condition"]
     return tuple(Condition(r["name"], r["group"], tuple(r["aliases"]), r["source"]) for r in rows)
 
@@ -132,7 +149,7 @@ def _table() -> tuple[Condition, ...]:
 @functools.cache
 def _by_name() -> dict[str, Condition]:
     found: dict[str, Condition] = {}
-    for condition in _table():
+    for condition in conditions():
         for name in (condition.name, *condition.aliases):
             other = found.setdefault(fold(name), condition)
             if other is not condition:

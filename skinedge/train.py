@@ -138,6 +138,7 @@ def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress) -> Mani
         domain=job.domain,
         labels=job.labels,
         taxonomy=job.taxonomy,
+        melanoma=job.melanoma,
         preprocess=Preprocess.from_dict(job.preprocess),
         class_prior=uniform if job.config["imbalance"] == "logit-adjusted" else frequencies,
         data_root=job.data_root,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from skinedge import metrics, taxonomy
 from skinedge.bundle import Bundle
 from skinedge.data.check import lesions_of, marks
-from skinedge.data.dataset import SPLITS, Dataset, Sample, read_split
+from skinedge.data.dataset import SPLITS, Dataset, Sample, data_root, read_split
 from skinedge.data.hashing import hash_images
 from skinedge.data.readers import read
 from skinedge.errors import ConfigError, DataError, one_of
@@ -101,7 +101,7 @@ def select(model: LoadedModel, data: Path | None, bundle: Bundle | None, split: 
         one_of("split", split, CHOICES)
     own = read_split(bundle.file("split.csv")) if bundle is not None and bundle.has("split.csv") else ()
     if data is not None:
-        root, samples = data, _read(data, model.labels)
+        root, samples = data_root(data), _read(data, model.labels)
     elif bundle is not None and own:
         root, samples = Path(bundle.manifest.data_root), own
     else:

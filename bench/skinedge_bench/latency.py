@@ -15,7 +15,7 @@ import numpy as np
 
 from skinedge import __version__, documents, golden, metrics, parity
 from skinedge.bundle import Bundle
-from skinedge.data.dataset import read_split
+from skinedge.data.dataset import data_root, read_split
 from skinedge.errors import BundleError, ConfigError, DataError, MissingDependencyError
 from skinedge.plugins import Runtime, Session, runtimes_for
 from skinedge.preprocess import Pixels
@@ -63,7 +63,7 @@ def bench(
     targets = run_targets(bundle)
     vectors = golden.load(bundle.file("golden.npz"))
     report, sessions = measure(targets, vectors.pixels, plan, threads, seed)
-    known = accuracies(bundle, data or Path(bundle.manifest.data_root), targets, sessions)
+    known = accuracies(bundle, data_root(data or Path(bundle.manifest.data_root)), targets, sessions)
     rows = tuple(
         _with_quality(row, known.get(row.file), sessions.get(target.key), vectors, target.precision)
         for row, target in zip(report.rows, targets, strict=True)

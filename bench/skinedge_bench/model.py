@@ -72,7 +72,7 @@ def open_listed(bundle: Bundle, name: str | None = None, *, threads: int = 1) ->
         labels=manifest.labels,
         size=manifest.preprocess.size,
         malignant=manifest.malignant,
-        melanoma=taxonomy.melanoma_index(manifest.labels),
+        melanoma=manifest.melanoma_index,
         threshold=manifest.thresholds.get(path.name, manifest.thresholds.get("default")),
         precision=str(bundle.entries()[path.name].info.get("precision", "unknown")),
         synthetic=manifest.synthetic,
@@ -134,6 +134,8 @@ def contradiction(session: Session, manifest: Manifest) -> str | None:
         return f"the file's preprocessing {own.preprocess} is not the run's {manifest.preprocess}"
     if dict(own.taxonomy) != dict(manifest.taxonomy):
         return "the file's taxonomy (which classes count as malignant) is not the run's"
+    if own.melanoma != manifest.melanoma:
+        return f"the file's melanoma class is {own.melanoma}, the run's is {manifest.melanoma}"
     if own.run_id != manifest.id:
         return f"the file was made from run {own.run_id}, this is run {manifest.id}"
     classes = session.outputs[0].shape[-1]
@@ -153,7 +155,7 @@ def _described(path: Path, runtime: str, session: Session) -> LoadedModel:
         labels=own.labels,
         size=own.preprocess.size,
         malignant=own.malignant,
-        melanoma=taxonomy.melanoma_index(own.labels),
+        melanoma=own.melanoma_index,
         threshold=None,
         precision=own.precision,
         synthetic=own.synthetic,
@@ -180,6 +182,7 @@ def _undescribed(path: Path, runtime: str, session: Session) -> LoadedModel:
     malignant = _malignant(labels)
     if malignant is None:
         supposed.append("its classes are not in the taxonomy: no malignant score")
+    melanoma = taxonomy.melanoma(labels)
     return LoadedModel(
         path=path,
         sha256=sha256(path),
@@ -189,7 +192,7 @@ def _undescribed(path: Path, runtime: str, session: Session) -> LoadedModel:
         labels=labels,
         size=size,
         malignant=malignant,
-        melanoma=taxonomy.melanoma_index(labels),
+        melanoma=None if melanoma is None else labels.index(melanoma),
         threshold=None,
         precision="unknown",
         assumptions=tuple(supposed),

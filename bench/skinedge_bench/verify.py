@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from skinedge import __version__, documents, golden, metrics, parity
 from skinedge.bundle import Bundle, FileEntry, Manifest
-from skinedge.data.dataset import Sample, read_split
+from skinedge.data.dataset import Sample, data_root, read_split
 from skinedge.errors import BundleError
 from skinedge.parity import Gate
 from skinedge.plugins import Outputs, Session, runtimes_for
 from skinedge.preprocess import prepare
 from skinedge.progress import bar, note
-from skinedge.taxonomy import melanoma_index
 from skinedge_bench.evaluate import malignant_document
 from skinedge_bench.images import prepared, present
 from skinedge_bench.model import contradiction, open_file
@@ -51,7 +50,7 @@ def verify(bundle: Bundle, data: Path | None = None, *, strict: bool = False) ->
             where=str(bundle.root),
             todo="Make one with: skinedge export --format all --int8",
         )
-    report = check(bundle, entries, data or Path(bundle.manifest.data_root), strict)
+    report = check(bundle, entries, data_root(data or Path(bundle.manifest.data_root)), strict)
     made_from = {entry.path: entry.sha256 for entry in entries}
     with bundle.stage("verify", f"skinedge {__version__}", made_from) as stage:
         document = {"schema": "skinedge.verify/1", "model_id": bundle.manifest.id, **report.document()}
@@ -178,7 +177,7 @@ def figures_of(manifest: Manifest, reference: Reference, outputs: Outputs, name:
     low, high = metrics.wilson(int((expected == predicted).sum()), len(labels))
     balanced = metrics.balanced_accuracy(labels, predicted)
     recall = metrics.per_class(labels, probabilities).recall
-    melanoma = melanoma_index(manifest.labels)
+    melanoma = manifest.melanoma_index
     threshold = manifest.thresholds.get(name, manifest.thresholds.get("default"))
     return Figures(
         n=len(labels),

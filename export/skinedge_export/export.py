@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from skinedge import __version__, plugins
 from skinedge.bundle import Bundle, StageWriter, disk_error, sha256
-from skinedge.data.dataset import Sample, read_split
+from skinedge.data.dataset import Sample, data_root, read_split
 from skinedge.description import ModelDescription, describe
 from skinedge.errors import DataError, GateError, MissingDependencyError
 from skinedge.parity import Gate
@@ -47,7 +47,7 @@ def export(
         from skinedge.merge import merge
 
         bundle = merge(bundle, data)
-        materials = Materials(bundle, data or Path(bundle.manifest.data_root))
+        materials = Materials(bundle, data_root(data or Path(bundle.manifest.data_root)))
         for converter in converters if int8 else ():
             if force or not _int8_is_current(bundle, converter):  # fail now, not after minutes of converting
                 materials.calibration(converter.recipe("int8").calibration)

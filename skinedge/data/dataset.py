@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import threading
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -56,6 +57,11 @@ class Dataset:
     synthetic: bool = False
 
 
+def data_root(data: Path) -> Path:
+    """The folder that samples' paths are relative to: `data`, or the folder of a MedMNIST archive."""
+    return data.parent if data.suffix == ".npz" and not data.is_dir() else data
+
+
 def load_pixels(root: Path, path: str) -> Pixels:
     """Decode one sample's image, from a file or from a MedMNIST archive.
 
@@ -73,18 +79,20 @@ def load_pixels(root: Path, path: str) -> Pixels:
 
 
 _archives: dict[tuple[Path, str], Pixels] = {}
+_archives_lock = threading.Lock()  # decompressing takes long, and threads ask for the same split at once
 
 
 def archive_images(path: Path, split: str) -> Pixels:
     """The images of one official split of a MedMNIST archive: (N, H, W[, 3]) uint8, kept in memory."""
     key = (path, split)
-    if key not in _archives:
-        try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-                _archives[key] = archive[f"{split}_images"]
-        except (OSError, ValueError, KeyError, EOFError, TypeError, zlib.error, zipfile.BadZipFile) as error:
-            raise DataError(f"unreadable MedMNIST archive ({error})", where=str(path)) from None
-    return _archives[key]
+    with _archives_lock:
+        if key not in _archives:
+            try:
+                with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+                    _archives[key] = archive[f"{split}_images"]
+            except (OSError, ValueError, KeyError, EOFError, TypeError, zlib.error, zipfile.BadZipFile) as error:
+                raise DataError(f"unreadable MedMNIST archive ({error})", where=str(path)) from None
+        return _archives[key]
 
 
 def write_split(samples: tuple[Sample, ...]) -> str:

@@ -61,6 +61,18 @@ def unseen(tmp_path: Path) -> Path:
     return tmp_path / "unseen"
 
 
+def test_an_archive_given_as_a_file_is_judged(cli: Cli, tiny_run: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for name in ("train", "val", "test"):
+        arrays[f"{name}_images"] = rng.integers(0, 256, (7, 28, 28, 3), dtype=np.uint8)
+        arrays[f"{name}_labels"] = np.arange(7, dtype=np.uint8)[:, None]
+    np.savez(tmp_path / "dermamnist.npz", **arrays)
+    code, out, err = cli("evaluate", tiny_run, "--data", tmp_path / "dermamnist.npz", "--split", "all", "--json")
+    assert code == 0, err
+    assert json.loads(out)["n"] == 21
+
+
 def test_the_document_against_scikit_learn(cli: Cli, tiny_run: Path, folders: Path, split: tuple[Sample, ...]) -> None:
     code, out, err = cli("evaluate", tiny_run, "--data", folders, "--json")
     document = json.loads(out)

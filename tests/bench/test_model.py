@@ -100,6 +100,20 @@ def test_a_file_of_another_run_is_refused(run: Bundle) -> None:
         open_listed(changed, "model.fp32.onnx")
 
 
+def test_the_melanoma_class_is_the_one_that_the_run_names(run: Bundle) -> None:
+    """Not the one whose name sounds like it: the user's [taxonomy] may have said otherwise."""
+    text = (run.root / "manifest.json").read_text()
+    assert text.count('"melanoma": "mel"') == 1
+    (run.root / "manifest.json").write_text(text.replace('"melanoma": "mel"', '"melanoma": "vasc"'))
+    with pytest.raises(BundleError, match="melanoma class is mel, the run's is vasc"):
+        open_listed(run.reload(), "model.fp32.onnx")
+    changed = relabel(run.reload(), "model.fp32.onnx", lambda said: said.update(melanoma="vasc"))
+    model = open_listed(changed, "model.fp32.onnx")
+    assert model.melanoma is not None and model.labels[model.melanoma] == "vasc"
+    alone = open_file(Path(shutil.copy(model.path, run.root.parent / "alone.onnx")))
+    assert alone.melanoma == model.melanoma
+
+
 @pytest.mark.parametrize("name", ["model.int8.tflite", "model.fp32.onnx", "model.safetensors"])
 def test_our_file_alone_knows_all_but_its_threshold(tiny_run: Path, tmp_path: Path, name: str) -> None:
     shutil.copy(tiny_run / name, tmp_path / name)

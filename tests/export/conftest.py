@@ -83,6 +83,7 @@ def manifest(data_root: Path) -> Manifest:
         domain="synthetic",
         labels=tuple(LABELS),
         taxonomy={label: "malignant" if label in ("mel", "bcc", "akiec") else "benign" for label in LABELS},
+        melanoma="mel",
         preprocess=RULE,
         class_prior={label: 1 / len(LABELS) for label in LABELS},
         data_root=str(data_root),

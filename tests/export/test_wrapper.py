@@ -56,7 +56,7 @@ def test_efficientnet_lite0_keeps_the_clean_op_list(tmp_path: Path) -> None:
     said = dict.fromkeys(labels, "benign")
     prior = dict.fromkeys(labels, 0.2)
     rule = Preprocess(64)
-    description = ModelDescription("id", "n", "tf_efficientnet_lite0", labels, said, prior, rule, "unknown", True)
+    description = ModelDescription("id", "n", "tf_efficientnet_lite0", labels, said, None, prior, rule, "unknown", True)
     net, converter = network("tf_efficientnet_lite0"), to_tflite.converter
     full = converter.convert(ExportJob(net, description, converter.recipe("fp32")), tmp_path / "fp32")
     assert Counter(full.ops) == LITE0

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ def manifest(name: str = "run", created_at: str = "2026-01-01T00:00:00", synthet
         domain="dermoscopic",
         labels=("mel", "nv"),
         taxonomy={"mel": "malignant", "nv": "benign"},
+        melanoma="mel",
         preprocess=Preprocess(224),
         class_prior={"mel": 0.5, "nv": 0.5},
         data_root="/data",
@@ -101,6 +102,37 @@ def test_an_unfinished_or_damaged_run_is_an_error(tmp_path: Path, bundle: Bundle
         path.write_text(damaged)
         with pytest.raises(BundleError):
             Bundle.open(bundle.root)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"preprocess": {**asdict(Preprocess(224)), "mean": [1.0, 2.0]}},
+        {"preprocess": {**asdict(Preprocess(224)), "size": "large"}},
+        {"preprocess": {**asdict(Preprocess(224)), "std": [0.0, 1.0, 1.0]}},
+        {"preprocess": 3},
+        {"labels": "mn"},
+        {"labels": ["nv", "nv"]},
+        {"labels": [["mel"], ["nv"]]},
+        {"taxonomy": {"mel": "malignant"}},
+        {"taxonomy": {"mel": "malignant", "nv": "harmless"}},
+        {"melanoma": "melanoma"},
+        {"class_prior": {"mel": 1.0}},
+        {"class_prior": {"mel": "much", "nv": 0.5}},
+        {"thresholds": {"default": None}},
+        {"stages": {"one": {"finished_at": "", "files": [3]}}},
+    ],
+)
+def test_a_malformed_manifest_is_an_error_and_the_newest_run_is_another(
+    tmp_path: Path, bundle: Bundle, change: dict[str, object]
+) -> None:
+    path = bundle.root / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(BundleError, match="damaged manifest"):
+        Bundle.open(bundle.root)
+    (tmp_path / "older").mkdir()
+    Bundle.create(tmp_path / "older", manifest("older", created_at="2025-01-01"))
+    assert newest(tmp_path).manifest.id == "older"
 
 
 def test_the_newest_run_goes_by_the_manifest_and_may_not_be_synthetic(tmp_path: Path) -> None:

@@ -189,6 +189,31 @@ def test_prepare_cuts_the_middle() -> None:
     np.testing.assert_array_equal(prepare(pixels, 10), np.full((10, 10, 3), 200))
 
 
+@pytest.mark.parametrize("shape", [(10, 60_000), (60_000, 10)])
+def test_a_strip_is_refused_and_not_blown_up(shape: tuple[int, int], tmp_path: Path) -> None:
+    """Resized to 224 before the crop, it would be 224 x 1.3 million pixels."""
+    strip = np.zeros((*shape, 3), dtype=np.uint8)
+    with pytest.raises(DataError, match="more than 20 times as long as wide"):
+        prepare(strip, 224)
+    Image.fromarray(strip).save(tmp_path / "strip.png")
+    with pytest.raises(DataError, match=r"strip\.png: image of .* more than 20 times"):
+        load_image(tmp_path / "strip.png")
+
+
+def test_a_panorama_is_still_an_image() -> None:
+    assert prepare(load_image(encode(Image.new("RGB", (200, 10)), "PNG")), 32).shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    "change", [{"mean": [1, 2]}, {"mean": 3}, {"std": [0, 1, 1]}, {"size": None}, {"size": 0}, {"size": float("inf")}]
+)
+def test_malformed_rules_are_errors_of_ours(change: dict[str, object]) -> None:
+    raw = {"size": 96, "mean": [1, 2, 3], "std": [4, 5, 6], "resize": Preprocess.resize, "crop": Preprocess.crop}
+    assert Preprocess.from_dict(raw).size == 96
+    with pytest.raises(DataError, match="preprocessing rule"):
+        Preprocess.from_dict({**raw, **change})
+
+
 def test_rule_is_read_back_and_an_unknown_one_refused() -> None:
     raw = {"size": 96, "mean": [1, 2, 3], "std": [4, 5, 6], "resize": "shorter-side-bilinear-antialias"}
     assert Preprocess.from_dict({**raw, "crop": "centre"}) == Preprocess(96, (1, 2, 3), (4, 5, 6))

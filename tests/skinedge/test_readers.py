@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from skinedge.data.dataset import load_pixels
+from skinedge.data.dataset import archive_images, load_pixels
 from skinedge.data.hashing import hash_images, inspect_images
 from skinedge.data.readers import isic_id, read, verify_images
 from skinedge.errors import DataError
@@ -208,6 +212,22 @@ def test_medmnist_keeps_official_splits_and_names_of_dermamnist(tmp_path: Path, 
     for place in ("val/7", "val/x", "val/-1", "exam/0"):
         with pytest.raises(DataError, match="archive"):
             load_pixels(found.root, f"dermamnist_64.npz#{place}")
+
+
+def test_threads_that_ask_for_one_split_decompress_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = medmnist(tmp_path / "dermamnist.npz")
+    loads = []
+
+    def slow(stream: IO[bytes], **options: bool) -> object:
+        loads.append(threading.get_ident())
+        time.sleep(0.05)
+        return np_load(stream, **options)
+
+    np_load = np.load
+    monkeypatch.setattr(np, "load", slow)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: archive_images(path, "val"), range(4)))
+    assert len(loads) == 1 and all(images is found[0] for images in found)
 
 
 def test_medmnist_of_something_else_needs_its_labels(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from skinedge.errors import ConfigError, DataError
-from skinedge.taxonomy import GROUPS, conditions, fold, groups, melanoma_index, resolve
+from skinedge.taxonomy import GROUPS, conditions, fold, groups, melanoma, resolve
 
 HAM10000 = {
     "akiec": "malignant",
@@ -109,10 +109,50 @@ def test_overrides_that_mean_nothing_are_refused(overrides: dict[str, str]) -> N
         groups(["mel", "nv"], overrides)
 
 
+@pytest.mark.parametrize(
+    ("melanoma_name", "nevus_name"),
+    [
+        ("меланома", "невус"),
+        ("黑色素瘤", "色素痣"),
+        ("μελάνωμα", "σπίλος"),
+        ("मेलेनोमा", "तिल"),
+        ("HER2+", "HER2-"),
+        ("+", "-"),
+    ],
+)
+def test_labels_of_any_script_are_kept_apart(melanoma_name: str, nevus_name: str) -> None:
+    wanted = {melanoma_name: "melanoma", nevus_name: "benign"}
+    assert groups((melanoma_name, nevus_name), wanted) == {melanoma_name: "malignant", nevus_name: "benign"}
+    assert groups((nevus_name, melanoma_name), wanted) == {melanoma_name: "malignant", nevus_name: "benign"}
+    assert melanoma((nevus_name, melanoma_name), wanted) == melanoma_name
+
+
+def test_overrides_of_another_script_are_folded_too() -> None:
+    assert groups(("МЕЛАНОМА", "nv"), {"меланома": "melanoma"}) == {"МЕЛАНОМА": "malignant", "nv": "benign"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "overrides"),
+    [
+        (("mel", "Naevus", "nevi"), {}),
+        (("HER2+", "HER2-"), {"HER2+": "malignant"}),
+        (("mel", "nv"), {"MEL": "benign", "mel": "malignant"}),
+        (("mel", "nv"), {"MEL": "benign", "Mel": "malignant"}),
+        (("mel", "-"), {"+": "benign"}),
+    ],
+)
+def test_names_that_only_differ_in_what_folding_drops_are_refused(
+    labels: tuple[str, ...], overrides: dict[str, str]
+) -> None:
+    with pytest.raises(ConfigError, match=r"differ only|lacks"):
+        groups(labels, overrides)
+
+
 def test_melanoma_is_found_whatever_its_name() -> None:
-    assert melanoma_index(["bcc", "MEL", "nv"]) == 1
-    assert melanoma_index(["acne", "eczema"]) is None
-    assert melanoma_index(["acne", "class 2"], {"class 2": "melanoma"}) == 1
-    assert melanoma_index(["acne", "class 2"], {"class 2": "malignant"}) is None
+    assert melanoma(["bcc", "MEL", "nv"]) == "MEL"
+    assert melanoma(["acne", "eczema"]) is None
+    assert melanoma(["acne", "black"], {"black": "melanoma"}) == "black"
+    assert melanoma(["acne", "black"], {"black": "malignant"}) is None
     with pytest.raises(DataError, match="two classes mean melanoma"):
-        melanoma_index(["mel", "melanoma"])
+        melanoma(["mel", "malignant melanoma"])
+    assert melanoma(["mel", "malignant melanoma"], {"malignant melanoma": "malignant"}) == "mel"

@@ -1,0 +1,75 @@
+"""What is decided before the first step: from an archive given as a file, and with the user's own class names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from skinedge import job
+from skinedge.config import TrainConfig
+from skinedge.data.dataset import data_root, load_pixels, write_split
+from skinedge.data.readers import read
+from skinedge.errors import DataError
+from skinedge.job import TrainRequest, begin, divide
+from skinedge.preprocess import prepare
+from skinedge.train import examples
+
+CONFIG = TrainConfig(image_size=32, precision="fp32", taxonomy={"black": "melanoma", "brown": "benign"})
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """A MedMNIST archive of two classes whose names only the user understands."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, count in (("train", 8), ("val", 8), ("test", 4)):
+        arrays[f"{split}_images"] = rng.integers(0, 256, (count, 28, 28, 3), dtype=np.uint8)
+        arrays[f"{split}_labels"] = (np.arange(count) % 2)[:, None].astype(np.uint8)
+    np.savez(folder / "mine.npz", **arrays)
+    (folder / "labels.toml").write_text('labels = ["brown", "black"]')
+    return folder / "mine.npz"
+
+
+def test_data_root(tmp_path: Path, archive: Path) -> None:
+    folder = tmp_path / "folder.npz"
+    folder.mkdir()
+    assert [data_root(path) for path in (tmp_path, archive, folder)] == [tmp_path, archive.parent, folder]
+
+
+def test_an_archive_given_as_a_file_is_divided_and_its_split_reused(archive: Path, tmp_path: Path) -> None:
+    samples = divide(read(archive), CONFIG)
+    assert {sample.split for sample in samples} == {"train", "val", "cal", "test"}
+    for sample in samples:
+        assert load_pixels(data_root(archive), sample.path).shape == (28, 28, 3)
+    written = tmp_path / "split.csv"
+    written.write_text(write_split(samples))
+    again = divide(read(archive), replace(CONFIG, split=str(written)))
+    assert [(s.path, s.split) for s in again] == [(s.path, s.split) for s in samples]
+
+
+def test_training_begins_on_an_archive_and_knows_the_users_melanoma(archive: Path, tmp_path: Path) -> None:
+    request = TrainRequest(archive, tmp_path / "run", CONFIG, device="cpu")
+    begun, samples = begin(request, "cpu")
+    assert Path(begun.data_root) == archive.parent.resolve()
+    assert (begun.labels, begun.melanoma) == (("black", "brown"), "black")
+    assert begun.taxonomy == {"black": "malignant", "brown": "benign"}
+    train = examples(request, begun, samples, "train")
+    first = next(sample for sample in samples if sample.split == "train")
+    np.testing.assert_array_equal(train.pixels[0], prepare(load_pixels(archive.parent, first.path), 32))
+    assert job.reopen(replace(request, resume=True))[0].fingerprint == begun.fingerprint
+
+
+def test_two_melanoma_classes_stop_before_an_image_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for label in ("mel", "malignant melanoma", "nv"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        Image.new("RGB", (20, 20)).save(tmp_path / "data" / label / f"{label}.png")
+    monkeypatch.setattr(job, "hash_images", lambda *_: pytest.fail("images were read"))
+    with pytest.raises(DataError, match="two classes mean melanoma: mal"):
+        begin(TrainRequest(tmp_path / "data", tmp_path / "run", TrainConfig()), "cpu")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]

@@ -22,7 +22,7 @@ from skinedge.data.dataset import SPLITS, Dataset, Sample, data_root, read_split
 from skinedge.data.hashing import hash_images
 from skinedge.errors import BundleError, ConfigError, DataError
 from skinedge.precision import choose_device, choose_precision
-from skinedge.progress import bar, note
+from skinedge.progress import note
 
 
 @dataclass(frozen=True)
@@ -169,8 +169,7 @@ def divide(dataset: Dataset, config: TrainConfig) -> tuple[Sample, ...]:
         samples = read_split(Path(config.split))
         check_reused(samples, dataset, config.split)
     else:
-        with bar("checking", len(dataset.samples)) as advance:
-            dataset = hash_images(dataset, lambda done, total: advance(1))
+        dataset = hash_images(dataset)
         if config.limit is not None:
             dataset = splitting.limit(dataset, config.limit, config.seed)
         samples = splitting.split(dataset, config.seed)

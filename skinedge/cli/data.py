@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,8 +30,7 @@ def synth(
     """Draw synthetic dermoscopy-like images (for demos and tests, never for judging a model)."""
     from skinedge.data.synth import LABELS, MARKER, write_dataset
 
-    with _progress("drawing") as step:
-        lesions = write_dataset(out, count, size, seed, step)
+    lesions = write_dataset(out, count, size, seed)
     if as_json:
         found = {"out": str(out), "images": count, "lesions": lesions, "classes": list(LABELS), "synthetic": True}
         emit_json("data.synth", found, model_id=None, model_sha256=None)
@@ -127,17 +124,4 @@ def _inspect(folder: Path) -> tuple[Dataset, Inspection]:
 
     dataset = read(folder)
     note(f"{folder}: {dataset.kind}, {len(dataset.samples)} images, {len(dataset.labels)} classes")
-    with _progress("reading") as step:
-        return dataset, inspect_images(dataset, step)
-
-
-@contextmanager
-def _progress(verb: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(verb)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    return dataset, inspect_images(dataset)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from PIL import Image
 from skinedge.data.dataset import Dataset, Sample, load_pixels
 from skinedge.errors import DataError
 from skinedge.preprocess import Pixels, load_image
+from skinedge.progress import bar
 
 # Chosen on HAM10000 at 200 x 150 against 5,984 of its images as 224-pixel centre crops: see docs/log.md.
 NEAR_BITS = 44
@@ -33,37 +34,33 @@ Words = NDArray[np.uint64]
 class Inspection:
     """What one pass over the images found.
 
-    samples: the readable ones, with sha256 and phash; sizes: (height, width) of each of them;
-    unreadable: (path, reason) of the others.
+    samples: the readable ones, with sha256 and phash; unreadable: (path, reason) of the others.
     """
 
     samples: tuple[Sample, ...]
-    sizes: tuple[tuple[int, int], ...]
     unreadable: tuple[tuple[str, str], ...]
 
 
-def inspect_images(dataset: Dataset, progress: Callable[[int, int], None] | None = None) -> Inspection:
-    """Decode every image fully, once, in threads. `progress` is called with (done, total)."""
-    samples, sizes, unreadable = [], [], []
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+def inspect_images(dataset: Dataset) -> Inspection:
+    """Decode every image fully, once, in threads."""
+    samples, unreadable = [], []
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool, bar("checking", len(dataset.samples)) as advance:
         looks = pool.map(lambda sample: _look(dataset.root, sample), dataset.samples)
-        for done, (sample, look) in enumerate(zip(dataset.samples, looks, strict=True), start=1):
+        for sample, look in zip(dataset.samples, looks, strict=True):
             if isinstance(look, str):
                 unreadable.append((sample.path, look))
             else:
-                samples.append(look[0])
-                sizes.append(look[1])
-            if progress is not None:
-                progress(done, len(dataset.samples))
-    return Inspection(tuple(samples), tuple(sizes), tuple(unreadable))
+                samples.append(look)
+            advance(1)
+    return Inspection(tuple(samples), tuple(unreadable))
 
 
-def hash_images(dataset: Dataset, progress: Callable[[int, int], None] | None = None) -> Dataset:
+def hash_images(dataset: Dataset) -> Dataset:
     """The same dataset with `sha256` and `phash` of every sample filled in.
 
     Raises: DataError listing the unreadable images (the first five and how many).
     """
-    found = inspect_images(dataset, progress)
+    found = inspect_images(dataset)
     if found.unreadable:
         listed = "\n".join(f"  {path}: {reason}" for path, reason in found.unreadable[:5])
         raise DataError(
@@ -128,7 +125,7 @@ def _words(hashes: Sequence[str]) -> Words:
     return np.frombuffer(bytes.fromhex("".join(hashes)), dtype=np.uint64).reshape(len(hashes), 4)
 
 
-def _look(root: Path, sample: Sample) -> tuple[Sample, tuple[int, int]] | str:
+def _look(root: Path, sample: Sample) -> Sample | str:
     try:
         if "#" in sample.path:
             pixels = load_pixels(root, sample.path)
@@ -138,7 +135,7 @@ def _look(root: Path, sample: Sample) -> tuple[Sample, tuple[int, int]] | str:
             pixels, digest = load_image(data), hashlib.sha256(data).hexdigest()
     except DataError as error:
         return error.what
-    return replace(sample, sha256=digest, phash=perceptual_hash(pixels)), (pixels.shape[0], pixels.shape[1])
+    return replace(sample, sha256=digest, phash=perceptual_hash(pixels))
 
 
 def _bytes(path: Path) -> bytes:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from skinedge.data import medmnist, tables
 from skinedge.data.dataset import Dataset, Sample
-from skinedge.data.hashing import hash_images
 from skinedge.errors import DataError
+from skinedge.progress import note
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
+# Kinds of photos and scans that people have, and that are not read.
+UNREAD_SUFFIXES = frozenset(
+    {".heic", ".heif", ".avif", ".jxl", ".jp2", ".jfif", ".dcm", ".dicom", ".svs", ".dng", ".cr2", ".nef", ".arw"}
+)
 OFFICIAL = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"} | {
     "test": "test",
     "testing": "test",
@@ -24,18 +29,23 @@ _MARKERS = frozenset({"synthetic.json", "synthetic.txt"})
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder's files, sorted, relative to its root: images, tables (.csv), archives (.npz)."""
+    """A folder's files, sorted, relative to its root: images, tables (.csv), archives (.npz).
+
+    ignored: the suffix of each file that is an image of a kind that is not read.
+    """
 
     root: Path
     images: tuple[str, ...]
     tables: tuple[str, ...]
     archives: tuple[str, ...]
     marked_synthetic: bool
+    ignored: tuple[str, ...] = ()
 
 
 def read(root: Path) -> Dataset:
-    """Read what the folder (or .npz file) holds; the more informative form wins: a table over an archive over folders.
+    """Read what the folder (or .npz file) holds: a table of labels wins, then images in class folders, then an archive.
 
+    Images of kinds that are not read (.heic, ...) are passed over, with a note.
     Official splits (MedMNIST, folders named train, val, test) are kept in `Sample.split`.
     Raises: DataError when there is no such folder, no image, fewer than two classes, an image without a label or
         a label without its image, one image id under two labels, or two tables that could both be the labels.
@@ -45,27 +55,22 @@ def read(root: Path) -> Dataset:
     if not root.is_dir():
         raise DataError("no such folder", where=str(root), todo="Sample data: skinedge data synth OUT")
     folder = list_folder(root)
+    if folder.ignored:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(Counter(folder.ignored).items()))
+        note(f"not read: {kinds} in {root}; convert such images to .jpg or .png")
     found = tables.read_ham10000(folder.root, folder.images, folder.tables)
     found = found or tables.read_isic(folder.root, folder.images, folder.tables)
-    if found is None and len(folder.archives) > 1:
+    if found is None and not folder.images and len(folder.archives) > 1:
         names = ", ".join(folder.archives[:5])
         raise DataError(f"several archives: {names}", where=str(root), todo="Give one of the .npz files itself.")
-    if found is None and folder.archives and not folder.images:
+    if found is None and not folder.images and folder.archives:
         found = medmnist.read(root, folder.archives[0])
     return _checked(_marked(found or _read_class_folders(folder), folder))
 
 
-def verify_images(dataset: Dataset) -> Dataset:
-    """The dataset after every image was decoded once, with its hashes filled in.
-
-    Raises: DataError listing the unreadable images, so that training stops before it starts.
-    """
-    return hash_images(dataset)
-
-
 def list_folder(root: Path) -> Folder:
     """Every image, table and archive under `root`, hidden files and segmentation masks left out."""
-    images, csvs, archives, marked, seen = [], [], [], False, set()
+    images, csvs, archives, ignored, marked, seen = [], [], [], [], False, set()
     for top, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(top)
         folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
@@ -83,7 +88,9 @@ def list_folder(root: Path) -> Folder:
                 csvs.append(path)
             elif suffix == ".npz":
                 archives.append(path)
-    return Folder(root, tuple(sorted(images)), tuple(sorted(csvs)), tuple(sorted(archives)), marked)
+            elif suffix in UNREAD_SUFFIXES:
+                ignored.append(suffix)
+    return Folder(root, tuple(sorted(images)), tuple(sorted(csvs)), tuple(sorted(archives)), marked, tuple(ignored))
 
 
 def isic_id(sample: Sample) -> str:

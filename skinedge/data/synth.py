@@ -22,10 +22,10 @@ from skinedge.bundle import disk_error, write_atomic
 from skinedge.data.lesions import PAINTERS, Canvas, Plane, blend, ramp, smooth_noise
 from skinedge.errors import DataError
 from skinedge.preprocess import Pixels
+from skinedge.progress import bar
 
 LABELS = tuple(sorted(PAINTERS))
 MARKER = "SYNTHETIC.json"
-Progress = Callable[[int, int], None]
 _SMALLEST, _LARGEST, _FINEST = 32, 4096, 384
 
 
@@ -155,12 +155,11 @@ def _bubbles(rng: np.random.Generator, height: int, width: int) -> Plane:
     return np.asarray(layer.reduce(2), dtype=np.float32) / np.float32(255)
 
 
-def write_dataset(out: Path, count: int, size: int, seed: int, progress: Progress | None = None) -> int:
+def write_dataset(out: Path, count: int, size: int, seed: int) -> int:
     """Draw `count` photos into a new folder, laid out as HAM10000: images/CLASS/ID.jpg and metadata.csv.
 
     The classes share the count evenly; a lesion has one to a few photos; MARKER says that it is synthetic.
-    The folder appears in one step, complete, or not at all. `progress` is called with
-    (done, total). Returns the number of lesions.
+    The folder appears in one step, complete, or not at all. Returns the number of lesions.
     Raises: DataError when `out` exists and is not empty, the count is too small to split (below 10 a class),
         or the size is out of range; BundleError when it cannot be written.
     """
@@ -173,7 +172,8 @@ def write_dataset(out: Path, count: int, size: int, seed: int, progress: Progres
     part = out.with_name(f"{out.name}.{secrets.token_hex(4)}.part")
     try:
         part.mkdir(parents=True)
-        lesions = _write_images(part, count, size, seed, progress)
+        with bar("drawing", count) as advance:
+            lesions = _write_images(part, count, size, seed, advance)
         if out.exists():
             out.rmdir()
         part.replace(out)
@@ -184,7 +184,7 @@ def write_dataset(out: Path, count: int, size: int, seed: int, progress: Progres
     return lesions
 
 
-def _write_images(root: Path, count: int, size: int, seed: int, progress: Progress | None) -> int:
+def _write_images(root: Path, count: int, size: int, seed: int, advance: Callable[[int], None]) -> int:
     rng = np.random.default_rng(seed)
     rows = [("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization")]
     lesions = set()
@@ -201,8 +201,7 @@ def _write_images(root: Path, count: int, size: int, seed: int, progress: Progre
             Image.fromarray(pixels).save(folder / f"{image_id}.jpg", quality=90)
             rows.append((lesion_id, image_id, label, "synthetic", "", "unknown", "unknown"))
             lesions.add(lesion_id)
-            if progress is not None:
-                progress(len(rows) - 1, count)
+            advance(1)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     write_atomic(root / "metadata.csv", text.getvalue())

@@ -17,7 +17,7 @@ from PIL import Image
 
 from skinedge.data.dataset import archive_images, load_pixels
 from skinedge.data.hashing import hash_images, inspect_images
-from skinedge.data.readers import isic_id, read, verify_images
+from skinedge.data.readers import isic_id, read
 from skinedge.errors import DataError
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
@@ -269,6 +269,26 @@ def test_marked_folder_is_synthetic_even_when_mixed(tmp_path: Path, marker: str)
     assert found.domain == "synthetic"
 
 
+def test_image_files_that_are_not_read_are_counted_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class_folders(tmp_path)
+    read(tmp_path)
+    assert capsys.readouterr().err == ""
+    for name in ("a.heic", "b.HEIC", "c.dcm", "notes.txt", ".hidden.heic"):
+        (tmp_path / "nv" / name).write_bytes(b"x")
+    assert len(read(tmp_path).samples) == 4
+    said = capsys.readouterr()
+    assert said.err.startswith(f"not read: 1 .dcm, 2 .heic in {tmp_path}") and said.out == ""
+
+
+def test_archives_count_only_where_there_are_no_images(tmp_path: Path) -> None:
+    medmnist(tmp_path / "a.npz")
+    medmnist(tmp_path / "b.npz")
+    with pytest.raises(DataError, match=r"several archives: a\.npz, b\.npz"):
+        read(tmp_path)
+    class_folders(tmp_path)
+    assert read(tmp_path).kind == "class folders"
+
+
 def test_one_synthetic_image_among_real_ones_shows(tmp_path: Path) -> None:
     class_folders(tmp_path)
     picture(tmp_path / "nv" / "SYNTHETIC_S0_0000001.png", 5)
@@ -318,7 +338,7 @@ def test_unreadable_images_are_listed_before_anything_starts(tmp_path: Path) -> 
         (tmp_path / "nv" / f"bad{k}.jpg").write_bytes(b"not an image")
     found = read(tmp_path)
     with pytest.raises(DataError, match="7 of 17 images cannot be used") as caught:
-        verify_images(found)
+        hash_images(found)
     assert str(caught.value).count("nv/bad") == 5
     assert len(inspect_images(found).unreadable) == 7
     assert len(inspect_images(found).samples) == 10

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from skinedge.data import synth
 from skinedge.data.hashing import hash_images
 from skinedge.data.readers import read
 from skinedge.data.split import split
@@ -101,13 +102,15 @@ def test_count_and_size_out_of_range(tmp_path: Path, count: int, size: int) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
-    def stop(done: int, total: int) -> None:
-        if done == 5:
+def test_an_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(lesion: synth.Lesion, photo: int, height: int, width: int) -> np.ndarray:
+        if len(list(tmp_path.rglob("*.jpg"))) == 5:
             raise KeyboardInterrupt
+        return draw_photo(lesion, photo, height, width)
 
+    monkeypatch.setattr(synth, "draw_photo", stop)
     with pytest.raises(KeyboardInterrupt):
-        write_dataset(tmp_path / "out", 70, 32, 0, stop)
+        write_dataset(tmp_path / "out", 70, 32, 0)
     assert list(tmp_path.iterdir()) == []
 
 

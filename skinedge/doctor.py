@@ -14,7 +14,13 @@ from skinedge.model import WEIGHT_PACKAGES
 
 # Distribution -> import name, in the order of the commands that need it.
 RUN = {"numpy": "numpy", "pillow": "PIL", "onnxruntime": "onnxruntime", "ai-edge-litert": "ai_edge_litert"}
-TRAIN = {"torch": "torch", "torchvision": "torchvision", "timm": "timm", "peft": "peft"}
+TRAIN = {
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "timm": "timm",
+    "peft": "peft",
+    "safetensors": "safetensors",
+}
 EXPORT = {
     "onnx": "onnx",
     "onnxscript": "onnxscript",
@@ -78,8 +84,8 @@ def combinations() -> list[Finding]:
     if torch is None or vision is None:
         return []
     found = []
-    if minor(vision) - TORCHVISION_OFFSET != minor(torch):
-        fitting = f"torchvision {vision} goes with torch 2.{minor(vision) - TORCHVISION_OFFSET}, found {torch}"
+    if minor(vision) != minor(torch) + TORCHVISION_OFFSET:
+        fitting = f"torch {torch} goes with torchvision 0.{minor(torch) + TORCHVISION_OFFSET}, found {vision}"
         found.append(Finding("torch and torchvision", "problem", fitting))
     cpu_torch, cpu_vision = (name.endswith("+cpu") for name in (torch, vision))
     if cpu_torch != cpu_vision:
@@ -89,10 +95,16 @@ def combinations() -> list[Finding]:
 
 
 def accelerator() -> list[Finding]:
-    """The GPU that PyTorch would use, as far as the driver tells."""
+    """The GPU that PyTorch would use, as far as the driver and the build tell."""
     devices = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
-    text = f"NVIDIA device: {', '.join(devices)}" if devices else "none: training runs on the CPU"
-    return [Finding("GPU", "ok", text)]
+    if not devices:
+        return [Finding("GPU", "ok", "none: training runs on the CPU")]
+    found = [Finding("GPU", "ok", f"NVIDIA device: {', '.join(devices)}")]
+    if (installed("torch") or "").endswith("+cpu"):
+        found.append(
+            Finding("GPU", "problem", "torch is a CPU build and will not use the GPU: install the default one")
+        )
+    return found
 
 
 def disk() -> list[Finding]:
@@ -109,4 +121,6 @@ def installed(name: str) -> str | None:
 
 
 def minor(number: str) -> int:
-    return int(number.split(".")[1])
+    """The second part of a version number; -1 where there is none."""
+    parts = number.split(".")
+    return int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else -1

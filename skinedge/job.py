@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from skinedge import fused, lora, model, taxonomy
-from skinedge.bundle import MANIFEST, new_id, now, write_atomic
+from skinedge.bundle import MANIFEST, new_id, newest, now, write_atomic
 from skinedge.config import TrainConfig
 from skinedge.data import readers
 from skinedge.data import split as splitting
@@ -101,7 +101,7 @@ def check_output(request: TrainRequest) -> None:
         raise BundleError("nothing to resume", where=str(request.work), todo="Start without --resume.")
 
 
-@contextmanager
+@contextlib.contextmanager
 def claimed(request: TrainRequest) -> Iterator[None]:
     """Hold the run's name, so that two trainings cannot write the same files.
 
@@ -228,16 +228,17 @@ def refuse_other_settings(asked: TrainConfig, begun: Mapping[str, Any], where: P
 
 
 def find_unfinished(runs: Path = Path("runs")) -> Path:
-    """The run directory that the newest unfinished training under `runs` will become.
+    """The run to go on with: the newest unfinished training under `runs`, else the newest run there.
 
-    Raises: ConfigError when there is none.
+    A run whose training is over may still lack later stages.
+    Raises: ConfigError when there is neither.
     """
-    found = sorted(runs.glob("*.training/job.json"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise ConfigError(
-            f"no unfinished training under {runs}/", todo="Start without --resume, or name it: --out RUN."
-        )
-    return found[-1].parent.with_suffix("")
+    begun = sorted(runs.glob("*.training/job.json"), key=lambda path: path.stat().st_mtime)
+    if begun:
+        return begun[-1].parent.with_suffix("")
+    with contextlib.suppress(BundleError):
+        return newest(runs).root
+    raise ConfigError(f"no unfinished training under {runs}/", todo="Start without --resume, or name it: --out RUN.")
 
 
 def ready(net: Any, config: TrainConfig, device: str) -> Any:

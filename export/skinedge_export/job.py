@@ -23,17 +23,16 @@ OUTPUT = "probabilities"
 class ExportJob:
     """One file to make.
 
-    network: the merged timm model, eval mode, CPU, fp32, NCHW normalized -> logits; never changed;
+    network: the merged timm model, eval mode, CPU, fp32, NCHW normalized -> logits; never changed. For int8 its
+    weights have been rounded to the grid that the file will hold (`skinedge_export.rounding`);
     description: what the file must say of itself, its labels in logit order;
-    calibration: (N, S, S, 3) uint8 prepared training images, None for fp32;
-    source: the fp32 file of the same format, None for fp32.
+    calibration: (N, S, S, 3) uint8 prepared training images, None for fp32.
     """
 
     network: nn.Module
     description: ModelDescription
     recipe: ExportRecipe
     calibration: Pixels | None = None
-    source: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -15,20 +15,19 @@ from skinedge_export.job import INPUT, ExportJob
 from skinedge_export.quiet import quiet
 
 
-def quantize(job: ExportJob) -> Any:
-    """The int8 onnx.ModelProto made from `job.source`, calibrated on `job.calibration`.
+def quantize(model: Any, job: ExportJob) -> Any:
+    """The int8 onnx.ModelProto made from the fp32 one, calibrated on `job.calibration`.
 
     Minima and maxima do not depend on the order of the images. The ranges of the pixels and of the
     centred pixels are known, so they are set rather than observed. The output of the last Gemm stays
     float: softmax sees unrounded logits.
-    Raises: ConfigError without calibration images or a source; SkinedgeError when it fails.
+    Raises: ConfigError without calibration images; SkinedgeError when it fails.
     """
-    if job.calibration is None or job.source is None:
-        raise ConfigError("static int8 needs calibration images and the fp32 file")
+    if job.calibration is None:
+        raise ConfigError("static int8 needs calibration images")
     with quiet("ONNX quantization", job.description.architecture), tempfile.TemporaryDirectory() as scratch:
         import onnx
 
-        model = onnx.load(job.source)
         target = Path(scratch) / "int8.onnx"
         _quantize_to(model, job.calibration, job, target)
         return onnx.load(target)

@@ -13,14 +13,13 @@ from skinedge_export.job import INPUT, ExportJob
 from skinedge_export.quiet import quiet
 
 
-def quantize(job: ExportJob) -> bytes:
-    """The int8 flatbuffer made from `job.source`, calibrated on `job.calibration`.
+def quantize(model: bytes, job: ExportJob) -> bytes:
+    """The int8 flatbuffer made from the fp32 one, calibrated on `job.calibration`.
 
-    Raises: ConfigError without calibration images or a source; SkinedgeError when it fails.
+    Raises: ConfigError without calibration images; SkinedgeError when it fails.
     """
-    if job.calibration is None or job.source is None:
-        raise ConfigError("static int8 needs calibration images and the fp32 file")
-    model = job.source.read_bytes()
+    if job.calibration is None:
+        raise ConfigError("static int8 needs calibration images")
     with quiet("TFLite quantization", job.description.architecture):
         quantizer = _quantizer(model, job.recipe.tflite.float_ops)
         ranges = _observe(model, job.calibration, quantizer.get_quantization_recipe())

@@ -9,20 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from skinedge.config import from_dict
-from skinedge.errors import ConfigError
+from skinedge.errors import ConfigError, one_of
 
 RECIPES = Path(__file__).parent / "recipes"
 
 
 @dataclass(frozen=True)
 class CalibrationSettings:
-    """Which training images the activation ranges are read from.
+    """Which training images the activation ranges are read from, and how weights are rounded.
 
-    images: how many at most, spread evenly over the classes; seed: of the choice.
+    images: how many at most, spread evenly over the classes; seed: of the choice; rounding: 'covariance'
+    (for the images, see `skinedge_export.rounding`) or 'nearest'.
     """
 
     images: int = 128
     seed: int = 0
+    rounding: str = "covariance"
+
+    def __post_init__(self) -> None:
+        one_of("rounding", self.rounding, ("covariance", "nearest"))
 
 
 @dataclass(frozen=True)

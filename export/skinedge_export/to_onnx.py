@@ -28,14 +28,11 @@ class OnnxConverter:
         return load_recipe(RECIPES / f"onnx-{precision}.toml")
 
     def convert(self, job: ExportJob, path: Path) -> Artifact:
-        if job.recipe.precision == "fp32":
-            model = _trace(job)
-            tools: tuple[str, ...] = ("torch", "onnxscript", "onnx")
-        else:
+        model, tools = _trace(job), ["torch", "onnxscript", "onnx"]
+        if job.recipe.precision != "fp32":
             from skinedge_export.quantize_onnx import quantize
 
-            model = quantize(job)
-            tools = ("onnxruntime", "onnx")
+            model, tools = quantize(model, job), [*tools, "onnxruntime"]
         _write(model, job.description, path)
         return _artifact(model, job.recipe.precision, path, {tool: version(tool) for tool in tools})
 

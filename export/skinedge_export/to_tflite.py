@@ -25,14 +25,11 @@ class TfliteConverter:
         return load_recipe(RECIPES / f"tflite-{precision}.toml")
 
     def convert(self, job: ExportJob, path: Path) -> Artifact:
-        if job.recipe.precision == "fp32":
-            content = _trace(job)
-            tools: tuple[str, ...] = ("torch", "litert-torch", "litert-converter")
-        else:
+        content, tools = _trace(job), ["torch", "litert-torch", "litert-converter"]
+        if job.recipe.precision != "fp32":
             from skinedge_export.quantize_tflite import quantize
 
-            content = quantize(job)
-            tools = ("ai-edge-quantizer", "ai-edge-litert")
+            content, tools = quantize(content, job), [*tools, "ai-edge-quantizer", "ai-edge-litert"]
         path.write_bytes(content)
         append_zip(path, job.description)
         return _artifact(job.recipe.precision, path, {tool: version(tool) for tool in tools})

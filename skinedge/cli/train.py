@@ -124,8 +124,10 @@ def make_request(
         raise ConfigError("--resume and --force contradict each other", todo="Give one of them.")
     if out is None:
         stamp = f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
-        out = find_unfinished() if resume else Path("runs") / f"{data.resolve().name}-{stamp}"
+        out = find_unfinished() if resume else Path("runs") / f"{data.resolve().stem}-{stamp}"
         note(f"run: {out}")
+    elif out.name in ("", ".."):
+        raise ConfigError("--out must name the run directory to make", where=str(out))
     return TrainRequest(data, out, load_config(config).with_options(asdict(settings)), device, resume, force)
 
 

@@ -12,9 +12,11 @@ from skinedge.bundle import Bundle
 from skinedge.data.dataset import read_split
 from skinedge.description import ModelDescription, describe
 from skinedge.golden import load as load_golden
+from skinedge.merge import load_merged
 from skinedge_export import to_onnx, to_tflite
 from skinedge_export.calibrate import load_prepared
 from skinedge_export.job import ExportJob
+from skinedge_export.rounding import round_weights
 
 FILES = ("model.fp32.onnx", "model.fp32.tflite", "model.int8.onnx", "model.int8.tflite")
 
@@ -119,10 +121,11 @@ def test_the_order_of_the_calibration_images_changes_nothing(exported_run: Path,
     converter = module.converter
     images = np.random.default_rng(1).integers(0, 256, (12, 64, 64, 3)).astype(np.uint8)
     images = (images * np.linspace(0.2, 1, 12)[:, None, None, None]).astype(np.uint8)
-    source = exported_run / f"model.fp32{converter.suffix}"
+    network, rule = load_merged(bundle), bundle.manifest.preprocess
 
     def quantized(calibration, name: str) -> bytes:
-        job = ExportJob(None, describe(bundle.manifest, "int8"), converter.recipe("int8"), calibration, source)
+        rounded = round_weights(network, calibration, rule)
+        job = ExportJob(rounded, describe(bundle.manifest, "int8"), converter.recipe("int8"), calibration)
         return converter.convert(job, tmp_path / name).path.read_bytes()
 
     forward = quantized(images, "forward")
@@ -135,8 +138,8 @@ def test_int8_never_makes_up_calibration_images(exported_run: Path, tmp_path: Pa
     from skinedge.errors import ConfigError
 
     converter = module.converter
-    description = describe(Bundle.open(exported_run).manifest, "int8")
-    job = ExportJob(None, description, converter.recipe("int8"), None, exported_run / f"model.fp32{converter.suffix}")
+    bundle = Bundle.open(exported_run)
+    job = ExportJob(load_merged(bundle), describe(bundle.manifest, "int8"), converter.recipe("int8"))
     with pytest.raises(ConfigError, match="calibration images"):
         converter.convert(job, tmp_path / "file")
     assert list(tmp_path.iterdir()) == []

@@ -125,9 +125,10 @@ def _check_classes(manifest: Manifest) -> None:
         raise ValueError(f"melanoma is '{manifest.melanoma}', which is no label")
     if set(manifest.class_prior) != set(labels):
         raise ValueError(f"class_prior does not fit the labels {list(labels)}")
-    for value in (*manifest.class_prior.values(), *manifest.thresholds.values()):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{value} is not between 0 and 1")
+    if not all(0 <= share <= 1 for share in manifest.class_prior.values()):
+        raise ValueError(f"class_prior {dict(manifest.class_prior)} has values that are not between 0 and 1")
+    if not all(threshold >= 0 for threshold in manifest.thresholds.values()):  # above 1: nothing is flagged
+        raise ValueError(f"thresholds {dict(manifest.thresholds)} are not all 0 or more")
 
 
 @dataclass(frozen=True)

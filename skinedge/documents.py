@@ -19,6 +19,14 @@ def finite(value: Any) -> Any:
     return value
 
 
+def document(
+    command: str, body: Mapping[str, Any], *, model_id: str | None, model_sha256: str | None
+) -> dict[str, Any]:
+    """What `command` reports, under the header that every document has; undefined numbers are null."""
+    header = {"schema": f"skinedge.{command}/1", "model_id": model_id, "model_sha256": model_sha256}
+    return {**header, **{key: finite(value) for key, value in body.items()}}
+
+
 def to_text(document: Mapping[str, Any]) -> str:
     """The text of a report file."""
     return json.dumps(finite(document), indent=2, allow_nan=False) + "\n"

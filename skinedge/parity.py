@@ -23,6 +23,8 @@ MIN_PROBABILITY = 1e-4
 MIN_AGREEMENT = 0.97
 MAX_FALL = 0.01
 CLEAR_MARGIN = 1.0  # logits; int8's own noise stays below it, a wrong graph does not
+MAX_SUM_ERROR = 1e-3  # of a row of probabilities in floating point
+TAIL = 0.025  # of a one-sided exact test: as strict as the 95 % interval's bound
 
 Verdict = Literal["pass", "fail", "underpowered"]
 Array = NDArray[Any]
@@ -114,11 +116,11 @@ def golden_gates(reference_logits: Array, outputs: Outputs, *, exact: bool) -> t
     return tuple(Gate(f"golden_{g.name}", g.value, g.limit, g.verdict, g.detail) for g in gates)
 
 
-def finite_gate(outputs: Outputs) -> Gate:
-    """Every row is finite, not negative and sums to 1 (within 1e-3)."""
+def finite_gate(outputs: Outputs, *, max_sum_error: float = MAX_SUM_ERROR) -> Gate:
+    """Every row is finite, not negative and sums to 1 (within max_sum_error)."""
     rows = outputs.probabilities.astype(np.float64)
     sound = np.isfinite(rows).all(axis=1) & (rows >= 0).all(axis=1)
-    sound &= np.abs(np.where(np.isfinite(rows), rows, 0).sum(axis=1) - 1) <= 1e-3
+    sound &= np.abs(np.where(np.isfinite(rows), rows, 0).sum(axis=1) - 1) <= max_sum_error
     if outputs.logits is not None:
         sound &= np.isfinite(outputs.logits).all(axis=1)
     bad = int((~sound).sum())
@@ -134,7 +136,7 @@ def agreement_gate(same: int, n: int) -> Gate:
         return Gate("agreement", share, MIN_AGREEMENT, "fail", bounds)
     if low >= MIN_AGREEMENT:
         return Gate("agreement", share, MIN_AGREEMENT, "pass", bounds)
-    return Gate("agreement", share, MIN_AGREEMENT, "underpowered", f"{bounds}; {_would_decide(_agreement_n(share))}")
+    return Gate("agreement", share, MIN_AGREEMENT, "underpowered", f"{bounds}; {_would_decide(_agreement_n(share), n)}")
 
 
 def fall_gate(labels: Array, reference: Array, predicted: Array, *, seed: int = 0) -> Gate:
@@ -145,11 +147,11 @@ def fall_gate(labels: Array, reference: Array, predicted: Array, *, seed: int = 
     the agreement gate, not this one, guards against too few images.
     """
     if len(labels) == 0:
-        return Gate("balanced_accuracy_fall", None, MAX_FALL, "underpowered", _would_decide(None))
+        return Gate("balanced_accuracy_fall", None, MAX_FALL, "underpowered", _would_decide(None, 0))
+    falls = metrics.bootstrap_fall(labels, reference, predicted, seed=seed)
     fall = metrics.balanced_accuracy(labels, reference) - metrics.balanced_accuracy(labels, predicted)
-    low, high = (
-        float(q) for q in np.quantile(metrics.bootstrap_fall(labels, reference, predicted, seed=seed), [0.05, 0.95])
-    )
+    # 1 - 0.99 is more than 0.01 in floating point
+    fall, low, high = (round(float(q), 12) for q in (fall, *np.quantile(falls, [0.05, 0.95])))
     bounds = f"one-sided 95 % bounds {low:+.4f} and {high:+.4f}, {len(labels)} images"
     if fall > MAX_FALL and low > 0:
         return Gate("balanced_accuracy_fall", fall, MAX_FALL, "fail", bounds)
@@ -157,12 +159,18 @@ def fall_gate(labels: Array, reference: Array, predicted: Array, *, seed: int = 
         return Gate("balanced_accuracy_fall", fall, MAX_FALL, "pass", bounds)
     # the distance from the estimate to a bound shrinks with the root of n
     have, need = (fall - low, fall) if fall > MAX_FALL else (high - fall, MAX_FALL - fall)
-    wanted = math.ceil(len(labels) * (have / need) ** 2) if need > 0 else None
-    return Gate("balanced_accuracy_fall", fall, MAX_FALL, "underpowered", f"{bounds}; {_would_decide(wanted)}")
+    wanted = len(labels) * (have / need) ** 2 if need > 0 else math.inf
+    detail = f"{bounds}; {_would_decide(wanted, len(labels))}"
+    return Gate("balanced_accuracy_fall", fall, MAX_FALL, "underpowered", detail)
 
 
-def unmeasured_gates(reason: str) -> tuple[Gate, ...]:
-    """The statistical gates where the test split's images are not at hand."""
+def unmeasured_gates(reason: str, *, exact: bool) -> tuple[Gate, ...]:
+    """The gates over the test split where its images are not at hand. exact: those of `fp32_gates`."""
+    if exact:
+        return (
+            Gate("max_difference", None, MAX_DIFFERENCE, "underpowered", reason),
+            Gate("argmax_flips", None, 0, "underpowered", reason),
+        )
     return (
         Gate("agreement", None, MIN_AGREEMENT, "underpowered", reason),
         Gate("balanced_accuracy_fall", None, MAX_FALL, "underpowered", reason),
@@ -170,23 +178,46 @@ def unmeasured_gates(reason: str) -> tuple[Gate, ...]:
 
 
 def _clear_gate(same: int, n: int) -> Gate:
+    """Fail: so few agreements are improbable (exact binomial test) if the file agrees on 97 % of all images."""
     if n == 0:
         return Gate("agreement", None, MIN_AGREEMENT, "underpowered", "no image on which the reference is clear")
-    high = metrics.wilson(same, n)[1]
-    detail = f"95 % upper bound {high:.4f}, {n} images on which the reference is clear"
-    return Gate("agreement", same / n, MIN_AGREEMENT, _verdict(high >= MIN_AGREEMENT), detail)
+    chance = _binomial_tail(same, n, MIN_AGREEMENT)
+    could_fail = _binomial_tail(0, n, MIN_AGREEMENT) < TAIL
+    detail = f"{same} of {n} images on which the reference is clear; so few by chance: {chance:.4f}"
+    verdict: Verdict = "underpowered"
+    if chance < TAIL:
+        verdict = "fail"
+    elif could_fail and same >= MIN_AGREEMENT * n:
+        verdict = "pass"
+    return Gate("agreement", same / n, MIN_AGREEMENT, verdict, detail)
 
 
-def _agreement_n(share: float | None) -> int | None:
+def _binomial_tail(successes: int, n: int, p: float) -> float:
+    """P(X <= successes) for X binomial (n, p), 0 < p < 1; in logarithms, for n of any size."""
+    whole, log_p, log_q = math.lgamma(n + 1), math.log(p), math.log1p(-p)
+    terms = (
+        math.exp(whole - math.lgamma(k + 1) - math.lgamma(n - k + 1) + k * log_p + (n - k) * log_q)
+        for k in range(successes + 1)
+    )
+    return min(1.0, math.fsum(terms))
+
+
+def _agreement_n(share: float | None) -> float | None:
     """How many images decide if the share stays: Wilson's bound is the inverted score test."""
-    if share is None or share == MIN_AGREEMENT:
+    if share is None:
         return None
+    if math.isclose(share, MIN_AGREEMENT, abs_tol=1e-9):
+        return math.inf
     spread = MIN_AGREEMENT * (1 - MIN_AGREEMENT)
-    return math.ceil(metrics.Z95**2 * spread / (share - MIN_AGREEMENT) ** 2)
+    return metrics.Z95**2 * spread / (share - MIN_AGREEMENT) ** 2
 
 
-def _would_decide(n: int | None) -> str:
-    return "needs labelled images of the test split" if n is None else f"about {n} images would decide"
+def _would_decide(wanted: float | None, have: int) -> str:
+    if wanted is None:
+        return "needs labelled images of the test split"
+    if math.isinf(wanted):
+        return "exactly at the limit: more images alone would not decide"
+    return f"about {max(math.ceil(wanted), have + 1)} images would decide"
 
 
 def _verdict(good: bool) -> Verdict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,14 @@ INT8_DOT = ("avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimddp", "
 SHOWN = ("sse4_1", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_bf16", "asimd", "asimdhp", "bf16", *INT8_DOT)
 
 
+FOREIGN = 0.10  # of the usable cores' time: what others may take before timings are doubtful
+
+
 @dataclass(frozen=True)
 class Device:
-    """cores: those this process may use; load_average: of the last minute, before the benchmark, None where
-    the OS does not tell; governor, power ('mains', 'battery'): likewise; throttle_events: so far, by the kernel.
+    """cores: those this process may use; int8_dot_product: None where the CPU's features cannot be read;
+    load_average: of the last minute, before the benchmark (with our own work in it), None where the OS does not
+    tell; governor, power ('mains', 'battery'): likewise; throttle_events: so far, by the kernel.
     """
 
     machine: str
@@ -25,7 +29,7 @@ class Device:
     system: str
     python: str
     features: tuple[str, ...]
-    int8_dot_product: bool
+    int8_dot_product: bool | None
     cores: int
     governor: str | None
     load_average: float | None
@@ -43,7 +47,7 @@ def describe_device(versions: Mapping[str, str]) -> Device:
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         features=tuple(name for name in SHOWN if name in features),
-        int8_dot_product=any(name in features for name in INT8_DOT),
+        int8_dot_product=any(name in features for name in INT8_DOT) if features else None,
         cores=usable_cores(),
         governor=_read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         load_average=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
@@ -53,11 +57,53 @@ def describe_device(versions: Mapping[str, str]) -> Device:
     )
 
 
-def usable_cores() -> int:
-    """Logical cores that this process may run on."""
+@dataclass(frozen=True)
+class CpuClock:
+    """Seconds of CPU time of the cores that this process may use, all of them together, since the system's start.
+
+    total: that passed; busy: that somebody used (or, on a virtual machine, that the host took away);
+    own: that this process and its finished children used.
+    """
+
+    total: float
+    busy: float
+    own: float
+
+    def foreign_share(self, later: CpuClock) -> float | None:
+        """Share of the cores' time that others used between two readings; None for no time at all."""
+        total = later.total - self.total
+        if total <= 0:
+            return None
+        foreign = (later.busy - self.busy) - (later.own - self.own)
+        return min(1.0, max(0.0, foreign / total))
+
+
+def cpu_clock(stat: Path = Path("/proc/stat"), cores: Collection[int] | None = None) -> CpuClock | None:
+    """The clock now, from the lines 'cpuN' of the cores (default: the usable ones); None where the OS has no such file.
+
+    Fields of a line: user, nice, system, idle, iowait, irq, softirq, steal (proc(5)), in clock ticks.
+    """
+    wanted = {f"cpu{core}" for core in (usable() if cores is None else cores)}
+    rows = [line.split() for line in (_read(str(stat)) or "").splitlines()]
+    ticks = [[int(count) for count in row[1:9]] for row in rows if row and row[0] in wanted]
+    if not ticks:
+        return None
+    total, idle = sum(map(sum, ticks)), sum(sum(row[3:5]) for row in ticks)
+    times, second = os.times(), os.sysconf("SC_CLK_TCK")
+    own = times.user + times.system + times.children_user + times.children_system
+    return CpuClock(total / second, (total - idle) / second, own)
+
+
+def usable() -> frozenset[int]:
+    """Numbers of the logical cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
+
+
+def usable_cores() -> int:
+    """How many logical cores this process may run on."""
+    return len(usable())
 
 
 def cpu_name() -> str:
@@ -89,11 +135,14 @@ def throttle_events(root: Path = Path("/sys/devices/system/cpu")) -> int | None:
     return sum(int(count) for count in counts if count) if counts else None
 
 
-def machine_reasons(device: Device, throttled_after: int | None) -> tuple[str, ...]:
-    """Why timings of this machine should not be trusted, whatever the file."""
+def machine_reasons(device: Device, throttled_after: int | None, foreign: float | None) -> tuple[str, ...]:
+    """Why timings of this machine should not be trusted, whatever the file.
+
+    foreign: share of the cores' time that other processes used meanwhile, None where the OS does not tell.
+    """
     reasons = []
-    if device.load_average is not None and device.load_average > 0.5 * device.cores:
-        reasons.append(f"load average {device.load_average} on {device.cores} cores before the benchmark")
+    if foreign is not None and foreign > FOREIGN:
+        reasons.append(f"other processes used {foreign:.0%} of the {device.cores} cores during the benchmark")
     if device.power == "battery":
         reasons.append("on battery")
     if device.throttle_events is not None and (throttled_after or 0) > device.throttle_events:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from skinedge.data.dataset import Sample, load_pixels
+from skinedge.bundle import Bundle
+from skinedge.data.dataset import Sample, data_root, load_pixels, read_split
 from skinedge.errors import DataError
 from skinedge.preprocess import Pixels, load_image, prepare
 
@@ -55,20 +56,29 @@ def read_checked(root: Path, sample: Sample) -> Pixels:
         raise DataError(error.what, where=str(path)) from None
 
 
-def present(root: Path, samples: Sequence[Sample]) -> bool:
-    """True when all the samples' files are there, False when none is.
+def test_split(bundle: Bundle) -> tuple[Sample, ...]:
+    """The run's test images, in the order of reference.npz."""
+    return tuple(sample for sample in read_split(bundle.file("split.csv")) if sample.split == "test")
 
-    Raises: DataError when only some are.
+
+def locate(bundle: Bundle, samples: Sequence[Sample], data: Path | None) -> Path | None:
+    """The folder that holds the samples: `data`, or, if that is None, where the run was trained.
+
+    None where no folder was named and none of them is in the run's.
+    Raises: DataError when only some are there, or none in a folder that was named.
     """
+    root = data_root(data or Path(bundle.manifest.data_root))
     missing = [sample.path for sample in samples if not (root / sample.path.partition("#")[0]).is_file()]
-    if not missing:
-        return bool(samples)
-    if len(missing) == len(samples):
-        return False
+    if samples and not missing:
+        return root
+    if data is None and len(missing) == len(samples):
+        return None
+    if not root.is_dir():
+        raise DataError("no such folder", where=str(root))
     raise DataError(
-        f"{len(missing)} of the {len(samples)} images of the test split are missing, the first: {missing[0]}",
+        f"{len(missing)} of the {len(samples)} images of the run's test split are missing, the first: {missing[:1]}",
         where=str(root),
-        todo="Restore them, or give the complete folder with --data.",
+        todo="Restore them, or give the complete folder that the run was trained from with --data.",
     )
 
 

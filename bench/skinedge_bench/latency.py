@@ -15,15 +15,14 @@ import numpy as np
 
 from skinedge import __version__, documents, golden, metrics, parity
 from skinedge.bundle import Bundle
-from skinedge.data.dataset import data_root, read_split
-from skinedge.errors import BundleError, ConfigError, DataError, MissingDependencyError
+from skinedge.errors import ConfigError, DataError, MissingDependencyError
 from skinedge.plugins import Runtime, Session, runtimes_for
 from skinedge.preprocess import Pixels
 from skinedge.progress import bar, note
-from skinedge_bench.device import describe_device, machine_reasons, throttle_events, usable_cores
-from skinedge_bench.images import present
+from skinedge_bench.device import cpu_clock, describe_device, machine_reasons, throttle_events, usable_cores
+from skinedge_bench.images import locate, test_split
 from skinedge_bench.latency_report import LatencyReport, Row, noise_reasons, summarize
-from skinedge_bench.model import MERGED, open_file
+from skinedge_bench.model import MERGED, exported, merged_sha256, open_file
 from skinedge_bench.probe import probe
 from skinedge_bench.protocol import Protocol, read_protocol
 from skinedge_bench.verify import EXACT, read_reference, run_all
@@ -57,22 +56,24 @@ def bench(
 
     data: where the images are now (for the accuracy), if not at the manifest's data_root.
     Raises: ConfigError for an unknown protocol or more threads than cores; BundleError when there is
-    nothing to measure or a file was changed.
+    nothing to measure or a file was changed; DataError when `data` does not hold the test images.
     """
     plan = _checked(protocol, threads)
+    if data is not None:
+        locate(bundle, test_split(bundle), data)  # a mistyped folder should not cost a benchmark
     targets = run_targets(bundle)
     vectors = golden.load(bundle.file("golden.npz"))
     report, sessions = measure(targets, vectors.pixels, plan, threads, seed)
-    known = accuracies(bundle, data_root(data or Path(bundle.manifest.data_root)), targets, sessions)
+    known = accuracies(bundle, data, targets, sessions)
     rows = tuple(
         _with_quality(row, known.get(row.file), sessions.get(target.key), vectors, target.precision)
         for row, target in zip(report.rows, targets, strict=True)
     )
-    report = replace(report, rows=rows)
+    report = replace(report, rows=rows, model_id=bundle.manifest.id, model_sha256=merged_sha256(bundle))
     with bundle.stage("bench", f"skinedge {__version__}", {t.path.name: t.sha256 for t in targets}) as stage:
-        document = {"schema": "skinedge.bench/1", "model_id": bundle.manifest.id, **report.document()}
-        full = {**document, "samples_ms": report.samples_ms}
-        stage.path(REPORT).write_text(documents.to_text(full), encoding="utf-8")
+        body = {**report.document(), "samples_ms": report.samples_ms}
+        document = documents.document("bench", body, model_id=report.model_id, model_sha256=report.model_sha256)
+        stage.path(REPORT).write_text(documents.to_text(document), encoding="utf-8")
     return report
 
 
@@ -88,9 +89,8 @@ def bench_file(path: Path, *, threads: int = 1, protocol: str = "standard", seed
     pixels = np.random.default_rng(seed).integers(0, 256, (16, model.size, model.size, 3)).astype(np.uint8)
     targets = [Target(path, model.sha256, model.precision, runtime) for runtime in runtimes_for(path)]
     report, _ = measure(targets, pixels, plan, threads, seed)
-    return replace(
-        report, rows=tuple(replace(row, accuracy_note="a file alone: no images to judge") for row in report.rows)
-    )
+    rows = tuple(replace(row, accuracy_note="a file alone: no images to judge") for row in report.rows)
+    return replace(report, rows=rows, model_id=model.model_id, model_sha256=model.sha256)
 
 
 def run_targets(bundle: Bundle) -> list[Target]:
@@ -98,10 +98,7 @@ def run_targets(bundle: Bundle) -> list[Target]:
 
     Raises: BundleError when nothing was exported.
     """
-    entries = bundle.model_files()
-    if not entries:
-        todo = "Make one with: skinedge export --format all --int8"
-        raise BundleError("this run has no exported model yet", where=str(bundle.root), todo=todo)
+    entries = exported(bundle)
     merged = bundle.entries().get(MERGED)
     return [
         Target(bundle.file(entry.path), entry.sha256, str(entry.info.get("precision", "fp32")), runtime)
@@ -122,19 +119,22 @@ def measure(
     device = describe_device({t.runtime.name: installed[t.key] or "" for t in usable})
     probes = {target.key: probe(target.runtime.name, target.path, threads) for target in usable}
     sessions = {target.key: target.runtime.open(target.path, threads) for target in usable}
+    before = cpu_clock()
     samples = interleave(sessions, images, protocol, seed)
-    throttled = machine_reasons(device, throttle_events())
+    after = cpu_clock()
+    foreign = before.foreign_share(after) if before and after else None
+    doubts = machine_reasons(device, throttle_events(), foreign)
     rows = []
     for target in targets:
         row = _row(target, threads)
         if target.key in sessions:
             blocks = samples[target.key]
-            reasons = (*throttled, *noise_reasons(blocks))
+            reasons = (*doubts, *noise_reasons(blocks))
             figures: dict[str, Any] = {**summarize(blocks), **asdict(probes[target.key])}
             partitions = sessions[target.key].partitions
             row = replace(row, **figures, partitions=partitions, trustworthy=not reasons, reasons=reasons)
         rows.append(row)
-    return LatencyReport(device, protocol, seed, tuple(rows), samples), sessions
+    return LatencyReport(device, protocol, seed, tuple(rows), samples, foreign), sessions
 
 
 def interleave(sessions: Mapping[str, Session], images: Pixels, protocol: Protocol, seed: int) -> dict[str, Blocks]:
@@ -158,7 +158,7 @@ def interleave(sessions: Mapping[str, Session], images: Pixels, protocol: Protoc
 
 
 def accuracies(
-    bundle: Bundle, root: Path, targets: Sequence[Target], sessions: Mapping[str, Session]
+    bundle: Bundle, data: Path | None, targets: Sequence[Target], sessions: Mapping[str, Session]
 ) -> dict[str, tuple[float | None, str]]:
     """file -> (balanced accuracy on the run's test split, or None; where it is from, or why it is not there).
 
@@ -172,11 +172,12 @@ def accuracies(
     open_now = {t.path.name: sessions[t.key] for t in targets if t.key in sessions and t.path.name not in known}
     if not open_now:
         return known
-    samples = [sample for sample in read_split(bundle.file("split.csv")) if sample.split == "test"]
+    samples = test_split(bundle)
     truth = np.array([bundle.manifest.labels.index(sample.label) for sample in samples], dtype=np.int64)
     try:
-        if not present(root, samples):
-            why = f"the test images are not under {root}; the golden vectors were replayed instead"
+        root = locate(bundle, samples, data)
+        if root is None:
+            why = f"the test images are not under {bundle.manifest.data_root}; golden vectors were replayed instead"
             return {**known, **dict.fromkeys(open_now, (None, why))}
         note(f"accuracy: {len(open_now)} files on {len(samples)} test images")
         outputs = run_all(open_now, root, samples, bundle.manifest.preprocess.size)

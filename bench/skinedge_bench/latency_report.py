@@ -13,7 +13,7 @@ from skinedge_bench.protocol import Protocol
 P99_SAMPLES = 1000
 NOISE = 0.15  # of the median: spread of the blocks' medians between their quartiles
 DRIFT = 0.10  # how much slower the last third may be than the first
-SMALL_GAIN = 1.5
+SMALL_GAIN = 1.9  # what int8 should gain over fp32 on a CPU with an int8 dot product
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,24 @@ class Row:
 
 @dataclass(frozen=True)
 class LatencyReport:
-    """rows: in the order of the files; samples_ms: 'runtime file' -> blocks of raw samples, in the order measured."""
+    """rows: in the order of the files; samples_ms: 'runtime file' -> blocks of raw samples, in the order measured.
+
+    foreign_cpu: share of the cores' time that other processes used during the timings, None where unknown;
+    model_id, model_sha256: of the run and its merged weights, or of the one file that was measured.
+    """
 
     device: Device
     protocol: Protocol
     seed: int
     rows: tuple[Row, ...]
     samples_ms: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
+    foreign_cpu: float | None = None
+    model_id: str | None = None
+    model_sha256: str | None = None
+
+    def golden_failures(self) -> list[str]:
+        """'file (runtime)' of every row that fails the golden vectors."""
+        return [f"{row.file} ({row.runtime})" for row in self.rows if row.golden == "fail"]
 
     def document(self) -> dict[str, object]:
         """The JSON form without the raw samples."""
@@ -65,6 +76,7 @@ class LatencyReport:
             "device": asdict(self.device),
             "protocol": asdict(self.protocol),
             "seed": self.seed,
+            "foreign_cpu": self.foreign_cpu,
             "rows": rows,
             "remarks": list(self.remarks()),
         }
@@ -84,7 +96,7 @@ class LatencyReport:
             for row in self.rows
             if row.precision == "int8" and (gain := self.ratio_to_fp32(row)) is not None and gain < SMALL_GAIN
         ]
-        if slow and not self.device.int8_dot_product:
+        if slow and self.device.int8_dot_product is False:
             names = " and ".join(sorted(set(slow)))
             return (f"int8 gains little in {names}: this CPU has no int8 dot product (x86 VNNI or AMX, Arm dotprod).",)
         return ()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from skinedge import taxonomy
-from skinedge.bundle import MANIFEST, Bundle, Manifest, sha256
+from skinedge.bundle import MANIFEST, Bundle, FileEntry, Manifest, sha256
 from skinedge.description import KEY, ModelDescription
 from skinedge.errors import BundleError, ConfigError, DataError
 from skinedge.plugins import Outputs, Session, runtimes_for
@@ -23,9 +24,8 @@ class LoadedModel:
 
     labels: in the order of the outputs; size: side of its input in pixels; malignant: indices that count
     towards the malignant score, None where the classes are unknown; melanoma: its index, None if there is
-    none; precision: fp32, int8, ... or
-    'unknown'; threshold: malignant score at and above which a lesion is flagged, None where no run tells;
-    assumptions: what had to be supposed about a file that does not say it.
+    none; precision: fp32, int8, ... or 'unknown'; threshold: malignant score at and above which a lesion is
+    flagged, None where no run tells; assumptions: what had to be supposed about a file that does not say it.
     """
 
     path: Path
@@ -84,10 +84,9 @@ def open_file(path: Path, *, threads: int = 1) -> LoadedModel:
 
     Raises: BundleError, ConfigError when it cannot be loaded or is no image classifier.
     """
-    if (path.parent / MANIFEST).is_file():
-        bundle = Bundle.open(path.parent)
-        if bundle.has(path.name):
-            return open_listed(bundle, path.name, threads=threads)
+    bundle = run_of(path)
+    if bundle is not None:
+        return open_listed(bundle, path.name, threads=threads)
     runtime = runtimes_for(path)[0]
     session = runtime.open(path, threads)
     if KEY in session.metadata:
@@ -95,12 +94,12 @@ def open_file(path: Path, *, threads: int = 1) -> LoadedModel:
     return _undescribed(path, runtime.name, session)
 
 
-def run_of(model: LoadedModel) -> Bundle | None:
-    """The run that lists this model's file, None for a file that stands alone."""
-    if not (model.path.parent / MANIFEST).is_file():
+def run_of(path: Path) -> Bundle | None:
+    """The run that lists this file, None for a file that stands alone."""
+    if not (path.parent / MANIFEST).is_file():
         return None
-    bundle = Bundle.open(model.path.parent)
-    return bundle if bundle.has(model.name) else None
+    bundle = Bundle.open(path.parent)
+    return bundle if bundle.has(path.name) else None
 
 
 def merged_sha256(bundle: Bundle) -> str | None:
@@ -109,14 +108,18 @@ def merged_sha256(bundle: Bundle) -> str | None:
     return entry.sha256 if entry else None
 
 
+def exported(bundle: Bundle) -> list[FileEntry]:
+    """The run's exported model files, by name; raises BundleError when nothing was exported yet."""
+    entries = bundle.model_files()
+    if not entries:
+        raise _nothing_exported(bundle)
+    return entries
+
+
 def default_file(bundle: Bundle) -> str:
     """Name of the run's default model file; raises BundleError when nothing was exported yet."""
     if bundle.manifest.default_file is None:
-        raise BundleError(
-            "this run has no exported model yet",
-            where=str(bundle.root),
-            todo="Make one with: skinedge export --format tflite --int8   (or name a file with --file)",
-        )
+        raise _nothing_exported(bundle)
     return bundle.manifest.default_file
 
 
@@ -173,7 +176,10 @@ def _undescribed(path: Path, runtime: str, session: Session) -> LoadedModel:
         f"shorter side to {size}, centre crop",
     ]
     if "labels" in session.metadata:
-        labels = _lines(session.metadata["labels"])
+        try:
+            labels = _lines(session.metadata["labels"])
+        except ValueError as error:
+            raise ConfigError(f"the file's label list cannot be read ({error})", where=str(path)) from None
         if len(labels) != classes:
             raise ConfigError(f"the file lists {len(labels)} labels but has {classes} outputs", where=str(path))
     else:
@@ -206,8 +212,20 @@ def _malignant(labels: Sequence[str]) -> tuple[int, ...] | None:
         return None
 
 
+def _nothing_exported(bundle: Bundle) -> BundleError:
+    todo = "Make files with: skinedge export --format all --int8   (a file that is there is named with --file)"
+    return BundleError("this run has no exported model yet", where=str(bundle.root), todo=todo)
+
+
 def _lines(text: str) -> tuple[str, ...]:
-    """A label list: JSON, or one a line."""
-    if text.lstrip().startswith("["):
-        return tuple(str(label) for label in json.loads(text))
-    return tuple(text.strip().splitlines())
+    """A label list: JSON, Python's own spelling of a list, or one a line. Raises: ValueError."""
+    if not text.lstrip().startswith("["):
+        return tuple(text.strip().splitlines())
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError:
+        try:
+            found = ast.literal_eval(text.strip())
+        except (SyntaxError, ValueError, MemoryError, RecursionError):
+            raise ValueError(f"neither JSON nor a Python list: {text.strip()[:60]}") from None
+    return tuple(str(label) for label in found)

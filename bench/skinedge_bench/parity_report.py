@@ -44,13 +44,22 @@ class FileParity:
 class ParityReport:
     """What `verify` found.
 
-    reference: the merged model's own figures; images: where the test images are, or that they are not there.
+    reference: the merged model's own figures; images: where the test images are, or that they are not there;
+    model_id, model_sha256: of the run and its merged weights, or of the one file that was judged.
     """
 
     files: tuple[FileParity, ...]
     reference: Figures | None
     images: str
     strict: bool = False
+    model_id: str | None = None
+    model_sha256: str | None = None
+
+    @property
+    def unmeasured(self) -> bool:
+        """No file was judged on images, and nothing failed."""
+        failed = any(gate.verdict == "fail" for file in self.files for gate in file.gates)
+        return not failed and not any(file.figures for file in self.files)
 
     @property
     def passed(self) -> bool:
@@ -59,7 +68,7 @@ class ParityReport:
     def failures(self) -> list[str]:
         """'file: gate' of everything that stands in the way of passing."""
         return [
-            f"{file.name}: {gate.name} is {gate.verdict} ({_shown(gate)})"
+            f"{file.name}: {gate.name} is {gate.verdict} ({shown(gate)})"
             for file in self.files
             for gate in file.gates
             if not parity.passed((gate,), strict=self.strict)
@@ -84,6 +93,7 @@ class ParityReport:
         }
 
 
-def _shown(gate: Gate) -> str:
+def shown(gate: Gate) -> str:
+    """Value, limit and detail of a gate, for people."""
     value = "not measured" if gate.value is None else f"{gate.value:.4g}"
     return f"{value}, limit {gate.limit:g}; {gate.detail}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,18 @@ from numpy.typing import NDArray
 
 from skinedge import __version__, documents, golden, metrics, parity
 from skinedge.bundle import Bundle, FileEntry, Manifest
-from skinedge.data.dataset import Sample, data_root, read_split
-from skinedge.errors import BundleError
+from skinedge.data.dataset import Sample
+from skinedge.description import KEY
+from skinedge.errors import BundleError, ConfigError
 from skinedge.parity import Gate
 from skinedge.plugins import Outputs, Session, runtimes_for
 from skinedge.preprocess import prepare
 from skinedge.progress import bar, note
 from skinedge_bench.evaluate import malignant_document
-from skinedge_bench.images import prepared, present
-from skinedge_bench.model import contradiction, open_file
+from skinedge_bench.images import locate, prepared, test_split
+from skinedge_bench.model import contradiction, exported, merged_sha256, open_file, run_of
 from skinedge_bench.parity_report import Figures, FileParity, ParityReport
+from skinedge_bench.tensors import SUM_TOLERANCE
 
 REPORT = "reports/parity.json"
 EXACT = ("fp32",)  # precisions that compute as the reference does; any other is judged statistically
@@ -39,70 +42,98 @@ class Reference:
 def verify(bundle: Bundle, data: Path | None = None, *, strict: bool = False) -> ParityReport:
     """Check every model file of a run and keep the report in it. The caller turns `passed` into an exit code.
 
-    data: where the images are now, if not at the manifest's data_root.
-    Raises: BundleError when there is nothing to verify or a file was changed; DataError when some of the
-    test images are missing or changed (with none of them there, only the golden vectors are replayed).
+    data: where the images are now, if not at the manifest's data_root. Where nothing was named and nothing is
+    there, only the golden vectors are replayed; an earlier report of the same files that judged images is kept.
+    Raises: BundleError when there is nothing to verify or a file was changed; DataError when `data` does not hold
+    the test images, or some of them are missing or changed.
     """
-    entries = bundle.model_files()
-    if not entries:
-        raise BundleError(
-            "this run has no exported model yet",
-            where=str(bundle.root),
-            todo="Make one with: skinedge export --format all --int8",
-        )
-    report = check(bundle, entries, data_root(data or Path(bundle.manifest.data_root)), strict)
-    made_from = {entry.path: entry.sha256 for entry in entries}
+    entries = exported(bundle)
+    report = check(bundle, entries, data, strict)
+    made_from = {entry.path: entry.sha256 for entry in (*entries, bundle.entries()["reference.npz"])}
+    if report.unmeasured and bundle.is_current("verify", made_from) and _measured(bundle):
+        note(f"{REPORT} is kept: it judged the test images, with the same files")
+        return report
     with bundle.stage("verify", f"skinedge {__version__}", made_from) as stage:
-        document = {"schema": "skinedge.verify/1", "model_id": bundle.manifest.id, **report.document()}
+        document = documents.document(
+            "verify", report.document(), model_id=report.model_id, model_sha256=report.model_sha256
+        )
         stage.path(REPORT).write_text(documents.to_text(document), encoding="utf-8")
     return report
 
 
-def verify_file(path: Path) -> ParityReport:
-    """What can be told of a model file alone: it loads, and four images give probabilities.
+def verify_file(path: Path, data: Path | None = None, *, strict: bool = False) -> ParityReport:
+    """One model file. In the run that lists it, it is judged as `verify` does, and no report is written.
 
-    Raises: BundleError, ConfigError when it does not load or is no image classifier.
+    Alone, all that can be told is that it loads, and that four images give probabilities.
+    Raises: as `verify`; ConfigError when a file alone is given images, or is no image classifier.
     """
+    bundle = run_of(path)
+    if bundle is not None:
+        entry = bundle.entries()[path.name]
+        return replace(check(bundle, [entry], data, strict), model_sha256=entry.sha256)
+    if data is not None:
+        raise ConfigError(
+            "a file alone: there is no reference to compare it with on images (--data)",
+            where=str(path),
+            todo=f"To judge it by labelled images: skinedge evaluate {path} --data {data}",
+        )
     model = open_file(path)
     for assumption in model.assumptions:
         note(f"assumed: {assumption}")
     pixels = np.random.default_rng(0).integers(0, 256, (4, model.size, model.size, 3)).astype(np.uint8)
     pixels[0], pixels[1] = 0, 255
-    gate = parity.finite_gate(model.run(pixels))
-    return ParityReport((FileParity(path.name, model.sha256, (gate,)),), None, "a file alone: nothing to compare with")
+    tolerance = parity.MAX_SUM_ERROR if KEY in model.session.metadata else SUM_TOLERANCE
+    alone = "a file alone: nothing to compare with"
+    gates = (
+        parity.finite_gate(model.run(pixels), max_sum_error=tolerance),
+        *parity.unmeasured_gates(alone, exact=model.precision in EXACT),
+    )
+    file = FileParity(path.name, model.sha256, gates)
+    return ParityReport((file,), None, alone, strict, model.model_id, model.sha256)
 
 
-def check(bundle: Bundle, entries: Sequence[FileEntry], root: Path, strict: bool) -> ParityReport:
+def check(bundle: Bundle, entries: Sequence[FileEntry], data: Path | None, strict: bool) -> ParityReport:
     """The report, without writing anything."""
+    manifest = bundle.manifest
     vectors = golden.load(bundle.file("golden.npz"))
     reference = read_reference(bundle)
     sessions = {entry.path: open_session(bundle, entry.path) for entry in entries}
-    samples = [sample for sample in read_split(bundle.file("split.csv")) if sample.split == "test"]
+    samples = test_split(bundle)
     if tuple(sample.image_id for sample in samples) != reference.ids:
         raise BundleError("reference.npz and split.csv list different test images", where=str(bundle.root))
-    manifest = bundle.manifest
-    files = [FileParity("golden.npz", bundle.entries()["golden.npz"].sha256, (resize_gate(vectors, manifest),))]
+    root = locate(bundle, samples, data)
     outputs: dict[str, Outputs] = {}
-    images = f"{len(samples)} test images under {root}"
-    if present(root, samples):
+    if root is not None:
+        images = f"{len(samples)} test images under {root}"
         outputs = run_all(sessions, root, samples, manifest.preprocess.size)
     else:
-        images = f"none of the {len(samples)} test images is under {root}: only the golden vectors were replayed"
+        images = (
+            f"none of the {len(samples)} test images is under {manifest.data_root}: "
+            "only the golden vectors were replayed"
+        )
         note(images)
+    files = [FileParity("golden.npz", bundle.entries()["golden.npz"].sha256, (resize_gate(vectors, manifest),))]
     for entry in entries:
-        session, name = sessions[entry.path], entry.path
-        exact = entry.info.get("precision") in EXACT
-        gates = [description_gate(session, manifest)]
-        gates += parity.golden_gates(vectors.logits, session.run(vectors.pixels), exact=exact)
-        figures = None
-        if name in outputs:
-            gates += test_gates(reference, outputs[name], exact)
-            figures = figures_of(manifest, reference, outputs[name], name)
-        elif not exact:
-            gates += parity.unmeasured_gates("the test images are not here; give their folder with --data")
-        files.append(FileParity(name, entry.sha256, tuple(gates), figures))
-    own = Outputs(metrics.softmax(reference.logits), reference.logits)
-    return ParityReport(tuple(files), figures_of(manifest, reference, own, "default"), images, strict)
+        gates = file_gates(entry, sessions[entry.path], manifest, vectors)
+        files.append(FileParity(entry.path, entry.sha256, (*gates, *test_gates(entry, reference, outputs))))
+        if entry.path in outputs:
+            figures = figures_of(manifest, reference, outputs[entry.path], entry.path)
+            files[-1] = replace(files[-1], figures=figures)
+    own = figures_of(manifest, reference, Outputs(metrics.softmax(reference.logits), reference.logits), "default")
+    return ParityReport(tuple(files), own, images, strict, manifest.id, merged_sha256(bundle))
+
+
+def file_gates(entry: FileEntry, session: Session, manifest: Manifest, vectors: golden.Golden) -> tuple[Gate, ...]:
+    """The gates that need no image of the test split."""
+    outputs = session.run(vectors.pixels)
+    return (
+        description_gate(session, manifest),
+        *parity.golden_gates(vectors.logits, outputs, exact=is_exact(entry)),
+    )
+
+
+def is_exact(entry: FileEntry) -> bool:
+    return entry.info.get("precision") in EXACT
 
 
 def read_reference(bundle: Bundle) -> Reference:
@@ -142,11 +173,14 @@ def join(parts: Sequence[Outputs]) -> Outputs:
     )
 
 
-def test_gates(reference: Reference, outputs: Outputs, exact: bool) -> tuple[Gate, ...]:
-    """The gates over the test split."""
-    if exact:
-        return parity.fp32_gates(reference.logits, outputs)
-    return parity.int8_gates(reference.labels, reference.logits, outputs)
+def test_gates(entry: FileEntry, reference: Reference, outputs: Mapping[str, Outputs]) -> tuple[Gate, ...]:
+    """The gates over the test split. outputs: file -> what it said; without the file, they are unmeasured."""
+    if entry.path not in outputs:
+        reason = "the test images are not here; give their folder with --data"
+        return parity.unmeasured_gates(reason, exact=is_exact(entry))
+    if is_exact(entry):
+        return parity.fp32_gates(reference.logits, outputs[entry.path])
+    return parity.int8_gates(reference.labels, reference.logits, outputs[entry.path])
 
 
 def description_gate(session: Session, manifest: Manifest) -> Gate:
@@ -193,3 +227,9 @@ def figures_of(manifest: Manifest, reference: Reference, outputs: Outputs, name:
         sensitivity={label: float(value) for label, value in zip(manifest.labels, recall, strict=True)},
         malignant=malignant_document(labels, probabilities, manifest.malignant, threshold),
     )
+
+
+def _measured(bundle: Bundle) -> bool:
+    """Whether the report that the run keeps judged the test images."""
+    files = json.loads(bundle.file(REPORT).read_text(encoding="utf-8"))["files"]
+    return any(said["metrics"] for said in files.values())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skinedge.cli.app import app
-from skinedge.cli.common import DataOption, JsonOption, RunArgument, emit_json, note, pick_run, table
+from skinedge.cli.common import DataOption, JsonOption, RunArgument, emit_json, figure, note, pick_run, table
 
 if TYPE_CHECKING:
     from skinedge_bench.latency_report import LatencyReport, Row
@@ -35,24 +35,24 @@ def bench(
     protocol: Annotated[str, typer.Option("--protocol", help="quick, standard or mlperf.")] = "standard",
     json: JsonOption = False,
 ) -> None:
-    """Latency, memory, size and accuracy of every file, in every runtime that is installed."""
+    """Latency, memory, size and accuracy of every file, in every runtime; exit 1 when golden vectors fail."""
+    from skinedge.errors import ConfigError, GateError
     from skinedge_bench.latency import bench as run_bench
     from skinedge_bench.latency import bench_file
-    from skinedge_bench.model import merged_sha256
 
-    model_id: str | None = None
-    digest: str | None
     if run is not None and run.is_file():
+        if data is not None:
+            raise ConfigError("--data makes no sense beside a model file: it is timed, not judged", where=str(run))
         report = bench_file(run, threads=threads, protocol=protocol)
-        digest = report.rows[0].sha256
     else:
-        bundle = pick_run(run)
-        report = run_bench(bundle, data, threads=threads, protocol=protocol)
-        model_id, digest = bundle.manifest.id, merged_sha256(bundle)
+        report = run_bench(pick_run(run), data, threads=threads, protocol=protocol)
     if json:
-        emit_json("bench", report.document(), model_id=model_id, model_sha256=digest)
+        emit_json("bench", report.document(), model_id=report.model_id, model_sha256=report.model_sha256)
     else:
         show(report)
+    wrong = report.golden_failures()
+    if wrong:
+        raise GateError(f"the golden vectors fail in: {', '.join(wrong)}", todo="See why with: skinedge verify RUN")
 
 
 def show(report: LatencyReport) -> None:
@@ -72,8 +72,6 @@ def show(report: LatencyReport) -> None:
 
 
 def _cells(report: LatencyReport, row: Row) -> list[str | None]:
-    from skinedge.cli.evaluate import figure
-
     alone = sum(other.file == row.file for other in report.rows) == 1
     name = row.file if alone else f"{row.file} ({row.runtime})"
     if row.p50_ms is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from skinedge.documents import finite
+from skinedge import documents
 from skinedge.progress import note
 
 if TYPE_CHECKING:
@@ -42,10 +42,15 @@ def pick_run(run: Path | None, *, allow_synthetic: bool = True) -> Bundle:
     return bundle
 
 
-def emit_json(command: str, document: Mapping[str, Any], *, model_id: str | None, model_sha256: str | None) -> None:
-    """Print one document; undefined numbers (NaN, infinities) become null."""
-    full = {"schema": f"skinedge.{command}/1", "model_id": model_id, "model_sha256": model_sha256, **document}
-    print(json.dumps(finite(full), allow_nan=False), flush=True)
+def emit_json(command: str, body: Mapping[str, Any], *, model_id: str | None, model_sha256: str | None) -> None:
+    """Print one document, on one line."""
+    full = documents.document(command, body, model_id=model_id, model_sha256=model_sha256)
+    print(json.dumps(full, allow_nan=False), flush=True)
+
+
+def figure(value: object, digits: int = 4) -> str | None:
+    """A number for a table; None (shown as '-') where it is undefined."""
+    return f"{value:.{digits}f}" if isinstance(value, float | int) and value == value else None
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

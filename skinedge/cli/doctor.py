@@ -17,7 +17,11 @@ def doctor(json_: JsonOption = False) -> None:
     from skinedge_bench.device import describe_device
 
     device = describe_device({})
-    dot = "with an int8 dot product" if device.int8_dot_product else "no int8 dot product: int8 gains little here"
+    dot = {
+        True: "with an int8 dot product",
+        False: "no int8 dot product: int8 gains little here",
+        None: "its features cannot be read",
+    }[device.int8_dot_product]
     cpu = Finding("CPU", "ok", f"{device.cpu}, {device.cores} cores; {' '.join(device.features)}; {dot}")
     findings = [cpu, *examine()]
     problems = [finding for finding in findings if finding.state == "problem"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skinedge.cli.app import app
-from skinedge.cli.common import NOTICE, DataOption, JsonOption, RunArgument, emit_json, note, table
+from skinedge.cli.common import NOTICE, DataOption, JsonOption, RunArgument, emit_json, figure, note, table
 from skinedge.cli.predict import FileOption, open_for_judging
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def evaluate(
     from skinedge_bench.model import run_of
 
     model = open_for_judging(run, file)
-    result = run_evaluate(model, data, run_of(model), split=split, allow_train=allow_train)
+    result = run_evaluate(model, data, run_of(model.path), split=split, allow_train=allow_train)
     if json:
         emit_json("evaluate", result.document(), model_id=model.model_id, model_sha256=model.sha256)
     else:
@@ -62,8 +62,3 @@ def show(result: Evaluation) -> None:
     overall = [[name, figure(document[name])] for name in ("accuracy", "balanced_accuracy", "macro_auc")]
     score = [[f"malignant {name}", figure(value)] for name, value in malignant.items()]
     table("Overall", ["figure", "value"], overall + score)
-
-
-def figure(value: object, digits: int = 4) -> str | None:
-    """A number for a table; None (shown as '-') where it is undefined."""
-    return f"{value:.{digits}f}" if isinstance(value, float | int) and value == value else None

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skinedge.cli.app import app
-from skinedge.cli.common import DataOption, JsonOption, RunArgument, emit_json, note, pick_run, table
+from skinedge.cli.common import DataOption, JsonOption, RunArgument, emit_json, figure, note, pick_run, table
 
 if TYPE_CHECKING:
-    from skinedge.parity import Gate
     from skinedge_bench.parity_report import Figures, FileParity, ParityReport
 
 COLUMNS = (
@@ -34,21 +33,15 @@ def verify(
     json: JsonOption = False,
 ) -> None:
     """Check every exported file against the merged PyTorch model; exit 1 when a gate fails."""
-    from skinedge_bench.model import merged_sha256
     from skinedge_bench.verify import verify as run_verify
     from skinedge_bench.verify import verify_file
 
-    model_id: str | None = None
-    digest: str | None
     if run is not None and run.is_file():
-        report = verify_file(run)
-        digest = report.files[0].sha256
+        report = verify_file(run, data, strict=strict)
     else:
-        bundle = pick_run(run)
-        report = run_verify(bundle, data, strict=strict)
-        model_id, digest = bundle.manifest.id, merged_sha256(bundle)
+        report = run_verify(pick_run(run), data, strict=strict)
     if json:
-        emit_json("verify", report.document(), model_id=model_id, model_sha256=digest)
+        emit_json("verify", report.document(), model_id=report.model_id, model_sha256=report.model_sha256)
     else:
         show(report)
     require_passed(report)
@@ -64,6 +57,8 @@ def require_passed(report: ParityReport) -> None:
 
 def show(report: ParityReport) -> None:
     """The table that a person reads (reference: the merged model in PyTorch); what did not pass: standard error."""
+    from skinedge_bench.parity_report import shown
+
     rows = [] if report.reference is None else [["reference", *_cells(report.reference), ""]]
     for file in report.files:
         rows.append([file.name, *(_cells(file.figures) if file.figures else [None] * 7), _verdict(file)])
@@ -71,12 +66,10 @@ def show(report: ParityReport) -> None:
     for file in report.files:
         for gate in file.gates:
             if gate.verdict != "pass":
-                note(f"{file.name}: {gate.name} {gate.verdict}: {_value(gate)}, limit {gate.limit:g}; {gate.detail}")
+                note(f"{file.name}: {gate.name} {gate.verdict}: {shown(gate)}")
 
 
 def _cells(figures: Figures) -> list[str | None]:
-    from skinedge.cli.evaluate import figure
-
     sensitivity, specificity = (figure(figures.malignant[key], 3) or "-" for key in ("sensitivity", "specificity"))
     return [
         f"{figures.max_difference:.1e}",
@@ -92,7 +85,3 @@ def _cells(figures: Figures) -> list[str | None]:
 def _verdict(file: FileParity) -> str:
     verdicts = [gate.verdict for gate in file.gates]
     return next((v for v in ("fail", "underpowered") if v in verdicts), "pass")
-
-
-def _value(gate: Gate) -> str:
-    return "not measured" if gate.value is None else f"{gate.value:.4g}"

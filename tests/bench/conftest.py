@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -39,6 +40,15 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
 def run(tiny_run: Path, tmp_path: Path) -> Bundle:
     """A private copy of the shared run, to be damaged."""
     return Bundle.open(Path(shutil.copytree(tiny_run, tmp_path / "run")))
+
+
+@pytest.fixture
+def imageless(run: Bundle, tmp_path: Path) -> Bundle:
+    """A run whose images are no longer where it was trained, as on a small device."""
+    text = (run.root / "manifest.json").read_text()
+    gone = json.dumps(str(tmp_path / "gone"))
+    (run.root / "manifest.json").write_text(text.replace(json.dumps(run.manifest.data_root), gone))
+    return run.reload()
 
 
 @pytest.fixture

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn.metrics
 
-from skinedge.bundle import Bundle
+from skinedge.bundle import Bundle, sha256
 from skinedge.errors import ConfigError, SkinedgeError
-from skinedge.plugins import Outputs, TensorSpec
+from skinedge.plugins import Outputs, TensorSpec, runtimes_for
 from skinedge.preprocess import Pixels
 from skinedge_bench import device, latency, verify
 from skinedge_bench.latency_report import LatencyReport, Row, noise_reasons, summarize
@@ -62,7 +65,10 @@ def test_accuracy_and_size_are_the_files_own(benched: tuple[Bundle, LatencyRepor
     for row in report.rows:
         assert row.size_bytes == (bundle.root / row.file).stat().st_size
         if row.file == "model.safetensors":
+            reference = np.load(bundle.root / "reference.npz")
+            said, right = reference["logits"].argmax(axis=1), reference["label"]
             assert row.accuracy_note == "reference.npz"
+            assert row.balanced_accuracy == pytest.approx(sklearn.metrics.balanced_accuracy_score(right, said))
             continue
         known = figures[row.file]
         assert known is not None and row.balanced_accuracy == pytest.approx(known.balanced_accuracy)
@@ -72,6 +78,7 @@ def test_the_report_in_the_run_keeps_the_raw_samples(benched: tuple[Bundle, Late
     bundle, report = benched
     kept = json.loads(bundle.file("reports/latency.json").read_text())
     assert kept["schema"] == "skinedge.bench/1" and kept["model_id"] == bundle.manifest.id
+    assert kept["model_sha256"] == bundle.entries()["model.safetensors"].sha256
     for row, said in zip(report.rows, kept["rows"], strict=True):
         blocks = kept["samples_ms"][f"{row.runtime} {row.file}"]
         assert [len(block) for block in blocks] == [20] * 6
@@ -80,25 +87,23 @@ def test_the_report_in_the_run_keeps_the_raw_samples(benched: tuple[Bundle, Late
 
 def test_accuracy_comes_from_parity_when_it_is_of_the_same_bytes(run: Bundle, tmp_path: Path) -> None:
     verify.verify(run)
-    bundle = run.reload()
+    root = run.reload().manifest
+    bundle = replace(run.reload(), manifest=replace(root, data_root=str(tmp_path / "gone")))
     targets = latency.run_targets(bundle)
-    known = latency.accuracies(bundle, tmp_path / "gone", targets, {})
+    known = latency.accuracies(bundle, None, targets, {})
     assert set(known) == {target.path.name for target in targets}
     assert known["model.int8.onnx"][1] == "reports/parity.json"
     others = [replace(target, sha256="another") for target in targets]
-    assert set(latency.accuracies(bundle, tmp_path / "gone", others, {})) == {"model.safetensors"}
+    assert set(latency.accuracies(bundle, None, others, {})) == {"model.safetensors"}
 
 
-def test_without_torch_and_without_images(
-    cli: Cli, run: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_torch_and_without_images(cli: Cli, imageless: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a small device: the rest goes on, the row says why it is empty, the accuracy why it is null."""
     monkeypatch.setitem(sys.modules, "torch", None)  # what an installation without torch answers to `import torch`
-    (tmp_path / "empty").mkdir()
-    code, out, err = cli("bench", run.root, "--protocol", "quick", "--data", tmp_path / "empty", "--json")
+    code, out, err = cli("bench", imageless.root, "--protocol", "quick", "--json")
     document = json.loads(out)
     assert code == 0 and "Traceback" not in err
-    assert document["schema"] == "skinedge.bench/1" and document["model_id"] == run.manifest.id
+    assert document["schema"] == "skinedge.bench/1" and document["model_id"] == imageless.manifest.id
     assert {"cpu", "cores", "features", "int8_dot_product", "load_average", "versions"} <= set(document["device"])
     assert "torch" not in document["device"]["versions"]
     assert all(set(row) >= ROW_KEYS for row in document["rows"])
@@ -111,24 +116,28 @@ def test_without_torch_and_without_images(
         assert row["golden"] in ("pass", "underpowered")
 
 
-def test_a_wrong_file_is_not_trusted(run: Bundle, benched: tuple[Bundle, LatencyReport]) -> None:
+def test_a_wrong_file_is_not_trusted_and_the_command_fails(cli: Cli, imageless: Bundle) -> None:
     import onnx
 
-    path = run.root / "model.fp32.onnx"
+    path = imageless.root / "model.fp32.onnx"
     model = onnx.load(path)
     for tensor in model.graph.initializer:
         if "classifier" in tensor.name:
             values = onnx.numpy_helper.to_array(tensor)
             tensor.CopyFrom(onnx.numpy_helper.from_array(-values, tensor.name))
     onnx.save(model, path)
-    from skinedge import golden
-    from skinedge_bench.runtimes.ort import runtime
-
-    row = benched[1].rows[1]
-    vectors = golden.load(run.root / "golden.npz")
-    judged = latency._with_quality(row, (0.5, "measured"), runtime.open(path, 1), vectors, "fp32")
-    assert judged.golden == "fail" and not judged.trustworthy
-    assert any("golden" in reason for reason in judged.reasons)
+    text = (imageless.root / "manifest.json").read_text()
+    listed = imageless.entries()["model.fp32.onnx"].sha256
+    (imageless.root / "manifest.json").write_text(text.replace(listed, sha256(path)))
+    code, out, err = cli("bench", imageless.root, "--protocol", "quick", "--json")
+    assert code == 1 and "golden vectors fail in: model.fp32.onnx (onnxruntime)" in err
+    rows = {row["file"]: row for row in json.loads(out)["rows"]}
+    judged = rows["model.fp32.onnx"]
+    assert judged["golden"] == "fail" and not judged["trustworthy"]
+    assert any("golden" in reason for reason in judged["reasons"])
+    assert rows["model.fp32.tflite"]["golden"] == "pass"
+    kept = json.loads(imageless.reload().file("reports/latency.json").read_text())
+    assert [row["golden"] for row in kept["rows"]] == [row["golden"] for row in json.loads(out)["rows"]]
 
 
 class Counting:
@@ -202,15 +211,17 @@ def test_ratios_and_the_remark_about_int8() -> None:
     assert [report.ratio_to_fp32(r) for r in rows] == [1.0, 1.0, 1.25, None]
     assert [report.ratio_to_eager(r) for r in rows] == [1.0, 2.0, 2.5, 5.0]
     assert len(report.remarks()) == 1 and "no int8 dot product" in report.remarks()[0]
-    assert LatencyReport(replace(here, int8_dot_product=True), plan, 0, rows).remarks() == ()
+    for known in (True, None):  # None: the CPU's features cannot be read, so it is not to blame
+        assert LatencyReport(replace(here, int8_dot_product=known), plan, 0, rows).remarks() == ()
 
 
 def test_signs_of_a_machine_that_is_not_quiet(tmp_path: Path) -> None:
     quiet = replace(device.describe_device({}), cores=4, load_average=0.5, power="mains", throttle_events=2)
-    assert device.machine_reasons(quiet, 2) == ()
-    assert "load average 3.0 on 4 cores" in device.machine_reasons(replace(quiet, load_average=3.0), 2)[0]
-    assert device.machine_reasons(replace(quiet, power="battery"), 2) == ("on battery",)
-    assert "throttled" in device.machine_reasons(quiet, 3)[0]
+    assert device.machine_reasons(quiet, 2, 0.05) == device.machine_reasons(quiet, 2, None) == ()
+    assert device.machine_reasons(replace(quiet, load_average=4.0), 2, 0.0) == ()  # may well be our own training
+    assert "other processes used 30% of the 4 cores" in device.machine_reasons(quiet, 2, 0.3)[0]
+    assert device.machine_reasons(replace(quiet, power="battery"), 2, None) == ("on battery",)
+    assert "throttled" in device.machine_reasons(quiet, 3, None)[0]
     for name, status in (("AC", None), ("BAT0", "Discharging")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "online" if status is None else tmp_path / name / "status").write_text(status or "0\n")
@@ -220,6 +231,33 @@ def test_signs_of_a_machine_that_is_not_quiet(tmp_path: Path) -> None:
     assert device.power_source(tmp_path) == "mains"
     assert device.power_source(tmp_path / "none") is None
     assert device.throttle_events(tmp_path) is None
+
+
+def test_foreign_cpu_time_is_busy_time_that_is_not_ours(tmp_path: Path) -> None:
+    stat = tmp_path / "stat"
+    stat.write_text("cpu 1 1 1 1\ncpu0 100 20 30 800 50 5 5 40 7 0\ncpu1 0 0 0 9 0 0 0 0 0 0\nintr 5\n")
+    now, ticks = device.cpu_clock(stat, {0}), os.sysconf("SC_CLK_TCK")
+    assert now is not None and (now.total * ticks, now.busy * ticks) == pytest.approx((1050, 200))
+    both = device.cpu_clock(stat, {0, 1})
+    assert both is not None and both.total * ticks == pytest.approx(1059)
+    assert device.cpu_clock(stat, {7}) is None and device.cpu_clock(tmp_path / "none") is None
+    start = device.CpuClock(100, 10, 5)
+    assert start.foreign_share(device.CpuClock(120, 22, 15)) == pytest.approx(0.1)  # 12 busy, 10 of them ours
+    assert start.foreign_share(device.CpuClock(120, 18, 15)) == 0  # clocks of different grain
+    assert start.foreign_share(start) is None
+
+
+def test_our_own_work_is_not_foreign() -> None:
+    before = device.cpu_clock()
+    if before is None:
+        pytest.skip("no /proc/stat here")
+    end = time.process_time() + 0.3
+    while time.process_time() < end:
+        pass
+    after = device.cpu_clock()
+    assert after is not None and after.own - before.own >= 0.25
+    busy, total = after.busy - before.busy, after.total - before.total
+    assert (before.foreign_share(after) or 0) <= busy / total - 0.2 / total
 
 
 def test_the_device_is_this_one() -> None:
@@ -252,3 +290,21 @@ def test_a_probe_that_fails_says_why(tmp_path: Path) -> None:
 def test_a_file_alone(cli: Cli, foreign: Callable[..., Path]) -> None:
     code, out, err = cli("bench", foreign(), "--protocol", "quick")
     assert code == 0 and ".onnx" in out and "a file alone" in err
+    code, out, err = cli("bench", foreign(), "--data", "anywhere")
+    assert code == 1 and out == "" and "--data" in err
+
+
+def test_a_probe_does_not_time_what_the_scores_mean(foreign: Callable[..., Path]) -> None:
+    """A stranger's file is asked with four images more, in its first run: not in load_ms, not in first_inference_ms."""
+    path = foreign()
+    session = runtimes_for(path)[0].open(path, 1)
+    calls: list[int] = []
+    real = session._call  # type: ignore[attr-defined]
+    session._call = lambda pixels: (calls.append(len(pixels)), real(pixels))[1]  # type: ignore[attr-defined]
+    pixels = np.zeros((1, 8, 8, 3), np.uint8)
+    assert calls == []
+    session.scores(pixels)  # type: ignore[attr-defined]
+    assert calls == [1]
+    assert session.run(pixels).logits is not None and calls == [1, 1, 4]
+    session.run(pixels)
+    assert calls == [1, 1, 4, 1]

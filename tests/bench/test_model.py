@@ -121,9 +121,9 @@ def test_our_file_alone_knows_all_but_its_threshold(tiny_run: Path, tmp_path: Pa
     model = open_file(tmp_path / name)
     assert (model.labels, model.model_id, model.malignant) == (manifest.labels, manifest.id, manifest.malignant)
     assert model.threshold is None and "threshold" in model.assumptions[0]
-    assert run_of(model) is None
+    assert run_of(model.path) is None
     inside = open_file(tiny_run / name)
-    assert inside.threshold is not None and run_of(inside) is not None
+    assert inside.threshold is not None and run_of(inside.path) is not None
 
 
 def test_a_strangers_file_says_what_was_assumed(foreign: Foreign) -> None:
@@ -141,6 +141,13 @@ def test_a_strangers_labels_are_looked_up_in_the_taxonomy(foreign: Foreign) -> N
     pixels = np.zeros((1, 8, 8, 3), dtype=np.uint8)
     pixels[..., 1] = 200
     assert model.run(pixels).probabilities.argmax() == 1
+
+
+def test_a_label_list_in_pythons_own_spelling(foreign: Foreign) -> None:
+    assert open_file(foreign(labels="['nevus', 'melanoma', 'bcc']")).labels == ("nevus", "melanoma", "bcc")
+    assert open_file(foreign(labels='["nevus", "melanoma", "bcc"]')).labels == ("nevus", "melanoma", "bcc")
+    with pytest.raises(ConfigError, match="label list cannot be read"):
+        open_file(foreign(labels="['nevus', melanoma, bcc"))
 
 
 def test_labels_that_do_not_match_the_outputs_are_refused(foreign: Foreign) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from skinedge import golden
-from skinedge.bundle import Bundle
+from skinedge.bundle import Bundle, FileEntry, sha256
 from skinedge.data.dataset import read_split
 from skinedge.errors import BundleError
 from skinedge.plugins import Outputs
@@ -50,7 +50,8 @@ def test_every_file_is_judged_and_the_report_is_kept(cli: Cli, run: Bundle) -> N
         assert {"agreement", "balanced_accuracy_fall", "golden_agreement"} <= set(verdicts)
     bundle = run.reload()
     kept = json.loads(bundle.file("reports/parity.json").read_text())
-    assert kept["files"] == document["files"]
+    assert kept == document and document["model_id"] == run.manifest.id
+    assert document["model_sha256"] == run.entries()["model.safetensors"].sha256
     assert sorted(f.path for f in bundle.manifest.stages["verify"].files) == ["reports/parity.json"]
 
 
@@ -112,18 +113,55 @@ def test_a_file_that_lies_about_its_labels_fails(cli: Cli, run: Bundle) -> None:
     assert code == 1 and "model.fp32.onnx: description" in err
 
 
-def test_without_images_only_the_golden_vectors_speak(cli: Cli, run: Bundle, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    code, out, err = cli("verify", run.root, "--data", tmp_path / "empty", "--json")
+def test_without_images_only_the_golden_vectors_speak(cli: Cli, imageless: Bundle) -> None:
+    code, out, err = cli("verify", imageless.root, "--json")
     document = json.loads(out)
     assert "only the golden vectors" in document["images"] and "only the golden vectors" in err
-    for name in ("model.int8.onnx", "model.int8.tflite"):
+    for name in FILES[1:]:
         gates = {gate["name"]: gate for gate in document["files"][name]["gates"]}
-        assert gates["agreement"]["verdict"] == gates["balanced_accuracy_fall"]["verdict"] == "underpowered"
-        assert gates["agreement"]["value"] is None and document["files"][name]["metrics"] is None
+        for gate in ("agreement", "balanced_accuracy_fall") if "int8" in name else ("max_difference", "argmax_flips"):
+            assert gates[gate]["verdict"] == "underpowered" and gates[gate]["value"] is None
+        assert document["files"][name]["metrics"] is None
     assert document["files"]["model.fp32.onnx"]["passed"]
-    if code == 0:
-        assert cli("verify", run.root, "--data", tmp_path / "empty", "--strict")[0] == 1
+    code, out, err = cli("verify", imageless.root, "--strict", "--json")
+    assert code == 1 and not json.loads(out)["files"]["model.fp32.onnx"]["passed"]
+    assert "model.fp32.onnx: max_difference is underpowered" in err
+
+
+@pytest.mark.parametrize("command", ["verify", "bench"])
+def test_a_folder_that_was_named_must_hold_the_images(cli: Cli, run: Bundle, tmp_path: Path, command: str) -> None:
+    (tmp_path / "empty").mkdir()
+    manifest = (run.root / "manifest.json").read_text()
+    for folder, said in (("typo", "no such folder"), ("empty", "test split are missing")):
+        code, out, err = cli(command, run.root, "--data", tmp_path / folder, "--json")
+        assert code == 1 and out == "" and said in err and str(tmp_path / folder) in err
+    assert (run.root / "manifest.json").read_text() == manifest
+
+
+def test_a_report_that_judged_images_is_kept(cli: Cli, run: Bundle, tmp_path: Path) -> None:
+    cli("verify", run.root)
+    full = run.reload().file("reports/parity.json").read_text()
+    root = json.loads((run.root / "manifest.json").read_text())["data_root"]
+
+    def move(to: Path | str) -> None:
+        raw = json.loads((run.root / "manifest.json").read_text())
+        (run.root / "manifest.json").write_text(json.dumps({**raw, "data_root": str(to)}))
+
+    move(tmp_path / "gone")
+    _, _, err = cli("verify", run.root)
+    assert "is kept" in err and run.reload().file("reports/parity.json").read_text() == full
+    bundle = replace_file(run.reload(), "again", "model.fp32.onnx", (run.root / "model.fp32.onnx").read_bytes() + b"")
+    cli("verify", bundle.root)
+    assert bundle.reload().file("reports/parity.json").read_text() == full  # the same bytes, made again
+    model = (run.root / "model.int8.onnx").read_bytes()
+    bundle = replace_file(run.reload(), "swapped", "model.fp32.onnx", model, precision="int8")
+    cli("verify", bundle.root)
+    kept = json.loads(bundle.reload().file("reports/parity.json").read_text())
+    assert "only the golden vectors" in kept["images"]  # other bytes: what was known is of another file
+    move(root)
+    cli("verify", run.root)
+    kept = json.loads(run.reload().file("reports/parity.json").read_text())
+    assert kept["files"]["model.int8.tflite"]["metrics"] is not None
 
 
 def test_a_few_missing_images_or_a_changed_one_stop_it(cli: Cli, run: Bundle, tmp_path: Path) -> None:
@@ -169,21 +207,56 @@ def test_a_silent_int8_collapse_fails() -> None:
     said[labels == 4] = 5
     outputs = Outputs((np.eye(7) * 0.86 + 0.02)[said].astype(np.float32))
     reference = Reference(tuple(map(str, range(len(labels)))), labels, logits)
-    gates = {gate.name: gate for gate in subject.test_gates(reference, outputs, exact=False)}
+    entry = FileEntry("model.int8.tflite", "", 0, "", info={"precision": "int8"})
+    gates = {gate.name: gate for gate in subject.test_gates(entry, reference, {entry.path: outputs})}
     assert gates["balanced_accuracy_fall"].verdict == "fail"
     assert gates["balanced_accuracy_fall"].value == pytest.approx(1 / 7)
 
 
 def test_a_file_alone(cli: Cli, tiny_run: Path, tmp_path: Path, foreign: Callable[..., Path]) -> None:
-    shutil.copy(tiny_run / "model.int8.tflite", tmp_path / "alone.tflite")
-    code, out, err = cli("verify", tmp_path / "alone.tflite", "--json")
+    alone = Path(shutil.copy(tiny_run / "model.int8.tflite", tmp_path / "alone.tflite"))
+    code, out, err = cli("verify", alone, "--json")
     document = json.loads(out)
     assert code == 0 and document["passed"] and "assumed" in err
-    assert list(document["files"]) == ["alone.tflite"] and len(document["model_sha256"]) == 64
+    assert list(document["files"]) == ["alone.tflite"]
+    assert document["model_sha256"] == sha256(alone) and document["model_id"] == Bundle.open(tiny_run).manifest.id
+    code, out, err = cli("verify", alone, "--strict", "--json")
+    assert code == 1 and not json.loads(out)["passed"] and "agreement is underpowered" in err
     assert cli("verify", foreign())[0] == 0
+    code, out, err = cli("verify", foreign(), "--data", tmp_path, "--json")
+    assert code == 1 and out == "" and "skinedge evaluate" in err
     (tmp_path / "bad.onnx").write_bytes(b"nonsense")
     code, _, err = cli("verify", tmp_path / "bad.onnx")
     assert code == 1 and "bad.onnx" in err
+
+
+def test_a_file_in_its_run_is_judged_as_the_runs(cli: Cli, run: Bundle) -> None:
+    before = (run.root / "manifest.json").read_text()
+    whole = subject.check(run, run.model_files(), None, strict=False)
+    _, out, _ = cli("verify", run.root / "model.int8.tflite", "--json")
+    document = json.loads(out)
+    assert list(document["files"]) == ["golden.npz", "model.int8.tflite"]
+    expected = {file.name: [gate.name for gate in file.gates] for file in whole.files}["model.int8.tflite"]
+    assert [gate["name"] for gate in document["files"]["model.int8.tflite"]["gates"]] == expected
+    assert document["files"]["model.int8.tflite"]["metrics"] is not None
+    assert document["model_sha256"] == run.entries()["model.int8.tflite"].sha256
+    assert document["model_id"] == run.manifest.id
+    assert (run.root / "manifest.json").read_text() == before
+
+
+def test_a_strangers_quantized_softmax_passes_ours_would_not(
+    run: Bundle, foreign: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that sum to 0.98: within what 1/256 can miss, beyond what floating point does."""
+    from skinedge_bench.model import LoadedModel
+
+    def near(model: LoadedModel, pixels: np.ndarray) -> Outputs:
+        return Outputs(np.full((len(pixels), len(model.labels)), 0.98 / len(model.labels), np.float32))
+
+    monkeypatch.setattr(LoadedModel, "run", near)
+    ours = Path(shutil.copy(run.root / "model.fp32.onnx", run.root.parent / "ours.onnx"))
+    assert subject.verify_file(foreign(softmax=True)).passed
+    assert not subject.verify_file(ours).passed
 
 
 def test_no_such_run(cli: Cli, tmp_path: Path) -> None:

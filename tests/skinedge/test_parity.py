@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from skinedge import metrics, parity
 from skinedge.parity import Gate
@@ -127,6 +128,23 @@ def _wilson_of_share(share: float, n: int) -> tuple[float, float]:
     return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
 
 
+def test_no_images_and_exactly_at_the_limit_are_told_apart() -> None:
+    assert "needs labelled images" in parity.agreement_gate(0, 0).detail
+    for same, n in ((97, 100), (194, 200)):
+        gate = parity.agreement_gate(same, n)
+        assert gate.verdict == "underpowered" and "exactly at the limit" in gate.detail
+    labels = np.zeros(100, dtype=np.int64)
+    gate = parity.fall_gate(labels, labels, np.where(np.arange(100) == 7, 1, labels))  # 1 point, of one class
+    assert gate.verdict == "underpowered" and "exactly at the limit" in gate.detail
+
+
+def test_never_fewer_images_than_there_were_would_decide() -> None:
+    """A fall of 1/80 whose lower bound is 0: the formula for the bound says 80."""
+    labels = np.zeros(80, dtype=np.int64)
+    gate = parity.fall_gate(labels, labels, np.where(np.arange(80) == 7, 1, labels))
+    assert gate.verdict == "underpowered" and "about 81 images would decide" in gate.detail
+
+
 def test_a_lost_class_fails_and_names_the_fall() -> None:
     """All melanomas missed, 1 % of the images: agreement alone can miss it, balanced accuracy does not."""
     labels = np.repeat([0, 1, 2], [900, 90, 10])
@@ -168,6 +186,31 @@ def test_golden_int8_ignores_ties_but_not_a_wrong_graph() -> None:
     assert verdicts(flat)["golden_agreement"] == "underpowered"
 
 
+@pytest.mark.parametrize(
+    ("same", "n", "verdict"),
+    [
+        (1, 1, "underpowered"),  # one image cannot fail: .03 of all files that agree on 97 % miss it
+        (2, 2, "pass"),
+        (1, 2, "underpowered"),  # .059
+        (0, 2, "fail"),
+        (5, 6, "underpowered"),  # .167
+        (4, 6, "fail"),  # .0125
+        (59, 64, "underpowered"),  # .0430
+        (58, 64, "fail"),  # .0128
+        (63, 64, "pass"),
+        (900, 2000, "fail"),
+    ],
+)
+def test_golden_agreement_is_an_exact_binomial_test(same: int, n: int, verdict: str) -> None:
+    logits = np.tile(np.array([[4.0, 0.0]], dtype=np.float32), (n, 1))
+    said = logits.copy()
+    said[same:] = [0.0, 4.0]
+    (gate,) = (g for g in parity.golden_gates(logits, from_logits(said), exact=False) if g.name == "golden_agreement")
+    assert gate.verdict == verdict
+    chance = scipy.stats.binom.cdf(same, n, 0.97)
+    assert float(gate.detail.rpartition(" ")[2]) == pytest.approx(chance, abs=1e-4)
+
+
 def test_a_collapse_to_one_class_fails_the_golden_vectors() -> None:
     constant = np.zeros_like(LOGITS)
     constant[:, 4] = 5
@@ -179,4 +222,6 @@ def test_strict_and_empty() -> None:
     assert parity.passed(undecided) and not parity.passed(undecided, strict=True)
     assert not parity.passed((Gate("a", 1.0, 1.0, "fail"),))
     assert not parity.passed(())
-    assert not parity.passed(parity.unmeasured_gates("no images"), strict=True)
+    for exact in (True, False):
+        gates = parity.unmeasured_gates("no images", exact=exact)
+        assert parity.passed(gates) and not parity.passed(gates, strict=True)

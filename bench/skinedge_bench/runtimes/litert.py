@@ -29,12 +29,17 @@ class LitertSession:
         self.partitions = _partitions(interpreter)
         self._layout = Layout.of(TensorSpec(self.inputs[0].name, self.inputs[0].shape, "uint8"), where)
         self._classes = check_scores(self.outputs[0], where)
-        self._logits = gives_logits(metadata, self._layout, self._scores)
+        # ours end in probabilities; a stranger is asked in the first run, since that takes inferences
+        self._logits: bool | None = False if KEY in self.metadata else None
 
     def run(self, pixels: Pixels) -> Outputs:
-        return as_outputs(self._scores(pixels), self._logits)
+        scores = self.scores(pixels)
+        if self._logits is None:
+            self._logits = gives_logits(self._layout, self.scores)
+        return as_outputs(scores, self._logits)
 
-    def _scores(self, pixels: Pixels) -> NDArray[Any]:
+    def scores(self, pixels: Pixels) -> NDArray[Any]:
+        """What the file itself gives: (N, C) float32, probabilities or logits."""
         return run_batches(self._layout, pixels, self._call, self._classes)
 
     def _call(self, pixels: Pixels) -> NDArray[Any]:

@@ -174,8 +174,8 @@ class Bundle:
         return {f.path: f for stage in self.manifest.stages.values() for f in stage.files}
 
     def model_files(self) -> list[FileEntry]:
-        """The exported model files (.onnx, .tflite), in the order of their names."""
-        found = [e for e in self.entries().values() if e.path.endswith((".onnx", ".tflite"))]
+        """The exported model files, in the order of their names: those of which export said the format."""
+        found = [entry for entry in self.entries().values() if "format" in entry.info]
         return sorted(found, key=lambda entry: entry.path)
 
     def has(self, name: str) -> bool:

@@ -6,10 +6,12 @@ import importlib.util
 import platform
 import shutil
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from skinedge.errors import MissingDependencyError
 from skinedge.model import WEIGHT_PACKAGES
 
 # Distribution -> import name, in the order of the commands that need it.
@@ -124,3 +126,10 @@ def minor(number: str) -> int:
     """The second part of a version number; -1 where there is none."""
     parts = number.split(".")
     return int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else -1
+
+
+def require(packages: Mapping[str, str], extra: str) -> None:
+    """Raises: MissingDependencyError for the first that is not installed."""
+    for name in packages:
+        if installed(name) is None:
+            raise MissingDependencyError(name, extra)

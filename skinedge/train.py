@@ -20,7 +20,8 @@ from skinedge.cache import build_cache
 from skinedge.checkpoint import Checkpoints
 from skinedge.config import TrainConfig, from_dict
 from skinedge.data.dataset import SPLITS, Sample, read_split
-from skinedge.errors import BundleError, MissingDependencyError
+from skinedge.doctor import TRAIN, require
+from skinedge.errors import BundleError
 from skinedge.job import Job, TrainRequest, begin, check_output, claimed, ready, refuse_other_settings, reopen
 from skinedge.loop import Examples, Problem, fit
 from skinedge.loop import Progress as LoopProgress
@@ -35,7 +36,7 @@ def train(request: TrainRequest) -> Bundle:
 
     Raises: SkinedgeError for anything the user can mend; KeyboardInterrupt leaves a checkpoint.
     """
-    _need_train_extra()
+    require(TRAIN, "train")
     device = choose_device(request.device)
     if request.resume and request.out.exists():
         return finished_run(request)
@@ -167,11 +168,3 @@ def versions() -> dict[str, str]:
     from importlib.metadata import version
 
     return {name: version(name) for name in ("torch", "timm", "peft", "numpy", "pillow")}
-
-
-def _need_train_extra() -> None:
-    from importlib.util import find_spec
-
-    for package in ("torch", "timm", "peft"):
-        if find_spec(package) is None:
-            raise MissingDependencyError(package, "train")

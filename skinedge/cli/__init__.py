@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import sys
 
-from skinedge.cli import bench, data, doctor, evaluate, export, predict, train, verify  # noqa: F401  registers commands
+from skinedge.cli import (  # noqa: F401  registers commands
+    bench,
+    data,
+    doctor,
+    evaluate,
+    export,
+    predict,
+    report,
+    train,
+    verify,
+)
 from skinedge.cli.app import app
 from skinedge.errors import SkinedgeError
 
@@ -12,12 +22,12 @@ __all__ = ["app", "main"]
 
 
 def main() -> None:
-    """Entry point: turns a SkinedgeError into two readable lines and exit code 1, Ctrl-C into 130."""
+    """Entry point: turns what a user can mend into two readable lines and exit code 1 (Ctrl-C is 130)."""
     try:
         app()
     except SkinedgeError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from skinedge.bundle import Bundle
     from skinedge.job import TrainRequest
 
-FORMATS = ("onnx", "tflite")
-
 
 def run_all(request: TrainRequest, json_: bool) -> None:
     """Train, merge, export, verify and bench.
@@ -22,13 +20,16 @@ def run_all(request: TrainRequest, json_: bool) -> None:
     Stages skip what is current, so with --resume only what is missing is done.
     Raises: SkinedgeError from any stage; GateError, after both reports were written, when a gate failed.
     """
+    from skinedge.doctor import EXPORT, require
     from skinedge.merge import MODEL, merge
+    from skinedge.plugins import CONVERTERS, names
     from skinedge.train import train
     from skinedge_bench.latency import bench
     from skinedge_bench.verify import verify
     from skinedge_export.export import export
 
-    bundle = export(merge(train(request), request.data), FORMATS, int8=True, data=request.data)
+    require(EXPORT, "export")  # before the minutes of training
+    bundle = export(merge(train(request), request.data), names(CONVERTERS), int8=True, data=request.data)
     parity = verify(bundle, request.data)
     latency = bench(bundle.reload(), request.data, protocol="quick")
     bundle = bundle.reload()

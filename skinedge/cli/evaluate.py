@@ -49,7 +49,7 @@ def show(result: Evaluation) -> None:
     if document["contaminated"]:
         note(f"CONTAMINATED: the model was trained on {document['contaminated']} of these images or their lesions")
     for place in ("val", "cal"):
-        if place in result.selection.seen:
+        if result.selection.seen and place in result.selection.seen:
             note(f"{result.selection.seen[place]} of these images were in the split '{place}': they influenced choices")
     columns = ("precision", "recall", "f1", "auc")
     rows = [[label, *(figure(row[c]) for c in columns), row["support"]] for label, row in per_class.items()]

@@ -21,6 +21,9 @@ from skinedge_bench.evaluate import map_labels, origin
 from skinedge_bench.model import open_listed
 
 Cli = Callable[..., tuple[int, str, str]]
+DOCUMENTED = {
+    *("n", "classes", "accuracy", "balanced_accuracy", "macro_auc", "per_class", "malignant", "confusion"),
+}
 FULL_NAMES = {
     "akiec": "Actinic keratosis",
     "bcc": "Basal cell carcinoma",
@@ -90,6 +93,11 @@ def test_the_document_against_scikit_learn(cli: Cli, tiny_run: Path, folders: Pa
     assert document["schema"] == "skinedge.evaluate/1" and document["model_sha256"] == model.sha256
     assert document["n"] == len(test) and document["classes"] == list(labels) and document["split"] == "test"
     assert document["contaminated"] == 0 and document["seen"] == {}
+    assert set(document) == DOCUMENTED | {"schema", "model_id", "model_sha256", "split", "seen", "contaminated"}
+    assert set(document["malignant"]) == {"sensitivity", "specificity", "auc", "threshold"}
+    assert {frozenset(row) for row in document["per_class"].values()} == {
+        frozenset({"precision", "recall", "f1", "auc", "support"})
+    }
     assert document["accuracy"] == pytest.approx(oracle.accuracy_score(truth, predicted))
     assert document["balanced_accuracy"] == pytest.approx(oracle.balanced_accuracy_score(truth, predicted))
     assert document["confusion"] == oracle.confusion_matrix(truth, predicted, labels=range(len(labels))).tolist()
@@ -138,7 +146,60 @@ def test_a_foreign_folder_with_full_names_and_absent_classes(cli: Cli, tiny_run:
     assert support == {"akiec": 0, "bcc": 2, "bkl": 0, "df": 0, "mel": 3, "nv": 4, "vasc": 0}
     absent = document["per_class"]["df"]
     assert absent["recall"] is None and absent["auc"] is None and absent["f1"] is None
+    assert "look alone" not in err and "not compared" not in err
     assert sum(map(sum, document["confusion"])) == 9
+
+
+def test_undefined_numbers_are_null(cli: Cli, tiny_run: Path, unseen: Path) -> None:
+    """Melanoma and carcinoma only: no negatives, so neither an AUC nor a specificity of the malignant score."""
+    shutil.rmtree(unseen / FULL_NAMES["nv"])
+    document = json.loads(cli("evaluate", tiny_run, "--data", unseen, "--json")[1])
+    assert document["malignant"]["auc"] is None and document["malignant"]["specificity"] is None
+    assert document["malignant"]["sensitivity"] is not None
+    for label in ("akiec", "df", "nv"):
+        row = document["per_class"][label]
+        assert row["recall"] is None and row["f1"] is None and row["auc"] is None and row["support"] == 0
+        if not any(counts[document["classes"].index(label)] for counts in document["confusion"]):
+            assert row["precision"] is None
+
+
+def test_a_model_without_its_run_knows_nothing_of_its_training(
+    cli: Cli, tiny_run: Path, folders: Path, tmp_path: Path
+) -> None:
+    alone = shutil.copy(tiny_run / "model.fp32.onnx", tmp_path / "alone.onnx")
+    code, out, err = cli("evaluate", alone, "--data", folders, "--json")
+    document = json.loads(out)
+    assert code == 0 and document["contaminated"] is None and document["seen"] is None
+    assert "nobody knows" in err
+    assert cli("evaluate", alone, "--data", folders)[0] == 0
+
+
+@pytest.fixture
+def disguised(tiny_run: Path, split: tuple[Sample, ...], tmp_path: Path) -> Path:
+    """Images of training, enlarged and encoded again under new names: neither id nor bytes tell."""
+    root, counts = Path(Bundle.open(tiny_run).manifest.data_root), Counter[str]()
+    for sample in split:
+        if sample.split == "train" and sample.label in ("mel", "nv") and counts[sample.label] < 4:
+            folder = tmp_path / "disguised" / sample.label
+            folder.mkdir(parents=True, exist_ok=True)
+            image = Image.fromarray(load_pixels(root, sample.path)).resize((150, 150))
+            image.save(folder / f"copy-{counts[sample.label]}.jpg", quality=80)
+            counts[sample.label] += 1
+    return tmp_path / "disguised"
+
+
+def test_copies_of_training_images_are_known_by_their_look(cli: Cli, run: Bundle, disguised: Path) -> None:
+    code, out, err = cli("evaluate", run.root, "--data", disguised, "--json")
+    assert code == 1 and out == "" and "no image of this folder is in the split 'test'; it has: train 8" in err
+    code, out, err = cli("evaluate", run.root, "--data", disguised, "--split", "all", "--json")
+    assert code == 1 and out == "" and "trained on 8 of these 8" in err and "8 images are known" in err
+    code, out, _ = cli("evaluate", run.root, "--data", disguised, "--split", "all", "--allow-train", "--json")
+    assert code == 0 and json.loads(out)["contaminated"] == 8
+
+
+def test_looks_that_cannot_be_compared_are_admitted(cli: Cli, imageless: Bundle, disguised: Path) -> None:
+    code, _, err = cli("evaluate", imageless.root, "--data", disguised, "--json")
+    assert code == 0 and "not compared by look" in err
 
 
 def test_an_unknown_class_is_an_error(cli: Cli, tiny_run: Path, unseen: Path) -> None:
@@ -180,6 +241,23 @@ def test_an_image_of_a_trained_lesion_counts_as_trained_on() -> None:
         Sample("n", "n.jpg", "nv", "", sha256="66"),
     ]
     assert origin(theirs, own) == ["train", "train", "train", "test", "train", "train", "", ""]
+
+
+def test_what_is_known_by_look_holds_for_the_lesion_and_the_surest_evidence_wins() -> None:
+    look, other = "0f" * 32, "f0" * 32
+    near = "0e" + look[2:]  # one bit
+    own = [
+        Sample("a", "a.jpg", "nv", "", "train", "11", look),
+        Sample("b", "b.jpg", "nv", "", "test", "22", look),
+        Sample("c", "c.jpg", "nv", "", "val", "33"),  # its file is gone
+    ]
+    theirs = [
+        Sample("p", "p.jpg", "nv", "5", sha256="99", phash=near),
+        Sample("q", "q.jpg", "nv", "5", sha256="98", phash=other),  # another photo of that lesion
+        Sample("r", "r.jpg", "nv", "", sha256="97", phash=other),
+        Sample("s", "s.jpg", "nv", "", sha256="22", phash=look),  # known by its bytes
+    ]
+    assert origin(theirs, own) == ["train", "train", "", "test"]
 
 
 def test_label_mapping_is_exact_first_and_never_a_guess() -> None:

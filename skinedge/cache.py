@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from skinedge.bundle import disk_error
-from skinedge.data.dataset import Sample, load_pixels
+from skinedge.data.dataset import Sample
+from skinedge.data.prepared import read_checked
 from skinedge.preprocess import Pixels, prepare
 from skinedge.progress import bar
 
@@ -18,8 +19,8 @@ from skinedge.progress import bar
 def build_cache(root: Path, samples: Sequence[Sample], size: int, path: Path) -> Pixels:
     """Prepared pixels of all samples, in their order: (N, size, size, 3) uint8, read from `path`.
 
-    A complete file of the right length is reused (the caller names it after its content).
-    Raises: DataError for an unreadable image, BundleError when the disk is full.
+    A complete file of the right length is reused: it is this training's own, from before an interruption.
+    Raises: DataError for an unreadable or changed image, BundleError when the disk is full.
     """
     shape = (len(samples), size, size, 3)
     if not path.is_file() or path.stat().st_size != int(np.prod(shape)):
@@ -45,7 +46,7 @@ def _reserve(path: Path, size: int) -> None:
 
 def _fill(out: np.memmap, root: Path, samples: Sequence[Sample], size: int) -> None:
     def one(index: int) -> None:
-        out[index] = prepare(load_pixels(root, samples[index].path), size)
+        out[index] = prepare(read_checked(root, samples[index]), size)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool, bar("decoding", len(samples)) as advance:
         for _ in pool.map(one, range(len(samples))):

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from skinedge import __version__, golden, lora, model
 from skinedge.bundle import Bundle, sha256
-from skinedge.data.dataset import Sample, data_root, load_pixels, read_split
+from skinedge.data.dataset import Sample, data_root, read_split
+from skinedge.data.prepared import prepared
 from skinedge.description import KEY, describe
 from skinedge.errors import BundleError, GateError
-from skinedge.preprocess import Pixels, Preprocess, prepare
+from skinedge.preprocess import Pixels, Preprocess
 from skinedge.progress import bar, note
 
 if TYPE_CHECKING:
@@ -97,10 +98,10 @@ def load_merged(bundle: Bundle) -> nn.Module:
 
 def save_network(path: Path, net: nn.Module, bundle: Bundle) -> None:
     """A plain timm state dict, with the model's description in the header."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     state = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
-    save_file(state, str(path), metadata={"format": "pt", KEY: describe(bundle.manifest).to_json()})
+    path.write_bytes(save(state, metadata={"format": "pt", KEY: describe(bundle.manifest).to_json()}))
 
 
 def check_same(before: NDArray[np.float32], after: NDArray[np.float32]) -> None:
@@ -128,12 +129,10 @@ def eager_logits(net: nn.Module, pixels: Pixels, rule: Preprocess, batch: int = 
 
 
 def sample_logits(net: nn.Module, root: Path, samples: Sequence[Sample], rule: Preprocess) -> NDArray[np.float32]:
-    """Reference logits of images on disk, decoded batch by batch: (N, C) float32."""
+    """Reference logits of images on disk: (N, C) float32. Raises: DataError for a missing or changed image."""
     rows = []
     with bar("reference", len(samples)) as advance:
-        for start in range(0, len(samples), 32):
-            part = samples[start : start + 32]
-            pixels = np.stack([prepare(load_pixels(root, sample.path), rule.size) for sample in part])
+        for pixels in prepared(root, samples, rule.size):
             rows.append(eager_logits(net, pixels, rule))
-            advance(len(part))
+            advance(len(pixels))
     return np.concatenate(rows)

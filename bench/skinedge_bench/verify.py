@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from skinedge import __version__, documents, golden, metrics, parity
 from skinedge.bundle import Bundle, FileEntry, Manifest
 from skinedge.data.dataset import Sample
+from skinedge.data.prepared import prepared
 from skinedge.description import KEY
 from skinedge.errors import BundleError, ConfigError
 from skinedge.parity import Gate
@@ -20,7 +21,7 @@ from skinedge.plugins import Outputs, Session, runtimes_for
 from skinedge.preprocess import prepare
 from skinedge.progress import bar, note
 from skinedge_bench.evaluate import malignant_document
-from skinedge_bench.images import locate, prepared, test_split
+from skinedge_bench.images import locate, test_split
 from skinedge_bench.model import contradiction, exported, merged_sha256, open_file, run_of
 from skinedge_bench.parity_report import Figures, FileParity, ParityReport
 from skinedge_bench.tensors import SUM_TOLERANCE

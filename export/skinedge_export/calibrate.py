@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from skinedge.data.dataset import Sample, load_pixels
+from skinedge.data.dataset import Sample
+from skinedge.data.prepared import load_prepared
 from skinedge.errors import DataError
-from skinedge.preprocess import Pixels, Preprocess, prepare
+from skinedge.preprocess import Pixels, Preprocess
 from skinedge_export.recipe import CalibrationSettings
 
 LEAST = 8
@@ -66,32 +65,6 @@ def load_calibration(root: Path, chosen: Sequence[Sample], size: int) -> Calibra
     return CalibrationSet(pixels, hashlib.sha256(ids.encode()).hexdigest())
 
 
-def load_prepared(root: Path, samples: Sequence[Sample], size: int) -> Pixels:
-    """(N, size, size, 3) uint8 of the samples, each checked against the hash in split.csv.
-
-    Raises: DataError when one is missing, unreadable or another image than the run was made with.
-    """
-    images = np.empty((len(samples), size, size, 3), dtype=np.uint8)
-    for index, sample in enumerate(samples):
-        if sample.sha256 and "#" not in sample.path:
-            _check_hash(root / sample.path, sample.sha256)
-        images[index] = prepare(load_pixels(root, sample.path), size)
-    return images
-
-
 def centred_range(rule: Preprocess) -> tuple[float, float]:
     """Smallest and largest value of pixel - mean, for pixels 0..255."""
     return min(0.0, *(0 - mean for mean in rule.mean)), max(255 - mean for mean in rule.mean)
-
-
-def _check_hash(path: Path, expected: str) -> None:
-    try:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise DataError(f"cannot read the image ({error.strerror})", where=str(path)) from None
-    if found != expected:
-        raise DataError(
-            "not the image that the run was trained with (another hash)",
-            where=str(path),
-            todo="Point --data at the folder of the training run.",
-        )

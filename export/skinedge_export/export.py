@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from skinedge import __version__, plugins
 from skinedge.bundle import Bundle, StageWriter, sha256
 from skinedge.data.dataset import Sample, data_root, read_split
+from skinedge.data.prepared import load_prepared
 from skinedge.description import ModelDescription, describe
 from skinedge.errors import DataError, GateError, MissingDependencyError
 from skinedge.parity import Gate
 from skinedge.progress import note
-from skinedge_export.calibrate import CalibrationSet, choose, load_calibration, load_prepared
+from skinedge_export.calibrate import CalibrationSet, choose, load_calibration
 from skinedge_export.gate import Reference, check_file, check_network
 from skinedge_export.job import Artifact, Converter, ExportJob
 from skinedge_export.quiet import quiet

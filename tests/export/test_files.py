@@ -10,11 +10,11 @@ import pytest
 
 from skinedge.bundle import Bundle
 from skinedge.data.dataset import read_split
+from skinedge.data.prepared import load_prepared
 from skinedge.description import ModelDescription, describe
 from skinedge.golden import load as load_golden
 from skinedge.merge import load_merged
 from skinedge_export import to_onnx, to_tflite
-from skinedge_export.calibrate import load_prepared
 from skinedge_export.job import ExportJob
 from skinedge_export.rounding import round_weights
 

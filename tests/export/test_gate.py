@@ -11,9 +11,9 @@ import pytest
 from skinedge import golden, merge, plugins
 from skinedge.bundle import Bundle
 from skinedge.data.dataset import read_split
+from skinedge.data.prepared import load_prepared
 from skinedge.description import describe
 from skinedge.errors import GateError
-from skinedge_export.calibrate import load_prepared
 from skinedge_export.gate import Reference, check_file, check_network
 
 

@@ -101,7 +101,8 @@ def write_run(root: Path, samples: list[Sample], data_root: Path, net) -> Bundle
     bundle = Bundle.create(root, manifest(data_root))
     with bundle.stage("train", "test", {}) as stage:
         stage.path("split.csv").write_text(write_split(tuple(samples)))
-        stage.path("adapter/adapter_model.safetensors").write_bytes(b"stand-in")
+        for name in merge.ADAPTER:
+            stage.path(name).write_bytes(b"stand-in")
     bundle = bundle.reload()
     pixels, sources = golden.draw_golden(SIZE)
     with bundle.stage("merge", "test", merge.merge_inputs(bundle)) as stage:

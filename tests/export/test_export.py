@@ -102,7 +102,8 @@ def test_too_few_training_images_for_int8(merged_run: Path, tmp_path: Path) -> N
     network = merge.load_merged(bundle)
     with bundle.stage("train", "test", {}) as stage:
         stage.path("split.csv").write_text(write_split((*train, *rest)))
-        stage.path("adapter/adapter_model.safetensors").write_bytes(b"stand-in")
+        for name in merge.ADAPTER:
+            stage.path(name).write_bytes(b"stand-in")
     bundle = bundle.reload()
     with bundle.stage("merge", "test", merge.merge_inputs(bundle)) as stage:
         merge.save_network(stage.path("model.safetensors"), network, bundle)

@@ -107,7 +107,9 @@ def claimed(request: TrainRequest) -> Iterator[None]:
 
     Raises: BundleError when another process holds it.
     """
-    request.out.parent.mkdir(parents=True, exist_ok=True)
+    folder = request.out.parent
+    fresh = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(request.out.with_name(f".{request.out.name}.lock"), timeout=0)
     try:
         lock.acquire()
@@ -118,6 +120,9 @@ def claimed(request: TrainRequest) -> Iterator[None]:
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
+        if fresh:
+            with contextlib.suppress(OSError):  # it stays where something was made in it
+                folder.rmdir()
 
 
 def begin(request: TrainRequest, device: str) -> tuple[Job, tuple[Sample, ...]]:

@@ -59,6 +59,8 @@ def show(result: Evaluation) -> None:
         ["", *result.labels],
         [[label, *counts] for label, counts in zip(result.labels, confusion, strict=True)],
     )
-    overall = [[name, figure(document[name])] for name in ("accuracy", "balanced_accuracy", "macro_auc")]
+    overall = [
+        [name.replace("_", " "), figure(document[name])] for name in ("accuracy", "balanced_accuracy", "macro_auc")
+    ]
     score = [[f"malignant {name}", figure(value)] for name, value in malignant.items()]
     table("Overall", ["figure", "value"], overall + score)

@@ -61,7 +61,7 @@ def test_efficientnet_lite0_keeps_the_clean_op_list(tmp_path: Path) -> None:
     full = converter.convert(ExportJob(net, description, converter.recipe("fp32")), tmp_path / "fp32")
     assert Counter(full.ops) == LITE0
     images = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3)).astype(np.uint8)
-    job = ExportJob(net, description, converter.recipe("int8"), images, full.path)
+    job = ExportJob(net, description, converter.recipe("int8"), images)
     small = converter.convert(job, tmp_path / "int8")
     assert Counter(small.ops) == {**LITE0, "QUANTIZE": 1, "DEQUANTIZE": 1}
     assert small.ops[0] == "QUANTIZE" and small.ops[-3:] == ("FULLY_CONNECTED", "DEQUANTIZE", "SOFTMAX")

@@ -11,6 +11,9 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # drawing boxes would double the time to the first line
 )
-data_app = typer.Typer(help="Sample data, checks and summaries of image folders.", no_args_is_help=True)
+data_app = typer.Typer(
+    help="Sample data, checks and summaries of image folders.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(data_app, name="data")

@@ -35,7 +35,7 @@ def bench(
     protocol: Annotated[str, typer.Option("--protocol", help="quick, standard or mlperf.")] = "standard",
     json: JsonOption = False,
 ) -> None:
-    """Latency, memory, size and accuracy of every file, in every runtime; exit 1 when golden vectors fail."""
+    """Latency, memory, size and accuracy of every file. In every runtime; exit 1 when golden vectors fail."""
     from skinedge.errors import ConfigError, GateError
     from skinedge_bench.latency import bench as run_bench
     from skinedge_bench.latency import bench_file

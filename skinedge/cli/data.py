@@ -27,7 +27,7 @@ def synth(
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same images.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw synthetic dermoscopy-like images (for demos and tests, never for judging a model)."""
+    """Draw synthetic images of seven classes. For demos and tests, never for judging a model."""
     from skinedge.data.synth import LABELS, MARKER, write_dataset
 
     lesions = write_dataset(out, count, size, seed)
@@ -40,7 +40,7 @@ def synth(
 
 @data_app.command()
 def info(folder: FolderArgument, as_json: JsonOption = False) -> None:
-    """Say what a folder holds: kind, classes and their groups, lesions, sizes."""
+    """What a folder holds. Kind, classes and their groups, lesions, sizes."""
     from dataclasses import asdict
 
     from skinedge.data.check import info as summarize
@@ -67,7 +67,7 @@ def check(
     against: Annotated[Path | None, typer.Option(metavar="DIR2", help="Also find images that DIR2 has too.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find unreadable images, duplicates, and leaks between splits or folders.
+    """Unreadable images, duplicates and leaks. Within a folder, between its splits, or between two.
 
     Exits with 1 for an unreadable image, one image under two labels, a leak between official splits, or, with
     --against, any overlap.

@@ -10,7 +10,7 @@ from skinedge.cli.common import JsonOption, emit_json, table
 
 @app.command()
 def doctor(json_: JsonOption = False) -> None:
-    """What is installed, what is missing for which command, CPU features, GPU, known-bad combinations."""
+    """What is installed, missing or known not to work. Exit 1 when something is known not to work."""
     from dataclasses import asdict
 
     from skinedge.doctor import Finding, examine

@@ -28,7 +28,7 @@ def evaluate(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Accuracy, AUC, sensitivity and the confusion matrix on labelled images."""
+    """Accuracy, AUC and sensitivity on labelled images. And the confusion matrix."""
     from skinedge_bench.evaluate import evaluate as run_evaluate
     from skinedge_bench.model import run_of
 

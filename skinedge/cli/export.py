@@ -26,7 +26,7 @@ def export(
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Write ONNX and TFLite files of a run, each checked against PyTorch before it replaces anything."""
+    """Write ONNX and TFLite files of a run. Each is checked against PyTorch before it replaces anything."""
     from skinedge import plugins
     from skinedge.bundle import sha256
 

@@ -29,7 +29,7 @@ def predict(
     top: Annotated[int, typer.Option("--top", min=1, help="How many classes to show.")] = 3,
     json: JsonOption = False,
 ) -> None:
-    """Classify images: the most likely classes and the malignant score."""
+    """The likeliest classes and the malignant score. For images or folders of them."""
     from skinedge_bench.predict import find_images
     from skinedge_bench.predict import predict as run_predict
 

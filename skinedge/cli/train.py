@@ -55,7 +55,7 @@ def train(
     force: ForceOption = False,
     json_: JsonOption = False,
 ) -> None:
-    """Train LoRA adapters on labelled images; leaves a run directory."""
+    """Train LoRA adapters; leaves a run directory."""
     from skinedge.train import train as train_run
 
     settings = Settings(backbone, image_size, epochs, limit, seed)
@@ -78,7 +78,7 @@ def run(
     force: ForceOption = False,
     json_: JsonOption = False,
 ) -> None:
-    """Everything in one command: train, merge, export (ONNX and TFLite, fp32 and int8), verify, bench."""
+    """Train, merge, export, verify and bench. ONNX and TFLite, fp32 and int8; exit 1 when a gate fails."""
     from skinedge.cli.pipeline import run_all
 
     settings = Settings(backbone, image_size, epochs, limit, seed)
@@ -87,7 +87,7 @@ def run(
 
 @app.command()
 def merge(run: RunArgument = None, data: DataOption = None, json_: JsonOption = False) -> None:
-    """Merge the adapter into the base weights, and check that the logits stay the same."""
+    """Merge the adapter into the base weights. The logits must stay the same."""
     from skinedge.merge import MODEL
     from skinedge.merge import merge as merge_run
 

@@ -32,7 +32,7 @@ def verify(
     strict: Annotated[bool, typer.Option("--strict", help="A gate with too few images to decide fails too.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Check every exported file against the merged PyTorch model; exit 1 when a gate fails."""
+    """Check every file against the merged PyTorch model. Exit 1 when a gate fails."""
     from skinedge_bench.verify import verify as run_verify
     from skinedge_bench.verify import verify_file
 

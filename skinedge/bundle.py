@@ -24,6 +24,7 @@ from skinedge.taxonomy import GROUPS
 
 SCHEMA = "skinedge.manifest/1"
 MANIFEST = "manifest.json"
+MODEL = "model.safetensors"  # the merged network
 
 
 @dataclass(frozen=True)

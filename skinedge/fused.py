@@ -26,7 +26,7 @@ TOLERANCE = 1e-3  # float32 sums in another order, relative to the largest featu
 def fuse(adapted: nn.Module, size: int) -> None:
     """Fuse every adapter without dropout, every convolution with the BatchNorm after it, and ReLU6.
 
-    Undone, with a note, should the fused network's logits differ: an architecture may use a layer in a
+    Undone, with a note, should the fused network's features differ: an architecture may use a layer in a
     way that its module does not show.
     adapted: a PeftModel whose BatchNorm will stay frozen; size: side of its input, pixels.
     """
@@ -50,7 +50,7 @@ def fuse(adapted: nn.Module, size: int) -> None:
 
 
 def probe(adapted: nn.Module, size: int) -> torch.Tensor:
-    """Features' view of one fixed random image: what the classifier is given (the fresh one gives zeros)."""
+    """What the classifier is given for one fixed random image: (1, F), float (a fresh classifier gives zeros)."""
     import torch
 
     seen: list[torch.Tensor] = []

@@ -111,7 +111,7 @@ def fit(network: nn.Module, problem: Problem, checkpoints: Checkpoints) -> Progr
 
 def finished(progress: Progress, problem: Problem) -> bool:
     epochs = len(progress.history)
-    return epochs >= problem.config.epochs or epochs - 1 - progress.best_epoch >= problem.config.patience > 0
+    return epochs >= problem.config.epochs or epochs - 1 - progress.best_epoch >= problem.config.patience
 
 
 def one_step(network: nn.Module, optimizer: Any, problem: Problem, progress: Progress) -> int:

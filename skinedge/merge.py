@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinedge import __version__, golden, lora, model
-from skinedge.bundle import Bundle, sha256
+from skinedge.bundle import MODEL, Bundle, sha256
 from skinedge.data.dataset import Sample, data_root, read_split
 from skinedge.data.prepared import prepared
 from skinedge.description import KEY, describe
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 # Merging only re-associates float32 sums; what was seen on EfficientNet-Lite0 is below 1e-5.
 LARGEST_DIFFERENCE = 1e-4
-MODEL = "model.safetensors"
 ADAPTER = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from skinedge import __version__, documents, golden, metrics, parity
-from skinedge.bundle import Bundle
+from skinedge.bundle import MODEL, Bundle
 from skinedge.errors import ConfigError, DataError, MissingDependencyError
 from skinedge.plugins import Runtime, Session, runtimes_for
 from skinedge.preprocess import Pixels
@@ -22,7 +22,7 @@ from skinedge.progress import bar, note
 from skinedge_bench.device import cpu_clock, describe_device, machine_reasons, throttle_events, usable_cores
 from skinedge_bench.images import locate, test_split
 from skinedge_bench.latency_report import LatencyReport, Row, noise_reasons, summarize
-from skinedge_bench.model import MERGED, exported, merged_sha256, open_file
+from skinedge_bench.model import exported, merged_sha256, open_file
 from skinedge_bench.probe import probe
 from skinedge_bench.protocol import Protocol, read_protocol
 from skinedge_bench.verify import EXACT, read_reference, run_all
@@ -99,7 +99,7 @@ def run_targets(bundle: Bundle) -> list[Target]:
     Raises: BundleError when nothing was exported.
     """
     entries = exported(bundle)
-    merged = bundle.entries().get(MERGED)
+    merged = bundle.entries().get(MODEL)
     return [
         Target(bundle.file(entry.path), entry.sha256, str(entry.info.get("precision", "fp32")), runtime)
         for entry in ([merged] if merged else []) + entries
@@ -168,7 +168,7 @@ def accuracies(
     if bundle.has("reference.npz"):
         reference = read_reference(bundle)
         predicted = reference.logits.argmax(axis=1)
-        known[MERGED] = (metrics.balanced_accuracy(reference.labels, predicted), "reference.npz")
+        known[MODEL] = (metrics.balanced_accuracy(reference.labels, predicted), "reference.npz")
     open_now = {t.path.name: sessions[t.key] for t in targets if t.key in sessions and t.path.name not in known}
     if not open_now:
         return known

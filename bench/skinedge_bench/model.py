@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skinedge import taxonomy
-from skinedge.bundle import MANIFEST, Bundle, FileEntry, Manifest, sha256
+from skinedge.bundle import MANIFEST, MODEL, Bundle, FileEntry, Manifest, sha256
 from skinedge.description import KEY, ModelDescription
 from skinedge.errors import BundleError, ConfigError, DataError
 from skinedge.plugins import Outputs, Session, runtimes_for
 from skinedge.preprocess import Pixels
-
-MERGED = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ def run_of(path: Path) -> Bundle | None:
 
 def merged_sha256(bundle: Bundle) -> str | None:
     """What stands for the model of a run as a whole: the hash of its merged weights."""
-    entry = bundle.entries().get(MERGED)
+    entry = bundle.entries().get(MODEL)
     return entry.sha256 if entry else None
 
 

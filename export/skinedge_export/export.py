@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skinedge import __version__, plugins
-from skinedge.bundle import Bundle, StageWriter, sha256
+from skinedge.bundle import MODEL, Bundle, StageWriter, sha256
 from skinedge.data.dataset import Sample, data_root, read_split
 from skinedge.data.prepared import load_prepared
 from skinedge.description import ModelDescription, describe
@@ -28,7 +28,6 @@ from skinedge_export.recipe import CalibrationSettings, ExportRecipe
 if TYPE_CHECKING:
     from torch import nn
 
-MODEL = "model.safetensors"
 PREFERENCE = ("model.int8.tflite", "model.fp32.tflite", "model.int8.onnx", "model.fp32.onnx")
 GATE_IMAGES = 256
 

@@ -32,7 +32,7 @@ def export(
 
     formats = plugins.names(plugins.CONVERTERS) if format == "all" else [format]
     bundle = pick_run(run)
-    from skinedge_export.export import MODEL
+    from skinedge.bundle import MODEL
     from skinedge_export.export import export as write_files
 
     bundle = write_files(bundle, formats, int8, data=data, force=force)

@@ -20,8 +20,9 @@ def run_all(request: TrainRequest, json_: bool) -> None:
     Stages skip what is current, so with --resume only what is missing is done.
     Raises: SkinedgeError from any stage; GateError, after both reports were written, when a gate failed.
     """
+    from skinedge.bundle import MODEL
     from skinedge.doctor import EXPORT, require
-    from skinedge.merge import MODEL, merge
+    from skinedge.merge import merge
     from skinedge.plugins import CONVERTERS, names
     from skinedge.train import train
     from skinedge_bench.latency import bench

@@ -88,7 +88,7 @@ def run(
 @app.command()
 def merge(run: RunArgument = None, data: DataOption = None, json_: JsonOption = False) -> None:
     """Merge the adapter into the base weights. The logits must stay the same."""
-    from skinedge.merge import MODEL
+    from skinedge.bundle import MODEL
     from skinedge.merge import merge as merge_run
 
     bundle = merge_run(pick_run(run), data)

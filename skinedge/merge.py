@@ -117,14 +117,8 @@ def eager_logits(net: nn.Module, pixels: Pixels, rule: Preprocess, batch: int = 
     """The reference: PyTorch, eager, fp32, CPU. pixels: (N, S, S, 3) uint8 -> (N, C) float32."""
     import torch
 
-    mean = torch.tensor(rule.mean)[:, None, None]
-    std = torch.tensor(rule.std)[:, None, None]
-    rows = []
     with torch.inference_mode():
-        for start in range(0, len(pixels), batch):
-            images = torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch])).permute(0, 3, 1, 2)
-            rows.append(net((images.float() - mean) / std).numpy())
-    return np.concatenate(rows)
+        return np.concatenate([net(images).numpy() for images in model.inputs(pixels, rule, batch)])
 
 
 def sample_logits(net: nn.Module, root: Path, samples: Sequence[Sample], rule: Preprocess) -> NDArray[np.float32]:

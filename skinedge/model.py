@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from skinedge.errors import ConfigError, MissingDependencyError, SkinedgeError
-from skinedge.preprocess import Preprocess
+from skinedge.preprocess import Pixels, Preprocess
 
 if TYPE_CHECKING:
     import torch
@@ -94,6 +96,16 @@ def preprocess(net: nn.Module, source: str, size: int) -> Preprocess:
     red, green, blue = (255.0 * value for value in cfg["mean"])
     std_red, std_green, std_blue = (255.0 * value for value in cfg["std"])
     return Preprocess(size, (red, green, blue), (std_red, std_green, std_blue))
+
+
+def inputs(pixels: Pixels, rule: Preprocess, batch: int = 32) -> Iterator[torch.Tensor]:
+    """What the network takes: (N, S, S, 3) uint8 -> normalized (<= batch, 3, S, S) float32, in order."""
+    import torch
+
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (rule.mean, rule.std))
+    for start in range(0, len(pixels), batch):
+        images = torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch])).permute(0, 3, 1, 2)
+        yield (images.float() - mean) / std
 
 
 def classifier_name(net: nn.Module) -> str | None:

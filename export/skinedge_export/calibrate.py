@@ -65,6 +65,11 @@ def load_calibration(root: Path, chosen: Sequence[Sample], size: int) -> Calibra
     return CalibrationSet(pixels, hashlib.sha256(ids.encode()).hexdigest())
 
 
+def in_order(pixels: Pixels) -> Pixels:
+    """The images in an order of their own, so that sums over batches are the same however they came."""
+    return pixels[sorted(range(len(pixels)), key=lambda i: hashlib.sha256(pixels[i].tobytes()).digest())]
+
+
 def centred_range(rule: Preprocess) -> tuple[float, float]:
     """Smallest and largest value of pixel - mean, for pixels 0..255."""
     return min(0.0, *(0 - mean for mean in rule.mean)), max(255 - mean for mean in rule.mean)

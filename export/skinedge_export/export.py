@@ -67,7 +67,7 @@ class Materials:
         self._images = images
         self._size = bundle.manifest.preprocess.size
         self._calibration: dict[CalibrationSettings, CalibrationSet] = {}
-        self._rounded: dict[CalibrationSettings, nn.Module] = {}
+        self._quantizable: dict[CalibrationSettings, nn.Module] = {}
 
     @cached_property
     def network(self) -> nn.Module:
@@ -108,17 +108,20 @@ class Materials:
             self._calibration[settings] = load_calibration(self._images, chosen, self._size)
         return self._calibration[settings]
 
-    def rounded(self, settings: CalibrationSettings) -> nn.Module:
-        """The merged network with weights on the int8 grid, as the settings say."""
+    def quantizable(self, settings: CalibrationSettings) -> nn.Module:
+        """The merged network as int8 takes it best: equalized, and with weights on the int8 grid."""
+        from skinedge_export.equalize import equalize
         from skinedge_export.rounding import round_weights
 
-        if settings.rounding == "nearest":
-            return self.network
-        if settings not in self._rounded:
-            note("rounding weights for the calibration images ...")
-            pixels = self.calibration(settings).pixels
-            self._rounded[settings] = round_weights(self.network, pixels, self._bundle.manifest.preprocess)
-        return self._rounded[settings]
+        if settings not in self._quantizable:
+            pixels, rule, network = self.calibration(settings).pixels, self._bundle.manifest.preprocess, self.network
+            if settings.equalize:
+                network = equalize(network, pixels, rule)
+            if settings.rounding == "covariance":
+                note("rounding weights for the calibration images ...")
+                network = round_weights(network, pixels, rule)
+            self._quantizable[settings] = network
+        return self._quantizable[settings]
 
     def _require_images(self) -> None:
         if not self._images.exists():
@@ -193,7 +196,7 @@ def _fill(
         calibration, job = None, ExportJob(materials.network, description, recipe)
     else:
         calibration = materials.calibration(recipe.calibration)
-        job = ExportJob(materials.rounded(recipe.calibration), description, recipe, calibration.pixels)
+        job = ExportJob(materials.quantizable(recipe.calibration), description, recipe, calibration.pixels)
     artifact = converter.convert(job, path)
     runtime: plugins.Runtime = plugins.load(plugins.RUNTIMES, converter.runtime)
     gates = _gates(path, name, description, runtime, materials)

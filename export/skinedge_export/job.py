@@ -23,8 +23,8 @@ OUTPUT = "probabilities"
 class ExportJob:
     """One file to make.
 
-    network: the merged timm model, eval mode, CPU, fp32, NCHW normalized -> logits; never changed. For int8 its
-    weights have been rounded to the grid that the file will hold (`skinedge_export.rounding`);
+    network: the merged timm model, eval mode, CPU, fp32, NCHW normalized -> logits; never changed. For int8 it
+    is the equalized network with weights on the grid that the file will hold (`skinedge_export.rounding`);
     description: what the file must say of itself, its labels in logit order;
     calibration: (N, S, S, 3) uint8 prepared training images, None for fp32.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ def quantize(model: Any, job: ExportJob) -> Any:
     """The int8 onnx.ModelProto made from the fp32 one, calibrated on `job.calibration`.
 
     Minima and maxima do not depend on the order of the images. The ranges of the pixels and of the
-    centred pixels are known, so they are set rather than observed. The output of the last Gemm stays
-    float: softmax sees unrounded logits.
+    centred pixels are known, so they are set rather than observed. The last Gemm, the classifier, stays
+    float: softmax sees unrounded logits, and the layer takes no time.
     Raises: ConfigError without calibration images; SkinedgeError when it fails.
     """
     if job.calibration is None:
@@ -47,12 +48,15 @@ def _quantize_to(model: Any, calibration: Pixels, job: ExportJob, target: Path) 
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod.MinMax,
-        nodes_to_exclude=[node.name for node in model.graph.node if node.op_type in options.float_ops],
-        extra_options={
-            "OpTypesToExcludeOutputQuantization": ["Gemm"],
-            "TensorQuantOverrides": _known_ranges(model, job),
-        },
+        nodes_to_exclude=_float_nodes(model, options.float_ops),
+        extra_options={"TensorQuantOverrides": _known_ranges(model, job)},
     )
+
+
+def _float_nodes(model: Any, float_ops: Sequence[str]) -> list[str]:
+    """Names of the nodes that int8 leaves alone."""
+    heads = [node.name for node in model.graph.node if node.op_type == "Gemm"][-1:]
+    return [node.name for node in model.graph.node if node.op_type in float_ops] + heads
 
 
 def _known_ranges(model: Any, job: ExportJob) -> dict[str, list[dict[str, Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -31,9 +32,24 @@ def _quantizer(model: bytes, float_ops: tuple[str, ...]) -> Any:
     from ai_edge_quantizer import qtyping, quantizer, recipe
 
     made = quantizer.Quantizer(model, recipe.static_wi8_ai8())
-    for name in float_ops:  # after the recipe: later rules win
-        made.update_quantization_recipe(".*", qtyping.TFLOperationName(name), algorithm_key="no_quantize")
+    rules = [(".*", name) for name in float_ops]
+    head = _classifier(model)
+    if head is not None:
+        rules.append((re.escape(head), "FULLY_CONNECTED"))
+    for where, name in rules:  # after the recipe: later rules win
+        made.update_quantization_recipe(where, qtyping.TFLOperationName(name), algorithm_key="no_quantize")
     return made
+
+
+def _classifier(model: bytes) -> str | None:
+    """Name of what the last fully connected layer writes, the logits.
+
+    The layer stays float: an int8 logit would have a step of .05 or more, and the layer takes no time.
+    """
+    interpreter = _interpreter(model)
+    names = {tensor["index"]: tensor["name"] for tensor in interpreter.get_tensor_details()}
+    ops = [op for op in interpreter._get_ops_details() if op["op_name"] == "FULLY_CONNECTED"]
+    return names[ops[-1]["outputs"][0]] if ops else None
 
 
 def _observe(model: bytes, calibration: Pixels, recipe: Any) -> dict[str, Any]:
@@ -59,10 +75,7 @@ def _set_known(ranges: dict[str, Any], model: bytes, rule: Preprocess) -> None:
 
     Observed, they would clip any image that is brighter or darker than the calibration images.
     """
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    interpreter = Interpreter(model_content=model, experimental_op_resolver_type=plain)
+    interpreter = _interpreter(model)
     names = {tensor["index"]: tensor["name"] for tensor in interpreter.get_tensor_details()}
     start = interpreter.get_input_details()[0]["index"]
     known = {names[start]: (0.0, 255.0)}
@@ -71,3 +84,11 @@ def _set_known(ranges: dict[str, Any], model: bytes, rule: Preprocess) -> None:
         known[names[users[0]["outputs"][0]]] = centred_range(rule)
     for name, (low, high) in known.items():
         ranges[name] = {"min": np.full((1, 1, 1, 1), low, np.float32), "max": np.full((1, 1, 1, 1), high, np.float32)}
+
+
+def _interpreter(model: bytes) -> Any:
+    """An interpreter that shows the graph as it is written: no delegate takes part of it."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    return Interpreter(model_content=model, experimental_op_resolver_type=plain)

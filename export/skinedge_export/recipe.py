@@ -16,14 +16,16 @@ RECIPES = Path(__file__).parent / "recipes"
 
 @dataclass(frozen=True)
 class CalibrationSettings:
-    """Which training images the activation ranges are read from, and how weights are rounded.
+    """Which training images the activation ranges are read from, and what is done to the network for int8.
 
-    images: how many at most, spread evenly over the classes; seed: of the choice; rounding: 'covariance'
-    (for the images, see `skinedge_export.rounding`) or 'nearest'.
+    images: how many at most, spread evenly over the classes; seed: of the choice; equalize: give channels
+    equal ranges first (`skinedge_export.equalize`); rounding: of weights, 'covariance' (for the images, see
+    `skinedge_export.rounding`) or 'nearest'.
     """
 
     images: int = 128
     seed: int = 0
+    equalize: bool = True
     rounding: str = "covariance"
 
     def __post_init__(self) -> None:

@@ -11,11 +11,12 @@ so any converter's own per-channel rounding finds them there.
 from __future__ import annotations
 
 import copy
-import hashlib
 from typing import TYPE_CHECKING
 
+from skinedge import model
 from skinedge.fused import pairs
 from skinedge.preprocess import Pixels, Preprocess
+from skinedge_export.calibrate import in_order
 
 if TYPE_CHECKING:
     import torch
@@ -35,16 +36,13 @@ def round_weights(network: nn.Module, pixels: Pixels, rule: Preprocess) -> nn.Mo
     """
     import torch
 
-    pixels = pixels[sorted(range(len(pixels)), key=lambda i: hashlib.sha256(pixels[i].tobytes()).digest())]
     rounded = copy.deepcopy(network)
     norms = {conv: norm for conv, norm in pairs(rounded, rule.size).items() if isinstance(conv, torch.nn.Conv2d)}
     inputs = {conv: Moments(conv) for conv in norms}
     handles = [conv.register_forward_pre_hook(seen.add) for conv, seen in inputs.items()]
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (rule.mean, rule.std))
     with torch.inference_mode():
-        for start in range(0, len(pixels), 16):
-            images = torch.from_numpy(pixels[start : start + 16].copy()).permute(0, 3, 1, 2).float()
-            rounded((images - mean) / std)
+        for images in model.inputs(in_order(pixels), rule, batch=16):
+            rounded(images)
     for handle in handles:
         handle.remove()
     with torch.no_grad():

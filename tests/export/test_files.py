@@ -15,6 +15,7 @@ from skinedge.description import ModelDescription, describe
 from skinedge.golden import load as load_golden
 from skinedge.merge import load_merged
 from skinedge_export import to_onnx, to_tflite
+from skinedge_export.equalize import equalize
 from skinedge_export.job import ExportJob
 from skinedge_export.rounding import round_weights
 
@@ -124,7 +125,7 @@ def test_the_order_of_the_calibration_images_changes_nothing(exported_run: Path,
     network, rule = load_merged(bundle), bundle.manifest.preprocess
 
     def quantized(calibration, name: str) -> bytes:
-        rounded = round_weights(network, calibration, rule)
+        rounded = round_weights(equalize(network, calibration, rule), calibration, rule)
         job = ExportJob(rounded, describe(bundle.manifest, "int8"), converter.recipe("int8"), calibration)
         return converter.convert(job, tmp_path / name).path.read_bytes()
 

@@ -57,6 +57,7 @@ class Manifest:
 
     taxonomy: label -> 'benign' | 'premalignant' | 'malignant'; melanoma: the label that is melanoma, None without.
     class_prior: label -> probability that the model's outputs assume for the class (sums to 1).
+    calibration: `skinedge.calibration.Calibration` as a dict, what merge folded into the classifier; empty before.
     thresholds: file name, or 'default' -> malignant score (0..1) at and above which a lesion is flagged.
     training: everything that decides what the weights are (config, base weights, data kind).
     """
@@ -73,6 +74,7 @@ class Manifest:
     class_prior: Mapping[str, float]
     data_root: str
     thresholds: Mapping[str, float] = field(default_factory=lambda: {"default": 0.5})
+    calibration: Mapping[str, Any] = field(default_factory=dict)
     default_file: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     stages: Mapping[str, Stage] = field(default_factory=dict)

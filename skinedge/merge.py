@@ -1,8 +1,11 @@
-"""`skinedge merge`: base weights + adapter -> one network, checked, with the references others replay."""
+"""`skinedge merge`: base weights + adapter -> one network, checked, calibrated, with references to replay."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinedge import __version__, golden, lora, model
-from skinedge.bundle import MODEL, Bundle, sha256
+from skinedge.bundle import MODEL, Bundle, Manifest, sha256
+from skinedge.calibration import Calibration, Reading, arrays, class_prior, ece, fit, threshold
 from skinedge.data.dataset import Sample, data_root, read_split
 from skinedge.data.prepared import prepared
 from skinedge.description import KEY, describe
 from skinedge.errors import BundleError, GateError
+from skinedge.metrics import malignant_score, softmax
 from skinedge.preprocess import Pixels, Preprocess
 from skinedge.progress import bar, note
 
@@ -26,14 +31,16 @@ LARGEST_DIFFERENCE = 1e-4
 ADAPTER = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
 
 
-def merge(bundle: Bundle, data: Path | None = None) -> Bundle:
+def merge(bundle: Bundle, data: Path | None = None, reading: Reading | None = None) -> Bundle:
     """Add model.safetensors, golden.npz and reference.npz to a trained run; nothing to do if current.
 
-    data: where the images are now, if not at the manifest's data_root.
-    Raises: BundleError over other base weights; DataError without the test images; GateError when the merged
-    network's logits differ from the unmerged one's.
+    data: where the images are now, if not at the manifest's data_root; reading: how its outputs are to be read;
+    default: as they are now, at first `Reading()`.
+    Raises: BundleError over other base weights; DataError without the cal and test images; GateError when the
+    merged network's logits differ from the unmerged one's.
     """
-    made_from = merge_inputs(bundle)
+    reading = reading or Reading.of(bundle.manifest.calibration)
+    made_from = merge_inputs(bundle, reading)
     if bundle.is_current("merge", made_from):
         return bundle
     root = data_root(data or Path(bundle.manifest.data_root))
@@ -44,22 +51,89 @@ def merge(bundle: Bundle, data: Path | None = None) -> Bundle:
     merged = adapted.merge_and_unload().eval()
     after = eager_logits(merged, pixels, rule)
     check_same(before, after)
-    test = [sample for sample in read_split(bundle.file("split.csv")) if sample.split == "test"]
-    logits = sample_logits(merged, root, test, rule)
-    labels = np.array([bundle.manifest.labels.index(sample.label) for sample in test], dtype=np.int64)
+    cal, test = (judged(bundle, merged, root, split) for split in ("cal", "test"))
+    manifest, calibration = calibrate(bundle.manifest, reading, cal, test)
+    fold(merged, calibration)
     with bundle.stage("merge", f"skinedge {__version__}", made_from) as stage:
-        save_network(stage.path(MODEL, precision="fp32"), merged, bundle)
-        golden.save(stage.path("golden.npz"), golden.Golden(pixels, sources, after))
+        save_network(stage.path(MODEL, precision="fp32"), merged, manifest)
+        golden.save(stage.path("golden.npz"), golden.Golden(pixels, sources, calibration.apply(after)))
         with stage.path("reference.npz").open("wb") as stream:
-            np.savez(stream, id=np.array([sample.image_id for sample in test]), label=labels, logits=logits)
+            np.savez(stream, id=np.array(test.ids), label=test.labels, logits=calibration.apply(test.logits))
+        kept = ("class_prior", "calibration", "thresholds")
+        stage.set(**{name: getattr(manifest, name) for name in kept})
     note(f"merged: largest difference to the unmerged logits {np.abs(before - after).max():.1e}")
+    note(summary(calibration))
     return bundle.reload()
 
 
-def merge_inputs(bundle: Bundle) -> dict[str, str]:
+@dataclass(frozen=True)
+class Judged:
+    """What the merged network says of one split, before calibration: ids, labels (N,) int64, logits (N, C)."""
+
+    ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+    logits: NDArray[np.float32]
+
+
+def judged(bundle: Bundle, merged: nn.Module, root: Path, split: str) -> Judged:
+    """Raises: DataError for a missing or changed image."""
+    labels = bundle.manifest.labels
+    mine = [sample for sample in read_split(bundle.file("split.csv")) if sample.split == split]
+    logits = sample_logits(merged, root, mine, bundle.manifest.preprocess, len(labels))
+    indices = np.array([labels.index(sample.label) for sample in mine], dtype=np.int64)
+    return Judged(tuple(sample.image_id for sample in mine), indices, logits)
+
+
+def calibrate(manifest: Manifest, reading: Reading, cal: Judged, test: Judged) -> tuple[Manifest, Calibration]:
+    """Fit on the cal split, measure on the test split; returns the manifest as it will be too.
+
+    Of the thresholds only 'default', the merged network's own, is set: a file's is fitted to what the file says.
+    """
+    training = dict(manifest.training["data"]["training_prior"])
+    uniform = Reading(prior="uniform")
+    adjusted = manifest.training["config"]["imbalance"] == "logit-adjusted"
+    prior = class_prior(reading, training)
+    wanted, assumed = arrays(manifest.labels, prior, class_prior(uniform, training) if adjusted else training)
+    found = fit(cal.logits, cal.labels, reading, wanted, assumed)
+    calibration = replace(
+        found,
+        ece_before=ece(test.logits + np.log(wanted / assumed), test.labels, wanted),
+        ece_after=ece(found.apply(test.logits), test.labels, wanted),
+    )
+    scores = malignant_score(softmax(found.apply(cal.logits)), manifest.malignant)
+    flag = threshold(scores, np.isin(cal.labels, manifest.malignant), reading.sensitivity)
+    read = replace(manifest, class_prior=prior, calibration=calibration.to_dict(), thresholds={"default": flag})
+    return read, calibration
+
+
+def fold(network: nn.Module, calibration: Calibration) -> None:
+    """Put temperature and bias into the classifier, in place."""
+    import torch
+
+    head = network.get_submodule(str(model.classifier_name(network)))
+    with torch.no_grad():
+        head.weight.div_(calibration.temperature)
+        head.bias.div_(calibration.temperature).add_(torch.tensor(calibration.bias, dtype=head.bias.dtype))
+
+
+def summary(calibration: Calibration) -> str:
+    """One line for people."""
+    if calibration.ece_before is None or calibration.ece_after is None:
+        gain = "no test images"
+    else:
+        gain = f"ECE on test {calibration.ece_before:.3f} -> {calibration.ece_after:.3f}"
+    return (
+        f"calibrated on {calibration.images} images for a {calibration.reading.prior} class prior: "
+        f"temperature {calibration.temperature:.2f}, {gain}"
+    )
+
+
+def merge_inputs(bundle: Bundle, reading: Reading | None = None) -> dict[str, str]:
     files = (*ADAPTER, "split.csv")
     base = str(bundle.manifest.training["base_weights"]["sha256"])
-    return {"base_weights": base, **{name: sha256(bundle.file(name)) for name in files}}
+    how = json.dumps(asdict(reading or Reading.of(bundle.manifest.calibration)), sort_keys=True)
+    read = hashlib.sha256(how.encode()).hexdigest()
+    return {"base_weights": base, "reading": read, **{name: sha256(bundle.file(name)) for name in files}}
 
 
 def load_adapted(bundle: Bundle) -> nn.Module:
@@ -95,12 +169,12 @@ def load_merged(bundle: Bundle) -> nn.Module:
     return net.eval()
 
 
-def save_network(path: Path, net: nn.Module, bundle: Bundle) -> None:
+def save_network(path: Path, net: nn.Module, manifest: Manifest) -> None:
     """A plain timm state dict, with the model's description in the header."""
     from safetensors.torch import save
 
     state = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
-    path.write_bytes(save(state, metadata={"format": "pt", KEY: describe(bundle.manifest).to_json()}))
+    path.write_bytes(save(state, metadata={"format": "pt", KEY: describe(manifest).to_json()}))
 
 
 def check_same(before: NDArray[np.float32], after: NDArray[np.float32]) -> None:
@@ -121,9 +195,11 @@ def eager_logits(net: nn.Module, pixels: Pixels, rule: Preprocess, batch: int = 
         return np.concatenate([net(images).numpy() for images in model.inputs(pixels, rule, batch)])
 
 
-def sample_logits(net: nn.Module, root: Path, samples: Sequence[Sample], rule: Preprocess) -> NDArray[np.float32]:
-    """Reference logits of images on disk: (N, C) float32. Raises: DataError for a missing or changed image."""
-    rows = []
+def sample_logits(
+    net: nn.Module, root: Path, samples: Sequence[Sample], rule: Preprocess, classes: int
+) -> NDArray[np.float32]:
+    """Logits of images on disk: (N, C) float32. Raises: DataError for a missing or changed image."""
+    rows = [np.empty((0, classes), dtype=np.float32)]
     with bar("reference", len(samples)) as advance:
         for pixels in prepared(root, samples, rule.size):
             rows.append(eager_logits(net, pixels, rule))

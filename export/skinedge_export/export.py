@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from skinedge import __version__, plugins
 from skinedge.bundle import MODEL, Bundle, StageWriter, sha256
+from skinedge.calibration import Reading
 from skinedge.data.dataset import Sample, data_root, read_split
 from skinedge.data.prepared import load_prepared
 from skinedge.description import ModelDescription, describe
@@ -24,6 +25,7 @@ from skinedge_export.gate import Reference, check_file, check_network
 from skinedge_export.job import Artifact, Converter, ExportJob
 from skinedge_export.quiet import quiet
 from skinedge_export.recipe import CalibrationSettings, ExportRecipe
+from skinedge_export.thresholds import fit_thresholds
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,12 +35,19 @@ GATE_IMAGES = 256
 
 
 def export(
-    bundle: Bundle, formats: Sequence[str], int8: bool, *, data: Path | None = None, force: bool = False
+    bundle: Bundle,
+    formats: Sequence[str],
+    int8: bool,
+    *,
+    data: Path | None = None,
+    force: bool = False,
+    reading: Reading | None = None,
 ) -> Bundle:
     """Write the fp32 file, and with `int8` the int8 file, of each format; what is current is kept.
 
-    Merges first if that has not been done. data: where the images are now, if not at the manifest's
-    data_root. force: make current files again.
+    Merges first if that has not been done, or was for another reading. Then every file that the run has already is
+    made again too: one run's files do not assume two class priors. data: where the images are now, if not at the
+    manifest's data_root; force: make current files again; reading: see `skinedge.calibration`, default: as it is.
     Raises: ConfigError for an unknown format; GateError when a file fails a gate (the earlier file
         stays); DataError when int8 lacks its images; MissingDependencyError; BundleError.
     """
@@ -46,7 +55,10 @@ def export(
     try:
         from skinedge.merge import merge
 
-        bundle = merge(bundle, data)
+        before = bundle.manifest.class_prior
+        bundle = merge(bundle, data, reading)
+        if bundle.manifest.class_prior != before:
+            converters, int8 = _all_of(bundle, converters, int8)
         materials = Materials(bundle, data_root(data or Path(bundle.manifest.data_root)))
         for converter in converters if int8 else ():
             if force or not _is_current(bundle, converter.recipe("int8")):  # fail now, not after minutes of converting
@@ -54,9 +66,20 @@ def export(
         for converter in converters:
             for precision in ("fp32", "int8") if int8 else ("fp32",):
                 bundle = _export_one(bundle, converter, converter.recipe(precision), materials, force)
+        bundle = fit_thresholds(bundle, data_root(data or Path(bundle.manifest.data_root)))
     except ModuleNotFoundError as error:
         raise MissingDependencyError(error.name or str(error), "export") from None
     return bundle
+
+
+def _all_of(bundle: Bundle, converters: Sequence[Converter], int8: bool) -> tuple[list[Converter], bool]:
+    """The converters and precisions that were asked for, and those of the files that are there."""
+    present = bundle.model_files()
+    known = [_converter(name) for name in dict.fromkeys(str(entry.info["format"]) for entry in present)]
+    more = [converter for converter in known if converter not in converters]
+    if present:
+        note("another class prior: the files that are there are made again")
+    return [*converters, *more], int8 or any(entry.info["precision"] == "int8" for entry in present)
 
 
 class Materials:

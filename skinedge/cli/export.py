@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 
 FormatOption = Annotated[str, typer.Option("--format", help="onnx, tflite, an installed plug-in's, or all.")]
 Int8Option = Annotated[bool, typer.Option("--int8", help="Also the int8 file, calibrated on training images.")]
+PriorOption = Annotated[
+    str | None,
+    typer.Option("--prior", help="Class prior that probabilities assume: uniform or training. [default: uniform]"),
+]
+SensitivityOption = Annotated[
+    float | None,
+    typer.Option("--sensitivity", help="Share of malignant images that the threshold is to flag. [default: 0.95]"),
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Make files again that are up to date.")]
 
 
@@ -22,6 +30,8 @@ def export(
     run: RunArgument = None,
     format: FormatOption = "all",
     int8: Int8Option = False,
+    prior: PriorOption = None,
+    sensitivity: SensitivityOption = None,
     data: DataOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
@@ -33,9 +43,11 @@ def export(
     formats = plugins.names(plugins.CONVERTERS) if format == "all" else [format]
     bundle = pick_run(run)
     from skinedge.bundle import MODEL
+    from skinedge.calibration import Reading
     from skinedge_export.export import export as write_files
 
-    bundle = write_files(bundle, formats, int8, data=data, force=force)
+    reading = Reading.of(bundle.manifest.calibration, prior, sensitivity)
+    bundle = write_files(bundle, formats, int8, data=data, force=force, reading=reading)
     wanted = ("fp32", "int8") if int8 else ("fp32",)
     files = [e for e in bundle.model_files() if e.info["format"] in formats and e.info["precision"] in wanted]
     if json:
@@ -59,5 +71,6 @@ def _show(bundle: Bundle, files: list[FileEntry]) -> None:
         gates = f"underpowered: {', '.join(open_gates)}" if open_gates else f"{len(entry.info['gates'])} passed"
         ratio = entry.size / full[entry.info["format"]]
         ops = sum(entry.info["ops"].values())
-        rows.append((entry.path, entry.info["precision"], f"{entry.size / 1e6:.2f}", f"{ratio:.3f}", ops, gates))
-    table(f"Files in {bundle.root}", ("file", "precision", "MB", "of fp32", "ops", "gates"), rows)
+        flag = f"{bundle.manifest.thresholds.get(entry.path, bundle.manifest.thresholds['default']):.3f}"
+        rows.append((entry.path, entry.info["precision"], f"{entry.size / 1e6:.2f}", f"{ratio:.3f}", ops, gates, flag))
+    table(f"Files in {bundle.root}", ("file", "precision", "MB", "of fp32", "ops", "gates", "malignant from"), rows)

@@ -19,7 +19,7 @@ from skinedge.preprocess import Preprocess, prepare
 SIZE = 64
 RULE = Preprocess(SIZE)
 BACKBONE = "test_resnet"
-COUNTS = {"train": 8, "val": 6, "test": 1}
+COUNTS = {"train": 8, "val": 6, "cal": 3, "test": 1}
 
 
 def write_images(root: Path) -> list[Sample]:
@@ -106,7 +106,7 @@ def write_run(root: Path, samples: list[Sample], data_root: Path, net) -> Bundle
     bundle = bundle.reload()
     pixels, sources = golden.draw_golden(SIZE)
     with bundle.stage("merge", "test", merge.merge_inputs(bundle)) as stage:
-        merge.save_network(stage.path("model.safetensors"), net, bundle)
+        merge.save_network(stage.path("model.safetensors"), net, bundle.manifest)
         logits = merge.eager_logits(net, pixels, RULE)
         golden.save(stage.path("golden.npz"), golden.Golden(pixels, sources, logits))
     return bundle.reload()

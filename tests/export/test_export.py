@@ -33,7 +33,7 @@ def change_merge(bundle: Bundle, *, logits_shift: float = 0.0, poison: str | Non
     if poison:
         network.state_dict()[poison].view(-1)[0] = float("nan")
     with bundle.stage("merge", "test", merge.merge_inputs(bundle)) as stage:
-        merge.save_network(stage.path("model.safetensors"), network, bundle)
+        merge.save_network(stage.path("model.safetensors"), network, bundle.manifest)
         golden.save(stage.path("golden.npz"), replace(known, logits=logits))
     return bundle.reload()
 
@@ -106,7 +106,7 @@ def test_too_few_training_images_for_int8(merged_run: Path, tmp_path: Path) -> N
             stage.path(name).write_bytes(b"stand-in")
     bundle = bundle.reload()
     with bundle.stage("merge", "test", merge.merge_inputs(bundle)) as stage:
-        merge.save_network(stage.path("model.safetensors"), network, bundle)
+        merge.save_network(stage.path("model.safetensors"), network, bundle.manifest)
         shutil.copy(merged_run / "golden.npz", stage.path("golden.npz"))
     before = snapshot(bundle.root)
     with pytest.raises(DataError, match="this run has 7"):

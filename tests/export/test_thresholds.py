@@ -1,0 +1,77 @@
+"""Each file has the threshold that its own scores on the cal split ask for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skinedge import plugins
+from skinedge.bundle import Bundle
+from skinedge.data.dataset import read_split
+from skinedge.data.prepared import load_prepared
+from skinedge.description import KEY, ModelDescription
+from skinedge_export.export import export
+from skinedge_export.thresholds import REPORT, fit_thresholds
+
+FILES = ["model.fp32.onnx", "model.fp32.tflite", "model.int8.onnx", "model.int8.tflite"]
+
+
+def cal_scores(bundle: Bundle, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The malignant scores of the cal split by one file, and which images are malignant."""
+    manifest = bundle.manifest
+    cal = [s for s in read_split(bundle.file("split.csv")) if s.split == "cal"]
+    pixels = load_prepared(Path(manifest.data_root), cal, manifest.preprocess.size)
+    path = bundle.file(name)
+    probabilities = plugins.runtimes_for(path)[0].open(path, threads=1).run(pixels).probabilities
+    positive = np.array([manifest.taxonomy[s.label] != "benign" for s in cal])
+    return probabilities[:, list(manifest.malignant)].astype(np.float64).sum(axis=1), positive
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_files_threshold_flags_enough_of_its_own_scores(exported_run: Path, name: str) -> None:
+    bundle = Bundle.open(exported_run)
+    flag = bundle.manifest.thresholds[name]
+    scores, positive = cal_scores(bundle, name)
+    assert (scores[positive] >= flag).mean() >= 0.95
+    higher = scores[positive][scores[positive] > flag].min() + 1e-12  # any threshold above the next score misses more
+    assert (scores[positive] >= higher).mean() < 0.95
+    said = json.loads(bundle.file(REPORT).read_text())["files"][name]
+    assert said["threshold"] == flag
+    assert said["cal_sensitivity"] == pytest.approx((scores[positive] >= flag).mean())
+    assert said["cal_specificity"] == pytest.approx((scores[~positive] < flag).mean())
+
+
+def test_without_the_images_the_networks_own_threshold_holds(
+    run_copy: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with run_copy.stage("thresholds", "test", {}) as stage:  # as if a file had changed
+        stage.path(REPORT).write_text("{}")
+        stage.set(thresholds={"default": 0.4})
+    after = fit_thresholds(run_copy.reload(), tmp_path / "gone")
+    assert dict(after.manifest.thresholds) == {"default": 0.4}
+    assert "are not here" in capsys.readouterr().err
+
+
+def test_another_prior_makes_every_file_again(tiny_run: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(Path(shutil.copytree(tiny_run, tmp_path / "run")))
+    from skinedge.calibration import Reading
+
+    before = bundle.manifest
+    assert set(before.class_prior.values()) == {1 / 7}
+    after = export(bundle, ("onnx",), False, reading=Reading(prior="training"))
+    counts = after.manifest.training["data"]["counts"]["train"]
+    wanted = {label: count / sum(counts.values()) for label, count in counts.items()}
+    assert dict(after.manifest.class_prior) == pytest.approx(wanted)
+    assert [entry.path for entry in after.model_files()] == FILES
+    for name in FILES:
+        path = after.file(name)
+        session = plugins.runtimes_for(path)[0].open(path, threads=1)
+        said = ModelDescription.from_json(session.metadata[KEY], name)
+        assert dict(said.class_prior) == pytest.approx(wanted)
+        assert after.manifest.thresholds[name] != before.thresholds[name]
+    again = export(after, ("onnx", "tflite"), True)  # nothing was asked: the prior stays, nothing is made
+    assert again.manifest == after.manifest

@@ -29,10 +29,12 @@ EXPORT = {
     "litert-torch": "litert_torch",
     "ai-edge-quantizer": "ai_edge_quantizer",
 }
+PLOTS = {"matplotlib": "matplotlib"}
 NEEDS = (
     ("predict, evaluate, verify, bench", "skinedge", RUN),
     ("train, merge", "skinedge[train]", TRAIN),
     ("export", "skinedge[export]", EXPORT),
+    ("evaluate --out", "skinedge[plots]", PLOTS),
 )
 # torchvision's compiled operators fit exactly one torch minor: torchvision 0.N goes with torch 2.(N - 15).
 TORCHVISION_OFFSET = 15

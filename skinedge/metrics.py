@@ -24,15 +24,33 @@ Z95 = 1.959963984540054  # two-sided 95 % point of the normal distribution
 class PerClass:
     """One value per class: (C,) float64, support (C,) int64.
 
-    precision is NaN where nothing was predicted as the class, recall and auc where the class is absent;
-    f1 is NaN for an absent class, else 2TP / (2TP + FP + FN).
+    precision is NaN where nothing was predicted as the class; recall, auc and average_precision where the class is
+    absent; specificity where there is no other; f1 is NaN for an absent class, else 2TP / (2TP + FP + FN).
     """
 
     precision: Floats
     recall: Floats
+    specificity: Floats
     f1: Floats
     auc: Floats
+    average_precision: Floats
     support: Indices
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How often the top class is right, by how sure the model was: (B,) float64 for B bins of equal width.
+
+    edges: (B + 1,), 0 to 1, a bin holds its upper edge; share: of the images' weight; confidence, accuracy: means
+    within the bin, NaN where it is empty; ece: expected calibration error, the sum of share * |accuracy - confidence|
+    (Naeini, Cooper and Hauskrecht 2015; Guo et al. 2017, arXiv:1706.04599), NaN for no images.
+    """
+
+    edges: Floats
+    share: Floats
+    confidence: Floats
+    accuracy: Floats
+    ece: float
 
 
 def softmax(logits: Array) -> NDArray[np.float32]:
@@ -59,16 +77,19 @@ def balanced_accuracy(labels: Array, predicted: Array) -> float:
 
 
 def per_class(labels: Array, probabilities: Array) -> PerClass:
-    """Precision, recall, F1, one-vs-rest AUC and support of each of the C classes."""
-    classes = probabilities.shape[1]
-    matrix = confusion(labels, probabilities.argmax(axis=1), classes)
+    """Each of the C classes against all others: precision, recall, specificity, F1, AUC, average precision, support."""
+    classes = range(probabilities.shape[1])
+    matrix = confusion(labels, probabilities.argmax(axis=1), len(classes))
     hits = np.diag(matrix).astype(np.float64)
     support, flagged = matrix.sum(axis=1), matrix.sum(axis=0)
+    others = len(labels) - support
     return PerClass(
         precision=_ratio(hits, flagged),
         recall=_ratio(hits, support),
+        specificity=_ratio(others - (flagged - hits), others),
         f1=np.where(support > 0, _ratio(2 * hits, support + flagged), math.nan),
-        auc=np.array([auc(labels == c, probabilities[:, c]) for c in range(classes)]),
+        auc=np.array([auc(labels == c, probabilities[:, c]) for c in classes]),
+        average_precision=np.array([average_precision(labels == c, probabilities[:, c]) for c in classes]),
         support=support,
     )
 
@@ -87,6 +108,53 @@ def auc(positive: Array, score: Array) -> float:
     mid_ranks = np.cumsum(counts) - (counts - 1) / 2
     rank_sum = float(mid_ranks[place][positive].sum())
     return (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
+
+
+def operating_points(positive: Array, score: Array) -> tuple[Floats, Floats, Floats]:
+    """What each threshold would flag: (T,) thresholds, falling; positives and negatives that score as much or more.
+
+    positive: (N,) bool; score: (N,). T is the number of different scores; the counts are float64 and rise.
+    """
+    thresholds, place = np.unique(score, return_inverse=True)
+    hits = np.bincount(place[positive], minlength=len(thresholds))[::-1].cumsum()
+    alarms = np.bincount(place[~positive], minlength=len(thresholds))[::-1].cumsum()
+    return thresholds[::-1].astype(np.float64), hits.astype(np.float64), alarms.astype(np.float64)
+
+
+def average_precision(positive: Array, score: Array) -> float:
+    """Precision at each threshold, weighted by the recall gained there (no interpolation).
+
+    positive: (N,) bool; score: (N,). As `sklearn.metrics.average_precision_score`; NaN unless both kinds occur.
+    """
+    positive = np.asarray(positive, dtype=bool)
+    if positive.all() or not positive.any() or not np.isfinite(score).all():
+        return math.nan
+    _, hits, alarms = operating_points(positive, score)
+    return float(np.sum(np.diff(hits, prepend=0) * hits / (hits + alarms)) / hits[-1])
+
+
+def macro_average_precision(labels: Array, probabilities: Array) -> float:
+    """Mean one-vs-rest average precision over the classes that occur (and are not all there is)."""
+    columns = range(probabilities.shape[1])
+    return nanmean(np.array([average_precision(labels == c, probabilities[:, c]) for c in columns]))
+
+
+def reliability(labels: Array, probabilities: Array, weights: Array | None = None, bins: int = 15) -> Reliability:
+    """The reliability diagram of the top class, and its expected calibration error.
+
+    weights: (N,), how much each image counts; None: all alike.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    weight = np.ones(len(labels)) if weights is None else np.asarray(weights, dtype=np.float64)
+    edges = np.linspace(0, 1, bins + 1)
+    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    right = probabilities.argmax(axis=1) == labels
+    total, sure, hits = (np.bincount(place, weight * v, bins) for v in (np.ones(len(labels)), confidence, right))
+    whole: float = total.sum()
+    share: Floats = total / whole if whole else total.astype(np.float64)
+    mean, accurate = _ratio(sure, total), _ratio(hits, total)
+    ece = float(np.nansum(share * np.abs(accurate - mean))) if whole else math.nan
+    return Reliability(edges, share, mean, accurate, ece)
 
 
 def macro_auc(labels: Array, probabilities: Array) -> float:

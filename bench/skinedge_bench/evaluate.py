@@ -2,76 +2,71 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skinedge import metrics, taxonomy
+from skinedge import metrics
 from skinedge.bundle import Bundle
-from skinedge.data.check import lesions_of, marks
-from skinedge.data.dataset import SPLITS, Dataset, Sample, data_root, read_split
-from skinedge.data.hashing import hash_images, inspect_images, near_pairs
 from skinedge.data.prepared import prepared
-from skinedge.data.readers import read
-from skinedge.errors import ConfigError, DataError, one_of
-from skinedge.progress import bar, note
+from skinedge.errors import DataError
+from skinedge.progress import bar
+from skinedge_bench import figures
+from skinedge_bench.figures import Predictions
+from skinedge_bench.intervals import Interval, Intervals, bootstrap, units_of
 from skinedge_bench.model import LoadedModel
-
-CHOICES = (*SPLITS, "all")
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The images to judge: samples (labels already the model's), where they are, and which part they are.
-
-    seen: split of the run -> how many of the images, or of their lesions, lie in it (test left out); None for a
-    model without its run, of which nothing can be known.
-    """
-
-    root: Path
-    samples: tuple[Sample, ...]
-    split: str
-    seen: Mapping[str, int] | None
-
-    @property
-    def trained_on(self) -> int | None:
-        """How many of the images, or of their lesions, the model was trained on; None where nobody knows."""
-        return None if self.seen is None else self.seen.get("train", 0)
+from skinedge_bench.selection import Selection, select
+from skinedge_bench.subgroups import subgroups
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` reports. probabilities: (N, C) float32; truth: (N,) int64, indices of `labels`.
+    """What `evaluate` reports of one file.
 
-    threshold: of the malignant score, None where nothing is flagged.
+    file: its name; synthetic: whether the model was trained on drawings; prior: (C,), the class shares that its
+    probabilities assume, None where no run tells.
     """
 
-    labels: tuple[str, ...]
-    truth: NDArray[np.int64]
-    probabilities: NDArray[np.float32]
-    malignant: tuple[int, ...] | None
-    threshold: float | None
+    file: str
+    synthetic: bool
+    said: Predictions
     selection: Selection
+    prior: tuple[float, ...] | None
 
+    @cached_property
+    def intervals(self) -> Intervals:
+        """Bootstrap intervals of the figures; the same every time."""
+        return bootstrap(self.said, units_of(self.selection.samples))
+
+    @cached_property
     def document(self) -> dict[str, object]:
         """The JSON form; undefined figures are NaN (null once printed)."""
-        predicted = self.probabilities.argmax(axis=1)
+        said, intervals = self.said, self.intervals
+        units = intervals.units
         return {
-            "n": len(self.truth),
-            "classes": list(self.labels),
+            "n": len(said.truth),
+            "classes": list(said.labels),
+            "file": self.file,
             "split": self.selection.split,
             "seen": self.selection.seen,
             "contaminated": self.selection.trained_on,
-            "accuracy": metrics.accuracy(self.truth, predicted),
-            "balanced_accuracy": metrics.balanced_accuracy(self.truth, predicted),
-            "macro_auc": metrics.macro_auc(self.truth, self.probabilities),
-            "per_class": per_class_document(self.labels, self.truth, self.probabilities),
-            "malignant": malignant_document(self.truth, self.probabilities, self.malignant, self.threshold),
-            "confusion": metrics.confusion(self.truth, predicted, len(self.labels)).tolist(),
+            **figures.overall_document(said),
+            **figures.reliability_document(said, self.prior),
+            "per_class": _with_intervals(figures.per_class_document(said), intervals),
+            "malignant": figures.malignant_document(said),
+            "intervals": dict(intervals.overall),
+            "bootstrap": {
+                "unit": units.name,
+                "units": units.count,
+                "resamples": intervals.resamples,
+                "seed": intervals.seed,
+                "level": 0.95,
+            },
+            "subgroups": subgroups(said, self.selection.samples),
+            "confusion": metrics.confusion(said.truth, said.predicted, len(said.labels)).tolist(),
         }
 
 
@@ -95,118 +90,9 @@ def evaluate(
     probabilities = run_on(model, selection)
     if not np.isfinite(probabilities).all():
         raise DataError("the model gave no numbers (NaN or infinite) for some images", where=str(model.path))
-    return Evaluation(model.labels, truth, probabilities, model.malignant, model.threshold, selection)
-
-
-def select(model: LoadedModel, data: Path | None, bundle: Bundle | None, split: str | None) -> Selection:
-    """Which images to judge, and which of them the model has met.
-
-    Without a named split: 'test' where most of the images are in the run's split, else 'all'.
-    """
-    if split is not None:
-        one_of("split", split, CHOICES)
-    own = read_split(bundle.file("split.csv")) if bundle is not None else ()
-    if data is not None:
-        root, samples = data_root(data), _read(data, model.labels)
-        origins = _met(samples, own, bundle)
-    elif bundle is not None:
-        root, samples = Path(bundle.manifest.data_root), own
-        origins = [sample.split for sample in own]
-    else:
-        raise ConfigError("no images to judge", todo="Give a folder of labelled images with --data DIR.")
-    if split is None:
-        split = "test" if sum(map(bool, origins)) * 2 > len(samples) else "all"
-        note(f"split: {split}")
-    chosen = [
-        (sample, place)
-        for sample, place in zip(samples, origins, strict=True)
-        if split in ("all", place or sample.split)
-    ]
-    if not chosen:
-        found = Counter(place or sample.split or "none" for sample, place in zip(samples, origins, strict=True))
-        places = ", ".join(f"{place} {count}" for place, count in sorted(found.items()))
-        what = f"no image of this folder is in the split '{split}'; it has: {places}"
-        raise DataError(what, where=str(root), todo="Try --split all.")
-    seen = Counter(place for _, place in chosen if place not in ("", "test"))
-    counts = None if bundle is None else dict(sorted(seen.items()))
-    return Selection(root, tuple(sample for sample, _ in chosen), split, counts)
-
-
-def origin(samples: Sequence[Sample], own: Sequence[Sample]) -> list[str]:
-    """The run's split that each image is in, or its lesion is in; '' for images that the run never met.
-
-    Matched by ISIC id, lesion id (what either side's table says of an ISIC image holds for the other side too)
-    and sha256, else by look where both sides' phash is known, and then for all photos of a lesion in this folder;
-    one that matches several splits is given the one that taught the model most (train, val, cal, test).
-    """
-    lesions = lesions_of(samples, own)
-    known: dict[tuple[str, str], str] = {}
-    for sample in sorted(own, key=lambda s: SPLITS.index(s.split), reverse=True):
-        known.update(dict.fromkeys(marks(sample, lesions), sample.split))
-    found = [[known[mark] for mark in marks(sample, lesions) if mark in known] for sample in samples]
-    rest = [i for i, places in enumerate(found) if not places and samples[i].phash]
-    hashed = [sample for sample in own if sample.phash]
-    if rest and hashed:
-        for i, j, _ in near_pairs([samples[i].phash for i in rest], [sample.phash for sample in hashed]):
-            found[rest[i]].append(hashed[j].split)
-    of_lesion: dict[str, set[str]] = defaultdict(set)
-    for sample, places in zip(samples, found, strict=True):
-        of_lesion[sample.lesion_id or sample.path].update(places)
-    taught = {lesion: min(places, key=SPLITS.index) if places else "" for lesion, places in of_lesion.items()}
-    return [taught[sample.lesion_id or sample.path] for sample in samples]
-
-
-def _met(samples: Sequence[Sample], own: Sequence[Sample], bundle: Bundle | None) -> list[str]:
-    """`origin`; copies that were cropped or encoded again have only their look, which costs decoding the run's images.
-
-    samples: with phash; bundle: None for a model without its run.
-    """
-    if bundle is None:
-        note("no run beside the model: nobody knows whether it was trained on these images")
-        return [""] * len(samples)
-    origins = origin(samples, own)
-    if all(origins):
-        return origins
-    looked = _looked_at(own, bundle)
-    missing = sum(not sample.phash for sample in looked)
-    if missing:
-        note(f"not compared by look, since they are not under {bundle.manifest.data_root}: {missing} images of the run")
-    origins_by_look = origin(samples, looked)
-    found = sum(bool(now) and not before for now, before in zip(origins_by_look, origins, strict=True))
-    if found:
-        note(f"{found} images are known from the run by their look alone")
-    return origins_by_look
-
-
-def _looked_at(own: Sequence[Sample], bundle: Bundle) -> tuple[Sample, ...]:
-    """The run's images with the phash of those that are still there, unchanged."""
-    manifest = bundle.manifest
-    there = Dataset(Path(manifest.data_root), "run", manifest.labels, tuple(own))
-    known = {(sample.path, sample.sha256): sample.phash for sample in inspect_images(there).samples}
-    return tuple(replace(sample, phash=known.get((sample.path, sample.sha256), "")) for sample in own)
-
-
-def map_labels(theirs: Sequence[str], ours: Sequence[str]) -> dict[str, str]:
-    """A folder's class names -> the model's: the same name, else the same condition in the taxonomy.
-
-    Raises: DataError for a class that the model does not have.
-    """
-    by_condition: dict[str, list[str]] = {}
-    for label in ours:
-        by_condition.setdefault(_condition(label), []).append(label)
-    mapping: dict[str, str] = {}
-    for name in theirs:
-        candidates = by_condition.get(_condition(name), [])
-        if name in ours:
-            mapping[name] = name
-        elif len(candidates) == 1:
-            mapping[name] = candidates[0]
-        else:
-            raise DataError(
-                f"class '{name}' is none of the model's classes",
-                todo=f"The model knows: {', '.join(ours)}. Rename the class, or leave its images out.",
-            )
-    return mapping
+    said = Predictions(model.labels, truth, probabilities, model.malignant, model.threshold)
+    prior = None if bundle is None else tuple(bundle.manifest.class_prior[label] for label in model.labels)
+    return Evaluation(model.name, model.synthetic, said, selection, prior)
 
 
 def run_on(model: LoadedModel, selection: Selection) -> NDArray[np.float32]:
@@ -219,50 +105,8 @@ def run_on(model: LoadedModel, selection: Selection) -> NDArray[np.float32]:
     return np.concatenate(rows)
 
 
-def per_class_document(
-    labels: Sequence[str], truth: NDArray[np.int64], probabilities: NDArray[np.float32]
-) -> dict[str, dict[str, float | int]]:
-    """label -> precision, recall, f1, auc, support."""
-    each = metrics.per_class(truth, probabilities)
-    return {
-        label: {
-            "precision": float(each.precision[i]),
-            "recall": float(each.recall[i]),
-            "f1": float(each.f1[i]),
-            "auc": float(each.auc[i]),
-            "support": int(each.support[i]),
-        }
-        for i, label in enumerate(labels)
+def _with_intervals(rows: dict[str, dict[str, object]], found: Intervals) -> dict[str, dict[str, object]]:
+    for_class: dict[str, dict[str, Interval]] = {
+        label: {name: values[i] for name, values in found.per_class.items()} for i, label in enumerate(rows)
     }
-
-
-def malignant_document(
-    truth: NDArray[np.int64],
-    probabilities: NDArray[np.float32],
-    malignant: tuple[int, ...] | None,
-    threshold: float | None,
-) -> dict[str, float | None]:
-    """Sensitivity and specificity at the threshold, and AUC, of the malignant score; None where unknown."""
-    if malignant is None:
-        return {"sensitivity": None, "specificity": None, "auc": None, "threshold": None}
-    positive = np.isin(truth, malignant)
-    score = metrics.malignant_score(probabilities, malignant)
-    area = metrics.auc(positive, score)
-    if threshold is None:
-        return {"sensitivity": None, "specificity": None, "auc": area, "threshold": None}
-    sensitivity, specificity = metrics.sensitivity_specificity(positive, score >= threshold)
-    return {"sensitivity": sensitivity, "specificity": specificity, "auc": area, "threshold": threshold}
-
-
-def _read(data: Path, labels: Sequence[str]) -> tuple[Sample, ...]:
-    dataset: Dataset = hash_images(read(data))
-    note(f"data: {dataset.kind}, {len(dataset.samples)} images in {data}")
-    mapping = map_labels(dataset.labels, labels)
-    return tuple(replace(sample, label=mapping[sample.label]) for sample in dataset.samples)
-
-
-def _condition(label: str) -> str:
-    try:
-        return taxonomy.resolve(label).name
-    except DataError:  # a class of the user's own: only the same spelling is the same
-        return f"own: {label}"
+    return {label: {**row, "intervals": for_class[label]} for label, row in rows.items()}

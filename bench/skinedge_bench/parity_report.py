@@ -27,7 +27,7 @@ class Figures:
     macro_auc: float
     melanoma_sensitivity: float
     sensitivity: dict[str, float]
-    malignant: dict[str, float | None]
+    malignant: dict[str, object]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from skinedge.parity import Gate
 from skinedge.plugins import Outputs, Session, runtimes_for
 from skinedge.preprocess import prepare
 from skinedge.progress import bar, note
-from skinedge_bench.evaluate import malignant_document
+from skinedge_bench.figures import Predictions, malignant_document
 from skinedge_bench.images import locate, test_split
 from skinedge_bench.model import contradiction, exported, merged_sha256, open_file, run_of
 from skinedge_bench.parity_report import Figures, FileParity, ParityReport
@@ -226,7 +226,9 @@ def figures_of(manifest: Manifest, reference: Reference, outputs: Outputs, name:
         macro_auc=metrics.macro_auc(labels, probabilities),
         melanoma_sensitivity=float("nan") if melanoma is None else float(recall[melanoma]),
         sensitivity={label: float(value) for label, value in zip(manifest.labels, recall, strict=True)},
-        malignant=malignant_document(labels, probabilities, manifest.malignant, threshold),
+        malignant=malignant_document(
+            Predictions(manifest.labels, labels, probabilities, manifest.malignant, threshold)
+        ),
     )
 
 

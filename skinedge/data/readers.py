@@ -120,6 +120,7 @@ def _read_class_folders(folder: Folder) -> Dataset:
     stems = [Path(path).stem for path in folder.images]
     unique = len(set(stems)) == len(stems)
     lesions = tables.read_lesions(folder.root, folder.tables)
+    meta = tables.read_meta(folder.root, folder.tables)
     samples = tuple(
         Sample(
             image_id=stem if unique else path,
@@ -127,6 +128,7 @@ def _read_class_folders(folder: Folder) -> Dataset:
             label=part[depth],
             lesion_id=lesions.get(stem, ""),
             split=OFFICIAL[part[0].lower()] if official else "",
+            meta=meta.get(stem, {}),
         )
         for path, part, stem in zip(folder.images, parts, stems, strict=True)
     )

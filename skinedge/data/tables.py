@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,16 @@ from skinedge.errors import DataError
 # Columns of the ISIC 2019 test table that are no classes.
 _NO_CLASS = frozenset({"image", "score_weight", "validation_weight"})
 _IMAGE_COLUMNS = frozenset({"image", "image_id", "isic_id"})
-_META = {"sex": "sex", "age": "age", "localization": "site", "dx_type": "confirmed_by"}
+# What is told of an image besides its label, by the columns' names in HAM10000 and in the ISIC archive.
+_META = {
+    "sex": "sex",
+    "age": "age",
+    "age_approx": "age",
+    "localization": "site",
+    "anatom_site_general": "site",
+    "anatom_site_general_challenge": "site",
+    "dx_type": "confirmed_by",
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ def read_ham10000(root: Path, images: Sequence[str], names: Sequence[str]) -> Da
             path=path,
             label=labels[image_id],
             lesion_id=rows[image_id]["lesion_id"],
-            meta={name: rows[image_id][key] for key, name in _META.items() if rows[image_id].get(key)},
+            meta=_meta(rows[image_id]),
         )
         for image_id, path in places.items()
     )
@@ -63,23 +72,40 @@ def read_isic(root: Path, images: Sequence[str], names: Sequence[str]) -> Datase
     labels = {row["image"]: _hot(root, table, row, classes) for row in _unique(root, table, "image", "image")}
     places = _places(root, table, images, labels)
     lesions = read_lesions(root, names)
-    samples = tuple(Sample(i, path, labels[i], lesions.get(i, "")) for i, path in places.items())
+    meta = read_meta(root, names)
+    samples = tuple(Sample(i, path, labels[i], lesions.get(i, ""), meta=meta.get(i, {})) for i, path in places.items())
     return Dataset(root, "ISIC challenge", tuple(sorted(set(labels.values()))), samples, "dermoscopic")
 
 
 def read_lesions(root: Path, names: Sequence[str]) -> dict[str, str]:
     """image id -> lesion id, from whichever tables tell: ISIC's lesion groupings, the ISIC archive's metadata.csv."""
-    lesions: dict[str, str] = {}
-    for name in names:
-        key = next((column for column in _header(root / name) if column in _IMAGE_COLUMNS), None)
-        if key is not None and "lesion_id" in _header(root / name):
-            lesions |= {row[key]: row["lesion_id"] for row in _read(root, name).rows if row["lesion_id"]}
-    return lesions
+    return {image: row["lesion_id"] for image, row in _about(root, names, {"lesion_id"}) if row["lesion_id"]}
+
+
+def read_meta(root: Path, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """image id -> sex, age, site, ..., from whichever tables tell."""
+    meta: dict[str, dict[str, str]] = {}
+    for image, row in _about(root, names, set(_META)):
+        meta[image] = {**meta.get(image, {}), **_meta(row)}
+    return meta
 
 
 def ham10000_tables(root: Path, names: Sequence[str]) -> list[Table]:
     """Those of the CSV files that have HAM10000's columns."""
     return [_read(root, name) for name in names if {"image_id", "lesion_id", "dx"} <= set(_header(root / name))]
+
+
+def _about(root: Path, names: Sequence[str], columns: set[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """(image id, row) of every table that is about images and has any of the columns."""
+    for name in names:
+        header = _header(root / name)
+        key = next((column for column in header if column in _IMAGE_COLUMNS), None)
+        if key is not None and columns & set(header):
+            yield from ((row[key], row) for row in _read(root, name).rows)
+
+
+def _meta(row: dict[str, str]) -> dict[str, str]:
+    return {name: row[column] for column, name in _META.items() if row.get(column)}
 
 
 def _header(path: Path) -> list[str]:

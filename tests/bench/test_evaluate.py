@@ -17,8 +17,8 @@ from skinedge.bundle import Bundle
 from skinedge.data.dataset import Sample, load_pixels, read_split
 from skinedge.errors import DataError
 from skinedge.preprocess import prepare
-from skinedge_bench.evaluate import map_labels, origin
 from skinedge_bench.model import open_listed
+from skinedge_bench.selection import map_labels, origin
 
 Cli = Callable[..., tuple[int, str, str]]
 DOCUMENTED = {

@@ -1,0 +1,150 @@
+"""95 % intervals of every figure of `evaluate`: the percentile bootstrap, whole lesions at a time.
+
+Photos of one lesion are alike, so images are drawn as their lesions are (the cluster bootstrap; Davison and Hinkley,
+"Bootstrap Methods and their Application", 1997, sections 3.8 and 5.3). A resample is a weight for each image, how often
+it was drawn, and all resamples of a chunk are computed at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skinedge.data.dataset import Sample
+from skinedge.data.split import group_samples
+from skinedge_bench.figures import Predictions
+
+RESAMPLES = 2000
+_AT_ONCE = 2_000_000  # weights in memory at a time, 16 MB
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Units:
+    """What is resampled. of: (N,) int64, the unit that each image is in, 0..count-1; name: 'lesion' or 'image'."""
+
+    of: Indices
+    count: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """(low, high) of each figure, NaN where a figure is undefined.
+
+    overall: by the figure's name; per_class: by name, one for each class, in the order of the labels.
+    """
+
+    units: Units
+    resamples: int
+    seed: int
+    overall: Mapping[str, Interval]
+    per_class: Mapping[str, tuple[Interval, ...]]
+
+
+def units_of(samples: Sequence[Sample]) -> Units:
+    """Images that share a lesion, an ISIC id, bytes or look (as far as each is known) are one unit."""
+    place = {sample.path: i for i, sample in enumerate(samples)}
+    of = np.zeros(len(samples), dtype=np.int64)
+    groups = group_samples(samples)
+    for unit, group in enumerate(groups):
+        of[[place[sample.path] for sample in group.samples]] = unit
+    return Units(of, len(groups), "lesion" if any(sample.lesion_id for sample in samples) else "image")
+
+
+def bootstrap(said: Predictions, units: Units, *, resamples: int = RESAMPLES, seed: int = 0) -> Intervals:
+    """2.5 % and 97.5 % percentiles over the resamples in which a figure is defined."""
+    chunks = [resampled(said, weights) for weights in draws(units, resamples, seed)]
+    figures = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    overall = {name: percentiles(values) for name, values in figures.items() if values.ndim == 1}
+    per_class = {n: tuple(map(percentiles, values.T)) for n, values in figures.items() if values.ndim == 2}
+    return Intervals(units, resamples, seed, overall, per_class)
+
+
+def draws(units: Units, resamples: int, seed: int) -> Iterator[Floats]:
+    """Chunks of (R, N) float64: how often each resample (units.count draws with replacement) has each image."""
+    rng = np.random.default_rng(seed)
+    chunk = max(1, _AT_ONCE // len(units.of))
+    for start in range(0, resamples, chunk):
+        rows = min(chunk, resamples - start)
+        drawn = rng.integers(units.count, size=(rows, units.count)) + np.arange(rows)[:, None] * units.count
+        counts = np.bincount(drawn.ravel(), minlength=rows * units.count).reshape(rows, units.count)
+        yield counts[:, units.of].astype(np.float64)
+
+
+def resampled(said: Predictions, weights: Floats) -> dict[str, Floats]:
+    """Every figure under each row of weights (R, N): (R,), or (R, C) for those of the classes; NaN where undefined."""
+    classes = range(len(said.labels))
+    figures = _counted(said, weights)
+    areas = [_areas(said.truth == c, said.probabilities[:, c], weights) for c in classes]
+    figures["auc"] = np.stack([area for area, _ in areas], axis=1)
+    figures["average_precision"] = np.stack([precision for _, precision in areas], axis=1)
+    figures["macro_auc"] = _nanmean(figures["auc"])
+    figures["macro_average_precision"] = _nanmean(figures["average_precision"])
+    if said.malignant is not None:
+        area, precision = _areas(said.positive, said.score, weights)
+        figures |= {"malignant_auc": area, "malignant_average_precision": precision}
+    if (flagged := said.flagged) is not None:
+        positive = said.positive
+        figures["malignant_sensitivity"] = _ratio(weights @ (flagged & positive), weights @ positive)
+        figures["malignant_specificity"] = _ratio(weights @ (~flagged & ~positive), weights @ ~positive)
+    return figures
+
+
+def percentiles(values: Floats) -> Interval:
+    """The middle 95 % of the values that are defined; NaN, NaN where none is."""
+    defined = values[~np.isnan(values)]
+    if not defined.size:
+        return float("nan"), float("nan")
+    low, high = np.quantile(defined, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _counted(said: Predictions, weights: Floats) -> dict[str, Floats]:
+    """The figures that follow from the confusion matrix."""
+    classes = len(said.labels)
+    cells = np.eye(classes * classes)[said.truth * classes + said.predicted]
+    matrix = (weights @ cells).reshape(-1, classes, classes)
+    hits = matrix.diagonal(axis1=1, axis2=2)
+    support, flagged, total = matrix.sum(axis=2), matrix.sum(axis=1), weights.sum(axis=1)
+    others = total[:, None] - support
+    recall = _ratio(hits, support)
+    return {
+        "accuracy": _ratio(hits.sum(axis=1), total),
+        "balanced_accuracy": _nanmean(recall),
+        "precision": _ratio(hits, flagged),
+        "recall": recall,
+        "specificity": _ratio(others - (flagged - hits), others),
+        "f1": np.where(support > 0, _ratio(2 * hits, support + flagged), np.nan),
+    }
+
+
+def _areas(positive: NDArray[np.bool_], score: NDArray[np.floating], weights: Floats) -> tuple[Floats, Floats]:
+    """Weighted AUC and average precision, (R,) each; `skinedge.metrics` has the definitions."""
+    order = np.argsort(-score, kind="stable")
+    starts = np.flatnonzero(np.diff(score[order], prepend=np.inf))  # equal scores count together
+    total = np.add.reduceat(weights[:, order], starts, axis=1)
+    hits = np.add.reduceat(weights[:, order] * positive[order], starts, axis=1)
+    above, hits_above = total.cumsum(axis=1), hits.cumsum(axis=1)
+    positives, negatives = hits_above[:, -1], above[:, -1] - hits_above[:, -1]
+    outscored = negatives[:, None] - (above - hits_above) + (total - hits) / 2
+    auc = _ratio((hits * outscored).sum(axis=1), positives * negatives)
+    precision = np.divide(hits_above, above, out=np.zeros_like(above), where=above > 0)
+    average = _ratio((hits * precision).sum(axis=1), positives)
+    return auc, np.where(negatives > 0, average, np.nan)
+
+
+def _ratio(upper: Floats, lower: Floats) -> Floats:
+    ratio: Floats = np.divide(upper, lower, out=np.full(np.shape(lower), np.nan), where=np.asarray(lower) > 0)
+    return ratio
+
+
+def _nanmean(values: Floats) -> Floats:
+    """Mean over the classes that are defined: (R, C) -> (R,)."""
+    defined = ~np.isnan(values)
+    return _ratio(np.where(defined, values, 0).sum(axis=1), defined.sum(axis=1))

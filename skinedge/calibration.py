@@ -21,7 +21,6 @@ from skinedge.errors import ConfigError, one_of
 Array = NDArray[Any]
 PRIORS = ("uniform", "training")
 SPREAD = 0.5  # logits: how far a class's bias is expected to lie from what the change of prior implies
-BINS = 15
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def fit(raw: Array, labels: Array, reading: Reading, wanted: Array, assumed: Arr
 
     shift = torch.from_numpy(np.log(np.asarray(wanted) / np.asarray(assumed)))
     shift = shift - shift.mean()
-    weights = torch.from_numpy(prior_weights(labels, wanted))
+    weights = torch.from_numpy(metrics.prior_weights(labels, wanted))
     size = float(weights.sum() ** 2 / weights.square().sum()) if len(labels) else 0.0  # Kish's effective sample size
     logits, targets = torch.from_numpy(np.asarray(raw, dtype=np.float64)), torch.from_numpy(np.asarray(labels))
     log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
@@ -109,31 +108,12 @@ def fit(raw: Array, labels: Array, reading: Reading, wanted: Array, assumed: Arr
     return Calibration(reading, float(log_temperature.detach().exp()), tuple(float(b) for b in found), len(labels))
 
 
-def prior_weights(labels: Array, prior: Array) -> NDArray[np.float64]:
-    """One weight per image, mean 1, with which the classes that occur count as `prior` says. prior: (C,)."""
-    counts = np.bincount(labels, minlength=len(prior))
-    weights = np.asarray(np.asarray(prior, dtype=np.float64)[labels] / counts[labels])
-    return weights * len(weights) / weights.sum() if len(weights) else weights
-
-
-def expected_calibration_error(labels: Array, probabilities: Array, weights: Array) -> float:
-    """Mean gap between confidence and accuracy over 15 bins of confidence (Guo et al. 2017, eq. 3), weighted.
-
-    labels: (N,); probabilities: (N, C); weights: (N,); NaN for no images.
-    """
-    if not len(labels):
-        return math.nan
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(place, weights=weights * (right - confidence), minlength=BINS)
-    return float(np.abs(gaps).sum() / weights.sum())
-
-
 def ece(raw: Array, labels: Array, prior: Array) -> float | None:
     """The expected calibration error of logits, its images weighted to `prior`; None for no images."""
     if not len(labels):
         return None
-    return expected_calibration_error(labels, metrics.softmax(raw), prior_weights(labels, prior))
+    weights = metrics.prior_weights(labels, prior)
+    return metrics.reliability(labels, metrics.softmax(raw), weights).ece
 
 
 def threshold(scores: Array, positive: Array, sensitivity: float) -> float:

@@ -157,6 +157,13 @@ def reliability(labels: Array, probabilities: Array, weights: Array | None = Non
     return Reliability(edges, share, mean, accurate, ece)
 
 
+def prior_weights(labels: Array, prior: Array) -> Floats:
+    """One weight per image, mean 1, with which the classes that occur count as `prior` says. prior: (C,)."""
+    counts = np.bincount(labels, minlength=len(prior))
+    weights: Floats = np.asarray(prior, dtype=np.float64)[labels] / counts[labels]
+    return weights / weights.mean() if len(weights) else weights
+
+
 def macro_auc(labels: Array, probabilities: Array) -> float:
     """Mean one-vs-rest AUC over the classes that occur (and are not all there is)."""
     return nanmean(np.array([auc(labels == c, probabilities[:, c]) for c in range(probabilities.shape[1])]))

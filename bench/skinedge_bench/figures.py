@@ -112,15 +112,9 @@ def reliability_document(said: Predictions, prior: tuple[float, ...] | None) -> 
     prior: (C,), what the probabilities assume; None where no run tells.
     """
     found = metrics.reliability(said.truth, said.probabilities)
-    weights = prior_weights(said.truth, prior) if prior is not None else None
+    weights = metrics.prior_weights(said.truth, np.array(prior)) if prior is not None else None
     at_prior = None if weights is None else metrics.reliability(said.truth, said.probabilities, weights).ece
     bins = zip(found.edges, found.edges[1:], found.share, found.confidence, found.accuracy, strict=False)
     names = ("above", "up_to", "share", "confidence", "accuracy")
     rows = [dict(zip(names, map(float, values), strict=True)) for values in bins]
     return {"ece": found.ece, "ece_at_class_prior": at_prior, "reliability": rows}
-
-
-def prior_weights(truth: NDArray[np.int64], prior: tuple[float, ...]) -> NDArray[np.float64]:
-    """(N,) float64 weights that make the classes in `truth` weigh what `prior` says (absent ones aside)."""
-    counts = np.bincount(truth, minlength=len(prior))
-    return np.asarray(prior, dtype=np.float64)[truth] / counts[truth]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -64,6 +65,9 @@ def show(report: ParityReport) -> None:
         rows.append([file.name, *(_cells(file.figures) if file.figures else [None] * 7), _verdict(file)])
     table(f"Parity: {report.images}", COLUMNS, rows)
     for file in report.files:
+        if file.figures and file.figures.malignant["threshold"] is not None:
+            print(f"{file.name}: {_flags(file.figures.malignant)}")
+    for file in report.files:
         for gate in file.gates:
             if gate.verdict != "pass":
                 note(f"{file.name}: {gate.name} {gate.verdict}: {shown(gate)}")
@@ -80,6 +84,16 @@ def _cells(figures: Figures) -> list[str | None]:
         figure(figures.melanoma_sensitivity, 3),
         f"{sensitivity}/{specificity}",
     ]
+
+
+def _flags(malignant: Mapping[str, Any]) -> str:
+    """What the file's threshold reaches on these images."""
+    parts = []
+    for name in ("sensitivity", "specificity"):
+        (hits, n), (low, high) = malignant[f"{name}_counts"], malignant[f"{name}_wilson"]
+        share = f"{hits / n:.3f}" if n else "-"
+        parts.append(f"{name} {share} ({hits} of {n}, 95 % {low:.3f} to {high:.3f})")
+    return f"malignant from a score of {malignant['threshold']:.3f}: {', '.join(parts)}"
 
 
 def _verdict(file: FileParity) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from skinedge.errors import BundleError
 from skinedge.progress import note
 
 NEWEST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+PARTS = {"job", "trainable", "optimizer", "progress"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,11 @@ class Checkpoints:
                 note(f"{path.name} is damaged; trying the one before")
                 continue
             if content["job"] != self.job:
-                raise BundleError("checkpoint belongs to another training job", where=str(path))
+                raise BundleError(
+                    "checkpoint belongs to another training job (another model, classes, settings or version)",
+                    where=str(path),
+                    todo="Put the right one back, or start again with --force.",
+                )
             for name, tensor in content["trainable"].items():
                 trainable[name].data.copy_(tensor)
             optimizer.load_state_dict(content["optimizer"])
@@ -70,6 +76,10 @@ class Checkpoints:
         import torch
 
         try:
-            return dict(torch.load(path, map_location="cpu", weights_only=True))
+            with zipfile.ZipFile(path) as archive:
+                if archive.testzip() is not None:  # torch.load compares no checksums: a flipped bit would train on
+                    return None
+            content = dict(torch.load(path, map_location="cpu", weights_only=True))
         except Exception:  # the unpickler raises whatever the damaged bytes make it raise
             return None
+        return content if set(content) >= PARTS else None

@@ -22,7 +22,18 @@ from skinedge.config import TrainConfig, from_dict
 from skinedge.data.dataset import SPLITS, Sample, read_split
 from skinedge.doctor import TRAIN, require
 from skinedge.errors import BundleError
-from skinedge.job import Job, TrainRequest, begin, check_output, claimed, ready, refuse_other_settings, reopen
+from skinedge.job import (
+    Job,
+    TrainRequest,
+    begin,
+    check_output,
+    claimed,
+    read_job,
+    ready,
+    refuse_other_settings,
+    reopen,
+    replaces,
+)
 from skinedge.loop import Examples, Problem, fit
 from skinedge.loop import Progress as LoopProgress
 from skinedge.merge import ADAPTER
@@ -39,10 +50,12 @@ def train(request: TrainRequest) -> Bundle:
     require(TRAIN, "train")
     device = choose_device(request.device)
     if request.resume and request.out.exists():
-        return finished_run(request)
+        if not replaces(request):
+            return finished_run(request)
+        request = replace(request, force=True)  # as the interrupted command was
     with claimed(request):
         check_output(request)
-        job, samples = reopen(request) if request.resume else begin(request, device)
+        job, samples = reopen(request) if request.resume and request.begun else begin(request, device)
         return carry_on(request, job, samples)
 
 
@@ -53,8 +66,10 @@ def finished_run(request: TrainRequest) -> Bundle:
     """
     bundle = Bundle.open(request.out)
     refuse_other_settings(request.config, bundle.manifest.training["config"], request.out)
-    if request.begun and reopen(request)[0].id == bundle.manifest.id:
-        shutil.rmtree(request.work)  # the end came between the rename and the tidying up
+    if request.work.exists():  # the end came between the rename and the tidying up
+        with claimed(request):
+            if not request.begun or read_job(request).id == bundle.manifest.id:
+                discard(request, bundle.manifest.id)
     note(f"{request.out} is trained already")
     return bundle
 
@@ -79,7 +94,7 @@ def carry_on(request: TrainRequest, job: Job, samples: tuple[Sample, ...]) -> Bu
     describe_work(network, problem)
     progress = fit(network, problem, Checkpoints(request.work, job.fingerprint))
     bundle = write_run(request, job, network, progress)
-    shutil.rmtree(request.work)
+    discard(request, job.id)
     return bundle
 
 
@@ -115,12 +130,16 @@ def write_run(request: TrainRequest, job: Job, network: Any, progress: LoopProgr
         history = {"schema": "skinedge.training/1", "history": progress.history, "best_epoch": progress.best_epoch + 1}
         stage.path("reports/training.json").write_text(json.dumps(history, indent=2) + "\n", encoding="utf-8")
     check_output(replace(request, resume=True))  # something may have come there while training went on
-    retired = request.out.with_name(f"{request.out.name}.replaced-{job.id}")
     if request.out.exists():
-        request.out.replace(retired)
+        request.out.replace(request.retired(job.id))
     built.replace(request.out)
-    shutil.rmtree(retired, ignore_errors=True)
     return Bundle.open(request.out)
+
+
+def discard(request: TrainRequest, job_id: str) -> None:
+    """Remove what a finished training leaves: the run that it replaced, and its work folder, which tells of it."""
+    shutil.rmtree(request.retired(job_id), ignore_errors=True)
+    shutil.rmtree(request.work)
 
 
 def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress) -> Manifest:
@@ -150,7 +169,7 @@ def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress) -> Mani
             "precision": job.precision,
             "best": best,
             "seconds": round(progress.total_seconds, 1),
-            "versions": versions(),
+            "versions": job.versions,
         },
     )
 
@@ -162,9 +181,3 @@ def split_counts(samples: tuple[Sample, ...]) -> dict[str, dict[str, int]]:
         split: {label: sum(s.split == split and s.label == label for s in samples) for label in labels}
         for split in SPLITS
     }
-
-
-def versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("torch", "timm", "peft", "numpy", "pillow")}

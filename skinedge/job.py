@@ -136,7 +136,7 @@ def claimed(request: TrainRequest) -> Iterator[None]:
                 folder.rmdir()
 
 
-def begin(request: TrainRequest, device: str) -> tuple[Job, tuple[Sample, ...]]:
+def begin(request: TrainRequest, device: str, processes: int = 1) -> tuple[Job, tuple[Sample, ...]]:
     """Read the data, split it, decide everything, and write job.json and split.csv."""
     config = request.config
     dataset = readers.read(request.data)
@@ -145,6 +145,7 @@ def begin(request: TrainRequest, device: str) -> tuple[Job, tuple[Sample, ...]]:
     melanoma = taxonomy.melanoma(dataset.labels, config.taxonomy)
     model.build(config.backbone, len(dataset.labels))  # an unknown name must not cost a minute of hashing
     samples = divide(dataset, config)
+    check_shares(samples, config, processes)
     net, base = model.load(config.backbone, len(dataset.labels), config.weights, config.seed)
     note(f"base weights: {base.source}, sha256 {base.sha256[:12]}")
     rule = model.preprocess(net, base.source, config.image_size)
@@ -194,6 +195,18 @@ def divide(dataset: Dataset, config: TrainConfig) -> tuple[Sample, ...]:
     counts = {name: sum(sample.split == name for sample in samples) for name in SPLITS}
     note("split: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
     return samples
+
+
+def check_shares(samples: tuple[Sample, ...], config: TrainConfig, processes: int) -> None:
+    """Raises: ConfigError when a batch, or the whole training split, is too small to give every process an image."""
+    if config.batch_size < processes:
+        raise ConfigError(
+            f"batch_size {config.batch_size} is less than one image for each of {processes} processes",
+            todo="Start fewer processes, or set a larger batch_size in --config.",
+        )
+    images = sum(sample.split == "train" for sample in samples)
+    if images < processes:
+        raise ConfigError(f"{images} training images for {processes} processes", todo="Start fewer processes.")
 
 
 def check_reused(samples: tuple[Sample, ...], dataset: Dataset, where: str) -> None:

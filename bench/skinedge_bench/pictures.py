@@ -206,7 +206,7 @@ def _mark(axes: Axes, result: Evaluation, x: float, y: float) -> None:
 
 
 def _title(result: Evaluation, what: str) -> str:
-    warnings = ["SYNTHETIC images"] if result.synthetic else []
+    warnings = ["model of SYNTHETIC images"] if result.synthetic else []
     if result.selection.trained_on:
         warnings.append(f"CONTAMINATED: trained on {result.selection.trained_on} of them")
     about = f"{result.file}, n = {len(result.said.truth):,} images, split {result.selection.split}"

@@ -25,7 +25,17 @@ from skinedge_bench.selection import map_labels, origin
 
 Cli = Callable[..., tuple[int, str, str]]
 DOCUMENTED = {
-    *("n", "classes", "file", "accuracy", "balanced_accuracy", "macro_auc", "macro_average_precision", "per_class"),
+    *(
+        "n",
+        "classes",
+        "file",
+        "synthetic",
+        "accuracy",
+        "balanced_accuracy",
+        "macro_auc",
+        "macro_average_precision",
+        "per_class",
+    ),
     *("malignant", "confusion", "intervals", "bootstrap", "subgroups", "ece", "ece_at_class_prior", "reliability"),
 }
 OF_A_CLASS = {"precision", "recall", "sensitivity", "specificity", "f1", "auc", "average_precision"}
@@ -211,9 +221,12 @@ def test_subgroups_are_those_of_the_table(cli: Cli, run: Bundle, described: Path
 def test_pictures_and_the_document_are_written_together(cli: Cli, tiny_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "folder"
     code, shown, err = cli("evaluate", tiny_run, "--out", out, "--json")
-    files = {"confusion.png", "evaluation.json", "precision_recall.png", "reliability.png", "roc.png"}
+    files = {"confusion.png", "precision_recall.png", "reliability.png", "roc.png"}
+    files |= {"evaluation.json", "evaluation.md"}
     assert code == 0 and {path.name for path in out.iterdir()} == files and f"in {out}" in err
     assert json.loads((out / "evaluation.json").read_text()) == json.loads(shown)
+    page = (out / "evaluation.md").read_text()
+    assert "not a medical device" in page and all(f"]({name})" in page for name in files if name.endswith("png"))
     (out / "notes.txt").write_text("mine")
     (out / "roc.png").write_bytes(b"old")
     assert cli("evaluate", tiny_run, "--out", out)[0] == 0

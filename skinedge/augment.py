@@ -6,6 +6,7 @@ All randomness comes from the generator that is handed in, so a step can be repe
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skinedge.config import AugmentSettings
@@ -14,20 +15,38 @@ if TYPE_CHECKING:
     import torch
 
 
-def augment(images: torch.Tensor, settings: AugmentSettings, generator: torch.Generator) -> torch.Tensor:
-    """images: (N, S, S, 3) uint8; returns (N, 3, S, S) float32 in 0..255."""
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of a batch's augmentation, uniform in 0..1. maps: (10, N); tints: (N, 3); float32, CPU.
+
+    Drawn on the CPU, so that a GPU sees the same augmentations, and for a whole batch, of which each process
+    and each piece takes its own rows.
+    """
+
+    maps: torch.Tensor
+    tints: torch.Tensor
+
+    def rows(self, some: slice) -> Draws:
+        return Draws(self.maps[:, some], self.tints[some])
+
+
+def draw(count: int, generator: torch.Generator) -> Draws:
     import torch
+
+    return Draws(torch.rand((10, count), generator=generator), torch.rand((count, 3), generator=generator))
+
+
+def augment(images: torch.Tensor, settings: AugmentSettings, draws: torch.Generator | Draws) -> torch.Tensor:
+    """images: (N, S, S, 3) uint8; draws: of N images, or where to draw them; returns (N, 3, S, S) float32 in 0..255."""
     from torch.nn import functional
 
-    count = images.shape[0]
-    # Random numbers are drawn on the CPU, so that a GPU run sees the same augmentations.
-    draw = torch.rand((10, count), generator=generator).to(images.device)
+    drawn = draws if isinstance(draws, Draws) else draw(images.shape[0], draws)
+    maps, tints = drawn.maps.to(images.device), drawn.tints.to(images.device)
     pixels = images.permute(0, 3, 1, 2).float()
-    theta = affine(draw[:6], settings)
+    theta = affine(maps[:6], settings)
     grid = functional.affine_grid(theta, list(pixels.shape), align_corners=False)
     warped = functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    tint = torch.rand((count, 3), generator=generator).to(images.device)
-    return colour(warped, draw[6:], tint, settings)
+    return colour(warped, maps[6:], tints, settings)
 
 
 def affine(draw: torch.Tensor, settings: AugmentSettings) -> torch.Tensor:

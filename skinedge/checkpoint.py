@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 
 from skinedge.bundle import write_atomic
 from skinedge.errors import BundleError
+from skinedge.processes import ALONE, Processes
 from skinedge.progress import note
 
 NEWEST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+PARTS = {"job", "trainable", "optimizer", "progress"}
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,20 @@ class Checkpoints:
             newest.replace(self.folder / PREVIOUS)
         pending.replace(newest)
 
-    def restore(self, trainable: Mapping[str, Any], optimizer: Any) -> dict[str, Any]:
-        """Load the newest good checkpoint into place; returns its progress, {} when there is none.
+    def restore(self, trainable: Mapping[str, Any], optimizer: Any, processes: Processes = ALONE) -> dict[str, Any]:
+        """Load the newest good checkpoint into place, in every process; returns its progress, {} when there is none.
 
         Raises: BundleError for a checkpoint of another job, or when every checkpoint is damaged.
         """
+        content = processes.on_main(self._newest)
+        if content is None:
+            return {}
+        for name, tensor in content["trainable"].items():
+            trainable[name].data.copy_(tensor)
+        optimizer.load_state_dict(content["optimizer"])
+        return dict(content["progress"])
+
+    def _newest(self) -> dict[str, Any] | None:
         paths = [self.folder / name for name in (NEWEST, PREVIOUS) if (self.folder / name).exists()]
         for path in paths:
             content = self._read(path)
@@ -56,20 +68,25 @@ class Checkpoints:
                 note(f"{path.name} is damaged; trying the one before")
                 continue
             if content["job"] != self.job:
-                raise BundleError("checkpoint belongs to another training job", where=str(path))
-            for name, tensor in content["trainable"].items():
-                trainable[name].data.copy_(tensor)
-            optimizer.load_state_dict(content["optimizer"])
+                raise BundleError(
+                    "checkpoint belongs to another training job (another model, classes, settings or version)",
+                    where=str(path),
+                    todo="Put the right one back, or start again with --force.",
+                )
             note(f"resuming after step {content['progress']['step']} ({path.name})")
-            return dict(content["progress"])
+            return content
         if paths:
             raise BundleError("every checkpoint is damaged", where=str(self.folder), todo="Start again with --force.")
-        return {}
+        return None
 
     def _read(self, path: Path) -> dict[str, Any] | None:
         import torch
 
         try:
-            return dict(torch.load(path, map_location="cpu", weights_only=True))
+            with zipfile.ZipFile(path) as archive:
+                if archive.testzip() is not None:  # torch.load compares no checksums: a flipped bit would train on
+                    return None
+            content = dict(torch.load(path, map_location="cpu", weights_only=True))
         except Exception:  # the unpickler raises whatever the damaged bytes make it raise
             return None
+        return content if set(content) >= PARTS else None

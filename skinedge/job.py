@@ -8,13 +8,14 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from skinedge import fused, lora, model, taxonomy
-from skinedge.bundle import MANIFEST, new_id, newest, now, write_atomic
+from skinedge import __version__, fused, lora, model, taxonomy
+from skinedge.bundle import MANIFEST, Bundle, new_id, newest, now, write_atomic
 from skinedge.config import TrainConfig
 from skinedge.data import readers
 from skinedge.data import split as splitting
@@ -48,10 +49,18 @@ class TrainRequest:
         """Whether a training of this run was begun: job.json is the last thing that `begin` writes."""
         return (self.work / "job.json").is_file()
 
+    def retired(self, job_id: str) -> Path:
+        """Where the run that training `job_id` replaces is kept until that one is in its place."""
+        return self.out.with_name(f"{self.out.name}.replaced-{job_id}")
+
 
 @dataclass(frozen=True)
 class Job:
-    """What is decided before the first step, and kept for --resume: written to job.json."""
+    """What is decided before the first step, and kept for --resume: written to job.json.
+
+    replaces: id of the run whose place this training was told to take (--force), '' for none;
+    versions: package -> version, of all that computes.
+    """
 
     id: str
     created_at: str
@@ -69,6 +78,8 @@ class Job:
     preprocess: dict[str, Any]
     precision: str
     device: str
+    replaces: str
+    versions: dict[str, str]
 
     @property
     def fingerprint(self) -> str:
@@ -98,7 +109,7 @@ def check_output(request: TrainRequest) -> None:
             todo="Go on with it: --resume. Or drop it: --force.",
         )
     if request.resume and not request.begun:
-        raise BundleError("nothing to resume", where=str(request.work), todo="Start without --resume.")
+        note(f"nothing to resume in {request.work}: starting from the beginning")
 
 
 @contextlib.contextmanager
@@ -125,7 +136,7 @@ def claimed(request: TrainRequest) -> Iterator[None]:
                 folder.rmdir()
 
 
-def begin(request: TrainRequest, device: str) -> tuple[Job, tuple[Sample, ...]]:
+def begin(request: TrainRequest, device: str, processes: int = 1) -> tuple[Job, tuple[Sample, ...]]:
     """Read the data, split it, decide everything, and write job.json and split.csv."""
     config = request.config
     dataset = readers.read(request.data)
@@ -134,6 +145,7 @@ def begin(request: TrainRequest, device: str) -> tuple[Job, tuple[Sample, ...]]:
     melanoma = taxonomy.melanoma(dataset.labels, config.taxonomy)
     model.build(config.backbone, len(dataset.labels))  # an unknown name must not cost a minute of hashing
     samples = divide(dataset, config)
+    check_shares(samples, config, processes)
     net, base = model.load(config.backbone, len(dataset.labels), config.weights, config.seed)
     note(f"base weights: {base.source}, sha256 {base.sha256[:12]}")
     rule = model.preprocess(net, base.source, config.image_size)
@@ -159,6 +171,8 @@ def begin(request: TrainRequest, device: str) -> tuple[Job, tuple[Sample, ...]]:
         preprocess=asdict(rule),
         precision=precision,
         device=device,
+        replaces=run_id(request.out),
+        versions=versions(),
     )
     write_atomic(request.work / "split.csv", text)
     write_atomic(request.work / "job.json", json.dumps(asdict(job), indent=2))
@@ -183,6 +197,18 @@ def divide(dataset: Dataset, config: TrainConfig) -> tuple[Sample, ...]:
     return samples
 
 
+def check_shares(samples: tuple[Sample, ...], config: TrainConfig, processes: int) -> None:
+    """Raises: ConfigError when a batch, or the whole training split, is too small to give every process an image."""
+    if config.batch_size < processes:
+        raise ConfigError(
+            f"batch_size {config.batch_size} is less than one image for each of {processes} processes",
+            todo="Start fewer processes, or set a larger batch_size in --config.",
+        )
+    images = sum(sample.split == "train" for sample in samples)
+    if images < processes:
+        raise ConfigError(f"{images} training images for {processes} processes", todo="Start fewer processes.")
+
+
 def check_reused(samples: tuple[Sample, ...], dataset: Dataset, where: str) -> None:
     """Raises: DataError when a reused split does not fit the folder, leaks, or lacks a class in train or val."""
     splitting.check_against(samples, dataset.root)
@@ -197,27 +223,68 @@ def check_reused(samples: tuple[Sample, ...], dataset: Dataset, where: str) -> N
             raise DataError(f"no image of {', '.join(sorted(missing))} in {split}", where=where)
 
 
+def versions() -> dict[str, str]:
+    """package -> version of all that decides a training's bits."""
+    names = ("torch", "timm", "peft", "numpy", "pillow")
+    return {"skinedge": __version__, **{name: metadata.version(name) for name in names}}
+
+
+def read_job(request: TrainRequest) -> Job:
+    """The job of an unfinished training.
+
+    Raises: BundleError when job.json is damaged or another version's.
+    """
+    path = request.work / "job.json"
+    again = "Start again with --force."
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        return Job(**{**raw, "labels": tuple(raw["labels"])})
+    except (OSError, ValueError, KeyError) as error:
+        raise BundleError(f"cannot resume: {error}", where=str(path), todo=again) from None
+    except TypeError:
+        raise BundleError("cannot resume: written by another version", where=str(path), todo=again) from None
+
+
+def replaces(request: TrainRequest) -> bool:
+    """Whether the unfinished training of `out` is to take the place of the run that is there."""
+    there = run_id(request.out)
+    return request.begun and there != "" and read_job(request).replaces == there
+
+
+def run_id(out: Path) -> str:
+    """The id of the run at `out`; '' where there is none that can be read."""
+    with contextlib.suppress(BundleError):
+        return Bundle.open(out).manifest.id
+    return ""
+
+
 def reopen(request: TrainRequest) -> tuple[Job, tuple[Sample, ...]]:
     """The job of an interrupted training, if it is the one that is asked for.
 
-    Raises: BundleError when the settings or the split differ, naming them.
+    Raises: BundleError when the settings, the split or the packages' versions differ, naming them.
     """
-    path = request.work / "job.json"
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        job = Job(**{**raw, "labels": tuple(raw["labels"])})
-        samples = read_split(request.work / "split.csv")
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise BundleError(f"cannot resume: {error}", where=str(path), todo="Start again with --force.") from None
+    path, job = request.work / "job.json", read_job(request)
     refuse_other_settings(request.config, job.config, path)
+    refuse_other_versions(job.versions, path)
     if data_root(request.data).resolve() != Path(job.data_root):
         raise BundleError(f"the training to resume has its images in {job.data_root}", where=str(path))
     if choose_device(request.device) != job.device:
         raise BundleError(f"the training to resume ran on {job.device}", where=str(path), todo=f"--device {job.device}")
-    text = write_split(samples)
-    if hashlib.sha256(text.encode()).hexdigest() != job.split_sha256:
+    samples = read_split(request.work / "split.csv")
+    if hashlib.sha256(write_split(samples).encode()).hexdigest() != job.split_sha256:
         raise BundleError("split.csv was changed since training began", where=str(request.work))
     return job, samples
+
+
+def refuse_other_versions(begun: Mapping[str, str], where: Path) -> None:
+    """Raises: BundleError naming what changed: another version may compute other bits, or read other files."""
+    changed = [f"{name} {begun.get(name)} (now {mine})" for name, mine in versions().items() if begun.get(name) != mine]
+    if changed:
+        raise BundleError(
+            f"the training to resume was begun with {', '.join(changed)}",
+            where=str(where),
+            todo="Install what it began with, or start again with --force.",
+        )
 
 
 def refuse_other_settings(asked: TrainConfig, begun: Mapping[str, Any], where: Path) -> None:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 
 
+def launched() -> tuple[int, int]:
+    """(this process's number, how many there are), as torchrun and its like tell them; (0, 1) without a launcher."""
+    count = int(os.environ.get("WORLD_SIZE") or 1)
+    return (int(os.environ.get("RANK") or 0), count) if count > 1 else (0, 1)
+
+
 def note(text: str) -> None:
-    """Print one line."""
-    print(text, file=sys.stderr, flush=True)
+    """Print one line; of several processes, the first one speaks."""
+    if launched()[0] == 0:
+        print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -18,7 +26,7 @@ def bar(title: str, total: int, unit: str = "images") -> Iterator[Callable[[int]
 
     Shown only on a terminal: a log file is better served by the lines that `note` prints.
     """
-    if not sys.stderr.isatty():
+    if launched()[0] or not sys.stderr.isatty():
         yield lambda amount: None
         return
     from rich.console import Console

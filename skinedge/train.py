@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,28 +23,61 @@ from skinedge.config import TrainConfig, from_dict
 from skinedge.data.dataset import SPLITS, Sample, read_split
 from skinedge.doctor import TRAIN, require
 from skinedge.errors import BundleError
-from skinedge.job import Job, TrainRequest, begin, check_output, claimed, ready, refuse_other_settings, reopen
-from skinedge.loop import Examples, Problem, fit
+from skinedge.job import (
+    Job,
+    TrainRequest,
+    begin,
+    check_output,
+    check_shares,
+    claimed,
+    read_job,
+    ready,
+    refuse_other_settings,
+    reopen,
+    replaces,
+)
 from skinedge.loop import Progress as LoopProgress
+from skinedge.loop import fit
 from skinedge.merge import ADAPTER
 from skinedge.precision import choose_device
 from skinedge.preprocess import Preprocess
+from skinedge.processes import Processes, joined
 from skinedge.progress import note
+from skinedge.step import Examples, Problem
 
 
 def train(request: TrainRequest) -> Bundle:
     """Train adapters and write the run.
 
-    Raises: SkinedgeError for anything the user can mend; KeyboardInterrupt leaves a checkpoint.
+    Started by a launcher in several processes, it returns in the main one alone.
+    Raises: SkinedgeError for anything the user can mend; KeyboardInterrupt leaves a checkpoint; Dismissed in the
+    processes that are not the main one, when they are done.
     """
     require(TRAIN, "train")
     device = choose_device(request.device)
+    with joined(device) as processes, ExitStack() as held:
+        opened = processes.on_main(lambda: open_training(request, device, held, processes.count))
+        return opened if isinstance(opened, Bundle) else carry_on(*opened, processes)
+
+
+def open_training(
+    request: TrainRequest, device: str, held: ExitStack, processes: int
+) -> Bundle | tuple[TrainRequest, Job, tuple[Sample, ...]]:
+    """The training to do, new or interrupted, its name claimed until `held` closes; or the run, if all is done.
+
+    The request that comes back is the one to go on with, in every process.
+    """
     if request.resume and request.out.exists():
-        return finished_run(request)
-    with claimed(request):
-        check_output(request)
-        job, samples = reopen(request) if request.resume else begin(request, device)
-        return carry_on(request, job, samples)
+        if not replaces(request):
+            return finished_run(request)
+        request = replace(request, force=True)  # as the interrupted command was
+    held.enter_context(claimed(request))
+    check_output(request)
+    if not (request.resume and request.begun):
+        return request, *begin(request, device, processes)
+    job, samples = reopen(request)
+    check_shares(samples, request.config, processes)
+    return request, job, samples
 
 
 def finished_run(request: TrainRequest) -> Bundle:
@@ -53,34 +87,74 @@ def finished_run(request: TrainRequest) -> Bundle:
     """
     bundle = Bundle.open(request.out)
     refuse_other_settings(request.config, bundle.manifest.training["config"], request.out)
-    if request.begun and reopen(request)[0].id == bundle.manifest.id:
-        shutil.rmtree(request.work)  # the end came between the rename and the tidying up
+    if request.work.exists():  # the end came between the rename and the tidying up
+        with claimed(request):
+            if not request.begun or read_job(request).id == bundle.manifest.id:
+                discard(request, bundle.manifest.id)
     note(f"{request.out} is trained already")
     return bundle
 
 
-def carry_on(request: TrainRequest, job: Job, samples: tuple[Sample, ...]) -> Bundle:
-    """Load, train (from a checkpoint where there is one), write the run, drop the work folder."""
-    config = from_dict(TrainConfig, {k: v for k, v in job.config.items() if v is not None}, "job.json")
+def carry_on(request: TrainRequest, job: Job, samples: tuple[Sample, ...], processes: Processes) -> Bundle:
+    """Train (from a checkpoint where there is one), write the run, drop the work folder."""
+    network, progress = fitted(request, job, samples, processes)
+
+    def finish() -> Bundle:
+        bundle = write_run(request, job, network, progress)
+        discard(request, job.id)
+        return bundle
+
+    return processes.on_main(finish)
+
+
+def fitted(
+    request: TrainRequest, job: Job, samples: tuple[Sample, ...], processes: Processes
+) -> tuple[Any, LoopProgress]:
+    """The trained network, and how training went."""
+    network = processes.on_all(lambda: load(job))
+    processes.on_main(lambda: decode(request, job, samples))
+    problem = processes.on_all(lambda: pose(request, job, samples, processes))
+    describe_work(network, problem)
+    return network, fit(network, problem, Checkpoints(request.work, job.fingerprint))
+
+
+def settings(job: Job) -> TrainConfig:
+    return from_dict(TrainConfig, {k: v for k, v in job.config.items() if v is not None}, "job.json")
+
+
+def load(job: Job) -> Any:
+    """The network as training begins. Raises: BundleError when this host's base weights are other ones."""
+    config = settings(job)
     net, base = model.load(config.backbone, len(job.labels), config.weights, config.seed)
     if base.sha256 != job.base_sha256:
         raise BundleError("the base weights are not those that training began with", where=base.source)
-    rule = Preprocess.from_dict(job.preprocess)
-    network = ready(net, config, job.device)
-    problem = Problem(
-        config=config,
-        preprocess=rule,
+    return ready(net, config, job.device)
+
+
+def decode(request: TrainRequest, job: Job, samples: tuple[Sample, ...]) -> None:
+    """Build the caches that `pose` opens, before anyone needs them."""
+    for split in ("train", "val"):
+        examples(request, job, samples, split)
+
+
+def pose(request: TrainRequest, job: Job, samples: tuple[Sample, ...], processes: Processes) -> Problem:
+    """Raises: BundleError on a host that does not see the files of the main process."""
+    if not request.begun:
+        raise BundleError(
+            "this host does not see the folder that the main process works in",
+            where=str(request.work),
+            todo="--data and --out must lie on a disk that all hosts share, under the same path.",
+        )
+    return Problem(
+        config=settings(job),
+        preprocess=Preprocess.from_dict(job.preprocess),
         classes=len(job.labels),
         train=examples(request, job, samples, "train"),
         val=examples(request, job, samples, "val"),
         device=job.device,
         precision=job.precision,
+        processes=processes,
     )
-    describe_work(network, problem)
-    progress = fit(network, problem, Checkpoints(request.work, job.fingerprint))
-    bundle = write_run(request, job, network, progress)
-    shutil.rmtree(request.work)
-    return bundle
 
 
 def examples(request: TrainRequest, job: Job, samples: tuple[Sample, ...], split: str) -> Examples:
@@ -115,12 +189,16 @@ def write_run(request: TrainRequest, job: Job, network: Any, progress: LoopProgr
         history = {"schema": "skinedge.training/1", "history": progress.history, "best_epoch": progress.best_epoch + 1}
         stage.path("reports/training.json").write_text(json.dumps(history, indent=2) + "\n", encoding="utf-8")
     check_output(replace(request, resume=True))  # something may have come there while training went on
-    retired = request.out.with_name(f"{request.out.name}.replaced-{job.id}")
     if request.out.exists():
-        request.out.replace(retired)
+        request.out.replace(request.retired(job.id))
     built.replace(request.out)
-    shutil.rmtree(retired, ignore_errors=True)
     return Bundle.open(request.out)
+
+
+def discard(request: TrainRequest, job_id: str) -> None:
+    """Remove what a finished training leaves: the run that it replaced, and its work folder, which tells of it."""
+    shutil.rmtree(request.retired(job_id), ignore_errors=True)
+    shutil.rmtree(request.work)
 
 
 def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress) -> Manifest:
@@ -150,7 +228,7 @@ def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress) -> Mani
             "precision": job.precision,
             "best": best,
             "seconds": round(progress.total_seconds, 1),
-            "versions": versions(),
+            "versions": job.versions,
         },
     )
 
@@ -162,9 +240,3 @@ def split_counts(samples: tuple[Sample, ...]) -> dict[str, dict[str, int]]:
         split: {label: sum(s.split == split and s.label == label for s in samples) for label in labels}
         for split in SPLITS
     }
-
-
-def versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("torch", "timm", "peft", "numpy", "pillow")}

@@ -50,6 +50,7 @@ class Evaluation:
             "n": len(said.truth),
             "classes": list(said.labels),
             "file": self.file,
+            "synthetic": self.synthetic,
             "split": self.selection.split,
             "seen": self.selection.seen,
             "contaminated": self.selection.trained_on,

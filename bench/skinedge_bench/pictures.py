@@ -6,6 +6,7 @@ differ in their dashes.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,8 @@ from skinedge_bench.intervals import Interval
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    Painter = Callable[[Evaluation], Figure]
 
 NOTICE = "Research tool, not a medical device"
 BLUE, VERMILION = "#0072B2", "#D55E00"
@@ -69,7 +72,7 @@ def draw(result: Evaluation) -> dict[str, bytes]:
     """File name -> PNG."""
     import matplotlib
 
-    painters: dict[str, Callable[[Evaluation], Figure]] = {
+    painters: dict[str, Painter] = {
         "confusion.png": confusion,
         "roc.png": roc,
         "precision_recall.png": precision_recall,
@@ -84,21 +87,23 @@ def write(out: Path, files: Mapping[str, bytes | str]) -> None:
 
     Raises: BundleError when they cannot be written; ConfigError when a folder has the name of one of them.
     """
-    for name in files:
-        if (out / name).is_dir():
-            raise ConfigError("is a folder, and a file of this name is to be written", where=str(out / name))
     new, part = not out.exists(), out / f".{new_id()}.part"
     try:
+        for name in files:
+            if (out / name).is_dir():
+                raise ConfigError("is a folder, and a file of this name is to be written", where=str(out / name))
         part.mkdir(parents=True)
         for name, content in files.items():
             write_atomic(part / name, content)
         for name in files:
             (part / name).replace(out / name)
-        new = False
     except OSError as error:
         raise disk_error(error, out) from None
     finally:
-        shutil.rmtree(out if new else part, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)
+        if new:
+            with contextlib.suppress(OSError):  # it holds what was written
+                out.rmdir()
 
 
 def confusion(result: Evaluation) -> Figure:
@@ -201,7 +206,7 @@ def _mark(axes: Axes, result: Evaluation, x: float, y: float) -> None:
 
 
 def _title(result: Evaluation, what: str) -> str:
-    warnings = ["SYNTHETIC images"] if result.synthetic else []
+    warnings = ["model of SYNTHETIC images"] if result.synthetic else []
     if result.selection.trained_on:
         warnings.append(f"CONTAMINATED: trained on {result.selection.trained_on} of them")
     about = f"{result.file}, n = {len(result.said.truth):,} images, split {result.selection.split}"
@@ -219,9 +224,11 @@ def _axes(result: Evaluation, what: str, inches: tuple[float, float]) -> tuple[F
 
 def _with_legend(figure: Figure, axes: Axes) -> Figure:
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), box_aspect=1)
-    axes.legend(
-        loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8, title="area with its 95 % interval", title_fontsize=8
-    )
+    if axes.get_legend_handles_labels()[0]:
+        title = "area with its 95 % interval"
+        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8, title=title, title_fontsize=8)
+    else:
+        axes.text(0.5, 0.5, "no curve: these images are all of one kind", ha="center")
     return figure
 
 

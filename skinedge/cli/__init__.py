@@ -17,6 +17,7 @@ from skinedge.cli import (  # noqa: F401  registers commands
 )
 from skinedge.cli.app import app
 from skinedge.errors import SkinedgeError
+from skinedge.processes import Dismissed
 
 __all__ = ["app", "main"]
 
@@ -25,6 +26,8 @@ def main() -> None:
     """Entry point: turns what a user can mend into two readable lines and exit code 1 (Ctrl-C is 130)."""
     try:
         app()
+    except Dismissed as dismissed:
+        sys.exit(dismissed.code)
     except SkinedgeError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 import sklearn.metrics as oracle
 from PIL import Image
 
+from skinedge import metrics
 from skinedge.bundle import Bundle
 from skinedge.data.dataset import Sample, load_pixels, read_split
 from skinedge.errors import DataError
@@ -22,8 +25,22 @@ from skinedge_bench.selection import map_labels, origin
 
 Cli = Callable[..., tuple[int, str, str]]
 DOCUMENTED = {
-    *("n", "classes", "accuracy", "balanced_accuracy", "macro_auc", "per_class", "malignant", "confusion"),
+    *(
+        "n",
+        "classes",
+        "file",
+        "synthetic",
+        "accuracy",
+        "balanced_accuracy",
+        "macro_auc",
+        "macro_average_precision",
+        "per_class",
+    ),
+    *("malignant", "confusion", "intervals", "bootstrap", "subgroups", "ece", "ece_at_class_prior", "reliability"),
 }
+OF_A_CLASS = {"precision", "recall", "sensitivity", "specificity", "f1", "auc", "average_precision"}
+OF_A_RATE = {"sensitivity", "sensitivity_counts", "sensitivity_wilson"}
+OF_A_RATE |= {name.replace("sensitivity", "specificity") for name in OF_A_RATE}
 FULL_NAMES = {
     "akiec": "Actinic keratosis",
     "bcc": "Basal cell carcinoma",
@@ -94,9 +111,9 @@ def test_the_document_against_scikit_learn(cli: Cli, tiny_run: Path, folders: Pa
     assert document["n"] == len(test) and document["classes"] == list(labels) and document["split"] == "test"
     assert document["contaminated"] == 0 and document["seen"] == {}
     assert set(document) == DOCUMENTED | {"schema", "model_id", "model_sha256", "split", "seen", "contaminated"}
-    assert set(document["malignant"]) == {"sensitivity", "specificity", "auc", "threshold"}
+    assert set(document["malignant"]) == OF_A_RATE | {"auc", "average_precision", "threshold"}
     assert {frozenset(row) for row in document["per_class"].values()} == {
-        frozenset({"precision", "recall", "f1", "auc", "support"})
+        frozenset(OF_A_CLASS | {"support", "intervals"})
     }
     assert document["accuracy"] == pytest.approx(oracle.accuracy_score(truth, predicted))
     assert document["balanced_accuracy"] == pytest.approx(oracle.balanced_accuracy_score(truth, predicted))
@@ -105,12 +122,129 @@ def test_the_document_against_scikit_learn(cli: Cli, tiny_run: Path, folders: Pa
         said = document["per_class"][label]
         assert said["support"] == int((truth == index).sum())
         assert said["auc"] == pytest.approx(oracle.roc_auc_score(truth == index, probabilities[:, index]))
+        average = oracle.average_precision_score(truth == index, probabilities[:, index])
+        assert said["average_precision"] == pytest.approx(average)
+        assert said["sensitivity"] == said["recall"]
+        assert said["specificity"] == pytest.approx(oracle.recall_score(truth != index, predicted != index))
+        assert set(said["intervals"]) == OF_A_CLASS - {"sensitivity"}
+        for name, (low, high) in said["intervals"].items():
+            assert said[name] is None or low <= said[name] <= high, name
     score = probabilities[:, list(bundle.manifest.malignant)].sum(axis=1)
     positive = np.isin(truth, bundle.manifest.malignant)
     threshold = document["malignant"]["threshold"]
     assert document["malignant"]["auc"] == pytest.approx(oracle.roc_auc_score(positive, score))
     assert document["malignant"]["sensitivity"] == pytest.approx((score[positive] >= threshold).mean())
     assert document["malignant"]["specificity"] == pytest.approx((score[~positive] < threshold).mean())
+    assert document["malignant"]["sensitivity_counts"] == [(score[positive] >= threshold).sum(), positive.sum()]
+    assert document["malignant"]["specificity_counts"] == [(score[~positive] < threshold).sum(), (~positive).sum()]
+    average = oracle.average_precision_score(positive, score)
+    assert document["malignant"]["average_precision"] == pytest.approx(average)
+
+
+def test_the_intervals_are_by_lesion(cli: Cli, tiny_run: Path, folders: Path, split: tuple[Sample, ...]) -> None:
+    """The run's own folder tells lesions; class folders of the same images do not, save by bytes and look."""
+    document = json.loads(cli("evaluate", tiny_run, "--json")[1])
+    lesions = {sample.lesion_id for sample in split if sample.split == "test"}
+    drawn = {"unit": "lesion", "units": len(lesions), "resamples": 2000, "seed": 0, "level": 0.95}
+    assert document["bootstrap"] == drawn
+    assert len(lesions) < document["n"]
+    whole = {**document, **{f"malignant_{name}": value for name, value in document["malignant"].items()}}
+    names = {"accuracy", "balanced_accuracy", "macro_auc", "macro_average_precision"}
+    names |= {f"malignant_{name}" for name in ("sensitivity", "specificity", "auc", "average_precision")}
+    assert set(document["intervals"]) == names
+    for name in names:
+        low, high = document["intervals"][name]
+        assert 0 <= low <= whole[name] <= high <= 1, name
+    assert json.loads(cli("evaluate", tiny_run, "--json")[1])["intervals"] == document["intervals"]
+    elsewhere = json.loads(cli("evaluate", tiny_run, "--data", folders, "--json")[1])
+    assert elsewhere["bootstrap"]["unit"] == "image" and elsewhere["bootstrap"]["units"] > len(lesions)
+
+
+def test_the_calibration_error_at_the_class_prior(cli: Cli, tiny_run: Path) -> None:
+    """With a uniform prior, each class weighs the same, however many images it has: checked by repetition."""
+    bundle = Bundle.open(tiny_run)
+    document = json.loads(cli("evaluate", tiny_run, "--split", "all", "--allow-train", "--json")[1])
+    assert list(bundle.manifest.class_prior.values()) == pytest.approx([1 / 7] * 7)
+    samples, model = read_split(bundle.file("split.csv")), open_listed(bundle)
+    pixels = [prepare(load_pixels(Path(bundle.manifest.data_root), s.path), model.size) for s in samples]
+    probabilities = model.run(np.stack(pixels)).probabilities
+    truth = np.array([model.labels.index(sample.label) for sample in samples])
+    counts = np.bincount(truth)
+    times = (np.lcm.reduce(counts) // counts)[truth]
+    repeated = metrics.reliability(np.repeat(truth, times), np.repeat(probabilities, times, axis=0))
+    assert document["ece_at_class_prior"] == pytest.approx(repeated.ece)
+    assert document["ece"] == pytest.approx(metrics.reliability(truth, probabilities).ece)
+    rows = document["reliability"]
+    assert len(rows) == 15 and sum(row["share"] for row in rows) == pytest.approx(1)
+    error = sum(row["share"] * abs(row["accuracy"] - row["confidence"]) for row in rows if row["share"])
+    assert error == pytest.approx(document["ece"])
+
+
+@pytest.fixture
+def described(tiny_run: Path, tmp_path: Path) -> Path:
+    """The run's own folder, whose table tells sex, age and site: by the row, so that each can be counted."""
+    folder = tmp_path / "described"
+    shutil.copytree(Bundle.open(tiny_run).manifest.data_root, folder)
+    with (folder / "metadata.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    for index, row in enumerate(rows):
+        row |= {"sex": ("female", "male", "")[index % 3], "age": f"{index % 9 * 10}.0", "localization": "back"}
+    with (folder / "metadata.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
+
+
+def test_subgroups_are_those_of_the_table(cli: Cli, run: Bundle, described: Path) -> None:
+    arguments = ("--split", "all", "--allow-train")
+    document = json.loads(cli("evaluate", run.root, "--data", described, *arguments, "--json")[1])
+    groups = document["subgroups"]
+    assert list(groups) == ["sex", "age", "site"]
+    assert {name: said["n"] for name, said in groups["sex"].items()} == {"female": 47, "male": 47, "unknown": 46}
+    assert list(groups["age"]) == ["<30", "30-44", "45-59", "60-74", ">=75"]
+    whole = groups["site"]["back"]
+    assert whole["n"] == 140 and whole["balanced_accuracy"] == document["balanced_accuracy"]
+    assert whole["sensitivity_wilson"] == document["malignant"]["sensitivity_wilson"]
+    for name in ("sensitivity_counts", "specificity_counts"):
+        assert [sum(pair) for pair in zip(*(said[name] for said in groups["sex"].values()), strict=True)] == whole[name]
+    code, shown, _ = cli("evaluate", run.root, "--data", described, *arguments)
+    right, of = groups["sex"]["male"]["sensitivity_counts"]
+    assert code == 0 and "By sex" in shown and "By age" in shown and f"({right}/{of})" in shown
+
+    manifest = run.root / "manifest.json"
+    there, here = (json.dumps(str(root)) for root in (run.manifest.data_root, described))
+    manifest.write_text(manifest.read_text().replace(there, here))
+    assert json.loads(cli("evaluate", run.root, *arguments, "--json")[1])["subgroups"] == groups
+
+
+def test_pictures_and_the_document_are_written_together(cli: Cli, tiny_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "folder"
+    code, shown, err = cli("evaluate", tiny_run, "--out", out, "--json")
+    files = {"confusion.png", "precision_recall.png", "reliability.png", "roc.png"}
+    files |= {"evaluation.json", "evaluation.md"}
+    assert code == 0 and {path.name for path in out.iterdir()} == files and f"in {out}" in err
+    assert json.loads((out / "evaluation.json").read_text()) == json.loads(shown)
+    page = (out / "evaluation.md").read_text()
+    assert "not a medical device" in page and all(f"]({name})" in page for name in files if name.endswith("png"))
+    (out / "notes.txt").write_text("mine")
+    (out / "roc.png").write_bytes(b"old")
+    assert cli("evaluate", tiny_run, "--out", out)[0] == 0
+    assert {path.name for path in out.iterdir()} == files | {"notes.txt"}
+    assert (out / "roc.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_where_pictures_cannot_go(cli: Cli, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("x")
+    code, shown, err = cli("evaluate", tiny_run, "--out", tmp_path / "file", "--json")
+    assert code == 1 and shown == "" and "is a file, not a folder" in err
+    code, shown, err = cli("evaluate", tiny_run, "--out", tmp_path / "file" / "below", "--json")
+    assert code == 1 and shown == "" and "Traceback" not in err and str(tmp_path / "file" / "below") in err
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    code, shown, err = cli("evaluate", tiny_run, "--out", tmp_path / "out", "--json")
+    assert code == 1 and shown == "" and "pip install 'skinedge[plots]'" in err and "model:" not in err
+    assert not (tmp_path / "out").exists()
+    assert cli("evaluate", tiny_run, "--json")[0] == 0
 
 
 def test_images_of_training_stop_it_and_allow_train_marks_it(
@@ -155,7 +289,10 @@ def test_undefined_numbers_are_null(cli: Cli, tiny_run: Path, unseen: Path) -> N
     shutil.rmtree(unseen / FULL_NAMES["nv"])
     document = json.loads(cli("evaluate", tiny_run, "--data", unseen, "--json")[1])
     assert document["malignant"]["auc"] is None and document["malignant"]["specificity"] is None
-    assert document["malignant"]["sensitivity"] is not None
+    assert document["malignant"]["sensitivity"] is not None and document["malignant"]["average_precision"] is None
+    assert document["intervals"]["malignant_auc"] == [None, None]
+    assert document["malignant"]["specificity_counts"] == [0, 0]
+    assert cli("evaluate", tiny_run, "--data", unseen)[0] == 0
     for label in ("akiec", "df", "nv"):
         row = document["per_class"][label]
         assert row["recall"] is None and row["f1"] is None and row["auc"] is None and row["support"] == 0
@@ -171,7 +308,9 @@ def test_a_model_without_its_run_knows_nothing_of_its_training(
     document = json.loads(out)
     assert code == 0 and document["contaminated"] is None and document["seen"] is None
     assert "nobody knows" in err
-    assert cli("evaluate", alone, "--data", folders)[0] == 0
+    assert document["ece_at_class_prior"] is None and document["malignant"]["sensitivity_counts"] is None
+    assert "malignant_sensitivity" not in document["intervals"] and "malignant_auc" in document["intervals"]
+    assert cli("evaluate", alone, "--data", folders, "--out", tmp_path / "out")[0] == 0
 
 
 @pytest.fixture

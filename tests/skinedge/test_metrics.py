@@ -126,3 +126,73 @@ def test_softmax_survives_large_logits() -> None:
 def test_malignant_score_sums_the_named_columns() -> None:
     scores = metrics.malignant_score(np.array([[0.1, 0.2, 0.7], [0.5, 0.25, 0.25]]), (0, 2))
     np.testing.assert_allclose(scores, [0.8, 0.75])
+
+
+def test_specificity_and_average_precision_of_each_class() -> None:
+    each = metrics.per_class(LABELS, PROBABILITIES)
+    for c in range(5):
+        specificity = oracle.recall_score(c != LABELS, c != PREDICTED)
+        assert each.specificity[c] == pytest.approx(specificity)
+        expected = oracle.average_precision_score(c == LABELS, PROBABILITIES[:, c])
+        assert each.average_precision[c] == pytest.approx(expected)
+    expected = oracle.average_precision_score(np.eye(5)[LABELS], PROBABILITIES, average="macro")
+    assert metrics.macro_average_precision(LABELS, PROBABILITIES) == pytest.approx(expected)
+
+
+def test_average_precision_with_ties_and_where_it_is_undefined() -> None:
+    score = np.round(PROBABILITIES[:, 1], 1)
+    expected = oracle.average_precision_score(LABELS == 1, score)
+    assert metrics.average_precision(LABELS == 1, score) == pytest.approx(expected)
+    for positive, scores in (([True, True], [0.1, 0.2]), ([False, False], [0.1, 0.2]), ([True, False], [math.nan, 0])):
+        assert math.isnan(metrics.average_precision(np.array(positive), np.array(scores)))
+    alone = metrics.per_class(np.array([0, 0]), np.array([[0.9, 0.1], [0.2, 0.8]]))
+    assert math.isnan(alone.specificity[0]) and alone.specificity[1] == 0.5
+
+
+def test_operating_points_are_the_roc_and_the_precision_recall_curve() -> None:
+    positive, score = LABELS == 2, np.round(PROBABILITIES[:, 2], 2)
+    thresholds, hits, alarms = metrics.operating_points(positive, score)
+    false, true, expected = oracle.roc_curve(positive, score, drop_intermediate=False)
+    np.testing.assert_allclose(thresholds, expected[1:])  # scikit-learn starts above the highest score
+    np.testing.assert_allclose(hits / hits[-1], true[1:])
+    np.testing.assert_allclose(alarms / alarms[-1], false[1:])
+    precision, recall, _ = oracle.precision_recall_curve(positive, score)
+    np.testing.assert_allclose((hits / (hits + alarms))[::-1], precision[:-1])
+    np.testing.assert_allclose((hits / hits[-1])[::-1], recall[:-1])
+
+
+def test_reliability_is_its_definition() -> None:
+    """Bin by bin, image by image: bin b of 15 holds confidences in (b / 15, (b + 1) / 15]."""
+    found = metrics.reliability(LABELS, PROBABILITIES)
+    ece = 0.0
+    for b in range(15):
+        sure, right = [], []
+        for row, label in zip(PROBABILITIES, LABELS, strict=True):
+            if b / 15 < row.max() <= (b + 1) / 15:
+                sure.append(float(row.max()))
+                right.append(row.argmax() == label)
+        assert found.share[b] == pytest.approx(len(sure) / 400)
+        if sure:
+            assert found.confidence[b] == pytest.approx(np.mean(sure)) and found.accuracy[b] == pytest.approx(
+                np.mean(right)
+            )
+            ece += len(sure) / 400 * abs(np.mean(right) - np.mean(sure))
+        else:
+            assert math.isnan(found.confidence[b]) and math.isnan(found.accuracy[b])
+    assert found.ece == pytest.approx(ece) and 0 < ece < 1 and found.share.sum() == pytest.approx(1)
+
+
+def test_reliability_at_its_edges() -> None:
+    """Confidence 0.2 is in (2/15, 3/15], not above it; certainty is in the last bin; nothing has no error."""
+    found = metrics.reliability(np.array([0, 1]), np.array([[0.2] * 5, [1.0, 0, 0, 0, 0]]))
+    assert np.flatnonzero(found.share).tolist() == [2, 14] and found.ece == pytest.approx((0.8 + 1) / 2)
+    assert math.isnan(metrics.reliability(np.array([], dtype=int), np.zeros((0, 3))).ece) is True
+
+
+def test_weights_of_the_reliability_are_repetitions() -> None:
+    times = RNG.integers(0, 4, 400)
+    weighted = metrics.reliability(LABELS, PROBABILITIES, times)
+    repeated = metrics.reliability(np.repeat(LABELS, times), np.repeat(PROBABILITIES, times, axis=0))
+    assert weighted.ece == pytest.approx(repeated.ece)
+    np.testing.assert_allclose(weighted.accuracy, repeated.accuracy)
+    np.testing.assert_allclose(weighted.share, repeated.share)

@@ -1,0 +1,121 @@
+"""What `evaluate` found as tables, for the screen and for a page in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from skinedge_bench.figures import PER_CLASS
+
+Cell = str | int | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """rows: as many cells as columns; None for what is undefined."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[Cell]]
+
+
+def tables(document: Mapping[str, Any]) -> list[Table]:
+    """The tables of an evaluation's document, in the order of reading."""
+    labels = document["classes"]
+    return [
+        Table(
+            f"{document['n']} images, split {document['split']}",
+            ("class", *(name.replace("recall", "sensitivity").replace("_", " ") for name in PER_CLASS), "images"),
+            [
+                [label, *(_number(row[name], 3) for name in PER_CLASS), row["support"]]
+                for label, row in _classes(document)
+            ],
+        ),
+        Table(
+            "Confusion (rows: truth)",
+            ("", *labels),
+            [[label, *counts] for label, counts in zip(labels, document["confusion"], strict=True)],
+        ),
+        _overall(document),
+        *(_subgroups(attribute, groups) for attribute, groups in document["subgroups"].items()),
+    ]
+
+
+def markdown(document: Mapping[str, Any], notice: str, pictures: Sequence[str]) -> str:
+    """A page of the tables, with the intervals of each class, and the pictures that lie beside it."""
+    warning = f"**CONTAMINATED: the model was trained on {document['contaminated']} of these images or their lesions.**"
+    parts = [
+        f"# {document['file']}" + (" (trained on SYNTHETIC images)" if document["synthetic"] else ""),
+        notice,
+        *([warning] if document["contaminated"] else []),
+    ]
+    for table in [*tables(document), _class_intervals(document)]:
+        parts += [f"## {table.title}", _markdown_table(table)]
+    parts += [f"![{name.removesuffix('.png').replace('_', ' ')}]({name})" for name in pictures]
+    return "\n\n".join(parts) + "\n"
+
+
+def _classes(document: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    return list(document["per_class"].items())
+
+
+def _overall(document: Mapping[str, Any]) -> Table:
+    intervals, malignant, drawn = document["intervals"], document["malignant"], document["bootstrap"]
+    names = ("accuracy", "balanced_accuracy", "macro_auc", "macro_average_precision")
+    rows: list[list[Cell]] = [
+        [name.replace("_", " "), _number(document[name]), _interval(intervals[name]), None, None] for name in names
+    ]
+    for name in ("sensitivity", "specificity", "auc", "average_precision"):
+        interval = _interval(intervals.get(f"malignant_{name}"))
+        counts, wilson = malignant.get(f"{name}_counts"), _interval(malignant.get(f"{name}_wilson"))
+        right = f"{counts[0]} of {counts[1]}" if counts else None
+        rows.append([f"malignant {name.replace('_', ' ')}", _number(malignant[name]), interval, right, wilson])
+    rows.append(["malignant threshold", _number(malignant["threshold"]), None, None, None])
+    rows.append(["calibration error (ECE)", _number(document["ece"]), None, None, None])
+    rows.append(["ECE at the class prior", _number(document["ece_at_class_prior"]), None, None, None])
+    title = f"Overall (bootstrap over {drawn['units']} {drawn['unit']}s, {drawn['resamples']} resamples)"
+    return Table(title, ("figure", "value", f"95 % by {drawn['unit']}", "images", "95 % by image (Wilson)"), rows)
+
+
+def _subgroups(attribute: str, groups: Mapping[str, Mapping[str, Any]]) -> Table:
+    """A group that is too small shows how many images it has."""
+    columns = ("balanced accuracy (classes)", "malignant sensitivity, 95 %", "malignant specificity, 95 %")
+    rows: list[list[Cell]] = []
+    for value, group in groups.items():
+        if "balanced_accuracy" in group:
+            accuracy = f"{_number(group['balanced_accuracy'], 3)} ({group['classes']})"
+            rows.append([value, group["n"], accuracy, _rate(group, "sensitivity"), _rate(group, "specificity")])
+        else:
+            rows.append([value, group["n"], None, None, None])
+    return Table(f"By {attribute}", (attribute, "images", *columns), rows)
+
+
+def _class_intervals(document: Mapping[str, Any]) -> Table:
+    names = tuple(name.replace("recall", "sensitivity").replace("_", " ") for name in PER_CLASS)
+    rows = [[label, *(_interval(row["intervals"][name]) for name in PER_CLASS)] for label, row in _classes(document)]
+    return Table(f"95 % intervals of each class, by {document['bootstrap']['unit']}", ("class", *names), rows)
+
+
+def _rate(group: Mapping[str, Any], name: str) -> str | None:
+    """'0.812 (13/16) 0.570-0.934'; None where nothing is flagged, or nothing could be."""
+    share, counts = _number(group[name], 3), group[f"{name}_counts"]
+    return f"{share} ({counts[0]}/{counts[1]}) {_interval(group[f'{name}_wilson'])}" if share else None
+
+
+def _interval(pair: Sequence[float] | None) -> str | None:
+    """'0.570-0.934'; None where it is undefined."""
+    low, high = (_number(value, 3) for value in pair or (None, None))
+    return f"{low}-{high}" if low and high else None
+
+
+def _number(value: float | None, digits: int = 4) -> str | None:
+    return None if value is None or value != value else f"{value:.{digits}f}"
+
+
+def _markdown_table(table: Table) -> str:
+    lines = [table.columns, ["---"] * len(table.columns)]
+    cells = [
+        ["-" if cell is None else str(cell).replace("|", "\\|") for cell in line] for line in [*lines, *table.rows]
+    ]
+    return "\n".join("| " + " | ".join(line) + " |" for line in cells)

@@ -1,0 +1,181 @@
+"""One batch: which images, how they are changed, the loss, and its gradient over all processes.
+
+All randomness (order, augmentation, dropout) is a function of the seed and the step's number alone. Every process
+draws it for the whole batch and computes its own rows, so their number does not change what is learned. Dropout
+inside the adapters is the exception: its masks are drawn where the rows are computed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skinedge import lora
+from skinedge.augment import augment, draw
+from skinedge.config import TrainConfig
+from skinedge.errors import SkinedgeError
+from skinedge.preprocess import Pixels, Preprocess
+from skinedge.processes import ALONE, Processes
+from skinedge.progress import note
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Examples:
+    """pixels: (N, S, S, 3) uint8, prepared; labels: (N,) int64."""
+
+    pixels: Pixels
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What the loop needs besides the network: data, settings, where it runs, and with whom."""
+
+    config: TrainConfig
+    preprocess: Preprocess
+    classes: int
+    train: Examples
+    val: Examples
+    device: str
+    precision: str
+    processes: Processes = ALONE
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(len(self.train.labels) / self.config.batch_size)
+
+
+def batch_gradients(network: nn.Module, optimizer: Any, problem: Problem, step: int, micro: int) -> tuple[float, int]:
+    """The batch's mean loss, whose gradient is left in the parameters of every process.
+
+    micro: the most images that go through the network at once; halved as often as the device's memory asks for,
+    and returned. The gradient is the same within float rounding, since the parts' gradients add up.
+    Raises: SkinedgeError when the loss is not finite, or when one image at a time is too much.
+    """
+    processes = problem.processes
+    while True:
+        optimizer.zero_grad(set_to_none=True)
+        with processes.apart(network):
+            own, fits = share_gradients(network, problem, step, micro)
+        loss, misfits = processes.sum(own, not fits)
+        if not misfits:
+            break
+        micro = smaller(micro, problem)
+    if not math.isfinite(loss):
+        processes.give_up(
+            SkinedgeError(
+                f"the loss became {loss} at step {step}",
+                todo="The last checkpoint is good. Lower optimizer.learning_rate in --config and start again.",
+            )
+        )
+    processes.average(network)
+    return loss, micro
+
+
+def share_gradients(network: nn.Module, problem: Problem, step: int, micro: int) -> tuple[float, bool]:
+    """This process's part of the batch's mean loss, and whether it fitted into memory.
+
+    Of N images in the batch, n that go through at once weigh n / N in the loss, and P n / N in the gradient,
+    since P processes then take the mean of their gradients.
+    """
+    import torch
+
+    chosen = batch_indices(problem, step)
+    draws = draw(len(chosen), step_generator(problem.config.seed, step, problem.processes.rank))
+    mine = problem.processes.share(len(chosen))
+    total = 0.0
+    lora.train_mode(network)
+    try:
+        for start in range(mine.start, mine.stop, micro):
+            rows = slice(start, min(start + micro, mine.stop))
+            part = chosen[rows]
+            images = torch.from_numpy(problem.train.pixels[part]).to(problem.device)
+            targets = torch.from_numpy(problem.train.labels[part]).to(problem.device)
+            inputs = normalize(augment(images, problem.config.augment, draws.rows(rows)), problem.preprocess)
+            with autocast(problem):
+                logits = network(inputs).float()
+            loss = class_loss(logits, targets, problem) * (len(part) / len(chosen))
+            (loss * problem.processes.count).backward()
+            total += float(loss.detach())
+    except torch.OutOfMemoryError:
+        return math.nan, False
+    return total, True
+
+
+def smaller(micro: int, problem: Problem) -> int:
+    """Half of `micro`, or of a process's share of the batch where that is less.
+
+    Raises: SkinedgeError when there is no half.
+    """
+    import torch
+
+    size = problem.config.batch_size
+    tried = min(micro, math.ceil(size / problem.processes.count))
+    if tried == 1:
+        error = SkinedgeError(
+            f"the memory of {problem.device} does not hold one image of {problem.preprocess.size} px at a time",
+            todo="Choose a smaller --image-size or --backbone, or end what else uses that memory.",
+        )
+        problem.processes.give_up(error)
+    if problem.device != "cpu":
+        torch.cuda.empty_cache()
+    half = (tried + 1) // 2
+    note(
+        f"out of memory with {tried} images at a time: going on with {half}; the batch stays {size} (gradients add up)"
+    )
+    return half
+
+
+def batch_indices(problem: Problem, step: int) -> NDArray[np.int64]:
+    """Which images step number `step` sees: a fresh permutation every epoch."""
+    epoch, position = divmod(step, problem.steps_per_epoch)
+    order = np.random.default_rng([problem.config.seed, epoch]).permutation(len(problem.train.labels))
+    size = problem.config.batch_size
+    return np.sort(order[position * size : (position + 1) * size])  # sorted: kinder to the memory map
+
+
+def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
+    """The step's own generator; also seeds the global one, which LoRA dropout draws from, apart for each process."""
+    import torch
+
+    mixed = int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+    torch.manual_seed(mixed + rank)
+    return torch.Generator().manual_seed(mixed)
+
+
+def normalize(pixels: torch.Tensor, rule: Preprocess) -> torch.Tensor:
+    """(N, 3, S, S) float32 in 0..255 -> the network's own input, channels last in memory."""
+    import torch
+
+    mean = pixels.new_tensor(rule.mean)[:, None, None]
+    std = pixels.new_tensor(rule.std)[:, None, None]
+    return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def class_loss(logits: torch.Tensor, targets: torch.Tensor, problem: Problem) -> torch.Tensor:
+    """Cross entropy, with logits shifted by the log of the class frequencies where asked.
+
+    Menon et al. 2021, "Long-tail learning via logit adjustment", eq. 10 with tau = 1: the unshifted
+    logits then estimate probabilities under a uniform class prior.
+    """
+    import torch
+    from torch.nn import functional
+
+    if problem.config.imbalance == "logit-adjusted":
+        counts = np.bincount(problem.train.labels, minlength=problem.classes)
+        logits = logits + torch.from_numpy(np.log(counts / counts.sum()).astype(np.float32)).to(logits.device)
+    return functional.cross_entropy(logits, targets, label_smoothing=problem.config.optimizer.label_smoothing)
+
+
+def autocast(problem: Problem) -> Any:
+    import torch
+
+    return torch.autocast(problem.device, torch.bfloat16, enabled=problem.precision == "bf16")

@@ -1,0 +1,133 @@
+"""The bootstrap against a slow one that repeats images and asks scikit-learn, and what counts as one lesion."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import sklearn.metrics as oracle
+
+from skinedge import metrics
+from skinedge.data.dataset import Sample
+from skinedge_bench.figures import Predictions
+from skinedge_bench.intervals import Units, bootstrap, draws, percentiles, resampled, units_of
+
+RNG = np.random.default_rng(11)
+N, CLASSES, MALIGNANT = 120, 4, (1, 3)
+UNITS = Units(np.sort(RNG.integers(0, 70, N)), 70, "lesion")
+
+
+def predictions(n: int = N, units: Units | None = None) -> Predictions:
+    """Photos of a lesion share its class, one class has one lesion; scores are rounded, so that there are ties."""
+    of = units.of if units is not None else np.arange(n)
+    truth = np.random.default_rng(2).choice(CLASSES - 1, of.max() + 1, p=(0.6, 0.25, 0.15))[of]
+    truth[of == 0] = CLASSES - 1
+    logits = np.random.default_rng(3).normal(size=(n, CLASSES)) + 1.2 * np.eye(CLASSES)[truth]
+    return Predictions(tuple("abcd"), truth, np.round(metrics.softmax(logits), 1), MALIGNANT, 0.5)
+
+
+SAID = predictions(units=UNITS)
+
+
+def test_every_resampled_figure_is_the_figure_of_the_repeated_images() -> None:
+    assert len(np.unique(SAID.truth)) == CLASSES
+    weights = next(draws(UNITS, 40, seed=5))
+    found = resampled(SAID, weights)
+    lacking = 0
+    for row, times in enumerate(weights.astype(int)):
+        truth, probabilities = np.repeat(SAID.truth, times), np.repeat(SAID.probabilities, times, axis=0)
+        lacking += len(np.unique(truth)) < CLASSES
+        each, predicted = metrics.per_class(truth, probabilities), probabilities.argmax(axis=1)
+        positive, score = np.isin(truth, MALIGNANT), metrics.malignant_score(probabilities, MALIGNANT)
+        expected = {name: getattr(each, name) for name in ("precision", "recall", "specificity", "f1", "auc")} | {
+            "average_precision": each.average_precision,
+            "accuracy": metrics.accuracy(truth, predicted),
+            "balanced_accuracy": metrics.balanced_accuracy(truth, predicted),
+            "macro_auc": metrics.macro_auc(truth, probabilities),
+            "macro_average_precision": metrics.macro_average_precision(truth, probabilities),
+            "malignant_auc": oracle.roc_auc_score(positive, score),
+            "malignant_average_precision": oracle.average_precision_score(positive, score),
+            "malignant_sensitivity": oracle.recall_score(positive, score >= 0.5),
+            "malignant_specificity": oracle.recall_score(~positive, score < 0.5),
+        }
+        assert set(found) == set(expected)
+        for name, value in expected.items():
+            np.testing.assert_allclose(found[name][row], value, err_msg=name)
+    assert lacking  # the figures of a class that a resample lacks were compared too
+
+
+def test_a_resample_draws_whole_units_with_replacement() -> None:
+    weights = np.concatenate(list(draws(UNITS, 300, seed=1)))
+    assert weights.shape == (300, N)
+    counts = np.full((300, UNITS.count), np.nan)
+    for unit in np.unique(UNITS.of):
+        inside = weights[:, unit == UNITS.of]
+        assert (inside == inside[:, :1]).all()
+        counts[:, unit] = inside[:, 0]
+    drawn = counts[:, np.unique(UNITS.of)]
+    assert drawn.mean() == pytest.approx(1, abs=0.03) and drawn.var() == pytest.approx(1 - 1 / 70, abs=0.06)
+    everyone = Units(np.arange(9), 9, "image")
+    assert (np.concatenate(list(draws(everyone, 50, seed=1))).sum(axis=1) == 9).all()
+
+
+def test_the_interval_is_that_of_a_slow_bootstrap() -> None:
+    """Lesions drawn one resample at a time, figures by scikit-learn."""
+    rng = np.random.default_rng(8)
+    members = [np.flatnonzero(unit == UNITS.of) for unit in range(UNITS.count)]
+    slow: dict[str, list[float]] = {"accuracy": [], "balanced_accuracy": [], "malignant_auc": []}
+    for _ in range(500):
+        chosen = np.concatenate([members[unit] for unit in rng.choice(UNITS.count, UNITS.count)])
+        truth, predicted = SAID.truth[chosen], SAID.predicted[chosen]
+        present = np.unique(truth)
+        slow["accuracy"].append(oracle.accuracy_score(truth, predicted))
+        recall = oracle.recall_score(truth, predicted, labels=present, average="macro", zero_division=0)
+        slow["balanced_accuracy"].append(recall)
+        slow["malignant_auc"].append(oracle.roc_auc_score(SAID.positive[chosen], SAID.score[chosen]))
+    found = bootstrap(SAID, UNITS).overall
+    for name, values in slow.items():
+        np.testing.assert_allclose(found[name], np.quantile(values, (0.025, 0.975)), atol=0.02, err_msg=name)
+
+
+def test_photos_of_one_lesion_do_not_narrow_the_interval() -> None:
+    """Each image five times says nothing new: exactly the same interval by lesion, a much narrower one by image."""
+    once = predictions(60)
+    five = replace(once, truth=np.repeat(once.truth, 5), probabilities=np.repeat(once.probabilities, 5, axis=0))
+    low, high = bootstrap(once, Units(np.arange(60), 60, "image")).overall["accuracy"]
+    by_lesion = bootstrap(five, Units(np.repeat(np.arange(60), 5), 60, "lesion")).overall["accuracy"]
+    by_image = bootstrap(five, Units(np.arange(300), 300, "image")).overall["accuracy"]
+    assert by_lesion == pytest.approx((low, high))
+    assert by_image[1] - by_image[0] < 0.6 * (high - low)
+
+
+def test_it_is_seeded() -> None:
+    first, again, other = (bootstrap(SAID, UNITS, resamples=50, seed=seed).overall for seed in (0, 0, 1))
+    assert first == again and first["accuracy"] != other["accuracy"]
+
+
+def test_what_is_undefined_has_no_interval() -> None:
+    """One class only, and classes that nobody knows to be malignant or not."""
+    said = Predictions(("a", "b"), np.zeros(12, int), np.tile(np.float32([0.7, 0.3]), (12, 1)), None, None)
+    found = bootstrap(said, Units(np.arange(12), 12, "image"), resamples=20)
+    assert found.overall["accuracy"] == (1, 1)
+    assert all(map(math.isnan, found.overall["macro_auc"])) and all(map(math.isnan, found.per_class["recall"][1]))
+    assert not [name for name in found.overall if name.startswith("malignant")]
+    assert all(map(math.isnan, percentiles(np.full(5, np.nan))))
+
+
+def test_images_of_the_same_lesion_id_bytes_or_look_are_one_unit() -> None:
+    samples = [
+        Sample("ISIC_0000001", "a.jpg", "nv", "HAM_1"),
+        Sample("ISIC_0000002", "b.jpg", "nv"),
+        Sample("ISIC_0000003", "c.jpg", "mel", "HAM_1"),
+        Sample("x", "d.jpg", "nv", sha256="11"),
+        Sample("ISIC_0000002_copy", "e.jpg", "nv", sha256="22"),
+        Sample("y", "f.jpg", "nv", sha256="11"),
+        Sample("z", "g.jpg", "nv", phash="0f" * 32),
+        Sample("w", "h.jpg", "nv", phash="0e" + "0f" * 31),
+    ]
+    units = units_of(samples)
+    together = {frozenset(np.flatnonzero(units.of == unit).tolist()) for unit in range(units.count)}
+    assert together == {frozenset(pair) for pair in ({0, 2}, {1, 4}, {3, 5}, {6, 7})}
+    assert units.name == "lesion" and units_of(samples[3:]).name == "image"

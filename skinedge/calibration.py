@@ -75,6 +75,12 @@ def class_prior(reading: Reading, training: Mapping[str, float]) -> dict[str, fl
     return dict(training) if reading.prior == "training" else {label: 1 / len(training) for label in training}
 
 
+def learned_prior(imbalance: str, training: Mapping[str, float]) -> dict[str, float]:
+    """label -> the class prior that a network trained so assumes by itself. imbalance: as in the training config."""
+    uniform = imbalance in ("logit-adjusted", "balanced-sampling")
+    return class_prior(Reading("uniform" if uniform else "training"), training)
+
+
 def fit(raw: Array, labels: Array, reading: Reading, wanted: Array, assumed: Array) -> Calibration:
     """Temperature and bias that make `raw` logits right under the prior `wanted`.
 

@@ -12,19 +12,22 @@ from typing import Any, TypeVar, get_type_hints
 from skinedge.errors import ConfigError, one_of
 
 T = TypeVar("T")
+IMBALANCE = ("logit-adjusted", "balanced-sampling", "focal", "none")
 
 
 @dataclass(frozen=True)
 class LoraSettings:
     """Low-rank adapters on the convolutions with groups == 1 and on linear layers (Hu et al. 2021).
 
-    rank, alpha: the update is alpha / rank * B A; dropout: 0..1 on the adapter's input;
+    rank, alpha: the update is alpha / rank * B A, or alpha / sqrt(rank) * B A if rank_stabilized (Kalajdzievski
+    2023); dropout: 0..1 on the adapter's input;
     targets: shell patterns over module names, matched against what can carry an adapter.
     """
 
     rank: int = 16
     alpha: float = 16.0
     dropout: float = 0.0
+    rank_stabilized: bool = False
     targets: tuple[str, ...] = ("*",)
 
 
@@ -33,7 +36,9 @@ class OptimizerSettings:
     """AdamW with linear warm-up and cosine decay.
 
     learning_rate: peak, of the adapters and the classifier; weight_decay: decoupled;
-    warmup: share of all steps (0..1); label_smoothing: 0..1; clip: largest gradient norm.
+    warmup: share of all steps (0..1); label_smoothing: 0..1; clip: largest gradient norm; lora_plus: how many times
+    A's learning rate B has (LoRA+, Hayou et al. 2024); average: decay per step of the moving average of the weights
+    that validation judges and the run keeps (0: the weights themselves).
     """
 
     learning_rate: float = 2e-3
@@ -41,6 +46,8 @@ class OptimizerSettings:
     warmup: float = 0.1
     label_smoothing: float = 0.05
     clip: float = 1.0
+    lora_plus: float = 1.0
+    average: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,8 @@ class TrainConfig:
     """All that decides what `skinedge train` makes, besides the images.
 
     backbone: a timm name; weights: 'auto' (installed package, else the hub), 'random', or a file;
-    image_size: pixels; imbalance: 'logit-adjusted' (Menon et al. 2021) or 'none'; patience: epochs
+    image_size: pixels; imbalance: 'logit-adjusted' (Menon et al. 2021), 'balanced-sampling' (each class as often),
+    'focal' (Lin et al. 2017) or 'none'; patience: epochs
     without a better validation balanced accuracy before stopping; precision: 'auto' (what a short
     trial finds faster), 'fp32' or 'bf16'; checkpoint_minutes: longest work that a crash can cost;
     split: a split.csv to reuse instead of making one; limit: at most so many images, stratified;
@@ -96,7 +104,7 @@ class TrainConfig:
     taxonomy: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        one_of("imbalance", self.imbalance, ("logit-adjusted", "none"))
+        one_of("imbalance", self.imbalance, IMBALANCE)
         one_of("precision", self.precision, ("auto", "fp32", "bf16"))
         _within("image_size", self.image_size, 32, 4096)
         _within("epochs", self.epochs, 1)
@@ -187,6 +195,8 @@ def check_optimizer(settings: OptimizerSettings) -> None:
     _within("optimizer.warmup", settings.warmup, 0, 1)
     _within("optimizer.label_smoothing", settings.label_smoothing, 0, 0.99)
     _within("optimizer.clip", settings.clip, 1e-12)
+    _within("optimizer.lora_plus", settings.lora_plus, 1e-3)
+    _within("optimizer.average", settings.average, 0, 0.99999)
 
 
 def check_augment(settings: AugmentSettings) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinedge import metrics
+from skinedge.calibration import learned_prior
 from skinedge.checkpoint import Checkpoints
 from skinedge.config import OptimizerSettings
 from skinedge.preprocess import Pixels
@@ -35,7 +36,8 @@ class Progress:
 
     step: batches done; loss_sum, seconds: of the running epoch; total_seconds: of all steps, over all
     sessions; history: one row per finished epoch; best: trainable tensors at the best validation balanced
-    accuracy so far; micro_batch: images that the device's memory holds at a time, None while that is no limit.
+    accuracy so far; average: the moving average of the trainable tensors, {} where none is kept; micro_batch: images
+    that the device's memory holds at a time, None while that is no limit.
     """
 
     step: int = 0
@@ -44,6 +46,7 @@ class Progress:
     total_seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
+    average: dict[str, Any] = field(default_factory=dict)
     micro_batch: int | None = None
 
     @property
@@ -73,6 +76,7 @@ def fit(network: nn.Module, problem: Problem, checkpoints: Checkpoints) -> Progr
                 advance(progress.step % problem.steps_per_epoch * problem.config.batch_size)
                 while len(progress.history) == epoch_before:
                     advance(one_step(network, optimizer, problem, progress))
+                    follow(progress, trainable, problem.config.optimizer.average)
                     if progress.step % problem.steps_per_epoch == 0:
                         end_epoch(network, trainable, problem, progress)
                     late = time.monotonic() - saved > 60 * problem.config.checkpoint_minutes
@@ -82,8 +86,7 @@ def fit(network: nn.Module, problem: Problem, checkpoints: Checkpoints) -> Progr
                         saved = time.monotonic()
                     if stopping:
                         raise KeyboardInterrupt
-    for name, tensor in progress.best.items():
-        trainable[name].data.copy_(tensor)
+    load(trainable, progress.best)
     return progress
 
 
@@ -104,7 +107,7 @@ def one_step(network: nn.Module, optimizer: Any, problem: Problem, progress: Pro
         progress.micro_batch = fitting
     torch.nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], config.optimizer.clip)
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(progress.step, problem)
+        group["lr"] = group["times"] * learning_rate(progress.step, problem)
     optimizer.step()
     progress.loss_sum += loss * images
     progress.step += 1
@@ -116,13 +119,15 @@ def end_epoch(network: nn.Module, trainable: dict[str, Any], problem: Problem, p
     """Validate, note the epoch in the history, keep the weights if they are the best so far."""
     processes = problem.processes
     mine = problem.val.pixels[processes.share(len(problem.val.labels))]
-    logits = processes.gather(predict_logits(network, mine, problem, min(64, progress.micro_batch or 64)))
+    with averaged(progress, trainable):
+        logits = processes.gather(predict_logits(network, mine, problem, min(64, progress.micro_batch or 64)))
     row = processes.on_main(lambda: epoch_row(logits, problem, progress))
     progress.history.append(row)
     progress.total_seconds += progress.seconds
     progress.loss_sum = progress.seconds = 0.0
     if progress.best_epoch == len(progress.history) - 1:
-        progress.best = {name: tensor.detach().clone() for name, tensor in trainable.items()}
+        judged = progress.average or trainable
+        progress.best = {name: tensor.detach().clone() for name, tensor in judged.items()}
     note(
         f"epoch {row['epoch']:.0f}/{problem.config.epochs}  loss {row['train_loss']:.3f}  "
         f"val balanced accuracy {row['val_balanced_accuracy']:.3f}  macro AUC {row['val_macro_auc']:.3f}  "
@@ -131,8 +136,14 @@ def end_epoch(network: nn.Module, trainable: dict[str, Any], problem: Problem, p
 
 
 def epoch_row(logits: NDArray[np.float32], problem: Problem, progress: Progress) -> dict[str, float]:
-    """What the history keeps of the epoch that ends. logits: (N, C), of the validation images."""
-    probabilities = metrics.softmax(logits)
+    """What the history keeps of the epoch that ends. logits: (N, C), of the validation images.
+
+    They are judged under a uniform class prior, as balanced accuracy is.
+    """
+    frequencies = np.bincount(problem.train.labels, minlength=problem.classes) / len(problem.train.labels)
+    names = [str(index) for index in range(problem.classes)]
+    learned = learned_prior(problem.config.imbalance, dict(zip(names, frequencies, strict=True)))
+    probabilities = metrics.softmax(logits - np.log([learned[name] for name in names]))
     count = len(problem.train.labels)
     return {
         "epoch": len(progress.history) + 1,
@@ -168,11 +179,43 @@ def learning_rate(step: int, problem: Problem) -> float:
 
 
 def make_optimizer(trainable: dict[str, Any], settings: OptimizerSettings) -> Any:
+    """AdamW over two groups; `times` is the group's learning rate in units of the schedule's."""
     import torch
 
-    return torch.optim.AdamW(
-        list(trainable.values()), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-    )
+    ups = [tensor for name, tensor in trainable.items() if "lora_B" in name]
+    others = [tensor for name, tensor in trainable.items() if "lora_B" not in name]
+    groups = [{"params": others, "times": 1.0}, {"params": ups, "times": settings.lora_plus}]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+
+
+def follow(progress: Progress, trainable: dict[str, Any], decay: float) -> None:
+    """Move the average of the weights one step on. decay: 0..1, 0 keeps none.
+
+    It starts with a short memory, (1 + n) / (10 + n) after n steps, or the first weights would linger.
+    """
+    if not decay:
+        return
+    if not progress.average:
+        progress.average = {name: tensor.detach().clone() for name, tensor in trainable.items()}
+    slow = min(decay, (1 + progress.step) / (10 + progress.step))
+    for name, tensor in trainable.items():
+        progress.average[name].lerp_(tensor.detach(), 1 - slow)
+
+
+@contextmanager
+def averaged(progress: Progress, trainable: dict[str, Any]) -> Iterator[None]:
+    """Within, the network has the averaged weights, if any are kept."""
+    current = {name: trainable[name].detach().clone() for name in progress.average}
+    load(trainable, progress.average)
+    try:
+        yield
+    finally:
+        load(trainable, current)
+
+
+def load(trainable: dict[str, Any], values: dict[str, Any]) -> None:
+    for name, tensor in values.items():
+        trainable[name].data.copy_(tensor)
 
 
 @contextmanager

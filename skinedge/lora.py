@@ -60,6 +60,7 @@ def attach(net: nn.Module, settings: LoraSettings, seed: int = 0) -> Any:
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
+        use_rslora=settings.rank_stabilized,
         target_modules="|".join(re.escape(name) for name in targets(net, settings)),  # a list is matched by suffix
         modules_to_save=[str(model.classifier_name(net))],
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from skinedge import __version__, golden, lora, model
 from skinedge.bundle import MODEL, Bundle, Manifest, sha256
-from skinedge.calibration import Calibration, Reading, arrays, class_prior, ece, fit, threshold
+from skinedge.calibration import Calibration, Reading, arrays, class_prior, ece, fit, learned_prior, threshold
 from skinedge.data.dataset import Sample, data_root, read_split
 from skinedge.data.prepared import prepared
 from skinedge.description import KEY, describe
@@ -90,10 +90,8 @@ def calibrate(manifest: Manifest, reading: Reading, cal: Judged, test: Judged) -
     Of the thresholds only 'default', the merged network's own, is set: a file's is fitted to what the file says.
     """
     training = dict(manifest.training["data"]["training_prior"])
-    uniform = Reading(prior="uniform")
-    adjusted = manifest.training["config"]["imbalance"] == "logit-adjusted"
-    prior = class_prior(reading, training)
-    wanted, assumed = arrays(manifest.labels, prior, class_prior(uniform, training) if adjusted else training)
+    prior, learned = class_prior(reading, training), learned_prior(manifest.training["config"]["imbalance"], training)
+    wanted, assumed = arrays(manifest.labels, prior, learned)
     found = fit(cal.logits, cal.labels, reading, wanted, assumed)
     calibration = replace(
         found,

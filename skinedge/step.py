@@ -135,11 +135,20 @@ def smaller(micro: int, problem: Problem) -> int:
 
 
 def batch_indices(problem: Problem, step: int) -> NDArray[np.int64]:
-    """Which images step number `step` sees: a fresh permutation every epoch."""
+    """Which images step number `step` sees: a fresh order every epoch."""
     epoch, position = divmod(step, problem.steps_per_epoch)
-    order = np.random.default_rng([problem.config.seed, epoch]).permutation(len(problem.train.labels))
+    order = epoch_order(problem, np.random.default_rng([problem.config.seed, epoch]))
     size = problem.config.batch_size
     return np.sort(order[position * size : (position + 1) * size])  # sorted: kinder to the memory map
+
+
+def epoch_order(problem: Problem, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Every image once; with 'balanced-sampling' as many draws, in which each class is as likely."""
+    labels = problem.train.labels
+    if problem.config.imbalance != "balanced-sampling":
+        return generator.permutation(len(labels))
+    shares = 1 / np.bincount(labels, minlength=problem.classes)[labels]
+    return generator.choice(len(labels), len(labels), p=shares / shares.sum())
 
 
 def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
@@ -161,18 +170,24 @@ def normalize(pixels: torch.Tensor, rule: Preprocess) -> torch.Tensor:
 
 
 def class_loss(logits: torch.Tensor, targets: torch.Tensor, problem: Problem) -> torch.Tensor:
-    """Cross entropy, with logits shifted by the log of the class frequencies where asked.
+    """Mean cross entropy, as `imbalance` says.
 
-    Menon et al. 2021, "Long-tail learning via logit adjustment", eq. 10 with tau = 1: the unshifted
-    logits then estimate probabilities under a uniform class prior.
+    'logit-adjusted' (Menon et al. 2021, "Long-tail learning via logit adjustment", eq. 10 with tau = 1) shifts the
+    logits by the log of the class frequencies: unshifted, they then estimate probabilities under a uniform class
+    prior. 'focal' (Lin et al. 2017, eq. 4) weighs each image by (1 - p)^2, p being what its class was given.
     """
     import torch
     from torch.nn import functional
 
-    if problem.config.imbalance == "logit-adjusted":
+    imbalance, smoothing = problem.config.imbalance, problem.config.optimizer.label_smoothing
+    if imbalance == "logit-adjusted":
         counts = np.bincount(problem.train.labels, minlength=problem.classes)
         logits = logits + torch.from_numpy(np.log(counts / counts.sum()).astype(np.float32)).to(logits.device)
-    return functional.cross_entropy(logits, targets, label_smoothing=problem.config.optimizer.label_smoothing)
+    each = functional.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
+    if imbalance == "focal":
+        given = logits.softmax(dim=1).gather(1, targets[:, None])[:, 0]
+        each = each * (1 - given) ** 2
+    return each.mean()
 
 
 def autocast(problem: Problem) -> Any:

@@ -18,6 +18,7 @@ import numpy as np
 from skinedge import __version__, model
 from skinedge.bundle import Bundle, Manifest
 from skinedge.cache import build_cache
+from skinedge.calibration import learned_prior
 from skinedge.checkpoint import Checkpoints
 from skinedge.config import TrainConfig, from_dict
 from skinedge.data.dataset import SPLITS, Sample, read_split
@@ -205,7 +206,6 @@ def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress) -> Mani
     samples = read_split(request.work / "split.csv")
     training = [sample.label for sample in samples if sample.split == "train"]
     frequencies = {label: training.count(label) / len(training) for label in job.labels}
-    uniform = {label: 1 / len(job.labels) for label in job.labels}
     best = progress.history[progress.best_epoch]
     return Manifest(
         id=job.id,
@@ -217,7 +217,7 @@ def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress) -> Mani
         taxonomy=job.taxonomy,
         melanoma=job.melanoma,
         preprocess=Preprocess.from_dict(job.preprocess),
-        class_prior=uniform if job.config["imbalance"] == "logit-adjusted" else frequencies,
+        class_prior=learned_prior(job.config["imbalance"], frequencies),
         data_root=job.data_root,
         training={
             "backbone": job.config["backbone"],

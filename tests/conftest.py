@@ -18,6 +18,9 @@ precision = "fp32"
 
 [lora]
 rank = 4
+
+[optimizer]
+average = 0.9
 """
 
 

@@ -24,6 +24,7 @@ COLUMNS = (
     "mal se/sp",
     "verdict",
 )
+FLAG_COLUMNS = ("file", "threshold", "sensitivity", "specificity")
 
 
 @app.command()
@@ -64,9 +65,10 @@ def show(report: ParityReport) -> None:
     for file in report.files:
         rows.append([file.name, *(_cells(file.figures) if file.figures else [None] * 7), _verdict(file)])
     table(f"Parity: {report.images}", COLUMNS, rows)
-    for file in report.files:
-        if file.figures and file.figures.malignant["threshold"] is not None:
-            print(f"{file.name}: {_flags(file.figures.malignant)}")
+    flagged = [file for file in report.files if file.figures and file.figures.malignant["threshold"] is not None]
+    if flagged:
+        rows = [[file.name, *_flags(file.figures.malignant)] for file in flagged if file.figures]
+        table("Malignant from the file's own threshold, 95 % intervals (Wilson)", FLAG_COLUMNS, rows)
     for file in report.files:
         for gate in file.gates:
             if gate.verdict != "pass":
@@ -86,14 +88,13 @@ def _cells(figures: Figures) -> list[str | None]:
     ]
 
 
-def _flags(malignant: Mapping[str, Any]) -> str:
-    """What the file's threshold reaches on these images."""
-    parts = []
+def _flags(malignant: Mapping[str, Any]) -> list[str]:
+    """The file's threshold, and what it reaches on these images."""
+    cells = [f"{malignant['threshold']:.3f}"]
     for name in ("sensitivity", "specificity"):
         (hits, n), (low, high) = malignant[f"{name}_counts"], malignant[f"{name}_wilson"]
-        share = f"{hits / n:.3f}" if n else "-"
-        parts.append(f"{name} {share} ({hits} of {n}, 95 % {low:.3f} to {high:.3f})")
-    return f"malignant from a score of {malignant['threshold']:.3f}: {', '.join(parts)}"
+        cells.append(f"{hits / n:.3f} ({low:.2f}-{high:.2f}), {hits} of {n}" if n else "-")
+    return cells
 
 
 def _verdict(file: FileParity) -> str:

@@ -1,10 +1,10 @@
-# make demo | test | check: each works alone from a clean clone; set-up happens once, into .venv.
+# make demo | test | check | bench-train: each works alone from a clean clone; set-up happens once, into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO_DATA := .cache/demo-images
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench-train clean
 
 demo: $(READY)
 	test -d $(DEMO_DATA) || $(BIN)/skinedge data synth $(DEMO_DATA)
@@ -17,6 +17,9 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench-train: $(READY)
+	$(BIN)/python benchmarks/train_speed.py $(ARGS)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

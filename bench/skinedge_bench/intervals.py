@@ -8,7 +8,7 @@ it was drawn, and all resamples of a chunk are computed at once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,10 +48,10 @@ class Intervals:
 
 
 def units_of(samples: Sequence[Sample]) -> Units:
-    """Images that share a lesion, an ISIC id, bytes or look (as far as each is known) are one unit."""
+    """Images that share a lesion, an ISIC id or bytes are one unit; without a lesion id, those that look alike too."""
     place = {sample.path: i for i, sample in enumerate(samples)}
     of = np.zeros(len(samples), dtype=np.int64)
-    groups = group_samples(samples)
+    groups = group_samples([replace(s, phash="") if s.lesion_id else s for s in samples])
     for unit, group in enumerate(groups):
         of[[place[sample.path] for sample in group.samples]] = unit
     return Units(of, len(groups), "lesion" if any(sample.lesion_id for sample in samples) else "image")

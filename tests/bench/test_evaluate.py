@@ -156,6 +156,8 @@ def test_the_intervals_are_by_lesion(cli: Cli, tiny_run: Path, folders: Path, sp
         low, high = document["intervals"][name]
         assert 0 <= low <= whole[name] <= high <= 1, name
     assert json.loads(cli("evaluate", tiny_run, "--json")[1])["intervals"] == document["intervals"]
+    root = Bundle.open(tiny_run).manifest.data_root
+    assert json.loads(cli("evaluate", tiny_run, "--data", root, "--json")[1])["intervals"] == document["intervals"]
     elsewhere = json.loads(cli("evaluate", tiny_run, "--data", folders, "--json")[1])
     assert elsewhere["bootstrap"]["unit"] == "image" and elsewhere["bootstrap"]["units"] > len(lesions)
 

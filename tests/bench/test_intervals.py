@@ -116,7 +116,7 @@ def test_what_is_undefined_has_no_interval() -> None:
     assert all(map(math.isnan, percentiles(np.full(5, np.nan))))
 
 
-def test_images_of_the_same_lesion_id_bytes_or_look_are_one_unit() -> None:
+def test_images_of_the_same_lesion_id_or_bytes_are_one_unit_and_by_look_where_no_lesion_is_known() -> None:
     samples = [
         Sample("ISIC_0000001", "a.jpg", "nv", "HAM_1"),
         Sample("ISIC_0000002", "b.jpg", "nv"),
@@ -126,8 +126,9 @@ def test_images_of_the_same_lesion_id_bytes_or_look_are_one_unit() -> None:
         Sample("y", "f.jpg", "nv", sha256="11"),
         Sample("z", "g.jpg", "nv", phash="0f" * 32),
         Sample("w", "h.jpg", "nv", phash="0e" + "0f" * 31),
+        Sample("v", "i.jpg", "nv", "HAM_2", phash="0f" * 32),  # its lesion is known, and alike is not the same
     ]
     units = units_of(samples)
     together = {frozenset(np.flatnonzero(units.of == unit).tolist()) for unit in range(units.count)}
-    assert together == {frozenset(pair) for pair in ({0, 2}, {1, 4}, {3, 5}, {6, 7})}
-    assert units.name == "lesion" and units_of(samples[3:]).name == "image"
+    assert together == {frozenset(pair) for pair in ({0, 2}, {1, 4}, {3, 5}, {6, 7}, {8})}
+    assert units.name == "lesion" and units_of(samples[3:8]).name == "image"

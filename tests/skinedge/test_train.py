@@ -58,13 +58,16 @@ def test_it_learns(trained_run: Path) -> None:
 
 
 def test_a_plain_peft_model_over_timm_is_the_trained_model(tiny_run: Path) -> None:
-    """Oracle: PeftModel.from_pretrained, against the golden logits of the merged network."""
+    """Oracle: PeftModel.from_pretrained, against the golden logits of the merged network before calibration."""
     manifest = Bundle.open(tiny_run).manifest
     net, _ = model.load("tf_efficientnet_lite0", 7, "auto", seed=0)
     plain = peft.PeftModel.from_pretrained(net, str(tiny_run / "adapter")).eval()
     with np.load(tiny_run / "golden.npz") as golden:
         logits = eager_logits(plain, golden["pixels"], manifest.preprocess)
-        np.testing.assert_allclose(logits, golden["logits"], atol=1e-4)
+        known = manifest.calibration
+        raw = (golden["logits"] - np.array(known["bias"])) * known["temperature"]
+        np.testing.assert_allclose(logits, raw, atol=1e-4)
+        assert known["temperature"] != 1 and known["images"] > 0
         assert np.ptp(golden["logits"], axis=0).min() > 0
 
 

@@ -162,10 +162,17 @@ def reliability(result: Evaluation) -> Figure:
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     middle, width = (found.edges[:-1] + found.edges[1:]) / 2, np.diff(found.edges)
     above.bar(middle, found.accuracy, width, color="#56B4E9", edgecolor="white", label="share that is right")
-    above.plot(found.confidence, found.accuracy, "o", color="black", label="the same, at the bin's mean confidence")
+    above.plot(
+        found.confidence,
+        found.accuracy,
+        "o",
+        color="black",
+        clip_on=False,
+        label="the same, at the bin's mean confidence",
+    )
     above.plot([0, 1], [0, 1], color=VERMILION, linestyle="--", label="perfectly calibrated")
     above.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is right")
-    above.legend(loc="upper left")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     below.bar(middle, found.share * len(result.said.truth), width, color="grey", edgecolor="white")
     below.set(xlabel="confidence in the likeliest class (15 bins)", ylabel="images")
     assumed = result.document["ece_at_class_prior"]
@@ -210,7 +217,7 @@ def _title(result: Evaluation, what: str) -> str:
     if result.selection.trained_on:
         warnings.append(f"CONTAMINATED: trained on {result.selection.trained_on} of them")
     about = f"{result.file}, n = {len(result.said.truth):,} images, split {result.selection.split}"
-    return "\n".join([what, ", ".join([about, *warnings]), NOTICE])
+    return "\n".join([what, about, *warnings, NOTICE])
 
 
 def _axes(result: Evaluation, what: str, inches: tuple[float, float]) -> tuple[Figure, Axes]:

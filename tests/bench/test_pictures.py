@@ -21,7 +21,7 @@ from skinedge_bench.evaluate import Evaluation
 from skinedge_bench.figures import Predictions
 from skinedge_bench.selection import Selection
 
-LABELS = ("_hidden", "$a$ and $b$", "mel")  # names that matplotlib would leave out, or read as a formula
+LABELS = ("_hidden", "$_$", "mel")  # names that matplotlib would leave out, or take for a (broken) formula
 
 
 def evaluation(

@@ -49,9 +49,11 @@ class Task:
     batch: int = 0
 
     def settings(self) -> TrainConfig:
+        """Of both arms. What changes the result and not the work is left out, as the plain loop has none of it."""
         options = {"image_size": self.size, "seed": self.seed, "epochs": self.epochs, "batch_size": self.batch}
         config = load_config(Path(self.config) if self.config else None).with_options(options)
-        return replace(config, split=self.split, patience=self.epochs)
+        optimizer = replace(config.optimizer, lora_plus=1.0, average=0.0)
+        return replace(config, optimizer=optimizer, imbalance="logit-adjusted", split=self.split, patience=self.epochs)
 
 
 def split(task: Task) -> dict[str, Any]:

@@ -21,6 +21,7 @@ TRAIN = {
     "torchvision": "torchvision",
     "timm": "timm",
     "peft": "peft",
+    "accelerate": "accelerate",
     "safetensors": "safetensors",
 }
 EXPORT = {

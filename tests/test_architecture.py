@@ -15,7 +15,7 @@ PACKAGES = {
     "skinedge_export": REPOSITORY / "export" / "skinedge_export",
     "skinedge_bench": REPOSITORY / "bench" / "skinedge_bench",
 }
-FRAMEWORKS = {"torch", "torchvision", "timm", "peft", "safetensors"}
+FRAMEWORKS = {"torch", "torchvision", "timm", "peft", "accelerate", "safetensors"}
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> set[str]:

@@ -181,6 +181,11 @@ class Bundle:
         found = [entry for entry in self.entries().values() if "format" in entry.info]
         return sorted(found, key=lambda entry: entry.path)
 
+    def fits_model(self, entry: FileEntry) -> bool:
+        """Whether a model file was made from the merged network that the run has now."""
+        merged = self.entries().get(MODEL)
+        return merged is not None and entry.made_from.get("model") == merged.sha256
+
     def has(self, name: str) -> bool:
         return name in self.entries()
 

@@ -316,13 +316,17 @@ def find_unfinished(runs: Path = Path("runs")) -> Path:
 def ready(net: Any, config: TrainConfig, device: str) -> Any:
     """The network with fresh adapters, where and as it is trained.
 
-    Raises: ConfigError when the backbone does not take images of this size.
+    Raises: ConfigError when the backbone does not take images of this size, or the device has no room for it.
     """
     import torch
 
-    network = lora.attach(net, config.lora, config.seed).to(device).to(memory_format=torch.channels_last)
+    network = lora.attach(net, config.lora, config.seed)
     try:
+        network = network.to(device).to(memory_format=torch.channels_last)
         fused.fuse(network, config.image_size)
+    except torch.OutOfMemoryError:
+        todo = "End what else uses its memory, or use --device cpu."
+        raise ConfigError(f"the memory of {device} does not hold '{config.backbone}'", todo=todo) from None
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         size = config.image_size

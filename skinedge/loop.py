@@ -24,7 +24,7 @@ from skinedge.checkpoint import Checkpoints
 from skinedge.config import OptimizerSettings
 from skinedge.preprocess import Pixels
 from skinedge.progress import bar, note
-from skinedge.step import Problem, autocast, batch_gradients, batch_indices, normalize
+from skinedge.step import Problem, autocast, batch_gradients, batch_indices, diverged, normalize
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,6 +67,7 @@ def fit(network: nn.Module, problem: Problem, checkpoints: Checkpoints) -> Progr
     trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
     optimizer = make_optimizer(trainable, problem.config.optimizer)
     progress = Progress(**checkpoints.restore(trainable, optimizer, processes))
+    progress.average = {name: tensor.to(trainable[name].device) for name, tensor in progress.average.items()}
     network = processes.wrap(network)
     saved = time.monotonic()
     with stop_requests() as stop:
@@ -105,7 +106,10 @@ def one_step(network: nn.Module, optimizer: Any, problem: Problem, progress: Pro
     loss, fitting = batch_gradients(network, optimizer, problem, progress.step, micro)
     if fitting < micro:
         progress.micro_batch = fitting
-    torch.nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], config.optimizer.clip)
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    norm = float(torch.nn.utils.clip_grad_norm_(trained, config.optimizer.clip))
+    if not math.isfinite(norm):  # the same in every process; a step would write it into the weights
+        problem.processes.give_up(diverged(f"the gradient's norm became {norm}", progress.step))
     for group in optimizer.param_groups:
         group["lr"] = group["times"] * learning_rate(progress.step, problem)
     optimizer.step()
@@ -120,7 +124,9 @@ def end_epoch(network: nn.Module, trainable: dict[str, Any], problem: Problem, p
     processes = problem.processes
     mine = problem.val.pixels[processes.share(len(problem.val.labels))]
     with averaged(progress, trainable):
-        logits = processes.gather(predict_logits(network, mine, problem, min(64, progress.micro_batch or 64)))
+        logits = processes.gather(
+            predict_logits(network, mine, problem, min(64, progress.micro_batch or problem.config.batch_size))
+        )
     row = processes.on_main(lambda: epoch_row(logits, problem, progress))
     progress.history.append(row)
     progress.total_seconds += progress.seconds

@@ -193,6 +193,11 @@ def start(device: str) -> Any:
         accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no", kwargs_handlers=handlers)
     if accelerator.device.type != device:
         raise ConfigError(f"the launcher chose {accelerator.device.type}, --device says {device}")
+    if accelerator.num_processes != launched()[1]:
+        raise ConfigError(
+            f"WORLD_SIZE says {launched()[1]} processes, but no launcher has joined them",
+            todo="Start them with torchrun; alone, unset WORLD_SIZE and RANK.",
+        )
     return accelerator
 
 

@@ -70,14 +70,15 @@ def batch_gradients(network: nn.Module, optimizer: Any, problem: Problem, step: 
             break
         micro = smaller(micro, problem)
     if not math.isfinite(loss):
-        processes.give_up(
-            SkinedgeError(
-                f"the loss became {loss} at step {step}",
-                todo="The last checkpoint is good. Lower optimizer.learning_rate in --config and start again.",
-            )
-        )
+        processes.give_up(diverged(f"the loss became {loss}", step))
     processes.average(network)
     return loss, micro
+
+
+def diverged(what: str, step: int) -> SkinedgeError:
+    """The error of a training whose numbers are no longer finite."""
+    todo = "The last checkpoint is good. Lower optimizer.learning_rate in --config and start again."
+    return SkinedgeError(f"{what} at step {step}", todo=todo)
 
 
 def share_gradients(network: nn.Module, problem: Problem, step: int, micro: int) -> tuple[float, bool]:

@@ -58,9 +58,12 @@ def open_listed(bundle: Bundle, name: str | None = None, *, threads: int = 1) ->
     runtime = runtimes_for(path)[0]
     session = runtime.open(path, threads)
     problem = contradiction(session, bundle.manifest)
+    if bundle.has(MODEL) and not bundle.fits_model(bundle.entries()[path.name]) and path.name != MODEL:
+        problem = problem or "the file was made from another merged model than the run has now"
     if problem:
         raise BundleError(problem, where=str(path), todo="Export it again: skinedge export RUN --format all --int8")
     manifest = bundle.manifest
+    own = path.name in manifest.thresholds or path.name == MODEL
     return LoadedModel(
         path=path,
         sha256=bundle.entries()[path.relative_to(bundle.root).as_posix()].sha256,
@@ -74,6 +77,7 @@ def open_listed(bundle: Bundle, name: str | None = None, *, threads: int = 1) ->
         threshold=manifest.thresholds.get(path.name, manifest.thresholds.get("default")),
         precision=str(bundle.entries()[path.name].info.get("precision", "unknown")),
         synthetic=manifest.synthetic,
+        assumptions=() if own else ("no threshold was fitted for this file: that of the merged network is used",),
     )
 
 
@@ -135,6 +139,8 @@ def contradiction(session: Session, manifest: Manifest) -> str | None:
         return f"the file's preprocessing {own.preprocess} is not the run's {manifest.preprocess}"
     if dict(own.taxonomy) != dict(manifest.taxonomy):
         return "the file's taxonomy (which classes count as malignant) is not the run's"
+    if dict(own.class_prior) != dict(manifest.class_prior):
+        return "the file assumes another class prior than the run"
     if own.melanoma != manifest.melanoma:
         return f"the file's melanoma class is {own.melanoma}, the run's is {manifest.melanoma}"
     if own.run_id != manifest.id:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from skinedge import parity
 from skinedge.parity import Gate
@@ -13,7 +15,8 @@ class Figures:
     """How one file does on the test split; NaN where undefined.
 
     agreement_low, agreement_high: Wilson's 95 % interval; fall: of balanced accuracy, from the reference;
-    melanoma_sensitivity: recall of the class melanoma (its argmax); sensitivity: label -> recall.
+    melanoma_sensitivity: recall of the class melanoma (its argmax); sensitivity: label -> recall; own_threshold:
+    whether the malignant figures are at a threshold fitted for this file, not at the merged network's.
     """
 
     n: int
@@ -27,7 +30,8 @@ class Figures:
     macro_auc: float
     melanoma_sensitivity: float
     sensitivity: dict[str, float]
-    malignant: dict[str, object]
+    malignant: Mapping[str, Any]
+    own_threshold: bool
 
 
 @dataclass(frozen=True)

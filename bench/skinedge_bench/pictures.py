@@ -147,7 +147,7 @@ def precision_recall(result: Evaluation) -> Figure:
         recall, precision = curve.hits / curve.hits[-1], curve.hits / (curve.hits + curve.alarms)
         axes.step(np.r_[0, recall], np.r_[precision[0], precision], label=curve.legend("AP"), **curve.style)
     said = result.said
-    if said.flagged is not None and said.flagged.any():
+    if said.flagged is not None and said.flagged.any() and said.positive.any():
         _mark(axes, result, float(said.flagged[said.positive].mean()), float(said.positive[said.flagged].mean()))
     axes.set(xlabel="recall (sensitivity)", ylabel="precision (share of the flagged that is right)")
     return _with_legend(figure, axes)

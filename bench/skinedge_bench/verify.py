@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -50,7 +51,9 @@ def verify(bundle: Bundle, data: Path | None = None, *, strict: bool = False) ->
     """
     entries = exported(bundle)
     report = check(bundle, entries, data, strict)
-    made_from = {entry.path: entry.sha256 for entry in (*entries, bundle.entries()["reference.npz"])}
+    flags = hashlib.sha256(json.dumps(dict(bundle.manifest.thresholds), sort_keys=True).encode()).hexdigest()
+    judged = (*entries, bundle.entries()["reference.npz"])
+    made_from = {"thresholds": flags, **{entry.path: entry.sha256 for entry in judged}}
     if report.unmeasured and bundle.is_current("verify", made_from) and _measured(bundle):
         note(f"{REPORT} is kept: it judged the test images, with the same files")
         return report
@@ -115,7 +118,7 @@ def check(bundle: Bundle, entries: Sequence[FileEntry], data: Path | None, stric
         note(images)
     files = [FileParity("golden.npz", bundle.entries()["golden.npz"].sha256, (resize_gate(vectors, manifest),))]
     for entry in entries:
-        gates = file_gates(entry, sessions[entry.path], manifest, vectors)
+        gates = (model_gate(bundle, entry), *file_gates(entry, sessions[entry.path], manifest, vectors))
         files.append(FileParity(entry.path, entry.sha256, (*gates, *test_gates(entry, reference, outputs))))
         if entry.path in outputs:
             figures = figures_of(manifest, reference, outputs[entry.path], entry.path)
@@ -190,6 +193,13 @@ def description_gate(session: Session, manifest: Manifest) -> Gate:
     return Gate("description", int(problem is not None), 0, "fail" if problem else "pass", problem or "")
 
 
+def model_gate(bundle: Bundle, entry: FileEntry) -> Gate:
+    """The file was made from the merged network that the run has now."""
+    fits = bundle.fits_model(entry)
+    todo = "" if fits else "made from another merged model: skinedge export makes it again"
+    return Gate("same_model", int(not fits), 0, "pass" if fits else "fail", todo)
+
+
 def resize_gate(vectors: golden.Golden, manifest: Manifest) -> Gate:
     """Preparing the golden sources here gives the very pixels that were recorded."""
     size = manifest.preprocess.size
@@ -229,6 +239,7 @@ def figures_of(manifest: Manifest, reference: Reference, outputs: Outputs, name:
         malignant=malignant_document(
             Predictions(manifest.labels, labels, probabilities, manifest.malignant, threshold)
         ),
+        own_threshold=name in manifest.thresholds,
     )
 
 

@@ -62,7 +62,10 @@ def equalize(network: nn.Module, pixels: Pixels, rule: Preprocess) -> nn.Module:
     equal = copy.deepcopy(network)
     with torch.no_grad():
         for group in groups:
-            peak = torch.stack([largest[name] for name in group.nodes]).amax(dim=0)
+            peaks = [largest[name] for name in group.nodes]
+            if len({len(peak) for peak in peaks}) > 1:  # flattened on the way: channels no longer stand apart
+                continue
+            peak = torch.stack(peaks).amax(dim=0)
             factors = (peak.max() / peak.clamp_min(torch.finfo(peak.dtype).tiny)).clamp(1, STRETCH)
             for name in group.made:
                 _scale_output(equal.get_submodule(name), factors)

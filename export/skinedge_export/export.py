@@ -45,41 +45,35 @@ def export(
 ) -> Bundle:
     """Write the fp32 file, and with `int8` the int8 file, of each format; what is current is kept.
 
-    Merges first if that has not been done, or was for another reading. Then every file that the run has already is
-    made again too: one run's files do not assume two class priors. data: where the images are now, if not at the
-    manifest's data_root; force: make current files again; reading: see `skinedge.calibration`, default: as it is.
+    Merges first if that has not been done, or was for another reading. A file of another merged model, which may
+    assume another class prior, is made again whether it was asked for or not. data: where the images are now, if
+    not at the manifest's data_root; force: make current files again; reading: see `skinedge.calibration`, default:
+    as it is.
     Raises: ConfigError for an unknown format; GateError when a file fails a gate (the earlier file
         stays); DataError when int8 lacks its images; MissingDependencyError; BundleError.
     """
-    converters = [_converter(name) for name in dict.fromkeys(formats)]
+    asked = [
+        (_converter(name), precision) for name in formats for precision in (("fp32", "int8") if int8 else ("fp32",))
+    ]
+    present = {entry.path: _converter(str(entry.info["format"])) for entry in bundle.model_files()}
     try:
         from skinedge.merge import merge
 
-        before = bundle.manifest.class_prior
         bundle = merge(bundle, data, reading)
-        if bundle.manifest.class_prior != before:
-            converters, int8 = _all_of(bundle, converters, int8)
-        materials = Materials(bundle, data_root(data or Path(bundle.manifest.data_root)))
-        for converter in converters if int8 else ():
-            if force or not _is_current(bundle, converter.recipe("int8")):  # fail now, not after minutes of converting
-                materials.calibration(converter.recipe("int8").calibration)
-        for converter in converters:
-            for precision in ("fp32", "int8") if int8 else ("fp32",):
-                bundle = _export_one(bundle, converter, converter.recipe(precision), materials, force)
-        bundle = fit_thresholds(bundle, data_root(data or Path(bundle.manifest.data_root)))
+        images = data_root(data or Path(bundle.manifest.data_root))
+        materials = Materials(bundle, images)
+        stale = [(present[e.path], str(e.info["precision"])) for e in bundle.model_files() if not bundle.fits_model(e)]
+        plan = list(dict.fromkeys([*asked, *stale]))
+        for converter, precision in plan:
+            recipe = converter.recipe(precision)
+            if precision != "fp32" and (force or not _is_current(bundle, recipe)):
+                materials.calibration(recipe.calibration)  # fail now, not after minutes of converting
+        for converter, precision in plan:
+            bundle = _export_one(bundle, converter, converter.recipe(precision), materials, force)
+        bundle = fit_thresholds(bundle, images)
     except ModuleNotFoundError as error:
         raise MissingDependencyError(error.name or str(error), "export") from None
     return bundle
-
-
-def _all_of(bundle: Bundle, converters: Sequence[Converter], int8: bool) -> tuple[list[Converter], bool]:
-    """The converters and precisions that were asked for, and those of the files that are there."""
-    present = bundle.model_files()
-    known = [_converter(name) for name in dict.fromkeys(str(entry.info["format"]) for entry in present)]
-    more = [converter for converter in known if converter not in converters]
-    if present:
-        note("another class prior: the files that are there are made again")
-    return [*converters, *more], int8 or any(entry.info["precision"] == "int8" for entry in present)
 
 
 class Materials:
@@ -225,7 +219,8 @@ def _fill(
     gates = _gates(path, name, description, runtime, materials)
     stage.describe(name, format=recipe.format, **_account(artifact, gates, calibration))
     present = {*bundle.entries(), name}
-    stage.set(default_file=next((file for file in PREFERENCE if file in present), name))
+    thresholds = {key: value for key, value in bundle.manifest.thresholds.items() if key != name}  # to be fitted anew
+    stage.set(default_file=next((file for file in PREFERENCE if file in present), name), thresholds=thresholds)
 
 
 def _gates(

@@ -70,7 +70,7 @@ def check_file(
             raise GateError(
                 f"gate '{gate.name}' failed: {_number(gate.value)}, limit {gate.limit:g} ({gate.detail})",
                 where=f"{description.precision} file in {runtime.name}",
-                todo="Nothing was replaced; the earlier files are as they were.",
+                todo="It was not written; an earlier file of that name is as it was.",
             )
     return tuple(gates)
 

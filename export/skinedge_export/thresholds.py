@@ -31,11 +31,13 @@ def fit_thresholds(bundle: Bundle, images: Path) -> Bundle:
     entries, cal = bundle.model_files(), [s for s in read_split(bundle.file("split.csv")) if s.split == "cal"]
     sensitivity = Reading.of(bundle.manifest.calibration).sensitivity
     asked = hashlib.sha256(json.dumps([sensitivity, bundle.manifest.malignant]).encode()).hexdigest()
-    made_from = {"asked": asked, **{entry.path: entry.sha256 for entry in entries}}
-    if bundle.is_current("thresholds", made_from):
+    made_from = {"asked": asked, **{entry.path: entry.sha256 for entry in (*entries, bundle.entries()[MODEL])}}
+    missing = [entry.path for entry in entries if entry.path not in bundle.manifest.thresholds]
+    if not missing and bundle.is_current("thresholds", made_from):
         return bundle
     if not images.exists() or not cal:
-        note(f"thresholds: that of {MODEL} for every file, the images of the cal split are not here ({images})")
+        which = ", ".join(missing) or "none changed"
+        note(f"thresholds: the images of the cal split are not here ({images}); that of {MODEL} is used for: {which}")
         return bundle
     note(f"thresholds: {len(entries)} files on {len(cal)} images of the cal split ...")
     found = {entry.path: scores for entry, scores in zip(entries, _scores(bundle, entries, images, cal), strict=True)}

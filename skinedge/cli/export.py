@@ -16,11 +16,17 @@ FormatOption = Annotated[str, typer.Option("--format", help="onnx, tflite, an in
 Int8Option = Annotated[bool, typer.Option("--int8", help="Also the int8 file, calibrated on training images.")]
 PriorOption = Annotated[
     str | None,
-    typer.Option("--prior", help="Class prior that probabilities assume: uniform or training. [default: uniform]"),
+    typer.Option(
+        "--prior",
+        help="Class prior that probabilities assume: uniform or training. [default: as now, at first uniform]",
+    ),
 ]
 SensitivityOption = Annotated[
     float | None,
-    typer.Option("--sensitivity", help="Share of malignant images that the threshold is to flag. [default: 0.95]"),
+    typer.Option(
+        "--sensitivity",
+        help="Share of malignant images that the threshold is to flag. [default: as now, at first 0.95]",
+    ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Make files again that are up to date.")]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -67,8 +66,8 @@ def show(report: ParityReport) -> None:
     table(f"Parity: {report.images}", COLUMNS, rows)
     flagged = [file for file in report.files if file.figures and file.figures.malignant["threshold"] is not None]
     if flagged:
-        rows = [[file.name, *_flags(file.figures.malignant)] for file in flagged if file.figures]
-        table("Malignant from the file's own threshold, 95 % intervals (Wilson)", FLAG_COLUMNS, rows)
+        rows = [[file.name, *_flags(file.figures)] for file in flagged if file.figures]
+        table("Malignant score at its threshold, 95 % intervals (Wilson)", FLAG_COLUMNS, rows)
     for file in report.files:
         for gate in file.gates:
             if gate.verdict != "pass":
@@ -88,9 +87,10 @@ def _cells(figures: Figures) -> list[str | None]:
     ]
 
 
-def _flags(malignant: Mapping[str, Any]) -> list[str]:
+def _flags(figures: Figures) -> list[str]:
     """The file's threshold, and what it reaches on these images."""
-    cells = [f"{malignant['threshold']:.3f}"]
+    malignant = figures.malignant
+    cells = [f"{malignant['threshold']:.3f}{'' if figures.own_threshold else ' (not fitted to this file)'}"]
     for name in ("sensitivity", "specificity"):
         (hits, n), (low, high) = malignant[f"{name}_counts"], malignant[f"{name}_wilson"]
         cells.append(f"{hits / n:.3f} ({low:.2f}-{high:.2f}), {hits} of {n}" if n else "-")

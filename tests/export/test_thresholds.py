@@ -11,9 +11,14 @@ import pytest
 
 from skinedge import plugins
 from skinedge.bundle import Bundle
+from skinedge.calibration import Reading
 from skinedge.data.dataset import read_split
 from skinedge.data.prepared import load_prepared
 from skinedge.description import KEY, ModelDescription
+from skinedge.errors import BundleError
+from skinedge.merge import merge
+from skinedge_bench.model import open_listed
+from skinedge_bench.verify import verify
 from skinedge_export.export import export
 from skinedge_export.thresholds import REPORT, fit_thresholds
 
@@ -56,13 +61,34 @@ def test_without_the_images_the_networks_own_threshold_holds(
     assert "are not here" in capsys.readouterr().err
 
 
+def test_a_lost_threshold_is_fitted_again(run_copy: Bundle) -> None:
+    wanted = dict(run_copy.manifest.thresholds)
+    with run_copy.stage("other", "test", {}) as stage:  # as merge does, with a report that is still there
+        stage.set(thresholds={"default": wanted["default"]})
+    again = fit_thresholds(run_copy.reload(), Path(run_copy.manifest.data_root))
+    assert dict(again.manifest.thresholds) == wanted
+
+
+def test_a_file_that_is_made_again_has_no_old_threshold(
+    run_copy: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skinedge_export.export.fit_thresholds", lambda bundle, images: bundle)  # as if killed before
+    after = export(run_copy, ("onnx",), False, force=True)
+    assert set(after.manifest.thresholds) == {"default", *FILES} - {"model.fp32.onnx"}
+    monkeypatch.undo()
+    assert set(export(after, ("onnx",), False).manifest.thresholds) == {"default", *FILES}
+
+
 def test_another_prior_makes_every_file_again(tiny_run: Path, tmp_path: Path) -> None:
     bundle = Bundle.open(Path(shutil.copytree(tiny_run, tmp_path / "run")))
-    from skinedge.calibration import Reading
-
     before = bundle.manifest
+    between = merge(bundle, reading=Reading(prior="training"))  # as if export had been killed after it
+    for name in FILES:
+        with pytest.raises(BundleError, match="another merged model|class prior"):
+            open_listed(between, name)
+    assert not verify(between).passed
     assert set(before.class_prior.values()) == {1 / 7}
-    after = export(bundle, ("onnx",), False, reading=Reading(prior="training"))
+    after = export(between, ("onnx",), False)
     counts = after.manifest.training["data"]["counts"]["train"]
     wanted = {label: count / sum(counts.values()) for label, count in counts.items()}
     assert dict(after.manifest.class_prior) == pytest.approx(wanted)

@@ -84,7 +84,7 @@ def test_another_prior_makes_every_file_again(tiny_run: Path, tmp_path: Path) ->
     before = bundle.manifest
     between = merge(bundle, reading=Reading(prior="training"))  # as if export had been killed after it
     for name in FILES:
-        with pytest.raises(BundleError, match="another merged model|class prior"):
+        with pytest.raises(BundleError, match=r"another merged model|class prior"):
             open_listed(between, name)
     assert not verify(between).passed
     assert set(before.class_prior.values()) == {1 / 7}

@@ -47,7 +47,7 @@ class OptimizerSettings:
     label_smoothing: float = 0.05
     clip: float = 1.0
     lora_plus: float = 1.0
-    average: float = 0.0
+    average: float = 0.99
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ def test_a_written_split_is_reused_and_a_leaky_one_refused(
 
 def test_a_diverging_loss_stops_with_advice(synthetic_images: Path, tiny_config: Path, tmp_path: Path) -> None:
     config = replace(load_config(tiny_config), optimizer=OptimizerSettings(learning_rate=1e30, clip=1e30))
-    with pytest.raises(SkinedgeError, match="the loss became") as error:
+    with pytest.raises(SkinedgeError, match="became") as error:
         train(TrainRequest(synthetic_images, tmp_path / "run", config))
     assert "learning_rate" in str(error.value)
     assert not (tmp_path / "run").exists()

@@ -29,7 +29,7 @@ def replace_file(bundle: Bundle, stage_name: str, name: str, data: bytes, **info
     owner = next(key for key, stage in kept.items() if any(f.path == name for f in stage.files))
     others = [f for f in kept[owner].files if f.path != name]
     entry = bundle.entries()[name]
-    with bundle.stage(owner, stage_name, {}) as stage:
+    with bundle.stage(owner, stage_name, entry.made_from) as stage:
         stage.path(name, **{**entry.info, **info}).write_bytes(data)
         for other in others:
             stage.path(other.path, **other.info).write_bytes((bundle.root / other.path).read_bytes())

@@ -85,6 +85,10 @@ class Manifest:
         """Indices of the labels that count towards the malignant score."""
         return tuple(i for i, label in enumerate(self.labels) if self.taxonomy[label] != "benign")
 
+    def threshold(self, file: str) -> float | None:
+        """The malignant score from which on `file` flags: its own, else the merged network's, None without either."""
+        return self.thresholds.get(file, self.thresholds.get("default"))
+
     @property
     def melanoma_index(self) -> int | None:
         """Index of the label that is melanoma."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -25,6 +26,11 @@ def document(
     """What `command` reports, under the header that every document has; undefined numbers are null."""
     header = {"schema": f"skinedge.{command}/1", "model_id": model_id, "model_sha256": model_sha256}
     return {**header, **{key: finite(value) for key, value in body.items()}}
+
+
+def digest(value: Any) -> str:
+    """sha256, in hex, of plain values as JSON; the order of a mapping's keys does not matter."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def to_text(document: Mapping[str, Any]) -> str:

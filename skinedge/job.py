@@ -21,6 +21,7 @@ from skinedge.data import readers
 from skinedge.data import split as splitting
 from skinedge.data.dataset import SPLITS, Dataset, Sample, data_root, read_split, write_split
 from skinedge.data.hashing import hash_images
+from skinedge.documents import digest
 from skinedge.errors import BundleError, ConfigError, DataError
 from skinedge.precision import choose_device, choose_precision
 from skinedge.progress import note
@@ -83,7 +84,7 @@ class Job:
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return digest(asdict(self))
 
 
 def check_output(request: TrainRequest) -> None:

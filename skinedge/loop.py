@@ -24,7 +24,7 @@ from skinedge.checkpoint import Checkpoints
 from skinedge.config import OptimizerSettings
 from skinedge.preprocess import Pixels
 from skinedge.progress import bar, note
-from skinedge.step import Problem, autocast, batch_gradients, batch_indices, diverged, normalize
+from skinedge.step import Problem, autocast, batch_gradients, diverged, normalize
 
 if TYPE_CHECKING:
     from torch import nn
@@ -101,7 +101,7 @@ def one_step(network: nn.Module, optimizer: Any, problem: Problem, progress: Pro
     import torch
 
     start = time.monotonic()
-    config, images = problem.config, len(batch_indices(problem, progress.step))
+    config, images = problem.config, problem.batch_length(progress.step)
     micro = progress.micro_batch or config.batch_size
     loss, fitting = batch_gradients(network, optimizer, problem, progress.step, micro)
     if fitting < micro:
@@ -147,9 +147,8 @@ def epoch_row(logits: NDArray[np.float32], problem: Problem, progress: Progress)
     They are judged under a uniform class prior, as balanced accuracy is.
     """
     frequencies = np.bincount(problem.train.labels, minlength=problem.classes) / len(problem.train.labels)
-    names = [str(index) for index in range(problem.classes)]
-    learned = learned_prior(problem.config.imbalance, dict(zip(names, frequencies, strict=True)))
-    probabilities = metrics.softmax(logits - np.log([learned[name] for name in names]))
+    learned = learned_prior(problem.config.imbalance, {str(c): share for c, share in enumerate(frequencies)})
+    probabilities = metrics.softmax(logits - np.log(list(learned.values())))
     count = len(problem.train.labels)
     return {
         "epoch": len(progress.history) + 1,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +16,7 @@ from skinedge.calibration import Calibration, Reading, arrays, class_prior, ece,
 from skinedge.data.dataset import Sample, data_root, read_split
 from skinedge.data.prepared import prepared
 from skinedge.description import KEY, describe
+from skinedge.documents import digest
 from skinedge.errors import BundleError, GateError
 from skinedge.metrics import malignant_score, softmax
 from skinedge.preprocess import Pixels, Preprocess
@@ -129,8 +128,7 @@ def summary(calibration: Calibration) -> str:
 def merge_inputs(bundle: Bundle, reading: Reading | None = None) -> dict[str, str]:
     files = (*ADAPTER, "split.csv")
     base = str(bundle.manifest.training["base_weights"]["sha256"])
-    how = json.dumps(asdict(reading or Reading.of(bundle.manifest.calibration)), sort_keys=True)
-    read = hashlib.sha256(how.encode()).hexdigest()
+    read = digest(asdict(reading or Reading.of(bundle.manifest.calibration)))
     return {"base_weights": base, "reading": read, **{name: sha256(bundle.file(name)) for name in files}}
 
 

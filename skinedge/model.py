@@ -102,10 +102,15 @@ def inputs(pixels: Pixels, rule: Preprocess, batch: int = 32) -> Iterator[torch.
     """What the network takes: (N, S, S, 3) uint8 -> normalized (<= batch, 3, S, S) float32, in order."""
     import torch
 
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (rule.mean, rule.std))
     for start in range(0, len(pixels), batch):
         images = torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch])).permute(0, 3, 1, 2)
-        yield (images.float() - mean) / std
+        yield normalize(images.float(), rule)
+
+
+def normalize(pixels: torch.Tensor, rule: Preprocess) -> torch.Tensor:
+    """(N, 3, S, S) float32 in 0..255 -> the network's own input."""
+    mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in (rule.mean, rule.std))
+    return (pixels - mean) / std
 
 
 def classifier_name(net: nn.Module) -> str | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skinedge import lora
+from skinedge import lora, model
 from skinedge.augment import augment, draw
 from skinedge.config import TrainConfig
 from skinedge.errors import SkinedgeError
@@ -51,6 +51,11 @@ class Problem:
     @property
     def steps_per_epoch(self) -> int:
         return math.ceil(len(self.train.labels) / self.config.batch_size)
+
+    def batch_length(self, step: int) -> int:
+        """Images in the batch of step number `step`: fewer in an epoch's last one."""
+        before = step % self.steps_per_epoch * self.config.batch_size
+        return min(self.config.batch_size, len(self.train.labels) - before)
 
 
 def batch_gradients(network: nn.Module, optimizer: Any, problem: Problem, step: int, micro: int) -> tuple[float, int]:
@@ -162,12 +167,10 @@ def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
 
 
 def normalize(pixels: torch.Tensor, rule: Preprocess) -> torch.Tensor:
-    """(N, 3, S, S) float32 in 0..255 -> the network's own input, channels last in memory."""
+    """`model.normalize`, channels last in memory: convolutions train faster so."""
     import torch
 
-    mean = pixels.new_tensor(rule.mean)[:, None, None]
-    std = pixels.new_tensor(rule.std)[:, None, None]
-    return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
+    return model.normalize(pixels, rule).contiguous(memory_format=torch.channels_last)
 
 
 def class_loss(logits: torch.Tensor, targets: torch.Tensor, problem: Problem) -> torch.Tensor:

@@ -74,7 +74,7 @@ def open_listed(bundle: Bundle, name: str | None = None, *, threads: int = 1) ->
         size=manifest.preprocess.size,
         malignant=manifest.malignant,
         melanoma=manifest.melanoma_index,
-        threshold=manifest.thresholds.get(path.name, manifest.thresholds.get("default")),
+        threshold=manifest.threshold(path.name),
         precision=str(bundle.entries()[path.name].info.get("precision", "unknown")),
         synthetic=manifest.synthetic,
         assumptions=() if own else ("no threshold was fitted for this file: that of the merged network is used",),

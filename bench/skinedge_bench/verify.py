@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -51,7 +50,7 @@ def verify(bundle: Bundle, data: Path | None = None, *, strict: bool = False) ->
     """
     entries = exported(bundle)
     report = check(bundle, entries, data, strict)
-    flags = hashlib.sha256(json.dumps(dict(bundle.manifest.thresholds), sort_keys=True).encode()).hexdigest()
+    flags = documents.digest(bundle.manifest.thresholds)
     judged = (*entries, bundle.entries()["reference.npz"])
     made_from = {"thresholds": flags, **{entry.path: entry.sha256 for entry in judged}}
     if report.unmeasured and bundle.is_current("verify", made_from) and _measured(bundle):
@@ -223,7 +222,7 @@ def figures_of(manifest: Manifest, reference: Reference, outputs: Outputs, name:
     balanced = metrics.balanced_accuracy(labels, predicted)
     recall = metrics.per_class(labels, probabilities).recall
     melanoma = manifest.melanoma_index
-    threshold = manifest.thresholds.get(name, manifest.thresholds.get("default"))
+    threshold = manifest.threshold(name)
     return Figures(
         n=len(labels),
         max_difference=parity.largest_difference(reference.logits, outputs),

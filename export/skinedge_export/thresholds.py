@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,7 +28,7 @@ def fit_thresholds(bundle: Bundle, images: Path) -> Bundle:
     """
     entries, cal = bundle.model_files(), [s for s in read_split(bundle.file("split.csv")) if s.split == "cal"]
     sensitivity = Reading.of(bundle.manifest.calibration).sensitivity
-    asked = hashlib.sha256(json.dumps([sensitivity, bundle.manifest.malignant]).encode()).hexdigest()
+    asked = documents.digest([sensitivity, bundle.manifest.malignant])
     made_from = {"asked": asked, **{entry.path: entry.sha256 for entry in (*entries, bundle.entries()[MODEL])}}
     missing = [entry.path for entry in entries if entry.path not in bundle.manifest.thresholds]
     if not missing and bundle.is_current("thresholds", made_from):

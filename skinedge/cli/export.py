@@ -77,6 +77,6 @@ def _show(bundle: Bundle, files: list[FileEntry]) -> None:
         gates = f"underpowered: {', '.join(open_gates)}" if open_gates else f"{len(entry.info['gates'])} passed"
         ratio = entry.size / full[entry.info["format"]]
         ops = sum(entry.info["ops"].values())
-        flag = f"{bundle.manifest.thresholds.get(entry.path, bundle.manifest.thresholds['default']):.3f}"
+        flag = f"{bundle.manifest.threshold(entry.path):.3f}"
         rows.append((entry.path, entry.info["precision"], f"{entry.size / 1e6:.2f}", f"{ratio:.3f}", ops, gates, flag))
     table(f"Files in {bundle.root}", ("file", "precision", "MB", "of fp32", "ops", "gates", "malignant from"), rows)

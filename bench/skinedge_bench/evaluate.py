@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from skinedge import metrics
 from skinedge.bundle import Bundle
 from skinedge.data.prepared import prepared
+from skinedge.description import KEY, ModelDescription
 from skinedge.errors import DataError
 from skinedge.progress import bar
 from skinedge_bench import figures
@@ -21,20 +24,20 @@ from skinedge_bench.model import LoadedModel
 from skinedge_bench.selection import Selection, select
 from skinedge_bench.subgroups import subgroups
 
+Prior = tuple[float, ...] | None
+
 
 @dataclass(frozen=True)
 class Evaluation:
     """What `evaluate` reports of one file.
 
-    file: its name; synthetic: whether the model was trained on drawings; prior: (C,), the class shares that its
-    probabilities assume, None where no run tells.
+    file: its name; synthetic: whether the model was trained on drawings.
     """
 
     file: str
     synthetic: bool
     said: Predictions
     selection: Selection
-    prior: tuple[float, ...] | None
 
     @cached_property
     def intervals(self) -> Intervals:
@@ -54,8 +57,9 @@ class Evaluation:
             "split": self.selection.split,
             "seen": self.selection.seen,
             "contaminated": self.selection.trained_on,
+            **figures.priors_document(said),
             **figures.overall_document(said),
-            **figures.reliability_document(said, self.prior),
+            **figures.reliability_document(said),
             "per_class": _with_intervals(figures.per_class_document(said), intervals),
             "malignant": figures.malignant_document(said),
             "intervals": dict(intervals.overall),
@@ -91,9 +95,32 @@ def evaluate(
     probabilities = run_on(model, selection)
     if not np.isfinite(probabilities).all():
         raise DataError("the model gave no numbers (NaN or infinite) for some images", where=str(model.path))
-    said = Predictions(model.labels, truth, probabilities, model.malignant, model.threshold)
-    prior = None if bundle is None else tuple(bundle.manifest.class_prior[label] for label in model.labels)
-    return Evaluation(model.name, model.synthetic, said, selection, prior)
+    own, training = priors_of(model, bundle)
+    said = Predictions(model.labels, truth, probabilities, model.malignant, model.threshold, own, training)
+    return Evaluation(model.name, model.synthetic, said, selection)
+
+
+def priors_of(model: LoadedModel, bundle: Bundle | None) -> tuple[Prior, Prior]:
+    """(C,) the class shares that the probabilities assume, and those of the training images; None where unknown.
+
+    A file without its run tells the first only, one that is not ours neither.
+    Raises: DataError when a share is missing or is none.
+    """
+    if bundle is not None:
+        training = bundle.manifest.training["data"]["training_prior"]
+        return _shares(bundle.manifest.class_prior, model), _shares(training, model)
+    if KEY in model.session.metadata:
+        own = ModelDescription.from_json(model.session.metadata[KEY], str(model.path))
+        return _shares(own.class_prior, model), None
+    return None, None
+
+
+def _shares(prior: Mapping[str, float], model: LoadedModel) -> tuple[float, ...]:
+    shares = tuple(prior.get(label, 0.0) for label in model.labels)
+    if not (all(share > 0 for share in shares) and math.isclose(sum(shares), 1, abs_tol=1e-6)):
+        what = f"the class prior {dict(prior)} does not give each of {', '.join(model.labels)} its share of 1"
+        raise DataError(what, where=str(model.path), todo="Make the file again: skinedge export RUN --force")
+    return shares
 
 
 def run_on(model: LoadedModel, selection: Selection) -> NDArray[np.float32]:

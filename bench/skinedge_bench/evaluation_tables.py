@@ -25,7 +25,7 @@ def tables(document: Mapping[str, Any]) -> list[Table]:
     labels = document["classes"]
     return [
         Table(
-            f"{document['n']} images, split {document['split']}",
+            f"{document['n']} images, split {document['split']} ({_prior(document, 'per_class')})",
             ("class", *(name.replace("recall", "sensitivity").replace("_", " ") for name in PER_CLASS), "images"),
             [
                 [label, *(_number(row[name], 3) for name in PER_CLASS), row["support"]]
@@ -33,7 +33,7 @@ def tables(document: Mapping[str, Any]) -> list[Table]:
             ],
         ),
         Table(
-            "Confusion (rows: truth)",
+            f"Confusion (rows: truth; as the file answers, {_prior(document, 'confusion')})",
             ("", *labels),
             [[label, *counts] for label, counts in zip(labels, document["confusion"], strict=True)],
         ),
@@ -62,20 +62,27 @@ def _classes(document: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]
 
 def _overall(document: Mapping[str, Any]) -> Table:
     intervals, malignant, drawn = document["intervals"], document["malignant"], document["bootstrap"]
-    names = ("accuracy", "balanced_accuracy", "macro_auc", "macro_average_precision")
-    rows: list[list[Cell]] = [
-        [name.replace("_", " "), _number(document[name]), _interval(intervals[name]), None, None] for name in names
-    ]
+    rows: list[list[Cell]] = []
+    for name in ("accuracy", "balanced_accuracy", "macro_auc", "macro_auc_training_prior", "macro_average_precision"):
+        title = name.removesuffix("_training_prior").replace("_", " ")
+        value, interval = _number(document[name]), _interval(intervals.get(name))
+        if value or name != "macro_auc_training_prior":
+            rows.append([f"{title}, {_prior(document, name)}", value, interval, None, None])
     for name in ("sensitivity", "specificity", "auc", "average_precision"):
         interval = _interval(intervals.get(f"malignant_{name}"))
         counts, wilson = malignant.get(f"{name}_counts"), _interval(malignant.get(f"{name}_wilson"))
         right = f"{counts[0]} of {counts[1]}" if counts else None
         rows.append([f"malignant {name.replace('_', ' ')}", _number(malignant[name]), interval, right, wilson])
     rows.append(["malignant threshold", _number(malignant["threshold"]), None, None, None])
-    rows.append(["calibration error (ECE)", _number(document["ece"]), None, None, None])
-    rows.append(["ECE at the class prior", _number(document["ece_at_class_prior"]), None, None, None])
+    for name, title in (("ece", "calibration error (ECE)"), ("ece_at_class_prior", "ECE at the class prior")):
+        rows.append([title, _number(document[name]), _interval(intervals.get(name)), None, None])
     title = f"Overall (bootstrap over {drawn['units']} {drawn['unit']}s, {drawn['resamples']} resamples)"
     return Table(title, ("figure", "value", f"95 % by {drawn['unit']}", "images", "95 % by image (Wilson)"), rows)
+
+
+def _prior(document: Mapping[str, Any], figure: str) -> str:
+    """'training prior', 'uniform prior' or 'own prior': which class prior a figure assumes."""
+    return f"{document['assumed_prior'][figure].replace('file', 'own')} prior"
 
 
 def _subgroups(attribute: str, groups: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -3,6 +3,11 @@
 Photos of one lesion are alike, so images are drawn as their lesions are (the cluster bootstrap; Davison and Hinkley,
 "Bootstrap Methods and their Application", 1997, sections 3.8 and 5.3). A resample is a weight for each image, how often
 it was drawn, and all resamples of a chunk are computed at once.
+
+Calibration errors alone have the basic bootstrap's interval (ibid., section 5.2): chance only adds to them, in a
+resample once more than in the images, so that the percentiles lie above what is to be estimated. Simulated with 600
+images and 7 classes, they held the true ECE in none of 60 runs where it was .001 and in 75 % where it was .046; the
+basic interval did in 55 and 90 %.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from skinedge import metrics
 from skinedge.data.dataset import Sample
 from skinedge.data.split import group_samples
 from skinedge_bench.figures import Predictions
@@ -58,10 +64,12 @@ def units_of(samples: Sequence[Sample]) -> Units:
 
 
 def bootstrap(said: Predictions, units: Units, *, resamples: int = RESAMPLES, seed: int = 0) -> Intervals:
-    """2.5 % and 97.5 % percentiles over the resamples in which a figure is defined."""
+    """2.5 % and 97.5 % percentiles over the resamples in which a figure is defined; of an ECE, the basic interval."""
     chunks = [resampled(said, weights) for weights in draws(units, resamples, seed)]
     figures = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
     overall = {name: percentiles(values) for name, values in figures.items() if values.ndim == 1}
+    for name, found in _calibration_errors(said, np.ones((1, len(said.truth)))).items():
+        overall[name] = _mirrored(overall[name], float(found[0]))
     per_class = {n: tuple(map(percentiles, values.T)) for n, values in figures.items() if values.ndim == 2}
     return Intervals(units, resamples, seed, overall, per_class)
 
@@ -79,13 +87,12 @@ def draws(units: Units, resamples: int, seed: int) -> Iterator[Floats]:
 
 def resampled(said: Predictions, weights: Floats) -> dict[str, Floats]:
     """Every figure under each row of weights (R, N): (R,), or (R, C) for those of the classes; NaN where undefined."""
-    classes = range(len(said.labels))
-    figures = _counted(said, weights)
-    areas = [_areas(said.truth == c, said.probabilities[:, c], weights) for c in classes]
-    figures["auc"] = np.stack([area for area, _ in areas], axis=1)
-    figures["average_precision"] = np.stack([precision for _, precision in areas], axis=1)
+    figures = _counted(said, weights) | _calibration_errors(said, weights)
+    figures["auc"], figures["average_precision"] = _class_areas(said, said.uniform, weights)
     figures["macro_auc"] = _nanmean(figures["auc"])
     figures["macro_average_precision"] = _nanmean(figures["average_precision"])
+    if said.prior is not None and said.training is not None:
+        figures["macro_auc_training_prior"] = _nanmean(_class_areas(said, said.trained, weights)[0])
     if said.malignant is not None:
         area, precision = _areas(said.positive, said.score, weights)
         figures |= {"malignant_auc": area, "malignant_average_precision": precision}
@@ -105,23 +112,54 @@ def percentiles(values: Floats) -> Interval:
     return float(low), float(high)
 
 
+def _mirrored(interval: Interval, value: float) -> Interval:
+    """The basic bootstrap's interval from the percentiles' one: not below 0, and wide enough to hold the value."""
+    low, high = interval
+    return max(0.0, 2 * value - high), max(value, 2 * value - low)
+
+
 def _counted(said: Predictions, weights: Floats) -> dict[str, Floats]:
     """The figures that follow from the confusion matrix."""
     classes = len(said.labels)
-    cells = np.eye(classes * classes)[said.truth * classes + said.predicted]
+    cells = np.eye(classes * classes)[said.truth * classes + said.uniform.argmax(axis=1)]
     matrix = (weights @ cells).reshape(-1, classes, classes)
     hits = matrix.diagonal(axis1=1, axis2=2)
     support, flagged, total = matrix.sum(axis=2), matrix.sum(axis=1), weights.sum(axis=1)
     others = total[:, None] - support
     recall = _ratio(hits, support)
     return {
-        "accuracy": _ratio(hits.sum(axis=1), total),
+        "accuracy": _ratio(weights @ (said.trained.argmax(axis=1) == said.truth), total),
         "balanced_accuracy": _nanmean(recall),
         "precision": _ratio(hits, flagged),
         "recall": recall,
         "specificity": _ratio(others - (flagged - hits), others),
         "f1": np.where(support > 0, _ratio(2 * hits, support + flagged), np.nan),
     }
+
+
+def _calibration_errors(said: Predictions, weights: Floats) -> dict[str, Floats]:
+    """`ece`, and `ece_at_class_prior` where that is known; (R,) each. `metrics.reliability` has the definition."""
+    classes, found = len(said.labels), metrics.reliability(said.truth, said.probabilities)
+    confidence = said.probabilities.max(axis=1).astype(np.float64)
+    bins = len(found.share)
+    place = np.clip(np.searchsorted(found.edges, confidence, side="left") - 1, 0, bins - 1)
+    excess = (said.predicted == said.truth) - confidence
+    cells = np.eye(classes * bins)[said.truth * bins + place] * excess[:, None]
+    sums = (weights @ cells).reshape(-1, classes, bins)
+    counts = weights @ np.eye(classes)[said.truth]
+    errors = {"ece": _ratio(np.abs(sums.sum(axis=1)).sum(axis=1), counts.sum(axis=1))}
+    if said.prior is not None:
+        each = _ratio(np.broadcast_to(said.prior, counts.shape), counts)  # one image's weight, by its class
+        whole = np.where(counts > 0, said.prior, 0).sum(axis=1)
+        shifted = np.abs((np.nan_to_num(each)[:, :, None] * sums).sum(axis=1)).sum(axis=1)
+        errors["ece_at_class_prior"] = _ratio(shifted, whole)
+    return errors
+
+
+def _class_areas(said: Predictions, probabilities: NDArray[np.floating], weights: Floats) -> tuple[Floats, Floats]:
+    """AUC and average precision of each class against the rest, (R, C) each. probabilities: (N, C)."""
+    areas = [_areas(said.truth == c, probabilities[:, c], weights) for c in range(len(said.labels))]
+    return np.stack([area for area, _ in areas], axis=1), np.stack([precision for _, precision in areas], axis=1)
 
 
 def _areas(positive: NDArray[np.bool_], score: NDArray[np.floating], weights: Floats) -> tuple[Floats, Floats]:

@@ -186,7 +186,7 @@ def _curves(result: Evaluation, figure: str) -> Iterator[Curve]:
     said, intervals = result.said, result.intervals
     area = {"auc": metrics.auc, "average_precision": metrics.average_precision}[figure]
     lines: list[tuple[str, NDArray[np.bool_], NDArray[Any], Interval, Mapping[str, Any]]] = [
-        (label, said.truth == i, said.probabilities[:, i], intervals.per_class[figure][i], _style(i))
+        (label, said.truth == i, said.uniform[:, i], intervals.per_class[figure][i], _style(i))
         for i, label in enumerate(said.labels)
     ]
     if said.malignant is not None:

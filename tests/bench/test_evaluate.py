@@ -37,6 +37,7 @@ DOCUMENTED = {
         "per_class",
     ),
     *("malignant", "confusion", "intervals", "bootstrap", "subgroups", "ece", "ece_at_class_prior", "reliability"),
+    *("class_prior", "training_prior", "assumed_prior", "macro_auc_training_prior"),
 }
 OF_A_CLASS = {"precision", "recall", "sensitivity", "specificity", "f1", "auc", "average_precision"}
 OF_A_RATE = {"sensitivity", "sensitivity_counts", "sensitivity_wilson"}
@@ -115,7 +116,15 @@ def test_the_document_against_scikit_learn(cli: Cli, tiny_run: Path, folders: Pa
     assert {frozenset(row) for row in document["per_class"].values()} == {
         frozenset(OF_A_CLASS | {"support", "intervals"})
     }
-    assert document["accuracy"] == pytest.approx(oracle.accuracy_score(truth, predicted))
+    shares = Counter(sample.label for sample in split if sample.split == "train")
+    training = np.array([shares[label] / shares.total() for label in labels])
+    trained = probabilities * training / training.dot(probabilities.T)[:, None]  # the file's prior is uniform
+    assert document["training_prior"] == pytest.approx(dict(zip(labels, training, strict=True)))
+    assert document["class_prior"] == pytest.approx(dict.fromkeys(labels, 1 / 7))
+    assert document["accuracy"] == pytest.approx(oracle.accuracy_score(truth, trained.argmax(axis=1)))
+    area = oracle.roc_auc_score(truth, trained, multi_class="ovr")
+    assert document["macro_auc_training_prior"] == pytest.approx(area)
+    assert document["macro_auc"] == pytest.approx(oracle.roc_auc_score(truth, probabilities, multi_class="ovr"))
     assert document["balanced_accuracy"] == pytest.approx(oracle.balanced_accuracy_score(truth, predicted))
     assert document["confusion"] == oracle.confusion_matrix(truth, predicted, labels=range(len(labels))).tolist()
     for index, label in enumerate(labels):
@@ -149,9 +158,9 @@ def test_the_intervals_are_by_lesion(cli: Cli, tiny_run: Path, folders: Path, sp
     assert document["bootstrap"] == drawn
     assert len(lesions) < document["n"]
     whole = {**document, **{f"malignant_{name}": value for name, value in document["malignant"].items()}}
-    names = {"accuracy", "balanced_accuracy", "macro_auc", "macro_average_precision"}
+    names = {"accuracy", "balanced_accuracy", "macro_auc", "macro_auc_training_prior", "macro_average_precision"}
     names |= {f"malignant_{name}" for name in ("sensitivity", "specificity", "auc", "average_precision")}
-    assert set(document["intervals"]) == names
+    assert set(document["intervals"]) == names | {"ece", "ece_at_class_prior"}
     for name in names:
         low, high = document["intervals"][name]
         assert 0 <= low <= whole[name] <= high <= 1, name
@@ -310,7 +319,9 @@ def test_a_model_without_its_run_knows_nothing_of_its_training(
     document = json.loads(out)
     assert code == 0 and document["contaminated"] is None and document["seen"] is None
     assert "nobody knows" in err
-    assert document["ece_at_class_prior"] is None and document["malignant"]["sensitivity_counts"] is None
+    assert document["class_prior"]["mel"] == pytest.approx(1 / 7) and document["training_prior"] is None
+    assert document["assumed_prior"]["accuracy"] == "file" and document["assumed_prior"]["per_class"] == "uniform"
+    assert document["macro_auc_training_prior"] is None and document["malignant"]["sensitivity_counts"] is None
     assert "malignant_sensitivity" not in document["intervals"] and "malignant_auc" in document["intervals"]
     assert cli("evaluate", alone, "--data", folders, "--out", tmp_path / "out")[0] == 0
 

@@ -29,8 +29,8 @@ def result() -> Evaluation:
         Sample(f"{i}", f"{i}.jpg", LABELS[t], f"L{i // 2}", meta={"sex": "female" if i % 15 else "male"})
         for i, t in enumerate(truth)
     )
-    said = Predictions(LABELS, truth, probabilities, (0,), 0.5)
-    return Evaluation("model.int8.onnx", True, said, Selection(Path(), samples, "test", {"train": 7}), None)
+    said = Predictions(LABELS, truth, probabilities, (0,), 0.5, (0.2, 0.5, 0.3), (0.6, 0.3, 0.1))
+    return Evaluation("model.int8.onnx", True, said, Selection(Path(), samples, "test", {"train": 7}))
 
 
 def cells(found: Table) -> dict[str, dict[str, Any]]:
@@ -42,7 +42,7 @@ def cells(found: Table) -> dict[str, dict[str, Any]]:
 def test_the_cells_are_the_figures(result: Evaluation) -> None:
     document: Mapping[str, Any] = result.document
     classes, confusion, overall, sex = tables(document)
-    assert classes.title == "90 images, split test" and sex.title == "By sex"
+    assert classes.title == "90 images, split test (uniform prior)" and sex.title == "By sex"
     for label, row in document["per_class"].items():
         shown = cells(classes)[label]
         for name in ("precision", "sensitivity", "specificity", "f1", "auc", "average_precision"):
@@ -60,13 +60,32 @@ def test_the_cells_are_the_figures(result: Evaluation) -> None:
         "images": f"{right} of {of}",
         "95 % by image (Wilson)": f"{below:.3f}-{above:.3f}",
     }
-    assert "45 lesions, 2000 resamples" in overall.title and cells(overall)["ECE at the class prior"]["value"] is None
+    assert "45 lesions, 2000 resamples" in overall.title and "own prior" in confusion.title
+    for figure, name in {
+        "accuracy, training prior": "accuracy",
+        "balanced accuracy, uniform prior": "balanced_accuracy",
+        "macro auc, uniform prior": "macro_auc",
+        "macro auc, training prior": "macro_auc_training_prior",
+        "calibration error (ECE)": "ece",
+        "ECE at the class prior": "ece_at_class_prior",
+    }.items():
+        low, high = document["intervals"][name]
+        row = cells(overall)[figure]
+        assert (row["value"], row["95 % by lesion"]) == (f"{document[name]:.4f}", f"{low:.3f}-{high:.3f}")
     female = document["subgroups"]["sex"]["female"]
     share, (right, of) = female["specificity"], female["specificity_counts"]
     below, above = female["specificity_wilson"]
     shown = cells(sex)["female"]
     assert shown["malignant specificity, 95 %"] == f"{share:.3f} ({right}/{of}) {below:.3f}-{above:.3f}"
     assert list(cells(sex)["male"].values()) == ["male", 6, None, None, None]
+
+
+def test_where_no_prior_is_known_no_other_is_claimed(result: Evaluation) -> None:
+    alone = replace(result, said=replace(result.said, prior=None, training=None))
+    overall = cells(tables(alone.document)[2])
+    assert overall["accuracy, own prior"]["value"] == f"{alone.document['accuracy']:.4f}"
+    assert overall["ECE at the class prior"]["value"] is None
+    assert "balanced accuracy, own prior" in overall and not [name for name in overall if "training" in name]
 
 
 def test_the_page_holds_every_table_the_warnings_and_the_pictures(result: Evaluation) -> None:

@@ -28,7 +28,13 @@ def predictions(n: int = N, units: Units | None = None) -> Predictions:
     return Predictions(tuple("abcd"), truth, np.round(metrics.softmax(logits), 1), MALIGNANT, 0.5)
 
 
-SAID = predictions(units=UNITS)
+OWN, TRAINING = (0.1, 0.2, 0.3, 0.4), (0.6, 0.2, 0.15, 0.05)
+SAID = replace(predictions(units=UNITS), prior=OWN, training=TRAINING)
+
+
+def at(probabilities: np.ndarray, wanted: tuple[float, ...]) -> np.ndarray:
+    odds = probabilities * np.array(wanted) / np.array(OWN)
+    return odds / odds.sum(axis=1, keepdims=True)
 
 
 def test_every_resampled_figure_is_the_figure_of_the_repeated_images() -> None:
@@ -39,14 +45,18 @@ def test_every_resampled_figure_is_the_figure_of_the_repeated_images() -> None:
     for row, times in enumerate(weights.astype(int)):
         truth, probabilities = np.repeat(SAID.truth, times), np.repeat(SAID.probabilities, times, axis=0)
         lacking += len(np.unique(truth)) < CLASSES
-        each, predicted = metrics.per_class(truth, probabilities), probabilities.argmax(axis=1)
+        uniform, trained = at(probabilities, (0.25,) * 4), at(probabilities, TRAINING)
+        each, by_class = metrics.per_class(truth, uniform), metrics.prior_weights(truth, np.array(OWN))
         positive, score = np.isin(truth, MALIGNANT), metrics.malignant_score(probabilities, MALIGNANT)
         expected = {name: getattr(each, name) for name in ("precision", "recall", "specificity", "f1", "auc")} | {
             "average_precision": each.average_precision,
-            "accuracy": metrics.accuracy(truth, predicted),
-            "balanced_accuracy": metrics.balanced_accuracy(truth, predicted),
-            "macro_auc": metrics.macro_auc(truth, probabilities),
-            "macro_average_precision": metrics.macro_average_precision(truth, probabilities),
+            "accuracy": metrics.accuracy(truth, trained.argmax(axis=1)),
+            "balanced_accuracy": metrics.balanced_accuracy(truth, uniform.argmax(axis=1)),
+            "macro_auc": metrics.macro_auc(truth, uniform),
+            "macro_auc_training_prior": metrics.macro_auc(truth, trained),
+            "macro_average_precision": metrics.macro_average_precision(truth, uniform),
+            "ece": metrics.reliability(truth, probabilities).ece,
+            "ece_at_class_prior": metrics.reliability(truth, probabilities, by_class).ece,
             "malignant_auc": oracle.roc_auc_score(positive, score),
             "malignant_average_precision": oracle.average_precision_score(positive, score),
             "malignant_sensitivity": oracle.recall_score(positive, score >= 0.5),
@@ -85,9 +95,25 @@ def test_the_interval_is_that_of_a_slow_bootstrap() -> None:
         recall = oracle.recall_score(truth, predicted, labels=present, average="macro", zero_division=0)
         slow["balanced_accuracy"].append(recall)
         slow["malignant_auc"].append(oracle.roc_auc_score(SAID.positive[chosen], SAID.score[chosen]))
-    found = bootstrap(SAID, UNITS).overall
+    found = bootstrap(replace(SAID, prior=None), UNITS).overall
     for name, values in slow.items():
         np.testing.assert_allclose(found[name], np.quantile(values, (0.025, 0.975)), atol=0.02, err_msg=name)
+
+
+def test_the_interval_of_a_calibration_error_is_mirrored_at_its_value() -> None:
+    """Resamples alone, and far from right: the mean excess of confidence is the error, hand over hand."""
+    sure = np.tile(np.float32([0.9, 0.1]), (40, 1))
+    truth = np.repeat([0, 1], 20)  # right half of the time at .9: an error of .4, in one bin
+    said = Predictions(("a", "b"), truth, sure, None, None)
+    units = Units(np.arange(40), 40, "image")
+    errors = [abs(np.average(truth == 0, weights=row) - 0.9) for row in np.concatenate(list(draws(units, 2000, 0)))]
+    low, high = np.quantile(errors, (0.025, 0.975))
+    assert bootstrap(said, units).overall["ece"] == pytest.approx((0.8 - high, 0.8 - low), abs=1e-6)
+    right = replace(said, truth=np.repeat([0, 1], [36, 4]))
+    assert bootstrap(right, units).overall["ece"] == pytest.approx((0, 0), abs=1e-6)  # no error is below 0
+    little = replace(said, truth=np.repeat([0, 1], [35, 5]))
+    low, high = bootstrap(little, units).overall["ece"]
+    assert low == 0 and high >= 0.025 - 1e-6  # an interval holds its own figure
 
 
 def test_photos_of_one_lesion_do_not_narrow_the_interval() -> None:

@@ -22,6 +22,12 @@ from skinedge_bench.figures import Predictions
 from skinedge_bench.selection import Selection
 
 LABELS = ("_hidden", "$_$", "mel")  # names that matplotlib would leave out, or take for a (broken) formula
+PRIOR = (0.2, 0.3, 0.5)  # what the file assumes: each class counts the same only after dividing by it
+
+
+def at_uniform(said: Predictions) -> np.ndarray:
+    odds = said.probabilities / np.array(PRIOR)
+    return odds / odds.sum(axis=1, keepdims=True)
 
 
 def evaluation(
@@ -32,8 +38,8 @@ def evaluation(
     truth = rng.choice(3, n, p=(0.5, 0.1, 0.4))
     probabilities = metrics.softmax(rng.normal(size=(n, 3)) + 1.5 * np.eye(3)[truth])
     samples = tuple(Sample(f"{i}", f"{i}.jpg", LABELS[t], f"L{i}") for i, t in enumerate(truth))
-    said = Predictions(LABELS, truth, probabilities, malignant, 0.5)
-    return Evaluation("model.int8.tflite", True, said, Selection(Path(), samples, "test", seen), (0.2, 0.3, 0.5))
+    said = Predictions(LABELS, truth, probabilities, malignant, 0.5, PRIOR)
+    return Evaluation("model.int8.tflite", True, said, Selection(Path(), samples, "test", seen))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +70,7 @@ def test_roc_curves_are_those_of_scikit_learn(result: Evaluation) -> None:
     axes = pictures.roc(result).axes[0]
     lines = {line.get_label(): line for line in axes.lines}
     said = result.said
-    shown = [(f"  {name}", said.truth == i, said.probabilities[:, i]) for i, name in enumerate(LABELS)]
+    shown = [(f"  {name}", said.truth == i, at_uniform(said)[:, i]) for i, name in enumerate(LABELS)]
     for ending, positive, score in [*shown, ("malignant against benign", said.positive, said.score)]:
         (label,) = [label for label in lines if label.endswith(ending)]
         false, true, _ = oracle.roc_curve(positive, score, drop_intermediate=False)
@@ -80,7 +86,7 @@ def test_roc_curves_are_those_of_scikit_learn(result: Evaluation) -> None:
 def test_the_area_under_the_drawn_precision_recall_steps_is_average_precision(result: Evaluation) -> None:
     axes = pictures.precision_recall(result).axes[0]
     said = result.said
-    shown = [(f"  {name}", said.truth == i, said.probabilities[:, i]) for i, name in enumerate(LABELS)]
+    shown = [(f"  {name}", said.truth == i, at_uniform(said)[:, i]) for i, name in enumerate(LABELS)]
     for ending, positive, score in [*shown, ("malignant against benign", said.positive, said.score)]:
         (line,) = [line for line in axes.lines if str(line.get_label()).endswith(ending)]
         assert line.get_drawstyle() in ("steps", "steps-pre")
@@ -135,7 +141,7 @@ def test_what_is_undefined_is_not_drawn() -> None:
     assert not [line for line in pictures.roc(alone).axes[0].lines if "malignant" in str(line.get_label())]
     truth = np.zeros(80, dtype=np.int64)
     said = Predictions(LABELS, truth, alone.said.probabilities, (2,), 2.0)
-    single = Evaluation("m.onnx", False, said, alone.selection, None)
+    single = Evaluation("m.onnx", False, said, alone.selection)
     assert len(pictures.draw(single)) == 4
     axes = pictures.precision_recall(single).axes[0]
     assert len(axes.lines) == 0 and "no curve" in axes.texts[0].get_text()

@@ -11,9 +11,9 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from skinedge.kernels import clamp, depthwise, widened
 from skinedge.progress import note
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def fuse(adapted: nn.Module, size: int) -> None:
             module.forward = clamp
         if isinstance(module, LoraConv2d):
             fuse_one(module, module.base_layer, norms.get(module))
-        elif type(module) is nn.Conv2d and module in norms:
+        elif isinstance(module, nn.Conv2d) and module in norms and (same(module) or type(module) is nn.Conv2d):
             fuse_one(module, module, norms[module])
     difference = (probe(adapted, size) - plain).abs().max()
     if not difference <= TOLERANCE * (1 + plain.abs().max()):
@@ -98,12 +98,27 @@ def folded(base: Any, norm: Any | None) -> tuple[Any, Any]:
         return gain[:, None, None, None].clone(), norm.bias + gain * (start - norm.running_mean)
 
 
+def same(module: nn.Module) -> bool:
+    """Whether it pads by itself, as TensorFlow's 'same' does: timm's Conv2dSame."""
+    from timm.layers import Conv2dSame
+
+    return isinstance(module, Conv2dSame)
+
+
 def convolution(base: Any, weight: Callable[[], Any], scale: Any, bias: Any) -> Callable[[Any], Any]:
     from torch.nn import functional
 
+    frozen = not base.weight.requires_grad and base.groups == base.in_channels == base.out_channels
+    pads_itself = same(base)
+
     def forward(x: torch.Tensor) -> torch.Tensor:
         kernel = weight() if scale is None else scale * weight()
-        return functional.conv2d(x, kernel, bias, base.stride, base.padding, base.dilation, base.groups)
+        padding = base.padding
+        if pads_itself:
+            kernel, padding = widened(kernel, x.shape, base.stride, base.dilation)
+        if frozen and base.dilation == (1, 1):
+            return depthwise(x, kernel, bias, base.stride, padding)
+        return functional.conv2d(x, kernel, bias, base.stride, padding, base.dilation, base.groups)
 
     return forward
 
@@ -111,37 +126,6 @@ def convolution(base: Any, weight: Callable[[], Any], scale: Any, bias: Any) -> 
 def _after_norm(self: Any, x: torch.Tensor) -> torch.Tensor:
     """What is left of timm's BatchNormAct2d: its drop layer and its activation."""
     return self.act(self.drop(x)) if hasattr(self, "act") else x
-
-
-def clamp(x: torch.Tensor) -> torch.Tensor:
-    """ReLU6 in place, whose backward first lays the gradient out as the values are.
-
-    Left alone, torch's elementwise backward meets two memory formats and falls off its fast path.
-    """
-    return _clamp_function().apply(x)
-
-
-@cache
-def _clamp_function() -> Any:
-    import torch
-
-    class Clamp(torch.autograd.Function):  # type: ignore[misc]
-        @staticmethod
-        def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
-            values.clamp_(0, 6)
-            ctx.mark_dirty(values)
-            ctx.save_for_backward(values)
-            return values
-
-        @staticmethod
-        def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-            (values,) = ctx.saved_tensors
-            channels_last = values.is_contiguous(memory_format=torch.channels_last)
-            layout = torch.channels_last if channels_last else torch.contiguous_format
-            same = gradient.contiguous(memory_format=layout)
-            return torch.ops.aten.hardtanh_backward(same, values, 0.0, 6.0)
-
-    return Clamp
 
 
 def pairs(adapted: nn.Module, size: int) -> dict[nn.Module, nn.Module]:

@@ -39,6 +39,7 @@ from skinedge.job import (
 )
 from skinedge.loop import Progress as LoopProgress
 from skinedge.loop import fit
+from skinedge.memory import keep_freed_memory
 from skinedge.merge import ADAPTER
 from skinedge.precision import choose_device
 from skinedge.preprocess import Preprocess
@@ -56,6 +57,8 @@ def train(request: TrainRequest) -> Bundle:
     """
     require(TRAIN, "train")
     device = choose_device(request.device)
+    if device == "cpu":
+        keep_freed_memory()
     with joined(device) as processes, ExitStack() as held:
         opened = processes.on_main(lambda: open_training(request, device, held, processes.count))
         return opened if isinstance(opened, Bundle) else carry_on(*opened, processes)

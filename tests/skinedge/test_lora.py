@@ -9,7 +9,7 @@ import torch
 from peft.tuners.lora import Conv2d as LoraConv2d
 from torch import nn
 
-from skinedge import fused, lora, model
+from skinedge import fused, kernels, lora, model
 from skinedge.config import LoraSettings
 from skinedge.errors import ConfigError
 
@@ -50,12 +50,21 @@ def test_a_name_that_ends_another_name_adapts_only_itself() -> None:
     assert found == {"base_model.model.conv1"}
 
 
-@pytest.mark.parametrize("backbone", ["test_efficientnet", "test_resnet", "mobilenetv2_100"])
-def test_fusing_gives_pefts_own_logits_and_gradients(backbone: str) -> None:
+@pytest.mark.parametrize(
+    ("backbone", "height", "width"),
+    [
+        ("test_efficientnet", 64, 64),
+        ("test_resnet", 64, 64),
+        ("mobilenetv2_100", 64, 64),
+        ("tf_efficientnet_lite0", 64, 64),  # pads as TensorFlow does, which depends on the side:
+        ("tf_efficientnet_lite0", 37, 50),
+    ],
+)
+def test_fusing_gives_pefts_own_logits_and_gradients(backbone: str, height: int, width: int) -> None:
     """Oracle: peft's forward, in float64 so that only the mathematics is compared."""
     plain, fast = adapted(backbone=backbone).double(), adapted(backbone=backbone).double()
     fused.fuse(fast, 64)
-    images = torch.rand(2, 3, 64, 64, dtype=torch.float64)
+    images = torch.rand(2, 3, height, width, dtype=torch.float64)
     for network in (plain, fast):
         lora.train_mode(network)
         network(images).square().sum().backward()
@@ -67,6 +76,21 @@ def test_fusing_gives_pefts_own_logits_and_gradients(backbone: str) -> None:
             compared += 1
     assert compared > 10
     assert list(fast.state_dict()) == list(plain.state_dict())
+
+
+@pytest.mark.parametrize("side", [11, 12])
+@pytest.mark.parametrize(("taps", "stride"), [(3, 1), (5, 1), (3, 2), (5, 2), (4, 3)])
+def test_the_depthwise_backward_is_torchs(side: int, taps: int, stride: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    kernel = torch.randn(6, 1, taps, taps, dtype=torch.float64, generator=generator)
+    for padding in range(taps // 2 + 1):
+        x = torch.randn(2, 6, side, side + 3, dtype=torch.float64, generator=generator).requires_grad_()
+        theirs = torch.nn.functional.conv2d(x, kernel, None, stride, padding, 1, 6)
+        ours = kernels.depthwise(x, kernel, None, (stride, stride), (padding, padding))
+        torch.testing.assert_close(ours, theirs)
+        probe = torch.randn(theirs.shape, dtype=torch.float64, generator=generator)
+        found, wanted = (torch.autograd.grad(y, x, probe)[0] for y in (ours, theirs))
+        torch.testing.assert_close(found, wanted)
 
 
 def test_fusing_finds_every_batchnorm_and_leaves_dropout_to_peft() -> None:

@@ -25,6 +25,7 @@ from skinedge.taxonomy import GROUPS
 SCHEMA = "skinedge.manifest/1"
 MANIFEST = "manifest.json"
 MODEL = "model.safetensors"  # the merged network
+SHIP = "ship"  # the stage of a model that was packed to travel, and of every copy of it
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Manifest:
     calibration: `skinedge.calibration.Calibration` as a dict, what merge folded into the classifier; empty before.
     thresholds: file name, or 'default' -> malignant score (0..1) at and above which a lesion is flagged.
     training: everything that decides what the weights are (config, base weights, data kind).
+    data_root: the folder of its images, '' in a run that was packed to travel.
+    license: SPDX expression of the weights, '' where nobody stated one; attribution: whom it asks to name.
     """
 
     id: str
@@ -78,6 +81,8 @@ class Manifest:
     default_file: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     stages: Mapping[str, Stage] = field(default_factory=dict)
+    license: str = ""
+    attribution: str = ""
     schema: str = SCHEMA
 
     @property
@@ -93,6 +98,11 @@ class Manifest:
     def melanoma_index(self) -> int | None:
         """Index of the label that is melanoma."""
         return None if self.melanoma is None else self.labels.index(self.melanoma)
+
+    @property
+    def shipped(self) -> bool:
+        """Whether it was packed to travel, or is a copy of a run that was."""
+        return SHIP in self.stages
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any], where: str) -> Manifest:
@@ -140,10 +150,11 @@ def _check_classes(manifest: Manifest) -> None:
 
 @dataclass(frozen=True)
 class Bundle:
-    """An open run directory."""
+    """An open run directory; read_only: no stage may be written into it."""
 
     root: Path
     manifest: Manifest
+    read_only: bool = False
 
     @classmethod
     def open(cls, root: Path) -> Bundle:
@@ -185,10 +196,19 @@ class Bundle:
         found = [entry for entry in self.entries().values() if "format" in entry.info]
         return sorted(found, key=lambda entry: entry.path)
 
+    @property
+    def model_sha256(self) -> str | None:
+        """Hash of the merged network, also where the run was packed without it; None before merge."""
+        entries = self.entries()
+        if MODEL in entries:
+            return entries[MODEL].sha256
+        return entries["golden.npz"].made_from.get("model") if "golden.npz" in entries else None
+
     def fits_model(self, entry: FileEntry) -> bool:
-        """Whether a model file was made from the merged network that the run has now."""
-        merged = self.entries().get(MODEL)
-        return merged is not None and entry.made_from.get("model") == merged.sha256
+        """Whether a model file was made from the merged network that the run has now, or from its like elsewhere."""
+        merged, made_from = self.entries().get(MODEL), entry.made_from.get("model")
+        same = {self.model_sha256, merged.info.get("same_as") if merged else None} - {None}
+        return made_from in same
 
     def has(self, name: str) -> bool:
         return name in self.entries()
@@ -224,10 +244,12 @@ class Bundle:
     def stage(self, name: str, made_by: str, made_from: Mapping[str, str]) -> Iterator[StageWriter]:
         """Write a stage's files: all of them and the manifest entry, or, on an error, none.
 
-        Raises: BundleError when the disk is full or may not be written.
+        Raises: BundleError when the disk is full or may not be written, or the run is read-only.
         """
         from filelock import FileLock
 
+        if self.read_only:
+            raise BundleError("nothing is written into the model that ships with skinedge", where=str(self.root))
         writer = StageWriter(self.root, made_by, dict(made_from))
         try:
             yield writer
@@ -242,7 +264,7 @@ class Bundle:
 
     def reload(self) -> Bundle:
         """The same run with its manifest read again (after a stage was written)."""
-        return Bundle.open(self.root)
+        return replace(Bundle.open(self.root), read_only=self.read_only)
 
 
 class StageWriter:
@@ -356,7 +378,7 @@ def disk_error(error: Exception, path: Path) -> BundleError:
 
 
 def newest(runs: Path = Path("runs"), *, allow_synthetic: bool = True) -> Bundle:
-    """The newest complete run under `runs`, by its manifest's time.
+    """The newest complete run under `runs`, by its manifest's time; a copy of a shipped model is none.
 
     Raises: BundleError when there is none.
     """
@@ -364,6 +386,7 @@ def newest(runs: Path = Path("runs"), *, allow_synthetic: bool = True) -> Bundle
     for path in sorted(runs.glob(f"*/{MANIFEST}")):
         with contextlib.suppress(SkinedgeError):
             found.append(Bundle.open(path.parent))
+    found = [bundle for bundle in found if not bundle.manifest.shipped]
     usable = [b for b in found if allow_synthetic or not b.manifest.synthetic]
     if usable:
         return max(usable, key=lambda b: (b.manifest.created_at, b.manifest.id))

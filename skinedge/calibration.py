@@ -61,6 +61,11 @@ class Calibration:
     ece_before: float | None = None
     ece_after: float | None = None
 
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Calibration:
+        """From the manifest's form."""
+        return cls(**{**raw, "reading": Reading(**raw["reading"]), "bias": tuple(raw["bias"])})
+
     def apply(self, raw: Array) -> NDArray[np.float32]:
         """raw: (N, C) logits of the network as trained."""
         return np.asarray(raw / self.temperature + np.asarray(self.bias), dtype=np.float32)

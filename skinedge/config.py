@@ -81,7 +81,7 @@ class TrainConfig:
     without a better validation balanced accuracy before stopping; precision: 'auto' (what a short
     trial finds faster), 'fp32' or 'bf16'; checkpoint_minutes: longest work that a crash can cost;
     split: a split.csv to reuse instead of making one; limit: at most so many images, stratified;
-    domain: overrides what the reader found;
+    domain: overrides what the reader found; license: SPDX expression of the weights, overrides what the images tell;
     taxonomy: class name -> 'benign', 'premalignant', 'malignant' or the name of a known condition.
     """
 
@@ -98,6 +98,7 @@ class TrainConfig:
     precision: str = "auto"
     checkpoint_minutes: float = 3.0
     domain: str | None = None
+    license: str | None = None
     lora: LoraSettings = field(default_factory=LoraSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)

@@ -18,6 +18,7 @@ from skinedge.preprocess import Preprocess
 
 SCHEMA = "skinedge.model/1"
 KEY = "skinedge"
+LATER = {"license", "attribution"}  # files made before these were added lack them
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class ModelDescription:
 
     run_id: id of the run that it came from; architecture: the timm name; precision: fp32, int8, ...;
     input: 'pixels' means RGB 0..255, NHWC, prepared by `preprocess`, not normalized;
-    taxonomy, melanoma, class_prior: as in `skinedge.bundle.Manifest`.
+    taxonomy, melanoma, class_prior, license, attribution: as in `skinedge.bundle.Manifest`.
     """
 
     run_id: str
@@ -42,6 +43,8 @@ class ModelDescription:
     precision: str = "fp32"
     input: str = "pixels"
     notice: str = "Research tool, not a medical device."
+    license: str = ""
+    attribution: str = ""
     schema: str = SCHEMA
 
     @property
@@ -55,14 +58,16 @@ class ModelDescription:
         return None if self.melanoma is None else self.labels.index(self.melanoma)
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self))
+        """Without a licence, the text is what it was before there was room for one."""
+        return json.dumps({key: value for key, value in asdict(self).items() if value != "" or key not in LATER})
 
     @classmethod
     def from_json(cls, text: str, where: str) -> ModelDescription:
         """Raises: DataError when the text is not a description that this version reads."""
         try:
             raw: dict[str, Any] = json.loads(text)
-            if raw.get("schema") != SCHEMA or set(raw) != {f.name for f in fields(cls)}:
+            known = {f.name for f in fields(cls)}
+            if raw.get("schema") != SCHEMA or not known - LATER <= set(raw) <= known:
                 raise DataError(f"model description has schema {raw.get('schema')!r}, expected '{SCHEMA}'", where=where)
             raw["labels"] = tuple(raw["labels"])
             raw["preprocess"] = Preprocess.from_dict(raw["preprocess"])
@@ -88,4 +93,6 @@ def describe(manifest: Manifest, precision: str = "fp32") -> ModelDescription:
         domain=manifest.domain,
         synthetic=manifest.synthetic,
         precision=precision,
+        license=manifest.license,
+        attribution=manifest.attribution,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +14,13 @@ from numpy.typing import NDArray
 from skinedge import __version__, golden, lora, model
 from skinedge.bundle import MODEL, Bundle, Manifest, sha256
 from skinedge.calibration import Calibration, Reading, arrays, class_prior, ece, fit, learned_prior, threshold
-from skinedge.data.dataset import Sample, data_root, read_split
+from skinedge.data.dataset import Sample, images_of, read_split
 from skinedge.data.prepared import prepared
 from skinedge.description import KEY, describe
 from skinedge.documents import digest
-from skinedge.errors import BundleError, GateError
+from skinedge.errors import BundleError, DataError, GateError
 from skinedge.metrics import malignant_score, softmax
+from skinedge.parity import MAX_DIFFERENCE
 from skinedge.preprocess import Pixels, Preprocess
 from skinedge.progress import bar, note
 
@@ -33,6 +35,7 @@ ADAPTER = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
 def merge(bundle: Bundle, data: Path | None = None, reading: Reading | None = None) -> Bundle:
     """Add model.safetensors, golden.npz and reference.npz to a trained run; nothing to do if current.
 
+    A shipped run that is to be read as it is needs no images: see `restore`.
     data: where the images are now, if not at the manifest's data_root; reading: how its outputs are to be read;
     default: as they are now, at first `Reading()`.
     Raises: BundleError over other base weights; DataError without the cal and test images; GateError when the
@@ -42,7 +45,16 @@ def merge(bundle: Bundle, data: Path | None = None, reading: Reading | None = No
     made_from = merge_inputs(bundle, reading)
     if bundle.is_current("merge", made_from):
         return bundle
-    root = data_root(data or Path(bundle.manifest.data_root))
+    if left_out(bundle) and reading == Reading.of(bundle.manifest.calibration):
+        return restore(bundle, made_from)
+    root = images_of(data, bundle.manifest.data_root)
+    if root is None:
+        raise DataError(
+            f"to read the model for {reading.prior} prior and {reading.sensitivity:.0%} sensitivity, the images of "
+            "its cal and test splits are needed, and nothing says where they are",
+            where=str(bundle.root),
+            todo="Give the folder that it was trained from with --data DIR.",
+        )
     rule = bundle.manifest.preprocess
     adapted = load_adapted(bundle)
     pixels, sources = golden.draw_golden(rule.size)
@@ -62,6 +74,35 @@ def merge(bundle: Bundle, data: Path | None = None, reading: Reading | None = No
         stage.set(**{name: getattr(manifest, name) for name in kept})
     note(f"merged: largest difference to the unmerged logits {np.abs(before - after).max():.1e}")
     note(summary(calibration))
+    return bundle.reload()
+
+
+def left_out(bundle: Bundle) -> bool:
+    """Whether the run was packed without its merged network, which adapter and base weights give again."""
+    return not bundle.has(MODEL) and bundle.model_sha256 is not None
+
+
+def restore(bundle: Bundle, made_from: Mapping[str, str]) -> Bundle:
+    """Merge again what was merged before the run was packed; no images needed.
+
+    Golden vectors and reference are kept as they are. Another CPU may give other last bits, so the network counts
+    as the same (`same_as`) when it gives the golden logits within the fp32 gate.
+    Raises: BundleError over other base weights; GateError when the golden logits differ.
+    """
+    vectors, rule = golden.load(bundle.file("golden.npz")), bundle.manifest.preprocess
+    merged = load_adapted(bundle).merge_and_unload().eval()
+    fold(merged, Calibration.from_dict(bundle.manifest.calibration))
+    difference = float(np.abs(eager_logits(merged, vectors.pixels, rule) - vectors.logits).max())
+    if not difference <= MAX_DIFFERENCE:
+        raise GateError(
+            f"the network merged here differs from the golden logits by {difference:.2e}; limit {MAX_DIFFERENCE:.0e}",
+            where=str(bundle.root),
+        )
+    with bundle.stage("merge", f"skinedge {__version__}", made_from) as stage:
+        save_network(stage.path(MODEL, precision="fp32", same_as=bundle.model_sha256), merged, bundle.manifest)
+        for name in ("golden.npz", "reference.npz"):
+            shutil.copyfile(bundle.file(name), stage.path(name))
+    note(f"merged from the adapter, without images: largest difference to the golden logits {difference:.1e}")
     return bundle.reload()
 
 

@@ -22,6 +22,7 @@ from skinedge.calibration import learned_prior
 from skinedge.checkpoint import Checkpoints
 from skinedge.config import TrainConfig, from_dict
 from skinedge.data.dataset import SPLITS, Sample, read_split
+from skinedge.data.terms import terms_of
 from skinedge.doctor import TRAIN, require
 from skinedge.errors import BundleError
 from skinedge.job import (
@@ -210,6 +211,8 @@ def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress) -> Mani
     training = [sample.label for sample in samples if sample.split == "train"]
     frequencies = {label: training.count(label) / len(training) for label in job.labels}
     best = progress.history[progress.best_epoch]
+    terms = terms_of(job.kind, job.domain, samples)
+    license = job.config.get("license")
     return Manifest(
         id=job.id,
         name=request.out.name,
@@ -233,6 +236,8 @@ def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress) -> Mani
             "seconds": round(progress.total_seconds, 1),
             "versions": job.versions,
         },
+        license=terms.license if license is None else license,
+        attribution=terms.attribution,
     )
 
 

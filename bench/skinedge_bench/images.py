@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from skinedge.bundle import Bundle
-from skinedge.data.dataset import Sample, data_root, read_split
+from skinedge.bundle import Bundle, Manifest
+from skinedge.data.dataset import Sample, images_of, read_split
 from skinedge.errors import DataError
 
 
@@ -18,10 +18,12 @@ def test_split(bundle: Bundle) -> tuple[Sample, ...]:
 def locate(bundle: Bundle, samples: Sequence[Sample], data: Path | None) -> Path | None:
     """The folder that holds the samples: `data`, or, if that is None, where the run was trained.
 
-    None where no folder was named and none of them is in the run's.
+    None where no folder was named and none of them is in the run's, or the run knows no folder.
     Raises: DataError when only some are there, or none in a folder that was named.
     """
-    root = data_root(data or Path(bundle.manifest.data_root))
+    root = images_of(data, bundle.manifest.data_root)
+    if root is None:
+        return None
     missing = [sample.path for sample in samples if not (root / sample.path.partition("#")[0]).is_file()]
     if samples and not missing:
         return root
@@ -34,3 +36,8 @@ def locate(bundle: Bundle, samples: Sequence[Sample], data: Path | None) -> Path
         where=str(root),
         todo="Restore them, or give the complete folder that the run was trained from with --data.",
     )
+
+
+def place_of(manifest: Manifest) -> str:
+    """Where a run's images should be, for a sentence: 'under FOLDER', or 'here (--data DIR)' if it knows no folder."""
+    return f"under {manifest.data_root}" if manifest.data_root else "here (--data DIR)"

@@ -20,7 +20,7 @@ from skinedge.plugins import Runtime, Session, runtimes_for
 from skinedge.preprocess import Pixels
 from skinedge.progress import bar, note
 from skinedge_bench.device import cpu_clock, describe_device, machine_reasons, throttle_events, usable_cores
-from skinedge_bench.images import locate, test_split
+from skinedge_bench.images import locate, place_of, test_split
 from skinedge_bench.latency_report import LatencyReport, Row, noise_reasons, summarize
 from skinedge_bench.model import exported, merged_sha256, open_file
 from skinedge_bench.probe import probe
@@ -177,7 +177,7 @@ def accuracies(
     try:
         root = locate(bundle, samples, data)
         if root is None:
-            why = f"the test images are not under {bundle.manifest.data_root}; golden vectors were replayed instead"
+            why = f"the test images are not {place_of(bundle.manifest)}; golden vectors were replayed instead"
             return {**known, **dict.fromkeys(open_now, (None, why))}
         note(f"accuracy: {len(open_now)} files on {len(samples)} test images")
         outputs = run_all(open_now, root, samples, bundle.manifest.preprocess.size)

@@ -58,7 +58,7 @@ def open_listed(bundle: Bundle, name: str | None = None, *, threads: int = 1) ->
     runtime = runtimes_for(path)[0]
     session = runtime.open(path, threads)
     problem = contradiction(session, bundle.manifest)
-    if bundle.has(MODEL) and not bundle.fits_model(bundle.entries()[path.name]) and path.name != MODEL:
+    if bundle.model_sha256 and not bundle.fits_model(bundle.entries()[path.name]) and path.name != MODEL:
         problem = problem or "the file was made from another merged model than the run has now"
     if problem:
         raise BundleError(problem, where=str(path), todo="Export it again: skinedge export RUN --format all --int8")
@@ -106,8 +106,7 @@ def run_of(path: Path) -> Bundle | None:
 
 def merged_sha256(bundle: Bundle) -> str | None:
     """What stands for the model of a run as a whole: the hash of its merged weights."""
-    entry = bundle.entries().get(MODEL)
-    return entry.sha256 if entry else None
+    return bundle.model_sha256
 
 
 def exported(bundle: Bundle) -> list[FileEntry]:
@@ -143,6 +142,8 @@ def contradiction(session: Session, manifest: Manifest) -> str | None:
         return "the file assumes another class prior than the run"
     if own.melanoma != manifest.melanoma:
         return f"the file's melanoma class is {own.melanoma}, the run's is {manifest.melanoma}"
+    if own.license != manifest.license:
+        return f"the file's licence is '{own.license}', the run's is '{manifest.license}'"
     if own.run_id != manifest.id:
         return f"the file was made from run {own.run_id}, this is run {manifest.id}"
     classes = session.outputs[0].shape[-1]

@@ -15,6 +15,7 @@ from skinedge.data.hashing import hash_images, inspect_images, near_pairs
 from skinedge.data.readers import read
 from skinedge.errors import ConfigError, DataError, one_of
 from skinedge.progress import note
+from skinedge_bench.images import place_of
 from skinedge_bench.model import LoadedModel
 
 CHOICES = (*SPLITS, "all")
@@ -49,19 +50,20 @@ def select(model: LoadedModel, data: Path | None, bundle: Bundle | None, split: 
     own = read_split(bundle.file("split.csv")) if bundle is not None else ()
     if data is not None:
         root, samples = data_root(data), _read(data, model.labels)
-        origins = _met(samples, own, bundle)
-    elif bundle is not None:
+        met = origins = _met(samples, own, bundle)
+    elif bundle is not None and bundle.manifest.data_root:
         root = Path(bundle.manifest.data_root)
         samples = _described(root, own)
         origins = [sample.split for sample in own]
+        met = origin(samples, samples)  # the folder's table may know lesions that the split was made without
     else:
         raise ConfigError("no images to judge", todo="Give a folder of labelled images with --data DIR.")
     if split is None:
         split = "test" if sum(map(bool, origins)) * 2 > len(samples) else "all"
         note(f"split: {split}")
     chosen = [
-        (sample, place)
-        for sample, place in zip(samples, origins, strict=True)
+        (sample, known)
+        for sample, place, known in zip(samples, origins, met, strict=True)
         if split in ("all", place or sample.split)
     ]
     if not chosen:
@@ -109,10 +111,10 @@ def _met(samples: Sequence[Sample], own: Sequence[Sample], bundle: Bundle | None
     origins = origin(samples, own)
     if all(origins):
         return origins
-    looked = _looked_at(own, bundle)
+    looked = _looked_at(own, bundle) if bundle.manifest.data_root else own
     missing = sum(not sample.phash for sample in looked)
     if missing:
-        note(f"not compared by look, since they are not under {bundle.manifest.data_root}: {missing} images of the run")
+        note(f"not compared by look, since they are not {place_of(bundle.manifest)}: {missing} images of the run")
     origins_by_look = origin(samples, looked)
     found = sum(bool(now) and not before for now, before in zip(origins_by_look, origins, strict=True))
     if found:
@@ -159,13 +161,16 @@ def _read(data: Path, labels: Sequence[str]) -> tuple[Sample, ...]:
 
 
 def _described(root: Path, own: tuple[Sample, ...]) -> tuple[Sample, ...]:
-    """The run's own images with what the folder's table tells of them (sex, age, site): a split file has no room."""
+    """The run's own images with what the folder's table tells of them (sex, age, site, and the lesion where the split
+    file does not).
+    """
     try:
-        known = {sample.path: sample.meta for sample in read(root).samples}
+        known = {sample.path: sample for sample in read(root).samples}
     except DataError as error:
         note(f"no sex, age or site of the images is known: {error.what}")
         return own
-    return tuple(replace(sample, meta=known.get(sample.path, {})) for sample in own)
+    told = [(sample, known.get(sample.path, sample)) for sample in own]
+    return tuple(replace(s, meta=table.meta, lesion_id=s.lesion_id or table.lesion_id) for s, table in told)
 
 
 def _condition(label: str) -> str:

@@ -21,7 +21,7 @@ from skinedge.plugins import Outputs, Session, runtimes_for
 from skinedge.preprocess import prepare
 from skinedge.progress import bar, note
 from skinedge_bench.figures import Predictions, malignant_document
-from skinedge_bench.images import locate, test_split
+from skinedge_bench.images import locate, place_of, test_split
 from skinedge_bench.model import contradiction, exported, merged_sha256, open_file, run_of
 from skinedge_bench.parity_report import Figures, FileParity, ParityReport
 from skinedge_bench.tensors import SUM_TOLERANCE
@@ -111,8 +111,7 @@ def check(bundle: Bundle, entries: Sequence[FileEntry], data: Path | None, stric
         outputs = run_all(sessions, root, samples, manifest.preprocess.size)
     else:
         images = (
-            f"none of the {len(samples)} test images is under {manifest.data_root}: "
-            "only the golden vectors were replayed"
+            f"none of the {len(samples)} test images is {place_of(manifest)}: only the golden vectors were replayed"
         )
         note(images)
     files = [FileParity("golden.npz", bundle.entries()["golden.npz"].sha256, (resize_gate(vectors, manifest),))]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from skinedge import __version__, plugins
 from skinedge.bundle import MODEL, Bundle, StageWriter, sha256
 from skinedge.calibration import Reading
-from skinedge.data.dataset import Sample, data_root, read_split
+from skinedge.data.dataset import Sample, images_of, read_split
 from skinedge.data.prepared import load_prepared
 from skinedge.description import ModelDescription, describe
 from skinedge.errors import DataError, GateError, MissingDependencyError
@@ -60,7 +60,7 @@ def export(
         from skinedge.merge import merge
 
         bundle = merge(bundle, data, reading)
-        images = data_root(data or Path(bundle.manifest.data_root))
+        images = images_of(data, bundle.manifest.data_root)
         materials = Materials(bundle, images)
         stale = [(present[e.path], str(e.info["precision"])) for e in bundle.model_files() if not bundle.fits_model(e)]
         plan = list(dict.fromkeys([*asked, *stale]))
@@ -79,7 +79,7 @@ def export(
 class Materials:
     """What several files need, each made once and only when asked for."""
 
-    def __init__(self, bundle: Bundle, images: Path) -> None:
+    def __init__(self, bundle: Bundle, images: Path | None) -> None:
         self._bundle = bundle
         self._images = images
         self._size = bundle.manifest.preprocess.size
@@ -108,8 +108,8 @@ class Materials:
         from skinedge.merge import eager_logits
 
         chosen = [sample for sample in self._split if sample.split == "val"]
-        if not self._images.is_dir() or not chosen:
-            why = "the run has none" if not chosen else f"no folder {self._images}"
+        if self._images is None or not self._images.is_dir() or not chosen:
+            why = "the run has none" if not chosen else f"no folder {self._images or 'was given with --data'}"
             note(f"gates: golden images only, no validation images ({why})")
             return None
         chosen.sort(key=lambda sample: sample.image_id)
@@ -120,9 +120,9 @@ class Materials:
     def calibration(self, settings: CalibrationSettings) -> CalibrationSet:
         """Training images only; see `skinedge_export.calibrate`."""
         if settings not in self._calibration:
-            self._require_images()
+            images = self._required_images()
             chosen = choose(self._split, settings)
-            self._calibration[settings] = load_calibration(self._images, chosen, self._size)
+            self._calibration[settings] = load_calibration(images, chosen, self._size)
         return self._calibration[settings]
 
     def quantizable(self, settings: CalibrationSettings) -> nn.Module:
@@ -140,13 +140,15 @@ class Materials:
             self._quantizable[settings] = network
         return self._quantizable[settings]
 
-    def _require_images(self) -> None:
-        if not self._images.exists():
+    def _required_images(self) -> Path:
+        if self._images is None or not self._images.exists():
             raise DataError(
-                "int8 needs the training images to calibrate on, and their folder is gone",
-                where=str(self._images),
+                "int8 needs the training images to calibrate on, and their folder is "
+                + ("not known" if self._images is None else "gone"),
+                where=str(self._images or self._bundle.root),
                 todo="Say where they are with --data DIR, or export without --int8.",
             )
+        return self._images
 
     @cached_property
     def _split(self) -> tuple[Sample, ...]:

@@ -20,11 +20,11 @@ from skinedge_export.quiet import quiet
 REPORT = "reports/thresholds.json"
 
 
-def fit_thresholds(bundle: Bundle, images: Path) -> Bundle:
+def fit_thresholds(bundle: Bundle, images: Path | None) -> Bundle:
     """Set `thresholds[file]` in the manifest for every exported file; nothing to do if current.
 
-    images: where the run's images are; without them (said on screen) the merged network's own threshold holds
-    for its files too.
+    images: where the run's images are, None if unknown; without them (said on screen) the merged network's own
+    threshold holds for its files too.
     """
     entries, cal = bundle.model_files(), [s for s in read_split(bundle.file("split.csv")) if s.split == "cal"]
     sensitivity = Reading.of(bundle.manifest.calibration).sensitivity
@@ -33,9 +33,9 @@ def fit_thresholds(bundle: Bundle, images: Path) -> Bundle:
     missing = [entry.path for entry in entries if entry.path not in bundle.manifest.thresholds]
     if not missing and bundle.is_current("thresholds", made_from):
         return bundle
-    if not images.exists() or not cal:
-        which = ", ".join(missing) or "none changed"
-        note(f"thresholds: the images of the cal split are not here ({images}); that of {MODEL} is used for: {which}")
+    if images is None or not images.exists() or not cal:
+        which, place = ", ".join(missing) or "none changed", images or "no --data DIR"
+        note(f"thresholds: the images of the cal split are not here ({place}); that of {MODEL} is used for: {which}")
         return bundle
     note(f"thresholds: {len(entries)} files on {len(cal)} images of the cal split ...")
     found = {entry.path: scores for entry, scores in zip(entries, _scores(bundle, entries, images, cal), strict=True)}

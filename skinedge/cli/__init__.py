@@ -12,6 +12,7 @@ from skinedge.cli import (  # noqa: F401  registers commands
     export,
     predict,
     report,
+    ship,
     train,
     verify,
 )

@@ -45,7 +45,7 @@ def bench(
             raise ConfigError("--data makes no sense beside a model file: it is timed, not judged", where=str(run))
         report = bench_file(run, threads=threads, protocol=protocol)
     else:
-        report = run_bench(pick_run(run), data, threads=threads, protocol=protocol)
+        report = run_bench(pick_run(run, writes=True), data, threads=threads, protocol=protocol)
     if json:
         emit_json("bench", report.document(), model_id=report.model_id, model_sha256=report.model_sha256)
     else:

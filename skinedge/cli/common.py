@@ -21,25 +21,29 @@ if TYPE_CHECKING:
 __all__ = ["note"]
 
 RunArgument = Annotated[
-    Path | None, typer.Argument(metavar="[RUN]", help="Run directory (or model file); default: the newest run.")
+    Path | None,
+    typer.Argument(
+        metavar="[RUN]", help="Run directory (or model file); default: the newest run, else the shipped model."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON, and nothing else, on standard output.")]
 DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of labelled images.")]
 NOTICE = "Research tool, not a medical device: no output of it is a diagnosis."
 
 
-def pick_run(run: Path | None, *, allow_synthetic: bool = True) -> Bundle:
-    """The named run, else the newest complete one (said on screen).
+def pick_run(run: Path | None, *, allow_synthetic: bool = True, writes: bool = False) -> Bundle:
+    """The named run, else the newest complete one, else the shipped model (said on screen).
 
+    writes: the command adds files to the run; of the shipped model, named or not, a copy under runs/ takes them.
     Raises: BundleError.
     """
-    from skinedge.bundle import Bundle, newest
+    from skinedge import shipped
+    from skinedge.bundle import Bundle
 
-    if run is not None:
-        return Bundle.open(run)
-    bundle = newest(allow_synthetic=allow_synthetic)
-    note(f"run: {bundle.root} (the newest)")
-    return bundle
+    if run is None:
+        return shipped.default_run(allow_synthetic=allow_synthetic, writes=writes)
+    bundle = Bundle.open(run)
+    return shipped.opened(bundle, writes=writes) if writes and shipped.is_shipped(run) else bundle
 
 
 def emit_json(command: str, body: Mapping[str, Any], *, model_id: str | None, model_sha256: str | None) -> None:

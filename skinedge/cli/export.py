@@ -47,7 +47,7 @@ def export(
     from skinedge.bundle import sha256
 
     formats = plugins.names(plugins.CONVERTERS) if format == "all" else [format]
-    bundle = pick_run(run)
+    bundle = pick_run(run, writes=True)
     from skinedge.bundle import MODEL
     from skinedge.calibration import Reading
     from skinedge_export.export import export as write_files

@@ -23,7 +23,10 @@ FileOption = Annotated[
 def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, or folders of images.")],
     run: Annotated[
-        Path | None, typer.Option("--run", help="Run directory, or a model file; default: the newest real run.")
+        Path | None,
+        typer.Option(
+            "--run", help="Run directory, or a model file; default: the newest real run, else the shipped model."
+        ),
     ] = None,
     file: FileOption = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many classes to show.")] = 3,

@@ -91,7 +91,7 @@ def merge(run: RunArgument = None, data: DataOption = None, json_: JsonOption = 
     from skinedge.bundle import MODEL
     from skinedge.merge import merge as merge_run
 
-    bundle = merge_run(pick_run(run), data)
+    bundle = merge_run(pick_run(run, writes=True), data)
     entry = bundle.entries()[MODEL]
     if json_:
         document = {"file": MODEL, "sha256": entry.sha256, "size_bytes": entry.size}

@@ -40,7 +40,7 @@ def verify(
     if run is not None and run.is_file():
         report = verify_file(run, data, strict=strict)
     else:
-        report = run_verify(pick_run(run), data, strict=strict)
+        report = run_verify(pick_run(run, writes=True), data, strict=strict)
     if json:
         emit_json("verify", report.document(), model_id=report.model_id, model_sha256=report.model_sha256)
     else:

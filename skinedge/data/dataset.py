@@ -62,6 +62,11 @@ def data_root(data: Path) -> Path:
     return data.parent if data.suffix == ".npz" and not data.is_dir() else data
 
 
+def images_of(data: Path | None, known: str) -> Path | None:
+    """The folder that a run's samples are relative to: `data`, else the manifest's data_root; None without either."""
+    return data_root(data or Path(known)) if data or known else None
+
+
 def load_pixels(root: Path, path: str) -> Pixels:
     """Decode one sample's image, from a file or from a MedMNIST archive.
 

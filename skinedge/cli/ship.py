@@ -1,0 +1,70 @@
+"""skinedge ship."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from skinedge.cli.app import app
+from skinedge.cli.common import NOTICE, JsonOption, emit_json, note
+
+if TYPE_CHECKING:
+    from skinedge.ship import Evaluation
+
+
+@app.command()
+def ship(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run with int8 files that `verify` passed on images.")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="New folder for the packed model.")],
+    evaluation: Annotated[
+        Path | None,
+        typer.Option("--evaluation", metavar="DIR", help="What `evaluate --split test --out DIR` wrote, for the card."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a packed model at --to.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Pack a finished run to travel: adapter, int8 files, golden vectors, model card, licence."""
+    from skinedge.bundle import Bundle
+    from skinedge.ship import ship as pack
+
+    bundle = Bundle.open(run)
+    packed = pack(bundle, to, None if evaluation is None else read_evaluation(evaluation), force=force)
+    manifest, files = packed.manifest, packed.entries()
+    if not manifest.license:
+        note('no licence is stated: a run\'s comes from its images, or license = "SPDX" in --config of train')
+    size = sum(entry.size for entry in files.values())
+    if json:
+        document = {
+            "to": str(to),
+            "license": manifest.license,
+            "size_bytes": size,
+            "files": {name: {"sha256": entry.sha256, "size_bytes": entry.size} for name, entry in files.items()},
+        }
+        emit_json("ship", document, model_id=manifest.id, model_sha256=packed.model_sha256)
+    else:
+        print(f"{to}: {len(files)} files, {size / 1e6:.1f} MB, licence {manifest.license or 'not stated'}")
+        note(NOTICE)
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Raises: BundleError when the folder is not what `evaluate --out` writes."""
+    import json as json_module
+
+    from skinedge.errors import BundleError
+    from skinedge.ship import Evaluation
+    from skinedge_bench.evaluation_tables import markdown
+
+    path = folder / "evaluation.json"
+    try:
+        document = json_module.loads(path.read_text(encoding="utf-8"))
+        if document.get("schema") != "skinedge.evaluate/1":
+            raise ValueError(f"schema is {document.get('schema')!r}")
+        return Evaluation(document, markdown(document, NOTICE, []))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(
+            f"not an evaluation ({error})",
+            where=str(path),
+            todo="Make one: skinedge evaluate RUN --split test --out DIR",
+        ) from None

@@ -1,0 +1,236 @@
+"""`skinedge ship`: a finished run -> a small folder that says what it is and that travels.
+
+What adapter, base weights and calibration give again is left out; no path of this machine stays in it, and no image.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from skinedge import __version__, model_card, plugins
+from skinedge.bundle import MODEL, SHIP, Bundle, FileEntry, Manifest, Stage, disk_error, now, sha256
+from skinedge.description import KEY, ModelDescription, describe
+from skinedge.documents import digest, to_text
+from skinedge.errors import BundleError, GateError
+from skinedge.merge import ADAPTER
+
+PARITY, LATENCY = "reports/parity.json", "reports/latency.json"
+EVALUATION = "reports/evaluation.json"
+REPORTS = ("reports/training.json", "reports/thresholds.json", PARITY, LATENCY)
+CARD, LICENSE = "MODEL_CARD.md", "LICENSE"
+PRECISION = "int8"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `skinedge evaluate --out` wrote. document: evaluation.json; page: its tables as Markdown."""
+
+    document: Mapping[str, Any]
+    page: str
+
+
+def ship(bundle: Bundle, to: Path, evaluation: Evaluation | None = None, *, force: bool = False) -> Bundle:
+    """Pack a run that was verified on its test images into the new folder `to`; returns it, open.
+
+    evaluation: of one of its int8 files, on the test split, for the model card; force: replace a packed model.
+    Raises: BundleError when something is missing, changed, not this run's or names a place on this machine;
+        GateError when the int8 files did not pass `verify`. Nothing is left at `to` then.
+    """
+    check_target(to, force)
+    files = shippable(bundle)
+    check_evaluation(evaluation, files)
+    part = to.with_name(f".{to.name}.{secrets.token_hex(4)}.part")
+    try:
+        part.mkdir(parents=True)
+        manifest = pack(bundle, part, files, evaluation)
+        Bundle.create(part, manifest)
+        refuse_places(part, bundle)
+        if to.exists():
+            shutil.rmtree(to)
+        part.replace(to)
+    except OSError as error:
+        raise disk_error(error, to) from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return Bundle.open(to)
+
+
+def check_target(to: Path, force: bool) -> None:
+    """Raises: BundleError when `to` is there; with force, only when it is no packed model."""
+    if not to.exists() or (to.is_dir() and not any(to.iterdir())):
+        return
+    if not force:
+        raise BundleError("output exists", where=str(to), todo="Choose another --to. Or add --force.")
+    if not Bundle.open(to).manifest.shipped:
+        raise BundleError("this is no packed model; --force replaces those only", where=str(to))
+
+
+def shippable(bundle: Bundle) -> list[FileEntry]:
+    """The int8 files, each made from the merged network of the run, with its account in it, and verified.
+
+    Raises: BundleError, GateError.
+    """
+    weights = str(bundle.manifest.training["config"]["weights"])
+    if weights not in ("auto", "random"):
+        raise BundleError(
+            f"trained over the weights file '{weights}', which nobody else has",
+            where=str(bundle.root),
+            todo="Only what starts from public base weights can be rebuilt from its adapter.",
+        )
+    files = [entry for entry in bundle.model_files() if entry.info.get("precision") == PRECISION]
+    if not files:
+        raise BundleError(
+            f"this run has no {PRECISION} file", where=str(bundle.root), todo="Make them with: skinedge export --int8"
+        )
+    again = "Make it again: skinedge export RUN --int8 --force, then skinedge verify RUN."
+    for entry in files:
+        if not bundle.fits_model(entry):
+            raise BundleError("made from another merged model than the run has now", where=entry.path, todo=again)
+        if own_account(bundle.file(entry.path)) != describe(bundle.manifest, PRECISION):
+            raise BundleError(
+                "what the file says of itself is not what the manifest says", where=entry.path, todo=again
+            )
+    check_verified(bundle, files)
+    return files
+
+
+def own_account(path: Path) -> ModelDescription:
+    """What a model file says of itself. Raises: DataError when it says nothing that can be read."""
+    session = plugins.runtimes_for(path)[0].open(path, threads=1)
+    return ModelDescription.from_json(session.metadata.get(KEY, ""), str(path))
+
+
+def check_verified(bundle: Bundle, files: Sequence[FileEntry]) -> None:
+    """Raises: GateError unless the run's parity report passed these very files on the test images."""
+    todo = "Run: skinedge verify RUN --data DIR"
+    if not bundle.has(PARITY):
+        raise GateError("the run was not verified", where=str(bundle.root), todo=todo)
+    judged = read(bundle, PARITY)["files"]
+    for entry in files:
+        said = judged.get(entry.path, {})
+        if said.get("sha256") != entry.sha256 or not said.get("metrics"):
+            raise GateError("the file was not verified on the test images", where=entry.path, todo=todo)
+        if not said["passed"]:
+            raise GateError("the file failed a gate of verify", where=entry.path, todo=todo)
+
+
+def check_evaluation(evaluation: Evaluation | None, files: Sequence[FileEntry]) -> None:
+    """Raises: BundleError when an evaluation is of another file, another split, or of images trained on."""
+    if evaluation is None:
+        return
+    said = evaluation.document
+    if said.get("model_sha256") not in {entry.sha256 for entry in files}:
+        raise BundleError(
+            f"the evaluation is of another file than this run's {PRECISION} files", where=str(said.get("file"))
+        )
+    if said.get("split") != "test" or said.get("contaminated") != 0:
+        raise BundleError("a model card tells of the run's own test split, and of nothing that it was trained on")
+
+
+def pack(bundle: Bundle, to: Path, files: Sequence[FileEntry], evaluation: Evaluation | None) -> Manifest:
+    """Write every file but the manifest, which is returned."""
+    names = [*ADAPTER, "split.csv", "golden.npz", "reference.npz", *(entry.path for entry in files)]
+    names += [name for name in REPORTS if bundle.has(name)]
+    for name in names:
+        write(to / name, neutral(bundle, name) if name in REPORTS else bundle.file(name).read_bytes())
+    manifest = packed(bundle, to, set(names))
+    reports = {name: json.loads((to / name).read_text(encoding="utf-8")) for name in names if name in REPORTS}
+    facts = model_card.Facts(manifest, tuple(files), reports.get(PARITY, {}), reports.get(LATENCY))
+    extra = {
+        CARD: model_card.card(facts, "" if evaluation is None else evaluation.page),
+        LICENSE: model_card.license_text(manifest),
+    }
+    if evaluation is not None:
+        extra[EVALUATION] = to_text(evaluation.document)
+    for name, text in extra.items():
+        write(to / name, text.encode())
+    made_from = {"manifest": sha256(bundle.root / "manifest.json")}
+    stage = Stage(now(), tuple(listed(to, FileEntry(n, "", 0, f"skinedge {__version__}", made_from)) for n in extra))
+    return replace(manifest, stages={**manifest.stages, SHIP: stage})
+
+
+def packed(bundle: Bundle, to: Path, kept: set[str]) -> Manifest:
+    """The manifest of what was kept: no data root, no threshold or origin of a file that was left out."""
+    manifest = bundle.manifest
+    thresholds = {name: value for name, value in manifest.thresholds.items() if name in {*kept, "default"}}
+    gone = set(bundle.entries()) - kept - {MODEL}
+
+    def origin(entry: FileEntry) -> FileEntry:
+        made_from = {name: hash_ for name, hash_ in entry.made_from.items() if name not in gone}
+        if entry.path in ("golden.npz", "reference.npz"):
+            made_from["model"] = str(bundle.model_sha256)  # the merged network stays known by its hash
+        if entry.path == PARITY:
+            made_from["thresholds"] = digest(thresholds)
+        return listed(to, replace(entry, made_from=made_from))
+
+    stages = {
+        name: Stage(stage.finished_at, tuple(origin(entry) for entry in stage.files if entry.path in kept))
+        for name, stage in manifest.stages.items()
+    }
+    default = manifest.default_file if manifest.default_file in kept else min(n for n in kept if n.startswith("model."))
+    return replace(
+        manifest,
+        data_root="",
+        thresholds=thresholds,
+        default_file=default,
+        training=without_places(manifest.training),
+        stages={name: stage for name, stage in stages.items() if stage.files},
+    )
+
+
+def without_places(training: Mapping[str, Any]) -> dict[str, Any]:
+    """A reused split is known by its file's name alone."""
+    config = {**training["config"]}
+    return {**training, "config": {**config, "split": Path(config.get("split", "")).name}}
+
+
+def neutral(bundle: Bundle, name: str) -> bytes:
+    """A report without the places where the images lay."""
+    found = read(bundle, name)
+    if name == PARITY:
+        found["images"] = re.sub(r" under .*", "", found["images"])
+    root = bundle.manifest.data_root
+    return to_text(strings(found, lambda text: text.replace(root, "DATA") if root else text)).encode()
+
+
+def strings(value: Any, change: Callable[[str], str]) -> Any:
+    """`value` with every string changed, at any depth."""
+    if isinstance(value, dict):
+        return {key: strings(item, change) for key, item in value.items()}
+    if isinstance(value, list):
+        return [strings(item, change) for item in value]
+    return change(value) if isinstance(value, str) else value
+
+
+def refuse_places(folder: Path, bundle: Bundle) -> None:
+    """Raises: BundleError when a file holds the path of something on this machine."""
+    known = [Path(bundle.manifest.data_root or "/"), bundle.root.resolve(), Path.cwd(), Path.home(), folder.resolve()]
+    places = {str(place).encode() for place in known if len(place.parts) > 1}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        content = path.read_bytes()
+        named = [place.decode() for place in places if re.search(re.escape(place) + rb"(?![\w-])", content)]
+        if named:
+            raise BundleError(f"it would carry the path {named[0]}", where=path.relative_to(folder).as_posix())
+
+
+def listed(root: Path, entry: FileEntry) -> FileEntry:
+    """The entry with the hash and size of the file as it lies in `root`."""
+    path = root / entry.path
+    return replace(entry, sha256=sha256(path), size=path.stat().st_size)
+
+
+def read(bundle: Bundle, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(bundle.file(name).read_text(encoding="utf-8"))
+    return found
+
+
+def write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)

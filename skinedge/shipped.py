@@ -1,0 +1,91 @@
+"""The model that ships with the package: what a command uses when no run is named and none is there.
+
+It lies in `flagship/` beside this file, written by `skinedge ship`. A package built without it has no such folder.
+SKINEDGE_SHIPPED names another folder with a packed model; empty, it says that there is none.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from skinedge.bundle import MANIFEST, Bundle, disk_error, newest
+from skinedge.errors import BundleError
+from skinedge.progress import note
+
+FOLDER = Path(__file__).parent / "flagship"
+VARIABLE = "SKINEDGE_SHIPPED"
+RUNS = Path("runs")
+
+
+def folder() -> Path | None:
+    """Where the shipped model is, None without one."""
+    named = os.environ.get(VARIABLE)
+    place = FOLDER if named is None else Path(named) if named else None
+    return place if place is not None and (named or (place / MANIFEST).is_file()) else None
+
+
+def find() -> Bundle | None:
+    """The shipped model, read-only; None without one. Raises: BundleError when it is damaged."""
+    place = folder()
+    return None if place is None else replace(Bundle.open(place), read_only=True)
+
+
+def is_shipped(run: Path) -> bool:
+    """Whether `run` is the very folder of the shipped model."""
+    place = folder()
+    return place is not None and run.resolve() == place.resolve()
+
+
+def default_run(runs: Path = RUNS, *, allow_synthetic: bool = True, writes: bool = False) -> Bundle:
+    """The newest complete run under `runs`, else the shipped model; says on screen which.
+
+    writes: the command adds files to the run: of the shipped model, it gets a copy under `runs`.
+    Raises: BundleError when there is neither.
+    """
+    try:
+        bundle = newest(runs, allow_synthetic=allow_synthetic)
+    except BundleError:
+        shipped = find()
+        if shipped is None or (shipped.manifest.synthetic and not allow_synthetic):
+            raise
+        return opened(shipped, runs, writes=writes)
+    note(f"run: {bundle.root} (the newest)")
+    return bundle
+
+
+def opened(shipped: Bundle, runs: Path = RUNS, *, writes: bool) -> Bundle:
+    """The shipped model, or its copy under `runs` where there is one or files are to be added; said on screen."""
+    manifest = shipped.manifest
+    terms = f"licence {manifest.license}" if manifest.license else "no licence stated"
+    note(f"run: the model that ships with skinedge ({manifest.name}, {terms}); research tool, not a medical device")
+    copy = runs / f"shipped-{manifest.id}"
+    if not (copy / MANIFEST).is_file():
+        if not writes:
+            return shipped
+        copy_to(shipped, copy)
+    note(f"run: {copy}, a copy of it")
+    return Bundle.open(copy)
+
+
+def copy_to(shipped: Bundle, to: Path) -> None:
+    """Copy the listed files, hashes checked; the copy appears complete or not at all.
+
+    Raises: BundleError when a file was changed, or the copy cannot be written.
+    """
+    part = to.with_name(f".{to.name}.{secrets.token_hex(4)}.part")
+    try:
+        part.mkdir(parents=True)
+        for name in (*shipped.entries(), MANIFEST):
+            target = part / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(shipped.root / name if name == MANIFEST else shipped.file(name), target)
+        part.replace(to)
+    except OSError as error:
+        if not (to / MANIFEST).is_file():  # else another process was faster
+            raise disk_error(error, to) from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,56 @@
+"""Whether a wheel or an sdist carries the flagship model, and under which licences it is then.
+
+SKINEDGE_WITHOUT_MODEL=1 builds one without; where `skinedge/flagship` does not exist, there is nothing to carry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
+
+CODE = "Apache-2.0"
+MODEL = "skinedge/flagship"
+WITHOUT = "SKINEDGE_WITHOUT_MODEL"
+
+
+def carried(root: Path) -> Path | None:
+    """The model's folder if it is to be carried."""
+    folder = root / MODEL
+    return folder if (folder / "manifest.json").is_file() and not os.environ.get(WITHOUT) else None
+
+
+def checked_license(folder: Path) -> str:
+    """SPDX expression of the model. Raises: ValueError when it states none, or a file is not the listed one."""
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    for stage in manifest["stages"].values():
+        for entry in stage["files"]:
+            path = folder / entry["path"]
+            if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+                raise ValueError(f"{path} is missing or not what manifest.json lists; build without it: {WITHOUT}=1")
+    if not manifest.get("license") or not (folder / "LICENSE").is_file():
+        raise ValueError(f"{folder} states no licence; build without it: {WITHOUT}=1")
+    return str(manifest["license"])
+
+
+class Licences(MetadataHookInterface):
+    """`license` and `license-files`, which depend on what is carried."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        folder = carried(Path(self.root))
+        metadata["license"] = CODE if folder is None else f"{CODE} AND {checked_license(folder)}"
+        metadata["license-files"] = ["LICENSE"] if folder is None else ["LICENSE", f"{MODEL}/LICENSE"]
+
+
+class Flagship(BuildHookInterface[Any]):
+    """Adds the model, which pyproject.toml leaves out, to what is built."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        folder = carried(Path(self.root))
+        if folder is not None and version != "editable":  # an editable install finds it where it is
+            build_data["force_include"][str(folder)] = MODEL

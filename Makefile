@@ -1,10 +1,10 @@
-# make demo | test | check | bench-train: each works alone from a clean clone; set-up happens once, into .venv.
+# make demo | test | check | bench-train | target: each works alone from a clean clone; set-up happens once, into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO_DATA := .cache/demo-images
 
-.PHONY: demo test check bench-train clean
+.PHONY: demo test check bench-train target clean
 
 demo: $(READY)
 	test -d $(DEMO_DATA) || $(BIN)/skinedge data synth $(DEMO_DATA)
@@ -20,6 +20,10 @@ check: $(READY)
 
 bench-train: $(READY)
 	$(BIN)/python benchmarks/train_speed.py $(ARGS)
+
+# ROW=dermamnist-lesion-free | dermamnist-official | folds, options in ARGS; the same command goes on after an interruption.
+target: $(READY)
+	$(BIN)/python benchmarks/targets.py $(ROW) $(ARGS)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -47,18 +47,22 @@ def ship(bundle: Bundle, to: Path, evaluation: Evaluation | None = None, *, forc
     files = shippable(bundle)
     check_evaluation(evaluation, files)
     part = to.with_name(f".{to.name}.{secrets.token_hex(4)}.part")
+    old = part.with_suffix(".old")
     try:
         part.mkdir(parents=True)
         manifest = pack(bundle, part, files, evaluation)
         Bundle.create(part, manifest)
         refuse_places(part, bundle)
         if to.exists():
-            shutil.rmtree(to)
+            to.replace(old)
         part.replace(to)
     except OSError as error:
         raise disk_error(error, to) from None
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if old.exists() and not to.exists():
+            old.replace(to)
+        for leftover in (part, old):
+            shutil.rmtree(leftover, ignore_errors=True)
     return Bundle.open(to)
 
 

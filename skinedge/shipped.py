@@ -48,9 +48,11 @@ def default_run(runs: Path = RUNS, *, allow_synthetic: bool = True, writes: bool
     """
     try:
         bundle = newest(runs, allow_synthetic=allow_synthetic)
-    except BundleError:
+    except BundleError as none:
         shipped = find()
-        if shipped is None or (shipped.manifest.synthetic and not allow_synthetic):
+        if shipped is None:
+            raise BundleError(f"{none.what}, and no model ships with this package", todo=none.todo) from None
+        if shipped.manifest.synthetic and not allow_synthetic:
             raise
         return opened(shipped, runs, writes=writes)
     note(f"run: {bundle.root} (the newest)")

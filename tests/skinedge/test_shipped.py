@@ -1,0 +1,165 @@
+"""Which run a command takes when none is named, and that the shipped model is never written to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from skinedge import shipped
+from skinedge.bundle import MANIFEST, Bundle, Manifest, newest
+from skinedge.errors import BundleError, ConfigError
+from skinedge.job import find_unfinished
+from skinedge.preprocess import Preprocess
+
+ID = "20260101T000000-abcd"
+
+
+def manifest(name: str = "run", synthetic: bool = False) -> Manifest:
+    return Manifest(
+        id=name,
+        name=name,
+        created_at="2026-01-01",
+        synthetic=synthetic,
+        domain="dermoscopic",
+        labels=("mel", "nv"),
+        taxonomy={"mel": "malignant", "nv": "benign"},
+        melanoma="mel",
+        preprocess=Preprocess(224),
+        class_prior={"mel": 0.5, "nv": 0.5},
+        data_root="",
+        license="CC-BY-NC-4.0",
+    )
+
+
+def make(root: Path, **changes: object) -> Path:
+    root.mkdir(parents=True)
+    Bundle.create(root, replace(manifest(root.name), **changes))
+    return root
+
+
+@pytest.fixture
+def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A packed model as the shipped one, and an empty working folder."""
+    root = make(tmp_path / "packed", id=ID)
+    with Bundle.open(root).stage("ship", "test", {}) as stage:
+        stage.path("MODEL_CARD.md").write_text("card")
+        stage.path("adapter/weights").write_bytes(b"weights")
+    monkeypatch.setenv(shipped.VARIABLE, str(root))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return root
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_without_any_run_it_is_the_shipped_model_and_screen_says_so(
+    packed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = shipped.default_run(allow_synthetic=False)
+    assert bundle.root == packed and bundle.read_only and bundle.reload().read_only
+    said = capsys.readouterr()
+    assert "ships with skinedge" in said.err and "CC-BY-NC-4.0" in said.err and "not a medical device" in said.err
+    assert said.out == ""
+    assert not Path("runs").exists()
+
+
+def test_a_run_of_ones_own_goes_before_it(packed: Path) -> None:
+    make(Path("runs/mine"))
+    assert shipped.default_run(writes=True).root == Path("runs/mine")
+    assert not list(Path("runs").glob("shipped-*"))
+
+
+def test_a_synthetic_run_goes_before_it_only_where_no_image_is_judged(packed: Path) -> None:
+    make(Path("runs/drawn"), synthetic=True)
+    assert shipped.default_run().root == Path("runs/drawn")
+    assert shipped.default_run(allow_synthetic=False).root == packed
+
+
+def test_a_shipped_model_of_drawings_judges_no_image_unasked(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(shipped.VARIABLE, str(make(tmp_path / "drawn", synthetic=True)))
+    assert shipped.default_run().manifest.synthetic
+    with pytest.raises(BundleError, match="no complete run"):
+        shipped.default_run(allow_synthetic=False)
+
+
+def test_nothing_is_written_into_it(packed: Path) -> None:
+    before = contents(packed)
+    bundle = shipped.find()
+    assert bundle is not None
+    with pytest.raises(BundleError, match="ships with skinedge"), bundle.stage("bench", "test", {}) as stage:
+        stage.path("reports/latency.json").write_text("{}")
+    assert contents(packed) == before
+
+
+def test_what_writes_gets_one_copy_that_later_commands_use_too(packed: Path) -> None:
+    before = contents(packed)
+    copy = shipped.default_run(writes=True)
+    assert copy.root == Path("runs") / f"shipped-{ID}" and not copy.read_only
+    assert contents(copy.root) == {k: v for k, v in before.items() if k != ".manifest.lock"}
+    with copy.stage("bench", "test", {}) as stage:
+        stage.path("reports/latency.json").write_text("{}")
+    for writes in (True, False):
+        assert shipped.default_run(allow_synthetic=False, writes=writes).has("reports/latency.json")
+    assert contents(packed) == before
+    assert [path.name for path in Path("runs").iterdir()] == [copy.root.name]
+
+
+def test_a_copy_is_no_run_of_ones_own(packed: Path) -> None:
+    shipped.default_run(writes=True)
+    with pytest.raises(BundleError, match="no complete run"):
+        newest()
+    with pytest.raises(ConfigError, match="no unfinished training"):
+        find_unfinished()
+    make(Path("runs/mine"), created_at="2020-01-01")
+    assert shipped.default_run().root == Path("runs/mine")
+
+
+def test_a_newer_shipped_model_is_not_hidden_by_an_older_ones_copy(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped.default_run(writes=True)
+    newer = make(tmp_path / "newer", id="20270101T000000-ef01")
+    monkeypatch.setenv(shipped.VARIABLE, str(newer))
+    assert shipped.default_run().root == newer
+
+
+def test_a_changed_file_is_not_copied_and_nothing_is_left(packed: Path) -> None:
+    (packed / "adapter" / "weights").write_bytes(b"other")
+    with pytest.raises(BundleError, match="does not match the hash"):
+        shipped.default_run(writes=True)
+    assert list(Path("runs").iterdir()) == []
+
+
+def test_a_package_without_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "flagship")
+    for value in (None, ""):
+        monkeypatch.delenv(shipped.VARIABLE) if value is None else monkeypatch.setenv(shipped.VARIABLE, value)
+        assert shipped.find() is None
+        with pytest.raises(BundleError, match=r"no complete run under runs/, and no model ships with this package"):
+            shipped.default_run()
+    make(tmp_path / "flagship")
+    assert shipped.find() is None  # the variable still says that there is none
+    monkeypatch.delenv(shipped.VARIABLE)
+    assert shipped.find() is not None
+
+
+def test_a_named_folder_that_is_none_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(shipped.VARIABLE, str(tmp_path / "nowhere"))
+    with pytest.raises(BundleError, match="no such run"):
+        shipped.default_run()
+
+
+def test_named_or_not_the_shipped_folder_is_not_written_to(packed: Path) -> None:
+    from skinedge.cli.common import pick_run
+
+    assert pick_run(packed, writes=True).root == Path("runs") / f"shipped-{ID}"
+    assert pick_run(packed).root == packed
+    assert (packed / MANIFEST).is_file()

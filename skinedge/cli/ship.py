@@ -61,7 +61,8 @@ def read_evaluation(folder: Path) -> Evaluation:
         document = json_module.loads(path.read_text(encoding="utf-8"))
         if document.get("schema") != "skinedge.evaluate/1":
             raise ValueError(f"schema is {document.get('schema')!r}")
-        return Evaluation(document, markdown(document, NOTICE, []))
+        about = f"`{document['file']}`, judged by `skinedge evaluate` on the run's own test split."
+        return Evaluation(document, markdown(document, about, []))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(
             f"not an evaluation ({error})",

@@ -14,6 +14,7 @@ from skinedge import golden, merge, model
 from skinedge.bundle import Bundle, Manifest, new_id, now
 from skinedge.data.dataset import Sample, write_split
 from skinedge.data.synth import LABELS, draw
+from skinedge.data.terms import HAM10000, NON_COMMERCIAL
 from skinedge.preprocess import Preprocess, prepare
 
 SIZE = 64
@@ -91,7 +92,13 @@ def manifest(data_root: Path) -> Manifest:
             "backbone": BACKBONE,
             "base_weights": {"source": "random 5", "sha256": "0" * 64},
             "config": {"weights": "random", "seed": 5},
+            "data": {
+                "kind": "class folders",
+                "counts": {split: dict.fromkeys(LABELS, n) for split, n in COUNTS.items()},
+            },
         },
+        license=NON_COMMERCIAL,
+        attribution=HAM10000,
     )
 
 
@@ -109,6 +116,11 @@ def write_run(root: Path, samples: list[Sample], data_root: Path, net) -> Bundle
         merge.save_network(stage.path("model.safetensors"), net, bundle.manifest)
         logits = merge.eager_logits(net, pixels, RULE)
         golden.save(stage.path("golden.npz"), golden.Golden(pixels, sources, logits))
+        test = [sample for sample in samples if sample.split == "test"]
+        with stage.path("reference.npz").open("wb") as stream:
+            labels = np.array([LABELS.index(sample.label) for sample in test], dtype=np.int64)
+            said = merge.sample_logits(net, data_root, test, RULE, len(LABELS))
+            np.savez(stream, id=np.array([sample.image_id for sample in test]), label=labels, logits=said)
     return bundle.reload()
 
 

@@ -1,0 +1,103 @@
+"""The shipped model rebuilds what was left out: from adapter, base weights and calibration, without any image."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skinedge import golden, lora, merge, model
+from skinedge.bundle import MODEL, Bundle, sha256
+from skinedge.calibration import Reading
+from skinedge.errors import DataError, GateError
+from skinedge.ship import ship
+from skinedge_bench.verify import verify
+from skinedge_export.export import export
+
+
+@pytest.fixture(scope="module")
+def verified(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    bundle = Bundle.open(Path(shutil.copytree(tiny_run, tmp_path_factory.mktemp("verified") / "run")))
+    verify(bundle)
+    return bundle.reload()
+
+
+@pytest.fixture
+def packed(verified: Bundle, tmp_path: Path) -> Bundle:
+    return ship(verified, tmp_path / "packed")
+
+
+def test_fp32_is_exported_again_without_images(
+    verified: Bundle, packed: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = {name: packed.file(name).read_bytes() for name in ("golden.npz", "reference.npz", "model.int8.onnx")}
+    bundle = export(packed, ("onnx",), False)
+    assert {entry.path for entry in bundle.model_files()} == {"model.fp32.onnx", "model.int8.onnx", "model.int8.tflite"}
+    assert all(bundle.fits_model(entry) for entry in bundle.model_files())
+    assert {name: bundle.file(name).read_bytes() for name in kept} == kept
+    theirs, ours = (model.read_state(b.file(MODEL)) for b in (verified, bundle))
+    assert theirs.keys() == ours.keys()
+    for name, tensor in theirs.items():
+        np.testing.assert_allclose(ours[name].numpy(), tensor.numpy(), rtol=1e-5, atol=1e-6, err_msg=name)
+    assert bundle.manifest.calibration == verified.manifest.calibration
+    assert bundle.manifest.thresholds == packed.manifest.thresholds
+    assert verify(bundle).passed
+    assert merge.merge(bundle).root == bundle.root and "without images" in capsys.readouterr().err
+    assert merge.merge(bundle).entries()[MODEL] == bundle.entries()[MODEL]  # nothing to do
+
+
+def test_another_cpus_last_bits_make_the_same_model(packed: Bundle) -> None:
+    """As where BLAS sums in another order: other bytes, the same network."""
+    text = (packed.root / "manifest.json").read_text()
+    (packed.root / "manifest.json").write_text(text.replace(str(packed.model_sha256), "0" * 64))
+    bundle = merge.merge(packed.reload())
+    assert bundle.entries()[MODEL].info["same_as"] == "0" * 64 != bundle.entries()[MODEL].sha256
+    assert all(bundle.fits_model(entry) for entry in bundle.model_files())
+    assert verify(bundle).passed
+
+
+def test_another_reading_or_int8_needs_images(packed: Bundle) -> None:
+    before = {path: path.read_bytes() for path in packed.root.rglob("*") if path.is_file()}
+    with pytest.raises(DataError, match="its cal and test splits are needed"):
+        export(packed, ("onnx",), False, reading=Reading("training"))
+    assert {path: path.read_bytes() for path in packed.root.rglob("*") if path.is_file()} == before
+    whole = merge.merge(packed)
+    with pytest.raises(DataError, match="int8 needs the training images"):
+        export(whole, ("onnx",), True, force=True)
+    assert whole.reload().manifest == whole.manifest
+
+
+def test_with_the_images_it_can_be_read_anew(packed: Bundle, synthetic_images: Path) -> None:
+    bundle = merge.merge(packed, synthetic_images, Reading("training"))
+    assert bundle.manifest.class_prior == bundle.manifest.training["data"]["training_prior"]
+    assert not any(bundle.fits_model(entry) for entry in bundle.model_files())
+
+
+def test_a_network_that_gives_other_golden_logits_is_not_taken_for_the_same(packed: Bundle) -> None:
+    vectors = golden.load(packed.file("golden.npz"))
+    path = packed.root / "golden.npz"
+    golden.save(path, golden.Golden(vectors.pixels, vectors.sources, vectors.logits + np.float32(0.01)))
+    raw = json.loads((packed.root / "manifest.json").read_text())
+    for entry in raw["stages"]["merge"]["files"]:
+        entry["sha256"] = sha256(path) if entry["path"] == "golden.npz" else entry["sha256"]
+    (packed.root / "manifest.json").write_text(json.dumps(raw))
+    with pytest.raises(GateError, match="differs from the golden logits"):
+        merge.merge(packed.reload())
+    assert not (packed.root / MODEL).exists()
+
+
+def test_plain_peft_loads_the_adapter_of_a_packed_run(verified: Bundle, packed: Bundle) -> None:
+    """Without a line of ours between timm's network, peft and the logits that travelled."""
+    import torch
+
+    config = packed.manifest.training["config"]
+    net, _ = model.load(config["backbone"], len(packed.manifest.labels), config["weights"], config["seed"])
+    adapted = lora.quiet_load(net, str(packed.root / "adapter"))
+    vectors, rule = golden.load(packed.file("golden.npz")), packed.manifest.preprocess
+    with torch.inference_mode():
+        raw = torch.cat([adapted(images) for images in model.inputs(vectors.pixels, rule)]).numpy()
+    fitted = packed.manifest.calibration
+    np.testing.assert_allclose(raw / fitted["temperature"] + np.array(fitted["bias"]), vectors.logits, atol=1e-4)

@@ -68,18 +68,23 @@ def affine(draw: torch.Tensor, settings: AugmentSettings) -> torch.Tensor:
 
 
 def colour(pixels: torch.Tensor, draw: torch.Tensor, tint: torch.Tensor, settings: AugmentSettings) -> torch.Tensor:
-    """Brightness, contrast, saturation and a tint per channel.
+    """Brightness, contrast, saturation and a tint per channel, as one 3 x 3 matrix and a shift per image.
 
     pixels: (N, 3, S, S) float32 in 0..255; draw: (>= 3, N) and tint: (N, 3), uniform in 0..1.
     """
 
+    import torch
+
     def factor(values: torch.Tensor, most: float) -> torch.Tensor:
         return 1 + most * (2 * values - 1)
 
-    bright = (factor(draw[0], settings.brightness)[:, None] * factor(tint, settings.tint))[:, :, None, None]
-    contrast = factor(draw[1], settings.contrast)[:, None, None, None]
-    saturation = factor(draw[2], settings.saturation)[:, None, None, None]
-    grey = pixels.mean(dim=1, keepdim=True)
-    mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
-    mixed = grey + saturation * (pixels - grey)
-    return ((mean + contrast * (mixed - mean)) * bright).clamp(0, 255)
+    bright = factor(draw[0], settings.brightness)[:, None] * factor(tint, settings.tint)
+    contrast = factor(draw[1], settings.contrast)[:, None]
+    saturation = factor(draw[2], settings.saturation)[:, None, None]
+    grey = pixels.new_full((3, 3), 1 / 3)
+    mixing = grey + saturation * (torch.eye(3, device=pixels.device) - grey)
+    mean = pixels.mean(dim=(1, 2, 3))[:, None]
+    matrix = (bright * contrast)[:, :, None] * mixing
+    shift = bright * (1 - contrast) * mean
+    mixed = torch.baddbmm(shift[:, :, None], matrix, pixels.flatten(2))
+    return mixed.view_as(pixels).clamp_(0, 255)

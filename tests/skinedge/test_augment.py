@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skinedge.augment import augment
+from skinedge.augment import augment, colour
 from skinedge.config import AugmentSettings
 
 OFF = AugmentSettings(
@@ -56,3 +56,21 @@ def test_grey_stays_grey_but_for_the_tint() -> None:
     grey = torch.full((4, 16, 16, 3), 90, dtype=torch.uint8)
     out = augment(grey, replace(AugmentSettings(), tint=0.0), torch.Generator().manual_seed(0))
     torch.testing.assert_close(out[:, 0], out[:, 2], rtol=0, atol=1e-3)
+
+
+def test_the_colour_matrix_is_the_four_changes_one_after_the_other() -> None:
+    """Saturation about the grey of each pixel, contrast about the image's mean, then brightness and tint."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = 255 * torch.rand(4, 3, 9, 9, generator=generator)
+    draws, tints = torch.rand(3, 4, generator=generator), torch.rand(4, 3, generator=generator)
+    settings = AugmentSettings(brightness=0.5, contrast=0.4, saturation=0.6, tint=0.3)
+    found = colour(pixels, draws, tints, settings)
+    for i in range(4):
+        bright, contrast, saturation = (
+            1 + most * (2 * float(drawn) - 1) for most, drawn in zip((0.5, 0.4, 0.6), draws[:, i], strict=True)
+        )
+        grey = pixels[i].mean(dim=0)
+        mixed = grey + saturation * (pixels[i] - grey)
+        mixed = mixed.mean() + contrast * (mixed - mixed.mean())
+        wanted = mixed * bright * (1 + 0.3 * (2 * tints[i] - 1))[:, None, None]
+        torch.testing.assert_close(found[i], wanted.clamp(0, 255), rtol=1e-4, atol=1e-2)

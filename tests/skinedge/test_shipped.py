@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -163,3 +164,32 @@ def test_named_or_not_the_shipped_folder_is_not_written_to(packed: Path) -> None
     assert pick_run(packed, writes=True).root == Path("runs") / f"shipped-{ID}"
     assert pick_run(packed).root == packed
     assert (packed / MANIFEST).is_file()
+
+
+@pytest.mark.parametrize(
+    "content", [None, "{", "[]", '{"schema": "skinedge.verify/1"}', '{"schema": "skinedge.evaluate/1"}']
+)
+def test_what_is_no_evaluation_is_refused(tmp_path: Path, content: str | None) -> None:
+    from skinedge.cli.ship import read_evaluation
+
+    if content is not None:
+        (tmp_path / "evaluation.json").write_text(content)
+    with pytest.raises(BundleError, match="not an evaluation"):
+        read_evaluation(tmp_path)
+
+
+def test_ship_refuses_in_two_lines_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from skinedge.cli import main
+
+    make(tmp_path / "run", training={"config": {"weights": "auto"}})
+    monkeypatch.setattr(
+        sys, "argv", ["skinedge", "ship", str(tmp_path / "run"), "--to", str(tmp_path / "out"), "--json"]
+    )
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr()
+    assert end.value.code == 1 and said.out == ""
+    assert "this run has no int8 file" in said.err and "skinedge export --int8" in said.err
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

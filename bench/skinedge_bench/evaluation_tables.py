@@ -42,6 +42,11 @@ def tables(document: Mapping[str, Any]) -> list[Table]:
     ]
 
 
+def sections(found: Sequence[Table], level: int) -> list[str]:
+    """Headings and tables in Markdown, in turn. level: of the headings."""
+    return [part for table in found for part in (f"{'#' * level} {table.title}", _markdown_table(table))]
+
+
 def markdown(document: Mapping[str, Any], notice: str, pictures: Sequence[str]) -> str:
     """A page of the tables, with the intervals of each class, and the pictures that lie beside it."""
     warning = f"**CONTAMINATED: the model was trained on {document['contaminated']} of these images or their lesions.**"
@@ -49,9 +54,8 @@ def markdown(document: Mapping[str, Any], notice: str, pictures: Sequence[str]) 
         f"# {document['file']}" + (" (trained on SYNTHETIC images)" if document["synthetic"] else ""),
         notice,
         *([warning] if document["contaminated"] else []),
+        *sections([*tables(document), _class_intervals(document)], 2),
     ]
-    for table in [*tables(document), _class_intervals(document)]:
-        parts += [f"## {table.title}", _markdown_table(table)]
     parts += [f"![{name.removesuffix('.png').replace('_', ' ')}]({name})" for name in pictures]
     return "\n\n".join(parts) + "\n"
 

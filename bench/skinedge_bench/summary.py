@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skinedge.bundle import Bundle
+from skinedge_bench.evaluation_tables import sections, tables
 
 REPORTS = {
     "training": "reports/training.json",
     "parity": "reports/parity.json",
     "latency": "reports/latency.json",
+    "evaluation": "reports/evaluation.json",  # in a packed model alone: `evaluate` writes where it is told to
 }
 
 
@@ -44,6 +46,7 @@ def markdown(bundle: Bundle, notice: str) -> str:
         _parity(reports["parity"]),
         "## Latency",
         _latency(reports["latency"]),
+        *_evaluation(reports["evaluation"]),
     ]
     return "\n\n".join(lines) + "\n"
 
@@ -78,6 +81,10 @@ def _latency(report: Mapping[str, Any] | None) -> str:
     ]
     threads = report["rows"][0]["threads"]
     return f"{device['cpu']}, {threads} thread(s); {libraries}\n\n" + _table(("file", *columns, "size_mb", "n"), rows)
+
+
+def _evaluation(report: Mapping[str, Any] | None) -> list[str]:
+    return [] if report is None else [f"## Evaluation: {report['file']}", *sections(tables(report), 3)]
 
 
 def _figures(source: Mapping[str, Any] | None, keys: Sequence[str]) -> list[str]:

@@ -33,6 +33,19 @@ def test_the_figures_are_those_of_the_reports(cli: Cli, run: Bundle) -> None:
             assert f"{file['metrics']['agreement']:.3f}" in page or file["metrics"]["agreement"] == 1
 
 
+def test_the_evaluation_that_a_packed_model_carries_is_shown(cli: Cli, run: Bundle, tmp_path: Path) -> None:
+    assert "Evaluation" not in cli("report", run.root)[1]
+    assert cli("evaluate", run.root, "--out", tmp_path)[0] == 0
+    with run.stage("ship", "test", {}) as stage:
+        stage.path("reports/evaluation.json").write_bytes((tmp_path / "evaluation.json").read_bytes())
+    kept = json.loads((tmp_path / "evaluation.json").read_text())
+    page, document = cli("report", run.root)[1], json.loads(cli("report", run.root, "--json")[1])
+    assert document["evaluation"] == kept and f"## Evaluation: {kept['file']}" in page
+    low, high = kept["intervals"]["balanced_accuracy"]
+    figures = f"| balanced accuracy, uniform prior | {kept['balanced_accuracy']:.4f} | {low:.3f}-{high:.3f} |"
+    assert figures in page
+
+
 def test_a_changed_report_is_refused(cli: Cli, run: Bundle) -> None:
     path = run.root / "reports" / "training.json"
     path.write_text(path.read_text().replace("1", "2"))

@@ -25,6 +25,11 @@ def write(path: Path, side: int) -> None:
     Image.fromarray(np.full((side, side, 3), 90, np.uint8)).save(path)
 
 
+def width(path: Path) -> int:
+    with Image.open(path) as image:
+        return image.width
+
+
 @pytest.fixture
 def sources(flagship: ModuleType, tmp_path: Path) -> tuple[Path, Path]:
     whole, sharp = tmp_path / "whole", tmp_path / "sharp"
@@ -40,7 +45,7 @@ def test_each_photo_is_there_once_in_the_best_resolution(
     flagship: ModuleType, sources: tuple[Path, Path], tmp_path: Path
 ) -> None:
     flagship.gather(*sources, tmp_path / "out")
-    found = {p.relative_to(tmp_path / "out").as_posix(): Image.open(p).width for p in tmp_path.glob("out/images/*/*")}
+    found = {path.relative_to(tmp_path / "out").as_posix(): width(path) for path in tmp_path.glob("out/images/*/*")}
     assert found == {"images/mel/ISIC_1.jpg": 30, "images/nv/ISIC_2.jpg": 20}
     assert (tmp_path / "out" / flagship.TABLE).is_file()
 

@@ -7,7 +7,7 @@ is what an interval of a few tenths of a point needs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from math import comb
 from pathlib import Path
@@ -100,7 +100,7 @@ def measure(data: Path, config: Path, out: Path, count: int, seed: int) -> None:
     show(document, falls)
 
 
-def splits(dataset: Dataset, count: int, seed: int) -> Iterator[tuple[Sample, ...]]:
+def splits(dataset: Dataset, count: int, seed: int) -> list[tuple[Sample, ...]]:
     """One split for each fold: test is the fold, the rest is divided as `skinedge train` does; whole lesions.
 
     dataset: hashed. Raises: ConfigError for fewer than two folds; DataError for a class with too few lesions.
@@ -115,10 +115,12 @@ def splits(dataset: Dataset, count: int, seed: int) -> Iterator[tuple[Sample, ..
         rest = tuple(replace(sample, split="") for sample in parts if sample.split == "train")
     held.append(tuple(replace(sample, split="test") for sample in rest))
     inner = {name: share for name, share in FRACTIONS.items() if name != "test"}
+    done = []
     for fold in held:
         mine = {sample.path for sample in fold}
         others = replace(dataset, samples=tuple(sample for sample in whole if sample.path not in mine))
-        yield tuple(sorted([*fold, *split(others, seed, inner)], key=lambda sample: sample.path))
+        done.append(tuple(sorted([*fold, *split(others, seed, inner)], key=lambda sample: sample.path)))
+    return done
 
 
 def trained(data: Path, out: Path, config: TrainConfig, samples: tuple[Sample, ...]) -> Bundle:

@@ -25,7 +25,7 @@ def test_each_image_is_held_out_once_and_lesions_stay_whole(
     targets: ModuleType, synthetic_images: Path, count: int
 ) -> None:
     dataset = hash_images(read(synthetic_images))
-    folds = list(targets.folds.splits(dataset, count, seed=0))
+    folds = targets.folds.splits(dataset, count, seed=0)
     assert len(folds) == count
     held = [sample.path for samples in folds for sample in samples if sample.split == "test"]
     assert sorted(held) == sorted(sample.path for sample in dataset.samples)
@@ -41,13 +41,13 @@ def test_each_image_is_held_out_once_and_lesions_stay_whole(
         ) == 4
         share = sum(sample.split == "test" for sample in samples) / len(samples)
         assert share == pytest.approx(1 / count, abs=0.06)
-    assert list(targets.folds.splits(dataset, count, seed=0)) == folds
-    assert list(targets.folds.splits(dataset, count, seed=1)) != folds
+    assert targets.folds.splits(dataset, count, seed=0) == folds
+    assert targets.folds.splits(dataset, count, seed=1) != folds
 
 
 def test_one_fold_is_refused(targets: ModuleType, synthetic_images: Path) -> None:
     with pytest.raises(ConfigError, match="at least 2"):
-        next(targets.folds.splits(read(synthetic_images), 1, 0))
+        targets.folds.splits(read(synthetic_images), 1, 0)
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +84,13 @@ def test_the_interval_is_that_of_a_slow_paired_bootstrap(targets: ModuleType, sa
     rng = np.random.default_rng(7)
     members = [np.flatnonzero(unit == units.of) for unit in range(units.count)]
     falls = []
-    for _ in range(1500):
+    for _ in range(500):
         chosen = np.concatenate([members[unit] for unit in rng.integers(0, units.count, units.count)])
         scores = [oracle.balanced_accuracy_score(truth[chosen], answer[chosen]) for answer in (before, after)]
         falls.append(scores[0] - scores[1])
     found = targets.folds.fall_of("x", truth, before, after, units)
-    np.testing.assert_allclose(found.interval, np.quantile(falls, (0.025, 0.975)), atol=0.006)
-    assert found.lower_bound == pytest.approx(np.quantile(falls, 0.05), abs=0.006)
+    np.testing.assert_allclose(found.interval, np.quantile(falls, (0.025, 0.975)), atol=0.008)
+    assert found.lower_bound == pytest.approx(np.quantile(falls, 0.05), abs=0.008)
     assert found.interval[0] < found.lower_bound < found.fall < found.interval[1]
 
 
@@ -118,10 +118,10 @@ def test_a_fall_that_is_certain_misses_the_target(targets: ModuleType) -> None:
 
 
 def test_the_folds_are_one_command_and_finished_ones_are_kept(
-    targets: ModuleType, synthetic_images: Path, tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    targets: ModuleType, tinted: Path, tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "folds"
-    command = ["folds", "--data", str(synthetic_images), "--config", str(tiny), "--out", str(out), "--folds", "2"]
+    command = ["folds", "--data", str(tinted), "--config", str(tiny), "--out", str(out), "--folds", "2"]
     assert targets.main(command) == 0
     shown = capfd.readouterr().out
     document = json.loads((out / "folds.json").read_text())
@@ -132,7 +132,7 @@ def test_the_folds_are_one_command_and_finished_ones_are_kept(
             truth.append(reference["label"])
             before.append(reference["logits"].argmax(axis=1))
     for found, name in zip(document["files"], ("model.int8.tflite", "model.int8.onnx"), strict=True):
-        assert found["file"] == name and found["n"] == len(read(synthetic_images).samples)
+        assert found["file"] == name and found["n"] == len(read(tinted).samples)
         assert found["fp32"] == pytest.approx(
             oracle.balanced_accuracy_score(np.concatenate(truth), np.concatenate(before))
         )
@@ -149,6 +149,6 @@ def test_the_folds_are_one_command_and_finished_ones_are_kept(
     with pytest.raises(BundleError, match="another split"):
         targets.folds.check_split_of(runs[0], other)
     tiny_too = tmp_path / "other.toml"
-    tiny_too.write_text(tiny.read_text().replace("epochs = 1", "epochs = 2"))
+    tiny_too.write_text(tiny.read_text().replace("epochs = 12", "epochs = 11"))
     assert targets.main([*command, "--config", str(tiny_too)]) == 1
     assert "other settings: epochs" in capfd.readouterr().err

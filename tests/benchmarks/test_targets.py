@@ -171,22 +171,20 @@ def test_prepare_cuts_the_square_that_dermamnist_has() -> None:
 
 def test_a_row_is_one_command_and_goes_on_where_it_stopped(
     targets: ModuleType,
-    synthetic_images: Path,
-    folder: Path,
+    tinted: Path,
     tiny: Path,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Also: the leak that training was not told of is counted again when the model is judged."""
     out = tmp_path / "official"
-    command = ["dermamnist-official", "--data", str(synthetic_images), "--table", str(folder / "table.csv")]
-    command += ["--config", str(tiny), "--out", str(out)]
+    rows = write_table(tinted, tmp_path / "table.csv")
+    command = ["dermamnist-official", "--data", str(tinted), "--table", str(tmp_path / "table.csv")]
+    command += ["--config", str(tiny), "--out", str(out), "--prior", "training"]
     assert targets.main(command) == 0
     shown = capfd.readouterr().out
     document = json.loads((tmp_path / "official.json").read_text())
     evaluation, bundle = document["evaluation"], Bundle.open(out)
-    with (folder / "table.csv").open() as stream:
-        rows = list(csv.DictReader(stream))
     trained = {row["lesion_id"] for row in rows if row["split"] == "train"}
     test = [row for row in rows if row["split"] == "test"]
     leaked = sum(row["lesion_id"] in trained for row in test)
@@ -200,6 +198,8 @@ def test_a_row_is_one_command_and_goes_on_where_it_stopped(
         low, high = evaluation["intervals"][name]
         assert f"{evaluation[name]:.4f}" in shown and f"{low:.4f} to {high:.4f}" in shown
     assert document["training_seconds"] == bundle.manifest.training["seconds"] and document["seed"] == 0
+    assert document["calibrated_for"] == "training" and evaluation["class_prior"] == evaluation["training_prior"]
+    assert "MISSED" not in shown and shown.count("reached") == 2  # the tints are easily told apart
     assert "Parity" not in shown and "seed 0, trained" in shown
 
     before = (out / "model.int8.tflite").stat().st_mtime_ns

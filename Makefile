@@ -1,10 +1,10 @@
-# make demo | test | check | bench-train | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
+# make demo | test | check | bench-train | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO_DATA := .cache/demo-images
 
-.PHONY: demo test check bench-train target flagship clean
+.PHONY: demo test check bench-train choices target flagship clean
 
 demo: $(READY)
 	test -d $(DEMO_DATA) || $(BIN)/skinedge data synth $(DEMO_DATA)
@@ -20,6 +20,9 @@ check: $(READY)
 
 bench-train: $(READY)
 	$(BIN)/python benchmarks/train_speed.py $(ARGS)
+
+choices: $(READY)
+	$(BIN)/python benchmarks/choices.py $(ARGS)
 
 # ROW=dermamnist-lesion-free | dermamnist-official | folds, options in ARGS; the same command goes on after an interruption.
 target: $(READY)

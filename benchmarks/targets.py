@@ -90,7 +90,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     split.add_argument("--out", type=Path, required=True, help="the split.csv to write")
     for name, row in ROWS.items():
         mine = rows.add_parser(name, help=f"train and judge on the {row.split} split")
-        mine.add_argument("--config", type=Path, default=HERE / "dermamnist.toml", help="[default: %(default)s]")
+        mine.add_argument("--config", type=Path, default=HERE / f"{name}.toml", help="[default: %(default)s]")
         mine.add_argument("--out", type=Path, help=f"run directory [default: runs/targets/{name}-sSEED]")
         mine.add_argument("--prior", choices=PRIORS, default="uniform", help=PRIOR_HELP)
         mine.add_argument("--force", action="store_true", help="train again what is trained already")

@@ -144,15 +144,18 @@ def end_epoch(network: nn.Module, trainable: dict[str, Any], problem: Problem, p
 def epoch_row(logits: NDArray[np.float32], problem: Problem, progress: Progress) -> dict[str, float]:
     """What the history keeps of the epoch that ends. logits: (N, C), of the validation images.
 
-    They are judged under a uniform class prior, as balanced accuracy is.
+    Accuracy is judged under the training images' class prior, all else under a uniform one.
     """
     frequencies = np.bincount(problem.train.labels, minlength=problem.classes) / len(problem.train.labels)
     learned = learned_prior(problem.config.imbalance, {str(c): share for c, share in enumerate(frequencies)})
-    probabilities = metrics.softmax(logits - np.log(list(learned.values())))
+    even = logits - np.log(list(learned.values()))
+    probabilities = metrics.softmax(even)
+    answers = (even + np.log(frequencies)).argmax(axis=1)
     count = len(problem.train.labels)
     return {
         "epoch": len(progress.history) + 1,
         "train_loss": progress.loss_sum / count,
+        "val_accuracy": float((answers == problem.val.labels).mean()),
         "val_balanced_accuracy": metrics.balanced_accuracy(problem.val.labels, probabilities.argmax(axis=1)),
         "val_macro_auc": metrics.macro_auc(problem.val.labels, probabilities),
         "images_per_second": count / progress.seconds,

@@ -1,0 +1,93 @@
+"""What training settings are worth, on images that judge nothing else: `make choices`, or this file with options.
+
+The training part of a seed's split is divided again by lesion, three quarters to train on and a quarter to judge on, so
+that no setting is chosen by images that a model's own val, cal or test split holds. Settings: benchmarks/choices.toml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from skinedge.bundle import write_atomic
+from skinedge.cli.common import figure, table
+from skinedge.config import TrainConfig, from_dict
+from skinedge.data.dataset import Dataset, Sample, write_split
+from skinedge.data.hashing import hash_images
+from skinedge.data.readers import read
+from skinedge.data.split import split
+from skinedge.errors import ConfigError, SkinedgeError
+from skinedge.job import TrainRequest
+from skinedge.progress import note
+from skinedge.train import train
+
+HERE = Path(__file__).parent
+FIGURES = ("val_balanced_accuracy", "val_accuracy", "val_macro_auc", "train_loss", "images_per_second")
+FRACTIONS = {"train": 0.75, "val": 0.25}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="choices.py", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="*", help="settings to try [default: all of the file]")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/ham10000_200x150"), help="[%(default)s]")
+    parser.add_argument("--settings", type=Path, default=HERE / "choices.toml", help="[default: %(default)s]")
+    parser.add_argument("--seeds", type=int, default=1, help="of split and training [default: 1]")
+    parser.add_argument("--out", type=Path, help="write every epoch as JSON here")
+    options = parser.parse_args(arguments)
+    try:
+        found = measure(options.data, settings(options.settings, options.names), options.seeds)
+        if options.out:
+            write_atomic(options.out, json.dumps(found, indent=2) + "\n")
+    except SkinedgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def settings(path: Path, names: list[str]) -> dict[str, dict[str, Any]]:
+    """name -> what it changes over the file's [common]. Raises: ConfigError for an unknown name."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no settings that can be read ({error})", where=str(path)) from None
+    common, known = raw.pop("common", {}), raw
+    unknown = set(names) - set(known)
+    if unknown:
+        raise ConfigError(f"unknown: {', '.join(sorted(unknown))}", where=str(path), todo=f"It has {', '.join(known)}.")
+    return {name: {**common, **known[name]} for name in names or known}
+
+
+def measure(data: Path, tried: Mapping[str, Mapping[str, Any]], seeds: int) -> list[dict[str, Any]]:
+    """Train each, print each one's last epoch (of its averaged weights), and return every epoch."""
+    dataset, found = hash_images(read(data)), []
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(seeds):
+            path = Path(folder) / f"{seed}.csv"
+            path.write_text(write_split(divided(dataset, seed)), encoding="utf-8")
+            for name, changes in tried.items():
+                note(f"{name}, seed {seed}")
+                config = from_dict(TrainConfig, changes, name).with_options({"split": str(path), "seed": seed})
+                config = replace(config, patience=config.epochs)
+                bundle = train(TrainRequest(data, Path(folder) / f"{name}-{seed}", config, device="auto"))
+                history = json.loads(bundle.file("reports/training.json").read_text(encoding="utf-8"))["history"]
+                found.append({"name": name, "seed": seed, "changes": dict(changes), "history": history})
+    rows = [(run["name"], run["seed"], *(figure(run["history"][-1][key]) for key in FIGURES)) for run in found]
+    table("after the last epoch", ("settings", "seed", *(key.replace("_", " ") for key in FIGURES)), rows)
+    return found
+
+
+def divided(dataset: Dataset, seed: int) -> tuple[Sample, ...]:
+    """The training part of `seed`'s split, divided again by lesion, stratified."""
+    kept = [replace(sample, split="") for sample in split(dataset, seed) if sample.split == "train"]
+    return split(replace(dataset, samples=tuple(kept)), seed, FRACTIONS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

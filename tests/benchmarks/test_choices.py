@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from skinedge.data.hashing import hash_images
+from skinedge.data.readers import read
+from skinedge.data.split import split
+
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "choices.py"
+SETTINGS = """
+[common]
+backbone = "test_efficientnet"
+weights = "random"
+image_size = 64
+epochs = 2
+precision = "fp32"
+[one]
+lora = { rank = 2 }
+[other]
+imbalance = "none"
+"""
+
+
+@pytest.fixture(scope="module")
+def choices() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("choices", SCRIPT)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_no_image_that_judges_a_model_chooses_its_settings(choices: ModuleType, tinted: Path) -> None:
+    dataset = hash_images(read(tinted))
+    whole, inner = split(dataset, 0), choices.divided(dataset, 0)
+    assert {s.path for s in inner} == {s.path for s in whole if s.split == "train"}
+    lesions = {part: {s.lesion_id for s in inner if s.split == part} for part in ("train", "val")}
+    assert lesions["train"] and lesions["val"] and not lesions["train"] & lesions["val"]
+    assert {s.split for s in inner} == {"train", "val"}
+
+
+def test_every_setting_is_trained_and_printed(
+    choices: ModuleType, tinted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "choices.toml", tmp_path / "found.json"
+    path.write_text(SETTINGS)
+    assert choices.main(["--data", str(tinted), "--settings", str(path), "--out", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert [run["name"] for run in found] == ["one", "other"]
+    printed = capsys.readouterr().out
+    for run in found:
+        assert len(run["history"]) == 2
+        assert f"{run['history'][-1]['val_accuracy']:.4f}" in printed
+
+
+def test_an_unknown_setting_and_a_broken_file_are_errors(
+    choices: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "choices.toml"
+    path.write_text(SETTINGS)
+    assert choices.main(["third", "--settings", str(path)]) == 1
+    assert "unknown: third" in capsys.readouterr().err
+    path.write_text("[common")
+    assert choices.main(["--settings", str(path)]) == 1
+    assert "no settings that can be read" in capsys.readouterr().err

@@ -46,7 +46,7 @@ def draw_golden(size: int) -> tuple[Pixels, dict[int, Pixels]]:
     pixels, sources = [], {}
     for index in range(COUNT):
         if index < WITH_SOURCE:
-            height, width = (int(side) | 1 for side in rng.integers(size // 2, 3 * size, 2))
+            height, width = (int(side) | 1 for side in rng.integers(max(32, size // 2), 3 * size, 2))
             sources[index] = flattened(draw(SEED + index, index % 7, height, width), SOURCE_COLOURS)
             pixels.append(prepare(sources[index], size))
         else:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from skinedge.errors import DataError
 
@@ -85,6 +85,8 @@ def load_image(source: Path | bytes) -> Pixels:
         raise DataError(error.what, where=name) from None
     except FileNotFoundError:
         raise DataError("no such image", where=name) from None
+    except UnidentifiedImageError:
+        raise DataError("not an image of a kind that can be read", where=name) from None
     except Image.DecompressionBombError:
         raise DataError("image is too large to decode safely", where=name) from None
     except Exception as error:  # decoders raise whatever they stumble over: struct.error, TypeError, ...

@@ -33,6 +33,11 @@ def test_there_are_64_images_and_16_sources_of_odd_sizes(drawn: tuple[Pixels, di
     assert min(map(min, shapes)) < SIZE < 2 * SIZE < max(map(min, shapes))  # enlarged, and shrunk by over 2
 
 
+def test_the_smallest_input_has_golden_images_too() -> None:
+    pixels, sources = golden.draw_golden(32)
+    assert pixels.shape == (64, 32, 32, 3) and len(sources) == 16
+
+
 def test_the_file_is_small_and_gives_back_every_pixel(drawn: tuple[Pixels, dict[int, Pixels]], tmp_path: Path) -> None:
     pixels, sources = drawn
     logits = np.random.default_rng(0).normal(size=(64, 7)).astype(np.float32)

@@ -119,6 +119,13 @@ def test_first_frame_of_an_animation() -> None:
     np.testing.assert_array_equal(pixels, np.full((5, 6, 3), (255, 0, 0)))
 
 
+def test_what_is_no_image_is_an_error_that_a_person_understands(tmp_path: Path) -> None:
+    path = tmp_path / "notes.jpg"
+    path.write_text("not a picture")
+    with pytest.raises(DataError, match=r"notes\.jpg: not an image of a kind that can be read$"):
+        load_image(path)
+
+
 def test_truncated_image_is_an_error_with_its_place(tmp_path: Path) -> None:
     path = tmp_path / "cut.jpg"
     data = encode(Image.fromarray(colours(200, 300)), "JPEG")
@@ -130,7 +137,7 @@ def test_truncated_image_is_an_error_with_its_place(tmp_path: Path) -> None:
 def test_missing_and_empty_files_are_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such image"):
         load_image(tmp_path / "none.png")
-    with pytest.raises(DataError, match="unreadable"):
+    with pytest.raises(DataError, match="not an image"):
         load_image(b"")
 
 

@@ -26,13 +26,17 @@ def carried(root: Path) -> Path | None:
 
 
 def checked_license(folder: Path) -> str:
-    """SPDX expression of the model. Raises: ValueError when it states none, or a file is not the listed one."""
+    """SPDX expression of the model.
+
+    Raises: ValueError when it states none, or its files are not the listed ones: no more, no fewer, none changed.
+    """
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    for stage in manifest["stages"].values():
-        for entry in stage["files"]:
-            path = folder / entry["path"]
-            if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
-                raise ValueError(f"{path} is missing or not what manifest.json lists; build without it: {WITHOUT}=1")
+    listed = {entry["path"]: entry["sha256"] for stage in manifest["stages"].values() for entry in stage["files"]}
+    there = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    found = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in there.items()}
+    found.pop("manifest.json")
+    if wrong := sorted({name for name, _ in found.items() ^ listed.items()}):
+        raise ValueError(f"{folder / wrong[0]} is not as manifest.json lists it; build without the model: {WITHOUT}=1")
     if not manifest.get("license") or not (folder / "LICENSE").is_file():
         raise ValueError(f"{folder} states no licence; build without it: {WITHOUT}=1")
     return str(manifest["license"])

@@ -93,12 +93,14 @@ def test_a_wheel_without_the_model_is_apache_alone(tree: Path, how: str) -> None
     assert "skinedge/shipped.py" in files
 
 
-@pytest.mark.parametrize("damage", ["no licence", "changed", "missing"])
+@pytest.mark.parametrize("damage", ["no licence", "changed", "missing", "not listed"])
 def test_a_model_that_is_not_what_it_says_is_not_built(tree: Path, damage: str) -> None:
     if damage == "no licence":
         write_manifest(tree, license="")
     elif damage == "changed":
         (tree / FLAGSHIP / "model.int8.tflite").write_bytes(bytes(999))
+    elif damage == "not listed":
+        (tree / FLAGSHIP / "reports" / "patient.jpg").write_bytes(b"image")
     else:
         (tree / FLAGSHIP / "reports" / "parity.json").unlink()
     done = build(tree)

@@ -12,7 +12,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from skinedge.bundle import MANIFEST, Bundle, disk_error, newest
+from skinedge.bundle import MANIFEST, Bundle, disk_error, newest, sha256
 from skinedge.errors import BundleError
 from skinedge.progress import note
 
@@ -29,15 +29,19 @@ def folder() -> Path | None:
 
 
 def find() -> Bundle | None:
-    """The shipped model, read-only; None without one. Raises: BundleError when it is damaged."""
+    """The shipped model, read-only; None without one. Raises: BundleError when it is damaged or was not packed."""
     place = folder()
-    return None if place is None else replace(Bundle.open(place), read_only=True)
+    if place is None:
+        return None
+    bundle = Bundle.open(place)
+    if not bundle.manifest.shipped:
+        raise BundleError("this is no packed model", where=str(place), todo="Pack it: skinedge ship RUN --to DIR")
+    return replace(bundle, read_only=True)
 
 
 def is_shipped(run: Path) -> bool:
-    """Whether `run` is the very folder of the shipped model."""
-    place = folder()
-    return place is not None and run.resolve() == place.resolve()
+    """Whether `run` is the very folder of the shipped model, or of the package's own where another was named."""
+    return run.resolve() in {place.resolve() for place in (folder(), FOLDER) if place is not None}
 
 
 def default_run(runs: Path = RUNS, *, allow_synthetic: bool = True, writes: bool = False) -> Bundle:
@@ -64,13 +68,18 @@ def opened(shipped: Bundle, runs: Path = RUNS, *, writes: bool) -> Bundle:
     manifest = shipped.manifest
     terms = f"licence {manifest.license}" if manifest.license else "no licence stated"
     note(f"run: the model that ships with skinedge ({manifest.name}, {terms}); research tool, not a medical device")
-    copy = runs / f"shipped-{manifest.id}"
+    copy = runs / copy_name(shipped)
     if not (copy / MANIFEST).is_file():
         if not writes:
             return shipped
         copy_to(shipped, copy)
     note(f"run: {copy}, a copy of it")
     return Bundle.open(copy)
+
+
+def copy_name(shipped: Bundle) -> str:
+    """A run may be packed again, with other files under the same id: then its old copy is not the new one's."""
+    return f"shipped-{shipped.manifest.id}-{sha256(shipped.root / MANIFEST)[:8]}"
 
 
 def copy_to(shipped: Bundle, to: Path) -> None:

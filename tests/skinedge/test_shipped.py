@@ -40,13 +40,17 @@ def make(root: Path, **changes: object) -> Path:
     return root
 
 
+def pack(root: Path, **changes: object) -> Path:
+    with Bundle.open(make(root, **changes)).stage("ship", "test", {}) as stage:
+        stage.path("MODEL_CARD.md").write_text("card")
+        stage.path("adapter/weights").write_bytes(b"weights")
+    return root
+
+
 @pytest.fixture
 def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A packed model as the shipped one, and an empty working folder."""
-    root = make(tmp_path / "packed", id=ID)
-    with Bundle.open(root).stage("ship", "test", {}) as stage:
-        stage.path("MODEL_CARD.md").write_text("card")
-        stage.path("adapter/weights").write_bytes(b"weights")
+    root = pack(tmp_path / "packed", id=ID)
     monkeypatch.setenv(shipped.VARIABLE, str(root))
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -83,7 +87,7 @@ def test_a_synthetic_run_goes_before_it_only_where_no_image_is_judged(packed: Pa
 def test_a_shipped_model_of_drawings_judges_no_image_unasked(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(shipped.VARIABLE, str(make(tmp_path / "drawn", synthetic=True)))
+    monkeypatch.setenv(shipped.VARIABLE, str(pack(tmp_path / "drawn", synthetic=True)))
     assert shipped.default_run().manifest.synthetic
     with pytest.raises(BundleError, match="no complete run"):
         shipped.default_run(allow_synthetic=False)
@@ -101,7 +105,7 @@ def test_nothing_is_written_into_it(packed: Path) -> None:
 def test_what_writes_gets_one_copy_that_later_commands_use_too(packed: Path) -> None:
     before = contents(packed)
     copy = shipped.default_run(writes=True)
-    assert copy.root == Path("runs") / f"shipped-{ID}" and not copy.read_only
+    assert copy.root.parent == Path("runs") and ID in copy.root.name and not copy.read_only
     assert contents(copy.root) == {k: v for k, v in before.items() if k != ".manifest.lock"}
     with copy.stage("bench", "test", {}) as stage:
         stage.path("reports/latency.json").write_text("{}")
@@ -125,9 +129,10 @@ def test_a_newer_shipped_model_is_not_hidden_by_an_older_ones_copy(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shipped.default_run(writes=True)
-    newer = make(tmp_path / "newer", id="20270101T000000-ef01")
-    monkeypatch.setenv(shipped.VARIABLE, str(newer))
-    assert shipped.default_run().root == newer
+    newer, repacked = pack(tmp_path / "newer", id="20270101T000000-ef01"), pack(tmp_path / "repacked", id=ID)
+    for model in (newer, repacked):
+        monkeypatch.setenv(shipped.VARIABLE, str(model))
+        assert shipped.default_run().root == model
 
 
 def test_a_changed_file_is_not_copied_and_nothing_is_left(packed: Path) -> None:
@@ -145,7 +150,7 @@ def test_a_package_without_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert shipped.find() is None
         with pytest.raises(BundleError, match=r"no complete run under runs/, and no model ships with this package"):
             shipped.default_run()
-    make(tmp_path / "flagship")
+    pack(tmp_path / "flagship")
     assert shipped.find() is None  # the variable still says that there is none
     monkeypatch.delenv(shipped.VARIABLE)
     assert shipped.find() is not None
@@ -158,12 +163,26 @@ def test_a_named_folder_that_is_none_is_an_error(tmp_path: Path, monkeypatch: py
         shipped.default_run()
 
 
-def test_named_or_not_the_shipped_folder_is_not_written_to(packed: Path) -> None:
+def test_a_run_that_was_not_packed_is_not_taken_for_the_shipped_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(shipped.VARIABLE, str(make(tmp_path / "unpacked")))
+    with pytest.raises(BundleError, match="no packed model"):
+        shipped.default_run(writes=True)
+    assert not Path("runs").exists()
+
+
+def test_named_or_not_the_shipped_folder_is_not_written_to(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from skinedge.cli.common import pick_run
 
-    assert pick_run(packed, writes=True).root == Path("runs") / f"shipped-{ID}"
-    assert pick_run(packed).root == packed
-    assert (packed / MANIFEST).is_file()
+    monkeypatch.setattr(shipped, "FOLDER", pack(tmp_path / "flagship"))
+    for folder in (packed, shipped.FOLDER):
+        assert pick_run(folder, writes=True).root.parent == Path("runs")
+        assert pick_run(folder).root == folder
+        assert (folder / MANIFEST).is_file()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import json
 import re
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,14 +17,16 @@ from typing import Any
 
 from skinedge import __version__, model_card, plugins
 from skinedge.bundle import MODEL, SHIP, Bundle, FileEntry, Manifest, Stage, disk_error, now, sha256
+from skinedge.data.dataset import read_split
 from skinedge.description import KEY, ModelDescription, describe
 from skinedge.documents import digest, to_text
 from skinedge.errors import BundleError, GateError
 from skinedge.merge import ADAPTER
+from skinedge.progress import note
 
-PARITY, LATENCY = "reports/parity.json", "reports/latency.json"
+PARITY, LATENCY, THRESHOLDS = "reports/parity.json", "reports/latency.json", "reports/thresholds.json"
 EVALUATION = "reports/evaluation.json"
-REPORTS = ("reports/training.json", "reports/thresholds.json", PARITY, LATENCY)
+REPORTS = ("reports/training.json", THRESHOLDS, PARITY, LATENCY)
 CARD, LICENSE = "MODEL_CARD.md", "LICENSE"
 PRECISION = "int8"
 
@@ -43,9 +46,10 @@ def ship(bundle: Bundle, to: Path, evaluation: Evaluation | None = None, *, forc
     Raises: BundleError when something is missing, changed, not this run's or names a place on this machine;
         GateError when the int8 files did not pass `verify`. Nothing is left at `to` then.
     """
+    to = to.resolve()  # '.' has no name that another could stand beside
     check_target(to, force)
     files = shippable(bundle)
-    check_evaluation(evaluation, files)
+    check_evaluation(evaluation, bundle, files)
     part = to.with_name(f".{to.name}.{secrets.token_hex(4)}.part")
     old = part.with_suffix(".old")
     try:
@@ -95,7 +99,7 @@ def shippable(bundle: Bundle) -> list[FileEntry]:
         )
     again = "Make it again: skinedge export RUN --int8 --force, then skinedge verify RUN."
     for entry in files:
-        if not bundle.fits_model(entry):
+        if entry.made_from.get("model") != bundle.model_sha256:  # `same_as` does not travel
             raise BundleError("made from another merged model than the run has now", where=entry.path, todo=again)
         if own_account(bundle.file(entry.path)) != describe(bundle.manifest, PRECISION):
             raise BundleError(
@@ -112,7 +116,7 @@ def own_account(path: Path) -> ModelDescription:
 
 
 def check_verified(bundle: Bundle, files: Sequence[FileEntry]) -> None:
-    """Raises: GateError unless the run's parity report passed these very files on the test images."""
+    """Raises: GateError unless the parity report passed these very files, and thresholds, on the test images."""
     todo = "Run: skinedge verify RUN --data DIR"
     if not bundle.has(PARITY):
         raise GateError("the run was not verified", where=str(bundle.root), todo=todo)
@@ -123,25 +127,32 @@ def check_verified(bundle: Bundle, files: Sequence[FileEntry]) -> None:
             raise GateError("the file was not verified on the test images", where=entry.path, todo=todo)
         if not said["passed"]:
             raise GateError("the file failed a gate of verify", where=entry.path, todo=todo)
+    if bundle.entries()[PARITY].made_from.get("thresholds") != digest(bundle.manifest.thresholds):
+        raise GateError("verify judged other thresholds than the run has now", where=str(bundle.root), todo=todo)
 
 
-def check_evaluation(evaluation: Evaluation | None, files: Sequence[FileEntry]) -> None:
-    """Raises: BundleError when an evaluation is of another file, another split, or of images trained on."""
+def check_evaluation(evaluation: Evaluation | None, bundle: Bundle, files: Sequence[FileEntry]) -> None:
+    """Raises: BundleError when an evaluation is of another file or threshold, or not of the run's own test images."""
     if evaluation is None:
         return
-    said = evaluation.document
-    if said.get("model_sha256") not in {entry.sha256 for entry in files}:
-        raise BundleError(
-            f"the evaluation is of another file than this run's {PRECISION} files", where=str(said.get("file"))
-        )
-    if said.get("split") != "test" or said.get("contaminated") != 0:
-        raise BundleError("a model card tells of the run's own test split, and of nothing that it was trained on")
+    said, again = evaluation.document, "Make it again: skinedge evaluate RUN --split test --out DIR"
+    judged = next((entry.path for entry in files if entry.sha256 == said.get("model_sha256")), None)
+    if judged is None:
+        what = f"the evaluation is of another file than this run's {PRECISION} files"
+        raise BundleError(what, where=str(said.get("file")), todo=again)
+    counted = {label: row["support"] for label, row in said["per_class"].items() if row["support"]}
+    own = Counter(sample.label for sample in read_split(bundle.file("split.csv")) if sample.split == "test")
+    if said["split"] != "test" or said["contaminated"] != 0 or counted != dict(own):
+        what = "the evaluation is not of the run's own test split, which is all that a model card tells of"
+        raise BundleError(what, where=judged, todo=again)
+    if said["malignant"]["threshold"] != bundle.manifest.threshold(judged):
+        raise BundleError("the evaluation is at another threshold than the run has now", where=judged, todo=again)
 
 
 def pack(bundle: Bundle, to: Path, files: Sequence[FileEntry], evaluation: Evaluation | None) -> Manifest:
     """Write every file but the manifest, which is returned."""
     names = [*ADAPTER, "split.csv", "golden.npz", "reference.npz", *(entry.path for entry in files)]
-    names += [name for name in REPORTS if bundle.has(name)]
+    names += [name for name in REPORTS if bundle.has(name) and of_these(bundle, name, files)]
     for name in names:
         write(to / name, neutral(bundle, name) if name in REPORTS else bundle.file(name).read_bytes())
     manifest = packed(bundle, to, set(names))
@@ -158,6 +169,15 @@ def pack(bundle: Bundle, to: Path, files: Sequence[FileEntry], evaluation: Evalu
     made_from = {"manifest": sha256(bundle.root / "manifest.json")}
     stage = Stage(now(), tuple(listed(to, FileEntry(n, "", 0, f"skinedge {__version__}", made_from)) for n in extra))
     return replace(manifest, stages={**manifest.stages, SHIP: stage})
+
+
+def of_these(bundle: Bundle, name: str, files: Sequence[FileEntry]) -> bool:
+    """Whether a report is of the files as they are now; one of earlier files is left out, which is said on screen."""
+    made_from = bundle.entries()[name].made_from
+    if name not in (THRESHOLDS, LATENCY) or all(made_from.get(entry.path) == entry.sha256 for entry in files):
+        return True
+    note(f"{name} is of other files than the run has now: left out")
+    return False
 
 
 def packed(bundle: Bundle, to: Path, kept: set[str]) -> Manifest:

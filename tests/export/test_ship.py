@@ -154,7 +154,13 @@ def test_what_needs_images_says_so_and_changes_nothing(packed: Bundle) -> None:
 
 
 def evaluation(run: Bundle, **changes: object) -> Evaluation:
-    known = {"model_sha256": run.entries()["model.int8.tflite"].sha256, "split": "test", "contaminated": 0}
+    known = {
+        "model_sha256": run.entries()["model.int8.tflite"].sha256,
+        "split": "test",
+        "contaminated": 0,
+        "per_class": {label: {"support": 1} for label in run.manifest.labels},
+        "malignant": {"threshold": run.manifest.thresholds["model.int8.tflite"]},
+    }
     return Evaluation({"schema": "skinedge.evaluate/1", **known, **changes}, "# t\n\nnotice\n\n## Overall\n\nfigures")
 
 
@@ -185,9 +191,26 @@ def report_changed(run: Bundle, old: str, new: str) -> Bundle:
     """The parity report as if `verify` had written `new`."""
     text = run.file("reports/parity.json").read_text()
     assert old in text
-    with run.stage("verify", "test", {}) as stage:
+    with run.stage("verify", "test", run.entries()["reports/parity.json"].made_from) as stage:
         stage.path("reports/parity.json").write_text(text.replace(old, new))
     return run.reload()
+
+
+def flagged_elsewhere(run: Bundle) -> Bundle:
+    """As `export --sensitivity` leaves it: the same files, flagged from another score."""
+    return change_manifest(run, thresholds={**run.manifest.thresholds, INT8[0]: 0.5})
+
+
+def merged_on_another_cpu(run: Bundle) -> Bundle:
+    """Whose network counts as the same here, by what the manifest says of a file that is not packed."""
+    entries = run.manifest.stages["merge"].files
+    there = run.model_sha256
+    files = tuple(replace(e, sha256="0" * 64, info={"same_as": there}) if e.path == MODEL else e for e in entries)
+    changed = change_manifest(
+        run, stages={**run.manifest.stages, "merge": replace(run.manifest.stages["merge"], files=files)}
+    )
+    assert all(changed.fits_model(entry) for entry in changed.model_files())
+    return changed
 
 
 def fp32_alone(run: Bundle) -> Bundle:
@@ -203,6 +226,8 @@ def fp32_alone(run: Bundle) -> Bundle:
         (lambda run: report_changed(run, '"passed": true', '"passed": false'), GateError, "failed a gate"),
         (lambda run: report_changed(run, run.entries()[INT8[0]].sha256, "0" * 64), GateError, "not verified on the"),
         (over_a_file_of_ones_own, BundleError, "nobody else has"),
+        (flagged_elsewhere, GateError, "other thresholds"),
+        (merged_on_another_cpu, BundleError, "another merged model"),
         (fp32_alone, BundleError, "no int8 file"),
         (lambda run: change_manifest(run, license="MIT"), BundleError, "not what the manifest says"),
         (lambda run: change_manifest(run, attribution=f"him in {Path.home()}/x"), BundleError, "not what the manifest"),
@@ -227,12 +252,37 @@ def test_a_path_of_this_machine_is_refused_wherever_it_hides(run: Bundle, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "changes", [{"model_sha256": "0" * 64}, {"split": "all"}, {"contaminated": 3}, {"contaminated": None}]
+    "changes",
+    [
+        {"model_sha256": "0" * 64},
+        {"split": "all"},
+        {"contaminated": 3},
+        {"contaminated": None},
+        {"per_class": {"mel": {"support": 9}}},  # the test folder of somebody else's images
+        {"malignant": {"threshold": 0.123}},
+    ],
 )
 def test_an_evaluation_of_something_else_is_refused(run: Bundle, tmp_path: Path, changes: dict[str, object]) -> None:
-    with pytest.raises(BundleError, match=r"evaluation is of another|model card tells"):
+    with pytest.raises(BundleError, match=r"evaluation is (of another|not of the run's own|at another threshold)"):
         ship(run, tmp_path / "packed", evaluation(run, **changes))
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_report_of_earlier_files_stays_behind(
+    run: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with run.stage("thresholds", "test", {INT8[0]: "0" * 64}) as stage:
+        stage.path("reports/thresholds.json").write_text("{}")
+    assert not ship(run.reload(), tmp_path / "packed").has("reports/thresholds.json")
+    assert "reports/thresholds.json is of other files" in capsys.readouterr().err
+
+
+def test_the_folder_where_one_is_can_be_packed_into(
+    run: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert ship(run, Path()).root == tmp_path / "here"
 
 
 def test_only_a_packed_model_is_replaced_and_only_by_force(run: Bundle, packed: Bundle) -> None:

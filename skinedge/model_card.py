@@ -9,9 +9,9 @@ from typing import Any
 
 from skinedge.bundle import FileEntry, Manifest
 from skinedge.config import TrainConfig
+from skinedge.data.terms import NON_COMMERCIAL
 
 NOTICE = "**Research tool, not a medical device. No output of it is a diagnosis.**"
-NON_COMMERCIAL = "CC-BY-NC-4.0"
 NAMES = {NON_COMMERCIAL: "Creative Commons Attribution-NonCommercial 4.0 International"}
 LEGAL_CODE = {NON_COMMERCIAL: "https://creativecommons.org/licenses/by-nc/4.0/legalcode"}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from skinedge import golden, lora, merge, model
 from skinedge.bundle import MODEL, Bundle, sha256
@@ -76,17 +77,30 @@ def test_with_the_images_it_can_be_read_anew(packed: Bundle, synthetic_images: P
     assert not any(bundle.fits_model(entry) for entry in bundle.model_files())
 
 
-def test_a_network_that_gives_other_golden_logits_is_not_taken_for_the_same(packed: Bundle) -> None:
+def with_golden_logits(packed: Bundle, logits: NDArray[np.float32], **changes: object) -> Bundle:
+    """The packed run with other golden logits, as if they had travelled with it; changes: of its manifest."""
     vectors = golden.load(packed.file("golden.npz"))
     path = packed.root / "golden.npz"
-    golden.save(path, golden.Golden(vectors.pixels, vectors.sources, vectors.logits + np.float32(0.01)))
+    golden.save(path, golden.Golden(vectors.pixels, vectors.sources, logits.astype(np.float32)))
     raw = json.loads((packed.root / "manifest.json").read_text())
     for entry in raw["stages"]["merge"]["files"]:
         entry["sha256"] = sha256(path) if entry["path"] == "golden.npz" else entry["sha256"]
-    (packed.root / "manifest.json").write_text(json.dumps(raw))
+    (packed.root / "manifest.json").write_text(json.dumps({**raw, **changes}))
+    return packed.reload()
+
+
+def test_a_network_that_gives_other_golden_logits_is_not_taken_for_the_same(packed: Bundle) -> None:
+    changed = with_golden_logits(packed, golden.load(packed.file("golden.npz")).logits + 0.01)
     with pytest.raises(GateError, match="differs from the golden logits"):
-        merge.merge(packed.reload())
+        merge.merge(changed)
     assert not (packed.root / MODEL).exists()
+
+
+def test_a_run_that_was_never_calibrated_merges_again_too(packed: Bundle) -> None:
+    """As versions before calibration left it: the golden logits are the network's own, and nothing is to be folded."""
+    fitted, vectors = packed.manifest.calibration, golden.load(packed.file("golden.npz"))
+    raw = (vectors.logits - np.array(fitted["bias"])) * fitted["temperature"]
+    assert merge.merge(with_golden_logits(packed, raw, calibration={})).has(MODEL)
 
 
 def test_plain_peft_loads_the_adapter_of_a_packed_run(verified: Bundle, packed: Bundle) -> None:

@@ -40,7 +40,7 @@ def fuse(adapted: nn.Module, size: int) -> None:
             module.forward = clamp
         if isinstance(module, LoraConv2d):
             fuse_one(module, module.base_layer, norms.get(module))
-        elif isinstance(module, nn.Conv2d) and module in norms and (same(module) or type(module) is nn.Conv2d):
+        elif module in norms and (type(module) is nn.Conv2d or same(module)):
             fuse_one(module, module, norms[module])
     difference = (probe(adapted, size) - plain).abs().max()
     if not difference <= TOLERANCE * (1 + plain.abs().max()):
@@ -99,24 +99,31 @@ def folded(base: Any, norm: Any | None) -> tuple[Any, Any]:
 
 
 def same(module: nn.Module) -> bool:
-    """Whether it pads by itself, as TensorFlow's 'same' does: timm's Conv2dSame."""
+    """Whether it pads by itself, as TensorFlow's 'same' does, in a way that `kernels.widened` stands in for."""
     from timm.layers import Conv2dSame
 
-    return isinstance(module, Conv2dSame)
+    return isinstance(module, Conv2dSame) and module.dilation == (1, 1)
+
+
+def fits_depthwise(base: Any) -> bool:
+    """Whether `kernels.depthwise` computes what this convolution does."""
+    if base.weight.requires_grad or not base.groups == base.in_channels == base.out_channels:
+        return False
+    padded = isinstance(base.padding, tuple) and all(p < t for p, t in zip(base.padding, base.kernel_size, strict=True))
+    return padded and base.dilation == (1, 1)
 
 
 def convolution(base: Any, weight: Callable[[], Any], scale: Any, bias: Any) -> Callable[[Any], Any]:
     from torch.nn import functional
 
-    frozen = not base.weight.requires_grad and base.groups == base.in_channels == base.out_channels
-    pads_itself = same(base)
+    pads_itself, frozen = same(base), fits_depthwise(base)
 
     def forward(x: torch.Tensor) -> torch.Tensor:
         kernel = weight() if scale is None else scale * weight()
         padding = base.padding
         if pads_itself:
-            kernel, padding = widened(kernel, x.shape, base.stride, base.dilation)
-        if frozen and base.dilation == (1, 1):
+            kernel, padding = widened(kernel, x.shape, base.stride)
+        if frozen and x.device.type == "cpu":  # cuDNN needs no help
             return depthwise(x, kernel, bias, base.stride, padding)
         return functional.conv2d(x, kernel, bias, base.stride, padding, base.dilation, base.groups)
 

@@ -11,19 +11,17 @@ if TYPE_CHECKING:
     import torch
 
 
-def widened(
-    kernel: torch.Tensor, shape: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
-) -> tuple[torch.Tensor, tuple[int, int]]:
+def widened(kernel: torch.Tensor, shape: Sequence[int], stride: Sequence[int]) -> tuple[torch.Tensor, tuple[int, int]]:
     """The kernel and the symmetric padding that give what TensorFlow's 'same' padding gives.
 
     Where one row (column) more is padded after the image than before it, a row of zeros before the kernel takes the
-    place of a padded copy of the image. kernel: (O, I, KH, KW); shape: of the input, (N, C, H, W).
+    place of a padded copy of the image. kernel: (O, I, KH, KW), not dilated; shape: of the input, (N, C, H, W).
     """
     from torch.nn import functional
 
     padding, zeros = [], []
-    for side, taps, step, gap in zip(shape[2:], kernel.shape[2:], stride, dilation, strict=True):
-        whole = max((math.ceil(side / step) - 1) * step + (taps - 1) * gap + 1 - side, 0)
+    for side, taps, step in zip(shape[2:], kernel.shape[2:], stride, strict=True):
+        whole = max((math.ceil(side / step) - 1) * step + taps - side, 0)
         padding.append(whole - whole // 2)
         zeros.append(whole % 2)
     if any(zeros):
@@ -32,7 +30,10 @@ def widened(
 
 
 def depthwise(x: torch.Tensor, kernel: torch.Tensor, bias: Any, stride: Any, padding: Any) -> torch.Tensor:
-    """A frozen convolution of each channel with its own kernel, (C, 1, KH, KW); the gradient goes to `x` alone."""
+    """A frozen convolution of each channel with its own kernel, (C, 1, KH, KW); the gradient goes to `x` alone.
+
+    padding: of each side, less than the kernel's.
+    """
     return _depthwise_function().apply(x, kernel, bias, stride, padding)
 
 

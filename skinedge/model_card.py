@@ -88,7 +88,8 @@ def metrics(facts: Facts, evaluation: str) -> str:
         body = evaluation.partition("\n\n")[2]  # without the page's own title
         return "\n".join(f"#{line}" if line.startswith("##") else line for line in body.strip().splitlines())
     return (
-        "By `skinedge verify` on the test split (`skinedge evaluate` gives intervals by lesion and subgroups).\n\n"
+        "By `skinedge verify` on the test split, as the files answer, at their own class prior (`skinedge evaluate` "
+        "gives figures at each prior, intervals by lesion and subgroups).\n\n"
         + (figures_table(facts) or "Not measured.")
     )
 
@@ -125,9 +126,9 @@ def thresholds(facts: Facts) -> str:
         lines.append(
             f"Temperature {fitted['temperature']:.3f} and one bias per class, fitted on {fitted['images']} *cal* "
             f"images, are folded into the classifier. Probabilities assume a {reading['prior']} class prior; expected "
-            f"calibration error on *test*, weighted to it: {gain[0]} before, {gain[1]} after. The malignant score is "
-            "the sum over the malignant and premalignant classes; its thresholds were fitted, on *cal*, to flag "
-            f"{reading['sensitivity']:.0%} of the malignant images. On *test* they reach:"
+            f"calibration error of the fp32 network on *test*, weighted to it: {gain[0]} before, {gain[1]} after. The "
+            "malignant score is the sum over the malignant and premalignant classes; its thresholds were fitted, on "
+            f"*cal*, to flag {reading['sensitivity']:.0%} of the malignant images. On *test* they reach:"
         )
     rows = []
     for entry in facts.files:

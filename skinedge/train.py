@@ -211,7 +211,7 @@ def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress) -> Mani
     training = [sample.label for sample in samples if sample.split == "train"]
     frequencies = {label: training.count(label) / len(training) for label in job.labels}
     best = progress.history[progress.best_epoch]
-    terms = terms_of(job.kind, job.domain, samples)
+    terms = terms_of(job.kind, samples)
     license = job.config.get("license")
     return Manifest(
         id=job.id,

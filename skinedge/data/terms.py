@@ -26,14 +26,15 @@ class Terms:
     attribution: str = ""
 
 
-def terms_of(kind: str, domain: str, samples: Sequence[Sample]) -> Terms:
-    """The terms of weights trained on these images. kind, domain: as in `skinedge.data.dataset.Dataset`.
+def terms_of(kind: str, samples: Sequence[Sample]) -> Terms:
+    """The terms of weights trained on these images. kind: as in `skinedge.data.dataset.Dataset`.
 
     The ISIC archive's images, HAM10000's among them, and DermaMNIST are non-commercial; a single such image among
     others makes the whole so. They are known by their names: anybody's table may be laid out as HAM10000's is.
     """
     if kind == "MedMNIST":
-        return Terms(NON_COMMERCIAL, DERMAMNIST) if domain == "dermoscopic" else Terms()
+        theirs = any(sample.image_id.lower().startswith("dermamnist") for sample in samples)
+        return Terms(NON_COMMERCIAL, DERMAMNIST) if theirs else Terms()
     names = {name for sample in samples if (name := isic_id(sample))}
     if kind != "ISIC challenge" and not names:
         return Terms()

@@ -18,22 +18,22 @@ def named(*names: str) -> list[Sample]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "domain", "names", "license", "whom"),
+    ("kind", "names", "license", "whom"),
     [
-        ("HAM10000", "dermoscopic", ("ISIC_0024306", "ISIC_0034320"), NON_COMMERCIAL, "HAM10000: P. Tschandl"),
-        ("class folders", "dermoscopic", ("ISIC_0024306",), NON_COMMERCIAL, "HAM10000: P. Tschandl"),
-        ("class folders", "unknown", ("mine", "isic_0024306_crop"), NON_COMMERCIAL, "HAM10000: P. Tschandl"),
-        ("class folders", "dermoscopic", ("ISIC_0024306", "ISIC_0034321"), NON_COMMERCIAL, "The ISIC archive"),
-        ("ISIC challenge", "dermoscopic", ("renamed",), NON_COMMERCIAL, "The ISIC archive"),
-        ("MedMNIST", "dermoscopic", ("dermamnist/train/0",), NON_COMMERCIAL, "DermaMNIST"),
-        ("MedMNIST", "unknown", ("other/train/0",), "", ""),
-        ("HAM10000", "dermoscopic", ("clinic_1",), "", ""),  # a clinic's own table, laid out alike
-        ("HAM10000", "synthetic", ("SYNTHETIC_S0_0000001",), "", ""),
-        ("class folders", "clinical", ("photo1",), "", ""),
+        ("HAM10000", ("ISIC_0024306", "ISIC_0034320"), NON_COMMERCIAL, "HAM10000: P. Tschandl"),
+        ("class folders", ("ISIC_0024306",), NON_COMMERCIAL, "HAM10000: P. Tschandl"),
+        ("class folders", ("mine", "isic_0024306_crop"), NON_COMMERCIAL, "HAM10000: P. Tschandl"),
+        ("class folders", ("ISIC_0024306", "ISIC_0034321"), NON_COMMERCIAL, "The ISIC archive"),
+        ("ISIC challenge", ("renamed",), NON_COMMERCIAL, "The ISIC archive"),
+        ("MedMNIST", ("dermamnist/train/0",), NON_COMMERCIAL, "DermaMNIST"),
+        ("MedMNIST", ("other/train/0",), "", ""),
+        ("HAM10000", ("clinic_1",), "", ""),  # a clinic's own table, laid out alike
+        ("HAM10000", ("SYNTHETIC_S0_0000001",), "", ""),
+        ("class folders", ("photo1",), "", ""),
     ],
 )
-def test_the_terms_of_images(kind: str, domain: str, names: tuple[str, ...], license: str, whom: str) -> None:
-    found = terms_of(kind, domain, named(*names))
+def test_the_terms_of_images(kind: str, names: tuple[str, ...], license: str, whom: str) -> None:
+    found = terms_of(kind, named(*names))
     assert found.license == license
     assert found.attribution.startswith(whom) and bool(found.attribution) == bool(license)
 

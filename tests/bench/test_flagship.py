@@ -1,0 +1,68 @@
+"""The model that ships with the package, as it lies here: whole, licensed, without images, and still what it was."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from skinedge import parity, shipped
+from skinedge.bundle import MANIFEST, Bundle
+from skinedge.data.dataset import read_split
+from skinedge.data.split import check_split
+from skinedge_bench.device import describe_device
+from skinedge_bench.verify import verify
+
+if not (shipped.FOLDER / MANIFEST).is_file():
+    pytest.skip("no model ships with this checkout", allow_module_level=True)
+
+
+@pytest.fixture
+def flagship(tmp_path: Path) -> Bundle:
+    """A copy: what writes may write."""
+    shipped.copy_to(Bundle.open(shipped.FOLDER), tmp_path / "flagship")
+    return Bundle.open(tmp_path / "flagship")
+
+
+def test_both_int8_files_give_the_golden_answers_here(flagship: Bundle) -> None:
+    """ONNX's U8S8 saturates on an x86 CPU without an int8 dot product; a verdict holds where there is one."""
+    files = {file.name: file.gates for file in verify(flagship).files}
+    assert parity.passed(files["model.int8.tflite"])
+    if describe_device({}).int8_dot_product:
+        assert parity.passed(files["model.int8.onnx"])
+
+
+def test_every_file_is_listed_and_none_is_an_image() -> None:
+    bundle = Bundle.open(shipped.FOLDER)
+    listed = {*bundle.entries(), MANIFEST}
+    found = {path.relative_to(bundle.root).as_posix() for path in bundle.root.rglob("*") if path.is_file()}
+    assert found == listed
+    for name in bundle.entries():
+        content = bundle.file(name).read_bytes()
+        assert not content.startswith((b"\xff\xd8\xff", b"\x89PNG"))
+        assert str(Path(__file__).resolve().parents[2]).encode() not in content
+
+
+def test_no_lesion_is_in_two_splits_and_the_card_counts_what_the_split_holds() -> None:
+    bundle = Bundle.open(shipped.FOLDER)
+    samples = read_split(bundle.file("split.csv"))
+    check_split(samples)
+    assert all(sample.lesion_id for sample in samples)
+    counted = Counter((sample.split, sample.label) for sample in samples)
+    said = bundle.manifest.training["data"]["counts"]
+    assert {(s, label): n for s, labels in said.items() for label, n in labels.items() if n} == counted
+
+
+def test_its_licence_and_domain_are_said_everywhere() -> None:
+    bundle = Bundle.open(shipped.FOLDER)
+    assert bundle.manifest.license == "CC-BY-NC-4.0" and "HAM10000" in bundle.manifest.attribution
+    assert bundle.manifest.domain == "dermoscopic" and not bundle.manifest.synthetic
+    for name in ("MODEL_CARD.md", "LICENSE"):
+        text = bundle.file(name).read_text(encoding="utf-8")
+        assert "CC-BY-NC-4.0" in text and "HAM10000" in text and "not a medical device" in text
+    card = bundle.file("MODEL_CARD.md").read_text(encoding="utf-8")
+    evaluation = json.loads(bundle.file("reports/evaluation.json").read_text(encoding="utf-8"))
+    assert f"{evaluation['balanced_accuracy']:.4f}" in card
+    assert evaluation["model_sha256"] in {entry.sha256 for entry in bundle.model_files()}

@@ -155,7 +155,7 @@ def epoch_row(logits: NDArray[np.float32], problem: Problem, progress: Progress)
     return {
         "epoch": len(progress.history) + 1,
         "train_loss": progress.loss_sum / count,
-        "val_accuracy": float((answers == problem.val.labels).mean()),
+        "val_accuracy": metrics.accuracy(problem.val.labels, answers),
         "val_balanced_accuracy": metrics.balanced_accuracy(problem.val.labels, probabilities.argmax(axis=1)),
         "val_macro_auc": metrics.macro_auc(problem.val.labels, probabilities),
         "images_per_second": count / progress.seconds,

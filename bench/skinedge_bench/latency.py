@@ -22,7 +22,7 @@ from skinedge.progress import bar, note
 from skinedge_bench.device import cpu_clock, describe_device, machine_reasons, throttle_events, usable_cores
 from skinedge_bench.images import locate, place_of, test_split
 from skinedge_bench.latency_report import LatencyReport, Row, noise_reasons, summarize
-from skinedge_bench.model import exported, merged_sha256, open_file
+from skinedge_bench.model import exported, open_file
 from skinedge_bench.probe import probe
 from skinedge_bench.protocol import Protocol, read_protocol
 from skinedge_bench.verify import EXACT, read_reference, run_all
@@ -69,7 +69,7 @@ def bench(
         _with_quality(row, known.get(row.file), sessions.get(target.key), vectors, target.precision)
         for row, target in zip(report.rows, targets, strict=True)
     )
-    report = replace(report, rows=rows, model_id=bundle.manifest.id, model_sha256=merged_sha256(bundle))
+    report = replace(report, rows=rows, model_id=bundle.manifest.id, model_sha256=bundle.model_sha256)
     with bundle.stage("bench", f"skinedge {__version__}", {t.path.name: t.sha256 for t in targets}) as stage:
         body = {**report.document(), "samples_ms": report.samples_ms}
         document = documents.document("bench", body, model_id=report.model_id, model_sha256=report.model_sha256)

@@ -104,11 +104,6 @@ def run_of(path: Path) -> Bundle | None:
     return bundle if bundle.has(path.name) else None
 
 
-def merged_sha256(bundle: Bundle) -> str | None:
-    """What stands for the model of a run as a whole: the hash of its merged weights."""
-    return bundle.model_sha256
-
-
 def exported(bundle: Bundle) -> list[FileEntry]:
     """The run's exported model files, by name; raises BundleError when nothing was exported yet."""
     entries = bundle.model_files()

@@ -22,7 +22,7 @@ from skinedge.preprocess import prepare
 from skinedge.progress import bar, note
 from skinedge_bench.figures import Predictions, malignant_document
 from skinedge_bench.images import locate, place_of, test_split
-from skinedge_bench.model import contradiction, exported, merged_sha256, open_file, run_of
+from skinedge_bench.model import contradiction, exported, open_file, run_of
 from skinedge_bench.parity_report import Figures, FileParity, ParityReport
 from skinedge_bench.tensors import SUM_TOLERANCE
 
@@ -122,7 +122,7 @@ def check(bundle: Bundle, entries: Sequence[FileEntry], data: Path | None, stric
             figures = figures_of(manifest, reference, outputs[entry.path], entry.path)
             files[-1] = replace(files[-1], figures=figures)
     own = figures_of(manifest, reference, Outputs(metrics.softmax(reference.logits), reference.logits), "default")
-    return ParityReport(tuple(files), own, images, strict, manifest.id, merged_sha256(bundle))
+    return ParityReport(tuple(files), own, images, strict, manifest.id, bundle.model_sha256)
 
 
 def file_gates(entry: FileEntry, session: Session, manifest: Manifest, vectors: golden.Golden) -> tuple[Gate, ...]:

@@ -30,15 +30,29 @@ average = 0.9
 TINTS = {"mel": (150, 90, 60), "nv": (60, 110, 160)}
 
 
+def script(name: str, *neighbours: str) -> Iterator[ModuleType]:
+    """benchmarks/NAME.py as a module, forgotten afterwards with the neighbours that it imports."""
+    sys.path.insert(0, str(FOLDER))
+    yield importlib.import_module(name)
+    sys.path.remove(str(FOLDER))
+    for known in (name, *neighbours):
+        del sys.modules[known]
+
+
 @pytest.fixture(scope="module")
 def targets() -> Iterator[ModuleType]:
-    """benchmarks/targets.py, with its neighbours as `targets.folds` and `targets.dermamnist`."""
-    names = ("targets", "folds", "dermamnist")
-    sys.path.insert(0, str(FOLDER))
-    yield importlib.import_module("targets")
-    sys.path.remove(str(FOLDER))
-    for name in names:
-        del sys.modules[name]
+    """With its neighbours as `targets.folds` and `targets.dermamnist`."""
+    yield from script("targets", "folds", "dermamnist")
+
+
+@pytest.fixture(scope="module")
+def choices() -> Iterator[ModuleType]:
+    yield from script("choices")
+
+
+@pytest.fixture(scope="module")
+def flagship() -> Iterator[ModuleType]:
+    yield from script("flagship")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +10,6 @@ from skinedge.data.hashing import hash_images
 from skinedge.data.readers import read
 from skinedge.data.split import split
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "choices.py"
 SETTINGS = """
 [common]
 backbone = "test_efficientnet"
@@ -24,15 +22,6 @@ lora = { rank = 2 }
 [other]
 imbalance = "none"
 """
-
-
-@pytest.fixture(scope="module")
-def choices() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("choices", SCRIPT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_no_image_that_judges_a_model_chooses_its_settings(choices: ModuleType, tinted: Path) -> None:

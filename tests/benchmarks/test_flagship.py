@@ -1,23 +1,11 @@
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 from PIL import Image
-
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "flagship.py"
-
-
-@pytest.fixture(scope="module")
-def flagship() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("flagship", SCRIPT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def write(path: Path, side: int) -> None:

@@ -3,31 +3,16 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+from examples import manifest
 
-from skinedge.bundle import Bundle, Manifest, newest
+from skinedge.bundle import Bundle, newest
 from skinedge.errors import BundleError
 from skinedge.preprocess import Preprocess
-
-
-def manifest(name: str = "run", created_at: str = "2026-01-01T00:00:00", synthetic: bool = False) -> Manifest:
-    return Manifest(
-        id=name,
-        name=name,
-        created_at=created_at,
-        synthetic=synthetic,
-        domain="dermoscopic",
-        labels=("mel", "nv"),
-        taxonomy={"mel": "malignant", "nv": "benign"},
-        melanoma="mel",
-        preprocess=Preprocess(224),
-        class_prior={"mel": 0.5, "nv": 0.5},
-        data_root="/data",
-    )
 
 
 @pytest.fixture
@@ -140,7 +125,7 @@ def test_the_newest_run_goes_by_the_manifest_and_may_not_be_synthetic(tmp_path: 
         newest(tmp_path)
     for name, at, synthetic in (("b", "2026-01-01", False), ("a", "2026-02-01", False), ("c", "2026-03-01", True)):
         (tmp_path / name).mkdir()
-        Bundle.create(tmp_path / name, replace(manifest(name, at, synthetic)))
+        Bundle.create(tmp_path / name, manifest(name, created_at=at, synthetic=synthetic))
     (tmp_path / "unfinished").mkdir()
     assert newest(tmp_path).manifest.name == "c"
     assert newest(tmp_path, allow_synthetic=False).manifest.name == "a"

@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from examples import manifest
 
 from skinedge import model_card
-from skinedge.bundle import Manifest
 from skinedge.config import AugmentSettings, LoraSettings, OptimizerSettings, TrainConfig, load_config
 from skinedge.data.terms import HAM10000
-from skinedge.preprocess import Preprocess
 
 
 @pytest.mark.parametrize(
@@ -35,26 +34,8 @@ def test_the_settings_of_a_card_give_the_same_config(config: TrainConfig, tmp_pa
     assert (model_card.toml(kept) == "") == (config == TrainConfig())
 
 
-def weights(license: str, attribution: str) -> Manifest:
-    return Manifest(
-        id="1",
-        name="one",
-        created_at="2026-01-01",
-        synthetic=False,
-        domain="dermoscopic",
-        labels=("mel", "nv"),
-        taxonomy={"mel": "malignant", "nv": "benign"},
-        melanoma="mel",
-        preprocess=Preprocess(224),
-        class_prior={"mel": 0.5, "nv": 0.5},
-        data_root="",
-        license=license,
-        attribution=attribution,
-    )
-
-
 def test_a_non_commercial_licence_names_itself_and_whom_to_name() -> None:
-    text = model_card.license_text(weights("CC-BY-NC-4.0", HAM10000))
+    text = model_card.license_text(manifest(license="CC-BY-NC-4.0", attribution=HAM10000))
     for part in (
         "Creative Commons Attribution-NonCommercial 4.0 International",
         "(SPDX: CC-BY-NC-4.0)",
@@ -67,6 +48,6 @@ def test_a_non_commercial_licence_names_itself_and_whom_to_name() -> None:
 
 
 def test_another_licence_and_none() -> None:
-    other = model_card.license_text(weights("CC0-1.0", ""))
+    other = model_card.license_text(manifest(license="CC0-1.0"))
     assert "(SPDX: CC0-1.0)" in other and "commercial use" not in other and "creativecommons" not in other
-    assert "No licence was stated" in model_card.license_text(weights("", ""))
+    assert "No licence was stated" in model_card.license_text(manifest())

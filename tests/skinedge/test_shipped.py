@@ -3,40 +3,22 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from examples import manifest
 
 from skinedge import shipped
-from skinedge.bundle import MANIFEST, Bundle, Manifest, newest
+from skinedge.bundle import MANIFEST, Bundle, newest
 from skinedge.errors import BundleError, ConfigError
 from skinedge.job import find_unfinished
-from skinedge.preprocess import Preprocess
 
 ID = "20260101T000000-abcd"
 
 
-def manifest(name: str = "run", synthetic: bool = False) -> Manifest:
-    return Manifest(
-        id=name,
-        name=name,
-        created_at="2026-01-01",
-        synthetic=synthetic,
-        domain="dermoscopic",
-        labels=("mel", "nv"),
-        taxonomy={"mel": "malignant", "nv": "benign"},
-        melanoma="mel",
-        preprocess=Preprocess(224),
-        class_prior={"mel": 0.5, "nv": 0.5},
-        data_root="",
-        license="CC-BY-NC-4.0",
-    )
-
-
 def make(root: Path, **changes: object) -> Path:
     root.mkdir(parents=True)
-    Bundle.create(root, replace(manifest(root.name), **changes))
+    Bundle.create(root, manifest(root.name, **{"data_root": "", "license": "CC-BY-NC-4.0", **changes}))
     return root
 
 

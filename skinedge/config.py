@@ -20,7 +20,8 @@ class LoraSettings:
     """Low-rank adapters on the convolutions with groups == 1 and on linear layers (Hu et al. 2021).
 
     rank, alpha: the update is alpha / rank * B A, or alpha / sqrt(rank) * B A if rank_stabilized (Kalajdzievski
-    2023); dropout: 0..1 on the adapter's input;
+    2023); dropout: 0..1 on the adapter's input; dora: train each output channel's magnitude apart from its direction,
+    which A and B then turn (DoRA, Liu et al. 2024);
     targets: shell patterns over module names, matched against what can carry an adapter.
     """
 
@@ -28,6 +29,7 @@ class LoraSettings:
     alpha: float = 16.0
     dropout: float = 0.0
     rank_stabilized: bool = False
+    dora: bool = False
     targets: tuple[str, ...] = ("*",)
 
 
@@ -144,6 +146,14 @@ def load_config(path: Path | None) -> TrainConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"not valid TOML ({error})", where=str(path)) from None
     return from_dict(TrainConfig, raw, str(path))
+
+
+def known_config(raw: Mapping[str, Any], where: str) -> TrainConfig:
+    """That of a finished or unfinished training, from its manifest or job; a setting that is younger is at its default.
+
+    Raises: ConfigError.
+    """
+    return from_dict(TrainConfig, {key: value for key, value in raw.items() if value is not None}, where)
 
 
 def from_dict(kind: type[T], raw: Mapping[str, Any], where: str, prefix: str = "") -> T:

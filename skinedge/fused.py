@@ -1,7 +1,8 @@
 """The same network, computed with fewer passes over memory while training with frozen BatchNorm.
 
 An adapted convolution followed by a frozen BatchNorm is one convolution: with W + s B A for the weight
-(Hu et al. 2021, eq. 3) and BatchNorm's fixed scale and shift folded in (Jacob et al. 2018, section 3.2).
+(Hu et al. 2021, eq. 3) and BatchNorm's fixed scale and shift folded in (Jacob et al. 2018, section 3.2). With DoRA
+each filter of it is scaled to the norm that is trained for it (Liu et al. 2024, eq. 5).
 Gradients reach A and B through the product. Only forward methods of this process' module objects are
 replaced; parameters, their names and what is saved stay as peft made them.
 """
@@ -78,12 +79,20 @@ def fuse_one(module: Any, base: Any, norm: Any | None) -> None:
             return base.weight
         down = module.lora_A["default"].weight.flatten(1)
         up = module.lora_B["default"].weight.flatten(1)
-        return base.weight + module.scaling["default"] * (up @ down).view_as(base.weight)
+        whole = base.weight + module.scaling["default"] * (up @ down).view_as(base.weight)
+        if "default" not in module.lora_magnitude_vector:
+            return whole
+        return module.lora_magnitude_vector["default"].weight.transpose(0, 1) / norms_of(whole) * whole
 
     scale, bias = folded(base, norm)
     module.forward = convolution(base, weight, scale, bias)
     if norm is not None:
         norm.forward = types.MethodType(_after_norm, norm)
+
+
+def norms_of(filters: torch.Tensor) -> torch.Tensor:
+    """The norm of each filter, (C, I, KH, KW) -> (C, 1, 1, 1): a constant to the gradient (Liu et al. 2024, 4.3)."""
+    return filters.detach().flatten(1).norm(dim=1)[:, None, None, None]
 
 
 def folded(base: Any, norm: Any | None) -> tuple[Any, Any]:

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from skinedge import __version__, fused, lora, model, taxonomy
 from skinedge.bundle import MANIFEST, Bundle, new_id, newest, now, write_atomic
-from skinedge.config import TrainConfig
+from skinedge.config import TrainConfig, known_config
 from skinedge.data import readers
 from skinedge.data import split as splitting
 from skinedge.data.dataset import SPLITS, Dataset, Sample, data_root, read_split, write_split
@@ -290,8 +290,8 @@ def refuse_other_versions(begun: Mapping[str, str], where: Path) -> None:
 
 def refuse_other_settings(asked: TrainConfig, begun: Mapping[str, Any], where: Path) -> None:
     """Raises: BundleError naming the settings that differ."""
-    mine = json.loads(json.dumps(asked.to_dict()))
-    different = [key for key in mine if mine[key] != begun.get(key)]
+    mine, theirs = asked.to_dict(), known_config(begun, str(where)).to_dict()
+    different = [key for key in mine if mine[key] != theirs[key]]
     if different:
         raise BundleError(
             f"the training to resume had other settings: {', '.join(different)}",

@@ -187,12 +187,19 @@ def learning_rate(step: int, problem: Problem) -> float:
 
 
 def make_optimizer(trainable: dict[str, Any], settings: OptimizerSettings) -> Any:
-    """AdamW over two groups; `times` is the group's learning rate in units of the schedule's."""
+    """AdamW over groups; `times` is the group's learning rate in units of the schedule's.
+
+    DoRA's magnitudes do not decay: A and B do so towards the base network, magnitudes would towards none.
+    """
     import torch
 
     ups = [tensor for name, tensor in trainable.items() if "lora_B" in name]
-    others = [tensor for name, tensor in trainable.items() if "lora_B" not in name]
+    magnitudes = [tensor for name, tensor in trainable.items() if "lora_magnitude_vector" in name]
+    apart = {id(tensor) for tensor in (*ups, *magnitudes)}
+    others = [tensor for tensor in trainable.values() if id(tensor) not in apart]
     groups = [{"params": others, "times": 1.0}, {"params": ups, "times": settings.lora_plus}]
+    if magnitudes:
+        groups.append({"params": magnitudes, "times": 1.0, "weight_decay": 0.0})
     return torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
 
 

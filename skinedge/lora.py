@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from skinedge import model
@@ -52,21 +53,38 @@ def targets(net: nn.Module, settings: LoraSettings) -> list[str]:
 
 
 def attach(net: nn.Module, settings: LoraSettings, seed: int = 0) -> Any:
-    """Put fresh adapters on `net`, the same for the same seed; returns peft's PeftModel, in eval mode."""
+    """Put fresh adapters on `net`, the same for the same seed; returns peft's PeftModel, in eval mode.
+
+    Raises: ConfigError for a pattern that matches no layer, or when DoRA is asked for where it is undefined.
+    """
     import torch
 
     peft = _peft()
+    names = targets(net, settings)
+    if settings.dora:
+        refuse_directionless(net, names)
     config = peft.LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         use_rslora=settings.rank_stabilized,
-        target_modules="|".join(re.escape(name) for name in targets(net, settings)),  # a list is matched by suffix
+        use_dora=settings.dora,
+        target_modules="|".join(re.escape(name) for name in names),  # a list is matched by suffix
         modules_to_save=[str(model.classifier_name(net))],
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return peft.get_peft_model(net, config).eval()
+
+
+def refuse_directionless(net: nn.Module, names: Sequence[str]) -> None:
+    """Raises: ConfigError for a layer with a filter of zeros, which has no direction: DoRA would divide by its norm."""
+    for name in names:
+        if not net.get_submodule(name).weight.detach().flatten(1).norm(dim=1).all():
+            raise ConfigError(
+                f"lora.dora: layer '{name}' has a filter of zeros, which has no direction",
+                todo="Leave the layer out with lora.targets, or set lora.dora = false.",
+            )
 
 
 def train_mode(adapted: nn.Module) -> None:

@@ -20,7 +20,7 @@ from skinedge.bundle import Bundle, Manifest
 from skinedge.cache import build_cache
 from skinedge.calibration import learned_prior
 from skinedge.checkpoint import Checkpoints
-from skinedge.config import TrainConfig, from_dict
+from skinedge.config import TrainConfig, known_config
 from skinedge.data.dataset import SPLITS, Sample, read_split
 from skinedge.data.terms import terms_of
 from skinedge.doctor import TRAIN, require
@@ -124,7 +124,7 @@ def fitted(
 
 
 def settings(job: Job) -> TrainConfig:
-    return from_dict(TrainConfig, {k: v for k, v in job.config.items() if v is not None}, "job.json")
+    return known_config(job.config, "job.json")
 
 
 def load(job: Job) -> Any:

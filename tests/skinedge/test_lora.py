@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import peft
@@ -9,20 +10,23 @@ import torch
 from peft.tuners.lora import Conv2d as LoraConv2d
 from torch import nn
 
-from skinedge import fused, kernels, lora, model
-from skinedge.config import LoraSettings
+from skinedge import fused, kernels, loop, lora, model
+from skinedge.config import LoraSettings, OptimizerSettings
 from skinedge.errors import ConfigError
 
 
 def adapted(seed: int = 0, settings: LoraSettings | None = None, backbone: str = "test_efficientnet") -> peft.PeftModel:
-    """A tiny adapted network whose adapters do something."""
+    """A tiny adapted network whose adapters do something. DoRA's magnitudes stay near the base filters' norms."""
     net, _ = model.load(backbone, 5, "random", seed=1)
     network = lora.attach(net, settings or LoraSettings(rank=4, alpha=8))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.requires_grad:
-                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+        for name, parameter in network.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if "lora_magnitude_vector" in name:
+                parameter.mul_(1 + 0.3 * noise)
+            elif parameter.requires_grad:
+                parameter.copy_(0.1 * noise)
     return network
 
 
@@ -50,30 +54,43 @@ def test_a_name_that_ends_another_name_adapts_only_itself() -> None:
     assert found == {"base_model.model.conv1"}
 
 
+DORA = LoraSettings(rank=4, alpha=8, dora=True)
+
+
 @pytest.mark.parametrize(
-    ("backbone", "height", "width"),
+    ("backbone", "height", "width", "settings"),
     [
-        ("test_efficientnet", 64, 64),
-        ("test_resnet", 64, 64),
-        ("mobilenetv2_100", 64, 64),
-        ("tf_efficientnet_lite0", 64, 64),  # pads as TensorFlow does, which depends on the side:
-        ("tf_efficientnet_lite0", 37, 50),
+        ("test_efficientnet", 64, 64, None),
+        ("test_resnet", 64, 64, None),
+        ("mobilenetv2_100", 64, 64, None),
+        ("tf_efficientnet_lite0", 64, 64, None),  # pads as TensorFlow does, which depends on the side:
+        ("tf_efficientnet_lite0", 37, 50, None),
+        ("tf_efficientnet_lite0", 37, 50, DORA),
+        ("test_efficientnet", 64, 64, replace(DORA, rank_stabilized=True)),
+        ("test_resnet", 64, 64, replace(DORA, dropout=0.2)),  # which is peft's own forward, fused or not
+        ("test_vit", 160, 160, DORA),  # linear layers, and a stem with a bias
     ],
 )
-def test_fusing_gives_pefts_own_logits_and_gradients(backbone: str, height: int, width: int) -> None:
+def test_fusing_gives_pefts_own_logits_and_gradients(
+    backbone: str, height: int, width: int, settings: LoraSettings | None
+) -> None:
     """Oracle: peft's forward, in float64 so that only the mathematics is compared."""
-    plain, fast = adapted(backbone=backbone).double(), adapted(backbone=backbone).double()
-    fused.fuse(fast, 64)
+    plain, fast = (adapted(settings=settings, backbone=backbone).double() for _ in range(2))
+    fused.fuse(fast, max(height, 64))
+    fusible = [m for m in fast.modules() if isinstance(m, LoraConv2d)] if not (settings and settings.dropout) else []
+    assert all("forward" in vars(module) for module in fusible)
     images = torch.rand(2, 3, height, width, dtype=torch.float64)
     for network in (plain, fast):
         lora.train_mode(network)
+        torch.manual_seed(0)  # for dropout
         network(images).square().sum().backward()
+        network.eval()
     torch.testing.assert_close(fast(images), plain(images), rtol=1e-9, atol=1e-9)
     compared = 0
     for ours, theirs in zip(fast.parameters(), plain.parameters(), strict=True):
         if ours.requires_grad:
             torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-7, atol=1e-7)
-            compared += 1
+            compared += float(theirs.grad.abs().max()) > 1e-4
     assert compared > 10
     assert list(fast.state_dict()) == list(plain.state_dict())
 
@@ -104,6 +121,37 @@ def test_fusing_finds_every_batchnorm_and_leaves_dropout_to_peft() -> None:
     assert not torch.equal(dropped(images), dropped(images))
 
 
+@pytest.mark.parametrize("settings", [None, DORA])
+def test_merging_keeps_the_logits_and_leaves_a_plain_network(settings: LoraSettings | None) -> None:
+    network, images = adapted(settings=settings), torch.rand(4, 3, 64, 64)
+    with torch.inference_mode():
+        before = network(images)
+        merged = network.merge_and_unload()
+        torch.testing.assert_close(merged(images), before, rtol=0, atol=1e-5)
+    assert list(merged.state_dict()) == list(timm.create_model("test_efficientnet", num_classes=5).state_dict())
+    assert float(before.abs().max()) > 0.05
+
+
+def test_doras_magnitudes_are_trained_and_do_not_decay() -> None:
+    network = adapted(settings=DORA)
+    trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    magnitudes = {id(p) for name, p in trainable.items() if "magnitude" in name}
+    assert len(magnitudes) == sum(isinstance(module, LoraConv2d) for module in network.modules())
+    groups = loop.make_optimizer(trainable, OptimizerSettings(weight_decay=0.1)).param_groups
+    assert {id(p) for group in groups if group["weight_decay"] == 0 for p in group["params"]} == magnitudes
+    assert sum(len(group["params"]) for group in groups) == len(trainable)
+
+
+def test_dora_over_a_filter_of_zeros_is_refused() -> None:
+    net, _ = model.load("test_efficientnet", 5, "random", seed=1)
+    name = lora.carriers(net)[2]
+    with torch.no_grad():
+        net.get_submodule(name).weight[3] = 0
+    with pytest.raises(ConfigError, match=f"layer '{name}' has a filter of zeros"):
+        lora.attach(net, DORA)
+    lora.attach(net, LoraSettings())
+
+
 def test_training_leaves_batchnorm_alone() -> None:
     network = adapted(settings=LoraSettings(rank=4, dropout=0.5))
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
@@ -114,9 +162,10 @@ def test_training_leaves_batchnorm_alone() -> None:
     assert dropouts and all(m.training for m in dropouts)
 
 
-def test_a_plain_peft_load_gives_the_same_logits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [None, DORA])
+def test_a_plain_peft_load_gives_the_same_logits(tmp_path: Path, settings: LoraSettings | None) -> None:
     """Oracle: PeftModel.from_pretrained over a network built by timm alone."""
-    network = adapted()
+    network = adapted(settings=settings)
     network.save_pretrained(str(tmp_path))
     fresh = timm.create_model("test_efficientnet", num_classes=5)
     base, _ = model.load("test_efficientnet", 5, "random", seed=1)

@@ -89,7 +89,9 @@ def verify_file(path: Path, data: Path | None = None, *, strict: bool = False) -
     alone = "a file alone: nothing to compare with"
     gates = (
         parity.finite_gate(model.run(pixels), max_sum_error=tolerance),
-        *parity.unmeasured_gates(alone, exact=model.precision in EXACT),
+        *parity.unmeasured_gates(
+            alone, exact=model.precision in EXACT, malignant=model.malignant or (), melanoma=model.melanoma
+        ),
     )
     file = FileParity(path.name, model.sha256, gates)
     return ParityReport((file,), None, alone, strict, model.model_id, model.sha256)
@@ -117,7 +119,7 @@ def check(bundle: Bundle, entries: Sequence[FileEntry], data: Path | None, stric
     files = [FileParity("golden.npz", bundle.entries()["golden.npz"].sha256, (resize_gate(vectors, manifest),))]
     for entry in entries:
         gates = (model_gate(bundle, entry), *file_gates(entry, sessions[entry.path], manifest, vectors))
-        files.append(FileParity(entry.path, entry.sha256, (*gates, *test_gates(entry, reference, outputs))))
+        files.append(FileParity(entry.path, entry.sha256, (*gates, *test_gates(entry, manifest, reference, outputs))))
         if entry.path in outputs:
             figures = figures_of(manifest, reference, outputs[entry.path], entry.path)
             files[-1] = replace(files[-1], figures=figures)
@@ -175,14 +177,19 @@ def join(parts: Sequence[Outputs]) -> Outputs:
     )
 
 
-def test_gates(entry: FileEntry, reference: Reference, outputs: Mapping[str, Outputs]) -> tuple[Gate, ...]:
+def test_gates(
+    entry: FileEntry, manifest: Manifest, reference: Reference, outputs: Mapping[str, Outputs]
+) -> tuple[Gate, ...]:
     """The gates over the test split. outputs: file -> what it said; without the file, they are unmeasured."""
     if entry.path not in outputs:
         reason = "the test images are not here; give their folder with --data"
-        return parity.unmeasured_gates(reason, exact=is_exact(entry))
+        return parity.unmeasured_gates(
+            reason, exact=is_exact(entry), malignant=manifest.malignant, melanoma=manifest.melanoma_index
+        )
+    said = outputs[entry.path]
     if is_exact(entry):
-        return parity.fp32_gates(reference.logits, outputs[entry.path])
-    return parity.int8_gates(reference.labels, reference.logits, outputs[entry.path])
+        return parity.fp32_gates(reference.logits, said)
+    return parity.lossy_gates(reference.labels, reference.logits, said, manifest.malignant, manifest.melanoma_index)
 
 
 def description_gate(session: Session, manifest: Manifest) -> Gate:

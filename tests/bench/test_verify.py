@@ -199,7 +199,7 @@ def test_resizing_otherwise_is_seen(run: Bundle) -> None:
     assert (gate.verdict, gate.value) == ("fail", 1)
 
 
-def test_a_silent_int8_collapse_fails() -> None:
+def test_a_silent_int8_collapse_fails(tiny_run: Path) -> None:
     """An int8 file that calls every melanoma a nevus, right in all else."""
     labels = np.repeat(np.arange(7), [40, 60, 120, 20, 60, 650, 20])
     logits = np.eye(7, dtype=np.float32)[labels] * 6
@@ -208,9 +208,18 @@ def test_a_silent_int8_collapse_fails() -> None:
     outputs = Outputs((np.eye(7) * 0.86 + 0.02)[said].astype(np.float32))
     reference = Reference(tuple(map(str, range(len(labels)))), labels, logits)
     entry = FileEntry("model.int8.tflite", "", 0, "", info={"precision": "int8"})
-    gates = {gate.name: gate for gate in subject.test_gates(entry, reference, {entry.path: outputs})}
+    names = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+    seven = replace(
+        Bundle.open(tiny_run).manifest,
+        labels=names,
+        taxonomy=dict.fromkeys(names, "benign") | dict.fromkeys(("akiec", "bcc", "mel"), "malignant"),
+        melanoma="mel",
+    )
+    gates = {gate.name: gate for gate in subject.test_gates(entry, seven, reference, {entry.path: outputs})}
     assert gates["balanced_accuracy_fall"].verdict == "fail"
     assert gates["balanced_accuracy_fall"].value == pytest.approx(1 / 7)
+    assert (gates["melanoma_sensitivity_fall"].verdict, gates["melanoma_sensitivity_fall"].value) == ("fail", 1)
+    assert gates["malignant_score_change"].verdict == "fail"
 
 
 def test_a_file_alone(cli: Cli, tiny_run: Path, tmp_path: Path, foreign: Callable[..., Path]) -> None:

@@ -32,7 +32,7 @@ def card(facts: Facts, evaluation: str) -> str:
     manifest = facts.manifest
     title = f"# Model card: {manifest.name}" + (" (trained on SYNTHETIC drawings)" if manifest.synthetic else "")
     sections = {
-        "Intended use": intended_use(manifest),
+        "Intended use": intended_use(manifest.domain),
         "Data": data(manifest),
         "Metrics": metrics(facts, evaluation),
         "int8 against PyTorch": parity(facts),
@@ -59,14 +59,15 @@ def overview(facts: Facts) -> str:
     )
 
 
-def intended_use(manifest: Manifest) -> str:
+def intended_use(domain: str) -> str:
+    """What a model that was trained on images of this kind is for."""
     given = {
         "dermoscopic": "images taken through a dermatoscope. A bare phone camera is not validated",
         "clinical": "clinical photographs, taken without a dermatoscope",
         "synthetic": "drawings, to try out the tool. It has never seen skin",
-    }.get(manifest.domain, "images like those that it was trained on; of what kind they are is not recorded")
+    }.get(domain, "images like those that it was trained on; of what kind they are is not recorded")
     return (
-        f"Research and teaching on {given} (`domain: {manifest.domain}`). Not for diagnosis, screening or triage of "
+        f"Research and teaching on {given} (`domain: {domain}`). Not for diagnosis, screening or triage of "
         "patients, and not for any lesion outside its classes: it always answers with one of them."
     )
 

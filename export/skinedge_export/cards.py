@@ -1,0 +1,32 @@
+"""The card beside each exported file: see `skinedge.file_card`."""
+
+from __future__ import annotations
+
+from skinedge import __version__, documents, plugins
+from skinedge.bundle import Bundle, FileEntry
+from skinedge.description import KEY, ModelDescription
+from skinedge.file_card import card, card_name
+from skinedge_export.quiet import quiet
+
+STAGE = "cards"
+
+
+def write_cards(bundle: Bundle) -> Bundle:
+    """Write a card for every exported file, once thresholds are fitted; nothing to do if they say the same already."""
+    entries = bundle.model_files()
+    texts = {card_name(entry.path): _text(bundle, entry) for entry in entries}
+    made_from = {"said": documents.digest(texts), **{entry.path: entry.sha256 for entry in entries}}
+    if bundle.is_current(STAGE, made_from):
+        return bundle
+    with bundle.stage(STAGE, f"skinedge {__version__}", made_from) as stage:
+        for name, text in texts.items():
+            stage.path(name).write_text(text, encoding="utf-8")
+    return bundle.reload()
+
+
+def _text(bundle: Bundle, entry: FileEntry) -> str:
+    path = bundle.file(entry.path)
+    with quiet("reading the file", entry.path):
+        session = plugins.runtimes_for(path)[0].open(path, threads=1)
+    said = ModelDescription.from_json(session.metadata.get(KEY, ""), str(path))
+    return documents.to_text(card(bundle.manifest, entry, said))

@@ -32,7 +32,8 @@ def locate(bundle: Bundle, samples: Sequence[Sample], data: Path | None) -> Path
     if not root.is_dir():
         raise DataError("no such folder", where=str(root))
     raise DataError(
-        f"{len(missing)} of the {len(samples)} images of the run's test split are missing, the first: {missing[:1]}",
+        f"{len(missing)} of the {len(samples)} images of the run's {samples[0].split} split are missing, "
+        f"the first: {missing[:1]}",
         where=str(root),
         todo="Restore them, or give the complete folder that the run was trained from with --data.",
     )

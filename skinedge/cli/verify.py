@@ -31,9 +31,20 @@ def verify(
     run: RunArgument = None,
     data: DataOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="A gate with too few images to decide fails too.")] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Instead of the gates: each layer of the smaller files against fp32.")
+    ] = False,
+    images: Annotated[
+        int | None, typer.Option("--images", min=8, help="With --layers: how many images at most; default: 64.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Check every file against the merged PyTorch model. Exit 1 when a gate fails."""
+    if layers or images is not None:
+        from skinedge.cli.layers import compare_layers
+
+        compare_layers(run, data, images, json=json, refused=strict or not layers)
+        return
     from skinedge_bench.verify import verify as run_verify
     from skinedge_bench.verify import verify_file
 

@@ -1,0 +1,69 @@
+"""skinedge verify --layers"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from skinedge.cli.common import emit_json, figure, note, pick_run, table
+
+if TYPE_CHECKING:
+    from skinedge_bench.layers_report import FileLayers, LayersReport
+
+COLUMNS = ("layer", "operation", "SQNR dB", "cosine", "adds", "lost channels")
+SHOWN = 15
+
+
+def compare_layers(run: Path | None, data: Path | None, images: int | None, *, json: bool, refused: bool) -> None:
+    """Compare the layers of a run's smaller files, or of the one that is named, with fp32.
+
+    refused: an option was given that does nothing here. Raises: ConfigError then.
+    """
+    from skinedge.errors import ConfigError
+    from skinedge_bench.layers import IMAGES, compare_file, compare_run
+
+    if refused:
+        raise ConfigError("--images goes with --layers only, and --strict with the gates only")
+    count = IMAGES if images is None else images
+    if run is not None and run.is_file():
+        report = compare_file(run, data, count)
+    else:
+        report = compare_run(pick_run(run, writes=True), data, count)
+    if json:
+        emit_json("layers", report.document(), model_id=report.model_id, model_sha256=report.model_sha256)
+    else:
+        show(report)
+    note("no gate was judged: that is done by skinedge verify without --layers")
+
+
+def show(report: LayersReport) -> None:
+    """The worst layers of each file, and where most is lost."""
+    from skinedge_bench.layers_report import METHOD
+
+    print(f"Layers against fp32 on {report.images}")
+    for file in report.files:
+        table(f"{file.name}: {_count(file)}, worst first", COLUMNS, _rows(file))
+        if file.steepest is not None:
+            found = file.steepest
+            print(f"most noise is added by {found.name} ({found.kind}): {found.added:.2%} of its signal's energy\n")
+        if file.unmatched:
+            note(f"{file.name}: not in {file.reference} under their name: {', '.join(file.unmatched)}")
+    note(f"how: {METHOD}")
+
+
+def _count(file: FileLayers) -> str:
+    return f"{min(SHOWN, len(file.layers))} of {len(file.layers)} layers"
+
+
+def _rows(file: FileLayers) -> list[list[str | None]]:
+    return [
+        [
+            layer.name,
+            layer.kind,
+            figure(layer.sqnr_db, 1),
+            figure(layer.cosine, 4),
+            f"{layer.added:+.2%}",
+            f"{layer.lost}/{layer.channels}",
+        ]
+        for layer in file.worst_first[:SHOWN]
+    ]

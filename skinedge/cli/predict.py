@@ -63,12 +63,17 @@ def open_for_judging(run: Path | None, file: str | None) -> LoadedModel:
         model = open_file(run)
     else:
         model = open_listed(pick_run(run, allow_synthetic=False), file)
+    introduce(model)
+    return model
+
+
+def introduce(model: LoadedModel) -> None:
+    """Say on screen which model it is, and what had to be assumed of it."""
     note(f"model: {model.path} ({model.runtime})")
     for assumption in model.assumptions:
         note(f"assumed: {assumption}")
     if model.synthetic:
         note("warning: this model was trained on synthetic drawings; what it says of a real image means nothing")
-    return model
 
 
 def describe(model: LoadedModel, prediction: Prediction, top: int) -> list[str]:

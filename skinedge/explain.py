@@ -18,8 +18,7 @@ from skinedge.preprocess import Pixels, Preprocess
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    Mapper = Callable[[Pixels, Sequence[int]], NDArray[np.float32]]
-
+Mapper = Callable[[Pixels, Sequence[int]], NDArray[np.float32]]  # see `mapper`
 METHODS = ("gradcam", "gradcam++")
 PACKAGES = {"torch": "train", "timm": "train", "pytorch_grad_cam": "explain"}  # import name -> the extra that has it
 
@@ -63,7 +62,7 @@ def mapper(network: nn.Module, rule: Preprocess, method: str) -> Mapper:
     engine = (GradCAM if method == "gradcam" else GradCAMPlusPlus)(network, [layer])
 
     def look(pixels: Pixels, classes: Sequence[int]) -> NDArray[np.float32]:
-        images = next(model.inputs(pixels, rule, len(pixels)))
+        images = next(model.inputs(np.array(pixels), rule, len(pixels)))  # torch takes no read-only array
         targets = [ClassifierOutputTarget(index) for index in classes]
         engine(images, targets)  # what it returns is stretched to 0..1: whether there was any evidence is lost
         seen = engine.activations_and_grads

@@ -9,6 +9,7 @@ from skinedge.cli import (  # noqa: F401  registers commands
     data,
     doctor,
     evaluate,
+    explain,
     export,
     predict,
     report,

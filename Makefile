@@ -1,10 +1,11 @@
-# make demo | test | check | bench-train | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
+# make demo | test | check | mediapipe | bench-train | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO_DATA := .cache/demo-images
+MEDIAPIPE := .cache/mediapipe
 
-.PHONY: demo test check bench-train choices target flagship clean
+.PHONY: demo test check mediapipe bench-train choices target flagship clean
 
 demo: $(READY)
 	test -d $(DEMO_DATA) || $(BIN)/skinedge data synth $(DEMO_DATA)
@@ -17,6 +18,16 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# MediaPipe, which the exported .tflite files are tried in: an environment of its own, since the OpenCV that it brings
+# has the same files as the one that grad-cam brings. SKINEDGE_MEDIAPIPE names the Python of another such environment.
+mediapipe: $(MEDIAPIPE)/.ready
+	$(BIN)/python -m pytest tests/pipeline/test_mediapipe.py
+
+$(MEDIAPIPE)/.ready: $(READY)
+	$(BIN)/uv venv --clear --python $(BIN)/python $(MEDIAPIPE)
+	VIRTUAL_ENV=$(MEDIAPIPE) $(BIN)/uv pip install --constraint constraints.txt mediapipe==1.2.3
+	touch $@
 
 bench-train: $(READY)
 	$(BIN)/python benchmarks/train_speed.py $(ARGS)

@@ -100,7 +100,7 @@ def card_beside(path: Path, own: ModelDescription) -> dict[str, Any] | None:
     problem = None
     if found.get("sha256") != sha256(path):
         problem = f"the card is of another file than {path.name}, or the file was changed"
-    elif _labels(found) != own.labels or found.get("run_id") != own.run_id:
+    elif _classes(found) != [(label, own.taxonomy[label]) for label in own.labels] or found.get("run_id") != own.run_id:
         problem = f"the card contradicts what {path.name} says of itself"
     elif not _is_threshold(found.get("malignant_score")):
         problem = "the card has no sound threshold for the malignant score"
@@ -138,9 +138,10 @@ def _input(entry: FileEntry, contract: Contract) -> dict[str, Any]:
     }
 
 
-def _labels(found: Mapping[str, Any]) -> tuple[str, ...] | None:
+def _classes(found: Mapping[str, Any]) -> list[tuple[str, str]] | None:
+    """(label, group) in the card's order."""
     try:
-        return tuple(row["label"] for row in found["classes"])
+        return [(row["label"], row["group"]) for row in found["classes"]]
     except (KeyError, TypeError):
         return None
 

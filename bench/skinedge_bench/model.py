@@ -12,8 +12,12 @@ from skinedge import taxonomy
 from skinedge.bundle import MANIFEST, MODEL, Bundle, FileEntry, Manifest, sha256
 from skinedge.description import KEY, ModelDescription
 from skinedge.errors import BundleError, ConfigError, DataError
+from skinedge.file_card import card_beside
 from skinedge.plugins import Outputs, Session, runtimes_for
 from skinedge.preprocess import Pixels
+
+_NOT_FITTED = "no threshold was fitted for this file: that of the merged network is used"
+_UNKNOWN = "no run and no card beside the file: its threshold for the malignant score is not known"
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,8 @@ class LoadedModel:
     labels: in the order of the outputs; size: side of its input in pixels; malignant: indices that count
     towards the malignant score, None where the classes are unknown; melanoma: its index, None if there is
     none; precision: fp32, int8, ... or 'unknown'; threshold: malignant score at and above which a lesion is
-    flagged, None where no run tells; assumptions: what had to be supposed about a file that does not say it.
+    flagged, None where neither run nor card tells; assumptions: what had to be supposed about a file that does not
+    say it.
     """
 
     path: Path
@@ -77,14 +82,15 @@ def open_listed(bundle: Bundle, name: str | None = None, *, threads: int = 1) ->
         threshold=manifest.threshold(path.name),
         precision=str(bundle.entries()[path.name].info.get("precision", "unknown")),
         synthetic=manifest.synthetic,
-        assumptions=() if own else ("no threshold was fitted for this file: that of the merged network is used",),
+        assumptions=() if own else (_NOT_FITTED,),
     )
 
 
 def open_file(path: Path, *, threads: int = 1) -> LoadedModel:
     """A model file of anybody's. In the run that lists it, it is opened as that run's.
 
-    Raises: BundleError, ConfigError when it cannot be loaded or is no image classifier.
+    A file of ours alone takes its threshold from the card beside it (`skinedge.file_card`), where there is one.
+    Raises: BundleError, ConfigError when it cannot be loaded or is no image classifier, or its card is another's.
     """
     bundle = run_of(path)
     if bundle is not None:
@@ -139,6 +145,8 @@ def contradiction(session: Session, manifest: Manifest) -> str | None:
         return f"the file's melanoma class is {own.melanoma}, the run's is {manifest.melanoma}"
     if own.license != manifest.license:
         return f"the file's licence is '{own.license}', the run's is '{manifest.license}'"
+    if own.attribution != manifest.attribution:
+        return f"the file asks to name '{own.attribution}', the run '{manifest.attribution}'"
     if own.run_id != manifest.id:
         return f"the file was made from run {own.run_id}, this is run {manifest.id}"
     classes = session.outputs[0].shape[-1]
@@ -149,6 +157,9 @@ def contradiction(session: Session, manifest: Manifest) -> str | None:
 
 def _described(path: Path, runtime: str, session: Session) -> LoadedModel:
     own = ModelDescription.from_json(session.metadata[KEY], str(path))
+    card = card_beside(path, own)
+    said = {} if card is None else card["malignant_score"]
+    supposed = [_UNKNOWN] if card is None else [] if said.get("fitted_to_this_file") else [_NOT_FITTED]
     return LoadedModel(
         path=path,
         sha256=sha256(path),
@@ -159,10 +170,10 @@ def _described(path: Path, runtime: str, session: Session) -> LoadedModel:
         size=own.preprocess.size,
         malignant=own.malignant,
         melanoma=own.melanoma_index,
-        threshold=None,
+        threshold=said.get("flag_from"),
         precision=own.precision,
         synthetic=own.synthetic,
-        assumptions=("no run beside the file: its threshold for the malignant score is not known",),
+        assumptions=tuple(supposed),
     )
 
 

@@ -1,0 +1,82 @@
+"""An app that knows nothing of skinedge: MediaPipe's ImageClassifier, and its reader of TFLite Metadata.
+
+It runs in MediaPipe's own environment (`make mediapipe`): the OpenCV that MediaPipe brings and the one that grad-cam
+brings are two packages with the same files. Standard input, JSON: {"files": [...], "images": [...], "centre": bool};
+centre: hand over the middle square of each image as region of interest, since alone MediaPipe stretches the whole
+image. Standard output, JSON: {"version": ..., "files": {FILE: {"metadata": {...}, "scores": [{label: score}, ...]}}}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+import mediapipe
+from mediapipe.tasks.metadata import metadata_schema_py_generated as schema
+from mediapipe.tasks.metadata import schema_py_generated as model_schema
+from mediapipe.tasks.python import BaseOptions, vision
+from mediapipe.tasks.python.components.containers.rect import RectF
+from mediapipe.tasks.python.vision.core.image_processing_options import ImageProcessingOptions
+
+
+def metadata(file: str) -> dict[str, Any]:
+    """The TFLite Metadata of a file, {} where it has none."""
+    with open(file, "rb") as stream:  # noqa: PTH123 (no skinedge, no style of it: this is the other side)
+        model = model_schema.ModelT.InitFromPackedBuf(stream.read())
+    for entry in model.metadata or []:
+        if entry.name == b"TFLITE_METADATA":
+            return plain(schema.ModelMetadataT.InitFromPackedBuf(bytes(model.buffers[entry.buffer].data)))
+    return {}
+
+
+def plain(value: Any) -> Any:
+    """An object of the generated reader as JSON; what is absent is left out."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if hasattr(value, "__dict__"):
+        return {key: plain(item) for key, item in vars(value).items() if item is not None}
+    return value
+
+
+def classify(file: str, images: list[str], centre: bool) -> list[dict[str, float]]:
+    """Score of every class, by name, of every image."""
+    options = vision.ImageClassifierOptions(base_options=BaseOptions(model_asset_path=file), max_results=-1)
+    found: list[dict[str, float]] = []
+    if not images:
+        return found
+    with vision.ImageClassifier.create_from_options(options) as classifier:
+        for path in images:
+            image = mediapipe.Image.create_from_file(path)
+            result = classifier.classify(image, region(image) if centre else None)
+            found.append({item.category_name: item.score for item in result.classifications[0].categories})
+    return found
+
+
+def region(image: Any) -> ImageProcessingOptions:
+    """The middle square."""
+    side = min(image.width, image.height)
+    across, down = (1 - side / image.width) / 2, (1 - side / image.height) / 2
+    return ImageProcessingOptions(region_of_interest=RectF(left=across, top=down, right=1 - across, bottom=1 - down))
+
+
+def main() -> None:
+    asked = json.load(sys.stdin)
+    answers = sys.stdout.fileno()
+    kept = os.dup(answers)
+    os.dup2(sys.stderr.fileno(), answers)  # the library prints to standard output as it pleases
+    files = {
+        file: {"metadata": metadata(file), "scores": classify(file, asked["images"], asked["centre"])}
+        for file in asked["files"]
+    }
+    with os.fdopen(kept, "w") as out:
+        json.dump({"version": mediapipe.__version__, "files": files}, out)
+
+
+if __name__ == "__main__":
+    main()

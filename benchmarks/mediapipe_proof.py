@@ -1,0 +1,134 @@
+"""What MediaPipe's ImageClassifier says of images, beside what `skinedge predict` says of them with the same file.
+
+    python benchmarks/mediapipe_proof.py FILE.tflite [FILE.tflite ...] --images FOLDER [--count 200]
+
+Three rows a file: images of the model's input size (prepared by skinedge, stored without loss), where both see the
+same pixels; the images as they are, which MediaPipe stretches to the input where skinedge cuts out the centre; and as
+they are with the middle square as region of interest. Needs `make mediapipe`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from skinedge.errors import SkinedgeError
+from skinedge.preprocess import load_image, prepare
+from skinedge_bench.model import LoadedModel, open_file
+from skinedge_bench.predict import find_images, predict
+
+HERE = Path(__file__).resolve().parent
+PYTHON = Path(os.environ.get("SKINEDGE_MEDIAPIPE") or HERE.parent / ".cache" / "mediapipe" / "bin" / "python")
+CLIENT = HERE / "mediapipe_client.py"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """MediaPipe against skinedge on n images.
+
+    same: images whose likeliest class is the same; largest, mean: absolute difference over all classes' scores;
+    malignant: mean absolute difference of the malignant score, NaN where it is not known.
+    """
+
+    n: int
+    same: int
+    largest: float
+    mean: float
+    malignant: float
+
+    @classmethod
+    def of(cls, model: LoadedModel, ours: NDArray[np.float32], theirs: NDArray[np.float64]) -> Agreement:
+        """ours, theirs: (N, C) probabilities in the order of the model's labels."""
+        difference = np.abs(ours - theirs)
+        malignant = (ours - theirs)[:, list(model.malignant)].sum(axis=1) if model.malignant else np.array([np.nan])
+        return cls(
+            n=len(ours),
+            same=int((ours.argmax(axis=1) == theirs.argmax(axis=1)).sum()),
+            largest=float(difference.max()),
+            mean=float(difference.mean()),
+            malignant=float(np.abs(malignant).mean()),
+        )
+
+
+def ask(files: Sequence[Path], images: Sequence[Path], *, centre: bool = False) -> Mapping[str, Any]:
+    """What `mediapipe_client.py` answers; without images, the files' metadata alone.
+
+    Raises: SkinedgeError without its environment, or when it fails.
+    """
+    if not PYTHON.is_file():
+        raise SkinedgeError("MediaPipe's environment is not there", where=str(PYTHON), todo="Run: make mediapipe")
+    asked = {"files": [str(file) for file in files], "images": [str(image) for image in images], "centre": centre}
+    done = subprocess.run(
+        [str(PYTHON), str(CLIENT)], input=json.dumps(asked), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SkinedgeError(f"MediaPipe refused ({done.stderr.strip().splitlines()[-1]})")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def compare(file: Path, images: Sequence[Path], *, centre: bool = False) -> Agreement:
+    """One file on these images, by both."""
+    model = open_file(file)
+    rows = [prediction.probabilities for prediction in predict(model, images)]
+    scores = ask([file], images, centre=centre)["files"][str(file)]["scores"]
+    return Agreement.of(model, np.stack(rows), np.array([[row[label] for label in model.labels] for row in scores]))
+
+
+def prepared(images: Sequence[Path], size: int, folder: Path) -> list[Path]:
+    """The images at a model's input size, as PNG."""
+    made = [folder / f"{index:05}.png" for index in range(len(images))]
+    for source, path in zip(images, made, strict=True):
+        Image.fromarray(prepare(load_image(source), size)).save(path)
+    return made
+
+
+def spread(images: Sequence[Path], count: int) -> list[Path]:
+    """`count` of them at even distances: a folder is sorted by class."""
+    if len(images) < count:
+        raise SkinedgeError(f"{len(images)} images, {count} were asked for")
+    return [images[index * len(images) // count] for index in range(count)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=200)
+    options = parser.parse_args()
+    try:
+        report(options.files, spread(find_images([options.images]), options.count))
+    except SkinedgeError as error:
+        sys.exit(f"error: {error}")
+
+
+def report(files: Sequence[Path], images: Sequence[Path]) -> None:
+    width, height = Image.open(images[0]).size
+    print(f"{'file':24} {'images':28} {'n':>4} {'same class':>10} {'mean':>7} {'largest':>8} {'malignant':>10}")
+    for file in files:
+        with tempfile.TemporaryDirectory() as folder:
+            size = open_file(file).size
+            rows = {
+                f"{size}x{size}, prepared": compare(file, prepared(images, size, Path(folder))),
+                f"{width}x{height}, whole": compare(file, images),
+                f"{width}x{height}, middle square": compare(file, images, centre=True),
+            }
+        for name, a in rows.items():
+            figures = f"{a.same / a.n:>10.1%} {a.mean:>7.4f} {a.largest:>8.4f} {a.malignant:>10.4f}"
+            print(f"{file.name:24} {name:28} {a.n:>4} {figures}")
+
+
+if __name__ == "__main__":
+    main()

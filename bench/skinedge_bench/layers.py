@@ -5,11 +5,9 @@ from __future__ import annotations
 import importlib
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from skinedge import __version__, documents, golden
 from skinedge.bundle import Bundle, FileEntry
@@ -24,63 +22,13 @@ from skinedge_bench.images import locate, place_of
 from skinedge_bench.inside import Inside, Step, names_once, steps
 from skinedge_bench.layers_report import FileLayers, Layer, LayersReport
 from skinedge_bench.model import LoadedModel, exported, open_listed, run_of
+from skinedge_bench.moments import Moments, cosines, share, sqnr
 from skinedge_bench.tensors import Layout
 
 REPORT, PICTURE = "reports/layers.json", "reports/layers.png"
 REFERENCE = "fp32"
 IMAGES = 64
-CEILING = 120.0  # dB; float32 itself is not more exact
-SILENT = 1e-6  # of the mean channel's energy: a channel below says nothing on these images
 INSIDES = {".onnx": "skinedge_bench.inside_onnx", ".tflite": "skinedge_bench.inside_tflite"}
-
-
-@dataclass
-class Moments:
-    """Sums over places of one tensor in both files, by channel: of s*s, s*q and q*q, (C,) float64. s: fp32."""
-
-    places: int
-    ss: NDArray[np.float64]
-    sq: NDArray[np.float64]
-    qq: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, exact: NDArray[np.float32], small: NDArray[np.float32]) -> Moments:
-        """exact, small: (places, C)."""
-        s, q = exact.astype(np.float64), small.astype(np.float64)
-        ss, sq, qq = (np.einsum("pc,pc->c", a, b) for a, b in ((s, s), (s, q), (q, q)))
-        return cls(len(s), ss, sq, qq)
-
-    def plus(self, other: Moments) -> Moments:
-        return Moments(self.places + other.places, self.ss + other.ss, self.sq + other.sq, self.qq + other.qq)
-
-
-def noise(seen: Moments, free: bool) -> NDArray[np.float64]:
-    """Energy of the difference of each channel, (C,), with q as it is, or (free) with q times the best factor >= 0.
-
-    The factor is that of least squares, sq / qq, so a channel's noise is ss - sq^2 / qq: never more than its own
-    energy, so that one that is silent in fp32 cannot count, whatever its factor; divided by the share (n - 1) / n that
-    fitting a factor leaves of n places' noise. A channel that the small file silences or turns round has noise ss.
-    """
-    if not free:
-        return np.maximum(seen.ss - 2 * seen.sq + seen.qq, 0.0)
-    explained = np.maximum(seen.sq, 0.0) ** 2 / np.where(seen.qq > 0, seen.qq, 1.0)
-    left = np.maximum(seen.ss - explained, 0.0) * (seen.places / max(seen.places - 1, 1))
-    return np.minimum(left, seen.ss)
-
-
-def sqnr(seen: Moments, free: bool) -> float:
-    """10 log10(signal / noise) in dB, at most 120; NaN where fp32 is zero throughout."""
-    signal, lost = float(seen.ss.sum()), float(noise(seen, free).sum())
-    if signal == 0:
-        return float("nan")
-    return 10 * float(np.log10(signal / max(lost, signal * 10 ** (-CEILING / 10))))
-
-
-def cosines(seen: Moments) -> NDArray[np.float64]:
-    """The cosine between both files' values in each channel that says something in fp32, (<= C,); 0 if q is silent."""
-    speaks = seen.ss > SILENT * seen.ss.mean()
-    size = np.sqrt(seen.ss * seen.qq)[speaks]
-    return np.clip(seen.sq[speaks] / np.where(size > 0, size, 1.0), -1.0, 1.0)
 
 
 def compare(bundle: Bundle, names: Sequence[str], data: Path | None = None, images: int = IMAGES) -> LayersReport:
@@ -190,14 +138,14 @@ def _observe(
 def _layers(shared: Sequence[Step], seen: Mapping[str, Moments]) -> tuple[Layer, ...]:
     """In graph order."""
     quality: dict[str, float] = {}
-    found = []
+    found: list[Layer] = []
     for step in shared:
         if step.tensor not in seen:
             continue
         moments = seen[step.tensor]
         quality[step.tensor] = sqnr(moments, step.free)
         alike = cosines(moments)
-        before = max((_ratio(quality[name]) for name in step.reads if name in quality), default=0.0)
+        before = max((share(quality[name]) for name in step.reads if name in quality), default=0.0)
         layer = Layer(
             place=len(found),
             name=step.name,
@@ -205,7 +153,7 @@ def _layers(shared: Sequence[Step], seen: Mapping[str, Moments]) -> tuple[Layer,
             tensor=step.tensor,
             sqnr_db=quality[step.tensor],
             cosine=float(alike.mean()) if len(alike) else float("nan"),
-            added=_ratio(quality[step.tensor]) - before,
+            added=share(quality[step.tensor]) - before,
             channels=len(moments.ss),
             silent=len(moments.ss) - len(alike),
             lost=int((alike <= 0).sum()),
@@ -213,11 +161,6 @@ def _layers(shared: Sequence[Step], seen: Mapping[str, Moments]) -> tuple[Layer,
         )
         found.append(layer)
     return tuple(found)
-
-
-def _ratio(db: float) -> float:
-    """Noise as a share of the signal's energy."""
-    return float(10 ** (-db / 10))
 
 
 def _pair(bundle: Bundle, name: str) -> tuple[LoadedModel, LoadedModel]:

@@ -20,9 +20,9 @@ class Layer:
     place: in the graph, from 0; name, kind: for people, and of the operation; tensor: its name in the graph;
     sqnr_db: signal to quantization noise, 10 log10(sum s^2 / sum (s - q)^2), at most 120, NaN where fp32 is all zero;
     cosine: of fp32 and small values, the mean over channels; added: noise as a share of the signal's energy
-    (1 / SQNR), less that of its worst input, 0 for pixels (below 0: it averages noise away); channels: how many, of
-    which silent ones say nothing in fp32, and lost ones nothing, or the opposite, in the small file; rescaled:
-    compared up to a factor a channel.
+    (1 / SQNR, at most 1), less that of its worst input, 0 for pixels (below 0: it averages noise away); channels: how
+    many, of which silent ones say nothing in fp32, and lost ones nothing, or the opposite, in the small file;
+    rescaled: compared up to a factor a channel.
     """
 
     place: int
@@ -82,6 +82,7 @@ class LayersReport:
                     "sha256": file.sha256,
                     "reference": file.reference,
                     "reference_sha256": file.reference_sha256,
+                    "adds_most": None if file.steepest is None else file.steepest.name,
                     "layers": [asdict(layer) for layer in file.worst_first],
                     "unmatched": list(file.unmatched),
                 }

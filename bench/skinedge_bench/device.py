@@ -11,6 +11,9 @@ from pathlib import Path
 
 # Instructions that multiply int8 and add into int32 in one step: x86 VNNI and AMX, Arm dotprod and i8mm.
 INT8_DOT = ("avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimddp", "i8mm")
+# Those that multiply unsigned by signed bytes without an intermediate sum in 16 bits, which could saturate.
+_EXACT_U8S8 = ("avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8")
+_X86 = ("sse4_1", "avx", "avx2")  # any of them: an x86 CPU
 SHOWN = ("sse4_1", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_bf16", "asimd", "asimdhp", "bf16", *INT8_DOT)
 
 
@@ -46,7 +49,7 @@ def describe_device(versions: Mapping[str, str]) -> Device:
         cpu=cpu_name(),
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
-        features=tuple(name for name in SHOWN if name in features),
+        features=instruction_set(features),
         int8_dot_product=any(name in features for name in INT8_DOT) if features else None,
         cores=usable_cores(),
         governor=_read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
@@ -55,6 +58,33 @@ def describe_device(versions: Mapping[str, str]) -> Device:
         throttle_events=throttle_events(),
         versions=dict(versions),
     )
+
+
+def instruction_set(features: Collection[str]) -> tuple[str, ...]:
+    """Those of a CPU's features that decide how a model is computed. features: as `cpu_features` gives them."""
+    return tuple(name for name in SHOWN if name in features)
+
+
+def saturation(files: Mapping[str, str], features: Collection[str]) -> str | None:
+    """A warning where U8S8 files ran on an x86 CPU without VNNI; None where they did not, or the CPU is not known.
+
+    There ONNX Runtime adds two products of a byte with a byte in 16 bits (vpmaddubsw), and what is too large becomes
+    the largest number (onnxruntime's documentation of quantization, on the choice of U8S8).
+    files: name -> precision; features: names of instruction sets.
+    """
+    names = sorted(name for name, precision in files.items() if is_u8s8(name, precision))
+    if not names or not any(name in features for name in _X86) or any(name in features for name in _EXACT_U8S8):
+        return None
+    return (
+        f"{', '.join(names)}: this x86 CPU has no VNNI, so sums of int8 products saturate in ONNX Runtime: what is "
+        "measured here does not hold for a CPU with VNNI, nor the other way round"
+    )
+
+
+def is_u8s8(name: str, precision: str) -> bool:
+    """Whether a file of ours multiplies uint8 activations by int8 weights: ONNX in int8, unless written for Arm."""
+    quantized = precision.startswith("int8") and precision != "int8-weight"
+    return quantized and name.endswith(".onnx") and ".arm." not in name
 
 
 @dataclass(frozen=True)

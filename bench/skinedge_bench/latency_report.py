@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from skinedge_bench.device import Device
+from skinedge_bench.device import Device, saturation
 from skinedge_bench.protocol import Protocol
 
 P99_SAMPLES = 1000
@@ -91,6 +91,10 @@ class LatencyReport:
 
     def remarks(self) -> tuple[str, ...]:
         """Sentences that explain the figures."""
+        warning = saturation({row.file: row.precision for row in self.rows if row.n}, self.device.features)
+        return (*self._small_gains(), *((warning,) if warning else ()))
+
+    def _small_gains(self) -> tuple[str, ...]:
         slow = [
             row.runtime
             for row in self.rows

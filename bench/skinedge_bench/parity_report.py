@@ -8,6 +8,7 @@ from typing import Any
 
 from skinedge import parity
 from skinedge.parity import Gate
+from skinedge_bench.comparison import Change, Comparison
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,28 @@ class Figures:
 
 @dataclass(frozen=True)
 class FileParity:
-    """One file's gates, and its figures where the test images were there."""
+    """One file's gates, and its figures where the test images were there.
+
+    comparison: with the reference, of a file that is not exact; changed: the images whose diagnosis did.
+    """
 
     name: str
     sha256: str
     gates: tuple[Gate, ...]
     figures: Figures | None = None
+    comparison: Comparison | None = None
+    changed: tuple[Change, ...] = ()
+
+    def document(self, *, strict: bool) -> dict[str, object]:
+        """The JSON form."""
+        return {
+            "passed": parity.passed(self.gates, strict=strict),
+            "sha256": self.sha256,
+            "gates": [asdict(gate) for gate in self.gates],
+            "metrics": None if self.figures is None else asdict(self.figures),
+            "comparison": None if self.comparison is None else self.comparison.document(),
+            "changed": [asdict(change) for change in self.changed],
+        }
 
 
 @dataclass(frozen=True)
@@ -49,7 +66,9 @@ class ParityReport:
     """What `verify` found.
 
     reference: the merged model's own figures; images: where the test images are, or that they are not there;
-    model_id, model_sha256: of the run and its merged weights, or of the one file that was judged.
+    model_id, model_sha256: of the run and its merged weights, or of the one file that was judged;
+    instruction_set: of the CPU that the files ran on, for which alone the verdicts hold, as Linux spells it;
+    warnings: what it does to some of the files.
     """
 
     files: tuple[FileParity, ...]
@@ -58,6 +77,8 @@ class ParityReport:
     strict: bool = False
     model_id: str | None = None
     model_sha256: str | None = None
+    instruction_set: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def unmeasured(self) -> bool:
@@ -85,15 +106,9 @@ class ParityReport:
             "strict": self.strict,
             "images": self.images,
             "reference": None if self.reference is None else asdict(self.reference),
-            "files": {
-                file.name: {
-                    "passed": parity.passed(file.gates, strict=self.strict),
-                    "sha256": file.sha256,
-                    "gates": [asdict(gate) for gate in file.gates],
-                    "metrics": None if file.figures is None else asdict(file.figures),
-                }
-                for file in self.files
-            },
+            "instruction_set": list(self.instruction_set),
+            "warnings": list(self.warnings),
+            "files": {file.name: file.document(strict=self.strict) for file in self.files},
         }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,13 +19,15 @@ from skinedge.parity import Gate
 from skinedge.plugins import Outputs, Session, runtimes_for
 from skinedge.preprocess import prepare
 from skinedge.progress import bar, note
+from skinedge_bench.comparison import Pair, Side, changes, compare
+from skinedge_bench.device import cpu_features, instruction_set, saturation
+from skinedge_bench.earlier import REPORT, measured_before, with_earlier
 from skinedge_bench.figures import Predictions, malignant_document
 from skinedge_bench.images import locate, place_of, test_split
 from skinedge_bench.model import contradiction, exported, open_file, run_of
 from skinedge_bench.parity_report import Figures, FileParity, ParityReport
 from skinedge_bench.tensors import SUM_TOLERANCE
 
-REPORT = "reports/parity.json"
 EXACT = ("fp32",)  # precisions that compute as the reference does; any other is judged statistically
 THREADS = 1
 
@@ -44,7 +45,7 @@ def verify(bundle: Bundle, data: Path | None = None, *, strict: bool = False) ->
     """Check every model file of a run and keep the report in it. The caller turns `passed` into an exit code.
 
     data: where the images are now, if not at the manifest's data_root. Where nothing was named and nothing is
-    there, only the golden vectors are replayed; an earlier report of the same files that judged images is kept.
+    there, only the golden vectors are replayed; what an earlier report said of the same files and images is kept.
     Raises: BundleError when there is nothing to verify or a file was changed; DataError when `data` does not hold
     the test images, or some of them are missing or changed.
     """
@@ -53,13 +54,15 @@ def verify(bundle: Bundle, data: Path | None = None, *, strict: bool = False) ->
     flags = documents.digest(bundle.manifest.thresholds)
     judged = (*entries, bundle.entries()["reference.npz"])
     made_from = {"thresholds": flags, **{entry.path: entry.sha256 for entry in judged}}
-    if report.unmeasured and bundle.is_current("verify", made_from) and _measured(bundle):
+    before = {} if any(file.figures for file in report.files) else measured_before(bundle, made_from)
+    if report.unmeasured and len(before) == len(entries) and bundle.is_current("verify", made_from):
         note(f"{REPORT} is kept: it judged the test images, with the same files")
         return report
+    body = with_earlier(report, before)
+    if before:
+        note(f"kept in {REPORT}, as judged on the test images before: {', '.join(before)}")
     with bundle.stage("verify", f"skinedge {__version__}", made_from) as stage:
-        document = documents.document(
-            "verify", report.document(), model_id=report.model_id, model_sha256=report.model_sha256
-        )
+        document = documents.document("verify", body, model_id=report.model_id, model_sha256=report.model_sha256)
         stage.path(REPORT).write_text(documents.to_text(document), encoding="utf-8")
     return report
 
@@ -94,7 +97,8 @@ def verify_file(path: Path, data: Path | None = None, *, strict: bool = False) -
         ),
     )
     file = FileParity(path.name, model.sha256, gates)
-    return ParityReport((file,), None, alone, strict, model.model_id, model.sha256)
+    report = ParityReport((file,), None, alone, strict, model.model_id, model.sha256)
+    return on_this_cpu(report, {path.name: model.precision})
 
 
 def check(bundle: Bundle, entries: Sequence[FileEntry], data: Path | None, strict: bool) -> ParityReport:
@@ -119,12 +123,19 @@ def check(bundle: Bundle, entries: Sequence[FileEntry], data: Path | None, stric
     files = [FileParity("golden.npz", bundle.entries()["golden.npz"].sha256, (resize_gate(vectors, manifest),))]
     for entry in entries:
         gates = (model_gate(bundle, entry), *file_gates(entry, sessions[entry.path], manifest, vectors))
-        files.append(FileParity(entry.path, entry.sha256, (*gates, *test_gates(entry, manifest, reference, outputs))))
-        if entry.path in outputs:
-            figures = figures_of(manifest, reference, outputs[entry.path], entry.path)
-            files[-1] = replace(files[-1], figures=figures)
+        judged = FileParity(entry.path, entry.sha256, (*gates, *test_gates(entry, manifest, reference, outputs)))
+        said = outputs.get(entry.path)
+        files.append(judged if said is None else with_figures(judged, entry, manifest, reference, said))
     own = figures_of(manifest, reference, Outputs(metrics.softmax(reference.logits), reference.logits), "default")
-    return ParityReport(tuple(files), own, images, strict, manifest.id, bundle.model_sha256)
+    report = ParityReport(tuple(files), own, images, strict, manifest.id, bundle.model_sha256)
+    return on_this_cpu(report, {entry.path: str(entry.info.get("precision")) for entry in entries})
+
+
+def on_this_cpu(report: ParityReport, precisions: Mapping[str, str]) -> ParityReport:
+    """The report with the instruction set that the files (name -> precision) ran on, and what that means for them."""
+    features = cpu_features()
+    warning = saturation(precisions, features)
+    return replace(report, instruction_set=instruction_set(features), warnings=(warning,) if warning else ())
 
 
 def file_gates(entry: FileEntry, session: Session, manifest: Manifest, vectors: golden.Golden) -> tuple[Gate, ...]:
@@ -171,9 +182,11 @@ def run_all(sessions: dict[str, Session], root: Path, samples: Sequence[Sample],
 def join(parts: Sequence[Outputs]) -> Outputs:
     """Outputs of consecutive images as one."""
     logits = [part.logits for part in parts if part.logits is not None]
+    heatmaps = [part.heatmaps for part in parts if part.heatmaps is not None]
     return Outputs(
         np.concatenate([part.probabilities for part in parts]),
         np.concatenate(logits) if logits else None,
+        np.concatenate(heatmaps) if heatmaps else None,
     )
 
 
@@ -220,6 +233,24 @@ def resize_gate(vectors: golden.Golden, manifest: Manifest) -> Gate:
     )
 
 
+def with_figures(
+    judged: FileParity, entry: FileEntry, manifest: Manifest, reference: Reference, outputs: Outputs
+) -> FileParity:
+    """The same with what the file does on the test images, beside the reference."""
+    pair = Pair(
+        ids=reference.ids,
+        labels=manifest.labels,
+        truth=reference.labels,
+        reference=Side(metrics.softmax(reference.logits), manifest.threshold("default")),
+        file=Side(outputs.probabilities, manifest.threshold(entry.path)),
+        malignant=manifest.malignant,
+        melanoma=manifest.melanoma_index,
+    )
+    figures = figures_of(manifest, reference, outputs, entry.path)
+    comparison = None if is_exact(entry) else compare(pair)
+    return replace(judged, figures=figures, comparison=comparison, changed=changes(pair))
+
+
 def figures_of(manifest: Manifest, reference: Reference, outputs: Outputs, name: str) -> Figures:
     """The figures of one file on the test split, at its own threshold."""
     labels, probabilities = reference.labels, outputs.probabilities
@@ -246,9 +277,3 @@ def figures_of(manifest: Manifest, reference: Reference, outputs: Outputs, name:
         ),
         own_threshold=name in manifest.thresholds,
     )
-
-
-def _measured(bundle: Bundle) -> bool:
-    """Whether the report that the run keeps judged the test images."""
-    files = json.loads(bundle.file(REPORT).read_text(encoding="utf-8"))["files"]
-    return any(said["metrics"] for said in files.values())

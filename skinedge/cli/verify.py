@@ -10,6 +10,8 @@ from skinedge.cli.app import app
 from skinedge.cli.common import DataOption, JsonOption, RunArgument, emit_json, figure, note, pick_run, table
 
 if TYPE_CHECKING:
+    from skinedge.paired import Estimate
+    from skinedge_bench.comparison import Change, Comparison
     from skinedge_bench.parity_report import Figures, FileParity, ParityReport
 
 COLUMNS = (
@@ -24,6 +26,9 @@ COLUMNS = (
     "verdict",
 )
 FLAG_COLUMNS = ("file", "threshold", "sensitivity", "specificity")
+FALL_COLUMNS = ("file", "right: fp32 / file alone", "bal acc", "melanoma sens", "malignant sens", "|change| of score")
+CHANGE_COLUMNS = ("image", "truth", "PyTorch", "file", "malignant score", "flag")
+SHOWN = 10  # changed images of a file on the screen; the report has all of them
 
 
 @app.command()
@@ -79,10 +84,21 @@ def show(report: ParityReport) -> None:
     if flagged:
         rows = [[file.name, *_flags(file.figures)] for file in flagged if file.figures]
         table("Malignant score at its threshold, 95 % intervals (Wilson)", FLAG_COLUMNS, rows)
+    compared = [[file.name, *_falls(file.comparison)] for file in report.files if file.comparison]
+    if compared:
+        table(
+            "Fall from PyTorch, in points of 100, 95 % intervals; changed answers with McNemar's p",
+            FALL_COLUMNS,
+            compared,
+        )
+    for file in report.files:
+        _show_changes(file)
     for file in report.files:
         for gate in file.gates:
             if gate.verdict != "pass":
                 note(f"{file.name}: {gate.name} {gate.verdict}: {shown(gate)}")
+    for warning in report.warnings:
+        note(f"warning: {warning}")
 
 
 def _cells(figures: Figures) -> list[str | None]:
@@ -106,6 +122,41 @@ def _flags(figures: Figures) -> list[str]:
         (hits, n), (low, high) = malignant[f"{name}_counts"], malignant[f"{name}_wilson"]
         cells.append(f"{hits / n:.3f} ({low:.2f}-{high:.2f}), {hits} of {n}" if n else "-")
     return cells
+
+
+def _falls(found: Comparison) -> list[str | None]:
+    seen = found.mcnemar
+    answers = f"{seen.only_reference} / {seen.only_file}, p {seen.p:.2f}"
+    falls = (found.balanced_accuracy_fall, found.melanoma_sensitivity_fall, found.malignant_sensitivity_fall)
+    return [answers, *(_points(fall) for fall in falls), _points(found.malignant_score_change, "", 2)]
+
+
+def _points(found: Estimate | None, sign: str = "+", digits: int = 1) -> str | None:
+    """A share as points of 100; None where there is nothing to measure it on."""
+    if found is None or found.value != found.value:
+        return None
+    value, low, high = (f"{100 * number:{sign}.{digits}f}" for number in (found.value, found.low, found.high))
+    return f"{value} ({low} to {high})"
+
+
+def _show_changes(file: FileParity) -> None:
+    """The first images whose diagnosis changed, and how many more there are."""
+    if not file.changed or file.figures is None:
+        return
+    more = f", {SHOWN} shown (all: --json)" if len(file.changed) > SHOWN else ""
+    title = f"{file.name}: diagnosis changed for {len(file.changed)} of {file.figures.n} images{more}"
+    table(title, CHANGE_COLUMNS, [_change(change) for change in file.changed[:SHOWN]])
+
+
+def _change(change: Change) -> list[str | None]:
+    return [
+        change.image,
+        change.label,
+        f"{change.reference} {change.reference_probability:.3f}",
+        f"{change.file} {change.file_probability:.3f}",
+        f"{change.reference_malignant:.3f} -> {change.file_malignant:.3f}",
+        change.verdict,
+    ]
 
 
 def _verdict(file: FileParity) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,12 +30,17 @@ SOFTMAX = frozenset(("SOFTMAX", "Softmax"))
 
 @dataclass(frozen=True)
 class Operation:
-    """As the graph writes it. kind: the format's name of it; name: for people; inputs, output: tensors' names."""
+    """As the graph writes it.
+
+    kind: the format's name of it; name: for people; inputs, output: tensors' names; key: what it is called in every
+    file of its format that was made from the same network, whatever its precision.
+    """
 
     kind: str
     name: str
     inputs: tuple[str, ...]
     output: str
+    key: str
 
 
 class Inside(Protocol):
@@ -90,8 +96,25 @@ def steps(inside: Inside, known: Collection[str]) -> tuple[Step, ...]:
     )
 
 
-def names_once(operations: Sequence[Operation]) -> Mapping[str, Operation]:
-    """tensor -> the operation that computes it, moves left out, and names that the graph uses more than once."""
-    computed = [operation for operation in operations if operation.kind not in MOVES]
-    names = [operation.output for operation in operations]
-    return {operation.output: operation for operation in computed if names.count(operation.output) == 1}
+def computed(inside: Inside) -> dict[str, str]:
+    """tensor -> name for people of the operation that computes it; what only moves numbers is left out."""
+    return {made.output: made.name for made in inside.operations if made.kind not in MOVES}
+
+
+def matched(mine: Inside, theirs: Inside) -> dict[str, str]:
+    """Tensor of one file -> tensor of the other, computed by the same operation.
+
+    Of operations that share a key the first is the other's first, and so on; where their numbers differ nobody knows.
+    """
+    first, second = _by_key(mine), _by_key(theirs)
+    alike = [key for key in first if len(first[key]) == len(second.get(key, ()))]
+    return {a: b for key in alike for a, b in zip(first[key], second[key], strict=True)}
+
+
+def _by_key(inside: Inside) -> dict[str, list[str]]:
+    names = Counter(operation.output for operation in inside.operations)
+    found: dict[str, list[str]] = {}
+    for operation in inside.operations:
+        if operation.kind not in MOVES and names[operation.output] == 1:
+            found.setdefault(operation.key, []).append(operation.output)
+    return found

@@ -88,7 +88,8 @@ def _operations(graph: Any) -> tuple[Operation, ...]:
         for output in node.output:
             modules[output] = before
             name = own or (f"{before}/{output}" if before else output)
-            found.append(Operation(node.op_type, name, tuple(node.input), output))
+            # a quantizer folds a Clip into the layer before it, which then writes the Clip's tensor
+            found.append(Operation(node.op_type, name, tuple(node.input), output, key=output))
     return tuple(found)
 
 

@@ -36,8 +36,11 @@ class TfliteInside:
         for op in self._interpreter._get_ops_details():
             inputs = tuple(names[index] for index in op["inputs"] if index in names)
             for index in op["outputs"]:
-                found.append(Operation(op["op_name"], readable(names[index]), inputs, names[index]))
-                self._made[names[index]] = details[index]
+                kind, tensor = op["op_name"], names[index]
+                module = readable(tensor)
+                # the number behind a tensor's name counts constants too, of which a converter may merge some
+                found.append(Operation(kind, module, inputs, tensor, key=f"{kind} {module}"))
+                self._made[tensor] = details[index]
         self.operations = tuple(found)
         self.outputs = tuple(str(detail["name"]) for detail in self._interpreter.get_output_details())
 

@@ -19,7 +19,7 @@ from skinedge.preprocess import Pixels
 from skinedge.progress import bar, note
 from skinedge_bench import layers_picture
 from skinedge_bench.images import locate, place_of
-from skinedge_bench.inside import Inside, Step, names_once, steps
+from skinedge_bench.inside import Inside, Step, computed, matched, steps
 from skinedge_bench.layers_report import FileLayers, Layer, LayersReport
 from skinedge_bench.model import LoadedModel, exported, open_listed, run_of
 from skinedge_bench.moments import Moments, cosines, share, sqnr
@@ -106,28 +106,28 @@ def pick_images(bundle: Bundle, data: Path | None, count: int) -> tuple[Pixels, 
 def compare_pair(small: LoadedModel, exact: LoadedModel, pixels: Pixels) -> FileLayers:
     """Both files on the same images, one at a time."""
     mine, theirs = _inside(small), _inside(exact)
-    computed, known = names_once(mine.operations), names_once(theirs.operations)
-    shared = steps(mine, computed.keys() & known.keys())
+    twins = matched(mine, theirs)
+    shared = steps(mine, twins)
     if not shared:
-        raise BundleError(f"no layer has the name of one in {exact.name}", where=str(small.path))
-    seen = _observe(mine, theirs, [step.tensor for step in shared], pixels, small)
-    unmatched = tuple(made.name for tensor, made in computed.items() if tensor not in seen)
+        raise BundleError(f"no layer is one of {exact.name}", where=str(small.path))
+    seen = _observe(mine, theirs, twins, pixels, small)
+    unmatched = tuple(name for tensor, name in computed(mine).items() if tensor not in seen)
     return FileLayers(small.name, small.sha256, exact.name, exact.sha256, _layers(shared, seen), unmatched)
 
 
 def _observe(
-    mine: Inside, theirs: Inside, tensors: Sequence[str], pixels: Pixels, small: LoadedModel
+    mine: Inside, theirs: Inside, twins: Mapping[str, str], pixels: Pixels, small: LoadedModel
 ) -> dict[str, Moments]:
-    """tensor -> its moments; left out where its size differs."""
+    """tensor of `mine` -> its moments; left out where its size differs. twins: from `matched`."""
     seen: dict[str, Moments] = {}
     with bar(small.name, len(pixels)) as advance:
         for index in range(len(pixels)):
             image = pixels[index : index + 1]
-            made, exact = mine.values(image, tensors), theirs.values(image, tensors)
-            for name in tensors:
-                if made[name].shape != exact[name].shape:
+            made, exact = mine.values(image, list(twins)), theirs.values(image, list(twins.values()))
+            for name, twin in twins.items():
+                if made[name].shape != exact[twin].shape:
                     continue
-                new = Moments.of(exact[name], made[name])
+                new = Moments.of(exact[twin], made[name])
                 if not np.isfinite(new.ss.sum() + new.qq.sum()):
                     raise BundleError(f"the layer '{name}' gives what is no number", where=str(small.path))
                 seen[name] = seen[name].plus(new) if name in seen else new

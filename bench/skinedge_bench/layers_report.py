@@ -40,7 +40,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class FileLayers:
-    """One file. layers: in graph order; unmatched: operations that the fp32 file does not have under their name."""
+    """One file. layers: in graph order; unmatched: operations that are not found in the fp32 file."""
 
     name: str
     sha256: str

@@ -47,7 +47,7 @@ def show(report: LayersReport) -> None:
             found = file.steepest
             print(f"most noise is added by {found.name} ({found.kind}): {found.added:.2%} of its signal's energy\n")
         if file.unmatched:
-            note(f"{file.name}: not in {file.reference} under their name: {', '.join(file.unmatched)}")
+            note(f"{file.name}: not found in {file.reference}: {', '.join(file.unmatched)}")
     note(f"how: {METHOD}")
 
 

@@ -19,7 +19,7 @@ from skinedge.errors import BundleError, MissingDependencyError
 from skinedge.plugins import runtimes_for
 from skinedge_bench import layers as subject
 from skinedge_bench import layers_picture
-from skinedge_bench.inside import Operation, names_once, steps
+from skinedge_bench.inside import MOVES, Operation, computed, matched, steps
 from skinedge_bench.inside_tflite import readable
 from skinedge_bench.moments import Moments, cosines, noise, sqnr
 
@@ -138,15 +138,18 @@ def test_dead_channels_do_not_count_and_lost_ones_do() -> None:
 
 def test_the_graph_is_walked_through_what_only_moves_numbers() -> None:
     class Graph:
-        operations = (
-            Operation("ADD", "add", ("pixels", "offset"), "a"),
-            Operation("CONV_2D", "conv", ("a", "w"), "c"),
-            Operation("QUANTIZE", "", ("c",), "c2"),
-            Operation("HARD_SWISH", "unknown to fp32", ("c2",), "h"),
-            Operation("ADD", "sum", ("h", "a"), "s"),
-            Operation("FULLY_CONNECTED", "head", ("s", "w2"), "l"),
-            Operation("RESHAPE", "", ("l",), "l2"),
-            Operation("SOFTMAX", "softmax", ("l2",), "p"),
+        operations = tuple(
+            Operation(kind, name, tuple(inputs), output, key=name)
+            for kind, name, inputs, output in (
+                ("ADD", "add", ("pixels", "offset"), "a"),
+                ("CONV_2D", "conv", ("a", "w"), "c"),
+                ("QUANTIZE", "", ("c",), "c2"),
+                ("HARD_SWISH", "unknown to fp32", ("c2",), "h"),
+                ("ADD", "sum", ("h", "a"), "s"),
+                ("FULLY_CONNECTED", "head", ("s", "w2"), "l"),
+                ("RESHAPE", "", ("l",), "l2"),
+                ("SOFTMAX", "softmax", ("l2",), "p"),
+            )
         )
         outputs = ("p",)
 
@@ -157,7 +160,22 @@ def test_the_graph_is_walked_through_what_only_moves_numbers() -> None:
     assert list(found) == ["add", "conv", "sum", "head", "softmax"]
     assert found["sum"].reads == ("a", "c") and found["softmax"].reads == ("l",) and found["add"].reads == ()
     assert [name for name, step in found.items() if step.free] == ["conv", "sum"]
-    assert set(names_once((*Graph.operations, Operation("ADD", "again", ("a",), "s")))) == {"a", "c", "h", "l", "p"}
+    assert set(computed(Graph())) == {"a", "c", "h", "s", "l", "p"}
+
+
+def test_operations_of_one_key_are_paired_in_order_or_not_at_all() -> None:
+    class Graph:
+        outputs = ()
+
+        def __init__(self, *made: tuple[str, str]) -> None:
+            self.operations = tuple(Operation("ADD", key, (), tensor, key) for tensor, key in made)
+
+        def values(self, pixels: Any, tensors: Any) -> dict[str, Any]:
+            raise NotImplementedError
+
+    mine = Graph(("x;1", "x"), ("x;2", "x"), ("y", "y"), ("z", "z"), ("z2", "z"), ("t", "t"), ("t", "u"))
+    theirs = Graph(("x;2", "x"), ("y", "y"), ("x;3", "x"), ("z", "z"), ("t", "t"), ("u", "u"))
+    assert matched(mine, theirs) == {"x;1": "x;2", "x;2": "x;3", "y": "y"}
 
 
 def test_names_for_people() -> None:
@@ -174,7 +192,8 @@ def test_both_formats_show_the_same_values_inside(tiny_run: Path) -> None:
     found = []
     for name in ("model.fp32.onnx", "model.fp32.tflite"):
         inside = subject._inside(subject.open_listed(bundle, name))
-        weighted = [op for op in names_once(inside.operations).values() if op.name.endswith(("conv_pwl", "classifier"))]
+        wanted = ("conv_pwl", "classifier")
+        weighted = [op for op in inside.operations if op.kind not in MOVES and op.name.endswith(wanted)]
         values = inside.values(pixels, [op.output for op in weighted])
         found.append({op.name: values[op.output] for op in weighted})
     onnx, tflite = found

@@ -53,6 +53,18 @@ class OptimizerSettings:
 
 
 @dataclass(frozen=True)
+class DistillationSettings:
+    """How much a teacher counts (Hinton et al. 2015).
+
+    weight: its share of the loss (0..1), the labels have the rest; temperature: what both networks' logits are divided
+    by where they are compared: above 1, more of what it thinks of the less likely classes.
+    """
+
+    weight: float = 0.5
+    temperature: float = 2.0
+
+
+@dataclass(frozen=True)
 class AugmentSettings:
     """What training may do to an image; nothing that changes the diagnosis.
 
@@ -82,7 +94,8 @@ class TrainConfig:
     'focal' (Lin et al. 2017) or 'none'; patience: epochs
     without a better validation balanced accuracy before stopping; precision: 'auto' (what a short
     trial finds faster), 'fp32' or 'bf16'; checkpoint_minutes: longest work that a crash can cost;
-    split: a split.csv to reuse instead of making one; limit: at most so many images, stratified;
+    split: a split.csv to reuse instead of making one; teacher: a finished run of the same classes that teaches
+    this one, '' for none; limit: at most so many images, stratified;
     domain: overrides what the reader found; license: SPDX expression of the weights, overrides what the images tell;
     taxonomy: class name -> 'benign', 'premalignant', 'malignant' or the name of a known condition.
     """
@@ -94,6 +107,7 @@ class TrainConfig:
     batch_size: int = 32
     seed: int = 0
     split: str = ""
+    teacher: str = ""
     limit: int | None = None
     patience: int = 5
     imbalance: str = "logit-adjusted"
@@ -104,6 +118,7 @@ class TrainConfig:
     lora: LoraSettings = field(default_factory=LoraSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
+    distillation: DistillationSettings = field(default_factory=DistillationSettings)
     taxonomy: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -122,6 +137,7 @@ class TrainConfig:
         check_lora(self.lora)
         check_optimizer(self.optimizer)
         check_augment(self.augment)
+        check_distillation(self.distillation)
 
     def with_options(self, options: Mapping[str, Any]) -> TrainConfig:
         """The config with the command line's own options laid over it (None: not given)."""
@@ -174,10 +190,11 @@ def _value(hint: Any, value: Any, where: str, key: str) -> Any:
         if not isinstance(value, Mapping):
             raise ConfigError(f"'{key}' must be a table", where=where)
         return from_dict(hint, value, where, f"{key}.")  # type: ignore[arg-type]
-    if hint == tuple[str, ...]:
-        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-            raise ConfigError(f"'{key}' must be a list of strings", where=where)
-        return tuple(value)
+    for item, name in ((str, "strings"), (int, "integers")):
+        if hint == tuple[item, ...]:  # type: ignore[valid-type]
+            if not isinstance(value, list | tuple) or not all(type(each) is item for each in value):
+                raise ConfigError(f"'{key}' must be a list of {name}", where=where)
+            return tuple(value)
     if hint == Mapping[str, str]:
         if not isinstance(value, Mapping) or not all(isinstance(item, str) for item in value.values()):
             raise ConfigError(f"'{key}' must be a table of strings", where=where)
@@ -215,6 +232,12 @@ def check_augment(settings: AugmentSettings) -> None:
     _within("augment.scale", settings.scale, 0.01, 1)
     for name in ("shift", "stretch", "brightness", "contrast", "saturation", "tint"):
         _within(f"augment.{name}", getattr(settings, name), 0, 0.99)
+
+
+def check_distillation(settings: DistillationSettings) -> None:
+    """Raises: ConfigError for a value out of range."""
+    _within("distillation.weight", settings.weight, 0, 1)
+    _within("distillation.temperature", settings.temperature, 0.01, 1000)
 
 
 def _within(name: str, value: float, least: float, most: float = math.inf) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from skinedge import __version__, fused, lora, model, taxonomy
+from skinedge import __version__, fused, lora, model, taxonomy, teacher
 from skinedge.bundle import MANIFEST, Bundle, new_id, newest, now, write_atomic
 from skinedge.config import TrainConfig, known_config
 from skinedge.data import readers
@@ -59,6 +59,7 @@ class TrainRequest:
 class Job:
     """What is decided before the first step, and kept for --resume: written to job.json.
 
+    teacher: as `teacher.described` says it, {} without one;
     replaces: id of the run whose place this training was told to take (--force), '' for none;
     versions: package -> version, of all that computes.
     """
@@ -79,6 +80,7 @@ class Job:
     preprocess: dict[str, Any]
     precision: str
     device: str
+    teacher: dict[str, str]
     replaces: str
     versions: dict[str, str]
 
@@ -145,8 +147,11 @@ def begin(request: TrainRequest, device: str, processes: int = 1) -> tuple[Job, 
     groups = taxonomy.groups(dataset.labels, config.taxonomy)
     melanoma = taxonomy.melanoma(dataset.labels, config.taxonomy)
     model.build(config.backbone, len(dataset.labels))  # an unknown name must not cost a minute of hashing
+    tutor = teacher.chosen(config, dataset.labels, dataset.synthetic)
     samples = divide(dataset, config)
     check_shares(samples, config, processes)
+    if tutor is not None:
+        teacher.refuse_leaks(tutor, samples)
     net, base = model.load(config.backbone, len(dataset.labels), config.weights, config.seed)
     note(f"base weights: {base.source}, sha256 {base.sha256[:12]}")
     rule = model.preprocess(net, base.source, config.image_size)
@@ -172,6 +177,7 @@ def begin(request: TrainRequest, device: str, processes: int = 1) -> tuple[Job, 
         preprocess=asdict(rule),
         precision=precision,
         device=device,
+        teacher=teacher.described(tutor),
         replaces=run_id(request.out),
         versions=versions(),
     )
@@ -323,7 +329,7 @@ def ready(net: Any, config: TrainConfig, device: str) -> Any:
 
     network = lora.attach(net, config.lora, config.seed)
     try:
-        network = network.to(device).to(memory_format=torch.channels_last)
+        network = lora.channels_last(network.to(device))
         fused.fuse(network, config.image_size)
     except torch.OutOfMemoryError:
         todo = "End what else uses its memory, or use --device cpu."

@@ -87,6 +87,22 @@ def refuse_directionless(net: nn.Module, names: Sequence[str]) -> None:
             )
 
 
+def channels_last(adapted: nn.Module) -> nn.Module:
+    """The network, in place, with its kernels laid out channels last: convolutions train faster so.
+
+    But for the kernels of DoRA's adapters, which peft views as matrices.
+    """
+    import torch
+    from peft.tuners.lora import Conv2d as LoraConv2d
+
+    adapted.to(memory_format=torch.channels_last)
+    for module in adapted.modules():
+        if isinstance(module, LoraConv2d) and "default" in module.lora_magnitude_vector:
+            down = module.lora_A["default"].weight
+            down.data = down.data.contiguous()
+    return adapted
+
+
 def train_mode(adapted: nn.Module) -> None:
     """Training mode for the adapters only: BatchNorm and the backbone's own dropout stay as in eval."""
     adapted.eval()

@@ -179,6 +179,10 @@ def training(manifest: Manifest) -> str:
         f"best epoch {best.get('epoch', '-')}; {versions}.",
         f"Base weights: {base['source']}, sha256 `{base['sha256'][:16]}`.",
     ]
+    if teacher := said.get("teacher"):
+        parts.append(
+            f"Taught by the run {teacher['name']}: its merged network, sha256 `{teacher['model_sha256'][:16]}`."
+        )
     if chosen:
         parts.append(f"settings.toml:\n\n```toml\n{chosen}\n```")
     return "\n\n".join(parts)

@@ -210,9 +210,10 @@ def packed(bundle: Bundle, to: Path, kept: set[str]) -> Manifest:
 
 
 def without_places(training: Mapping[str, Any]) -> dict[str, Any]:
-    """A reused split is known by its file's name alone."""
+    """A reused split and a teacher are known by their names alone."""
     config = {**training["config"]}
-    return {**training, "config": {**config, "split": Path(config.get("split", "")).name}}
+    names = {key: Path(config.get(key, "")).name for key in ("split", "teacher")}
+    return {**training, "config": {**config, **names}}
 
 
 def neutral(bundle: Bundle, name: str) -> bytes:

@@ -21,6 +21,7 @@ from skinedge.errors import SkinedgeError
 from skinedge.preprocess import Pixels, Preprocess
 from skinedge.processes import ALONE, Processes
 from skinedge.progress import note
+from skinedge.teacher import Teacher, distilled
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +48,7 @@ class Problem:
     device: str
     precision: str
     processes: Processes = ALONE
+    teacher: Teacher | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -105,10 +107,11 @@ def share_gradients(network: nn.Module, problem: Problem, step: int, micro: int)
             part = chosen[rows]
             images = torch.from_numpy(problem.train.pixels[part]).to(problem.device)
             targets = torch.from_numpy(problem.train.labels[part]).to(problem.device)
-            inputs = normalize(augment(images, problem.config.augment, draws.rows(rows)), problem.preprocess)
-            with autocast(problem):
-                logits = network(inputs).float()
-            loss = class_loss(logits, targets, problem) * (len(part) / len(chosen))
+            pixels = augment(images, problem.config.augment, draws.rows(rows))
+            with autocast(problem):  # the teacher first: what it computes is gone before the student's is kept
+                answers = problem.teacher.logits(pixels) if problem.teacher else None
+                logits = network(normalize(pixels, problem.preprocess)).float()
+            loss = batch_loss(logits, targets, answers, problem) * (len(part) / len(chosen))
             (loss * problem.processes.count).backward()
             total += float(loss.detach())
     except torch.OutOfMemoryError:
@@ -171,6 +174,12 @@ def normalize(pixels: torch.Tensor, rule: Preprocess) -> torch.Tensor:
     import torch
 
     return model.normalize(pixels, rule).contiguous(memory_format=torch.channels_last)
+
+
+def batch_loss(logits: torch.Tensor, targets: torch.Tensor, answers: Any, problem: Problem) -> Any:
+    """The labels' loss, with the teacher's where there is one. answers: the teacher's logits, None without one."""
+    loss = class_loss(logits, targets, problem)
+    return loss if answers is None else distilled(loss, logits, answers, problem.config.distillation)
 
 
 def class_loss(logits: torch.Tensor, targets: torch.Tensor, problem: Problem) -> torch.Tensor:

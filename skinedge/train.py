@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from skinedge.calibration import learned_prior
 from skinedge.checkpoint import Checkpoints
 from skinedge.config import TrainConfig, known_config
 from skinedge.data.dataset import SPLITS, Sample, read_split
-from skinedge.data.terms import terms_of
+from skinedge.data.terms import Terms, terms_of
 from skinedge.doctor import TRAIN, require
 from skinedge.errors import BundleError
 from skinedge.job import (
@@ -47,6 +48,7 @@ from skinedge.preprocess import Preprocess
 from skinedge.processes import Processes, joined
 from skinedge.progress import note
 from skinedge.step import Examples, Problem
+from skinedge.teacher import called
 
 
 def train(request: TrainRequest) -> Bundle:
@@ -143,15 +145,16 @@ def decode(request: TrainRequest, job: Job, samples: tuple[Sample, ...]) -> None
 
 
 def pose(request: TrainRequest, job: Job, samples: tuple[Sample, ...], processes: Processes) -> Problem:
-    """Raises: BundleError on a host that does not see the files of the main process."""
+    """Raises: BundleError on a host that does not see the files of the main process, or sees another teacher."""
     if not request.begun:
         raise BundleError(
             "this host does not see the folder that the main process works in",
             where=str(request.work),
             todo="--data and --out must lie on a disk that all hosts share, under the same path.",
         )
+    config, learned = settings(job), learned_prior(job.config["imbalance"], frequencies(job.labels, samples))
     return Problem(
-        config=settings(job),
+        config=config,
         preprocess=Preprocess.from_dict(job.preprocess),
         classes=len(job.labels),
         train=examples(request, job, samples, "train"),
@@ -159,6 +162,7 @@ def pose(request: TrainRequest, job: Job, samples: tuple[Sample, ...], processes
         device=job.device,
         precision=job.precision,
         processes=processes,
+        teacher=called(config.teacher, job.teacher, learned, job.device) if job.teacher else None,
     )
 
 
@@ -208,10 +212,12 @@ def discard(request: TrainRequest, job_id: str) -> None:
 
 def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress) -> Manifest:
     samples = read_split(request.work / "split.csv")
-    training = [sample.label for sample in samples if sample.split == "train"]
-    frequencies = {label: training.count(label) / len(training) for label in job.labels}
+    shares = frequencies(job.labels, samples)
     best = progress.history[progress.best_epoch]
     terms = terms_of(job.kind, samples)
+    if job.teacher:  # what it taught, it learned from images with terms of their own
+        license, attribution = job.teacher["license"], job.teacher["attribution"]
+        terms = Terms(terms.license or license, terms.attribution or attribution)
     license = job.config.get("license")
     return Manifest(
         id=job.id,
@@ -223,13 +229,14 @@ def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress) -> Mani
         taxonomy=job.taxonomy,
         melanoma=job.melanoma,
         preprocess=Preprocess.from_dict(job.preprocess),
-        class_prior=learned_prior(job.config["imbalance"], frequencies),
+        class_prior=learned_prior(job.config["imbalance"], shares),
         data_root=job.data_root,
         training={
             "backbone": job.config["backbone"],
             "base_weights": {"source": job.base_source, "sha256": job.base_sha256},
             "config": job.config,
-            "data": {"kind": job.kind, "counts": split_counts(samples), "training_prior": frequencies},
+            "data": {"kind": job.kind, "counts": split_counts(samples), "training_prior": shares},
+            "teacher": job.teacher,
             "device": job.device,
             "precision": job.precision,
             "best": best,
@@ -239,6 +246,12 @@ def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress) -> Mani
         license=terms.license if license is None else license,
         attribution=terms.attribution,
     )
+
+
+def frequencies(labels: Sequence[str], samples: Sequence[Sample]) -> dict[str, float]:
+    """label -> share of the training images."""
+    training = [sample.label for sample in samples if sample.split == "train"]
+    return {label: training.count(label) / len(training) for label in labels}
 
 
 def split_counts(samples: tuple[Sample, ...]) -> dict[str, dict[str, int]]:

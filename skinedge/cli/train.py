@@ -22,6 +22,7 @@ BackboneOption = Annotated[str | None, typer.Option(help="A timm model name. [de
 SizeOption = Annotated[int | None, typer.Option("--image-size", help="Side of the input, pixels. [default: 224]")]
 EpochsOption = Annotated[int | None, typer.Option(help="Passes over the training images. [default: 10]")]
 LimitOption = Annotated[int | None, typer.Option(help="Use at most so many images, stratified by class.")]
+TeacherOption = Annotated[Path | None, typer.Option(help="A merged run of the same classes that teaches this one.")]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of the split, the order and the augmentation. [default: 0]")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file with any of the settings.")]
@@ -38,6 +39,7 @@ class Settings:
     epochs: int | None
     limit: int | None
     seed: int | None
+    teacher: str | None
 
 
 @app.command()
@@ -49,6 +51,7 @@ def train(
     epochs: EpochsOption = None,
     limit: LimitOption = None,
     seed: SeedOption = None,
+    teacher: TeacherOption = None,
     device: DeviceOption = "auto",
     config: ConfigOption = None,
     resume: ResumeOption = False,
@@ -58,7 +61,7 @@ def train(
     """Train LoRA adapters; leaves a run directory."""
     from skinedge.train import train as train_run
 
-    settings = Settings(backbone, image_size, epochs, limit, seed)
+    settings = Settings(backbone, image_size, epochs, limit, seed, str(teacher) if teacher else None)
     bundle = train_run(make_request(data, out, settings, config, device, resume, force))
     report_training(bundle, json_)
 
@@ -72,6 +75,7 @@ def run(
     epochs: EpochsOption = None,
     limit: LimitOption = None,
     seed: SeedOption = None,
+    teacher: TeacherOption = None,
     device: DeviceOption = "auto",
     config: ConfigOption = None,
     resume: ResumeOption = False,
@@ -81,7 +85,7 @@ def run(
     """Train, merge, export, verify and bench. ONNX and TFLite, fp32 and int8; exit 1 when a gate fails."""
     from skinedge.cli.pipeline import run_all
 
-    settings = Settings(backbone, image_size, epochs, limit, seed)
+    settings = Settings(backbone, image_size, epochs, limit, seed, str(teacher) if teacher else None)
     run_all(make_request(data, out, settings, config, device, resume, force), json_)
 
 

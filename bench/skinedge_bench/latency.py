@@ -20,13 +20,13 @@ from skinedge.plugins import Runtime, Session, runtimes_for
 from skinedge.preprocess import Pixels
 from skinedge.progress import bar, note
 from skinedge_bench.device import cpu_clock, describe_device, machine_reasons, throttle_events, usable_cores
+from skinedge_bench.earlier import REPORT as PARITY
 from skinedge_bench.images import locate, place_of, test_split
 from skinedge_bench.latency_report import LatencyReport, Row, noise_reasons, summarize
 from skinedge_bench.model import exported, open_file
 from skinedge_bench.probe import probe
 from skinedge_bench.protocol import Protocol, read_protocol
 from skinedge_bench.verify import EXACT, read_reference, run_all
-from skinedge_bench.verify import REPORT as PARITY
 
 REPORT = "reports/latency.json"
 SEED = 0

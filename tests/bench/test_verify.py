@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from skinedge import golden
 from skinedge.bundle import Bundle, FileEntry, sha256
 from skinedge.data.dataset import read_split
 from skinedge.errors import BundleError
-from skinedge.plugins import Outputs
+from skinedge.plugins import Outputs, Session
 from skinedge_bench import verify as subject
+from skinedge_bench.device import cpu_features, instruction_set
 from skinedge_bench.verify import Reference
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -66,6 +68,53 @@ def test_the_figures_are_those_of_the_test_split(run: Bundle) -> None:
     exact = by_name["model.fp32.onnx"]
     assert exact is not None and exact.agreement == 1.0 and exact.fall == 0.0
     assert exact.accuracy == pytest.approx(share)
+
+
+def test_each_changed_diagnosis_is_in_the_report_and_the_first_ten_on_screen(
+    cli: Cli, run: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An int8 file that now answers as if every image were another one."""
+    test = [sample for sample in read_split(run.root / "split.csv") if sample.split == "test"]
+    whole = subject.run_all
+
+    def rotated(sessions: dict[str, Session], *rest: Any) -> dict[str, Outputs]:
+        outputs = whole(sessions, *rest)
+        said = outputs["model.int8.tflite"]
+        return {**outputs, "model.int8.tflite": Outputs(np.roll(said.probabilities, 1, axis=1), said.logits)}
+
+    monkeypatch.setattr(subject, "run_all", rotated)
+    code, out, _ = cli("verify", run.root, "--json")
+    document = json.loads(out)
+    said = document["files"]["model.int8.tflite"]
+    reference = subject.read_reference(run)
+    by_id = {sample.image_id: place for place, sample in enumerate(test)}
+    assert code == 1 and len(said["changed"]) == len(test) > 10
+    for change in said["changed"]:
+        place = by_id[change["image"]]
+        assert change["label"] == run.manifest.labels[reference.labels[place]]
+        assert change["reference"] == run.manifest.labels[reference.logits[place].argmax()]
+    table = said["comparison"]["mcnemar"]
+    assert sum(table[name] for name in ("both", "only_reference", "only_file", "neither")) == len(test)
+    assert said["comparison"]["melanoma_sensitivity_fall"]["n"] == sum(s.label == run.manifest.melanoma for s in test)
+    assert document["files"]["model.fp32.onnx"]["comparison"] is None
+    assert document["instruction_set"] == list(instruction_set(cpu_features()))
+    _, out, _ = cli("verify", run.root)
+    lines = out.splitlines()
+    start = next(i for i, line in enumerate(lines) if "model.int8.tflite: diagnosis changed" in line)
+    assert f"{len(test)} of {len(test)} images, 10 shown" in " ".join(lines[start : start + 2])
+    shown = [change["image"] for change in said["changed"] if any(change["image"] in line for line in lines[start:])]
+    assert shown == [change["image"] for change in said["changed"][:10]]
+
+
+def test_a_cpu_that_saturates_is_warned_of(cli: Cli, run: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "cpu_features", lambda: frozenset({"sse4_1", "avx2", "fma"}))
+    _, out, err = cli("verify", run.root / "model.int8.onnx")
+    assert "warning: model.int8.onnx: this x86 CPU has no VNNI" in err
+    _, out, err = cli("verify", run.root / "model.int8.onnx", "--json")
+    document = json.loads(out)
+    assert document["instruction_set"] == ["sse4_1", "avx2", "fma"] and "saturate" in document["warnings"][0]
+    _, _, err = cli("verify", run.root / "model.int8.tflite")
+    assert "warning" not in err
 
 
 def test_a_table_on_screen(cli: Cli, run: Bundle) -> None:
@@ -119,7 +168,8 @@ def test_without_images_only_the_golden_vectors_speak(cli: Cli, imageless: Bundl
     assert "only the golden vectors" in document["images"] and "only the golden vectors" in err
     for name in FILES[1:]:
         gates = {gate["name"]: gate for gate in document["files"][name]["gates"]}
-        for gate in ("agreement", "balanced_accuracy_fall") if "int8" in name else ("max_difference", "argmax_flips"):
+        lossy = ("agreement", "balanced_accuracy_fall", "melanoma_sensitivity_fall", "malignant_score_change")
+        for gate in lossy if "int8" in name else ("max_difference", "argmax_flips"):
             assert gates[gate]["verdict"] == "underpowered" and gates[gate]["value"] is None
         assert document["files"][name]["metrics"] is None
     assert document["files"]["model.fp32.onnx"]["passed"]
@@ -157,7 +207,19 @@ def test_a_report_that_judged_images_is_kept(cli: Cli, run: Bundle, tmp_path: Pa
     bundle = replace_file(run.reload(), "swapped", "model.fp32.onnx", model, precision="int8")
     cli("verify", bundle.root)
     kept = json.loads(bundle.reload().file("reports/parity.json").read_text())
-    assert "only the golden vectors" in kept["images"]  # other bytes: what was known is of another file
+    assert "only the golden vectors" in kept["images"] and "kept from an earlier report" in kept["images"]
+    assert kept["files"]["model.fp32.onnx"]["metrics"] is None  # other bytes: what was known is of another file
+    before = json.loads(full)
+    for name in ("model.fp32.tflite", "model.int8.onnx", "model.int8.tflite"):
+        assert kept["files"][name]["metrics"] == before["files"][name]["metrics"]
+        origin = kept["files"][name]["kept_from"]
+        assert origin["instruction_set"] == before["instruction_set"] and str(root) not in origin["images"]
+    raw = json.loads((run.root / "manifest.json").read_text())
+    raw["thresholds"]["default"] += 0.01  # the verdict on the malignant score was at another threshold
+    (run.root / "manifest.json").write_text(json.dumps(raw))
+    cli("verify", run.root)
+    kept = json.loads(run.reload().file("reports/parity.json").read_text())
+    assert all(said["metrics"] is None for said in kept["files"].values()) and "kept from" not in kept["images"]
     move(root)
     cli("verify", run.root)
     kept = json.loads(run.reload().file("reports/parity.json").read_text())

@@ -2,6 +2,7 @@
 
 The training part of a seed's split is divided again by lesion, three quarters to train on and a quarter to judge on, so
 that no setting is chosen by images that a model's own val, cal or test split holds. Settings: benchmarks/choices.toml.
+A setting whose teacher is another one of the file has that one trained before it, once a seed, on the same division.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from skinedge.bundle import write_atomic
+from skinedge.bundle import Bundle, write_atomic
 from skinedge.cli.common import figure, table
 from skinedge.config import TrainConfig, from_dict
 from skinedge.data.dataset import Dataset, Sample, write_split
@@ -25,6 +26,7 @@ from skinedge.data.readers import read
 from skinedge.data.split import split
 from skinedge.errors import ConfigError, SkinedgeError
 from skinedge.job import TrainRequest
+from skinedge.merge import merge
 from skinedge.progress import note
 from skinedge.train import train
 
@@ -52,16 +54,29 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def settings(path: Path, names: list[str]) -> dict[str, dict[str, Any]]:
-    """name -> what it changes over the file's [common]. Raises: ConfigError for an unknown name."""
+    """name -> what it changes over the file's [common]; a teacher comes before whom it teaches.
+
+    Raises: ConfigError for an unknown name, or settings that teach each other.
+    """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"no settings that can be read ({error})", where=str(path)) from None
     common, known = raw.pop("common", {}), raw
-    unknown = set(names) - set(known)
-    if unknown:
-        raise ConfigError(f"unknown: {', '.join(sorted(unknown))}", where=str(path), todo=f"It has {', '.join(known)}.")
-    return {name: {**common, **known[name]} for name in names or known}
+    found: dict[str, dict[str, Any]] = {}
+
+    def add(name: str, taught: tuple[str, ...] = ()) -> None:
+        if name not in known:
+            raise ConfigError(f"unknown: {name}", where=str(path), todo=f"It has {', '.join(known)}.")
+        if name in taught:
+            raise ConfigError(f"'{name}' is taught by what it teaches", where=str(path))
+        if teacher := known[name].get("teacher"):
+            add(teacher, (*taught, name))
+        found.setdefault(name, {**common, **known[name]})
+
+    for name in names or known:
+        add(name)
+    return found
 
 
 def measure(data: Path, tried: Mapping[str, Mapping[str, Any]], seeds: int) -> list[dict[str, Any]]:
@@ -75,6 +90,9 @@ def measure(data: Path, tried: Mapping[str, Mapping[str, Any]], seeds: int) -> l
                 note(f"{name}, seed {seed}")
                 config = from_dict(TrainConfig, changes, name).with_options({"split": str(path), "seed": seed})
                 config = replace(config, patience=config.epochs)
+                if config.teacher:
+                    tutor = Bundle.open(Path(folder) / f"{config.teacher}-{seed}")
+                    config = replace(config, teacher=str(merge(tutor, data).root))
                 bundle = train(TrainRequest(data, Path(folder) / f"{name}-{seed}", config, device="auto"))
                 history = json.loads(bundle.file("reports/training.json").read_text(encoding="utf-8"))["history"]
                 found.append({"name": name, "seed": seed, "changes": dict(changes), "history": history})

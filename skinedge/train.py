@@ -216,8 +216,8 @@ def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress) -> Mani
     best = progress.history[progress.best_epoch]
     terms = terms_of(job.kind, samples)
     if job.teacher:  # what it taught, it learned from images with terms of their own
-        license, attribution = job.teacher["license"], job.teacher["attribution"]
-        terms = Terms(terms.license or license, terms.attribution or attribution)
+        theirs = Terms(job.teacher["license"], job.teacher["attribution"])
+        terms = Terms(terms.license or theirs.license, terms.attribution or theirs.attribution)
     license = job.config.get("license")
     return Manifest(
         id=job.id,

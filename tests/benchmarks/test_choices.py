@@ -47,6 +47,36 @@ def test_every_setting_is_trained_and_printed(
         assert f"{run['history'][-1]['val_accuracy']:.4f}" in printed
 
 
+TAUGHT = """
+[pupil]
+teacher = "master"
+lora = { rank = 2, dora = true }
+[master]
+image_size = 32
+"""
+
+
+def test_a_teacher_is_trained_once_before_whom_it_teaches(choices: ModuleType, tinted: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / "choices.toml", tmp_path / "found.json"
+    path.write_text(SETTINGS + TAUGHT)
+    assert choices.main(["pupil", "master", "--data", str(tinted), "--settings", str(path), "--out", str(out)]) == 0
+    found = {run["name"]: run for run in json.loads(out.read_text())}
+    assert list(found) == ["master", "pupil"] and found["pupil"]["changes"]["teacher"] == "master"
+    assert found["pupil"]["history"] != found["master"]["history"]
+
+
+def test_only_a_teacher_that_is_asked_for_is_trained(
+    choices: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "choices.toml"
+    path.write_text(SETTINGS + TAUGHT)
+    assert list(choices.settings(path, ["other"])) == ["other"]
+    assert list(choices.settings(path, [])) == ["one", "other", "master", "pupil"]
+    path.write_text(SETTINGS + TAUGHT + 'teacher = "pupil"\n')
+    assert choices.main(["pupil", "--settings", str(path)]) == 1
+    assert "'pupil' is taught by what it teaches" in capsys.readouterr().err
+
+
 def test_an_unknown_setting_and_a_broken_file_are_errors(
     choices: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -74,7 +74,8 @@ def steps(inside: Inside, known: Collection[str]) -> tuple[Step, ...]:
 
     Equalization never scales what a file gives nor what a softmax reads: these are compared as they are.
     """
-    sources: dict[str, frozenset[str]] = {}
+    sources: dict[str, frozenset[str]] = {}  # what a tensor is made from
+    same: dict[str, str] = {}  # a tensor that was moved -> the one that was computed
     scaled: set[str] = set()
     final: set[str] = set()
     found: list[tuple[Operation, frozenset[str]]] = []
@@ -83,13 +84,15 @@ def steps(inside: Inside, known: Collection[str]) -> tuple[Step, ...]:
         if operation.kind in WEIGHTED or scaled & set(operation.inputs):
             scaled.add(operation.output)
         if operation.kind in SOFTMAX:
-            final |= reads
+            final |= {same.get(name, name) for name in operation.inputs}
+        if operation.kind in MOVES and operation.inputs:
+            same[operation.output] = same.get(operation.inputs[0], operation.inputs[0])
         if operation.kind in MOVES or operation.output not in known:
             sources[operation.output] = reads
         else:
             sources[operation.output] = frozenset((operation.output,))
             found.append((operation, reads))
-    final |= frozenset[str]().union(*(sources.get(name, frozenset()) for name in inside.outputs))
+    final |= {same.get(name, name) for name in inside.outputs}
     return tuple(
         Step(made.kind, made.name, made.output, tuple(sorted(reads)), made.output in scaled - final)
         for made, reads in found

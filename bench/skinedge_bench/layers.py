@@ -177,7 +177,7 @@ def _pair(bundle: Bundle, name: str) -> tuple[LoadedModel, LoadedModel]:
     raise BundleError(
         f"there is no fp32 {format_} file with the input '{contract}' to compare its layers with",
         where=str(bundle.root / name),
-        todo=f"Make it with: skinedge export {bundle.root} --format {format_}{option}",
+        todo=f"Make it with: skinedge export {bundle.root} --format {format_} --precision {REFERENCE}{option}",
     )
 
 

@@ -160,6 +160,8 @@ def test_the_graph_is_walked_through_what_only_moves_numbers() -> None:
     assert list(found) == ["add", "conv", "sum", "head", "softmax"]
     assert found["sum"].reads == ("a", "c") and found["softmax"].reads == ("l",) and found["add"].reads == ()
     assert [name for name, step in found.items() if step.free] == ["conv", "sum"]
+    headless = {step.name: step.free for step in steps(Graph(), {"a", "c", "s"})}
+    assert headless == {"add": False, "conv": True, "sum": True}  # what leads to the missing logits
     assert set(computed(Graph())) == {"a", "c", "h", "s", "l", "p"}
 
 
@@ -304,7 +306,7 @@ def test_an_fp32_file_of_another_contract_will_not_do(run: Bundle) -> None:
     bundle = put(run, INT8[0], model.SerializeToString())
     with pytest.raises(BundleError, match="input 'google'") as caught:
         subject.compare(bundle, [INT8[0]])
-    assert "--format onnx --contract google" in str(caught.value)
+    assert "--format onnx --precision fp32 --contract google" in str(caught.value)
 
 
 def test_a_layer_that_gives_no_number_is_named(run: Bundle) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from skinedge.data.readers import read
 from skinedge.data.split import FRACTIONS, split
 from skinedge.errors import BundleError, ConfigError
 from skinedge.job import TrainRequest
+from skinedge.paired import McNemar
 from skinedge.progress import note
 from skinedge_bench.figures import Predictions
 from skinedge_bench.intervals import RESAMPLES, Units, draws, percentiles, units_of
@@ -175,7 +175,7 @@ def fall_of(name: str, truth: Indices, before: Indices, after: Indices, units: U
     chunks = draws(units, RESAMPLES, 0)
     falls = np.concatenate([resampled_fall(truth, right.astype(float) - still, weights) for weights in chunks])
     balanced = [metrics.balanced_accuracy(truth, said) for said in (before, after)]
-    lost, gained = int((right & ~still).sum()), int((still & ~right).sum())
+    changed = McNemar.of(right, still)
     agree = int((before == after).sum())
     bound = float(np.quantile(falls, 0.05))
     return Fall(
@@ -188,9 +188,9 @@ def fall_of(name: str, truth: Indices, before: Indices, after: Indices, units: U
         lower_bound=bound,
         agreement=agree / len(truth),
         agreement_interval=metrics.wilson(agree, len(truth)),
-        only_fp32_right=lost,
-        only_int8_right=gained,
-        mcnemar_p=mcnemar(lost, gained),
+        only_fp32_right=changed.only_reference,
+        only_int8_right=changed.only_file,
+        mcnemar_p=changed.p,
         reached=bound <= LIMIT,
     )
 
@@ -204,13 +204,6 @@ def resampled_fall(truth: Indices, lost: NDArray[np.float64], weights: NDArray[n
     counts = weights @ of_class
     falls = np.divide(weights @ (of_class * lost[:, None]), counts, out=np.zeros_like(counts), where=counts > 0)
     return np.asarray(falls.sum(axis=1) / (counts > 0).sum(axis=1), dtype=np.float64)
-
-
-def mcnemar(lost: int, gained: int) -> float:
-    """Two-sided exact p that changes to the worse and to the better are as likely (McNemar 1947, as a sign test)."""
-    changed = lost + gained
-    tail = sum(comb(changed, k) for k in range(min(lost, gained) + 1))
-    return float(min(1, 2 * tail / 2**changed))
 
 
 def show(document: Mapping[str, Any], falls: list[Fall]) -> None:

@@ -100,12 +100,6 @@ def test_a_resample_without_a_class_is_judged_by_the_others(targets: ModuleType)
     np.testing.assert_allclose(targets.folds.resampled_fall(truth, lost, weights), [(0.5 - 1) / 3, 0.75 / 2])
 
 
-@pytest.mark.parametrize(("lost", "gained"), [(0, 0), (5, 0), (3, 3), (12, 4), (400, 350)])
-def test_mcnemar_is_scipys_sign_test(targets: ModuleType, lost: int, gained: int) -> None:
-    expected = stats.binomtest(lost, lost + gained).pvalue if lost + gained else 1.0
-    assert targets.folds.mcnemar(lost, gained) == pytest.approx(expected)
-
-
 def test_a_fall_that_is_certain_misses_the_target(targets: ModuleType) -> None:
     """Half of a class lost; the same answers, by contrast, cost nothing."""
     truth = np.repeat([0, 1], 200)

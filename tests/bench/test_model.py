@@ -153,3 +153,10 @@ def test_a_label_list_in_pythons_own_spelling(foreign: Foreign) -> None:
 def test_labels_that_do_not_match_the_outputs_are_refused(foreign: Foreign) -> None:
     with pytest.raises(ConfigError, match="2 labels but has 3 outputs"):
         open_file(foreign(labels="nevus\nmelanoma"))
+
+
+@pytest.mark.parametrize("field", ["license", "attribution"])
+def test_a_file_under_another_licence_or_another_name_than_its_run_is_refused(run: Bundle, field: str) -> None:
+    bundle = relabel(run, "model.fp32.onnx", lambda said: said.update({field: "Someone else"}))
+    with pytest.raises(BundleError, match="Someone else"):
+        open_listed(bundle, "model.fp32.onnx")

@@ -1,0 +1,82 @@
+"""Runs in TensorFlow's environment, never in ours: `python -I foreign.py`, in a folder with a request.
+
+Reads `request.json` and `model.onnx` (channels first, batch 1), for int8 also `calibration.npy` (N, S, S, 3), and
+`sample.npy` (1, S, S, 3), both as the graph takes them; writes `model.tflite` and `reply.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+# onnx2tf downloads a file of this name unless it finds one; it compares what each operation gives for its images.
+SAMPLE = "calibration_image_sample_data_20x128x128x3_float32.npy"
+
+
+def main() -> None:
+    request = json.loads(Path("request.json").read_text())
+    shutil.copyfile("sample.npy", SAMPLE)
+    save(request, "saved")
+    Path("model.tflite").write_bytes(convert(request, "saved"))
+    Path("reply.json").write_text(json.dumps({"onnx2tf": version("onnx2tf"), "tensorflow": tensorflow_version()}))
+
+
+def save(request: dict[str, Any], folder: str) -> None:
+    """Write the network as TensorFlow's SavedModel, with the input and the outputs under our names."""
+    import onnx2tf
+    import tensorflow as tf
+
+    network = onnx2tf.convert(
+        input_onnx_file_path="model.onnx",
+        output_folder_path="onnx2tf",
+        not_use_onnxsim=True,  # a program that it would look for on PATH
+        disable_model_save=True,  # of files in precisions that nobody asked for
+        non_verbose=True,
+        verbosity="error",
+    )
+    names = [layer.partition(":")[0] for layer in network.output_names]
+    if sorted(names) != sorted(request["outputs"]):
+        raise ValueError(f"onnx2tf made outputs {names}, expected {request['outputs']}")
+    start = network.inputs[0]
+
+    @tf.function(input_signature=[tf.TensorSpec(start.shape, start.dtype, name=request["input"])])
+    def serve(pixels: Any) -> Any:
+        found = network(pixels)
+        return dict(zip(names, found if isinstance(found, (list, tuple)) else [found], strict=True))
+
+    module = tf.Module()  # the Keras model itself would be saved layer by layer, which takes half a minute
+    module.serve = serve
+    tf.saved_model.save(module, folder, signatures={"serving_default": serve})
+
+
+def tensorflow_version() -> str:
+    import tensorflow as tf
+
+    return str(tf.__version__)
+
+
+def convert(request: dict[str, Any], folder: str) -> bytes:
+    """The .tflite file; int8 as TensorFlow does it: weights per channel, ranges min-max, float at both ends."""
+    import numpy as np
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    if request["precision"] == "int8":
+        images = np.load("calibration.npy", mmap_mode="r")
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([np.array(image[None])] for image in images)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    return bytes(converter.convert())
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (Exception, SystemExit) as error:  # onnx2tf exits on an operation that it does not know
+        lines = [line for line in str(error).splitlines() if line.strip()] or ["no message"]
+        print(f"\nFAILED {type(error).__name__}: {lines[0]}", file=sys.stderr)
+        sys.exit(1)

@@ -126,15 +126,14 @@ def splits(dataset: Dataset, count: int, seed: int) -> list[tuple[Sample, ...]]:
 def trained(data: Path, out: Path, config: TrainConfig, samples: tuple[Sample, ...]) -> Bundle:
     """The run of one fold with its files; what is finished of it is kept."""
     from skinedge.merge import merge
-    from skinedge.plugins import CONVERTERS, names
     from skinedge.train import train
-    from skinedge_export.export import export
+    from skinedge_export.export import asks, export, formats
 
     place = out.with_name(f"{out.name}.split.csv")
     write_atomic(place, write_split(samples))
     run = train(TrainRequest(data, out, replace(config, split=str(place)), resume=True))
     check_split_of(run, samples)
-    return export(merge(run, data), names(CONVERTERS), int8=True, data=data)
+    return export(merge(run, data), asks(formats(), int8=True), data=data)
 
 
 def check_split_of(bundle: Bundle, samples: tuple[Sample, ...]) -> None:

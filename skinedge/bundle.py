@@ -276,6 +276,7 @@ class StageWriter:
         self._made_from = made_from
         self._pending: list[tuple[Path, str, dict[str, Any]]] = []
         self._changes: dict[str, Any] = {}
+        self._removed: set[str] = set()
 
     def path(self, name: str, **info: Any) -> Path:
         """Where to write the file `name` (a `.part` path beside its final place)."""
@@ -295,6 +296,10 @@ class StageWriter:
         """Change fields of the manifest (default_file, thresholds, ...) together with the stage."""
         self._changes.update(changes)
 
+    def remove(self, *names: str) -> None:
+        """Take files, of whatever stage, out of the run: what this stage leaves stands in their place."""
+        self._removed.update(names)
+
     def commit(self, stage: str) -> None:
         """Rename the parts and replace the manifest; on an error in between, all is put back.
 
@@ -302,7 +307,12 @@ class StageWriter:
         """
         entries = tuple(self._entry(part, name, info) for part, name, info in self._pending)
         current = Bundle.open(self._root).manifest
-        stages = {**current.stages, stage: Stage(now(), entries)}
+        kept = {
+            name: replace(done, files=tuple(file for file in done.files if file.path not in self._removed))
+            for name, done in current.stages.items()
+        }
+        kept = {name: done for name, done in kept.items() if done.files or not current.stages[name].files}
+        stages = {**kept, stage: Stage(now(), entries)}
         manifest = self._root / f"{MANIFEST}.part"
         write_atomic(manifest, manifest_text(replace(current, stages=stages, **self._changes)))
         moved: list[tuple[Path, Path]] = []
@@ -322,8 +332,8 @@ class StageWriter:
                 else:
                     final.unlink(missing_ok=True)
             raise
-        for _, old in moved:
-            old.unlink(missing_ok=True)
+        for gone in (*(old for _, old in moved), *(self._root / name for name in self._removed)):
+            gone.unlink(missing_ok=True)
 
     def _entry(self, part: Path, name: str, info: dict[str, Any]) -> FileEntry:
         if not part.is_file():

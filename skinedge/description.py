@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from skinedge.bundle import Manifest
+from skinedge.contract import CONTRACTS
 from skinedge.errors import DataError
 from skinedge.preprocess import Preprocess
 
@@ -26,7 +27,7 @@ class ModelDescription:
     """The part of a manifest that a model file must carry to be used alone.
 
     run_id: id of the run that it came from; architecture: the timm name; precision: fp32, int8, ...;
-    input: 'pixels' means RGB 0..255, NHWC, prepared by `preprocess`, not normalized;
+    input: the contract (`skinedge.contract`) of its NHWC input, for RGB pixels that `preprocess` prepared;
     taxonomy, melanoma, class_prior, license, attribution: as in `skinedge.bundle.Manifest`.
     """
 
@@ -72,6 +73,8 @@ class ModelDescription:
             raw["labels"] = tuple(raw["labels"])
             raw["preprocess"] = Preprocess.from_dict(raw["preprocess"])
             found = cls(**raw)
+            if found.input not in CONTRACTS:
+                raise ValueError(f"unknown input contract {found.input!r}")
             if set(found.taxonomy) != set(found.labels) or found.melanoma not in (None, *found.labels):
                 raise ValueError("taxonomy or melanoma does not fit the labels")
             return found
@@ -79,8 +82,8 @@ class ModelDescription:
             raise DataError(f"damaged model description ({error})", where=where) from None
 
 
-def describe(manifest: Manifest, precision: str = "fp32") -> ModelDescription:
-    """The description of a model file of this run."""
+def describe(manifest: Manifest, precision: str = "fp32", contract: str = "pixels") -> ModelDescription:
+    """The description of a model file of this run; contract: of its input."""
     return ModelDescription(
         run_id=manifest.id,
         name=manifest.name,
@@ -93,6 +96,7 @@ def describe(manifest: Manifest, precision: str = "fp32") -> ModelDescription:
         domain=manifest.domain,
         synthetic=manifest.synthetic,
         precision=precision,
+        input=contract,
         license=manifest.license,
         attribution=manifest.attribution,
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skinedge.contract import CONTRACTS, HEATMAP, LOGITS, PROBABILITIES, Contract
+from skinedge.description import KEY, ModelDescription
 from skinedge.errors import ConfigError
 from skinedge.metrics import softmax
 from skinedge.plugins import Outputs, TensorSpec
@@ -20,33 +22,46 @@ SUM_TOLERANCE = 0.03  # a softmax quantized to 1/256 misses 1 by so much
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file wants its images. size: side in pixels, -1 if free; batch: images a call, -1 if free."""
+    """How a file wants its images.
+
+    size: side in pixels, -1 if free; batch: images a call, -1 if free; contract: what its numbers mean; None for
+    a stranger's file, which gets 0..255.
+    """
 
     size: int
     batch: int
     channels_first: bool
     dtype: np.dtype[Any]
+    contract: Contract | None = None
 
     @classmethod
-    def of(cls, spec: TensorSpec, where: str) -> Layout:
-        """Raises: ConfigError when the input is no batch of square RGB images."""
-        shape = spec.shape
+    def of(cls, spec: TensorSpec, metadata: Mapping[str, str], where: str) -> Layout:
+        """metadata: what the file says of itself; raises ConfigError when the input is no batch of square RGB images,
+        or not what the file says; DataError for a damaged description.
+        """
+        shape, dtype, contract = spec.shape, np.dtype(spec.dtype), None
+        if KEY in metadata:
+            contract = CONTRACTS[ModelDescription.from_json(metadata[KEY], where).input]
+            if contract.dtype != dtype.name:
+                raise ConfigError(f"the file says that it takes {contract.dtype}, and takes {dtype.name}", where=where)
         if len(shape) == 4 and shape[3] == 3 and shape[1] == shape[2]:
-            return cls(shape[1], shape[0], False, np.dtype(spec.dtype))
+            return cls(shape[1], shape[0], False, dtype, contract)
         if len(shape) == 4 and shape[1] == 3 and shape[2] == shape[3]:
-            return cls(shape[2], shape[0], True, np.dtype(spec.dtype))
+            return cls(shape[2], shape[0], True, dtype, contract)
         raise ConfigError(
             f"input '{spec.name}' has shape {list(shape)}; this needs square RGB images, NHWC or NCHW", where=where
         )
 
     def arrange(self, pixels: Pixels) -> NDArray[Any]:
-        """(n, S, S, 3) uint8 -> the file's layout, contiguous, in its dtype; values stay 0..255.
+        """(n, S, S, 3) uint8 -> the file's layout, contiguous, in its dtype, as its contract says.
 
         Raises: ConfigError when the images have another size than the file's input.
         """
         if self.size not in (-1, pixels.shape[1]):
             raise ConfigError(f"the model takes images of {self.size} pixels, these have {pixels.shape[1]}")
         moved = pixels.transpose(0, 3, 1, 2) if self.channels_first else pixels
+        if self.contract is not None:
+            return self.contract.encode(moved)
         return np.ascontiguousarray(moved, dtype=self.dtype)
 
     def batches(self, pixels: Pixels) -> Iterator[tuple[Pixels, int]]:
@@ -60,10 +75,20 @@ class Layout:
             yield part, count
 
 
-def run_batches(layout: Layout, pixels: Pixels, call: Callable[[Pixels], NDArray[Any]], classes: int) -> NDArray[Any]:
-    """Scores (N, C) float32 of (N, S, S, 3) uint8, call by call."""
-    parts = [call(part)[:count] for part, count in layout.batches(pixels)]
-    return np.concatenate(parts).astype(np.float32) if parts else np.zeros((0, max(classes, 0)), np.float32)
+def run_batches(
+    layout: Layout, pixels: Pixels, call: Callable[[Pixels], Sequence[NDArray[Any]]], outputs: Sequence[TensorSpec]
+) -> list[NDArray[Any]]:
+    """What `call` gives of (N, S, S, 3) uint8, batch by batch: one array per output, (N, ...) float32."""
+    parts: list[list[NDArray[Any]]] = [[] for _ in outputs]
+    for part, count in layout.batches(pixels):
+        for kept, array in zip(parts, call(part), strict=True):
+            kept.append(array[:count])
+    return [
+        np.concatenate(kept).astype(np.float32)
+        if kept
+        else np.zeros((0, *(max(side, 0) for side in spec.shape[1:])), np.float32)
+        for kept, spec in zip(parts, outputs, strict=True)
+    ]
 
 
 def gives_logits(layout: Layout, scores: Callable[[Pixels], NDArray[Any]]) -> bool:
@@ -80,10 +105,28 @@ def gives_logits(layout: Layout, scores: Callable[[Pixels], NDArray[Any]]) -> bo
 
 
 def as_outputs(scores: NDArray[Any], logits: bool) -> Outputs:
-    """Outputs from raw scores (N, C)."""
+    """Outputs of a stranger's file, from its scores (N, C)."""
     if logits:
         return Outputs(softmax(scores), scores)
     return Outputs(scores)
+
+
+def own_outputs(names: Sequence[str], arrays: Sequence[NDArray[Any]]) -> Outputs:
+    """Outputs of a file of ours, by their names."""
+    found = dict(zip(names, arrays, strict=True))
+    return Outputs(found[PROBABILITIES], found.get(LOGITS), found.get(HEATMAP))
+
+
+def own_names(metadata: Mapping[str, str], names: Sequence[str], where: str) -> list[str] | None:
+    """Which outputs to ask a file of ours for, in this order; None for a stranger's file.
+
+    Raises: ConfigError when the file says that it is ours and has no probabilities.
+    """
+    if KEY not in metadata:
+        return None
+    if PROBABILITIES not in names:
+        raise ConfigError(f"no output '{PROBABILITIES}'; it has {', '.join(names)}", where=where)
+    return [name for name in (PROBABILITIES, LOGITS, HEATMAP) if name in names]
 
 
 def check_scores(spec: TensorSpec, where: str) -> int:

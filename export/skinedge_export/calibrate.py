@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from skinedge.contract import Contract
 from skinedge.data.dataset import Sample
 from skinedge.data.prepared import load_prepared
 from skinedge.errors import DataError
@@ -19,9 +20,10 @@ LEAST = 8
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """pixels: (N, S, S, 3) uint8 prepared; ids_sha256: over the sorted image ids, one a line."""
+    """pixels: (N, S, S, 3) uint8 prepared; ids: of the images, sorted; ids_sha256: over these, one a line."""
 
     pixels: Pixels
+    ids: tuple[str, ...]
     ids_sha256: str
 
 
@@ -61,8 +63,8 @@ def load_calibration(root: Path, chosen: Sequence[Sample], size: int) -> Calibra
             where=str(root),
             todo="Look at the images: skinedge data check DIR",
         )
-    ids = "\n".join(sorted(sample.image_id for sample in chosen))
-    return CalibrationSet(pixels, hashlib.sha256(ids.encode()).hexdigest())
+    ids = tuple(sorted(sample.image_id for sample in chosen))
+    return CalibrationSet(pixels, ids, hashlib.sha256("\n".join(ids).encode()).hexdigest())
 
 
 def in_order(pixels: Pixels) -> Pixels:
@@ -70,6 +72,7 @@ def in_order(pixels: Pixels) -> Pixels:
     return pixels[sorted(range(len(pixels)), key=lambda i: hashlib.sha256(pixels[i].tobytes()).digest())]
 
 
-def centred_range(rule: Preprocess) -> tuple[float, float]:
-    """Smallest and largest value of pixel - mean, for pixels 0..255."""
-    return min(0.0, *(0 - mean for mean in rule.mean)), max(255 - mean for mean in rule.mean)
+def centred_range(rule: Preprocess, contract: Contract) -> tuple[float, float]:
+    """Smallest and largest value of (pixel - mean) / scale, zero among them, for pixels 0..255."""
+    low, high = (0 - max(rule.mean)) / contract.scale, (255 - min(rule.mean)) / contract.scale
+    return min(0.0, low), max(0.0, high)

@@ -21,7 +21,14 @@ def write_cards(bundle: Bundle) -> Bundle:
     with bundle.stage(STAGE, f"skinedge {__version__}", made_from) as stage:
         for name, text in texts.items():
             stage.path(name).write_text(text, encoding="utf-8")
+        stage.remove(*(entry.path for entry in _listed(bundle) if entry.path not in texts))
     return bundle.reload()
+
+
+def _listed(bundle: Bundle) -> tuple[FileEntry, ...]:
+    """The cards that the run has, of files that may be gone."""
+    done = bundle.manifest.stages.get(STAGE)
+    return () if done is None else done.files
 
 
 def _text(bundle: Bundle, entry: FileEntry) -> str:

@@ -2,48 +2,116 @@
 
 from __future__ import annotations
 
-import hashlib
-import random
+import shutil
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from functools import cached_property
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from skinedge import __version__, plugins
-from skinedge.bundle import MODEL, Bundle, StageWriter, sha256
+from skinedge import __version__, documents, plugins
+from skinedge.bundle import MODEL, Bundle, FileEntry, StageWriter, sha256
 from skinedge.calibration import Reading
-from skinedge.data.dataset import Sample, images_of, read_split
-from skinedge.data.prepared import load_prepared
-from skinedge.description import ModelDescription, describe
-from skinedge.errors import DataError, GateError, MissingDependencyError
+from skinedge.data.dataset import images_of
+from skinedge.description import describe
+from skinedge.errors import ConfigError, GateError, MissingDependencyError, one_of
 from skinedge.parity import Gate
 from skinedge.progress import note
-from skinedge_export.calibrate import CalibrationSet, choose, load_calibration
-from skinedge_export.gate import Reference, check_file, check_network
-from skinedge_export.job import Artifact, Converter, ExportJob
+from skinedge_export import ladder
+from skinedge_export.cards import write_cards
+from skinedge_export.form import Form
+from skinedge_export.gate import judge
+from skinedge_export.job import Artifact, Converter
+from skinedge_export.ladder import Attempt, Rung
+from skinedge_export.materials import Materials
 from skinedge_export.quiet import quiet
-from skinedge_export.recipe import CalibrationSettings, ExportRecipe
+from skinedge_export.recipe import CALIBRATED, PRECISIONS, RECIPES, ExportRecipe
+from skinedge_export.sensitivity import Layer
 from skinedge_export.thresholds import fit_thresholds
 
-if TYPE_CHECKING:
-    from torch import nn
+PREFERENCE = tuple(
+    f"model.{precision}{suffix}" for suffix in (".tflite", ".onnx") for precision in ("int8", "int8-mixed", "fp32")
+)
+LADDER = "ladder"  # asked for instead of a precision: the fastest that passes
 
-PREFERENCE = ("model.int8.tflite", "model.fp32.tflite", "model.int8.onnx", "model.fp32.onnx")
-GATE_IMAGES = 256
+
+@dataclass(frozen=True)
+class Ask:
+    """One file to make. precision: 'ladder' or one of PRECISIONS; fallback: the ladder may go below int8;
+    arm: for the int8 dot products of ARM processors (ONNX: S8S8); converter: its name, by default that of the format.
+    """
+
+    format: str
+    precision: str
+    form: Form = field(default_factory=Form)
+    fallback: bool = False
+    arm: bool = False
+    converter: str = ""
+
+    def __post_init__(self) -> None:
+        one_of("precision", self.precision, (LADDER, *PRECISIONS))
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """What to try, in this order."""
+        if self.precision != LADDER:
+            return (self.precision,)
+        return ("int8", "int8-mixed", *(ladder.load_ladder().fallback if self.fallback else ()))
+
+    @property
+    def calibrated(self) -> bool:
+        return any(precision in CALIBRATED for precision in self.precisions)
+
+    def file_name(self, precision: str, suffix: str) -> str:
+        """Name in the run directory: model.<precision>[.arm][.<contract>][.logits][.heatmap][.<converter>]<suffix>."""
+        other = [self.converter] if self.converter else []
+        return ".".join(["model", precision, *["arm"] * self.arm, *self.form.parts, *other]) + suffix
+
+    @classmethod
+    def of(cls, entry: FileEntry) -> Ask:
+        """What a file of a run was asked for as."""
+        said = entry.info.get("asked")
+        if said is None:  # a file of the first version
+            precision = str(entry.info["precision"])
+            return cls(str(entry.info["format"]), LADDER if precision == "int8" else precision)
+        return cls(**{**said, "form": Form(**said["form"])})
+
+
+def asks(
+    formats: Sequence[str],
+    *,
+    int8: bool = False,
+    precision: str | None = None,
+    form: Form | None = None,
+    fallback: bool = False,
+    arm: bool = False,
+    converter: str = "",
+) -> list[Ask]:
+    """The files of one command: fp32, and with `int8` the ladder's, of each format; or the one `precision`.
+
+    Raises: ConfigError for an unknown format or precision.
+    """
+    form, found = form or Form(), []
+    for name in formats:
+        other = converter if converter != name else ""
+        _check_converter(name, other)
+        wanted = [precision] if precision else ["fp32", *[LADDER] * int8]
+        found += [Ask(name, each, form, fallback and each == LADDER, converter=other) for each in wanted]
+        if arm and (RECIPES / f"{name}-int8-arm.toml").is_file():
+            found += [Ask(name, each, form, fallback and each == LADDER, arm=True) for each in wanted if each != "fp32"]
+    return found
 
 
 def export(
     bundle: Bundle,
-    formats: Sequence[str],
-    int8: bool,
+    wanted: Sequence[Ask],
     *,
     data: Path | None = None,
     force: bool = False,
     reading: Reading | None = None,
 ) -> Bundle:
-    """Write the fp32 file, and with `int8` the int8 file, of each format; what is current is kept.
+    """Write the files that were asked for; what is current is kept.
 
     Merges first if that has not been done, or was for another reading. A file of another merged model, which may
     assume another class prior, is made again whether it was asked for or not. data: where the images are now, if
@@ -52,200 +120,172 @@ def export(
     Raises: ConfigError for an unknown format; GateError when a file fails a gate (the earlier file
         stays); DataError when int8 lacks its images; MissingDependencyError; BundleError.
     """
-    asked = [
-        (_converter(name), precision) for name in formats for precision in (("fp32", "int8") if int8 else ("fp32",))
-    ]
-    present = {entry.path: _converter(str(entry.info["format"])) for entry in bundle.model_files()}
+    for entry in bundle.model_files():
+        _converter(Ask.of(entry))  # fail now, where a plug-in is gone
     try:
         from skinedge.merge import merge
 
         bundle = merge(bundle, data, reading)
         images = images_of(data, bundle.manifest.data_root)
         materials = Materials(bundle, images)
-        stale = [(present[e.path], str(e.info["precision"])) for e in bundle.model_files() if not bundle.fits_model(e)]
-        plan = list(dict.fromkeys([*asked, *stale]))
-        for converter, precision in plan:
-            recipe = converter.recipe(precision)
-            if precision != "fp32" and (force or not _is_current(bundle, recipe)):
-                materials.calibration(recipe.calibration)  # fail now, not after minutes of converting
-        for converter, precision in plan:
-            bundle = _export_one(bundle, converter, converter.recipe(precision), materials, force)
-        bundle = fit_thresholds(bundle, images)
+        stale = [Ask.of(entry) for entry in bundle.model_files() if not bundle.fits_model(entry)]
+        plan = list(dict.fromkeys([*wanted, *stale]))
+        for ask in plan:
+            if ask.calibrated and (force or current(bundle, ask) is None):
+                materials.calibration(_recipe(ask, "int8").calibration)  # fail now, not after minutes of converting
+        for ask in plan:
+            bundle = _export_one(bundle, ask, materials, force)
+        bundle = write_cards(fit_thresholds(bundle, images))
     except ModuleNotFoundError as error:
         raise MissingDependencyError(error.name or str(error), "export") from None
     return bundle
 
 
-class Materials:
-    """What several files need, each made once and only when asked for."""
-
-    def __init__(self, bundle: Bundle, images: Path | None) -> None:
-        self._bundle = bundle
-        self._images = images
-        self._size = bundle.manifest.preprocess.size
-        self._calibration: dict[CalibrationSettings, CalibrationSet] = {}
-        self._quantizable: dict[CalibrationSettings, nn.Module] = {}
-
-    @cached_property
-    def network(self) -> nn.Module:
-        """The merged network, after its weights and outputs were checked."""
-        from skinedge.merge import load_merged
-
-        network = load_merged(self._bundle)
-        check_network(network, self._bundle.manifest.labels, self._size)
-        return network
-
-    @cached_property
-    def golden(self) -> Reference:
-        from skinedge.golden import load
-
-        golden = load(self._bundle.file("golden.npz"))
-        return Reference(golden.pixels, golden.logits)
-
-    @cached_property
-    def val(self) -> Reference | None:
-        """Up to 256 validation images, None (said on screen) where the images are not there."""
-        from skinedge.merge import eager_logits
-
-        chosen = [sample for sample in self._split if sample.split == "val"]
-        if self._images is None or not self._images.is_dir() or not chosen:
-            why = "the run has none" if not chosen else f"no folder {self._images or 'was given with --data'}"
-            note(f"gates: golden images only, no validation images ({why})")
-            return None
-        chosen.sort(key=lambda sample: sample.image_id)
-        chosen = random.Random(0).sample(chosen, min(GATE_IMAGES, len(chosen)))
-        pixels = load_prepared(self._images, chosen, self._size)
-        return Reference(pixels, eager_logits(self.network, pixels, self._bundle.manifest.preprocess))
-
-    def calibration(self, settings: CalibrationSettings) -> CalibrationSet:
-        """Training images only; see `skinedge_export.calibrate`."""
-        if settings not in self._calibration:
-            images = self._required_images()
-            chosen = choose(self._split, settings)
-            self._calibration[settings] = load_calibration(images, chosen, self._size)
-        return self._calibration[settings]
-
-    def quantizable(self, settings: CalibrationSettings) -> nn.Module:
-        """The merged network as int8 takes it best: equalized, and with weights on the int8 grid."""
-        from skinedge_export.equalize import equalize
-        from skinedge_export.rounding import round_weights
-
-        if settings not in self._quantizable:
-            pixels, rule, network = self.calibration(settings).pixels, self._bundle.manifest.preprocess, self.network
-            if settings.equalize:
-                network = equalize(network, pixels, rule)
-            if settings.rounding == "covariance":
-                note("rounding weights for the calibration images ...")
-                network = round_weights(network, pixels, rule)
-            self._quantizable[settings] = network
-        return self._quantizable[settings]
-
-    def _required_images(self) -> Path:
-        if self._images is None or not self._images.exists():
-            raise DataError(
-                "int8 needs the training images to calibrate on, and their folder is "
-                + ("not known" if self._images is None else "gone"),
-                where=str(self._images or self._bundle.root),
-                todo="Say where they are with --data DIR, or export without --int8.",
-            )
-        return self._images
-
-    @cached_property
-    def _split(self) -> tuple[Sample, ...]:
-        return read_split(self._bundle.file("split.csv"))
+def current(bundle: Bundle, ask: Ask) -> FileEntry | None:
+    """The file that this very ask made from the same inputs, intact; None where there is none."""
+    inputs = _inputs(bundle, ask)
+    for entry in bundle.model_files():
+        if bundle.is_current(_stage_name(entry.path), inputs):
+            return entry
+    return None
 
 
-def file_name(precision: str, converter: Converter) -> str:
-    """Name of the file in the run directory."""
-    return f"model.{precision}{converter.suffix}"
-
-
-def _converter(name: str) -> Converter:
-    found: Converter = plugins.load(plugins.CONVERTERS, name)
+def _converter(ask: Ask) -> Converter:
+    found: Converter = plugins.load(plugins.CONVERTERS, ask.converter or ask.format)
     return found
 
 
-def _stage_name(recipe: ExportRecipe) -> str:
-    return f"export.{recipe.format}.{recipe.precision}"
+def formats() -> list[str]:
+    """The formats that a converter of the same name makes."""
+    return [name for name in plugins.names(plugins.CONVERTERS) if plugins.load(plugins.CONVERTERS, name).format == name]
 
 
-def _inputs(bundle: Bundle, recipe: ExportRecipe) -> dict[str, str]:
+def _check_converter(format: str, converter: str) -> None:
+    """Raises: ConfigError for an unknown format or converter, or for one that makes files of another format."""
+    plugins.load(plugins.CONVERTERS, format)
+    made = plugins.load(plugins.CONVERTERS, converter or format).format
+    if made != format:
+        name, todo = converter or format, f"Say --format {made}" + (f" --converter {converter or format}.")
+        raise ConfigError(f"the converter '{name}' makes {made} files, not {format}", todo=todo)
+
+
+def _recipe(ask: Ask, precision: str) -> ExportRecipe:
+    return _converter(ask).recipe(f"{precision}-arm" if ask.arm and precision == "int8" else precision)
+
+
+def _stage_name(file: str) -> str:
+    """'model.int8.tflite' -> 'export.tflite.int8'."""
+    _, *parts, suffix = file.split(".")
+    return ".".join(["export", suffix, *parts])
+
+
+def _inputs(bundle: Bundle, ask: Ask) -> dict[str, str]:
     """All that decides what the file is: name -> sha256."""
-    description = describe(bundle.manifest, recipe.precision).to_json()
+    recipes = [_recipe(ask, name).sha256 for name in ask.precisions if name != "int8-mixed"]
     return {
         "model": sha256(bundle.file(MODEL)),
         "split": sha256(bundle.file("split.csv")),
-        "description": hashlib.sha256(description.encode()).hexdigest(),
-        "recipe": recipe.sha256,
+        "description": documents.digest(describe(bundle.manifest, ask.precision, ask.form.contract).to_json()),
+        "recipe": documents.digest([sha256(RECIPES / "ladder.toml"), *recipes]),
+        "asked": documents.digest(asdict(ask)),
     }
 
 
-def _is_current(bundle: Bundle, recipe: ExportRecipe) -> bool:
-    return bundle.is_current(_stage_name(recipe), _inputs(bundle, recipe))
-
-
-def _export_one(
-    bundle: Bundle, converter: Converter, recipe: ExportRecipe, materials: Materials, force: bool
-) -> Bundle:
+def _export_one(bundle: Bundle, ask: Ask, materials: Materials, force: bool) -> Bundle:
     """Make one file, unless it is there already; returns the run with it."""
-    name, stage_name = file_name(recipe.precision, converter), _stage_name(recipe)
-    if not force and _is_current(bundle, recipe):
-        note(f"{name}: made from the same inputs already, kept (--force makes it again)")
+    kept = current(bundle, ask)
+    if kept is not None and not force:
+        note(f"{kept.path}: made from the same inputs already, kept (--force makes it again)")
         return bundle
-    note(f"{name}: converting ...")
+    shown = ask.file_name("int8" if ask.precision == LADDER else ask.precision, _converter(ask).suffix)
+    note(f"{shown}: converting ...")
     started = time.perf_counter()
-    with bundle.stage(stage_name, f"skinedge {__version__}", _inputs(bundle, recipe)) as stage:
-        _fill(stage, bundle, converter, recipe, materials)
+    with tempfile.TemporaryDirectory(prefix="skinedge-") as scratch:
+        try:
+            rungs = _climb(ask, materials, Path(scratch))
+        except GateError as error:
+            raise GateError(error.what, where=shown, todo=error.todo) from None
+        name = _keep(bundle, ask, rungs, materials)
     note(f"{name}: gates passed, {time.perf_counter() - started:.0f} s")
     return bundle.reload()
 
 
-def _fill(
-    stage: StageWriter,
-    bundle: Bundle,
-    converter: Converter,
-    recipe: ExportRecipe,
-    materials: Materials,
-) -> None:
-    """Convert into the stage's `.part` file, gate that, and say in the manifest what it is."""
-    name = file_name(recipe.precision, converter)
-    path = stage.path(name)
-    description = describe(bundle.manifest, recipe.precision)
-    if recipe.precision == "fp32":
-        calibration, job = None, ExportJob(materials.network, description, recipe)
-    else:
-        calibration = materials.calibration(recipe.calibration)
-        job = ExportJob(materials.quantizable(recipe.calibration), description, recipe, calibration.pixels)
-    artifact = converter.convert(job, path)
+def _climb(ask: Ask, materials: Materials, scratch: Path) -> list[Rung]:
+    """The rungs that were tried, timed, the chosen one last; raises GateError when none passes."""
+
+    def worst_first() -> Sequence[tuple[Layer, float]]:
+        return materials.ranked(_recipe(ask, "int8").calibration)
+
+    tried = ladder.climb(
+        ladder.load_ladder(),
+        ask.precisions,
+        _attempt(ask, materials, scratch),
+        lambda precision: _recipe(ask, precision),
+        worst_first,
+    )
+    return ladder.timed(tried, materials.golden(ask.form).pixels[:1]) if ask.precision != "fp32" else tried
+
+
+def _attempt(ask: Ask, materials: Materials, scratch: Path) -> Attempt:
+    """What makes and judges one file."""
+    converter, manifest = _converter(ask), materials.bundle.manifest
     runtime: plugins.Runtime = plugins.load(plugins.RUNTIMES, converter.runtime)
-    gates = _gates(path, name, description, runtime, materials)
-    stage.describe(name, format=recipe.format, **_account(artifact, gates, calibration))
-    present = {*bundle.entries(), name}
-    thresholds = {key: value for key, value in bundle.manifest.thresholds.items() if key != name}  # to be fitted anew
-    stage.set(default_file=next((file for file in PREFERENCE if file in present), name), thresholds=thresholds)
+
+    def attempt(recipe: ExportRecipe, kept: tuple[Layer, ...]) -> Rung:
+        number = len(list(scratch.iterdir()))
+        path = scratch / f"{number}{converter.suffix}"
+        job = materials.job(recipe, ask.form, kept)
+        artifact = converter.convert(job, path)
+        golden, val = materials.golden(ask.form), materials.val(ask.form)
+        with quiet("running the file", ask.file_name(recipe.precision, converter.suffix)):
+            judged = judge(path, job.description, runtime, golden, val, manifest.thresholds["default"])
+        names = tuple(layer.name for layer in kept)
+        return Rung(artifact, recipe, names, judged.gates, judged.figures, judged.session, path.stat().st_size)
+
+    return attempt
 
 
-def _gates(
-    path: Path, name: str, description: ModelDescription, runtime: plugins.Runtime, materials: Materials
-) -> tuple[Gate, ...]:
-    golden, val = materials.golden, materials.val
-    try:
-        with quiet("running the file", name):
-            return check_file(path, description, runtime, golden, val)
-    except GateError as error:
-        raise GateError(error.what, where=name, todo=error.todo) from None
+def _keep(bundle: Bundle, ask: Ask, rungs: Sequence[Rung], materials: Materials) -> str:
+    """Make the chosen rung a file of the run, and say in the manifest what it is; returns its name."""
+    rung = rungs[-1]
+    name = ask.file_name(rung.recipe.precision, _converter(ask).suffix)
+    with bundle.stage(_stage_name(name), f"skinedge {__version__}", _inputs(bundle, ask)) as stage:
+        shutil.move(rung.artifact.path, stage.path(name))
+        stage.describe(name, format=ask.format, asked=asdict(ask), **_account(rung, materials))
+        if ask.calibrated:
+            _write_report(stage, bundle, name, rungs)
+        stage.remove(*(old.path for old in bundle.model_files() if Ask.of(old) == ask and old.path != name))
+        present = {*bundle.entries(), name}
+        thresholds = {key: value for key, value in bundle.manifest.thresholds.items() if key != name}  # fitted anew
+        stage.set(default_file=next((file for file in PREFERENCE if file in present), name), thresholds=thresholds)
+    return name
 
 
-def _account(artifact: Artifact, gates: Sequence[Gate], calibration: CalibrationSet | None) -> Mapping[str, object]:
+def _write_report(stage: StageWriter, bundle: Bundle, name: str, rungs: Sequence[Rung]) -> None:
+    images = rungs[-1].figures.images if rungs[-1].figures else 0
+    model = {"model_id": bundle.manifest.id, "model_sha256": bundle.model_sha256}
+    document = documents.document("ladder", {"file": name, **ladder.report(rungs, images)}, **model)
+    path = stage.path(f"reports/ladder.{name.removeprefix('model.')}.json")
+    path.write_text(documents.to_text(document), encoding="utf-8")
+
+
+def _account(rung: Rung, materials: Materials) -> Mapping[str, object]:
     """What the manifest says of the file."""
-    said = {
-        "precision": artifact.precision,
+    artifact: Artifact = rung.artifact
+    gates: Sequence[Gate] = rung.gates
+    said: dict[str, Any] = {
+        "precision": rung.recipe.precision,
         "inputs": [asdict(spec) for spec in artifact.inputs],
         "outputs": [asdict(spec) for spec in artifact.outputs],
         "ops": {op: artifact.ops.count(op) for op in dict.fromkeys(artifact.ops)},
         "versions": dict(artifact.versions),
         "gates": [asdict(gate) for gate in gates],
     }
-    if calibration is not None:
-        said["calibration"] = {"images": len(calibration.pixels), "ids_sha256": calibration.ids_sha256}
+    if rung.recipe.precision in CALIBRATED:
+        settings = rung.recipe.calibration
+        images = materials.calibration(settings)
+        said["calibration"] = {"images": len(images.pixels), "ids": images.ids, "ids_sha256": images.ids_sha256}
+        said["calibration"]["ranges"] = settings.ranges
+    if rung.kept_float:
+        said["kept_float"] = list(rung.kept_float)
     return said

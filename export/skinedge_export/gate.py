@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from skinedge import parity
+from skinedge import metrics, parity
 from skinedge.description import KEY, ModelDescription
 from skinedge.errors import DataError, GateError
 from skinedge.parity import Gate
@@ -21,15 +21,50 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+HEATMAP_EXACT = 1e-3
+HEATMAP_ROUNDED = 0.2
+
+
 @dataclass(frozen=True)
 class Reference:
     """Prepared images and what the merged model in PyTorch (eager, fp32, CPU) says of them.
 
-    pixels: (N, S, S, 3) uint8; logits: (N, C) float32.
+    pixels: (N, S, S, 3) uint8; logits: (N, C) float32; labels: (N,) int64, None for drawn images; heatmaps:
+    (N, H, W, C) float32, None where no file with heatmaps is judged.
     """
 
     pixels: Pixels
     logits: NDArray[np.float32]
+    labels: NDArray[np.int64] | None = None
+    heatmaps: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How a file does on the validation images; NaN where undefined.
+
+    distance: rms difference of centred log-probabilities, over classes of p > 1e-4, from PyTorch's;
+    malignant_sensitivity: at the merged network's own threshold; score_change: mean |difference| of the malignant
+    score.
+    """
+
+    images: int
+    agreement: float
+    distance: float
+    balanced_accuracy: float
+    fall: float
+    melanoma_sensitivity: float
+    malignant_sensitivity: float
+    score_change: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A file that ran: its gates, its figures where validation images were there, and the open session."""
+
+    gates: tuple[Gate, ...]
+    figures: Figures | None
+    session: Session
 
 
 def check_network(network: nn.Module, labels: Sequence[str], size: int) -> None:
@@ -48,41 +83,81 @@ def check_network(network: nn.Module, labels: Sequence[str], size: int) -> None:
         raise GateError(f"the merged model has {outputs} outputs, the manifest {len(labels)} labels")
 
 
-def check_file(
-    path: Path, description: ModelDescription, runtime: Runtime, golden: Reference, val: Reference | None
-) -> tuple[Gate, ...]:
+def judge(
+    path: Path,
+    description: ModelDescription,
+    runtime: Runtime,
+    golden: Reference,
+    val: Reference | None,
+    threshold: float,
+) -> Judged:
     """Run a candidate file and hold it against PyTorch.
 
-    fp32: `parity.fp32_gates` on all images. int8: finite on all images, and agreement on the
+    fp32: `parity.fp32_gates` on all images. Any other: finite on all images, and `parity.lossy_gates` on the
     validation images (real ones: drawings are far from what the ranges were read from).
-    val: None where the images are not at hand; an int8 file's agreement is then unmeasured.
-    Raises: GateError naming the file and the first failed gate, with its value and limit.
+    val: None where the images are not at hand: agreement is then unmeasured; threshold: of the malignant score.
     """
     session = runtime.open(path, threads=1)
+    drawn = session.run(golden.pixels)
+    seen = None if val is None else session.run(val.pixels)
     gates = [_description_gate(session, description)]
     if description.precision == "fp32":
-        both = golden if val is None else _join(golden, val)
-        gates += parity.fp32_gates(both.logits, session.run(both.pixels))
+        logits = golden.logits if val is None else np.concatenate([golden.logits, val.logits])
+        gates += parity.fp32_gates(logits, _together(drawn, seen))
     else:
-        gates += _int8_gates(session, golden, val)
-    for gate in gates:
-        if gate.verdict == "fail":
-            raise GateError(
-                f"gate '{gate.name}' failed: {_number(gate.value)}, limit {gate.limit:g} ({gate.detail})",
-                where=f"{description.precision} file in {runtime.name}",
-                todo="It was not written; an earlier file of that name is as it was.",
-            )
-    return tuple(gates)
+        gates.append(parity.finite_gate(_together(drawn, seen)))
+        gates += _lossy(description, val, seen)
+    limit = HEATMAP_EXACT if description.precision == "fp32" else HEATMAP_ROUNDED
+    for reference, outputs in ((golden, drawn), (val, seen)):
+        if reference is not None and outputs is not None and outputs.heatmaps is not None:
+            gates.append(heatmap_gate(reference.heatmaps, outputs.heatmaps, limit))
+    figures = None if val is None or seen is None else _figures(description, val, seen, threshold)
+    return Judged(tuple(gates), figures, session)
 
 
-def _int8_gates(session: Session, golden: Reference, val: Reference | None) -> list[Gate]:
-    drawn = session.run(golden.pixels)
-    if val is None:
-        return [parity.finite_gate(drawn), parity.agreement_gate(0, 0)]
-    seen = session.run(val.pixels)
-    same = int((seen.probabilities.argmax(axis=1) == val.logits.argmax(axis=1)).sum())
-    everything = Outputs(np.concatenate([drawn.probabilities, seen.probabilities]))
-    return [parity.finite_gate(everything), parity.agreement_gate(same, len(val.pixels))]
+def _lossy(description: ModelDescription, val: Reference | None, seen: Outputs | None) -> Sequence[Gate]:
+    if val is None or seen is None or val.labels is None:
+        return (parity.agreement_gate(0, 0),)
+    found = parity.lossy_gates(val.labels, val.logits, seen, description.malignant, description.melanoma_index)
+    return [gate for gate in found if gate.name != "finite"]
+
+
+def heatmap_gate(reference: NDArray[np.float32] | None, seen: NDArray[np.float32], limit: float) -> Gate:
+    """The class activation maps (N, H, W, C) are PyTorch's: rms difference over the reference's own spread."""
+    if reference is None:
+        return Gate("heatmap", None, limit, "fail", "nothing to compare with")
+    difference = float(np.sqrt(np.mean((seen - reference) ** 2)) / max(float(reference.std()), 1e-12))
+    return Gate("heatmap", difference, limit, "pass" if difference <= limit else "fail", f"{len(seen)} images")
+
+
+def _figures(description: ModelDescription, val: Reference, seen: Outputs, threshold: float) -> Figures:
+    expected, said = metrics.softmax(val.logits), seen.probabilities
+    keep = (expected > parity.MIN_PROBABILITY) | (said > parity.MIN_PROBABILITY)
+    gap = parity.centred_log_probabilities(said, keep) - parity.centred_log_probabilities(expected, keep)
+    labels = np.zeros(len(said), np.int64) if val.labels is None else val.labels
+    reference, predicted = expected.argmax(axis=1), said.argmax(axis=1)
+    balanced = metrics.balanced_accuracy(labels, predicted)
+    scores = [metrics.malignant_score(rows, description.malignant) for rows in (expected, said)]
+    melanoma = labels == description.melanoma_index
+    malignant = np.isin(labels, description.malignant)
+    return Figures(
+        images=len(said),
+        agreement=float((reference == predicted).mean()),
+        distance=float(np.sqrt(np.mean(gap[keep] ** 2))),
+        balanced_accuracy=balanced,
+        fall=metrics.balanced_accuracy(labels, reference) - balanced,
+        melanoma_sensitivity=float((predicted == labels)[melanoma].mean()) if melanoma.any() else float("nan"),
+        malignant_sensitivity=metrics.sensitivity_specificity(malignant, scores[1] >= threshold)[0],
+        score_change=float(np.abs(scores[1] - scores[0]).mean()),
+    )
+
+
+def _together(first: Outputs, second: Outputs | None) -> Outputs:
+    if second is None:
+        return first
+    parts = (first.logits, second.logits)
+    logits = None if parts[0] is None or parts[1] is None else np.concatenate([parts[0], parts[1]])
+    return Outputs(np.concatenate([first.probabilities, second.probabilities]), logits)
 
 
 def _description_gate(session: Session, description: ModelDescription) -> Gate:
@@ -92,11 +167,3 @@ def _description_gate(session: Session, description: ModelDescription) -> Gate:
     except DataError:
         same = False
     return Gate("description", 0.0 if same else 1.0, 0, "pass" if same else "fail", "labels and rules in the file")
-
-
-def _join(first: Reference, second: Reference) -> Reference:
-    return Reference(np.concatenate([first.pixels, second.pixels]), np.concatenate([first.logits, second.logits]))
-
-
-def _number(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.4g}"

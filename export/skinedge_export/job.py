@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from skinedge.description import ModelDescription
 from skinedge.plugins import TensorSpec
 from skinedge.preprocess import Pixels
+from skinedge_export.form import Form
 from skinedge_export.recipe import ExportRecipe
+from skinedge_export.sensitivity import Layer
 
 if TYPE_CHECKING:
     from torch import nn
 
 INPUT = "pixels"
-OUTPUT = "probabilities"
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,28 @@ class ExportJob:
     network: the merged timm model, eval mode, CPU, fp32, NCHW normalized -> logits; never changed. For int8 it
     is the equalized network with weights on the grid that the file will hold (`skinedge_export.rounding`);
     description: what the file must say of itself, its labels in logit order;
-    calibration: (N, S, S, 3) uint8 prepared training images, None for fp32.
+    form: its input and outputs; calibration: (N, S, S, 3) uint8 prepared training images, None where the recipe
+    needs none; kept_float: layers that int8 leaves alone;
+    scratch: what jobs with the same network, form and calibration share, see `once`.
     """
 
     network: nn.Module
     description: ModelDescription
     recipe: ExportRecipe
+    form: Form = field(default_factory=Form)
     calibration: Pixels | None = None
+    kept_float: tuple[Layer, ...] = ()
+    scratch: dict[str, Any] = field(default_factory=dict)
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` gives, made for the first of the jobs that share a scratch; never to be changed."""
+        if name not in self.scratch:
+            self.scratch[name] = make()
+        return self.scratch[name]
+
+    def keeps_float(self, scope: str) -> bool:
+        """Whether the operations of the module at this path (in `network`) stay in float."""
+        return any(layer.holds(scope) for layer in self.kept_float)
 
 
 @dataclass(frozen=True)
@@ -50,9 +66,11 @@ class Artifact:
 class Converter(Protocol):
     """A file format; an entry point of `skinedge.converters` names an instance.
 
-    suffix: of its files, with the dot; runtime: the entry point of `skinedge.runtimes` that gates them.
+    format: of its files; the converter whose own name that is, is the format's default one; suffix: of its files,
+    with the dot; runtime: the entry point of `skinedge.runtimes` that gates them.
     """
 
+    format: str
     suffix: str
     runtime: str
 

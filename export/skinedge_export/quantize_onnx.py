@@ -1,84 +1,149 @@
-"""Static int8 for ONNX: QDQ, uint8 activations, int8 weights per channel, min-max ranges."""
+"""Static int8 for ONNX: QDQ, int8 weights per channel, 8-bit activations."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from skinedge.contract import Contract
 from skinedge.errors import ConfigError
 from skinedge.preprocess import Pixels
-from skinedge_export.calibrate import centred_range
+from skinedge_export.calibrate import centred_range, in_order
 from skinedge_export.job import INPUT, ExportJob
 from skinedge_export.quiet import quiet
+from skinedge_export.ranges import IMAGES, Histogram, Range, count, narrowed
 
 
-def quantize(model: Any, job: ExportJob) -> Any:
+def quantize(model: Any, job: ExportJob, scopes: Mapping[str, str]) -> Any:
     """The int8 onnx.ModelProto made from the fp32 one, calibrated on `job.calibration`.
 
-    Minima and maxima do not depend on the order of the images. The ranges of the pixels and of the
-    centred pixels are known, so they are set rather than observed. The last Gemm, the classifier, stays
-    float: softmax sees unrounded logits, and the layer takes no time.
+    scopes: node name -> path of the module that computes it. Minima and maxima do not depend on the order of the
+    images. The ranges of the pixels and of the centred pixels are known, so they are set rather than observed. The
+    last Gemm, the classifier, stays float: softmax sees unrounded logits, and the layer takes no time.
     Raises: ConfigError without calibration images; SkinedgeError when it fails.
     """
     if job.calibration is None:
         raise ConfigError("static int8 needs calibration images")
+    calibration, method = job.calibration, job.recipe.calibration.ranges
     with quiet("ONNX quantization", job.description.architecture), tempfile.TemporaryDirectory() as scratch:
         import onnx
 
+        limits = job.once("onnx extremes", lambda: _observe(model, calibration, job.form.input))
+        ranges = dict(limits)
+        if method != "min-max":
+            seen = job.once("onnx histograms", lambda: _histograms(model, calibration, job.form.input, limits))
+            ranges = {name: narrowed(histogram, method) for name, histogram in seen.items()}
         target = Path(scratch) / "int8.onnx"
-        _quantize_to(model, job.calibration, job, target)
+        _quantize_to(model, job, scopes, {**ranges, **_known_ranges(model, job)}, target)
         return onnx.load(target)
 
 
-def _quantize_to(model: Any, calibration: Pixels, job: ExportJob, target: Path) -> None:
+def _quantize_to(
+    model: Any, job: ExportJob, scopes: Mapping[str, str], ranges: Mapping[str, Range], target: Path
+) -> None:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     options = job.recipe.onnx
+    overrides = {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in ranges.items()}
+    own = type(model)()
+    own.CopyFrom(model)  # quantize_static moves the weights of the model that it is given into a file
     quantize_static(
-        model,
+        own,
         target,
-        _Reader(calibration),
+        _Reader(job.calibration[:1], job.form.input),  # every range is given: its own calibration decides nothing
         quant_format=QuantFormat.QDQ,
         per_channel=True,
         reduce_range=options.reduce_range,
-        activation_type=QuantType.QUInt8,
+        activation_type=QuantType.QUInt8 if options.activations == "uint8" else QuantType.QInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod.MinMax,
-        nodes_to_exclude=_float_nodes(model, options.float_ops),
-        extra_options={"TensorQuantOverrides": _known_ranges(model, job)},
+        nodes_to_exclude=_float_nodes(model, job, scopes),
+        extra_options={"TensorQuantOverrides": overrides},
     )
 
 
-def _float_nodes(model: Any, float_ops: Sequence[str]) -> list[str]:
+def _float_nodes(model: Any, job: ExportJob, scopes: Mapping[str, str]) -> list[str]:
     """Names of the nodes that int8 leaves alone."""
-    heads = [node.name for node in model.graph.node if node.op_type == "Gemm"][-1:]
-    return [node.name for node in model.graph.node if node.op_type in float_ops] + heads
+    nodes = model.graph.node
+    kept = [node.name for node in nodes if job.keeps_float(scopes[node.name])]
+    if job.kept_float and not kept:
+        raise ConfigError("none of the layers to keep in float was found in the ONNX graph")
+    heads = [node.name for node in nodes if node.op_type == "Gemm"][-1:]
+    return list(
+        dict.fromkeys([*(node.name for node in nodes if node.op_type in job.recipe.onnx.float_ops), *heads, *kept])
+    )
 
 
-def _known_ranges(model: Any, job: ExportJob) -> dict[str, list[dict[str, Any]]]:
-    """Overrides for the input and for what one addition of constants makes of it."""
-    known = {INPUT: (0.0, 255.0)}
-    users = [node for node in model.graph.node if INPUT in node.input]
-    if len(users) == 1 and users[0].op_type == "Add":
-        known[users[0].output[0]] = centred_range(job.description.preprocess)
-    return {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in known.items()}
+def _observe(model: Any, calibration: Pixels, contract: Contract) -> dict[str, Range]:
+    """Smallest and largest value of every float tensor that a node writes, over the images."""
+    found: dict[str, Range] = {}
+    for tensors in _runs(model, calibration, contract):
+        for name, values in tensors.items():
+            low, high = float(values.min()), float(values.max())
+            before = found.get(name, (low, high))
+            found[name] = (min(low, before[0]), max(high, before[1]))
+    return found
+
+
+def _histograms(
+    model: Any, calibration: Pixels, contract: Contract, limits: Mapping[str, Range]
+) -> dict[str, Histogram]:
+    some = in_order(calibration)[:: max(1, len(calibration) // IMAGES)]
+    return count(lambda: _runs(model, some, contract), limits)
+
+
+def _runs(model: Any, pixels: Pixels, contract: Contract) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Every image's float tensors, by name: the graph with all of them as outputs, one image at a time."""
+    import onnx
+    import onnxruntime as ort
+
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    kinds = {value.name: value.type.tensor_type.elem_type for value in (*model.graph.value_info, *model.graph.output)}
+    names = [name for node in model.graph.node for name in node.output if kinds.get(name) == onnx.TensorProto.FLOAT]
+    have = {output.name for output in model.graph.output}
+    shown.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names if name not in have
+    )
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    for image in pixels:
+        yield dict(zip(names, session.run(names, {INPUT: contract.encode(image[np.newaxis])}), strict=True))
+
+
+def _known_ranges(model: Any, job: ExportJob) -> dict[str, Range]:
+    """Of the input (where it is float) and of what a cast and one addition of constants make of it."""
+    contract = job.form.input
+    known = {INPUT: contract.range} if contract.dtype == "float32" else {}
+    name = INPUT
+    while True:
+        users = [node for node in model.graph.node if name in node.input]
+        if len(users) != 1 or users[0].op_type not in ("Cast", "Add"):
+            return known
+        name = users[0].output[0]
+        if users[0].op_type == "Add":
+            return {**known, name: centred_range(job.description.preprocess, contract)}
+        known[name] = contract.range
 
 
 class _Reader:
     """onnxruntime's CalibrationDataReader, by shape: one image a step."""
 
-    def __init__(self, pixels: Pixels) -> None:
+    def __init__(self, pixels: Pixels, contract: Contract) -> None:
         self._pixels = pixels
+        self._contract = contract
         self._next = 0
 
     def get_next(self) -> dict[str, Any] | None:
         if self._next == len(self._pixels):
             return None
-        image = self._pixels[self._next : self._next + 1].astype(np.float32)
+        image = self._contract.encode(self._pixels[self._next : self._next + 1])
         self._next += 1
         return {INPUT: image}
 

@@ -10,8 +10,14 @@ from typing import Any
 
 from skinedge.config import from_dict
 from skinedge.errors import ConfigError, one_of
+from skinedge_export.ranges import METHODS
 
 RECIPES = Path(__file__).parent / "recipes"
+
+
+# int8: weights and activations; int8-mixed: some layers in float; int8-weight, fp16: weights alone, computed in float.
+PRECISIONS = ("fp32", "int8", "int8-mixed", "int8-weight", "fp16")
+CALIBRATED = ("int8", "int8-mixed")
 
 
 @dataclass(frozen=True)
@@ -20,25 +26,33 @@ class CalibrationSettings:
 
     images: how many at most, spread evenly over the classes; seed: of the choice; equalize: give channels
     equal ranges first (`skinedge_export.equalize`); rounding: of weights, 'covariance' (for the images, see
-    `skinedge_export.rounding`) or 'nearest'.
+    `skinedge_export.rounding`) or 'nearest'; ranges: of activations, see `skinedge_export.ranges`.
     """
 
     images: int = 128
     seed: int = 0
     equalize: bool = True
     rounding: str = "covariance"
+    ranges: str = "min-max"
 
     def __post_init__(self) -> None:
+        one_of("ranges", self.ranges, METHODS)
         one_of("rounding", self.rounding, ("covariance", "nearest"))
 
 
 @dataclass(frozen=True)
 class OnnxOptions:
-    """opset: of the ONNX standard; float_ops: node types that int8 leaves alone; reduce_range: 7-bit weights."""
+    """opset: of the ONNX standard; float_ops: node types that int8 leaves alone; reduce_range: 7-bit weights;
+    activations: 'uint8' (U8S8, for x86) or 'int8' (S8S8, for ARM).
+    """
 
     opset: int = 18
     float_ops: tuple[str, ...] = ("Softmax",)
     reduce_range: bool = False
+    activations: str = "uint8"
+
+    def __post_init__(self) -> None:
+        one_of("activations", self.activations, ("uint8", "int8"))
 
 
 @dataclass(frozen=True)
@@ -52,8 +66,8 @@ class TfliteOptions:
 class ExportRecipe:
     """How one file is made.
 
-    format: 'onnx', 'tflite' or a plug-in's; precision: 'fp32' or 'int8';
-    calibration: for int8; onnx, tflite: options of that format; sha256: of the TOML text.
+    format: 'onnx', 'tflite' or a plug-in's; precision: one of PRECISIONS, see there;
+    calibration: for int8 activations; onnx, tflite: options of that format; sha256: of the TOML text.
     """
 
     format: str
@@ -89,7 +103,8 @@ def _refuse_meaningless(raw: dict[str, Any], where: str) -> None:
     missing = [key for key in ("format", "precision") if key not in raw]
     if missing:
         raise ConfigError(f"recipe lacks '{missing[0]}'", where=where)
-    valid = {"format", "precision", str(raw["format"])} | ({"calibration"} if raw["precision"] != "fp32" else set())
+    calibrated = {"calibration"} if raw["precision"] in CALIBRATED else set()
+    valid = {"format", "precision", str(raw["format"])} | calibrated
     for key in raw:
         if key not in valid:
             raise ConfigError(f"unknown key '{key}'", where=where, todo=f"Valid here: {', '.join(sorted(valid))}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 from skinedge.description import ModelDescription
 from skinedge.errors import SkinedgeError
 from skinedge.plugins import TensorSpec
-from skinedge_export.job import INPUT, OUTPUT, Artifact, ExportJob
+from skinedge_export.job import INPUT, Artifact, ExportJob
 from skinedge_export.metadata import describe_onnx
 from skinedge_export.quiet import quiet
-from skinedge_export.recipe import RECIPES, ExportRecipe, load_recipe
+from skinedge_export.recipe import CALIBRATED, RECIPES, ExportRecipe, load_recipe
 from skinedge_export.wrapper import pixel_model
 
 MAX_IR_VERSION = 10  # what ONNX Runtime 1.20, the oldest that we support, reads
@@ -21,6 +22,7 @@ MAX_IR_VERSION = 10  # what ONNX Runtime 1.20, the oldest that we support, reads
 class OnnxConverter:
     """See `skinedge_export.job.Converter`."""
 
+    format = "onnx"
     suffix = ".onnx"
     runtime = "onnxruntime"
 
@@ -28,11 +30,16 @@ class OnnxConverter:
         return load_recipe(RECIPES / f"onnx-{precision}.toml")
 
     def convert(self, job: ExportJob, path: Path) -> Artifact:
-        model, tools = _trace(job), ["torch", "onnxscript", "onnx"]
-        if job.recipe.precision != "fp32":
+        model, scopes = job.once("onnx", lambda: _trace(job))
+        tools = ["torch", "onnxscript", "onnx"]
+        if job.recipe.precision in CALIBRATED:
             from skinedge_export.quantize_onnx import quantize
 
-            model, tools = quantize(model, job), [*tools, "onnxruntime"]
+            model, tools = quantize(model, job, scopes), [*tools, "onnxruntime"]
+        elif job.recipe.precision != "fp32":
+            from skinedge_export.shrink_onnx import shrink
+
+            model = shrink(model, job.recipe.precision)
         _write(model, job.description, path)
         return _artifact(model, job.recipe.precision, path, {tool: version(tool) for tool in tools})
 
@@ -47,13 +54,13 @@ def op_list(path: Path) -> list[str]:
     return [node.op_type for node in onnx.load(path, load_external_data=False).graph.node]
 
 
-def _trace(job: ExportJob) -> Any:
-    """The fp32 onnx.ModelProto of the job's network."""
+def _trace(job: ExportJob) -> tuple[Any, dict[str, str]]:
+    """The fp32 onnx.ModelProto of the job's network, and node name -> path of the module that computes it."""
     import torch
 
-    size = job.description.preprocess.size
-    sample = torch.zeros(2, size, size, 3)  # 2: torch would take a batch of 1 for a constant
-    model = pixel_model(job.network, job.description.preprocess)
+    size, form = job.description.preprocess.size, job.form
+    sample = torch.zeros(2, size, size, 3, dtype=getattr(torch, form.input.dtype))  # 1 would be taken for a constant
+    model = pixel_model(job.network, job.description.preprocess, form)
     with quiet("ONNX export", job.description.architecture):
         program = torch.onnx.export(
             model,
@@ -62,11 +69,20 @@ def _trace(job: ExportJob) -> Any:
             external_data=False,
             opset_version=job.recipe.onnx.opset,
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=list(form.outputs),
             dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}},
             verbose=False,
         )
-        return _slim(program.model_proto)
+        proto = program.model_proto
+        scopes = {node.name: _scope(node) for node in proto.graph.node}
+        return _slim(proto), scopes
+
+
+def _scope(node: Any) -> str:
+    """Path, in the job's network, of the module that a node comes from; '' where the exporter did not note it."""
+    noted = {prop.key: prop.value for prop in node.metadata_props}.get("pkg.torch.onnx.name_scopes", "[]")
+    modules = ast.literal_eval(noted)[:-1]  # the last one is the operation
+    return modules[-1].removeprefix("network").removeprefix(".") if modules else ""
 
 
 def _slim(model: Any) -> Any:

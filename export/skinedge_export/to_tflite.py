@@ -9,7 +9,8 @@ from skinedge.plugins import TensorSpec
 from skinedge_export.job import INPUT, Artifact, ExportJob
 from skinedge_export.metadata import append_zip
 from skinedge_export.quiet import quiet
-from skinedge_export.recipe import RECIPES, ExportRecipe, load_recipe
+from skinedge_export.recipe import CALIBRATED, RECIPES, ExportRecipe, load_recipe
+from skinedge_export.tflite_metadata import with_metadata
 from skinedge_export.wrapper import pixel_model
 
 SIGNATURE = "serving_default"
@@ -18,6 +19,7 @@ SIGNATURE = "serving_default"
 class TfliteConverter:
     """See `skinedge_export.job.Converter`."""
 
+    format = "tflite"
     suffix = ".tflite"
     runtime = "litert"
 
@@ -25,12 +27,13 @@ class TfliteConverter:
         return load_recipe(RECIPES / f"tflite-{precision}.toml")
 
     def convert(self, job: ExportJob, path: Path) -> Artifact:
-        content, tools = _trace(job), ["torch", "litert-torch", "litert-converter"]
+        content, tools = job.once("tflite", lambda: _trace(job)), ["torch", "litert-torch", "litert-converter"]
         if job.recipe.precision != "fp32":
-            from skinedge_export.quantize_tflite import quantize
+            from skinedge_export import quantize_tflite
 
+            quantize = quantize_tflite.quantize if job.recipe.precision in CALIBRATED else quantize_tflite.shrink
             content, tools = quantize(content, job), [*tools, "ai-edge-quantizer", "ai-edge-litert"]
-        path.write_bytes(content)
+        path.write_bytes(with_metadata(content, job.description, job.form.outputs))
         append_zip(path, job.description)
         return _artifact(job.recipe.precision, path, {tool: version(tool) for tool in tools})
 
@@ -55,12 +58,12 @@ def _trace(job: ExportJob) -> bytes:
     """The fp32 flatbuffer of the job's network."""
     import torch
 
-    size = job.description.preprocess.size
-    model = pixel_model(job.network, job.description.preprocess)
+    size, form = job.description.preprocess.size, job.form
+    model = pixel_model(job.network, job.description.preprocess, form)
     with quiet("TFLite export", job.description.architecture):
         import litert_torch
 
-        sample = torch.zeros(1, size, size, 3)
+        sample = torch.zeros(1, size, size, 3, dtype=getattr(torch, form.input.dtype))
         edge = litert_torch.signature(SIGNATURE, model, sample_kwargs={INPUT: sample}).convert()
         return bytes(edge.model_content())
 

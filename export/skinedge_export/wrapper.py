@@ -5,21 +5,29 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
-from skinedge.preprocess import Preprocess
-from skinedge_export.job import OUTPUT
+import numpy as np
+from numpy.typing import NDArray
+
+from skinedge import model
+from skinedge.contract import HEATMAP, LOGITS, PROBABILITIES
+from skinedge.errors import ConfigError
+from skinedge.preprocess import Pixels, Preprocess
+from skinedge_export.form import Form
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 
-def pixel_model(network: nn.Module, rule: Preprocess) -> nn.Module:
+def pixel_model(network: nn.Module, rule: Preprocess, form: Form) -> nn.Module:
     """`network` with normalization before and softmax after it; a copy, the original is not changed.
 
-    The result maps pixels (N, S, S, 3) float32, RGB 0..255, to {'probabilities': (N, C) float32}.
-    Subtracting the mean stays one addition in the graph: folded into the first convolution it would
-    be wrong at the borders, whose padding is zero after normalization. The division has no such
-    trouble and goes into that convolution's weights where there is a plain one.
+    The result maps pixels (N, S, S, 3), RGB as `form.contract` says, to a dict of `form.outputs`: 'probabilities'
+    (N, C), 'logits' (N, C), 'heatmap' (N, H, W, C), all float32.
+    With x = (pixel - o) / s the network's input is (x + (o - mean) / s) * s / std. The addition stays in the graph:
+    folded into the first convolution it would be wrong at the borders, whose padding is zero after normalization. The
+    factor has no such trouble and goes into that convolution's weights where there is a plain one.
+    Raises: ConfigError for a heatmap of a network that has none.
     """
     import torch
 
@@ -27,25 +35,69 @@ def pixel_model(network: nn.Module, rule: Preprocess) -> nn.Module:
         def __init__(self, network: nn.Module, offset: torch.Tensor, scale: torch.Tensor | None) -> None:
             super().__init__()
             self.network = network
+            self.evidence = _evidence(network, rule.size) if form.heatmap else None
             self.register_buffer("offset", offset)
             self.register_buffer("scale", scale)
 
         def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
-            centred = pixels + self.offset
+            centred = pixels.float() + self.offset
             if self.scale is not None:
                 centred = centred * self.scale
-            return {OUTPUT: torch.softmax(self.network(centred.permute(0, 3, 1, 2)), dim=1)}
+            features = self.network.forward_features(centred.permute(0, 3, 1, 2))
+            logits = self.network.forward_head(features)
+            found = {PROBABILITIES: torch.softmax(logits, dim=1)}
+            if form.logits:
+                found[LOGITS] = logits
+            if self.evidence is not None:
+                found[HEATMAP] = self.evidence(features).permute(0, 2, 3, 1)
+            return found
 
     inner = copy.deepcopy(network).eval()
     _plain_pooling(inner)
-    std = torch.tensor(rule.std)
+    std = torch.tensor(rule.std) / form.input.scale
     stem = _stem(inner, rule.size)
     if stem is not None:
         with torch.no_grad():
             stem.weight.div_(std.view(1, 3, 1, 1))
-    offset = -torch.tensor(rule.mean)
+    offset = (form.input.offset - torch.tensor(rule.mean)) / form.input.scale
     same = len(set(rule.mean)) == 1  # a scalar adds in one vectorized run, a triple pixel by pixel
     return PixelModel(inner, offset[0] if same else offset, None if stem is not None else 1 / std).eval()
+
+
+def heatmaps(network: nn.Module, pixels: Pixels, rule: Preprocess) -> NDArray[np.float32]:
+    """The class activation maps of the network itself, (N, H, W, C) float32, for pixels (N, S, S, 3) uint8."""
+    import torch
+
+    evidence = _evidence(network, rule.size)
+    with torch.inference_mode():
+        parts = [evidence(network.forward_features(images)) for images in model.inputs(pixels, rule)]
+    return np.asarray(torch.cat(parts).permute(0, 2, 3, 1).numpy())
+
+
+def _evidence(network: nn.Module, size: int) -> nn.Module:
+    """The classifier as a 1 x 1 convolution over the last features, without its bias (Zhou et al. 2016, eq. 2).
+
+    Exact where the head is a global average pooling and one linear layer, and refused where it is not, which is
+    found by trying: the map's mean and the bias must be the logits.
+    Raises: ConfigError.
+    """
+    import torch
+
+    head = network.get_classifier()
+    with torch.no_grad():  # not inference_mode: the converter traces these weights with autograd on
+        features = network.forward_features(torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)))
+        if isinstance(head, torch.nn.Linear) and features.shape[1] == head.in_features and features.dim() == 4:
+            layer = torch.nn.Conv2d(head.in_features, head.out_features, 1, bias=False).requires_grad_(False)
+            layer.weight.copy_(head.weight[:, :, None, None])
+            logits = layer(features).mean(dim=(2, 3))
+            if head.bias is not None:
+                logits = logits + head.bias
+            if torch.allclose(logits, network.forward_head(features), rtol=1e-3, atol=1e-3):
+                return layer.eval()
+    raise ConfigError(
+        "no class activation map: this network does not end in a global average and one linear layer",
+        todo="Export without --heatmap; skinedge explain shows Grad-CAM from the run itself.",
+    )
 
 
 def _stem(network: nn.Module, size: int) -> nn.Conv2d | None:

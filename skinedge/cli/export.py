@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from skinedge.cli.app import app
-from skinedge.cli.common import DataOption, JsonOption, RunArgument, emit_json, pick_run, table
+from skinedge.cli.common import DataOption, JsonOption, RunArgument, emit_json, note, pick_run, table
+from skinedge.errors import one_of
 
 if TYPE_CHECKING:
     from skinedge.bundle import Bundle, FileEntry
 
 FormatOption = Annotated[str, typer.Option("--format", help="onnx, tflite, an installed plug-in's, or all.")]
-Int8Option = Annotated[bool, typer.Option("--int8", help="Also the int8 file, calibrated on training images.")]
+Int8Option = Annotated[
+    bool, typer.Option("--int8", help="Also the fastest int8 file that keeps the diagnosis on validation images.")
+]
+PrecisionOption = Annotated[
+    str | None, typer.Option("--precision", help="Only this: fp32, int8, int8-mixed, int8-weight or fp16.")
+]
+FallbackOption = Annotated[
+    str, typer.Option("--fallback", help="any: below int8 too (weights only, half precision) if no int8 file passes.")
+]
+ContractOption = Annotated[
+    str,
+    typer.Option("--contract", help="What the input is: pixels (0..255), google (-1..1), qualcomm (0..1) or uint8."),
+]
 PriorOption = Annotated[
     str | None,
     typer.Option(
@@ -28,6 +41,12 @@ SensitivityOption = Annotated[
         help="Share of malignant images that the threshold is to flag. [default: as now, at first 0.95]",
     ),
 ]
+LogitsOption = Annotated[bool, typer.Option("--logits", help="A further output: the logits.")]
+HeatmapOption = Annotated[bool, typer.Option("--heatmap", help="A further output: every class's activation map.")]
+CpuOption = Annotated[str | None, typer.Option("--cpu", help="arm: also the ONNX int8 file for ARM (S8S8).")]
+ConverterOption = Annotated[
+    str, typer.Option("--converter", help="Another converter than the format's own, e.g. onnx2tf.")
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Make files again that are up to date.")]
 
 
@@ -36,6 +55,13 @@ def export(
     run: RunArgument = None,
     format: FormatOption = "all",
     int8: Int8Option = False,
+    precision: PrecisionOption = None,
+    fallback: FallbackOption = "none",
+    contract: ContractOption = "pixels",
+    logits: LogitsOption = False,
+    heatmap: HeatmapOption = False,
+    cpu: CpuOption = None,
+    converter: ConverterOption = "",
     prior: PriorOption = None,
     sensitivity: SensitivityOption = None,
     data: DataOption = None,
@@ -43,40 +69,85 @@ def export(
     json: JsonOption = False,
 ) -> None:
     """Write ONNX and TFLite files of a run. Each is checked against PyTorch before it replaces anything."""
-    from skinedge import plugins
-    from skinedge.bundle import sha256
-
-    formats = plugins.names(plugins.CONVERTERS) if format == "all" else [format]
+    one_of("--fallback", fallback, ("none", "any"))
+    one_of("--cpu", cpu or "arm", ("arm",))
     bundle = pick_run(run, writes=True)
-    from skinedge.bundle import MODEL
+    from skinedge.bundle import MODEL, sha256
     from skinedge.calibration import Reading
+    from skinedge_export.export import asks, current, formats
     from skinedge_export.export import export as write_files
+    from skinedge_export.form import Form
 
+    wanted = asks(
+        formats() if format == "all" else [format],
+        int8=int8,
+        precision=precision,
+        form=Form(contract, logits, heatmap),
+        fallback=fallback == "any",
+        arm=cpu == "arm",
+        converter=converter,
+    )
     reading = Reading.of(bundle.manifest.calibration, prior, sensitivity)
-    bundle = write_files(bundle, formats, int8, data=data, force=force, reading=reading)
-    wanted = ("fp32", "int8") if int8 else ("fp32",)
-    files = [e for e in bundle.model_files() if e.info["format"] in formats and e.info["precision"] in wanted]
+    bundle = write_files(bundle, wanted, data=data, force=force, reading=reading)
+    files = [entry for ask in wanted if (entry := current(bundle, ask)) is not None]
     if json:
-        document = {"run": str(bundle.root), "files": {entry.path: _document(entry) for entry in files}}
+        document = {"run": str(bundle.root), "files": {entry.path: _document(bundle, entry) for entry in files}}
         emit_json("export", document, model_id=bundle.manifest.id, model_sha256=sha256(bundle.file(MODEL)))
     else:
         _show(bundle, files)
 
 
-def _document(entry: FileEntry) -> dict[str, object]:
-    kept = ("precision", "gates", "ops", "versions", "calibration")
+def _document(bundle: Bundle, entry: FileEntry) -> dict[str, object]:
+    kept = ("precision", "gates", "ops", "versions", "calibration", "kept_float", "asked")
     said = {key: entry.info[key] for key in kept if key in entry.info}
-    return {"sha256": entry.sha256, "size_bytes": entry.size, **said}
+    report = _ladder(bundle, entry)
+    return {"sha256": entry.sha256, "size_bytes": entry.size, **said, **({"ladder": report} if report else {})}
 
 
 def _show(bundle: Bundle, files: list[FileEntry]) -> None:
-    full = {entry.info["format"]: entry.size for entry in files if entry.info["precision"] == "fp32"}
+    full = {entry.info["format"]: entry.size for entry in bundle.model_files() if entry.info["precision"] == "fp32"}
     rows = []
     for entry in files:
         open_gates = [gate["name"] for gate in entry.info["gates"] if gate["verdict"] != "pass"]
         gates = f"underpowered: {', '.join(open_gates)}" if open_gates else f"{len(entry.info['gates'])} passed"
-        ratio = entry.size / full[entry.info["format"]]
+        whole = full.get(entry.info["format"])
+        ratio = f"{entry.size / whole:.3f}" if whole else None
         ops = sum(entry.info["ops"].values())
         flag = f"{bundle.manifest.threshold(entry.path):.3f}"
-        rows.append((entry.path, entry.info["precision"], f"{entry.size / 1e6:.2f}", f"{ratio:.3f}", ops, gates, flag))
+        rows.append((entry.path, entry.info["precision"], f"{entry.size / 1e6:.2f}", ratio, ops, gates, flag))
+    for entry in files:
+        _show_ladder(bundle, entry)
     table(f"Files in {bundle.root}", ("file", "precision", "MB", "of fp32", "ops", "gates", "malignant from"), rows)
+
+
+def _show_ladder(bundle: Bundle, entry: FileEntry) -> None:
+    """What was tried for one file, on validation images."""
+    report = _ladder(bundle, entry)
+    if report is None:
+        return
+    rows = []
+    for rung in report["rungs"]:
+        seen = rung["validation"] or {}
+        figures = [
+            None if seen.get(key) is None else f"{seen[key]:{form}}"
+            for key, form in (
+                ("agreement", ".3f"),
+                ("fall", "+.4f"),
+                ("melanoma_sensitivity", ".3f"),
+                ("distance", ".3f"),
+            )
+        ]
+        verdict = "chosen" if rung["rung"] == report["chosen"] else "passed" if rung["passed"] else "rejected"
+        cost = (f"{rung['size_bytes'] / 1e6:.2f}", f"{rung['milliseconds']:.2f}", rung["partitions"])
+        rows.append((rung["rung"], *figures, *cost, verdict))
+    columns = ("rung", "agreement", "fall", "mel sens", "distance", "MB", "ms", "partitions", "verdict")
+    table(f"{entry.path}: {report['validation_images']} validation images, 1 thread", columns, rows)
+    if report["given_up"]:
+        note(f"{entry.path}: {report['given_up']}")
+
+
+def _ladder(bundle: Bundle, entry: FileEntry) -> dict[str, Any] | None:
+    from json import loads
+
+    name = f"reports/ladder.{entry.path.removeprefix('model.')}.json"
+    return loads(bundle.file(name).read_text(encoding="utf-8")) if bundle.has(name) else None

@@ -23,14 +23,13 @@ def run_all(request: TrainRequest, json_: bool) -> None:
     from skinedge.bundle import MODEL
     from skinedge.doctor import EXPORT, require
     from skinedge.merge import merge
-    from skinedge.plugins import CONVERTERS, names
     from skinedge.train import train
     from skinedge_bench.latency import bench
     from skinedge_bench.verify import verify
-    from skinedge_export.export import export
+    from skinedge_export.export import asks, export, formats
 
     require(EXPORT, "export")  # before the minutes of training
-    bundle = export(merge(train(request), request.data), names(CONVERTERS), int8=True, data=request.data)
+    bundle = export(merge(train(request), request.data), asks(formats(), int8=True), data=request.data)
     parity = verify(bundle, request.data)
     latency = bench(bundle.reload(), request.data, protocol="quick")
     bundle = bundle.reload()

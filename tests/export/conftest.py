@@ -136,11 +136,11 @@ def merged_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def exported_run(merged_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The merged run with its four model files. Shared: copy it before changing anything."""
-    from skinedge_export.export import export
+    from skinedge_export.export import asks, export
 
     root = tmp_path_factory.mktemp("exported") / "run"
     shutil.copytree(merged_run, root)
-    export(Bundle.open(root), ("onnx", "tflite"), True)
+    export(Bundle.open(root), asks(("onnx", "tflite"), int8=True))
     return root
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from skinedge.contract import CONTRACTS
 from skinedge.data.dataset import Sample
 from skinedge.errors import DataError
 from skinedge.preprocess import Preprocess
@@ -84,5 +85,5 @@ def test_a_missing_image_is_named(tmp_path: Path) -> None:
 
 
 def test_the_range_of_centred_pixels_is_known() -> None:
-    assert centred_range(Preprocess(8)) == (-127, 128)
-    assert centred_range(Preprocess(8, mean=(100, 110, 120))) == (-120, 155)
+    assert centred_range(Preprocess(8), CONTRACTS["pixels"]) == (-127, 128)
+    assert centred_range(Preprocess(8, mean=(100, 110, 120)), CONTRACTS["pixels"]) == (-120, 155)

@@ -14,7 +14,7 @@ from skinedge import golden, merge
 from skinedge.bundle import Bundle
 from skinedge.data.dataset import read_split, write_split
 from skinedge.errors import BundleError, ConfigError, DataError, GateError
-from skinedge_export.export import export
+from skinedge_export.export import asks, export
 
 FILES = ["model.fp32.onnx", "model.fp32.tflite", "model.int8.onnx", "model.int8.tflite"]
 
@@ -55,7 +55,7 @@ def test_four_files_are_listed_with_gates_and_nothing_is_left_over(exported_run:
 
 def test_current_files_are_kept(run_copy: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     before = snapshot(run_copy.root)
-    export(run_copy, ("onnx", "tflite"), True)
+    export(run_copy, asks(("onnx", "tflite"), int8=True))
     assert snapshot(run_copy.root) == before
     said = capsys.readouterr()
     assert said.out == "" and said.err.count("kept") == 4
@@ -65,7 +65,7 @@ def test_a_failing_gate_leaves_everything_as_it_was(run_copy: Bundle) -> None:
     bundle = change_merge(run_copy, logits_shift=0.01)
     before = snapshot(bundle.root)
     with pytest.raises(GateError, match=r"model\.fp32\.onnx: gate 'max_difference' failed: 0\.00\d+, limit 0\.001"):
-        export(bundle, ("onnx",), True, force=True)
+        export(bundle, asks(("onnx",), int8=True), force=True)
     assert snapshot(bundle.root) == before
 
 
@@ -73,7 +73,7 @@ def test_weights_that_are_not_numbers_are_refused_by_name(run_copy: Bundle) -> N
     bundle = change_merge(run_copy, poison="layer2.0.conv1.weight")
     before = snapshot(bundle.root)
     with pytest.raises(GateError, match=r"not finite in 'layer2\.0\.conv1\.weight'"):
-        export(bundle, ("onnx",), False)
+        export(bundle, asks(("onnx",)))
     assert snapshot(bundle.root) == before
 
 
@@ -82,14 +82,14 @@ def test_an_edited_model_is_never_exported(run_copy: Bundle) -> None:
     path = run_copy.root / "model.safetensors"
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(BundleError, match="other base weights"):
-        export(run_copy, ("onnx",), False)
+        export(run_copy, asks(("onnx",)))
 
 
 def test_an_edited_file_is_made_again(run_copy: Bundle) -> None:
     path = run_copy.root / "model.int8.onnx"
     good = path.read_bytes()
     path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-    export(run_copy, ("onnx",), True)
+    export(run_copy, asks(("onnx",), int8=True))
     assert path.read_bytes() == good
 
 
@@ -110,7 +110,7 @@ def test_too_few_training_images_for_int8(merged_run: Path, tmp_path: Path) -> N
         shutil.copy(merged_run / "golden.npz", stage.path("golden.npz"))
     before = snapshot(bundle.root)
     with pytest.raises(DataError, match="this run has 7"):
-        export(bundle.reload(), ("onnx",), True)
+        export(bundle.reload(), asks(("onnx",), int8=True))
     assert snapshot(bundle.root) == before
 
 
@@ -120,16 +120,16 @@ def test_without_the_images_int8_stops_and_fp32_says_what_it_was_gated_on(
     shutil.copytree(merged_run, tmp_path / "run")
     bundle, gone = Bundle.open(tmp_path / "run"), tmp_path / "gone"
     with pytest.raises(DataError, match="--data DIR"):
-        export(bundle, ("onnx",), True, data=gone)
+        export(bundle, asks(("onnx",), int8=True), data=gone)
     assert not bundle.reload().model_files()
-    bundle = export(bundle, ("onnx",), False, data=gone)
+    bundle = export(bundle, asks(("onnx",)), data=gone)
     assert "golden images only" in capsys.readouterr().err
     assert bundle.manifest.default_file == "model.fp32.onnx"
 
 
 def test_an_unknown_format_lists_the_installed_ones(run_copy: Bundle) -> None:
     with pytest.raises(ConfigError, match=r"unknown converter 'coreml'\nInstalled: onnx, tflite"):
-        export(run_copy, ("coreml",), False)
+        export(run_copy, asks(("coreml",)))
 
 
 def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

@@ -126,7 +126,7 @@ def test_the_order_of_the_calibration_images_changes_nothing(exported_run: Path,
 
     def quantized(calibration, name: str) -> bytes:
         rounded = round_weights(equalize(network, calibration, rule), calibration, rule)
-        job = ExportJob(rounded, describe(bundle.manifest, "int8"), converter.recipe("int8"), calibration)
+        job = ExportJob(rounded, describe(bundle.manifest, "int8"), converter.recipe("int8"), calibration=calibration)
         return converter.convert(job, tmp_path / name).path.read_bytes()
 
     forward = quantized(images, "forward")

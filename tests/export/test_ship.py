@@ -19,7 +19,7 @@ from skinedge.ship import Evaluation, own_account, ship
 from skinedge_bench.latency import bench
 from skinedge_bench.model import open_listed
 from skinedge_bench.verify import verify
-from skinedge_export.export import export
+from skinedge_export.export import asks, export
 
 INT8 = ["model.int8.onnx", "model.int8.tflite"]
 
@@ -149,7 +149,7 @@ def test_what_needs_images_says_so_and_changes_nothing(packed: Bundle) -> None:
 
     before = {path: path.read_bytes() for path in packed.root.rglob("*") if path.is_file()}
     with pytest.raises(SkinedgeError, match="--data DIR"):
-        export(packed, ("onnx",), False, reading=Reading(sensitivity=0.5))
+        export(packed, asks(("onnx",)), reading=Reading(sensitivity=0.5))
     assert {p: p.read_bytes() for p in packed.root.rglob("*") if p.is_file() and p.name != ".manifest.lock"} == before
 
 

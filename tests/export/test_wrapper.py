@@ -16,6 +16,7 @@ from skinedge.preprocess import Preprocess
 from skinedge_export import to_tflite
 from skinedge_export.job import ExportJob
 from skinedge_export.quiet import quiet
+from skinedge_export.form import Form
 from skinedge_export.wrapper import pixel_model
 
 LITE0 = {"CONV_2D": 33, "DEPTHWISE_CONV_2D": 16, "ADD": 10, "MEAN": 1, "FULLY_CONNECTED": 1, "SOFTMAX": 1}
@@ -40,7 +41,7 @@ def test_pixels_in_probabilities_out(backbone: str, plain_stem: bool) -> None:
     rule = Preprocess(64, mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4))
     net = network(backbone)
     before = copy.deepcopy(net.state_dict())
-    wrapped = pixel_model(net, rule)
+    wrapped = pixel_model(net, rule, Form())
     pixels = torch.randint(0, 256, (2, 64, 64, 3), generator=torch.Generator().manual_seed(1)).float()
     with torch.no_grad():
         found = wrapped(pixels)["probabilities"]
@@ -61,7 +62,7 @@ def test_efficientnet_lite0_keeps_the_clean_op_list(tmp_path: Path) -> None:
     full = converter.convert(ExportJob(net, description, converter.recipe("fp32")), tmp_path / "fp32")
     assert Counter(full.ops) == LITE0
     images = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3)).astype(np.uint8)
-    job = ExportJob(net, description, converter.recipe("int8"), images)
+    job = ExportJob(net, description, converter.recipe("int8"), calibration=images)
     small = converter.convert(job, tmp_path / "int8")
     assert Counter(small.ops) == {**LITE0, "QUANTIZE": 1, "DEQUANTIZE": 1}
     assert small.ops[0] == "QUANTIZE" and small.ops[-4:] == ("MEAN", "DEQUANTIZE", "FULLY_CONNECTED", "SOFTMAX")

@@ -16,7 +16,7 @@ from skinedge.calibration import Reading
 from skinedge.errors import DataError, GateError
 from skinedge.ship import ship
 from skinedge_bench.verify import verify
-from skinedge_export.export import export
+from skinedge_export.export import asks, export
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_fp32_is_exported_again_without_images(
     verified: Bundle, packed: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = {name: packed.file(name).read_bytes() for name in ("golden.npz", "reference.npz", "model.int8.onnx")}
-    bundle = export(packed, ("onnx",), False)
+    bundle = export(packed, asks(("onnx",)))
     assert {entry.path for entry in bundle.model_files()} == {"model.fp32.onnx", "model.int8.onnx", "model.int8.tflite"}
     assert all(bundle.fits_model(entry) for entry in bundle.model_files())
     assert {name: bundle.file(name).read_bytes() for name in kept} == kept
@@ -63,11 +63,11 @@ def test_another_cpus_last_bits_make_the_same_model(packed: Bundle) -> None:
 def test_another_reading_or_int8_needs_images(packed: Bundle) -> None:
     before = {path: path.read_bytes() for path in packed.root.rglob("*") if path.is_file()}
     with pytest.raises(DataError, match="its cal and test splits are needed"):
-        export(packed, ("onnx",), False, reading=Reading("training"))
+        export(packed, asks(("onnx",)), reading=Reading("training"))
     assert {path: path.read_bytes() for path in packed.root.rglob("*") if path.is_file()} == before
     whole = merge.merge(packed)
     with pytest.raises(DataError, match="int8 needs the training images"):
-        export(whole, ("onnx",), True, force=True)
+        export(whole, asks(("onnx",), int8=True), force=True)
     assert whole.reload().manifest == whole.manifest
 
 

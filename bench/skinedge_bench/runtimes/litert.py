@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,15 @@ from skinedge.description import KEY
 from skinedge.errors import BundleError, MissingDependencyError
 from skinedge.plugins import Outputs, TensorSpec
 from skinedge.preprocess import Pixels
-from skinedge_bench.tensors import Layout, as_outputs, check_scores, gives_logits, run_batches
+from skinedge_bench.tensors import (
+    Layout,
+    as_outputs,
+    check_scores,
+    gives_logits,
+    own_names,
+    own_outputs,
+    run_batches,
+)
 
 
 class LitertSession:
@@ -23,45 +32,50 @@ class LitertSession:
     def __init__(self, interpreter: Any, metadata: Mapping[str, str], where: str) -> None:
         self._interpreter = interpreter
         self.metadata = metadata
-        self._in, self._out = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+        self._in = interpreter.get_input_details()[0]
+        details = _named_outputs(interpreter)
         self.inputs = tuple(_spec(detail) for detail in interpreter.get_input_details())
-        self.outputs = tuple(_spec(detail) for detail in interpreter.get_output_details())
+        self.outputs = tuple(replace(_spec(detail), name=name) for name, detail in details.items())
         self.partitions = _partitions(interpreter)
-        self._layout = Layout.of(TensorSpec(self.inputs[0].name, self.inputs[0].shape, "uint8"), where)
-        self._classes = check_scores(self.outputs[0], where)
-        # ours end in probabilities; a stranger is asked in the first run, since that takes inferences
-        self._logits: bool | None = False if KEY in self.metadata else None
+        described = KEY in metadata
+        fed = self.inputs[0] if described else TensorSpec(self.inputs[0].name, self.inputs[0].shape, "uint8")
+        self._layout = Layout.of(fed, metadata, where)
+        self._names = own_names(metadata, list(details), where)
+        wanted = self._names or [self.outputs[0].name]
+        self._wanted = [spec for name in wanted for spec in self.outputs if spec.name == name]
+        self._out = [details[name] for name in wanted]
+        check_scores(self._wanted[0], where)
+        self._logits: bool | None = None  # of a stranger's file: asked in the first run, since that takes inferences
 
     def run(self, pixels: Pixels) -> Outputs:
-        scores = self.scores(pixels)
+        arrays = run_batches(self._layout, pixels, self._call, self._wanted)
+        if self._names is not None:
+            return own_outputs(self._names, arrays)
         if self._logits is None:
             self._logits = gives_logits(self._layout, self.scores)
-        return as_outputs(scores, self._logits)
+        return as_outputs(arrays[0], self._logits)
 
     def scores(self, pixels: Pixels) -> NDArray[Any]:
-        """What the file itself gives: (N, C) float32, probabilities or logits."""
-        return run_batches(self._layout, pixels, self._call, self._classes)
+        """What the file itself gives first: (N, C) float32, probabilities or logits."""
+        return run_batches(self._layout, pixels, self._call, self._wanted)[0]
 
-    def _call(self, pixels: Pixels) -> NDArray[Any]:
-        self._interpreter.set_tensor(self._in["index"], self._encode(self._layout.arrange(pixels)))
+    def _call(self, pixels: Pixels) -> list[NDArray[Any]]:
+        arranged = self._layout.arrange(pixels)
+        self._interpreter.set_tensor(self._in["index"], arranged if self._names else self._encode(arranged))
         self._interpreter.invoke()
-        return self._decode(self._interpreter.get_tensor(self._out["index"]))
+        return [self._decode(self._interpreter.get_tensor(detail["index"]), detail) for detail in self._out]
 
     def _encode(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """0..255 for a stranger: its scale speaks of its own normalization, so a quantized input gets the bytes."""
         dtype = np.dtype(self._in["dtype"])
         if dtype.kind == "f":
             return np.asarray(pixels, dtype=dtype)
-        limits = np.iinfo(dtype)
-        if KEY not in self.metadata:  # a stranger's scale speaks of its own normalization: hand over the bytes
-            return (pixels.astype(np.int32) + limits.min).astype(dtype)
-        scale, zero = self._in["quantization"]
-        levels = np.rint(pixels / scale) + zero
-        return np.asarray(levels.clip(limits.min, limits.max), dtype=dtype)
+        return (pixels.astype(np.int32) + np.iinfo(dtype).min).astype(dtype)
 
-    def _decode(self, scores: NDArray[Any]) -> NDArray[Any]:
+    def _decode(self, scores: NDArray[Any], detail: Mapping[str, Any]) -> NDArray[Any]:
         if scores.dtype.kind == "f":
             return scores
-        scale, zero = self._out["quantization"]
+        scale, zero = detail["quantization"]
         return np.asarray((scores.astype(np.float32) - zero) * scale)
 
 
@@ -113,6 +127,17 @@ def _metadata(path: Path) -> dict[str, str]:
     except (zipfile.BadZipFile, UnicodeDecodeError) as error:
         raise BundleError(f"damaged metadata ({error})", where=str(path)) from None
     return found
+
+
+def _named_outputs(interpreter: Any) -> dict[str, Mapping[str, Any]]:
+    """Output name -> detail: by the signature's names where the file has one, else by the tensors'."""
+    details = interpreter.get_output_details()
+    signatures = interpreter.get_signature_list()
+    if not signatures:
+        return {detail["name"]: detail for detail in details}
+    found = interpreter.get_signature_runner(next(iter(signatures))).get_output_details()
+    order = [detail["index"] for detail in details]
+    return dict(sorted(found.items(), key=lambda item: order.index(item[1]["index"])))
 
 
 def _partitions(interpreter: Any) -> int | None:

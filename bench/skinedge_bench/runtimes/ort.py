@@ -6,14 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from skinedge.description import KEY
 from skinedge.errors import BundleError, MissingDependencyError
 from skinedge.plugins import Outputs, TensorSpec
 from skinedge.preprocess import Pixels
-from skinedge_bench.tensors import Layout, as_outputs, check_scores, gives_logits, run_batches
+from skinedge_bench.tensors import (
+    Layout,
+    as_outputs,
+    check_scores,
+    gives_logits,
+    own_names,
+    own_outputs,
+    run_batches,
+)
 
 DTYPES = {
     "tensor(float)": "float32",
@@ -33,24 +39,28 @@ class OrtSession:
         self.inputs = tuple(_spec(node) for node in session.get_inputs())
         self.outputs = tuple(_spec(node) for node in session.get_outputs())
         self.metadata: Mapping[str, str] = dict(session.get_modelmeta().custom_metadata_map)
-        self._layout = Layout.of(self.inputs[0], where)
-        self._classes = check_scores(self.outputs[0], where)
-        # ours end in probabilities; a stranger is asked in the first run, since that takes inferences
-        self._logits: bool | None = False if KEY in self.metadata else None
+        self._layout = Layout.of(self.inputs[0], self.metadata, where)
+        specs = {spec.name: spec for spec in self.outputs}
+        self._names = own_names(self.metadata, list(specs), where)
+        self._wanted = [specs[name] for name in self._names or [self.outputs[0].name]]
+        check_scores(self._wanted[0], where)
+        self._logits: bool | None = None  # of a stranger's file: asked in the first run, since that takes inferences
 
     def run(self, pixels: Pixels) -> Outputs:
-        scores = self.scores(pixels)
+        arrays = run_batches(self._layout, pixels, self._call, self._wanted)
+        if self._names is not None:
+            return own_outputs(self._names, arrays)
         if self._logits is None:
             self._logits = gives_logits(self._layout, self.scores)
-        return as_outputs(scores, self._logits)
+        return as_outputs(arrays[0], self._logits)
 
     def scores(self, pixels: Pixels) -> NDArray[Any]:
-        """What the file itself gives: (N, C) float32, probabilities or logits."""
-        return run_batches(self._layout, pixels, self._call, self._classes)
+        """What the file itself gives first: (N, C) float32, probabilities or logits."""
+        return run_batches(self._layout, pixels, self._call, self._wanted)[0]
 
-    def _call(self, pixels: Pixels) -> NDArray[Any]:
+    def _call(self, pixels: Pixels) -> list[NDArray[Any]]:
         feed = {self.inputs[0].name: self._layout.arrange(pixels)}
-        return np.asarray(self._session.run([self.outputs[0].name], feed)[0])
+        return list(self._session.run([spec.name for spec in self._wanted], feed))
 
 
 class OrtRuntime:

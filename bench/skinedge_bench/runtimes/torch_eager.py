@@ -29,23 +29,22 @@ class TorchSession:
         self.inputs = (TensorSpec("pixels", (-1, size, size, 3), "uint8"),)
         self.outputs = (TensorSpec("logits", (-1, classes), "float32"),)
         self._layout = Layout(size, -1, True, np.dtype(np.uint8))
-        self._classes = classes
         self._threads = threads
         self._model = model
         self._mean = torch.tensor(description.preprocess.mean).view(1, 3, 1, 1)
         self._std = torch.tensor(description.preprocess.std).view(1, 3, 1, 1)
 
     def run(self, pixels: Pixels) -> Outputs:
-        return as_outputs(run_batches(self._layout, pixels, self._call, self._classes), logits=True)
+        return as_outputs(run_batches(self._layout, pixels, self._call, self.outputs)[0], logits=True)
 
-    def _call(self, pixels: Pixels) -> NDArray[Any]:
+    def _call(self, pixels: Pixels) -> list[NDArray[Any]]:
         import torch
 
         if torch.get_num_threads() != self._threads:  # a setting of the process, not of a model
             torch.set_num_threads(self._threads)
         with torch.inference_mode():
             batch = torch.from_numpy(self._layout.arrange(pixels)).float()
-            return np.asarray(self._model((batch - self._mean) / self._std).numpy())
+            return [self._model((batch - self._mean) / self._std).numpy()]
 
 
 class TorchRuntime:

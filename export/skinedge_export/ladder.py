@@ -1,0 +1,207 @@
+"""The precision ladder: of the files that keep the diagnosis on validation images, the fastest.
+
+Static int8 first, then int8 with the layers that it hurts most in float, then (only if asked for) precisions that
+compute in float. A rung is a real file, judged by the gates that any file must pass; a rejected one is thrown away.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from skinedge.config import from_dict
+from skinedge.errors import GateError
+from skinedge.parity import Gate, passed
+from skinedge.plugins import Session
+from skinedge.preprocess import Pixels
+from skinedge.progress import note
+from skinedge_export.gate import Figures
+from skinedge_export.job import Artifact
+from skinedge_export.recipe import RECIPES, ExportRecipe
+from skinedge_export.sensitivity import Layer
+
+ROUNDS = 25  # timed runs of every rung, in turns
+
+# Makes and judges one file: recipe, layers in float -> rung.
+Attempt = Callable[[ExportRecipe, tuple[Layer, ...]], "Rung"]
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """ranges: of static int8, tried all; kept_float: numbers of layers, the first that passes is taken; fallback:
+    precisions below int8.
+    """
+
+    ranges: tuple[str, ...]
+    kept_float: tuple[int, ...]
+    fallback: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One file that was tried.
+
+    gates, figures: on validation images; session: the open file; milliseconds: median of one image on one thread, None
+    until measured.
+    """
+
+    artifact: Artifact
+    recipe: ExportRecipe
+    kept_float: tuple[str, ...]
+    gates: tuple[Gate, ...]
+    figures: Figures | None
+    session: Session
+    size: int
+    milliseconds: float | None = None
+
+    @property
+    def passed(self) -> bool:
+        return passed(self.gates)
+
+    @property
+    def name(self) -> str:
+        ways = {"int8": self.recipe.calibration.ranges, "int8-mixed": f"{len(self.kept_float)} layers in float"}
+        way = ways.get(self.recipe.precision)
+        return f"{self.recipe.precision} ({way})" if way else self.recipe.precision
+
+    @property
+    def distance(self) -> float:
+        """From the reference: rms of the centred log-probabilities' difference; 0 where no validation image is."""
+        return self.figures.distance if self.figures else 0.0
+
+    def document(self) -> dict[str, object]:
+        """The JSON form."""
+        return {
+            "rung": self.name,
+            "precision": self.recipe.precision,
+            "ranges": self.recipe.calibration.ranges if self.recipe.precision.startswith("int8") else None,
+            "kept_float": list(self.kept_float),
+            "passed": self.passed,
+            "gates": [asdict(gate) for gate in self.gates],
+            "validation": asdict(self.figures) if self.figures else None,
+            "size_bytes": self.size,
+            "milliseconds": self.milliseconds,
+            "partitions": self.session.partitions,
+        }
+
+
+def load_ladder() -> Ladder:
+    path = RECIPES / "ladder.toml"
+    return from_dict(Ladder, tomllib.loads(path.read_text(encoding="utf-8")), str(path))
+
+
+def climb(
+    ladder: Ladder,
+    precisions: Sequence[str],
+    attempt: Attempt,
+    recipe: Callable[[str], ExportRecipe],
+    ranked: Callable[[], Sequence[tuple[Layer, float]]],
+) -> list[Rung]:
+    """Every rung that was tried, the chosen one last.
+
+    precisions: to try, in this order; recipe: of a precision; ranked: the layers, worst first, asked for only by
+    int8-mixed.
+    Raises: GateError when none passes, with what each failed on.
+    """
+    tried: list[Rung] = []
+    for precision in precisions:
+        rungs = _rungs(ladder, precision, attempt, recipe, ranked)
+        for rung in rungs:
+            tried.append(rung)
+            if rung.recipe.precision != "fp32":
+                note(f"  {rung.name}: {'passed' if rung.passed else f'rejected, {reason(rung)}'}")
+        good = [rung for rung in tried if rung.passed]
+        if good:
+            best = min(good, key=lambda rung: rung.distance)
+            return [*(rung for rung in tried if rung is not best), best]
+    raise refused(tried)
+
+
+def _rungs(
+    ladder: Ladder,
+    precision: str,
+    attempt: Attempt,
+    recipe: Callable[[str], ExportRecipe],
+    ranked: Callable[[], Sequence[tuple[Layer, float]]],
+) -> Iterator[Rung]:
+    if precision == "int8":
+        for ranges in ladder.ranges:
+            yield attempt(with_ranges(recipe("int8"), ranges), ())
+    elif precision == "int8-mixed":
+        order = [layer for layer, _ in ranked()]
+        mixed = replace(recipe("int8"), precision="int8-mixed")
+        for number in (number for number in ladder.kept_float if number < len(order)):
+            rung = attempt(mixed, tuple(order[:number]))
+            yield rung
+            if rung.passed:
+                return
+    else:
+        yield attempt(recipe(precision), ())
+
+
+def with_ranges(recipe: ExportRecipe, ranges: str) -> ExportRecipe:
+    return replace(recipe, calibration=replace(recipe.calibration, ranges=ranges))
+
+
+def refused(tried: Sequence[Rung]) -> GateError:
+    """The error of a ladder without a rung that holds."""
+    if len(tried) == 1:
+        failed = next(gate for gate in tried[0].gates if gate.verdict == "fail")
+        return GateError(
+            f"gate '{failed.name}' failed: {_value(failed)}, limit {failed.limit:g} ({failed.detail})",
+            todo="It was not written; an earlier file of that name is as it was.",
+        )
+    lines = "".join(f"\n  {rung.name}: {reason(rung)}" for rung in tried)
+    return GateError(
+        f"no file kept the diagnosis on validation images:{lines}",
+        todo="Nothing was written. --fallback any goes on below int8 (weights only, half precision); --precision fp32 "
+        "is exact.",
+    )
+
+
+def reason(rung: Rung) -> str:
+    """The gates that a rung failed."""
+    return "; ".join(
+        f"{gate.name} {_value(gate)} (limit {gate.limit:g})" for gate in rung.gates if gate.verdict == "fail"
+    )
+
+
+def _value(gate: Gate) -> str:
+    return "not measured" if gate.value is None else f"{gate.value:.4g}"
+
+
+def timed(rungs: Sequence[Rung], pixels: Pixels) -> list[Rung]:
+    """The rungs with their latency: one image (1, S, S, 3) at a time, in turns, so that all see the same machine."""
+    times: list[list[float]] = [[] for _ in rungs]
+    for turn in range(ROUNDS + 2):
+        for found, rung in zip(times, rungs, strict=True):
+            started = time.perf_counter()
+            rung.session.run(pixels)
+            if turn >= 2:  # the first runs warm up
+                found.append((time.perf_counter() - started) * 1e3)
+    return [replace(rung, milliseconds=statistics.median(found)) for rung, found in zip(rungs, times, strict=True)]
+
+
+def given_up(rungs: Sequence[Rung]) -> str:
+    """What the chosen rung (the last) costs against the first rung, static int8; '' where it is static int8."""
+    first, chosen = rungs[0], rungs[-1]
+    if chosen.recipe.precision == first.recipe.precision or first.milliseconds is None or chosen.milliseconds is None:
+        return ""
+    return (
+        f"{chosen.milliseconds - first.milliseconds:+.2f} ms and {(chosen.size - first.size) / 1e6:+.2f} MB "
+        f"against {first.name}"
+    )
+
+
+def report(rungs: Sequence[Rung], images: int) -> dict[str, Any]:
+    """The ladder's JSON: the rungs as tried, which one was chosen, and on how many validation images."""
+    return {
+        "validation_images": images,
+        "chosen": rungs[-1].name,
+        "given_up": given_up(rungs),
+        "rungs": [rung.document() for rung in rungs],
+    }

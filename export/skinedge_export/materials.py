@@ -1,0 +1,154 @@
+"""What several files need: networks, images and what PyTorch says of them, each made once and only when asked for."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skinedge.bundle import Bundle
+from skinedge.data.dataset import Sample, read_split
+from skinedge.data.prepared import load_prepared
+from skinedge.description import describe
+from skinedge.errors import DataError
+from skinedge.progress import note
+from skinedge_export.calibrate import CalibrationSet, choose, load_calibration
+from skinedge_export.form import Form
+from skinedge_export.gate import Reference, check_network
+from skinedge_export.job import ExportJob
+from skinedge_export.recipe import CALIBRATED, CalibrationSettings, ExportRecipe
+from skinedge_export.sensitivity import Layer, ranked
+
+if TYPE_CHECKING:
+    from torch import nn
+
+GATE_IMAGES = 256
+
+
+class Materials:
+    """Of one run; images: the folder of its images, None where unknown."""
+
+    def __init__(self, bundle: Bundle, images: Path | None) -> None:
+        self.bundle = bundle
+        self._images = images
+        self._size = bundle.manifest.preprocess.size
+        self._made: dict[Any, Any] = {}
+
+    def job(self, recipe: ExportRecipe, form: Form, kept: tuple[Layer, ...] = ()) -> ExportJob:
+        """Everything that a converter needs for one file."""
+        description = describe(self.bundle.manifest, recipe.precision, form.contract)
+        if recipe.precision not in CALIBRATED:
+            scratch = self._once(("scratch", "float", form, recipe.format), dict)
+            return ExportJob(self.network, description, recipe, form, scratch=scratch)
+        settings = _images_and_weights(recipe.calibration)
+        scratch = self._once(("scratch", settings, form, recipe.format), dict)
+        network, pixels = self.quantizable(settings), self.calibration(settings).pixels
+        return ExportJob(network, description, recipe, form, pixels, kept, scratch)
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The merged network, after its weights and outputs were checked."""
+        from skinedge.merge import load_merged
+
+        network = load_merged(self.bundle)
+        check_network(network, self.bundle.manifest.labels, self._size)
+        return network
+
+    def golden(self, form: Form) -> Reference:
+        """The golden images, with what the form's outputs should be."""
+        from skinedge.golden import load
+
+        golden = self._once("golden", lambda: load(self.bundle.file("golden.npz")))
+        return self._with_maps(Reference(golden.pixels, golden.logits), form, "golden")
+
+    def val(self, form: Form) -> Reference | None:
+        """Up to 256 validation images, None (said on screen) where the images are not there."""
+        val: Reference | None = self._once("val", self._val)
+        return None if val is None else self._with_maps(val, form, "val")
+
+    def _val(self) -> Reference | None:
+        from skinedge.merge import eager_logits
+
+        chosen = [sample for sample in self._split if sample.split == "val"]
+        if self._images is None or not self._images.is_dir() or not chosen:
+            why = "the run has none" if not chosen else f"no folder {self._images or 'was given with --data'}"
+            note(f"gates: golden images only, no validation images ({why})")
+            return None
+        chosen.sort(key=lambda sample: sample.image_id)
+        chosen = random.Random(0).sample(chosen, min(GATE_IMAGES, len(chosen)))
+        pixels = load_prepared(self._images, chosen, self._size)
+        manifest = self.bundle.manifest
+        labels = np.array([manifest.labels.index(sample.label) for sample in chosen], dtype=np.int64)
+        return Reference(pixels, eager_logits(self.network, pixels, manifest.preprocess), labels)
+
+    def _with_maps(self, reference: Reference, form: Form, name: str) -> Reference:
+        from skinedge_export.wrapper import heatmaps
+
+        if not form.heatmap:
+            return reference
+        rule = self.bundle.manifest.preprocess
+        maps = self._once(("maps", name), lambda: heatmaps(self.network, reference.pixels, rule))
+        return replace(reference, heatmaps=maps)
+
+    def calibration(self, settings: CalibrationSettings) -> CalibrationSet:
+        """Training images only; see `skinedge_export.calibrate`."""
+        return self._once(("calibration", _images_and_weights(settings)), lambda: self._calibration(settings))
+
+    def _calibration(self, settings: CalibrationSettings) -> CalibrationSet:
+        images = self._required_images()
+        return load_calibration(images, choose(self._split, settings), self._size)
+
+    def quantizable(self, settings: CalibrationSettings) -> nn.Module:
+        """The merged network as int8 takes it best: equalized, and with weights on the int8 grid."""
+        return self._once(("quantizable", _images_and_weights(settings)), lambda: self._quantizable(settings))
+
+    def _quantizable(self, settings: CalibrationSettings) -> nn.Module:
+        from skinedge_export.equalize import equalize
+        from skinedge_export.rounding import round_weights
+
+        pixels, rule, network = self.calibration(settings).pixels, self.bundle.manifest.preprocess, self.network
+        if settings.equalize:
+            network = equalize(network, pixels, rule)
+        if settings.rounding == "covariance":
+            note("rounding weights for the calibration images ...")
+            network = round_weights(network, pixels, rule)
+        return network
+
+    def ranked(self, settings: CalibrationSettings) -> Sequence[tuple[Layer, float]]:
+        """The layers, the one that int8 hurts most first."""
+
+        def measure() -> Sequence[tuple[Layer, float]]:
+            note("measuring how much int8 hurts each layer ...")
+            pixels = self.calibration(settings).pixels
+            return ranked(self.quantizable(settings), pixels, self.bundle.manifest.preprocess)
+
+        return self._once(("ranked", _images_and_weights(settings)), measure)
+
+    def _once(self, key: Any, make: Any) -> Any:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def _required_images(self) -> Path:
+        if self._images is None or not self._images.exists():
+            raise DataError(
+                "int8 needs the training images to calibrate on, and their folder is "
+                + ("not known" if self._images is None else "gone"),
+                where=str(self._images or self.bundle.root),
+                todo="Say where they are with --data DIR, or export without --int8.",
+            )
+        return self._images
+
+    @cached_property
+    def _split(self) -> tuple[Sample, ...]:
+        return read_split(self.bundle.file("split.csv"))
+
+
+def _images_and_weights(settings: CalibrationSettings) -> CalibrationSettings:
+    """The settings without the choice of ranges, which decides neither."""
+    return replace(settings, ranges="min-max")

@@ -1,9 +1,11 @@
 """An app that knows nothing of skinedge: MediaPipe's ImageClassifier, and its reader of TFLite Metadata.
 
 It runs in MediaPipe's own environment (`make mediapipe`): the OpenCV that MediaPipe brings and the one that grad-cam
-brings are two packages with the same files. Standard input, JSON: {"files": [...], "images": [...], "centre": bool};
-centre: hand over the middle square of each image as region of interest, since alone MediaPipe stretches the whole
-image. Standard output, JSON: {"version": ..., "files": {FILE: {"metadata": {...}, "scores": [{label: score}, ...]}}}.
+brings are two packages with the same files.
+
+Standard input, JSON: {"files": [...], "views": [[IMAGE, CENTRE], ...]}; CENTRE: hand over the middle square of the
+image as region of interest, since alone MediaPipe stretches the whole image.
+Standard output, JSON: {"version": ..., "files": {FILE: {"metadata": {...}, "scores": [{label: score}, ...]}}}.
 """
 
 from __future__ import annotations
@@ -44,14 +46,14 @@ def plain(value: Any) -> Any:
     return value
 
 
-def classify(file: str, images: list[str], centre: bool) -> list[dict[str, float]]:
-    """Score of every class, by name, of every image."""
+def classify(file: str, views: list[tuple[str, bool]]) -> list[dict[str, float]]:
+    """Score of every class, by name, of every view."""
     options = vision.ImageClassifierOptions(base_options=BaseOptions(model_asset_path=file), max_results=-1)
     found: list[dict[str, float]] = []
-    if not images:
+    if not views:
         return found
     with vision.ImageClassifier.create_from_options(options) as classifier:
-        for path in images:
+        for path, centre in views:
             image = mediapipe.Image.create_from_file(path)
             result = classifier.classify(image, region(image) if centre else None)
             found.append({item.category_name: item.score for item in result.classifications[0].categories})
@@ -70,10 +72,7 @@ def main() -> None:
     answers = sys.stdout.fileno()
     kept = os.dup(answers)
     os.dup2(sys.stderr.fileno(), answers)  # the library prints to standard output as it pleases
-    files = {
-        file: {"metadata": metadata(file), "scores": classify(file, asked["images"], asked["centre"])}
-        for file in asked["files"]
-    }
+    files = {file: {"metadata": metadata(file), "scores": classify(file, asked["views"])} for file in asked["files"]}
     with os.fdopen(kept, "w") as out:
         json.dump({"version": mediapipe.__version__, "files": files}, out)
 

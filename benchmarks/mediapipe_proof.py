@@ -34,16 +34,21 @@ PYTHON = Path(os.environ.get("SKINEDGE_MEDIAPIPE") or HERE.parent / ".cache" / "
 CLIENT = HERE / "mediapipe_client.py"
 
 
+View = tuple[Path, bool]  # an image; whether MediaPipe is given its middle square only
+
+
 @dataclass(frozen=True)
 class Agreement:
     """MediaPipe against skinedge on n images.
 
-    same: images whose likeliest class is the same; largest, mean: absolute difference over all classes' scores;
-    malignant: mean absolute difference of the malignant score, NaN where it is not known.
+    same: images whose likeliest class is the same; classes: how many classes are the likeliest of some image;
+    largest, mean: absolute difference over all classes' scores; malignant: mean absolute difference of the malignant
+    score, NaN where it is not known.
     """
 
     n: int
     same: int
+    classes: int
     largest: float
     mean: float
     malignant: float
@@ -56,20 +61,21 @@ class Agreement:
         return cls(
             n=len(ours),
             same=int((ours.argmax(axis=1) == theirs.argmax(axis=1)).sum()),
+            classes=len(set(ours.argmax(axis=1).tolist())),
             largest=float(difference.max()),
             mean=float(difference.mean()),
             malignant=float(np.abs(malignant).mean()),
         )
 
 
-def ask(files: Sequence[Path], images: Sequence[Path], *, centre: bool = False) -> Mapping[str, Any]:
-    """What `mediapipe_client.py` answers; without images, the files' metadata alone.
+def ask(files: Sequence[Path], views: Sequence[View]) -> Mapping[str, Any]:
+    """What `mediapipe_client.py` answers; without views, the files' metadata alone.
 
     Raises: SkinedgeError without its environment, or when it fails.
     """
     if not PYTHON.is_file():
         raise SkinedgeError("MediaPipe's environment is not there", where=str(PYTHON), todo="Run: make mediapipe")
-    asked = {"files": [str(file) for file in files], "images": [str(image) for image in images], "centre": centre}
+    asked = {"files": [str(file) for file in files], "views": [(str(image), centre) for image, centre in views]}
     done = subprocess.run(
         [str(PYTHON), str(CLIENT)], input=json.dumps(asked), capture_output=True, text=True, check=False
     )
@@ -79,12 +85,19 @@ def ask(files: Sequence[Path], images: Sequence[Path], *, centre: bool = False) 
     return answer
 
 
-def compare(file: Path, images: Sequence[Path], *, centre: bool = False) -> Agreement:
-    """One file on these images, by both."""
-    model = open_file(file)
-    rows = [prediction.probabilities for prediction in predict(model, images)]
-    scores = ask([file], images, centre=centre)["files"][str(file)]["scores"]
-    return Agreement.of(model, np.stack(rows), np.array([[row[label] for label in model.labels] for row in scores]))
+def compare(file: Path, *sets: Sequence[View]) -> list[Agreement]:
+    """One file on sets of images, by both."""
+    model, views = open_file(file), [view for one in sets for view in one]
+    ours = np.stack([prediction.probabilities for prediction in predict(model, [image for image, _ in views])])
+    scores = ask([file], views)["files"][str(file)]["scores"]
+    theirs = np.array([[row[label] for label in model.labels] for row in scores])
+    ends = np.cumsum([len(one) for one in sets])[:-1]
+    pairs = zip(np.split(ours, ends), np.split(theirs, ends), strict=True)
+    return [Agreement.of(model, own, other) for own, other in pairs]
+
+
+def whole(images: Sequence[Path]) -> list[View]:
+    return [(image, False) for image in images]
 
 
 def prepared(images: Sequence[Path], size: int, folder: Path) -> list[Path]:
@@ -115,17 +128,18 @@ def main() -> None:
 
 
 def report(files: Sequence[Path], images: Sequence[Path]) -> None:
-    width, height = Image.open(images[0]).size
+    height, width = load_image(images[0]).shape[:2]
     print(f"{'file':24} {'images':28} {'n':>4} {'same class':>10} {'mean':>7} {'largest':>8} {'malignant':>10}")
     for file in files:
+        size = open_file(file).size
+        sets = {
+            f"{width}x{height}, whole": whole(images),
+            f"{width}x{height}, middle square": [(i, True) for i in images],
+        }
         with tempfile.TemporaryDirectory() as folder:
-            size = open_file(file).size
-            rows = {
-                f"{size}x{size}, prepared": compare(file, prepared(images, size, Path(folder))),
-                f"{width}x{height}, whole": compare(file, images),
-                f"{width}x{height}, middle square": compare(file, images, centre=True),
-            }
-        for name, a in rows.items():
+            sets = {f"{size}x{size}, prepared": whole(prepared(images, size, Path(folder))), **sets}
+            found = compare(file, *sets.values())
+        for name, a in zip(sets, found, strict=True):
             figures = f"{a.same / a.n:>10.1%} {a.mean:>7.4f} {a.largest:>8.4f} {a.malignant:>10.4f}"
             print(f"{file.name:24} {name:28} {a.n:>4} {figures}")
 

@@ -91,7 +91,7 @@ def test_files_tell_what_they_are(exported_run: Path, precision: str) -> None:
     manifest = Bundle.open(exported_run).manifest
     props = {p.key: p.value for p in onnx.load(exported_run / f"model.{precision}.onnx").metadata_props}
     with zipfile.ZipFile(exported_run / f"model.{precision}.tflite") as archive:
-        assert sorted(archive.namelist()) == ["labels.txt", "skinedge.json"]
+        assert sorted(archive.namelist()) == ["labels.txt", "labels_without_background.txt", "skinedge.json"]
         labels, text = archive.read("labels.txt").decode(), archive.read("skinedge.json").decode()
     assert props["labels"].split("\n") == labels.split() == list(manifest.labels)
     for said in (props["skinedge"], text):

@@ -1,11 +1,11 @@
-# make demo | test | check | mediapipe | bench-train | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
+# make demo | test | check | mediapipe | cross-check | converters | bench-train | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO_DATA := .cache/demo-images
 MEDIAPIPE := .cache/mediapipe
 
-.PHONY: demo test check mediapipe bench-train choices target flagship clean
+.PHONY: demo test check mediapipe cross-check converters bench-train choices target flagship clean
 
 demo: $(READY)
 	test -d $(DEMO_DATA) || $(BIN)/skinedge data synth $(DEMO_DATA)
@@ -28,6 +28,14 @@ $(MEDIAPIPE)/.ready: $(READY)
 	$(BIN)/uv venv --clear --python $(BIN)/python $(MEDIAPIPE)
 	VIRTUAL_ENV=$(MEDIAPIPE) $(BIN)/uv pip install --constraint constraints.txt mediapipe==1.2.3
 	touch $@
+
+# Both TFLite converters on four networks. The first time, TensorFlow is installed into a cache of its own (1.6 GB).
+cross-check: $(READY)
+	SKINEDGE_CROSS_CHECK=1 $(BIN)/python -m pytest tests/export/test_onnx2tf.py $(ARGS)
+
+# How long each converter takes, and how fast what it makes is: converters ARGS="RUN --data DIR".
+converters: $(READY)
+	$(BIN)/python benchmarks/converters.py $(ARGS)
 
 bench-train: $(READY)
 	$(BIN)/python benchmarks/train_speed.py $(ARGS)

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +90,15 @@ def asks(
 ) -> list[Ask]:
     """The files of one command: fp32, and with `int8` the ladder's, of each format; or the one `precision`.
 
+    Of a converter that is not the format's own, `int8` is static int8 and no other: it is there to compare with.
+
     Raises: ConfigError for an unknown format or precision.
     """
     form, found = form or Form(), []
     for name in formats:
         other = converter if converter != name else ""
         _check_converter(name, other)
-        wanted = [precision] if precision else ["fp32", *[LADDER] * int8]
+        wanted = [precision] if precision else ["fp32", *["int8" if other else LADDER] * int8]
         found += [Ask(name, each, form, fallback and each == LADDER, converter=other) for each in wanted]
         if arm and (RECIPES / f"{name}-int8-arm.toml").is_file():
             found += [Ask(name, each, form, fallback and each == LADDER, arm=True) for each in wanted if each != "fp32"]
@@ -216,8 +218,9 @@ def _climb(ask: Ask, materials: Materials, scratch: Path) -> list[Rung]:
     def worst_first() -> Sequence[tuple[Layer, float]]:
         return materials.ranked(_recipe(ask, "int8").calibration)
 
+    steps = ladder.load_ladder()
     tried = ladder.climb(
-        ladder.load_ladder(),
+        replace(steps, ranges=tuple(name for name in steps.ranges if name in _converter(ask).ranges)),
         ask.precisions,
         _attempt(ask, materials, scratch),
         lambda precision: _recipe(ask, precision),

@@ -67,12 +67,14 @@ class Converter(Protocol):
     """A file format; an entry point of `skinedge.converters` names an instance.
 
     format: of its files; the converter whose own name that is, is the format's default one; suffix: of its files,
-    with the dot; runtime: the entry point of `skinedge.runtimes` that gates them.
+    with the dot; runtime: the entry point of `skinedge.runtimes` that gates them; ranges: of int8 activations, those of
+    `skinedge_export.ranges` that it knows.
     """
 
     format: str
     suffix: str
     runtime: str
+    ranges: tuple[str, ...]
 
     def recipe(self, precision: str) -> ExportRecipe:
         """How a file of this precision is made; raises ConfigError for an unknown precision."""

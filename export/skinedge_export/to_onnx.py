@@ -13,6 +13,7 @@ from skinedge.plugins import TensorSpec
 from skinedge_export.job import INPUT, Artifact, ExportJob
 from skinedge_export.metadata import describe_onnx
 from skinedge_export.quiet import quiet
+from skinedge_export.ranges import METHODS
 from skinedge_export.recipe import CALIBRATED, RECIPES, ExportRecipe, load_recipe
 from skinedge_export.wrapper import pixel_model
 
@@ -25,12 +26,13 @@ class OnnxConverter:
     format = "onnx"
     suffix = ".onnx"
     runtime = "onnxruntime"
+    ranges = METHODS
 
     def recipe(self, precision: str) -> ExportRecipe:
         return load_recipe(RECIPES / f"onnx-{precision}.toml")
 
     def convert(self, job: ExportJob, path: Path) -> Artifact:
-        model, scopes = job.once("onnx", lambda: _trace(job))
+        model, scopes = job.once("onnx", lambda: trace(job))
         tools = ["torch", "onnxscript", "onnx"]
         if job.recipe.precision in CALIBRATED:
             from skinedge_export.quantize_onnx import quantize
@@ -54,7 +56,7 @@ def op_list(path: Path) -> list[str]:
     return [node.op_type for node in onnx.load(path, load_external_data=False).graph.node]
 
 
-def _trace(job: ExportJob) -> tuple[Any, dict[str, str]]:
+def trace(job: ExportJob) -> tuple[Any, dict[str, str]]:
     """The fp32 onnx.ModelProto of the job's network, and node name -> path of the module that computes it."""
     import torch
 

@@ -9,6 +9,7 @@ from skinedge.plugins import TensorSpec
 from skinedge_export.job import INPUT, Artifact, ExportJob
 from skinedge_export.metadata import append_zip
 from skinedge_export.quiet import quiet
+from skinedge_export.ranges import METHODS
 from skinedge_export.recipe import CALIBRATED, RECIPES, ExportRecipe, load_recipe
 from skinedge_export.tflite_metadata import with_metadata
 from skinedge_export.wrapper import pixel_model
@@ -22,6 +23,7 @@ class TfliteConverter:
     format = "tflite"
     suffix = ".tflite"
     runtime = "litert"
+    ranges = METHODS
 
     def recipe(self, precision: str) -> ExportRecipe:
         return load_recipe(RECIPES / f"tflite-{precision}.toml")
@@ -35,7 +37,7 @@ class TfliteConverter:
             content, tools = quantize(content, job), [*tools, "ai-edge-quantizer", "ai-edge-litert"]
         path.write_bytes(with_metadata(content, job.description, job.form.outputs))
         append_zip(path, job.description)
-        return _artifact(job.recipe.precision, path, {tool: version(tool) for tool in tools})
+        return artifact(job.recipe.precision, path, {tool: version(tool) for tool in tools})
 
 
 converter = TfliteConverter()
@@ -68,7 +70,7 @@ def _trace(job: ExportJob) -> bytes:
         return bytes(edge.model_content())
 
 
-def _artifact(precision: str, path: Path, versions: dict[str, str]) -> Artifact:
+def artifact(precision: str, path: Path, versions: dict[str, str]) -> Artifact:
     with quiet("loading the TFLite file", path.name):
         from ai_edge_litert.interpreter import Interpreter
 

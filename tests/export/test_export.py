@@ -128,7 +128,7 @@ def test_without_the_images_int8_stops_and_fp32_says_what_it_was_gated_on(
 
 
 def test_an_unknown_format_lists_the_installed_ones(run_copy: Bundle) -> None:
-    with pytest.raises(ConfigError, match=r"unknown converter 'coreml'\nInstalled: onnx, tflite"):
+    with pytest.raises(ConfigError, match=r"unknown converter 'coreml'\nInstalled: onnx, onnx2tf, tflite"):
         export(run_copy, asks(("coreml",)))
 
 
@@ -163,7 +163,7 @@ def test_the_command_prints_a_table_and_refuses_an_unknown_format(
     assert all(name in table for name in FILES)
     assert run_cli(monkeypatch, "export", str(run_copy.root), "--format", "coreml") == 1
     said = capsys.readouterr()
-    assert said.out == "" and "Installed: onnx, tflite" in said.err and "Traceback" not in said.err
+    assert said.out == "" and "Installed: onnx, onnx2tf, tflite" in said.err and "Traceback" not in said.err
 
 
 def test_golden_logits_are_the_networks(exported_run: Path) -> None:

@@ -24,8 +24,8 @@ from skinedge_export.onnx2tf.channels_first import channels_first
 from skinedge_export.onnx2tf.environment import PINS, WITHOUT, interpreter
 from skinedge_export.recipe import RECIPES, ExportRecipe, load_recipe
 from skinedge_export.tflite_metadata import with_metadata
-from skinedge_export.to_onnx import _trace
-from skinedge_export.to_tflite import _artifact
+from skinedge_export.to_onnx import trace
+from skinedge_export.to_tflite import artifact
 
 SCRIPT = Path(__file__).with_name("foreign.py")
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -39,6 +39,7 @@ class Onnx2tfConverter:
     format = "tflite"
     suffix = ".tflite"
     runtime = "litert"
+    ranges = ("min-max",)
 
     def recipe(self, precision: str) -> ExportRecipe:
         """Other pins, which may make another file, are another recipe."""
@@ -48,12 +49,12 @@ class Onnx2tfConverter:
     def convert(self, job: ExportJob, path: Path) -> Artifact:
         _check(job)
         python = interpreter()
-        model, _ = job.once("onnx", lambda: _trace(job))
+        model, _ = job.once("onnx", lambda: trace(job))
         content, versions = _convert(channels_first(model), job, python)
         path.write_bytes(with_metadata(content, job.description, job.form.outputs))
         append_zip(path, job.description)
         tools = {tool: version(tool) for tool in ("torch", "onnxscript", "onnx")}
-        return _artifact(job.recipe.precision, path, {**tools, **versions})
+        return artifact(job.recipe.precision, path, {**tools, **versions})
 
 
 converter = Onnx2tfConverter()
@@ -66,7 +67,7 @@ def _check(job: ExportJob) -> None:
         raise ConfigError("the converter onnx2tf makes fp32 and int8 (all layers)", todo=WITHOUT)
     if precision == "int8" and job.calibration is None:
         raise ConfigError("static int8 needs calibration images")
-    if precision == "int8" and ranges != "min-max":
+    if precision == "int8" and ranges not in Onnx2tfConverter.ranges:
         raise ConfigError(f"the converter onnx2tf has no ranges '{ranges}', only min-max", todo=WITHOUT)
 
 

@@ -15,7 +15,7 @@ from skinedge.bundle import Bundle
 from skinedge.checkpoint import Checkpoints
 from skinedge.config import TrainConfig
 from skinedge.errors import BundleError, DataError
-from skinedge.job import Job, TrainRequest, begin, reopen
+from skinedge.job import Job, TrainRequest, begin, refuse_other_settings, reopen
 from skinedge.train import train
 
 CONFIG = TrainConfig(backbone="test_efficientnet", weights="random", image_size=32, precision="fp32", epochs=1)
@@ -111,6 +111,13 @@ def test_an_interrupted_replacement_goes_on(trained_run: Path, synthetic_images:
     begun, _ = begin(request, "cpu")
     assert train(replace(request, force=False, resume=True)).manifest.id == begun.id
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_setting_that_is_younger_than_the_run_counts_at_its_default(tmp_path: Path) -> None:
+    begun = {key: value for key, value in CONFIG.to_dict().items() if key not in ("teacher", "distillation")}
+    refuse_other_settings(CONFIG, begun, tmp_path)
+    with pytest.raises(BundleError, match="other settings: teacher\n"):
+        refuse_other_settings(replace(CONFIG, teacher="run"), begun, tmp_path)
 
 
 def test_a_run_that_came_meanwhile_is_not_replaced(trained_run: Path, request_: TrainRequest, job: Job) -> None:

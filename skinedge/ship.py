@@ -21,6 +21,7 @@ from skinedge.data.dataset import read_split
 from skinedge.description import KEY, ModelDescription, describe
 from skinedge.documents import digest, to_text
 from skinedge.errors import BundleError, GateError
+from skinedge.file_card import card_name
 from skinedge.merge import ADAPTER
 from skinedge.progress import note
 
@@ -152,6 +153,7 @@ def check_evaluation(evaluation: Evaluation | None, bundle: Bundle, files: Seque
 def pack(bundle: Bundle, to: Path, files: Sequence[FileEntry], evaluation: Evaluation | None) -> Manifest:
     """Write every file but the manifest, which is returned."""
     names = [*ADAPTER, "split.csv", "golden.npz", "reference.npz", *(entry.path for entry in files)]
+    names += [card_name(entry.path) for entry in files if bundle.has(card_name(entry.path))]
     names += [name for name in REPORTS if bundle.has(name) and of_these(bundle, name, files)]
     for name in names:
         write(to / name, neutral(bundle, name) if name in REPORTS else bundle.file(name).read_bytes())

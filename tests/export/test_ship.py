@@ -58,6 +58,7 @@ def test_a_packed_run_holds_these_files_and_no_more(run: Bundle, packed: Bundle)
         "golden.npz",
         "reference.npz",
         *INT8,
+        *(f"{name}.skinedge.json" for name in INT8),
         "reports/thresholds.json",
         "reports/parity.json",
         "MODEL_CARD.md",

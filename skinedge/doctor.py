@@ -31,11 +31,13 @@ EXPORT = {
     "ai-edge-quantizer": "ai_edge_quantizer",
 }
 PLOTS = {"matplotlib": "matplotlib"}
+EXPLAIN = {"grad-cam": "pytorch_grad_cam"}
 NEEDS = (
     ("predict, evaluate, verify, bench", "skinedge", RUN),
     ("train, merge", "skinedge[train]", TRAIN),
     ("export", "skinedge[export]", EXPORT),
     ("evaluate --out", "skinedge[plots]", PLOTS),
+    ("explain --method gradcam", "skinedge[explain]", EXPLAIN),
 )
 # torchvision's compiled operators fit exactly one torch minor: torchvision 0.N goes with torch 2.(N - 15).
 TORCHVISION_OFFSET = 15

@@ -116,7 +116,8 @@ def words(found: Explanation, explainer: Explainer, notice: str) -> Words:
         notes=(
             f"{Path(found.image).name}, judged by {model.name}"
             + (f" of run {model.model_id}" if model.model_id else ""),
-            "The scale is this image's own. What is below 0 speaks against the class and is not coloured.",
+            "The scale is this image's own. What is below 0 speaks against the class and is not coloured"
+            + (": here, it is the stronger part." if -values.min() > values.max() else "."),
             "Colours show where the model found its evidence, not whether it is right.",
             notice,
         ),

@@ -253,13 +253,16 @@ def test_a_map_without_numbers_is_an_error_of_its_image(explained: Path, images:
     assert isinstance(result, Failure) and "no numbers" in result.error
 
 
-def test_no_evidence_is_said(explained: Path, images: Path) -> None:
+def test_little_and_no_evidence_is_said(explained: Path, images: Path) -> None:
     from skinedge_bench.explain import Explanation, words
 
     explainer = Explainer(open_file(explained / FILE), "cam")
     (result,) = explain(explainer, [images / "a.jpg"], "nv")
     assert isinstance(result, Explanation)
     assert words(result, explainer, "notice").evidence == "evidence for nv"
+    for low, high, stronger in ((-1.0, 4.0, False), (-4.0, 1.0, True)):
+        mixed = replace(result, map=np.array([[low, high]], np.float32))
+        assert ("stronger" in words(mixed, explainer, "notice").notes[1]) == stronger
     against = replace(result, map=-np.ones((5, 5), np.float32))
     assert words(against, explainer, "notice").evidence == "no evidence for nv in this image"
 

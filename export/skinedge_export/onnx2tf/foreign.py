@@ -43,14 +43,13 @@ def save(request: dict[str, Any], folder: str) -> None:
         raise ValueError(f"onnx2tf made outputs {names}, expected {request['outputs']}")
     start = network.inputs[0]
 
-    @tf.function(input_signature=[tf.TensorSpec(start.shape, start.dtype, name=request["input"])])
     def serve(pixels: Any) -> Any:
         found = network(pixels)
         return dict(zip(names, found if isinstance(found, (list, tuple)) else [found], strict=True))
 
     module = tf.Module()  # the Keras model itself would be saved layer by layer, which takes half a minute
-    module.serve = serve
-    tf.saved_model.save(module, folder, signatures={"serving_default": serve})
+    module.serve = tf.function(serve, input_signature=[tf.TensorSpec(start.shape, start.dtype, name=request["input"])])
+    tf.saved_model.save(module, folder, signatures={"serving_default": module.serve})
 
 
 def tensorflow_version() -> str:

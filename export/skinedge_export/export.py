@@ -188,7 +188,7 @@ def _inputs(bundle: Bundle, ask: Ask) -> dict[str, str]:
         "model": sha256(bundle.file(MODEL)),
         "split": sha256(bundle.file("split.csv")),
         "description": documents.digest(describe(bundle.manifest, ask.precision, ask.form.contract).to_json()),
-        "recipe": documents.digest([sha256(RECIPES / "ladder.toml"), *recipes]),
+        "recipe": documents.digest([sha256(ladder.LADDER), *recipes]),
         "asked": documents.digest(asdict(ask)),
     }
 

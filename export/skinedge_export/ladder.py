@@ -11,6 +11,7 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from skinedge.config import from_dict
@@ -21,9 +22,10 @@ from skinedge.preprocess import Pixels
 from skinedge.progress import note
 from skinedge_export.gate import Figures
 from skinedge_export.job import Artifact
-from skinedge_export.recipe import RECIPES, ExportRecipe
+from skinedge_export.recipe import ExportRecipe
 from skinedge_export.sensitivity import Layer
 
+LADDER = Path(__file__).with_name("ladder.toml")
 ROUNDS = 25  # timed runs of every rung, in turns
 
 # Makes and judges one file: recipe, layers in float -> rung.
@@ -63,6 +65,11 @@ class Rung:
         return passed(self.gates)
 
     @property
+    def convincing(self) -> bool:
+        """It passed, and no gate's own estimate lies beyond its limit, be that by chance."""
+        return self.passed and not any(_beyond(gate) for gate in self.gates)
+
+    @property
     def name(self) -> str:
         ways = {"int8": self.recipe.calibration.ranges, "int8-mixed": f"{len(self.kept_float)} layers in float"}
         way = ways.get(self.recipe.precision)
@@ -81,6 +88,7 @@ class Rung:
             "ranges": self.recipe.calibration.ranges if self.recipe.precision.startswith("int8") else None,
             "kept_float": list(self.kept_float),
             "passed": self.passed,
+            "convincing": self.convincing,
             "gates": [asdict(gate) for gate in self.gates],
             "validation": asdict(self.figures) if self.figures else None,
             "size_bytes": self.size,
@@ -90,8 +98,7 @@ class Rung:
 
 
 def load_ladder() -> Ladder:
-    path = RECIPES / "ladder.toml"
-    return from_dict(Ladder, tomllib.loads(path.read_text(encoding="utf-8")), str(path))
+    return from_dict(Ladder, tomllib.loads(LADDER.read_text(encoding="utf-8")), str(LADDER))
 
 
 def climb(
@@ -101,7 +108,8 @@ def climb(
     recipe: Callable[[str], ExportRecipe],
     ranked: Callable[[], Sequence[tuple[Layer, float]]],
 ) -> list[Rung]:
-    """Every rung that was tried, the chosen one last.
+    """Every rung that was tried, the chosen one last: the first precision with a convincing rung, and of its rungs the
+    one nearest to the reference. Where none convinces, the nearest that passed.
 
     precisions: to try, in this order; recipe: of a precision; ranked: the layers, worst first, asked for only by
     int8-mixed.
@@ -113,12 +121,14 @@ def climb(
         for rung in rungs:
             tried.append(rung)
             if rung.recipe.precision != "fp32":
-                note(f"  {rung.name}: {'passed' if rung.passed else f'rejected, {reason(rung)}'}")
-        good = [rung for rung in tried if rung.passed]
-        if good:
-            best = min(good, key=lambda rung: rung.distance)
-            return [*(rung for rung in tried if rung is not best), best]
-    raise refused(tried)
+                note(f"  {rung.name}: {_said(rung)}")
+        if any(rung.convincing for rung in tried):
+            break
+    good = [rung for rung in tried if rung.convincing] or [rung for rung in tried if rung.passed]
+    if not good:
+        raise refused(tried)
+    best = min(good, key=lambda rung: rung.distance)
+    return [*(rung for rung in tried if rung is not best), best]
 
 
 def _rungs(
@@ -137,7 +147,7 @@ def _rungs(
         for number in (number for number in ladder.kept_float if number < len(order)):
             rung = attempt(mixed, tuple(order[:number]))
             yield rung
-            if rung.passed:
+            if rung.convincing:
                 return
     else:
         yield attempt(recipe(precision), ())
@@ -164,10 +174,24 @@ def refused(tried: Sequence[Rung]) -> GateError:
 
 
 def reason(rung: Rung) -> str:
-    """The gates that a rung failed."""
+    """The gates that a rung failed, or where it passed, those whose own estimate lies beyond the limit."""
     return "; ".join(
-        f"{gate.name} {_value(gate)} (limit {gate.limit:g})" for gate in rung.gates if gate.verdict == "fail"
+        f"{gate.name} {_value(gate)} (limit {gate.limit:g})"
+        for gate in rung.gates
+        if gate.verdict == "fail" or (rung.passed and _beyond(gate))
     )
+
+
+def _said(rung: Rung) -> str:
+    if rung.convincing:
+        return "passed"
+    return f"{'in doubt' if rung.passed else 'rejected'}, {reason(rung)}"
+
+
+def _beyond(gate: Gate) -> bool:
+    if gate.value is None:
+        return False
+    return gate.value < gate.limit if gate.name == "agreement" else gate.value > gate.limit
 
 
 def _value(gate: Gate) -> str:

@@ -27,7 +27,7 @@ from skinedge_export.sensitivity import Layer, ranked
 if TYPE_CHECKING:
     from torch import nn
 
-GATE_IMAGES = 256
+GATE_IMAGES = 512
 
 
 class Materials:
@@ -67,7 +67,7 @@ class Materials:
         return self._with_maps(Reference(golden.pixels, golden.logits), form, "golden")
 
     def val(self, form: Form) -> Reference | None:
-        """Up to 256 validation images, None (said on screen) where the images are not there."""
+        """Up to GATE_IMAGES validation images, None (said on screen) where the images are not there."""
         val: Reference | None = self._once("val", self._val)
         return None if val is None else self._with_maps(val, form, "val")
 

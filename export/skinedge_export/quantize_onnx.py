@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skinedge.contract import Contract
+from skinedge.contract import HEATMAP, Contract
 from skinedge.errors import ConfigError
 from skinedge.preprocess import Pixels
 from skinedge_export.calibrate import centred_range, in_order
 from skinedge_export.job import INPUT, ExportJob
 from skinedge_export.quiet import quiet
 from skinedge_export.ranges import IMAGES, Histogram, Range, count, narrowed
+from skinedge_export.wrapper import EVIDENCE
 
 
 def quantize(model: Any, job: ExportJob, scopes: Mapping[str, str]) -> Any:
@@ -37,7 +38,12 @@ def quantize(model: Any, job: ExportJob, scopes: Mapping[str, str]) -> Any:
         ranges = dict(limits)
         if method != "min-max":
             seen = job.once("onnx histograms", lambda: _histograms(model, calibration, job.form.input, limits))
-            ranges = {name: narrowed(histogram, method) for name, histogram in seen.items()}
+            drawn = {name for node in model.graph.node if scopes[node.name] == EVIDENCE for name in node.output}
+            ranges |= {
+                name: narrowed(histogram, method)
+                for name, histogram in seen.items()
+                if name not in {HEATMAP, *drawn}  # a map's peak is what people look at
+            }
         target = Path(scratch) / "int8.onnx"
         _quantize_to(model, job, scopes, {**ranges, **_known_ranges(model, job)}, target)
         return onnx.load(target)

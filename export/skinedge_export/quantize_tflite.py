@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skinedge.contract import Contract
+from skinedge.contract import HEATMAP, Contract
 from skinedge.errors import ConfigError
 from skinedge.preprocess import Pixels
 from skinedge_export.calibrate import centred_range, in_order
 from skinedge_export.job import INPUT, ExportJob
 from skinedge_export.quiet import quiet
 from skinedge_export.ranges import IMAGES, Histogram, count, narrowed
+from skinedge_export.wrapper import EVIDENCE
 
 
 def quantize(model: bytes, job: ExportJob) -> bytes:
@@ -31,7 +32,13 @@ def quantize(model: bytes, job: ExportJob) -> bytes:
         ranges = dict(observed)
         if method != "min-max":
             seen = job.once("tflite histograms", lambda: _histograms(model, calibration, job.form.input, observed))
-            ranges.update({name: _limits(*narrowed(histogram, method)) for name, histogram in seen.items()})
+            ranges.update(
+                {
+                    name: _limits(*narrowed(histogram, method))
+                    for name, histogram in seen.items()
+                    if scope(name) != EVIDENCE and HEATMAP not in name  # a map's peak is what people look at
+                }
+            )
         _set_known(ranges, model, job)
         made = _quantizer(model, job, kept=_kept_float(model, job))
         return bytes(made.quantize(ranges, enable_progress_report=False).quantized_model)
@@ -95,12 +102,12 @@ def _written(model: bytes) -> list[tuple[str, str]]:
 def scope(tensor: str) -> str:
     """Path, in the job's network, of the module that a tensor comes from; '' for what is outside of it.
 
-    litert-torch names a tensor 'wrapper.PixelModel/timm.EfficientNet_network/...Sequential_blocks/...': a class and
-    the attribute that holds it, level by level, and joins the names of fused operations by ';;', its own first.
+    litert-torch names a tensor 'wrapper.PixelModel/...Sequential_blocks/...Conv2d_0;1': a class and the attribute that
+    holds it, level by level, and joins the names of fused operations by ';;', the result's own first.
     """
-    levels = tensor.split(";;")[0].split(";")[0].split("/")
-    names = [level.rpartition(".")[2].partition("_")[2] for level in levels]
-    return ".".join(names[2:]) if len(names) > 1 and names[1] == "network" else ""
+    levels = tensor.split(";")[0].split("/")
+    names = [level.rpartition(".")[2].partition("_")[2] for level in levels[1:]]
+    return ".".join(names[1:] if names[:1] == ["network"] else names)
 
 
 def _observe(model: bytes, calibration: Pixels, job: ExportJob) -> dict[str, Any]:

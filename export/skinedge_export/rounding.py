@@ -11,7 +11,7 @@ so any converter's own per-channel rounding finds them there.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from skinedge import model
 from skinedge.fused import pairs
@@ -26,6 +26,7 @@ STEPS = 127  # symmetric int8: -127..127
 DAMPING = 0.01  # share of the mean variance added to each; keeps the covariance invertible
 BLOCK = 64  # columns whose errors are passed on to the rest in one product
 PATCHES = 64  # places looked at in each image and layer
+LIMIT_SHARE = 4  # how far a bias stays away from the int32 limit
 
 
 def round_weights(network: nn.Module, pixels: Pixels, rule: Preprocess) -> nn.Module:
@@ -47,12 +48,38 @@ def round_weights(network: nn.Module, pixels: Pixels, rule: Preprocess) -> nn.Mo
         handle.remove()
     with torch.no_grad():
         for conv, norm in norms.items():
+            _speak_up(conv, norm, inputs[conv].span)
             weight = grouped(conv)
             better = round_rows(weight, inputs[conv].covariance())
             shift = torch.einsum("gok,gk->go", better - weight, inputs[conv].mean)
             conv.weight.copy_(better.view_as(conv.weight))
             norm.running_mean.add_(shift.flatten())
     return rounded
+
+
+def _speak_up(conv: nn.Conv2d, norm: Any, span: float) -> None:
+    """Raise the factor of channels that hardly depend on their input, so that their bias fits into int32.
+
+    A bias is stored in steps of (input step) x (weight step of its channel); where the weights are next to nothing,
+    so is the step, and the bias overflows: the channel then says something else, even of another sign. What is raised
+    stays below a hundred-thousandth of the bias. span: of the layer's input, its largest value minus its smallest.
+    """
+    import torch
+
+    factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    bias = norm.bias - norm.running_mean * factor
+    if conv.bias is not None:
+        bias = bias + conv.bias * factor
+    largest = conv.weight.flatten(1).abs().amax(dim=1)
+    least = LIMIT_SHARE * bias.abs() * STEPS / 2**31 * 255 / max(span, torch.finfo(torch.float32).tiny)
+    mute = largest * factor.abs() < least
+    silent = mute & (largest == 0)  # no weight to raise: one is made
+    conv.weight.view(len(largest), -1)[silent, 0] = 1
+    largest = torch.where(silent, torch.ones_like(largest), largest)
+    raised = torch.where(factor < 0, -least, least) / largest
+    change = torch.where(mute, raised - factor, torch.zeros_like(factor))
+    norm.weight.add_(change * torch.sqrt(norm.running_var + norm.eps))
+    norm.bias.add_(norm.running_mean * change)  # the bias stays what it was
 
 
 def grouped(conv: nn.Conv2d) -> torch.Tensor:
@@ -100,9 +127,11 @@ class Moments:
         self._sum = torch.zeros(groups, size)
         self._products = torch.zeros(groups, size, size)
         self._generator = torch.Generator().manual_seed(0)
+        self._low, self._high = 0.0, 0.0
 
     def add(self, module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
         """A forward hook: args[0] is (N, C, H, W) float32."""
+        self._low, self._high = min(self._low, float(args[0].amin())), max(self._high, float(args[0].amax()))
         rows = self._patches(args[0])
         self._count += rows.shape[1]
         self._sum += rows.sum(dim=1)
@@ -123,6 +152,11 @@ class Moments:
         found = images[:, :, ys, xs]  # (N, C, patches, high, wide)
         found = found.permute(1, 0, 2, 3, 4).reshape(conv.groups, -1, len(images) * PATCHES, high * wide)
         return found.transpose(1, 2).flatten(2)
+
+    @property
+    def span(self) -> float:
+        """Largest minus smallest input, zero among them."""
+        return self._high - self._low
 
     @property
     def mean(self) -> torch.Tensor:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+EVIDENCE = "evidence"  # name of the module that makes the heatmap
+
+
 def pixel_model(network: nn.Module, rule: Preprocess, form: Form) -> nn.Module:
     """`network` with normalization before and softmax after it; a copy, the original is not changed.
 

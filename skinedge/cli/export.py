@@ -137,7 +137,8 @@ def _show_ladder(bundle: Bundle, entry: FileEntry) -> None:
                 ("distance", ".3f"),
             )
         ]
-        verdict = "chosen" if rung["rung"] == report["chosen"] else "passed" if rung["passed"] else "rejected"
+        verdict = "passed" if rung["convincing"] else "in doubt" if rung["passed"] else "rejected"
+        verdict = f"{verdict}, chosen" if rung["rung"] == report["chosen"] else verdict
         cost = (f"{rung['size_bytes'] / 1e6:.2f}", f"{rung['milliseconds']:.2f}", rung["partitions"])
         rows.append((rung["rung"], *figures, *cost, verdict))
     columns = ("rung", "agreement", "fall", "mel sens", "distance", "MB", "ms", "partitions", "verdict")

@@ -14,9 +14,9 @@ from skinedge.description import ModelDescription
 from skinedge.errors import SkinedgeError
 from skinedge.preprocess import Preprocess
 from skinedge_export import to_tflite
+from skinedge_export.form import Form
 from skinedge_export.job import ExportJob
 from skinedge_export.quiet import quiet
-from skinedge_export.form import Form
 from skinedge_export.wrapper import pixel_model
 
 LITE0 = {"CONV_2D": 33, "DEPTHWISE_CONV_2D": 16, "ADD": 10, "MEAN": 1, "FULLY_CONNECTED": 1, "SOFTMAX": 1}

@@ -13,8 +13,9 @@ from skinedge import __version__, documents, golden, metrics, parity
 from skinedge.bundle import Bundle, FileEntry, Manifest
 from skinedge.data.dataset import Sample
 from skinedge.data.prepared import prepared
-from skinedge.description import KEY
+from skinedge.description import KEY, ModelDescription
 from skinedge.errors import BundleError, ConfigError
+from skinedge.file_card import card_name, disagreement, read_card
 from skinedge.parity import Gate
 from skinedge.plugins import Outputs, Session, runtimes_for
 from skinedge.preprocess import prepare
@@ -122,7 +123,11 @@ def check(bundle: Bundle, entries: Sequence[FileEntry], data: Path | None, stric
         note(images)
     files = [FileParity("golden.npz", bundle.entries()["golden.npz"].sha256, (resize_gate(vectors, manifest),))]
     for entry in entries:
-        gates = (model_gate(bundle, entry), *file_gates(entry, sessions[entry.path], manifest, vectors))
+        gates = (
+            model_gate(bundle, entry),
+            *card_gates(bundle, entry, sessions[entry.path]),
+            *file_gates(entry, sessions[entry.path], manifest, vectors),
+        )
         judged = FileParity(entry.path, entry.sha256, (*gates, *test_gates(entry, manifest, reference, outputs)))
         said = outputs.get(entry.path)
         files.append(judged if said is None else with_figures(judged, entry, manifest, reference, said))
@@ -216,6 +221,16 @@ def model_gate(bundle: Bundle, entry: FileEntry) -> Gate:
     fits = bundle.fits_model(entry)
     todo = "" if fits else "made from another merged model: skinedge export makes it again"
     return Gate("same_model", int(not fits), 0, "pass" if fits else "fail", todo)
+
+
+def card_gates(bundle: Bundle, entry: FileEntry, session: Session) -> tuple[Gate, ...]:
+    """The card beside the file says what run and file say; none where the run was exported before there were cards."""
+    name = card_name(entry.path)
+    if not bundle.has(name) or KEY not in session.metadata:
+        return ()
+    said = ModelDescription.from_json(session.metadata[KEY], entry.path)
+    problem = disagreement(read_card(bundle.file(name)), bundle.manifest, entry, said)
+    return (Gate("card", int(problem is not None), 0, "fail" if problem else "pass", problem or ""),)
 
 
 def resize_gate(vectors: golden.Golden, manifest: Manifest) -> Gate:

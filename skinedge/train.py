@@ -26,6 +26,7 @@ from skinedge.data.dataset import SPLITS, Sample, read_split
 from skinedge.data.terms import Terms, terms_of
 from skinedge.doctor import TRAIN, require
 from skinedge.errors import BundleError
+from skinedge.int8_risks import SAFE, int8_risks
 from skinedge.job import (
     Job,
     TrainRequest,
@@ -181,6 +182,11 @@ def describe_work(network: Any, problem: Problem) -> None:
         f"training {trained:,} of {total:,} parameters on {problem.device} in {problem.precision}, "
         f"{len(problem.train.labels)} images at {problem.preprocess.size} px, {problem.config.epochs} epochs"
     )
+    risks = int8_risks(network)
+    for risk in risks:
+        note(f"warning: int8 may not hold with this backbone: {risk}")
+    if risks:
+        note(f"  export --int8 will look for a precision that keeps the diagnosis. Backbones without this: {SAFE}")
 
 
 def write_run(request: TrainRequest, job: Job, network: Any, progress: LoopProgress) -> Bundle:

@@ -74,7 +74,12 @@ def _check(job: ExportJob) -> None:
 def _convert(model: Any, job: ExportJob, python: Path) -> tuple[bytes, Mapping[str, str]]:
     """The flatbuffer, and tool -> version of the other environment."""
     size, encode = job.description.preprocess.size, job.form.input.encode
-    request = {"input": INPUT, "outputs": job.form.outputs, "precision": job.recipe.precision}
+    request = {
+        "input": INPUT,
+        "outputs": job.form.outputs,
+        "precision": job.recipe.precision,
+        "float_ops": job.recipe.tflite.float_ops,
+    }
     with tempfile.TemporaryDirectory(prefix="skinedge-onnx2tf-") as name:
         folder = Path(name)
         (folder / "request.json").write_text(json.dumps(request))

@@ -48,6 +48,7 @@ def save(request: dict[str, Any], folder: str) -> None:
         return dict(zip(names, found if isinstance(found, (list, tuple)) else [found], strict=True))
 
     module = tf.Module()  # the Keras model itself would be saved layer by layer, which takes half a minute
+    module.weights = network.variables
     module.serve = tf.function(serve, input_signature=[tf.TensorSpec(start.shape, start.dtype, name=request["input"])])
     tf.saved_model.save(module, folder, signatures={"serving_default": module.serve})
 
@@ -64,12 +65,15 @@ def convert(request: dict[str, Any], folder: str) -> bytes:
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-    if request["precision"] == "int8":
-        images = np.load("calibration.npy", mmap_mode="r")
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([np.array(image[None])] for image in images)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    return bytes(converter.convert())
+    if request["precision"] == "fp32":
+        return bytes(converter.convert())
+    images = np.load("calibration.npy", mmap_mode="r")
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([np.array(image[None])] for image in images)
+    # TensorFlow's only way to leave operations in float; nothing is debugged
+    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=request["float_ops"])
+    debugger = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_options=options)
+    return bytes(debugger.get_nondebug_quantized_model())
 
 
 if __name__ == "__main__":

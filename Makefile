@@ -52,6 +52,8 @@ target: $(READY)
 flagship: $(READY)
 	$(BIN)/python benchmarks/flagship.py .cache/flagship-images
 	$(BIN)/skinedge run --data .cache/flagship-images --config benchmarks/flagship.toml --out runs/flagship --resume
+	$(BIN)/skinedge export runs/flagship --format tflite --precision int8 --heatmap --data .cache/flagship-images
+	$(BIN)/skinedge verify runs/flagship --data .cache/flagship-images
 	$(BIN)/skinedge evaluate runs/flagship --file model.int8.tflite --split test --out runs/flagship-evaluation
 	$(BIN)/skinedge ship runs/flagship --to skinedge/flagship --evaluation runs/flagship-evaluation --force
 

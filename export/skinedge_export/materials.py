@@ -97,7 +97,10 @@ class Materials:
 
     def calibration(self, settings: CalibrationSettings) -> CalibrationSet:
         """Training images only; see `skinedge_export.calibrate`."""
-        return self._once(("calibration", _images_and_weights(settings)), lambda: self._calibration(settings))
+        found: CalibrationSet = self._once(
+            ("calibration", _images_and_weights(settings)), lambda: self._calibration(settings)
+        )
+        return found
 
     def _calibration(self, settings: CalibrationSettings) -> CalibrationSet:
         images = self._required_images()
@@ -127,7 +130,8 @@ class Materials:
             pixels = self.calibration(settings).pixels
             return ranked(self.quantizable(settings), pixels, self.bundle.manifest.preprocess)
 
-        return self._once(("ranked", _images_and_weights(settings)), measure)
+        found: Sequence[tuple[Layer, float]] = self._once(("ranked", _images_and_weights(settings)), measure)
+        return found
 
     def _once(self, key: Any, make: Any) -> Any:
         if key not in self._made:

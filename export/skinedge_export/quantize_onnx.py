@@ -45,12 +45,13 @@ def quantize(model: Any, job: ExportJob, scopes: Mapping[str, str]) -> Any:
                 if name not in {HEATMAP, *drawn}  # a map's peak is what people look at
             }
         target = Path(scratch) / "int8.onnx"
-        _quantize_to(model, job, scopes, {**ranges, **_known_ranges(model, job)}, target)
+        one = _Reader(calibration[:1], job.form.input)  # every range is given: its own calibration decides nothing
+        _quantize_to(model, job, scopes, {**ranges, **_known_ranges(model, job)}, one, target)
         return onnx.load(target)
 
 
 def _quantize_to(
-    model: Any, job: ExportJob, scopes: Mapping[str, str], ranges: Mapping[str, Range], target: Path
+    model: Any, job: ExportJob, scopes: Mapping[str, str], ranges: Mapping[str, Range], images: _Reader, target: Path
 ) -> None:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -61,7 +62,7 @@ def _quantize_to(
     quantize_static(
         own,
         target,
-        _Reader(job.calibration[:1], job.form.input),  # every range is given: its own calibration decides nothing
+        images,
         quant_format=QuantFormat.QDQ,
         per_channel=True,
         reduce_range=options.reduce_range,
@@ -110,7 +111,8 @@ def _runs(model: Any, pixels: Pixels, contract: Contract) -> Iterator[dict[str, 
 
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
-    kinds = {value.name: value.type.tensor_type.elem_type for value in (*model.graph.value_info, *model.graph.output)}
+    typed = onnx.shape_inference.infer_shapes(model).graph  # a tensor without a type would be left out
+    kinds = {value.name: value.type.tensor_type.elem_type for value in (*typed.value_info, *typed.output)}
     names = [name for node in model.graph.node for name in node.output if kinds.get(name) == onnx.TensorProto.FLOAT]
     have = {output.name for output in model.graph.output}
     shown.graph.output.extend(

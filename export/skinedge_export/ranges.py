@@ -62,7 +62,7 @@ def narrowed(histogram: Histogram, method: str) -> Range:
         share = np.cumsum(histogram.counts) / total
         edges = np.linspace(histogram.low, histogram.high, BINS + 1)
         first, last = np.searchsorted(share, TAIL / 2), np.searchsorted(share, 1 - TAIL / 2)
-        return min(float(edges[first]), 0.0), max(float(edges[min(last + 1, BINS)]), 0.0)
+        return min(float(edges[first]), 0.0), max(float(edges[min(int(last) + 1, BINS)]), 0.0)
     values, weights = histogram.centres, histogram.counts / total
 
     def error(shrink: float) -> float:

@@ -25,7 +25,7 @@ from skinedge.data.readers import read
 from skinedge.data.split import FRACTIONS, split
 from skinedge.errors import BundleError, ConfigError
 from skinedge.job import TrainRequest
-from skinedge.paired import McNemar
+from skinedge.paired import Estimate, McNemar, mean_estimate
 from skinedge.progress import note
 from skinedge_bench.figures import Predictions
 from skinedge_bench.intervals import RESAMPLES, Units, draws, percentiles, units_of
@@ -37,11 +37,15 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Fold:
-    """What was said of one fold's held-out images. truth, and of each file (and 'fp32') the class: (N,) int64."""
+    """What was said of one fold's held-out images.
+
+    truth, and of each file (and 'fp32') the class: (N,) int64; scores: of each the malignant score, (N,) float64.
+    """
 
     samples: tuple[Sample, ...]
     truth: Indices
     predicted: Mapping[str, Indices]
+    scores: Mapping[str, NDArray[np.float64]]
     training_seconds: float
 
 
@@ -50,7 +54,8 @@ class Fall:
     """One int8 file against fp32, pooled. Balanced accuracy and its fall: 0..1, positive is a loss.
 
     interval: two-sided 95 %, lower_bound: one-sided 95 %, both by paired bootstrap over lesions; agreement with
-    Wilson's 95 % interval; only_fp32_right, only_int8_right: McNemar's counts, with the exact two-sided p.
+    Wilson's 95 % interval; only_fp32_right, only_int8_right: McNemar's counts, with the exact two-sided p;
+    score_change: mean |difference| of the malignant score, with its 95 % interval.
     """
 
     file: str
@@ -65,6 +70,7 @@ class Fall:
     only_fp32_right: int
     only_int8_right: int
     mcnemar_p: float
+    score_change: Estimate
     reached: bool
 
 
@@ -133,7 +139,7 @@ def trained(data: Path, out: Path, config: TrainConfig, samples: tuple[Sample, .
     write_atomic(place, write_split(samples))
     run = train(TrainRequest(data, out, replace(config, split=str(place)), resume=True))
     check_split_of(run, samples)
-    return export(merge(run, data), asks(formats(), int8=True), data=data)
+    return export(merge(run, data), asks(formats(), precision="int8"), data=data)
 
 
 def check_split_of(bundle: Bundle, samples: tuple[Sample, ...]) -> None:
@@ -158,17 +164,22 @@ def judged(bundle: Bundle, samples: tuple[Sample, ...]) -> Fold:
         name: Predictions(manifest.labels, reference.labels, p, None, None, prior).uniform.argmax(axis=1)
         for name, p in said.items()
     }
-    return Fold(samples, reference.labels, predicted, float(manifest.training["seconds"]))
+    scores = {name: metrics.malignant_score(p, manifest.malignant) for name, p in said.items()}
+    return Fold(samples, reference.labels, predicted, scores, float(manifest.training["seconds"]))
 
 
 def pooled(done: list[Fold], units: Units) -> list[Fall]:
     """One `Fall` for each int8 file, over the images of all folds. units: of these images, in the same order."""
     truth = np.concatenate([fold.truth for fold in done])
     said = {name: np.concatenate([fold.predicted[name] for fold in done]) for name in ("fp32", *FILES)}
-    return [fall_of(name, truth, said["fp32"], said[name], units) for name in FILES]
+    scores = {name: np.concatenate([fold.scores[name] for fold in done]) for name in ("fp32", *FILES)}
+    return [
+        fall_of(name, truth, said["fp32"], said[name], mean_estimate(np.abs(scores[name] - scores["fp32"])), units)
+        for name in FILES
+    ]
 
 
-def fall_of(name: str, truth: Indices, before: Indices, after: Indices, units: Units) -> Fall:
+def fall_of(name: str, truth: Indices, before: Indices, after: Indices, score_change: Estimate, units: Units) -> Fall:
     """truth, before (fp32), after (int8): (N,) int64."""
     right, still = before == truth, after == truth
     chunks = draws(units, RESAMPLES, 0)
@@ -190,6 +201,7 @@ def fall_of(name: str, truth: Indices, before: Indices, after: Indices, units: U
         only_fp32_right=changed.only_reference,
         only_int8_right=changed.only_file,
         mcnemar_p=changed.p,
+        score_change=score_change,
         reached=bound <= LIMIT,
     )
 
@@ -216,7 +228,8 @@ def show(document: Mapping[str, Any], falls: list[Fall]) -> None:
             f"{100 * fall.fall:+.2f}",
             f"{100 * fall.interval[0]:+.2f} to {100 * fall.interval[1]:+.2f}",
             f"{100 * fall.lower_bound:+.2f}",
-            f"{fall.agreement:.4f}",
+            f"{fall.agreement:.4f} ({fall.agreement_interval[0]:.4f} to {fall.agreement_interval[1]:.4f})",
+            f"{fall.score_change.value:.4f} ({fall.score_change.low:.4f} to {fall.score_change.high:.4f})",
             f"{fall.only_fp32_right} / {fall.only_int8_right} (p {fall.mcnemar_p:.2f})",
             "reached" if fall.reached else "MISSED",
         )
@@ -227,6 +240,16 @@ def show(document: Mapping[str, Any], falls: list[Fall]) -> None:
         f"{falls[0].n} images, each held out in one of {document['folds']} folds by lesion; seed {document['seed']}, "
         f"trained {minutes:.1f} min; bootstrap over {drawn['units']} {drawn['unit']}s, {drawn['resamples']} resamples"
     )
-    columns = ("file", "fp32", "int8", "fall, points", "95 %", "bound", "agreement", "only fp32 / int8 right")
+    columns = (
+        "file",
+        "fp32",
+        "int8",
+        "fall, points",
+        "95 %",
+        "bound",
+        "agreement",
+        "malignant score",
+        "only fp32 / int8 right",
+    )
     title = f"Balanced accuracy, uniform prior; target: one-sided 95 % lower bound <= {100 * LIMIT:.1f} points"
     table(title, (*columns, ""), rows)

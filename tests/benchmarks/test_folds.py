@@ -16,8 +16,11 @@ from skinedge.bundle import Bundle
 from skinedge.data.hashing import hash_images
 from skinedge.data.readers import read
 from skinedge.errors import BundleError, ConfigError
+from skinedge.paired import Estimate
 from skinedge_bench.intervals import Units
 from skinedge_bench.model import open_listed
+
+NO_CHANGE = Estimate(0.0, 0.0, 0.0, 30)
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -63,7 +66,7 @@ def said() -> tuple[np.ndarray, np.ndarray, np.ndarray, Units]:
 
 def test_the_figures_against_scikit_learn_and_scipy(targets: ModuleType, said: tuple[np.ndarray, ...]) -> None:
     truth, before, after, units = said
-    found = targets.folds.fall_of("x", truth, before, after, units)
+    found = targets.folds.fall_of("x", truth, before, after, NO_CHANGE, units)
     assert found.fp32 == pytest.approx(oracle.balanced_accuracy_score(truth, before))
     assert found.int8 == pytest.approx(oracle.balanced_accuracy_score(truth, after))
     assert found.fall == pytest.approx(found.fp32 - found.int8)
@@ -88,7 +91,7 @@ def test_the_interval_is_that_of_a_slow_paired_bootstrap(targets: ModuleType, sa
         chosen = np.concatenate([members[unit] for unit in rng.integers(0, units.count, units.count)])
         scores = [oracle.balanced_accuracy_score(truth[chosen], answer[chosen]) for answer in (before, after)]
         falls.append(scores[0] - scores[1])
-    found = targets.folds.fall_of("x", truth, before, after, units)
+    found = targets.folds.fall_of("x", truth, before, after, NO_CHANGE, units)
     np.testing.assert_allclose(found.interval, np.quantile(falls, (0.025, 0.975)), atol=0.008)
     assert found.lower_bound == pytest.approx(np.quantile(falls, 0.05), abs=0.008)
     assert found.interval[0] < found.lower_bound < found.fall < found.interval[1]
@@ -105,9 +108,9 @@ def test_a_fall_that_is_certain_misses_the_target(targets: ModuleType) -> None:
     truth = np.repeat([0, 1], 200)
     after = np.where(np.arange(400) % 4 == 0, 1 - truth, truth)
     units = Units(np.arange(400), 400, "image")
-    worse = targets.folds.fall_of("x", truth, truth, after, units)
+    worse = targets.folds.fall_of("x", truth, truth, after, NO_CHANGE, units)
     assert worse.fall == pytest.approx(0.25) and worse.lower_bound > 0.2 and not worse.reached
-    same = targets.folds.fall_of("x", truth, after, after, units)
+    same = targets.folds.fall_of("x", truth, after, after, NO_CHANGE, units)
     assert (same.fall, same.interval, same.lower_bound, same.reached) == (0, (0, 0), 0, True)
 
 

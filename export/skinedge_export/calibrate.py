@@ -53,13 +53,20 @@ def load_calibration(root: Path, chosen: Sequence[Sample], size: int) -> Calibra
     """Decode and prepare the chosen images.
 
     Raises: DataError when one is missing, unreadable or not the image that the run knows, or when
-        all of them are blank (a constant image tells no range).
+        all of them are blank (a constant image tells no range) or alike.
     """
     pixels = load_prepared(root, chosen, size)
     blank = [bool((image == image[0, 0]).all()) for image in pixels]
     if len(pixels) - sum(blank) < LEAST:
         raise DataError(
             f"{sum(blank)} of {len(pixels)} calibration images are blank (one colour)",
+            where=str(root),
+            todo="Look at the images: skinedge data check DIR",
+        )
+    different = len({hashlib.sha256(image.tobytes()).digest() for image in pixels})
+    if different < LEAST:
+        raise DataError(
+            f"the {len(pixels)} calibration images are {different} different pictures; ranges need at least {LEAST}",
             where=str(root),
             todo="Look at the images: skinedge data check DIR",
         )

@@ -34,7 +34,8 @@ def quiet(action: str, where: str) -> Iterator[None]:
             raise SkinedgeError(
                 f"{action} failed: {type(error).__name__}: {lines[0].strip()[:300]}",
                 where=where,
-                todo="The network may use an operation that this format lacks; try another --format.",
+                todo="The network may use an operation that this converter lacks: try another --format, or for TFLite "
+                "--converter onnx2tf.",
             ) from error
 
 

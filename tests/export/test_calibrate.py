@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,13 @@ def test_loading_gives_prepared_pixels_and_a_hash_of_the_ids(tmp_path: Path) -> 
 def test_black_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="10 of 10 calibration images are blank"):
         load_calibration(tmp_path, write(tmp_path, 10, 10), 16)
+
+
+def test_copies_of_a_few_images_are_refused(tmp_path: Path) -> None:
+    made = write(tmp_path, 7, 0)
+    copies = [replace(made[0], image_id=f"copy{number}") for number in range(3)]
+    with pytest.raises(DataError, match="the 10 calibration images are 7 different pictures"):
+        load_calibration(tmp_path, [*made, *copies], 16)
 
 
 def test_another_image_of_the_same_name_is_refused(tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
-# make demo | test | check | mediapipe | cross-check | converters | bench-train | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
+# make demo | test | check | mediapipe | cross-check | converters | collapse | bench-train | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO_DATA := .cache/demo-images
 MEDIAPIPE := .cache/mediapipe
 
-.PHONY: demo test check mediapipe cross-check converters bench-train choices target flagship clean
+.PHONY: demo test check mediapipe cross-check converters collapse bench-train choices target flagship clean
 
 demo: $(READY)
 	test -d $(DEMO_DATA) || $(BIN)/skinedge data synth $(DEMO_DATA)
@@ -36,6 +36,10 @@ cross-check: $(READY)
 # How long each converter takes, and how fast what it makes is: converters ARGS="RUN --data DIR".
 converters: $(READY)
 	$(BIN)/python benchmarks/converters.py $(ARGS)
+
+# A backbone that int8 is known to break, trained on real images, and where the ladder ends: collapse ARGS="--backbone NAME".
+collapse: $(READY)
+	$(BIN)/python benchmarks/collapse.py $(ARGS)
 
 bench-train: $(READY)
 	$(BIN)/python benchmarks/train_speed.py $(ARGS)

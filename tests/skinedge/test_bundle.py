@@ -185,3 +185,92 @@ def test_a_full_disk_is_an_error_and_loses_nothing(small_disk: Path) -> None:
         with pytest.raises(BundleError, match="disk is full"), bundle.stage("one", "test", {}) as stage:
             write(stage.path("a.bin"))
         assert {p.name: p.read_bytes() for p in root.iterdir()} == before
+
+
+def two_stages(bundle: Bundle) -> Bundle:
+    """'old' left a.txt, b.txt and, in a folder, c.txt."""
+    with bundle.stage("old", "test", {}) as stage:
+        for name in ("a.txt", "b.txt", "reports/c.txt"):
+            stage.path(name).write_text(f"old {name}")
+    return bundle.reload()
+
+
+def files_of(bundle: Bundle) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(bundle.root)): path.read_bytes()
+        for path in bundle.root.rglob("*")
+        if path.is_file() and path.suffix != ".lock"
+    }
+
+
+def test_a_stage_takes_what_it_replaces_out_of_the_run(bundle: Bundle) -> None:
+    bundle = two_stages(bundle)
+    with bundle.stage("new", "test", {}) as stage:
+        stage.path("d.txt").write_text("new")
+        stage.remove("a.txt", "reports/c.txt", "never-there.txt")
+        assert (bundle.root / "a.txt").exists(), "gone before anything stands in its place"
+    after = bundle.reload()
+    assert set(after.entries()) == {"b.txt", "d.txt"}
+    assert set(files_of(after)) == {"b.txt", "d.txt", "manifest.json"}
+    assert after.is_current("old", {}), "what is left of the older stage is as it was"
+
+
+def test_a_stage_of_which_nothing_is_left_is_forgotten(bundle: Bundle) -> None:
+    bundle = two_stages(bundle)
+    with bundle.stage("new", "test", {}) as stage:
+        stage.path("d.txt").write_text("new")
+        stage.remove("a.txt", "b.txt", "reports/c.txt")
+    assert list(bundle.reload().manifest.stages) == ["new"]
+    assert not bundle.reload().is_current("old", {})
+
+
+def test_a_stage_that_fails_removes_nothing(bundle: Bundle) -> None:
+    bundle = two_stages(bundle)
+    before = files_of(bundle)
+    with pytest.raises(ValueError, match="boom"), bundle.stage("new", "test", {}) as stage:
+        stage.path("d.txt").write_text("new")
+        stage.remove("a.txt")
+        raise ValueError("boom")
+    assert files_of(bundle) == before
+
+
+@pytest.mark.parametrize("target", ["a.txt", "d.txt", "manifest.json"])
+def test_a_crash_at_any_rename_loses_nothing(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    """a.txt is written anew, b.txt removed, d.txt added."""
+    bundle = two_stages(bundle)
+    before = files_of(bundle)
+    replace_file = Path.replace
+
+    def failing(self: Path, final: Path) -> Path:
+        if Path(final).name == target and not self.name.endswith(".old"):  # .old: being put back
+            raise KeyboardInterrupt
+        return replace_file(self, final)
+
+    monkeypatch.setattr(Path, "replace", failing)
+    with pytest.raises(KeyboardInterrupt), bundle.stage("new", "test", {}) as stage:
+        stage.path("a.txt").write_text("new")
+        stage.path("d.txt").write_text("new")
+        stage.remove("b.txt")
+    monkeypatch.undo()
+    assert files_of(bundle) == before
+    assert bundle.reload().is_current("old", {})
+
+
+def test_a_crash_after_the_new_manifest_leaves_a_whole_run(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The older file may lie about then, listed by nobody; what the manifest lists is all there."""
+    bundle = two_stages(bundle)
+    remove = Path.unlink
+
+    def failing(self: Path, missing_ok: bool = False) -> None:
+        if self.name == "b.txt":
+            raise KeyboardInterrupt
+        remove(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", failing)
+    with pytest.raises(KeyboardInterrupt), bundle.stage("new", "test", {}) as stage:
+        stage.path("d.txt").write_text("new")
+        stage.remove("b.txt")
+    monkeypatch.undo()
+    after = bundle.reload()
+    assert set(after.entries()) == {"a.txt", "reports/c.txt", "d.txt"}
+    assert all(after.file(name) for name in after.entries())

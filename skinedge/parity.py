@@ -71,14 +71,14 @@ def centred_log_probabilities(probabilities: Array, keep: Array) -> NDArray[np.f
 
 
 def largest_difference(reference_logits: Array, outputs: Outputs) -> float:
-    """Largest absolute difference of logits, or, where the file has none, of centred log-probabilities.
+    """Largest absolute difference of centred log-probabilities, and of logits where the file has them.
 
-    The latter over the classes to which either side gives more than 1e-4. Infinite for NaN or infinities.
+    The former over the classes to which either side gives more than 1e-4. Infinite for NaN or infinities.
     """
     if not _all_finite(outputs):
         return math.inf
-    if outputs.logits is not None:
-        return float(np.abs(outputs.logits.astype(np.float64) - reference_logits).max(initial=0))
+    logits = outputs.logits
+    most = 0.0 if logits is None else float(np.abs(logits.astype(np.float64) - reference_logits).max(initial=0))
     shifted = np.asarray(reference_logits, dtype=np.float64)
     shifted = shifted - shifted.max(axis=1, keepdims=True)
     expected = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
@@ -86,7 +86,7 @@ def largest_difference(reference_logits: Array, outputs: Outputs) -> float:
     ours = centred_log_probabilities(outputs.probabilities, keep)
     with np.errstate(invalid="ignore"):
         gap = np.abs(ours - centred_log_probabilities(expected, keep))[keep]
-    return float(gap.max(initial=0)) if np.isfinite(gap).all() else math.inf
+    return max(most, float(gap.max(initial=0))) if np.isfinite(gap).all() else math.inf
 
 
 def fp32_gates(reference_logits: Array, outputs: Outputs) -> tuple[Gate, ...]:
@@ -142,12 +142,16 @@ def golden_gates(reference_logits: Array, outputs: Outputs, *, exact: bool) -> t
 
 
 def finite_gate(outputs: Outputs, *, max_sum_error: float = MAX_SUM_ERROR) -> Gate:
-    """Every row is finite, not negative and sums to 1 (within max_sum_error)."""
+    """Every row is finite, not negative and sums to 1, and is the softmax of its logits where the file gives these
+    (both within max_sum_error).
+    """
     rows = outputs.probabilities.astype(np.float64)
     sound = np.isfinite(rows).all(axis=1) & (rows >= 0).all(axis=1)
     sound &= np.abs(np.where(np.isfinite(rows), rows, 0).sum(axis=1) - 1) <= max_sum_error
     if outputs.logits is not None:
         sound &= np.isfinite(outputs.logits).all(axis=1)
+        with np.errstate(invalid="ignore"):
+            sound &= np.abs(metrics.softmax(outputs.logits) - rows).max(axis=1, initial=0) <= max_sum_error
     bad = int((~sound).sum())
     return Gate("finite", bad, 0, _verdict(bad == 0), "rows that are no probabilities")
 

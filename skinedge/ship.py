@@ -29,7 +29,7 @@ PARITY, LATENCY, THRESHOLDS = "reports/parity.json", "reports/latency.json", "re
 EVALUATION = "reports/evaluation.json"
 REPORTS = ("reports/training.json", THRESHOLDS, PARITY, LATENCY)
 CARD, LICENSE = "MODEL_CARD.md", "LICENSE"
-PRECISION = "int8"
+PRECISIONS = ("int8", "int8-mixed")
 
 
 @dataclass(frozen=True)
@@ -93,16 +93,17 @@ def shippable(bundle: Bundle) -> list[FileEntry]:
             where=str(bundle.root),
             todo="Only what starts from public base weights can be rebuilt from its adapter.",
         )
-    files = [entry for entry in bundle.model_files() if entry.info.get("precision") == PRECISION]
+    files = [entry for entry in bundle.model_files() if entry.info.get("precision") in PRECISIONS]
     if not files:
         raise BundleError(
-            f"this run has no {PRECISION} file", where=str(bundle.root), todo="Make them with: skinedge export --int8"
+            "this run has no int8 file", where=str(bundle.root), todo="Make them with: skinedge export --int8"
         )
     again = "Make it again: skinedge export RUN --int8 --force, then skinedge verify RUN."
     for entry in files:
         if entry.made_from.get("model") != bundle.model_sha256:  # `same_as` does not travel
             raise BundleError("made from another merged model than the run has now", where=entry.path, todo=again)
-        if own_account(bundle.file(entry.path)) != describe(bundle.manifest, PRECISION):
+        said = own_account(bundle.file(entry.path))
+        if said != describe(bundle.manifest, str(entry.info["precision"]), said.input):
             raise BundleError(
                 "what the file says of itself is not what the manifest says", where=entry.path, todo=again
             )
@@ -139,7 +140,7 @@ def check_evaluation(evaluation: Evaluation | None, bundle: Bundle, files: Seque
     said, again = evaluation.document, "Make it again: skinedge evaluate RUN --split test --out DIR"
     judged = next((entry.path for entry in files if entry.sha256 == said.get("model_sha256")), None)
     if judged is None:
-        what = f"the evaluation is of another file than this run's {PRECISION} files"
+        what = "the evaluation is of another file than this run's int8 files"
         raise BundleError(what, where=str(said.get("file")), todo=again)
     counted = {label: row["support"] for label, row in said["per_class"].items() if row["support"]}
     own = Counter(sample.label for sample in read_split(bundle.file("split.csv")) if sample.split == "test")

@@ -66,7 +66,10 @@ class Ask:
     def file_name(self, precision: str, suffix: str) -> str:
         """Name in the run directory: model.<precision>[.arm][.<contract>][.logits][.heatmap][.<converter>]<suffix>."""
         other = [self.converter] if self.converter else []
-        return ".".join(["model", precision, *["arm"] * self.arm, *self.form.parts, *other]) + suffix
+        return (
+            ".".join(["model", precision, *["arm"] * (self.arm and precision in CALIBRATED), *self.form.parts, *other])
+            + suffix
+        )
 
     @classmethod
     def of(cls, entry: FileEntry) -> Ask:
@@ -92,16 +95,25 @@ def asks(
 
     Of a converter that is not the format's own, `int8` is static int8 and no other: it is there to compare with.
 
-    Raises: ConfigError for an unknown format or precision.
+    Raises: ConfigError for an unknown format or precision, or for options that mean nothing together.
     """
-    form, found = form or Form(), []
+    one_of("--precision", precision or "fp32", PRECISIONS)
+    if int8 and precision:
+        raise ConfigError("--int8 and --precision contradict each other", todo="Say one of them.")
+    if fallback and not int8:
+        raise ConfigError("--fallback says where the ladder may end, and only --int8 climbs it", todo="Add --int8.")
+    form, found, quantized = form or Form(), [], (LADDER, *CALIBRATED)
     for name in formats:
         other = converter if converter != name else ""
         _check_converter(name, other)
         wanted = [precision] if precision else ["fp32", *["int8" if other else LADDER] * int8]
         found += [Ask(name, each, form, fallback and each == LADDER, converter=other) for each in wanted]
         if arm and (RECIPES / f"{name}-int8-arm.toml").is_file():
-            found += [Ask(name, each, form, fallback and each == LADDER, arm=True) for each in wanted if each != "fp32"]
+            found += [
+                Ask(name, each, form, fallback and each == LADDER, arm=True) for each in wanted if each in quantized
+            ]
+    if arm and not any(ask.arm for ask in found):
+        raise ConfigError("--cpu arm: none of these files has a variant for ARM", todo="Ask for --format onnx --int8.")
     return found
 
 
@@ -130,17 +142,43 @@ def export(
         bundle = merge(bundle, data, reading)
         images = images_of(data, bundle.manifest.data_root)
         materials = Materials(bundle, images)
-        stale = [Ask.of(entry) for entry in bundle.model_files() if not bundle.fits_model(entry)]
-        plan = list(dict.fromkeys([*wanted, *stale]))
-        for ask in plan:
+        for ask in dict.fromkeys([*wanted, *_stale(bundle)]):
             if ask.calibrated and (force or current(bundle, ask) is None):
                 materials.calibration(_recipe(ask, "int8").calibration)  # fail now, not after minutes of converting
-        for ask in plan:
-            bundle = _export_one(bundle, ask, materials, force)
+        bundle, refused = _export_all(bundle, wanted, materials, force)
+        bundle, more = _export_all(bundle, _stale(bundle), materials, force)
         bundle = write_cards(fit_thresholds(bundle, images))
     except ModuleNotFoundError as error:
         raise MissingDependencyError(error.name or str(error), "export") from None
+    if refused or more:
+        raise _all_of([*refused, *more])
     return bundle
+
+
+def _stale(bundle: Bundle) -> list[Ask]:
+    """What the files of another merged model were asked for as."""
+    return [Ask.of(entry) for entry in bundle.model_files() if not bundle.fits_model(entry)]
+
+
+def _export_all(
+    bundle: Bundle, wanted: Sequence[Ask], materials: Materials, force: bool
+) -> tuple[Bundle, list[GateError]]:
+    """Every file that passes its gates, and the errors of those that did not: one refusal does not stop the others."""
+    refused = []
+    for ask in dict.fromkeys(wanted):
+        try:
+            bundle = _export_one(bundle, ask, materials, force)
+        except GateError as error:
+            refused.append(error)
+    return bundle, refused
+
+
+def _all_of(errors: Sequence[GateError]) -> GateError:
+    first, *others = errors
+    if not others:
+        return first
+    lines = "\n".join(f"{error.where}: {error.what}" for error in errors)
+    return GateError(f"{len(errors)} files were refused:\n{lines}", todo=first.todo)
 
 
 def current(bundle: Bundle, ask: Ask) -> FileEntry | None:
@@ -183,12 +221,13 @@ def _stage_name(file: str) -> str:
 
 def _inputs(bundle: Bundle, ask: Ask) -> dict[str, str]:
     """All that decides what the file is: name -> sha256."""
-    recipes = [_recipe(ask, name).sha256 for name in ask.precisions if name != "int8-mixed"]
+    named = dict.fromkeys("int8" if name == "int8-mixed" else name for name in ask.precisions)  # one recipe for both
+    recipes = [_recipe(ask, name).sha256 for name in named]
     return {
         "model": sha256(bundle.file(MODEL)),
         "split": sha256(bundle.file("split.csv")),
         "description": documents.digest(describe(bundle.manifest, ask.precision, ask.form.contract).to_json()),
-        "recipe": documents.digest([sha256(ladder.LADDER), *recipes]),
+        "recipe": documents.digest([*[sha256(ladder.LADDER)] * ask.calibrated, *recipes]),
         "asked": documents.digest(asdict(ask)),
     }
 
@@ -204,16 +243,19 @@ def _export_one(bundle: Bundle, ask: Ask, materials: Materials, force: bool) -> 
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="skinedge-") as scratch:
         try:
-            rungs = _climb(ask, materials, Path(scratch))
+            rungs, exact = _climb(bundle, ask, materials, Path(scratch))
         except GateError as error:
             raise GateError(error.what, where=shown, todo=error.todo) from None
-        name = _keep(bundle, ask, rungs, materials)
+        name = _keep(bundle, ask, rungs, exact, materials)
     note(f"{name}: gates passed, {time.perf_counter() - started:.0f} s")
     return bundle.reload()
 
 
-def _climb(ask: Ask, materials: Materials, scratch: Path) -> list[Rung]:
-    """The rungs that were tried, timed, the chosen one last; raises GateError when none passes."""
+def _climb(bundle: Bundle, ask: Ask, materials: Materials, scratch: Path) -> tuple[list[Rung], float | None]:
+    """The rungs that were tried, the chosen one last, and fp32's latency where its file is there.
+
+    Timed where they are calibrated. Raises: GateError when none passes.
+    """
 
     def worst_first() -> Sequence[tuple[Layer, float]]:
         return materials.ranked(_recipe(ask, "int8").calibration)
@@ -226,7 +268,12 @@ def _climb(ask: Ask, materials: Materials, scratch: Path) -> list[Rung]:
         lambda precision: _recipe(ask, precision),
         worst_first,
     )
-    return ladder.timed(tried, materials.golden(ask.form).pixels[:1]) if ask.precision != "fp32" else tried
+    if not ask.calibrated:
+        return tried, None
+    runtime: plugins.Runtime = plugins.load(plugins.RUNTIMES, _converter(ask).runtime)
+    full = ask.file_name("fp32", _converter(ask).suffix)
+    exact = runtime.open(bundle.file(full), threads=1) if bundle.has(full) else None
+    return ladder.timed(tried, exact, materials.golden(ask.form).pixels[:1])
 
 
 def _attempt(ask: Ask, materials: Materials, scratch: Path) -> Attempt:
@@ -248,7 +295,7 @@ def _attempt(ask: Ask, materials: Materials, scratch: Path) -> Attempt:
     return attempt
 
 
-def _keep(bundle: Bundle, ask: Ask, rungs: Sequence[Rung], materials: Materials) -> str:
+def _keep(bundle: Bundle, ask: Ask, rungs: Sequence[Rung], exact: float | None, materials: Materials) -> str:
     """Make the chosen rung a file of the run, and say in the manifest what it is; returns its name."""
     rung = rungs[-1]
     name = ask.file_name(rung.recipe.precision, _converter(ask).suffix)
@@ -256,20 +303,25 @@ def _keep(bundle: Bundle, ask: Ask, rungs: Sequence[Rung], materials: Materials)
         shutil.move(rung.artifact.path, stage.path(name))
         stage.describe(name, format=ask.format, asked=asdict(ask), **_account(rung, materials))
         if ask.calibrated:
-            _write_report(stage, bundle, name, rungs)
-        stage.remove(*(old.path for old in bundle.model_files() if Ask.of(old) == ask and old.path != name))
-        present = {*bundle.entries(), name}
+            _write_report(stage, bundle, name, rungs, exact)
+        replaced = [old.path for old in bundle.model_files() if Ask.of(old) == ask and old.path != name]
+        stage.remove(*replaced, *map(report_name, replaced))
+        present = {*bundle.entries(), name}.difference(replaced)
         thresholds = {key: value for key, value in bundle.manifest.thresholds.items() if key != name}  # fitted anew
         stage.set(default_file=next((file for file in PREFERENCE if file in present), name), thresholds=thresholds)
     return name
 
 
-def _write_report(stage: StageWriter, bundle: Bundle, name: str, rungs: Sequence[Rung]) -> None:
+def _write_report(stage: StageWriter, bundle: Bundle, name: str, rungs: Sequence[Rung], exact: float | None) -> None:
     images = rungs[-1].figures.images if rungs[-1].figures else 0
     model = {"model_id": bundle.manifest.id, "model_sha256": bundle.model_sha256}
-    document = documents.document("ladder", {"file": name, **ladder.report(rungs, images)}, **model)
-    path = stage.path(f"reports/ladder.{name.removeprefix('model.')}.json")
-    path.write_text(documents.to_text(document), encoding="utf-8")
+    document = documents.document("ladder", {"file": name, **ladder.report(rungs, images, exact)}, **model)
+    stage.path(report_name(name)).write_text(documents.to_text(document), encoding="utf-8")
+
+
+def report_name(name: str) -> str:
+    """Where the run keeps the ladder of a model file."""
+    return f"reports/ladder.{name.removeprefix('model.')}.json"
 
 
 def _account(rung: Rung, materials: Materials) -> Mapping[str, object]:

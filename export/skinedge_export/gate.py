@@ -105,27 +105,32 @@ def judge(
         logits = golden.logits if val is None else np.concatenate([golden.logits, val.logits])
         gates += parity.fp32_gates(logits, _together(drawn, seen))
     else:
-        gates.append(parity.finite_gate(_together(drawn, seen)))
-        gates += _lossy(description, val, seen)
+        gates += _lossy(description, golden, drawn, val, seen)
+    reference, outputs = (golden, drawn) if val is None or seen is None else (val, seen)
     limit = HEATMAP_EXACT if description.precision == "fp32" else HEATMAP_ROUNDED
-    for reference, outputs in ((golden, drawn), (val, seen)):
-        if reference is not None and outputs is not None and outputs.heatmaps is not None:
-            gates.append(heatmap_gate(reference.heatmaps, outputs.heatmaps, limit))
+    if reference.heatmaps is not None or outputs.heatmaps is not None:
+        gates.append(heatmap_gate(reference.heatmaps, outputs.heatmaps, limit))
     figures = None if val is None or seen is None else _figures(description, val, seen, threshold)
     return Judged(tuple(gates), figures, session)
 
 
-def _lossy(description: ModelDescription, val: Reference | None, seen: Outputs | None) -> Sequence[Gate]:
+def _lossy(
+    description: ModelDescription, golden: Reference, drawn: Outputs, val: Reference | None, seen: Outputs | None
+) -> Sequence[Gate]:
+    """On validation images; without them on drawings, of which only clear answers say something."""
     if val is None or seen is None or val.labels is None:
-        return (parity.agreement_gate(0, 0),)
+        return (*parity.golden_gates(golden.logits, drawn, exact=False), parity.agreement_gate(0, 0))
+    whole = (parity.finite_gate(_together(drawn, seen)),)
     found = parity.lossy_gates(val.labels, val.logits, seen, description.malignant, description.melanoma_index)
-    return [gate for gate in found if gate.name != "finite"]
+    return (*whole, *(gate for gate in found if gate.name != "finite"))
 
 
-def heatmap_gate(reference: NDArray[np.float32] | None, seen: NDArray[np.float32], limit: float) -> Gate:
+def heatmap_gate(reference: NDArray[np.float32] | None, seen: NDArray[np.float32] | None, limit: float) -> Gate:
     """The class activation maps (N, H, W, C) are PyTorch's: rms difference over the reference's own spread."""
     if reference is None:
         return Gate("heatmap", None, limit, "fail", "nothing to compare with")
+    if seen is None:
+        return Gate("heatmap", None, limit, "fail", "the file has none")
     difference = float(np.sqrt(np.mean((seen - reference) ** 2)) / max(float(reference.std()), 1e-12))
     return Gate("heatmap", difference, limit, "pass" if difference <= limit else "fail", f"{len(seen)} images")
 

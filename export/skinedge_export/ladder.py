@@ -1,11 +1,13 @@
-"""The precision ladder: of the files that keep the diagnosis on validation images, the fastest.
+"""The precision ladder: of the files that keep the diagnosis on validation images, one of the fastest precision.
 
-Static int8 first, then int8 with the layers that it hurts most in float, then (only if asked for) precisions that
-compute in float. A rung is a real file, judged by the gates that any file must pass; a rejected one is thrown away.
+From fast to slow, on a CPU with an int8 dot product: static int8, then int8 with the layers that it hurts most in float,
+then (only if asked for) precisions that compute in float. The report times every rung beside fp32. A rung is a real file,
+judged by the gates that any file must pass; a rejected one is thrown away.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 import tomllib
@@ -77,8 +79,13 @@ class Rung:
 
     @property
     def distance(self) -> float:
-        """From the reference: rms of the centred log-probabilities' difference; 0 where no validation image is."""
-        return self.figures.distance if self.figures else 0.0
+        """From the reference: rms of the centred log-probabilities' difference; 0 where no validation image is.
+
+        Infinite where a probability is 0: a NaN would be nearer than anything, since no comparison holds.
+        """
+        if self.figures is None:
+            return 0.0
+        return math.inf if math.isnan(self.figures.distance) else self.figures.distance
 
     def document(self) -> dict[str, object]:
         """The JSON form."""
@@ -168,8 +175,8 @@ def refused(tried: Sequence[Rung]) -> GateError:
     lines = "".join(f"\n  {rung.name}: {reason(rung)}" for rung in tried)
     return GateError(
         f"no file kept the diagnosis on validation images:{lines}",
-        todo="Nothing was written. --fallback any goes on below int8 (weights only, half precision); --precision fp32 "
-        "is exact.",
+        todo="This file was not written. --int8 --fallback any goes on below int8 (weights only, half precision); "
+        "--precision fp32 is exact.",
     )
 
 
@@ -191,41 +198,52 @@ def _said(rung: Rung) -> str:
 def _beyond(gate: Gate) -> bool:
     if gate.value is None:
         return False
-    return gate.value < gate.limit if gate.name == "agreement" else gate.value > gate.limit
+    return gate.value < gate.limit if gate.name.endswith("agreement") else gate.value > gate.limit
 
 
 def _value(gate: Gate) -> str:
     return "not measured" if gate.value is None else f"{gate.value:.4g}"
 
 
-def timed(rungs: Sequence[Rung], pixels: Pixels) -> list[Rung]:
-    """The rungs with their latency: one image (1, S, S, 3) at a time, in turns, so that all see the same machine."""
-    times: list[list[float]] = [[] for _ in rungs]
+def timed(rungs: Sequence[Rung], exact: Session | None, pixels: Pixels) -> tuple[list[Rung], float | None]:
+    """The rungs with their latency, and that of fp32's file where there is one: medians of one image (1, S, S, 3) at a
+    time, in turns, so that all see the same machine.
+    """
+    sessions = [*(rung.session for rung in rungs), *([exact] if exact else [])]
+    times: list[list[float]] = [[] for _ in sessions]
     for turn in range(ROUNDS + 2):
-        for found, rung in zip(times, rungs, strict=True):
+        for found, session in zip(times, sessions, strict=True):
             started = time.perf_counter()
-            rung.session.run(pixels)
+            session.run(pixels)
             if turn >= 2:  # the first runs warm up
                 found.append((time.perf_counter() - started) * 1e3)
-    return [replace(rung, milliseconds=statistics.median(found)) for rung, found in zip(rungs, times, strict=True)]
+    medians = [statistics.median(found) for found in times]
+    done = [replace(rung, milliseconds=each) for rung, each in zip(rungs, medians, strict=False)]
+    return done, medians[-1] if exact else None
 
 
-def given_up(rungs: Sequence[Rung]) -> str:
-    """What the chosen rung (the last) costs against the first rung, static int8; '' where it is static int8."""
+def given_up(rungs: Sequence[Rung], exact: float | None) -> str:
+    """What the chosen rung (the last) costs: against the first rung, static int8, where it is another precision, and
+    against fp32 (median milliseconds; None: unknown) where it is no faster than that here; else ''.
+    """
     first, chosen = rungs[0], rungs[-1]
-    if chosen.recipe.precision == first.recipe.precision or first.milliseconds is None or chosen.milliseconds is None:
+    if first.milliseconds is None or chosen.milliseconds is None:
         return ""
-    return (
-        f"{chosen.milliseconds - first.milliseconds:+.2f} ms and {(chosen.size - first.size) / 1e6:+.2f} MB "
-        f"against {first.name}"
-    )
+    said = []
+    if chosen.recipe.precision != first.recipe.precision:
+        slower, larger = chosen.milliseconds - first.milliseconds, (chosen.size - first.size) / 1e6
+        said.append(f"{slower:+.2f} ms and {larger:+.2f} MB against {first.name}")
+    if exact is not None and chosen.milliseconds >= exact:
+        said.append(f"no faster than fp32 on this CPU ({chosen.milliseconds:.2f} against {exact:.2f} ms)")
+    return "; ".join(said)
 
 
-def report(rungs: Sequence[Rung], images: int) -> dict[str, Any]:
-    """The ladder's JSON: the rungs as tried, which one was chosen, and on how many validation images."""
+def report(rungs: Sequence[Rung], images: int, exact: float | None) -> dict[str, Any]:
+    """The ladder's JSON: the rungs, the chosen one last, on how many validation images, beside fp32's latency."""
     return {
         "validation_images": images,
         "chosen": rungs[-1].name,
-        "given_up": given_up(rungs),
+        "fp32_milliseconds": exact,
+        "given_up": given_up(rungs, exact),
         "rungs": [rung.document() for rung in rungs],
     }

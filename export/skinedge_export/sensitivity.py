@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skinedge import model
+from skinedge.int8_risks import is_gate
 from skinedge.preprocess import Pixels, Preprocess
 
 if TYPE_CHECKING:
@@ -49,8 +50,7 @@ def layers(network: nn.Module) -> list[Layer]:
         for name, child in module.named_children():
             path = f"{prefix}{name}"
             inside = sum(is_weighted(part) for part in child.modules())
-            gated = "se" in name.split("_") or "SqueezeExcite" in type(child).__name__
-            if is_weighted(child) or (gated and inside):
+            if is_weighted(child) or (inside and is_gate(name, child)):
                 found.append([path])
             elif inside:
                 nested = walk(child, f"{path}.")

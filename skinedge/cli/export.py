@@ -150,5 +150,7 @@ def _show_ladder(bundle: Bundle, entry: FileEntry) -> None:
 def _ladder(bundle: Bundle, entry: FileEntry) -> dict[str, Any] | None:
     from json import loads
 
-    name = f"reports/ladder.{entry.path.removeprefix('model.')}.json"
+    from skinedge_export.export import report_name
+
+    name = report_name(entry.path)
     return loads(bundle.file(name).read_text(encoding="utf-8")) if bundle.has(name) else None

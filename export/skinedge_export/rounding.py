@@ -62,7 +62,8 @@ def _speak_up(conv: nn.Conv2d, norm: Any, span: float) -> None:
 
     A bias is stored in steps of (input step) x (weight step of its channel); where the weights are next to nothing,
     so is the step, and the bias overflows: the channel then says something else, even of another sign. What is raised
-    stays below a hundred-thousandth of the bias. span: of the layer's input, its largest value minus its smallest.
+    stays below a ten-thousandth of the bias for each input. span: of the layer's input, its largest value minus its
+    smallest.
     """
     import torch
 
@@ -75,11 +76,13 @@ def _speak_up(conv: nn.Conv2d, norm: Any, span: float) -> None:
     mute = largest * factor.abs() < least
     silent = mute & (largest == 0)  # no weight to raise: one is made
     conv.weight.view(len(largest), -1)[silent, 0] = 1
-    largest = torch.where(silent, torch.ones_like(largest), largest)
-    raised = torch.where(factor < 0, -least, least) / largest
+    largest = torch.where(silent | ~mute, torch.ones_like(largest), largest)
+    conv.weight.div_(largest.view(-1, 1, 1, 1))  # of mute channels to 1: a factor raised instead could grow without end
+    raised = torch.where(factor < 0, -least, least)
     change = torch.where(mute, raised - factor, torch.zeros_like(factor))
     norm.weight.add_(change * torch.sqrt(norm.running_var + norm.eps))
-    norm.bias.add_(norm.running_mean * change)  # the bias stays what it was
+    mean = norm.running_mean if conv.bias is None else norm.running_mean - conv.bias
+    norm.bias.add_(mean * change)  # the bias stays what it was
 
 
 def grouped(conv: nn.Conv2d) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,3 +92,98 @@ def test_moments_are_those_of_what_the_filter_sees(groups: int) -> None:
         variance = torch.einsum("gok,gkl,gol->go", weight, seen.covariance(), weight).flatten()
     torch.testing.assert_close(mean, out.mean(0), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(variance, out.var(0), rtol=0.05, atol=1e-3)
+
+
+class Muted(nn.Module):
+    """Convolution and norm, of which some channels hardly look at their input and only say their bias."""
+
+    def __init__(self, factors: dict[int, float], bias: float = 0.7, *, conv_bias: bool = False) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1, bias=conv_bias)
+        self.bn = nn.BatchNorm2d(8)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            self.conv.weight.normal_(std=0.2, generator=generator)
+            if conv_bias:
+                self.conv.bias.normal_(generator=generator)
+            self.bn.running_mean.normal_(std=0.1, generator=generator)
+            for channel, factor in factors.items():
+                self.bn.weight[channel], self.bn.bias[channel] = factor, bias
+        self.eval()
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.bn(self.conv(pixels))
+
+
+def stored_biases(net: Muted, inputs: torch.Tensor) -> torch.Tensor:
+    """The integers that a converter stores: bias / (input step x weight step), by channel, after folding."""
+    factor = (net.bn.weight / torch.sqrt(net.bn.running_var + net.bn.eps)).double()
+    start = net.conv.bias.double() if net.conv.bias is not None else 0.0
+    bias = net.bn.bias.double() + (start - net.bn.running_mean.double()) * factor
+    span = float(inputs.max().clamp_min(0) - inputs.min().clamp_max(0))
+    step = net.conv.weight.double().abs().flatten(1).amax(1) * factor.abs() / STEPS
+    return bias / (span / 255 * step)
+
+
+FACTORS = {0: 1e-12, 3: -1e-12, 5: 1e-30, 6: 0.0}
+
+
+def test_a_channel_that_only_says_its_bias_gets_one_that_int32_holds(images: np.ndarray) -> None:
+    rule, net = Preprocess(SIZE), Muted(FACTORS)
+    (inputs,) = model.inputs(images[:16], rule)
+    mute = list(FACTORS)
+    with torch.no_grad():
+        before, expected = stored_biases(net, inputs), net(inputs)
+        assert (before[mute].abs() > 2**31).all()
+        rounded = round_weights(net, images[:16], rule)
+        after, found = stored_biases(rounded, inputs), rounded(inputs)
+    assert (after.abs() < 2**30).all()
+    assert (found - expected)[:, mute].abs().max() < 1e-4
+    assert torch.equal(stored_biases(net, inputs), before)  # the original was not changed
+
+
+@pytest.mark.parametrize("bias", [0.0, -0.7, 5.0])
+def test_a_silent_channel_says_its_bias_as_before(images: np.ndarray, bias: float) -> None:
+    """All of its weights are zero: a step is made for it where there is a bias to store."""
+    rule, net = Preprocess(SIZE), Muted({2: 1.0}, bias)
+    with torch.no_grad():
+        net.conv.weight[2] = 0
+        net.bn.running_mean[2] = 0
+        (inputs,) = model.inputs(images[:16], rule)
+        expected = net(inputs)[:, 2]
+        rounded = round_weights(net, images[:16], rule)
+        assert (rounded(inputs)[:, 2] - expected).abs().max() <= 1e-4 * max(abs(bias), 1)
+        assert bool(rounded.conv.weight[2].any()) == (bias != 0)
+        if bias:
+            assert stored_biases(rounded, inputs)[2].abs() < 2**30
+
+
+def test_what_speaks_already_is_left_alone(images: np.ndarray) -> None:
+    rule, net = Preprocess(SIZE), Muted({})
+    rounded = round_weights(net, images[:16], rule)
+    assert torch.equal(rounded.bn.weight, net.bn.weight) and torch.equal(rounded.bn.bias, net.bn.bias)
+
+
+def test_a_muted_convolution_with_a_bias_of_its_own_keeps_what_it_says(images: np.ndarray) -> None:
+    """Its weights are next to nothing, so the factor is raised by far: its own bias must not come with it."""
+    rule, net = Preprocess(SIZE), Muted({1: 1.0}, conv_bias=True)
+    with torch.no_grad():
+        net.conv.weight[1] *= 1e-12
+        (inputs,) = model.inputs(images[:16], rule)
+        expected = net(inputs)[:, 1]
+        rounded = round_weights(net, images[:16], rule)
+        assert (rounded(inputs)[:, 1] - expected).abs().max() < 1e-3
+
+
+def test_the_tiny_runs_int8_file_has_no_bias_at_the_limit(exported_run: Path) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    content = (exported_run / "model.int8.tflite").read_bytes()
+    tflite = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    held = [
+        np.frombuffer(bytes(tflite.buffers[tensor.buffer].data), np.int32)
+        for tensor in tflite.subgraphs[0].tensors
+        if tensor.type == schema.TensorType.INT32 and tflite.buffers[tensor.buffer].data is not None
+    ]
+    assert len(held) >= 5
+    assert max(int(np.abs(bias.astype(np.int64)).max()) for bias in held) < 2**31 - 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/isic2018_224/train"), help="[%(default)s]")
     parser.add_argument("--backbone", default="efficientnet_b0", help="a timm name [default: %(default)s]")
     parser.add_argument("--image-size", type=int, default=96, help="[default: 96]")
-    parser.add_argument("--epochs", type=int, default=5, help="from scratch [default: 5]")
+    parser.add_argument("--epochs", type=int, default=8, help="from scratch [default: 8]")
     parser.add_argument("--out", type=Path, help="the run [default: runs/collapse-BACKBONE]")
     options = parser.parse_args(arguments)
     out = options.out or Path("runs") / f"collapse-{options.backbone}"
@@ -59,7 +60,8 @@ def prepare_run(data: Path, backbone: str, size: int, epochs: int, out: Path) ->
     place, weights = out.with_name(f"{out.name}.split.csv"), out.with_name(f"{out.name}.safetensors")
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(place, write_split(samples))
-    config = TrainConfig(backbone=backbone, weights=str(weights), image_size=size, epochs=2, split=str(place))
+    config = TrainConfig(backbone=backbone, weights=str(weights), image_size=size, epochs=4, split=str(place))
+    config = replace(config, optimizer=replace(config.optimizer, learning_rate=5e-4))  # 2e-3 undoes what was learned
     from_scratch(data, [sample for sample in samples if sample.split == "train"], config, epochs, weights)
     train(TrainRequest(data, out, config, device="cpu", force=True))
 

@@ -65,8 +65,31 @@ def test_a_failing_gate_leaves_everything_as_it_was(run_copy: Bundle) -> None:
     bundle = change_merge(run_copy, logits_shift=0.01)
     before = snapshot(bundle.root)
     with pytest.raises(GateError, match=r"model\.fp32\.onnx: gate 'max_difference' failed: 0\.00\d+, limit 0\.001"):
-        export(bundle, asks(("onnx",), int8=True), force=True)
+        export(bundle, asks(("onnx",)), force=True)
     assert snapshot(bundle.root) == before
+
+
+def test_one_refused_file_stops_no_other_and_all_that_is_there_has_threshold_and_card(run_copy: Bundle) -> None:
+    bundle = change_merge(run_copy, logits_shift=0.01)
+    with pytest.raises(GateError, match=r"model\.fp32\.onnx: gate 'max_difference' failed"):
+        export(bundle, asks(("onnx",), int8=True), force=True)
+    after = bundle.reload()
+    assert after.entries()["model.int8.onnx"] != bundle.entries()["model.int8.onnx"]
+    assert after.entries()["model.fp32.onnx"] == bundle.entries()["model.fp32.onnx"]
+    assert set(after.manifest.thresholds) == {"default", *FILES}
+    card = json.loads(after.file("model.int8.onnx.skinedge.json").read_text())
+    assert card["sha256"] == after.entries()["model.int8.onnx"].sha256
+
+
+def test_options_that_mean_nothing_together_are_errors() -> None:
+    for options, complaint in (
+        ({"int8": True, "precision": "fp16"}, "contradict"),
+        ({"precision": "int8", "fallback": True}, "--int8 climbs"),
+        ({"precision": "fp16", "arm": True}, "no.* variant for ARM|none of these files"),
+        ({"precision": "ladder"}, "precision"),
+    ):
+        with pytest.raises(ConfigError, match=complaint):
+            asks(("onnx", "tflite"), **options)
 
 
 def test_weights_that_are_not_numbers_are_refused_by_name(run_copy: Bundle) -> None:

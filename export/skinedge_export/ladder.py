@@ -1,8 +1,8 @@
 """The precision ladder: of the files that keep the diagnosis on validation images, one of the fastest precision.
 
-From fast to slow, on a CPU with an int8 dot product: static int8, int8 with the layers that it hurts most in float, and
-(only if asked for) precisions that compute in float. The report times every rung beside fp32. A rung is a real file that
-is judged by the gates that any file must pass; a rejected one is thrown away.
+From fast to slow on a CPU with an int8 dot product: static int8, int8 with the layers that it hurts most in float, and
+(only if asked for) precisions that compute in float. The report times every rung beside fp32. A rung is a real file and
+judged by the gates that any file must pass; a rejected one is thrown away.
 """
 
 from __future__ import annotations

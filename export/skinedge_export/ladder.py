@@ -87,6 +87,11 @@ class Rung:
             return 0.0
         return math.inf if math.isnan(self.figures.distance) else self.figures.distance
 
+    @property
+    def order(self) -> tuple[float, float]:
+        """Smallest for the rung nearest to the reference: how many answers differ, then the distance."""
+        return (1 - self.figures.agreement if self.figures else 0.0, self.distance)
+
     def document(self) -> dict[str, object]:
         """The JSON form."""
         return {
@@ -134,7 +139,7 @@ def climb(
     good = [rung for rung in tried if rung.convincing] or [rung for rung in tried if rung.passed]
     if not good:
         raise refused(tried)
-    best = min(good, key=lambda rung: rung.distance)
+    best = min(good, key=lambda rung: rung.order)
     return [*(rung for rung in tried if rung is not best), best]
 
 

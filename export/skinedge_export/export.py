@@ -147,7 +147,8 @@ def export(
                 materials.calibration(_recipe(ask, "int8").calibration)  # fail now, not after minutes of converting
         bundle, refused = _export_all(bundle, wanted, materials, force)
         bundle, more = _export_all(bundle, _stale(bundle), materials, force)
-        bundle = write_cards(fit_thresholds(bundle, images))
+        if bundle.model_files():  # else all were refused, and nothing is written
+            bundle = write_cards(fit_thresholds(bundle, images))
     except ModuleNotFoundError as error:
         raise MissingDependencyError(error.name or str(error), "export") from None
     if refused or more:

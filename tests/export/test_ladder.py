@@ -144,7 +144,7 @@ def test_a_ladder_without_a_rung_names_each_one_its_gates_and_the_way_out() -> N
         "  int8 (mse): agreement 0.4 (limit 0.97); finite 3 (limit 0)",
         *(f"  int8-mixed ({number} layers in float): {both}" for number in (1, 2, 4)),
     ]
-    assert "--fallback any" in lines[-1] and "Nothing was written" in lines[-1]
+    assert "--fallback any" in lines[-1] and "This file was not written" in lines[-1]
 
 
 def test_one_rung_that_fails_tells_its_first_failed_gate() -> None:
@@ -189,14 +189,18 @@ def test_a_distance_that_is_no_number_is_never_the_nearest() -> None:
     assert Workshop(plan).climb(INT8)[-1].name == "int8 (percentile)"
 
 
-def test_rungs_are_timed_in_turns_and_keep_their_order() -> None:
+def test_rungs_and_the_exact_file_are_timed_in_turns_and_keep_their_order() -> None:
     turns: list[str] = []
-    sessions = [Clock(name, turns) for name in "abc"]
+    *sessions, exact = [Clock(name, turns) for name in "abcx"]
     recipe = ExportRecipe("onnx", "int8")
-    found = timed([rung(recipe, (), GOOD, 0.1, session=session) for session in sessions], np.zeros((1, 4, 4, 3)))
-    assert turns == list("abc") * (len(turns) // 3) and len(turns) > 3 * ladder.ROUNDS
+    rungs = [rung(recipe, (), GOOD, 0.1, session=session) for session in sessions]
+    found, whole = timed(rungs, exact, np.zeros((1, 4, 4, 3)))
+    assert turns == list("abcx") * (len(turns) // 4) and len(turns) > 4 * ladder.ROUNDS
     assert [made.session.name for made in found] == list("abc")
-    assert all(made.milliseconds is not None and made.milliseconds > 0 for made in found)
+    assert all(made.milliseconds is not None and made.milliseconds > 0 for made in found) and whole is not None
+    turns.clear()
+    found, whole = timed(rungs, None, np.zeros((1, 4, 4, 3)))
+    assert len(found) == 3 and whole is None and set(turns) == set("abc")
 
 
 def test_the_report_holds_every_rung_and_what_was_given_up() -> None:
@@ -206,16 +210,20 @@ def test_the_report_holds_every_rung_and_what_was_given_up() -> None:
         rung(static, (), BAD, 0.7, milliseconds=4.0, size=1_000_000),
         rung(mixed, kept, GOOD, 0.1, milliseconds=5.5, size=1_250_000),
     ]
-    document = json.loads(json.dumps(report(rungs, 100)))
+    document = json.loads(json.dumps(report(rungs, 100, 9.0)))
     assert document["validation_images"] == 100 and document["chosen"] == "int8-mixed (2 layers in float)"
-    assert document["given_up"] == given_up(rungs) == "+1.50 ms and +0.25 MB against int8 (min-max)"
+    assert document["given_up"] == given_up(rungs, 9.0) == "+1.50 ms and +0.25 MB against int8 (min-max)"
+    assert document["fp32_milliseconds"] == 9.0
     first, last = document["rungs"]
     assert (first["passed"], first["convincing"], first["ranges"], first["kept_float"]) == (False, False, "min-max", [])
     assert [gate["verdict"] for gate in first["gates"]] == ["fail", "fail"]
     assert (last["passed"], last["ranges"], last["kept_float"]) == (True, "mse", ["layer0", "layer1"])
     assert (last["size_bytes"], last["milliseconds"], last["partitions"]) == (1_250_000, 5.5, 2)
     assert last["validation"]["balanced_accuracy"] == 0.8 and last["validation"]["melanoma_sensitivity"] == 0.7
-    assert given_up([rungs[0], rungs[0]]) == "", "static int8 gives nothing up"
+    assert given_up([rungs[0], rungs[0]], 9.0) == "", "static int8 gives nothing up"
+    assert given_up([rungs[0], rungs[0]], None) == "", "and is not compared with what was not measured"
+    assert given_up([rungs[0], rungs[0]], 3.5) == "no faster than fp32 on this CPU (4.00 against 3.50 ms)"
+    assert given_up(rungs, 5.5).startswith("+1.50 ms and +0.25 MB against int8 (min-max); no faster than fp32")
 
 
 def test_the_shipped_ladder_is_read() -> None:

@@ -82,6 +82,8 @@ def test_channels_first_computes_the_same(form: Form) -> None:
     found = theirs.run(list(form.outputs), {"pixels": pixels.transpose(0, 3, 1, 2)})
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
+    (pool,) = (node for node in turned.graph.node if node.op_type == "MaxPool")  # test_resnet's, after a ReLU
+    assert [list(item.ints) for item in pool.attribute if item.name == "pads"] == [[0, 0, 0, 0]]
 
 
 def test_a_graph_that_does_not_begin_like_ours_is_refused() -> None:

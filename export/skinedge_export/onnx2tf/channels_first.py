@@ -36,6 +36,8 @@ def channels_first(model: Any) -> Any:
         dims = output.type.tensor_type.shape.dim
         _set_shape(output, (1, *(dim.dim_value for dim in dims[1:])))
     del graph.value_info[:]  # shapes of the layout before
+    for node in [node for node in graph.node if node.op_type == "MaxPool"]:
+        _pad_with_zeros(graph, node)
     return made
 
 
@@ -66,6 +68,28 @@ def _reshape_constants(graph: Any, node: Any) -> None:
             if column.name not in constants:
                 graph.initializer.append(column)
             node.input[place] = column.name
+
+
+def _pad_with_zeros(graph: Any, pool: Any) -> None:
+    """Pad a max-pooling of values that are never negative with zeros, which changes nothing.
+
+    onnx2tf pads with the least float32, which TensorFlow then counts into the int8 range: every value would be lost.
+    """
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    source = next((node for node in graph.node if pool.input[0] in node.output), None)
+    pads = next((item for item in pool.attribute if item.name == "pads"), None)
+    if source is None or source.op_type != "Relu" or pads is None or not any(pads.ints):
+        return
+    half = len(pads.ints) // 2
+    amounts = np.array([0, 0, *pads.ints[:half], 0, 0, *pads.ints[half:]], np.int64)
+    name = f"{pool.output[0]}.padded"
+    graph.initializer.append(numpy_helper.from_array(amounts, f"{name}.pads"))
+    padding = helper.make_node("Pad", [pool.input[0], f"{name}.pads"], [name], name=name, mode="constant")
+    graph.node.insert(list(graph.node).index(pool), padding)
+    pool.input[0] = name
+    pads.ints[:] = [0] * len(pads.ints)
 
 
 def _set_shape(value: Any, shape: tuple[int, ...]) -> None:

@@ -29,6 +29,7 @@ def save(request: dict[str, Any], folder: str) -> None:
     """Write the network as TensorFlow's SavedModel, with the input and the outputs under our names."""
     import onnx2tf
     import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     network = onnx2tf.convert(
         input_onnx_file_path="model.onnx",
@@ -41,15 +42,16 @@ def save(request: dict[str, Any], folder: str) -> None:
     names = [layer.partition(":")[0] for layer in network.output_names]
     if sorted(names) != sorted(request["outputs"]):
         raise ValueError(f"onnx2tf made outputs {names}, expected {request['outputs']}")
-    start = network.inputs[0]
+    spec = tf.TensorSpec(network.inputs[0].shape, network.inputs[0].dtype, name=request["input"])
 
-    def serve(pixels: Any) -> Any:
+    def values(pixels: Any) -> list[Any]:
         found = network(pixels)
-        return dict(zip(names, found if isinstance(found, (list, tuple)) else [found], strict=True))
+        return list(found) if isinstance(found, (list, tuple)) else [found]
 
-    module = tf.Module()  # the Keras model itself would be saved layer by layer, which takes half a minute
-    module.weights = network.variables
-    module.serve = tf.function(serve, input_signature=[tf.TensorSpec(start.shape, start.dtype, name=request["input"])])
+    # Constants only: onnx2tf keeps some weights where no SavedModel finds them.
+    frozen = convert_variables_to_constants_v2(tf.function(values, input_signature=[spec]).get_concrete_function())
+    module = tf.Module()
+    module.serve = tf.function(lambda pixels: dict(zip(names, frozen(pixels), strict=True)), input_signature=[spec])
     tf.saved_model.save(module, folder, signatures={"serving_default": module.serve})
 
 

@@ -273,7 +273,7 @@ def _climb(bundle: Bundle, ask: Ask, materials: Materials, scratch: Path) -> tup
         return tried, None
     runtime: plugins.Runtime = plugins.load(plugins.RUNTIMES, _converter(ask).runtime)
     full = ask.file_name("fp32", _converter(ask).suffix)
-    exact = runtime.open(bundle.file(full), threads=1) if bundle.has(full) else None
+    exact = runtime.open(bundle.root / full, threads=1) if bundle.has(full) and (bundle.root / full).is_file() else None
     return ladder.timed(tried, exact, materials.golden(ask.form).pixels[:1])
 
 

@@ -26,7 +26,7 @@ STEPS = 127  # symmetric int8: -127..127
 DAMPING = 0.01  # share of the mean variance added to each; keeps the covariance invertible
 BLOCK = 64  # columns whose errors are passed on to the rest in one product
 PATCHES = 64  # places looked at in each image and layer
-LIMIT_SHARE = 4  # how far a bias stays away from the int32 limit
+LIMIT_SHARE = 16  # how far a bias stays away from the int32 limit
 
 
 def round_weights(network: nn.Module, pixels: Pixels, rule: Preprocess) -> nn.Module:

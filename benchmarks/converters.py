@@ -1,7 +1,8 @@
 """litert-torch beside onnx2tf on one run's int8 TFLite file: `make converters`, or this file with a run.
 
-How long each takes to make it, and how fast what it made is. Three ways, each in a fresh process, taking turns:
+How long each takes to make it, and how fast what it made is. Four ways, each in a fresh process, taking turns:
 - ours: skinedge's own converter, from the run: images decoded, network equalized and rounded, converted;
+- plain: ours without equalization and rounding, the work that onnx2tf does;
 - onnx2tf: its own command with -oiqt, from the ONNX file and the calibration images, both there already;
 - driven: as `skinedge export --converter onnx2tf`, which leaves out the precisions that the command writes besides.
 The making of onnx2tf's environment is in none of them. The run is only read.
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ from skinedge_export.onnx2tf.channels_first import channels_first
 from skinedge_export.onnx2tf.environment import interpreter
 from skinedge_export.onnx2tf.foreign import SAMPLE
 
-WAYS = ("ours", "driven", "onnx2tf")
+WAYS = ("ours", "plain", "driven", "onnx2tf")
 FASTER, SLOWER = 5.0, 1.03  # the targets: seconds of theirs to ours, at least; latency of ours to theirs, at most
 RESAMPLES = 10_000
 PLAIN = ("[[[[0,0,0]]]]", "[[[[1,1,1]]]]")  # mean and std that leave the calibration images as they are
@@ -75,7 +76,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--protocol", choices=protocol_names(), default="standard", help="of the latency")
     parser.add_argument("--threads", type=int, default=1, help="of an inference [default: 1]")
     parser.add_argument("--out", type=Path, help="write everything as JSON here")
-    parser.add_argument("--way", choices=WAYS[:2], help=argparse.SUPPRESS)  # what a child process does
+    parser.add_argument("--way", choices=WAYS[:3], help=argparse.SUPPRESS)  # what a child process does
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
@@ -87,9 +88,12 @@ def materials(options: argparse.Namespace) -> Materials:
 
 def make(options: argparse.Namespace) -> None:
     """A child's work: WAY.tflite and WAY.json in the folder."""
-    converter: Converter = to_tflite.converter if options.way == "ours" else by_onnx2tf.converter
+    converter: Converter = by_onnx2tf.converter if options.way == "driven" else to_tflite.converter
+    recipe = converter.recipe("int8")
+    if options.way == "plain":
+        recipe = replace(recipe, calibration=replace(recipe.calibration, equalize=False, rounding="nearest"))
     started = time.monotonic()
-    job = materials(options).job(converter.recipe("int8"), Form())
+    job = materials(options).job(recipe, Form())
     prepared = time.monotonic() - started
     artifact = converter.convert(job, options.folder / f"{options.way}.tflite")
     said = {"prepare_seconds": prepared, "versions": dict(artifact.versions)}
@@ -105,11 +109,11 @@ def benchmark(options: argparse.Namespace) -> dict[str, Any]:
         seconds: dict[str, list[float]] = {way: [] for way in WAYS}
         before = os.getloadavg()[0]
         for turn in range(options.repeats):
-            for way in (*WAYS[turn % 3 :], *WAYS[: turn % 3]):
+            for way in (*WAYS[turn % 4 :], *WAYS[: turn % 4]):
                 seconds[way].append(timed(way, options))
                 note(f"{way}: {seconds[way][-1]:.1f} s")
         latency = latencies({way: options.folder / f"{way}.tflite" for way in WAYS}, pixels, options)
-        children = {way: json.loads((options.folder / f"{way}.json").read_text()) for way in WAYS[:2]}
+        children = {way: json.loads((options.folder / f"{way}.json").read_text()) for way in WAYS[:3]}
     return {
         "run": str(options.run),
         "load_average_before": before,
@@ -218,10 +222,14 @@ def show(said: Mapping[str, Any]) -> None:
     )
     print(f"{samples} samples a file, {threads} thread(s), protocol {protocol['name']}, blocks in turns")
     print(f"of ours, {prepared:.1f} s go into images, equalization and rounding")
-    for way in WAYS[:2]:
+    for way in ("ours", "driven"):
         print(f"{way}: " + ", ".join(f"{tool} {text}" for tool, text in said["children"][way]["versions"].items()))
     theirs, upper = said["seconds_ratio"]["onnx2tf"], said["latency_ratio"]["onnx2tf"][2]
-    print(f"at least {FASTER:g} times as fast to make as by onnx2tf's command: {verdict(theirs >= FASTER)}")
+    alike = theirs / said["seconds_ratio"]["plain"]
+    print(
+        f"at least {FASTER:g} times as fast to make as by onnx2tf's command: {theirs:.1f}, {verdict(theirs >= FASTER)}"
+    )
+    print(f"the same without equalization and rounding: {alike:.1f}, {verdict(alike >= FASTER)}")
     print(f"latency at most {SLOWER:g} times that of its file: {verdict(upper <= SLOWER)}")
 
 

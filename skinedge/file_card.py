@@ -72,7 +72,8 @@ def card(manifest: Manifest, entry: FileEntry, said: ModelDescription) -> dict[s
 def disagreement(found: Mapping[str, Any], manifest: Manifest, entry: FileEntry, said: ModelDescription) -> str | None:
     """What a card says that its run and file do not; None when they agree. found: the card as it was read."""
     expected = json.loads(json.dumps(finite(card(manifest, entry, said))))
-    wrong = sorted(key for key in {*expected, *found} if expected.get(key) != found.get(key))
+    said_keys = {*expected, *found} - {"made_by", "versions"}  # who made the same bytes changes nothing of their use
+    wrong = sorted(key for key in said_keys if expected.get(key) != found.get(key))
     return f"its card says otherwise: {', '.join(wrong)}" if wrong else None
 
 

@@ -141,13 +141,13 @@ def export(
 
         bundle = merge(bundle, data, reading)
         images = images_of(data, bundle.manifest.data_root)
-        materials = Materials(bundle, images)
+        materials, before = Materials(bundle, images), bundle.manifest.stages
         for ask in dict.fromkeys([*wanted, *_stale(bundle)]):
             if ask.calibrated and (force or current(bundle, ask) is None):
                 materials.calibration(_recipe(ask, "int8").calibration)  # fail now, not after minutes of converting
         bundle, refused = _export_all(bundle, wanted, materials, force)
         bundle, more = _export_all(bundle, _stale(bundle), materials, force)
-        if bundle.model_files():  # else all were refused, and nothing is written
+        if not (refused or more) or bundle.manifest.stages != before:  # else nothing was made, and nothing is written
             bundle = write_cards(fit_thresholds(bundle, images))
     except ModuleNotFoundError as error:
         raise MissingDependencyError(error.name or str(error), "export") from None

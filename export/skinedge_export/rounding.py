@@ -62,7 +62,7 @@ def _speak_up(conv: nn.Conv2d, norm: Any, span: float) -> None:
 
     A bias is stored in steps of (input step) x (weight step of its channel); where the weights are next to nothing,
     so is the step, and the bias overflows: the channel then says something else, even of another sign. What is raised
-    stays below a ten-thousandth of the bias for each input. span: of the layer's input, its largest value minus its
+    stays below a thousandth of the bias for each input. span: of the layer's input, its largest value minus its
     smallest.
     """
     import torch

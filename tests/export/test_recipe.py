@@ -17,7 +17,10 @@ def test_every_shipped_recipe_loads_and_is_named_after_its_content() -> None:
         for precision in ("fp16", "fp32", "int8", "int8-weight")
     ]
     assert {*ours, "onnx-int8-arm"} <= set(found)
-    assert all(name.removesuffix("-arm") == f"{recipe.format}-{recipe.precision}" for name, recipe in found.items())
+    assert all(
+        name.removesuffix("-arm") in (f"{recipe.format}-{recipe.precision}", f"onnx2tf-{recipe.precision}")
+        for name, recipe in found.items()
+    )
 
 
 def test_int8_leaves_what_follows_the_last_layer_in_float() -> None:

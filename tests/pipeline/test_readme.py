@@ -27,13 +27,9 @@ def test_the_commands_of_readme_work(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         shown[command.split()[1]] = done.stdout
-    assert {p.name for p in (tmp_path / "runs" / "first").glob("model.*")} == {
-        "model.fp32.onnx",
-        "model.fp32.tflite",
-        "model.int8.onnx",
-        "model.int8.tflite",
-        "model.safetensors",
-    }
+    files = {"model.fp32.onnx", "model.fp32.tflite", "model.int8.onnx", "model.int8.tflite"}
+    cards = {f"{name}.skinedge.json" for name in files}
+    assert {p.name for p in (tmp_path / "runs" / "first").glob("model.*")} == {*files, *cards, "model.safetensors"}
     assert "Parity" in shown["run"] and "p50 ms" in shown["run"]
     assert "balanced accuracy" in shown["evaluate"].lower()
     assert "mel" in shown["predict"]

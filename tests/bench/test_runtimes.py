@@ -15,6 +15,7 @@ from skinedge.bundle import Bundle
 from skinedge.description import KEY, ModelDescription
 from skinedge.errors import BundleError, ConfigError, SkinedgeError
 from skinedge.plugins import RUNTIMES, Session, load, runtimes_for
+from skinedge.preprocess import Preprocess
 
 FILES = ("model.safetensors", "model.fp32.onnx", "model.int8.onnx", "model.fp32.tflite", "model.int8.tflite")
 Foreign = Callable[..., Path]
@@ -221,13 +222,18 @@ def test_integer_input_and_output_of_a_stranger(tmp_path: Path, dtype: str, lowe
     np.testing.assert_allclose(outputs.probabilities, metrics.softmax(outputs.logits), atol=1e-6)
 
 
-def test_integer_input_of_ours_is_quantized_by_the_files_own_scale(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("text", "complaint"), [("{}", "model description"), (None, "float32, and takes int8")])
+def test_a_file_of_ours_that_is_not_what_it_says_is_refused(tmp_path: Path, text: str | None, complaint: str) -> None:
     path = write_integer_file(tmp_path / "ours.tflite", "int8", 2.0, -100)
+    labels = ("a", "b", "c")
+    own = ModelDescription(
+        run_id="r", name="n", architecture="x", labels=labels, taxonomy=dict.fromkeys(labels, "benign"), melanoma=None,
+        class_prior=dict.fromkeys(labels, 1 / 3), preprocess=Preprocess(8), domain="dermoscopic", synthetic=True,
+    )  # fmt: skip
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("skinedge.json", "{}")
-    pixels = np.full((1, 8, 8, 3), [10, 100, 201], dtype=np.uint8)
-    scores = open_session(path).run(pixels).probabilities  # ours say probabilities: handed on as they are
-    np.testing.assert_allclose(scores, [[10, 100, 201]], atol=2)
+        archive.writestr("skinedge.json", own.to_json() if text is None else text)
+    with pytest.raises(SkinedgeError, match=complaint):
+        open_session(path)
 
 
 def test_every_runtime_tells_its_version() -> None:

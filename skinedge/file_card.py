@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from skinedge import plugins
 from skinedge.bundle import FileEntry, Manifest, sha256
 from skinedge.contract import CONTRACTS, HEATMAP, LOGITS, PROBABILITIES, Contract
-from skinedge.description import ModelDescription
+from skinedge.description import KEY, ModelDescription
 from skinedge.documents import finite
 from skinedge.errors import BundleError
 from skinedge.model_card import intended_use
@@ -67,6 +68,12 @@ def card(manifest: Manifest, entry: FileEntry, said: ModelDescription) -> dict[s
         "made_by": entry.made_by,
         "versions": dict(entry.info["versions"]),
     }
+
+
+def own_account(path: Path) -> ModelDescription:
+    """What a model file says of itself. Raises: DataError when it says nothing that can be read."""
+    session = plugins.runtimes_for(path)[0].open(path, threads=1)
+    return ModelDescription.from_json(session.metadata.get(KEY, ""), str(path))
 
 
 def disagreement(found: Mapping[str, Any], manifest: Manifest, entry: FileEntry, said: ModelDescription) -> str | None:

@@ -51,6 +51,11 @@ class Gate:
     verdict: Verdict
     detail: str = ""
 
+    @property
+    def measured(self) -> str:
+        """The value, for people."""
+        return "not measured" if self.value is None else f"{self.value:.4g}"
+
 
 def passed(gates: Sequence[Gate], *, strict: bool = False) -> bool:
     """True when no gate failed (strict: and none is underpowered); False for no gates at all."""
@@ -79,14 +84,22 @@ def largest_difference(reference_logits: Array, outputs: Outputs) -> float:
         return math.inf
     logits = outputs.logits
     most = 0.0 if logits is None else float(np.abs(logits.astype(np.float64) - reference_logits).max(initial=0))
+    gap = np.abs(log_differences(reference_logits, outputs.probabilities))
+    return max(most, float(gap.max(initial=0))) if np.isfinite(gap).all() else math.inf
+
+
+def log_differences(reference_logits: Array, probabilities: Array) -> NDArray[np.float64]:
+    """Centred log-probabilities minus the reference's, of all classes to which either side gives more than 1e-4.
+
+    (K,) float64, image by image; not finite where a probability is 0 or none.
+    """
     shifted = np.asarray(reference_logits, dtype=np.float64)
     shifted = shifted - shifted.max(axis=1, keepdims=True)
     expected = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
-    keep = (expected > MIN_PROBABILITY) | (outputs.probabilities > MIN_PROBABILITY)
-    ours = centred_log_probabilities(outputs.probabilities, keep)
+    keep = (expected > MIN_PROBABILITY) | (probabilities > MIN_PROBABILITY)
+    ours = centred_log_probabilities(probabilities, keep)
     with np.errstate(invalid="ignore"):
-        gap = np.abs(ours - centred_log_probabilities(expected, keep))[keep]
-    return max(most, float(gap.max(initial=0))) if np.isfinite(gap).all() else math.inf
+        return np.asarray((ours - centred_log_probabilities(expected, keep))[keep], dtype=np.float64)
 
 
 def fp32_gates(reference_logits: Array, outputs: Outputs) -> tuple[Gate, ...]:
@@ -105,15 +118,22 @@ def fp32_gates(reference_logits: Array, outputs: Outputs) -> tuple[Gate, ...]:
 def lossy_gates(
     labels: Array, reference_logits: Array, outputs: Outputs, malignant: Sequence[int], melanoma: int | None
 ) -> tuple[Gate, ...]:
-    """The gates of a file that is not exact (int8, fp16, ...): is the diagnosis as good as the reference's?
+    """The gates of a file that is not exact (int8, fp16, ...): finite, and `diagnosis_gates`."""
+    found = diagnosis_gates(labels, reference_logits, outputs, malignant, melanoma)
+    return (finite_gate(outputs), *found)
 
-    finite; agreement of the answers; fall of balanced accuracy; fall of melanoma sensitivity; mean change of the
+
+def diagnosis_gates(
+    labels: Array, reference_logits: Array, outputs: Outputs, malignant: Sequence[int], melanoma: int | None
+) -> tuple[Gate, ...]:
+    """Is the diagnosis as good as the reference's?
+
+    Agreement of the answers; fall of balanced accuracy; fall of melanoma sensitivity; mean change of the
     malignant score. labels: (N,) int64; malignant: indices of the classes that count towards the malignant score, none
     leaves that gate out; melanoma: index of that class, None leaves its gate out.
     """
     reference, predicted = _predicted(reference_logits), _predicted(outputs.probabilities)
     gates = [
-        finite_gate(outputs),
         agreement_gate(int((reference == predicted).sum()), len(labels)),
         fall_gate(labels, reference, predicted),
     ]

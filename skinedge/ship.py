@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from skinedge import __version__, model_card, plugins
+from skinedge import __version__, model_card
 from skinedge.bundle import MODEL, SHIP, Bundle, FileEntry, Manifest, Stage, disk_error, now, sha256
 from skinedge.data.dataset import read_split
-from skinedge.description import KEY, ModelDescription, describe
+from skinedge.description import describe
 from skinedge.documents import digest, to_text
 from skinedge.errors import BundleError, GateError
-from skinedge.file_card import card_name
+from skinedge.file_card import card_name, own_account
 from skinedge.merge import ADAPTER
 from skinedge.progress import note
 
@@ -109,12 +109,6 @@ def shippable(bundle: Bundle) -> list[FileEntry]:
             )
     check_verified(bundle, files)
     return files
-
-
-def own_account(path: Path) -> ModelDescription:
-    """What a model file says of itself. Raises: DataError when it says nothing that can be read."""
-    session = plugins.runtimes_for(path)[0].open(path, threads=1)
-    return ModelDescription.from_json(session.metadata.get(KEY, ""), str(path))
 
 
 def check_verified(bundle: Bundle, files: Sequence[FileEntry]) -> None:

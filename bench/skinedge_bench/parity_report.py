@@ -114,5 +114,4 @@ class ParityReport:
 
 def shown(gate: Gate) -> str:
     """Value, limit and detail of a gate, for people."""
-    value = "not measured" if gate.value is None else f"{gate.value:.4g}"
-    return f"{value}, limit {gate.limit:g}; {gate.detail}"
+    return f"{gate.measured}, limit {gate.limit:g}; {gate.detail}"

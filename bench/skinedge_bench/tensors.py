@@ -111,12 +111,6 @@ def as_outputs(scores: NDArray[Any], logits: bool) -> Outputs:
     return Outputs(scores)
 
 
-def own_outputs(names: Sequence[str], arrays: Sequence[NDArray[Any]]) -> Outputs:
-    """Outputs of a file of ours, by their names."""
-    found = dict(zip(names, arrays, strict=True))
-    return Outputs(found[PROBABILITIES], found.get(LOGITS), found.get(HEATMAP))
-
-
 def own_names(metadata: Mapping[str, str], names: Sequence[str], where: str) -> list[str] | None:
     """Which outputs to ask a file of ours for, in this order; None for a stranger's file.
 
@@ -134,3 +128,46 @@ def check_scores(spec: TensorSpec, where: str) -> int:
     if len(spec.shape) != 2:
         raise ConfigError(f"output '{spec.name}' has shape {list(spec.shape)}; a classifier gives (N, C)", where=where)
     return spec.shape[1]
+
+
+class FileSession:
+    """What the sessions of model files have in common: a runtime's own class adds `_call`.
+
+    A file of ours gives what it names; a stranger's first output is its scores, and is asked once, in the first run,
+    since that takes inferences, whether these are logits.
+    """
+
+    partitions: int | None = None
+
+    def __init__(
+        self,
+        layout: Layout,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        metadata: Mapping[str, str],
+        where: str,
+    ) -> None:
+        self.inputs, self.outputs, self.metadata = inputs, outputs, metadata
+        specs = {spec.name: spec for spec in outputs}
+        self._layout = layout
+        self._names = own_names(metadata, list(specs), where)
+        self._wanted = [specs[name] for name in self._names or [outputs[0].name]]
+        check_scores(self._wanted[0], where)
+        self._logits: bool | None = None
+
+    def run(self, pixels: Pixels) -> Outputs:
+        arrays = run_batches(self._layout, pixels, self._call, self._wanted)
+        if self._names is not None:
+            found = dict(zip(self._names, arrays, strict=True))
+            return Outputs(found[PROBABILITIES], found.get(LOGITS), found.get(HEATMAP))
+        if self._logits is None:
+            self._logits = gives_logits(self._layout, self.scores)
+        return as_outputs(arrays[0], self._logits)
+
+    def scores(self, pixels: Pixels) -> NDArray[Any]:
+        """What the file itself gives first: (N, C) float32, probabilities or logits."""
+        return run_batches(self._layout, pixels, self._call, self._wanted)[0]
+
+    def _call(self, pixels: Pixels) -> list[NDArray[Any]]:
+        """One call's outputs, in the order of `_wanted`."""
+        raise NotImplementedError

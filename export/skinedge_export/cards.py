@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from skinedge import __version__, documents, plugins
+from skinedge import __version__, documents
 from skinedge.bundle import Bundle, FileEntry
-from skinedge.description import KEY, ModelDescription
-from skinedge.file_card import card, card_name
+from skinedge.file_card import card, card_name, own_account
 from skinedge_export.quiet import quiet
 
 STAGE = "cards"
@@ -34,6 +33,5 @@ def _listed(bundle: Bundle) -> tuple[FileEntry, ...]:
 def _text(bundle: Bundle, entry: FileEntry) -> str:
     path = bundle.file(entry.path)
     with quiet("reading the file", entry.path):
-        session = plugins.runtimes_for(path)[0].open(path, threads=1)
-    said = ModelDescription.from_json(session.metadata.get(KEY, ""), str(path))
+        said = own_account(path)
     return documents.to_text(card(bundle.manifest, entry, said))

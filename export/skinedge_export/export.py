@@ -65,11 +65,9 @@ class Ask:
 
     def file_name(self, precision: str, suffix: str) -> str:
         """Name in the run directory: model.<precision>[.arm][.<contract>][.logits][.heatmap][.<converter>]<suffix>."""
-        other = [self.converter] if self.converter else []
-        return (
-            ".".join(["model", precision, *["arm"] * (self.arm and precision in CALIBRATED), *self.form.parts, *other])
-            + suffix
-        )
+        arm = "arm" if self.arm and precision in CALIBRATED else ""
+        parts = ("model", precision, arm, *self.form.parts, self.converter)
+        return ".".join(part for part in parts if part) + suffix
 
     @classmethod
     def of(cls, entry: FileEntry) -> Ask:
@@ -206,7 +204,8 @@ def _check_converter(format: str, converter: str) -> None:
     plugins.load(plugins.CONVERTERS, format)
     made = plugins.load(plugins.CONVERTERS, converter or format).format
     if made != format:
-        name, todo = converter or format, f"Say --format {made}" + (f" --converter {converter or format}.")
+        name = converter or format
+        todo = f"Say --format {made} --converter {name}."
         raise ConfigError(f"the converter '{name}' makes {made} files, not {format}", todo=todo)
 
 
@@ -261,9 +260,9 @@ def _climb(bundle: Bundle, ask: Ask, materials: Materials, scratch: Path) -> tup
     def worst_first() -> Sequence[tuple[Layer, float]]:
         return materials.ranked(_recipe(ask, "int8").calibration)
 
-    steps = ladder.load_ladder()
+    converter, steps = _converter(ask), ladder.load_ladder()
     tried = ladder.climb(
-        replace(steps, ranges=tuple(name for name in steps.ranges if name in _converter(ask).ranges)),
+        replace(steps, ranges=tuple(name for name in steps.ranges if name in converter.ranges)),
         ask.precisions,
         _attempt(ask, materials, scratch),
         lambda precision: _recipe(ask, precision),
@@ -271,9 +270,10 @@ def _climb(bundle: Bundle, ask: Ask, materials: Materials, scratch: Path) -> tup
     )
     if not ask.calibrated:
         return tried, None
-    runtime: plugins.Runtime = plugins.load(plugins.RUNTIMES, _converter(ask).runtime)
-    full = ask.file_name("fp32", _converter(ask).suffix)
-    exact = runtime.open(bundle.root / full, threads=1) if bundle.has(full) and (bundle.root / full).is_file() else None
+    runtime: plugins.Runtime = plugins.load(plugins.RUNTIMES, converter.runtime)
+    full = ask.file_name("fp32", converter.suffix)
+    path = bundle.root / full
+    exact = runtime.open(path, threads=1) if bundle.has(full) and path.is_file() else None
     return ladder.timed(tried, exact, materials.golden(ask.form).pixels[:1])
 
 

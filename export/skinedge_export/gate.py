@@ -110,7 +110,9 @@ def judge(
     limit = HEATMAP_EXACT if description.precision == "fp32" else HEATMAP_ROUNDED
     if reference.heatmaps is not None or outputs.heatmaps is not None:
         gates.append(heatmap_gate(reference.heatmaps, outputs.heatmaps, limit))
-    figures = None if val is None or seen is None else _figures(description, val, seen, threshold)
+    figures = None
+    if val is not None and val.labels is not None and seen is not None:
+        figures = _figures(description, val.labels, val.logits, seen, threshold)
     return Judged(tuple(gates), figures, session)
 
 
@@ -120,9 +122,8 @@ def _lossy(
     """On validation images; without them on drawings, of which only clear answers say something."""
     if val is None or seen is None or val.labels is None:
         return (*parity.golden_gates(golden.logits, drawn, exact=False), parity.agreement_gate(0, 0))
-    whole = (parity.finite_gate(_together(drawn, seen)),)
-    found = parity.lossy_gates(val.labels, val.logits, seen, description.malignant, description.melanoma_index)
-    return (*whole, *(gate for gate in found if gate.name != "finite"))
+    found = parity.diagnosis_gates(val.labels, val.logits, seen, description.malignant, description.melanoma_index)
+    return (parity.finite_gate(_together(drawn, seen)), *found)
 
 
 def heatmap_gate(reference: NDArray[np.float32] | None, seen: NDArray[np.float32] | None, limit: float) -> Gate:
@@ -135,11 +136,14 @@ def heatmap_gate(reference: NDArray[np.float32] | None, seen: NDArray[np.float32
     return Gate("heatmap", difference, limit, "pass" if difference <= limit else "fail", f"{len(seen)} images")
 
 
-def _figures(description: ModelDescription, val: Reference, seen: Outputs, threshold: float) -> Figures:
-    expected, said = metrics.softmax(val.logits), seen.probabilities
-    keep = (expected > parity.MIN_PROBABILITY) | (said > parity.MIN_PROBABILITY)
-    gap = parity.centred_log_probabilities(said, keep) - parity.centred_log_probabilities(expected, keep)
-    labels = np.zeros(len(said), np.int64) if val.labels is None else val.labels
+def _figures(
+    description: ModelDescription,
+    labels: NDArray[np.int64],
+    logits: NDArray[np.float32],
+    seen: Outputs,
+    threshold: float,
+) -> Figures:
+    expected, said = metrics.softmax(logits), seen.probabilities
     reference, predicted = expected.argmax(axis=1), said.argmax(axis=1)
     balanced = metrics.balanced_accuracy(labels, predicted)
     scores = [metrics.malignant_score(rows, description.malignant) for rows in (expected, said)]
@@ -148,7 +152,7 @@ def _figures(description: ModelDescription, val: Reference, seen: Outputs, thres
     return Figures(
         images=len(said),
         agreement=float((reference == predicted).mean()),
-        distance=float(np.sqrt(np.mean(gap[keep] ** 2))),
+        distance=float(np.sqrt(np.mean(parity.log_differences(logits, said) ** 2))),
         balanced_accuracy=balanced,
         fall=metrics.balanced_accuracy(labels, reference) - balanced,
         melanoma_sensitivity=float((predicted == labels)[melanoma].mean()) if melanoma.any() else float("nan"),

@@ -179,7 +179,7 @@ def refused(tried: Sequence[Rung]) -> GateError:
     if len(tried) == 1:
         failed = next(gate for gate in tried[0].gates if gate.verdict == "fail")
         return GateError(
-            f"gate '{failed.name}' failed: {_value(failed)}, limit {failed.limit:g} ({failed.detail})",
+            f"gate '{failed.name}' failed: {failed.measured}, limit {failed.limit:g} ({failed.detail})",
             todo="It was not written; an earlier file of that name is as it was.",
         )
     lines = "".join(f"\n  {rung.name}: {reason(rung)}" for rung in tried)
@@ -193,7 +193,7 @@ def refused(tried: Sequence[Rung]) -> GateError:
 def reason(rung: Rung) -> str:
     """The gates that a rung failed, or where it passed, those whose own estimate lies beyond the limit."""
     return "; ".join(
-        f"{gate.name} {_value(gate)} (limit {gate.limit:g})"
+        f"{gate.name} {gate.measured} (limit {gate.limit:g})"
         for gate in rung.gates
         if gate.verdict == "fail" or (rung.passed and _beyond(gate))
     )
@@ -209,10 +209,6 @@ def _beyond(gate: Gate) -> bool:
     if gate.value is None:
         return False
     return gate.value < gate.limit if gate.name.endswith("agreement") else gate.value > gate.limit
-
-
-def _value(gate: Gate) -> str:
-    return "not measured" if gate.value is None else f"{gate.value:.4g}"
 
 
 def timed(rungs: Sequence[Rung], exact: Session | None, pixels: Pixels) -> tuple[list[Rung], float | None]:

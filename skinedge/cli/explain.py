@@ -9,7 +9,7 @@ import typer
 
 from skinedge.cli.app import app
 from skinedge.cli.common import NOTICE, JsonOption, emit_json, note, pick_run
-from skinedge.cli.predict import FileOption, introduce, open_for_judging
+from skinedge.cli.predict import FileOption, ImagesArgument, RunOption, introduce, open_for_judging
 
 if TYPE_CHECKING:
     from skinedge_bench.maps import Explainer
@@ -17,13 +17,8 @@ if TYPE_CHECKING:
 
 @app.command()
 def explain(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, or folders of images.")],
-    run: Annotated[
-        Path | None,
-        typer.Option(
-            "--run", help="Run directory, or a model file; default: the newest real run, else the shipped model."
-        ),
-    ] = None,
+    images: ImagesArgument,
+    run: RunOption = None,
     file: FileOption = None,
     label: Annotated[
         str | None, typer.Option("--class", metavar="NAME", help="Class to explain; default: each image's likeliest.")

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from skinedge_bench.model import LoadedModel
     from skinedge_bench.predict import Prediction
 
+ImagesArgument = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, or folders of images.")]
+RunOption = Annotated[
+    Path | None,
+    typer.Option("--run", help="Run directory, or a model file; default: the newest real run, else the shipped model."),
+]
 FileOption = Annotated[
     str | None, typer.Option("--file", metavar="NAME", help="Model file of the run; default: the manifest's.")
 ]
@@ -21,13 +26,8 @@ FileOption = Annotated[
 
 @app.command()
 def predict(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, or folders of images.")],
-    run: Annotated[
-        Path | None,
-        typer.Option(
-            "--run", help="Run directory, or a model file; default: the newest real run, else the shipped model."
-        ),
-    ] = None,
+    images: ImagesArgument,
+    run: RunOption = None,
     file: FileOption = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many classes to show.")] = 3,
     json: JsonOption = False,

@@ -138,7 +138,7 @@ def test_a_channel_that_only_says_its_bias_gets_one_that_int32_holds(images: np.
         rounded = round_weights(net, images[:16], rule)
         after, found = stored_biases(rounded, inputs), rounded(inputs)
     assert (after.abs() < 2**30).all()
-    assert (found - expected)[:, mute].abs().max() < 1e-3
+    assert (found - expected)[:, mute].abs().max() < 5e-4
     assert torch.equal(stored_biases(net, inputs), before)  # the original was not changed
 
 
@@ -152,7 +152,7 @@ def test_a_silent_channel_says_its_bias_as_before(images: np.ndarray, bias: floa
         (inputs,) = model.inputs(images[:16], rule)
         expected = net(inputs)[:, 2]
         rounded = round_weights(net, images[:16], rule)
-        assert (rounded(inputs)[:, 2] - expected).abs().max() <= 1e-3 * max(abs(bias), 1)
+        assert (rounded(inputs)[:, 2] - expected).abs().max() <= 5e-4 * max(abs(bias), 1)
         assert bool(rounded.conv.weight[2].any()) == (bias != 0)
         if bias:
             assert stored_biases(rounded, inputs)[2].abs() < 2**30
@@ -172,7 +172,7 @@ def test_a_muted_convolution_with_a_bias_of_its_own_keeps_what_it_says(images: n
         (inputs,) = model.inputs(images[:16], rule)
         expected = net(inputs)[:, 1]
         rounded = round_weights(net, images[:16], rule)
-        assert (rounded(inputs)[:, 1] - expected).abs().max() < 1e-3
+        assert (rounded(inputs)[:, 1] - expected).abs().max() < 5e-4
 
 
 def test_the_tiny_runs_int8_file_has_no_bias_at_the_limit(exported_run: Path) -> None:

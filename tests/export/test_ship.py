@@ -15,7 +15,8 @@ from skinedge import shipped
 from skinedge.bundle import MODEL, Bundle, manifest_text
 from skinedge.data.terms import HAM10000, NON_COMMERCIAL
 from skinedge.errors import BundleError, GateError, SkinedgeError
-from skinedge.ship import Evaluation, own_account, ship
+from skinedge.file_card import own_account
+from skinedge.ship import Evaluation, ship
 from skinedge_bench.latency import bench
 from skinedge_bench.model import open_listed
 from skinedge_bench.verify import verify

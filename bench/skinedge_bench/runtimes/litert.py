@@ -13,51 +13,24 @@ from numpy.typing import NDArray
 
 from skinedge.description import KEY
 from skinedge.errors import BundleError, MissingDependencyError
-from skinedge.plugins import Outputs, TensorSpec
+from skinedge.plugins import TensorSpec
 from skinedge.preprocess import Pixels
-from skinedge_bench.tensors import (
-    Layout,
-    as_outputs,
-    check_scores,
-    gives_logits,
-    own_names,
-    own_outputs,
-    run_batches,
-)
+from skinedge_bench.tensors import FileSession, Layout
 
 
-class LitertSession:
+class LitertSession(FileSession):
     """One .tflite file in LiteRT. For one thread at a time: an interpreter owns its tensors."""
 
     def __init__(self, interpreter: Any, metadata: Mapping[str, str], where: str) -> None:
         self._interpreter = interpreter
-        self.metadata = metadata
         self._in = interpreter.get_input_details()[0]
         details = _named_outputs(interpreter)
-        self.inputs = tuple(_spec(detail) for detail in interpreter.get_input_details())
-        self.outputs = tuple(replace(_spec(detail), name=name) for name, detail in details.items())
+        inputs = tuple(_spec(detail) for detail in interpreter.get_input_details())
+        outputs = tuple(replace(_spec(detail), name=name) for name, detail in details.items())
+        fed = inputs[0] if KEY in metadata else replace(inputs[0], dtype="uint8")  # a stranger's: see `_encode`
+        super().__init__(Layout.of(fed, metadata, where), inputs, outputs, metadata, where)
         self.partitions = _partitions(interpreter)
-        described = KEY in metadata
-        fed = self.inputs[0] if described else TensorSpec(self.inputs[0].name, self.inputs[0].shape, "uint8")
-        self._layout = Layout.of(fed, metadata, where)
-        self._names = own_names(metadata, list(details), where)
-        wanted = self._names or [self.outputs[0].name]
-        self._wanted = [spec for name in wanted for spec in self.outputs if spec.name == name]
-        self._out = [details[name] for name in wanted]
-        check_scores(self._wanted[0], where)
-        self._logits: bool | None = None  # of a stranger's file: asked in the first run, since that takes inferences
-
-    def run(self, pixels: Pixels) -> Outputs:
-        arrays = run_batches(self._layout, pixels, self._call, self._wanted)
-        if self._names is not None:
-            return own_outputs(self._names, arrays)
-        if self._logits is None:
-            self._logits = gives_logits(self._layout, self.scores)
-        return as_outputs(arrays[0], self._logits)
-
-    def scores(self, pixels: Pixels) -> NDArray[Any]:
-        """What the file itself gives first: (N, C) float32, probabilities or logits."""
-        return run_batches(self._layout, pixels, self._call, self._wanted)[0]
+        self._out = [details[spec.name] for spec in self._wanted]
 
     def _call(self, pixels: Pixels) -> list[NDArray[Any]]:
         arranged = self._layout.arrange(pixels)

@@ -9,17 +9,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from skinedge.errors import BundleError, MissingDependencyError
-from skinedge.plugins import Outputs, TensorSpec
+from skinedge.plugins import TensorSpec
 from skinedge.preprocess import Pixels
-from skinedge_bench.tensors import (
-    Layout,
-    as_outputs,
-    check_scores,
-    gives_logits,
-    own_names,
-    own_outputs,
-    run_batches,
-)
+from skinedge_bench.tensors import FileSession, Layout
 
 DTYPES = {
     "tensor(float)": "float32",
@@ -29,34 +21,15 @@ DTYPES = {
 }
 
 
-class OrtSession:
+class OrtSession(FileSession):
     """One .onnx file in ONNX Runtime."""
-
-    partitions: int | None = None
 
     def __init__(self, session: Any, where: str) -> None:
         self._session = session
-        self.inputs = tuple(_spec(node) for node in session.get_inputs())
-        self.outputs = tuple(_spec(node) for node in session.get_outputs())
-        self.metadata: Mapping[str, str] = dict(session.get_modelmeta().custom_metadata_map)
-        self._layout = Layout.of(self.inputs[0], self.metadata, where)
-        specs = {spec.name: spec for spec in self.outputs}
-        self._names = own_names(self.metadata, list(specs), where)
-        self._wanted = [specs[name] for name in self._names or [self.outputs[0].name]]
-        check_scores(self._wanted[0], where)
-        self._logits: bool | None = None  # of a stranger's file: asked in the first run, since that takes inferences
-
-    def run(self, pixels: Pixels) -> Outputs:
-        arrays = run_batches(self._layout, pixels, self._call, self._wanted)
-        if self._names is not None:
-            return own_outputs(self._names, arrays)
-        if self._logits is None:
-            self._logits = gives_logits(self._layout, self.scores)
-        return as_outputs(arrays[0], self._logits)
-
-    def scores(self, pixels: Pixels) -> NDArray[Any]:
-        """What the file itself gives first: (N, C) float32, probabilities or logits."""
-        return run_batches(self._layout, pixels, self._call, self._wanted)[0]
+        inputs = tuple(_spec(node) for node in session.get_inputs())
+        outputs = tuple(_spec(node) for node in session.get_outputs())
+        metadata: Mapping[str, str] = dict(session.get_modelmeta().custom_metadata_map)
+        super().__init__(Layout.of(inputs[0], metadata, where), inputs, outputs, metadata, where)
 
     def _call(self, pixels: Pixels) -> list[NDArray[Any]]:
         feed = {self.inputs[0].name: self._layout.arrange(pixels)}

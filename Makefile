@@ -1,11 +1,11 @@
-# make demo | test | check | mediapipe | cross-check | converters | collapse | bench-train | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
+# make demo | test | check | browser | mediapipe | cross-check | converters | collapse | bench-train | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO_DATA := .cache/demo-images
 MEDIAPIPE := .cache/mediapipe
 
-.PHONY: demo test check mediapipe cross-check converters collapse bench-train choices target flagship clean
+.PHONY: demo test check browser mediapipe cross-check converters collapse bench-train choices target flagship clean
 
 demo: $(READY)
 	test -d $(DEMO_DATA) || $(BIN)/skinedge data synth $(DEMO_DATA)
@@ -18,6 +18,13 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The Chromium that tests/browser opens pages in: Debian's package, since Playwright's own download is not needed then.
+browser:
+	@command -v chromium >/dev/null || test "$$(id -u)" = 0 || \
+	  { echo "tests/browser needs Chromium; install it with: sudo apt-get install chromium" >&2; exit 1; }
+	command -v chromium >/dev/null || { apt-get update -q && \
+	  apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends chromium; }
 
 # MediaPipe, which the exported .tflite files are tried in: an environment of its own, since the OpenCV that it brings
 # has the same files as the one that grad-cam brings. SKINEDGE_MEDIAPIPE names the Python of another such environment.

@@ -121,6 +121,18 @@ def operating_points(positive: Array, score: Array) -> tuple[Floats, Floats, Flo
     return thresholds[::-1].astype(np.float64), hits.astype(np.float64), alarms.astype(np.float64)
 
 
+def roc_corners(positive: Array, score: Array) -> Indices:
+    """Where the ROC curve turns: (K, 2) int64, negatives and positives flagged, from (0, 0) to all of both.
+
+    positive: (N,) bool; score: (N,). Straight lines between them are the whole curve: the area is `auc`.
+    """
+    _, hits, alarms = operating_points(positive, score)
+    points = np.array([[0, 0], *zip(alarms, hits, strict=True)], dtype=np.int64)
+    steps = np.diff(points, axis=0)
+    turns = steps[:-1, 0] * steps[1:, 1] != steps[:-1, 1] * steps[1:, 0]
+    return points[np.concatenate([[True], turns, [True]])]
+
+
 def average_precision(positive: Array, score: Array) -> float:
     """Precision at each threshold, weighted by the recall gained there (no interpolation).
 

@@ -60,6 +60,7 @@ class Evaluation:
             **figures.priors_document(said),
             **figures.overall_document(said),
             **figures.reliability_document(said),
+            **figures.roc_document(said),
             "per_class": _with_intervals(figures.per_class_document(said), intervals),
             "malignant": figures.malignant_document(said),
             "intervals": dict(intervals.overall),

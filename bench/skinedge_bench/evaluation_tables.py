@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ def tables(document: Mapping[str, Any]) -> list[Table]:
             f"{document['n']} images, split {document['split']} ({_prior(document, 'per_class')})",
             ("class", *(name.replace("recall", "sensitivity").replace("_", " ") for name in PER_CLASS), "images"),
             [
-                [label, *(_number(row[name], 3) for name in PER_CLASS), row["support"]]
+                [label, *(number(row[name], 3) for name in PER_CLASS), row["support"]]
                 for label, row in _classes(document)
             ],
         ),
@@ -44,7 +45,7 @@ def tables(document: Mapping[str, Any]) -> list[Table]:
 
 def sections(found: Sequence[Table], level: int) -> list[str]:
     """Headings and tables in Markdown, in turn. level: of the headings."""
-    return [part for table in found for part in (f"{'#' * level} {table.title}", _markdown_table(table))]
+    return [part for table in found for part in (f"{'#' * level} {escaped(table.title)}", markdown_table(table))]
 
 
 def markdown(document: Mapping[str, Any], notice: str, pictures: Sequence[str]) -> str:
@@ -54,7 +55,7 @@ def markdown(document: Mapping[str, Any], notice: str, pictures: Sequence[str]) 
         f"# {document['file']}" + (" (trained on SYNTHETIC images)" if document["synthetic"] else ""),
         notice,
         *([warning] if document["contaminated"] else []),
-        *sections([*tables(document), _class_intervals(document)], 2),
+        *sections([*tables(document), class_intervals(document)], 2),
     ]
     parts += [f"![{name.removesuffix('.png').replace('_', ' ')}]({name})" for name in pictures]
     return "\n\n".join(parts) + "\n"
@@ -69,17 +70,17 @@ def _overall(document: Mapping[str, Any]) -> Table:
     rows: list[list[Cell]] = []
     for name in ("accuracy", "balanced_accuracy", "macro_auc", "macro_auc_training_prior", "macro_average_precision"):
         title = name.removesuffix("_training_prior").replace("_", " ")
-        value, interval = _number(document[name]), _interval(intervals.get(name))
+        value, bounds = number(document[name]), interval(intervals.get(name))
         if value or name != "macro_auc_training_prior":
-            rows.append([f"{title}, {_prior(document, name)}", value, interval, None, None])
+            rows.append([f"{title}, {_prior(document, name)}", value, bounds, None, None])
     for name in ("sensitivity", "specificity", "auc", "average_precision"):
-        interval = _interval(intervals.get(f"malignant_{name}"))
-        counts, wilson = malignant.get(f"{name}_counts"), _interval(malignant.get(f"{name}_wilson"))
+        bounds = interval(intervals.get(f"malignant_{name}"))
+        counts, wilson = malignant.get(f"{name}_counts"), interval(malignant.get(f"{name}_wilson"))
         right = f"{counts[0]} of {counts[1]}" if counts else None
-        rows.append([f"malignant {name.replace('_', ' ')}", _number(malignant[name]), interval, right, wilson])
-    rows.append(["malignant threshold", _number(malignant["threshold"]), None, None, None])
+        rows.append([f"malignant {name.replace('_', ' ')}", number(malignant[name]), bounds, right, wilson])
+    rows.append(["malignant threshold", number(malignant["threshold"]), None, None, None])
     for name, title in (("ece", "calibration error (ECE)"), ("ece_at_class_prior", "ECE at the class prior")):
-        rows.append([title, _number(document[name]), _interval(intervals.get(name)), None, None])
+        rows.append([title, number(document[name]), interval(intervals.get(name)), None, None])
     title = f"Overall (bootstrap over {drawn['units']} {drawn['unit']}s, {drawn['resamples']} resamples)"
     return Table(title, ("figure", "value", f"95 % by {drawn['unit']}", "images", "95 % by image (Wilson)"), rows)
 
@@ -95,38 +96,43 @@ def _subgroups(attribute: str, groups: Mapping[str, Mapping[str, Any]]) -> Table
     rows: list[list[Cell]] = []
     for value, group in groups.items():
         if "balanced_accuracy" in group:
-            accuracy = f"{_number(group['balanced_accuracy'], 3)} ({group['classes']})"
+            accuracy = f"{number(group['balanced_accuracy'], 3)} ({group['classes']})"
             rows.append([value, group["n"], accuracy, _rate(group, "sensitivity"), _rate(group, "specificity")])
         else:
             rows.append([value, group["n"], None, None, None])
     return Table(f"By {attribute}", (attribute, "images", *columns), rows)
 
 
-def _class_intervals(document: Mapping[str, Any]) -> Table:
+def class_intervals(document: Mapping[str, Any]) -> Table:
+    """The interval of every figure of every class."""
     names = tuple(name.replace("recall", "sensitivity").replace("_", " ") for name in PER_CLASS)
-    rows = [[label, *(_interval(row["intervals"][name]) for name in PER_CLASS)] for label, row in _classes(document)]
+    rows = [[label, *(interval(row["intervals"][name]) for name in PER_CLASS)] for label, row in _classes(document)]
     return Table(f"95 % intervals of each class, by {document['bootstrap']['unit']}", ("class", *names), rows)
 
 
 def _rate(group: Mapping[str, Any], name: str) -> str | None:
     """'0.812 (13/16) 0.570-0.934'; None where nothing is flagged, or nothing could be."""
-    share, counts = _number(group[name], 3), group[f"{name}_counts"]
-    return f"{share} ({counts[0]}/{counts[1]}) {_interval(group[f'{name}_wilson'])}" if share else None
+    share, counts = number(group[name], 3), group[f"{name}_counts"]
+    return f"{share} ({counts[0]}/{counts[1]}) {interval(group[f'{name}_wilson'])}" if share else None
 
 
-def _interval(pair: Sequence[float] | None) -> str | None:
+def interval(pair: Sequence[float] | None) -> str | None:
     """'0.570-0.934'; None where it is undefined."""
-    low, high = (_number(value, 3) for value in pair or (None, None))
+    low, high = (number(value, 3) for value in pair or (None, None))
     return f"{low}-{high}" if low and high else None
 
 
-def _number(value: float | None, digits: int = 4) -> str | None:
+def number(value: float | None, digits: int = 4) -> str | None:
+    """For a cell; None where it is undefined."""
     return None if value is None or value != value else f"{value:.{digits}f}"
 
 
-def _markdown_table(table: Table) -> str:
-    lines = [table.columns, ["---"] * len(table.columns)]
-    cells = [
-        ["-" if cell is None else str(cell).replace("|", "\\|") for cell in line] for line in [*lines, *table.rows]
-    ]
-    return "\n".join("| " + " | ".join(line) + " |" for line in cells)
+def markdown_table(table: Table) -> str:
+    cells = [["-" if cell is None else escaped(str(cell)) for cell in line] for line in (table.columns, *table.rows)]
+    lines = [cells[0], ["---"] * len(table.columns), *cells[1:]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def escaped(text: str) -> str:
+    """On one line, and nothing in it means anything in Markdown: no table's end, no HTML, no link, no emphasis."""
+    return re.sub(r"([\\`*\[\]<|])", r"\\\1", " ".join(text.split()))

@@ -180,3 +180,19 @@ def reliability_document(said: Predictions) -> dict[str, object]:
     names = ("above", "up_to", "share", "confidence", "accuracy")
     rows = [dict(zip(names, map(float, values), strict=True)) for values in bins]
     return {"ece": found.ece, "ece_at_class_prior": at_prior, "reliability": rows}
+
+
+def roc_document(said: Predictions) -> dict[str, object]:
+    """`roc`: where the curves turn, [negatives flagged, positives flagged] from [0, 0] on; the last holds all images.
+
+    per_class: label -> points, at the same prior as the classes' areas; malignant: those of the score. None where the
+    images are all of one kind, or nobody knows which classes are malignant.
+    """
+    classes = {label: _corners(said.truth == i, said.uniform[:, i]) for i, label in enumerate(said.labels)}
+    known = said.malignant is not None
+    return {"roc": {"per_class": classes, "malignant": _corners(said.positive, said.score) if known else None}}
+
+
+def _corners(positive: NDArray[np.bool_], score: NDArray[Any]) -> list[list[int]] | None:
+    both = positive.any() and not positive.all()
+    return metrics.roc_corners(positive, score).tolist() if both else None

@@ -37,7 +37,7 @@ DOCUMENTED = {
         "per_class",
     ),
     *("malignant", "confusion", "intervals", "bootstrap", "subgroups", "ece", "ece_at_class_prior", "reliability"),
-    *("class_prior", "training_prior", "assumed_prior", "macro_auc_training_prior"),
+    *("class_prior", "training_prior", "assumed_prior", "macro_auc_training_prior", "roc"),
 }
 OF_A_CLASS = {"precision", "recall", "sensitivity", "specificity", "f1", "auc", "average_precision"}
 OF_A_RATE = {"sensitivity", "sensitivity_counts", "sensitivity_wilson"}
@@ -148,6 +148,15 @@ def test_the_document_against_scikit_learn(cli: Cli, tiny_run: Path, folders: Pa
     assert document["malignant"]["specificity_counts"] == [(score[~positive] < threshold).sum(), (~positive).sum()]
     average = oracle.average_precision_score(positive, score)
     assert document["malignant"]["average_precision"] == pytest.approx(average)
+    assert under(document["roc"]["malignant"]) == pytest.approx(document["malignant"]["auc"])
+    for label, points in document["roc"]["per_class"].items():
+        assert under(points) == pytest.approx(document["per_class"][label]["auc"])
+
+
+def under(points: list[list[int]]) -> float:
+    """Area under the curve through [negatives flagged, positives flagged], by trapezoids."""
+    alarms, hits = np.array(points).T
+    return float(oracle.auc(alarms / alarms[-1], hits / hits[-1]))
 
 
 def test_the_intervals_are_by_lesion(cli: Cli, tiny_run: Path, folders: Path, split: tuple[Sample, ...]) -> None:

@@ -139,6 +139,18 @@ def test_specificity_and_average_precision_of_each_class() -> None:
     assert metrics.macro_average_precision(LABELS, PROBABILITIES) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("levels", [2, 7, 10_000])
+def test_the_corners_of_the_roc_curve_are_points_of_scikit_learns_with_its_area(levels: int) -> None:
+    rng = np.random.default_rng(levels)
+    positive, score = rng.random(300) < 0.3, np.round(rng.random(300) * levels)
+    corners = metrics.roc_corners(positive, score) / [(~positive).sum(), positive.sum()]
+    every = np.column_stack(oracle.roc_curve(positive, score, drop_intermediate=False)[:2])
+    assert {tuple(point) for point in corners.round(9)} <= {tuple(point) for point in every.round(9)}
+    assert oracle.auc(*corners.T) == pytest.approx(oracle.roc_auc_score(positive, score))
+    steps = np.diff(corners, axis=0)
+    assert np.abs(steps[:-1, 0] * steps[1:, 1] - steps[:-1, 1] * steps[1:, 0]).min() > 1e-9, "a point on a line"
+
+
 def test_average_precision_with_ties_and_where_it_is_undefined() -> None:
     score = np.round(PROBABILITIES[:, 1], 1)
     expected = oracle.average_precision_score(LABELS == 1, score)

@@ -1,0 +1,38 @@
+"""The least time that an inference can take here: a bound from the hardware, to hold measured times against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from skinedge_bench.peaks import Peaks
+from skinedge_bench.workload import Workload
+
+METHOD = (
+    "The floor is the larger of two times. Arithmetic: multiply-accumulates of the file's convolutions and matrix "
+    "products, int8 and fp32 each over the best rate that one core reached here in a matrix product (the faster of "
+    "NumPy's BLAS and ONNX Runtime, of signed and unsigned bytes). Memory: the weights, each read once, over the best "
+    "rate at which NumPy read as many bytes again and again: from the cache where they fit into it, as between two "
+    "inferences in a row. It is a bound from below: depthwise convolutions and small layers cannot reach the rate of a "
+    "matrix product, and activations and all other operations count nothing. Several threads count as so many cores."
+)
+
+
+@dataclass(frozen=True)
+class Floor:
+    """ms: the bound; bound_by: 'arithmetic' or 'memory'."""
+
+    ms: float
+    bound_by: str
+    workload: Workload
+
+
+def floor_of(workload: Workload, peaks: Peaks, threads: int) -> Floor | None:
+    """The bound of one inference; None for a file that computes in a type whose rate was not measured.
+
+    peaks: with a reading rate for `workload.weight_bytes`.
+    """
+    if workload.other_macs or not workload.macs:
+        return None
+    arithmetic = workload.int8_macs / peaks.int8_gmacs + workload.float32_macs / peaks.fp32_gmacs
+    memory = workload.weight_bytes / dict(peaks.read_gb_s)[workload.weight_bytes]
+    return Floor(max(arithmetic, memory) / 1e6 / threads, "arithmetic" if arithmetic >= memory else "memory", workload)

@@ -1,0 +1,40 @@
+"""The layers of a .tflite file with their shapes, from LiteRT's interpreter without a delegate."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from skinedge_bench.workload import Layer
+
+WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL")
+
+
+def layers(path: Path, size: int) -> list[Layer]:
+    """Of one inference of one image. size: side in pixels where the file leaves it free."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    interpreter = Interpreter(model_path=str(path), num_threads=1, experimental_op_resolver_type=resolver)
+    interpreter.allocate_tensors()
+    details = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
+    found = []
+    for operation in interpreter._get_ops_details():
+        kind = operation["op_name"]
+        if kind not in WITH_WEIGHTS:
+            continue
+        image, weights = (details[index] for index in operation["inputs"][:2])
+        result = details[operation["outputs"][0]]
+        shape, dtype = tuple(map(int, weights["shape"])), np.dtype(weights["dtype"])
+        macs = math.prod(map(int, result["shape"])) * _inputs_of_one_output(kind, shape, int(image["shape"][-1]))
+        found.append(Layer(kind, dtype.name, macs, math.prod(shape) * dtype.itemsize))
+    return found
+
+
+def _inputs_of_one_output(kind: str, weights: tuple[int, ...], channels: int) -> int:
+    """Weights: (out, height, width, in / groups), of a depthwise convolution (1, height, width, out)."""
+    if kind == "DEPTHWISE_CONV_2D":
+        return math.prod(weights[1:3])
+    return math.prod(weights[1:]) if kind == "CONV_2D" else channels

@@ -20,6 +20,7 @@ from skinedge.parity import Gate
 from skinedge.plugins import Outputs, Session, runtimes_for
 from skinedge.preprocess import prepare
 from skinedge.progress import bar, note
+from skinedge.spread import joined, run_each
 from skinedge_bench.comparison import Pair, Side, changes, compare
 from skinedge_bench.device import cpu_features, instruction_set, saturation
 from skinedge_bench.earlier import REPORT, measured_before, with_earlier
@@ -175,24 +176,12 @@ def open_session(bundle: Bundle, name: str) -> Session:
 
 def run_all(sessions: dict[str, Session], root: Path, samples: Sequence[Sample], size: int) -> dict[str, Outputs]:
     """Every file's outputs on the same prepared pixels; each image is decoded once."""
-    parts: dict[str, list[Outputs]] = {name: [] for name in sessions}
+    parts: list[list[Outputs]] = []
     with bar("verifying", len(samples)) as advance:
         for pixels in prepared(root, samples, size):
-            for name, session in sessions.items():
-                parts[name].append(session.run(pixels))
+            parts.append(run_each(list(sessions.values()), pixels))
             advance(len(pixels))
-    return {name: join(outputs) for name, outputs in parts.items()}
-
-
-def join(parts: Sequence[Outputs]) -> Outputs:
-    """Outputs of consecutive images as one."""
-    logits = [part.logits for part in parts if part.logits is not None]
-    heatmaps = [part.heatmaps for part in parts if part.heatmaps is not None]
-    return Outputs(
-        np.concatenate([part.probabilities for part in parts]),
-        np.concatenate(logits) if logits else None,
-        np.concatenate(heatmaps) if heatmaps else None,
-    )
+    return {name: joined(outputs) for name, outputs in zip(sessions, zip(*parts, strict=True), strict=True)}
 
 
 def test_gates(

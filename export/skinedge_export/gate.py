@@ -16,6 +16,7 @@ from skinedge.errors import DataError, GateError
 from skinedge.parity import Gate
 from skinedge.plugins import Outputs, Runtime, Session
 from skinedge.preprocess import Pixels
+from skinedge.spread import Spread, joined
 
 if TYPE_CHECKING:
     from torch import nn
@@ -97,13 +98,14 @@ def judge(
     validation images (real ones: drawings are far from what the ranges were read from).
     val: None where the images are not at hand: agreement is then unmeasured; threshold: of the malignant score.
     """
-    session = runtime.open(path, threads=1)
-    drawn = session.run(golden.pixels)
-    seen = None if val is None else session.run(val.pixels)
+    spread = Spread(runtime, path)
+    drawn = spread.run(golden.pixels)
+    seen = None if val is None else spread.run(val.pixels)
+    session, *_ = spread.sessions
     gates = [_description_gate(session, description)]
     if description.precision == "fp32":
         logits = golden.logits if val is None else np.concatenate([golden.logits, val.logits])
-        gates += parity.fp32_gates(logits, _together(drawn, seen))
+        gates += parity.fp32_gates(logits, drawn if seen is None else joined([drawn, seen]))
     else:
         gates += _lossy(description, golden, drawn, val, seen)
     reference, outputs = (golden, drawn) if val is None or seen is None else (val, seen)
@@ -123,7 +125,7 @@ def _lossy(
     if val is None or seen is None or val.labels is None:
         return (*parity.golden_gates(golden.logits, drawn, exact=False), parity.agreement_gate(0, 0))
     found = parity.diagnosis_gates(val.labels, val.logits, seen, description.malignant, description.melanoma_index)
-    return (parity.finite_gate(_together(drawn, seen)), *found)
+    return (parity.finite_gate(joined([drawn, seen])), *found)
 
 
 def heatmap_gate(reference: NDArray[np.float32] | None, seen: NDArray[np.float32] | None, limit: float) -> Gate:
@@ -159,14 +161,6 @@ def _figures(
         malignant_sensitivity=metrics.sensitivity_specificity(malignant, scores[1] >= threshold)[0],
         score_change=float(np.abs(scores[1] - scores[0]).mean()),
     )
-
-
-def _together(first: Outputs, second: Outputs | None) -> Outputs:
-    if second is None:
-        return first
-    parts = (first.logits, second.logits)
-    logits = None if parts[0] is None or parts[1] is None else np.concatenate([parts[0], parts[1]])
-    return Outputs(np.concatenate([first.probabilities, second.probabilities]), logits)
 
 
 def _description_gate(session: Session, description: ModelDescription) -> Gate:

@@ -15,6 +15,7 @@ from skinedge.data.dataset import Sample, read_split
 from skinedge.data.prepared import load_prepared
 from skinedge.metrics import malignant_score, sensitivity_specificity
 from skinedge.progress import note
+from skinedge.spread import run_each
 from skinedge_export.quiet import quiet
 
 REPORT = "reports/thresholds.json"
@@ -56,13 +57,10 @@ def _scores(
 ) -> list[NDArray[np.float64]]:
     """The malignant score of every cal image, by every file."""
     pixels = load_prepared(images, cal, bundle.manifest.preprocess.size)
-    found = []
-    for entry in entries:
-        path = bundle.file(entry.path)
-        with quiet("running the file", entry.path):
-            outputs = plugins.runtimes_for(path)[0].open(path, threads=1).run(pixels)
-        found.append(malignant_score(outputs.probabilities, bundle.manifest.malignant))
-    return found
+    with quiet("running the files", ", ".join(entry.path for entry in entries)):
+        paths = [bundle.file(entry.path) for entry in entries]
+        outputs = run_each([plugins.runtimes_for(path)[0].open(path, threads=1) for path in paths], pixels)
+    return [malignant_score(each.probabilities, bundle.manifest.malignant) for each in outputs]
 
 
 def _document(chosen: float, scores: NDArray[np.float64], malignant: NDArray[np.bool_]) -> dict[str, float]:

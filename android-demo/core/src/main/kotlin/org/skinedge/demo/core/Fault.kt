@@ -1,0 +1,26 @@
+package org.skinedge.demo.core
+
+/**
+ * What can be wrong with a model, a photo or an answer.
+ *
+ * english: a sentence with a `%s` for each fact, in their order. An app that speaks another language has a text of its
+ * own for each fault, with the same facts.
+ */
+enum class Fault(val english: String) {
+    NO_MODEL("No model is installed: %s."),
+    CARD_UNREADABLE("The model's card cannot be read: %s."),
+    CARD_SCHEMA("The model's card is of schema '%s'; this app reads '%s'."),
+    CARD_INCOMPLETE("The model's card is not sound: %s."),
+    MODEL_CHANGED("%s is not the file that its card describes: sha256 %s, the card says %s."),
+    MODEL_UNREADABLE("The inference library refuses the model: %s."),
+    INPUT_DIFFERS("The model takes %s, its card says %s."),
+    OUTPUT_DIFFERS("The model gives %s, its card says %s."),
+    LABELS_DIFFER("The model gives %s probabilities, its card names %s classes."),
+    NO_NUMBERS("The model gave no numbers (NaN or infinite)."),
+    PHOTO_UNREADABLE("The photo cannot be read: %s."),
+    PHOTO_STRIP("The photo, %s x %s pixels, is more than %s times as long as wide."),
+    PHOTO_TOO_LARGE("The photo, %s x %s pixels, is too large for this device."),
+}
+
+/** The one exception that a screen must expect of the core; message: the fault in English. */
+class FaultException(val fault: Fault, vararg val facts: String) : Exception(fault.english.format(*facts))

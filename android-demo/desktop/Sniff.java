@@ -1,0 +1,20 @@
+import java.io.File;
+import java.io.FileInputStream;
+import java.util.ArrayList;
+import java.util.HashSet;
+import java.util.Set;
+import org.codehaus.mojo.animal_sniffer.SignatureChecker;
+import org.codehaus.mojo.animal_sniffer.logging.PrintWriterLogger;
+
+/** Sniff SIGNATURE JAR: names every member of the framework that the jar uses and the signature lacks; exit code 1. */
+public class Sniff {
+    public static void main(String[] arguments) throws Exception {
+        Set<String> packed = new HashSet<>();
+        for (String name : new String[] {"org.skinedge.*", "org.tensorflow.*", "kotlin.*"}) packed.add(name);
+        SignatureChecker checker = new SignatureChecker(
+            new FileInputStream(arguments[0]), packed, new PrintWriterLogger(System.out));
+        checker.setSourcePath(new ArrayList<>());
+        checker.process(new File(arguments[1]));
+        System.exit(checker.isSignatureBroken() ? 1 : 0);
+    }
+}

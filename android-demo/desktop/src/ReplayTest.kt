@@ -1,0 +1,76 @@
+import kotlin.math.abs
+import org.junit.Assert.assertArrayEquals
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertTrue
+import org.junit.Test
+import org.skinedge.demo.core.Answer
+import org.skinedge.demo.core.Classifier
+import org.skinedge.demo.core.overlay
+import org.skinedge.demo.core.prepare
+import org.skinedge.demo.runtime.RuntimeSettings
+import org.skinedge.demo.runtime.TfliteNetwork
+
+/** The app's own classes and Android's own TFLite library against what Python says of the same images. */
+class ReplayTest {
+
+    @Test
+    fun everyGoldenImageGivesPythonsAnswer() {
+        val said = answers(RuntimeSettings(threads = 1, xnnpack = true))
+        assertEquals(64, said.size)
+        said.forEachIndexed { i, answer ->
+            assertArrayEquals("probabilities of image $i", Oracle.probabilities[i], answer.probabilities, 0f)
+            for (index in answer.probabilities.indices) {
+                val expected = Oracle.heatmaps[i].filterIndexed { at, _ -> at % answer.probabilities.size == index }
+                val found = answer.heatmap(index)!!.values
+                assertArrayEquals("heatmap $index of image $i", expected.toFloatArray(), found, 0f)
+            }
+        }
+    }
+
+    @Test
+    fun moreThreadsGiveTheSameAnswers() {
+        answers(RuntimeSettings(threads = 2, xnnpack = true)).forEachIndexed { i, answer ->
+            assertArrayEquals(Oracle.probabilities[i], answer.probabilities, 0f)
+        }
+    }
+
+    /** TFLite's own kernels round otherwise; a class may only change where two were close. */
+    @Test
+    fun withoutXnnpackTheAnswersStayClose() {
+        val differences = answers(RuntimeSettings(threads = 1, xnnpack = false)).mapIndexed { i, answer ->
+            answer.probabilities.indices.maxOf { abs(answer.probabilities[it] - Oracle.probabilities[i][it]) }
+        }
+        println("without XNNPACK: largest difference of a probability ${differences.max()}, mean ${differences.average()}")
+        assertTrue("mean ${differences.average()}", differences.average() < 0.02)
+    }
+
+    @Test
+    fun photosArePreparedAsPillowDoes() {
+        assertTrue(Oracle.photos.size >= 40)
+        Oracle.photos.forEachIndexed { i, photo ->
+            assertArrayEquals(
+                "photo $i, ${photo.width} x ${photo.height}", Oracle.prepared[i].rgb, prepare(photo, Oracle.size).rgb,
+            )
+        }
+    }
+
+    @Test
+    fun overlaysAreAsPythonDrawsThem() {
+        answers(RuntimeSettings(threads = 1, xnnpack = true)).forEachIndexed { i, answer ->
+            val drawn = overlay(Oracle.images[i], answer.heatmap(answer.top(1).single().index)!!)
+            val expected = Oracle.overlays[i].rgb
+            drawn.forEachIndexed { at, colour ->
+                for (channel in 0..2) {
+                    val found = colour shr (16 - 8 * channel) and 255
+                    val wanted = expected[3 * at + channel].toInt() and 255
+                    assertTrue("overlay $i, pixel $at: $found, not $wanted", abs(found - wanted) <= 1)
+                }
+            }
+        }
+    }
+
+    private fun answers(settings: RuntimeSettings): List<Answer> =
+        Classifier.open(Oracle.card, Oracle.model()) { TfliteNetwork(it, settings) }.use { classifier ->
+            Oracle.images.map { classifier.classify(it) }
+        }
+}

@@ -1,0 +1,77 @@
+"""`make android-test`: the app's classes on this machine's JVM, with the TFLite library that the APK has for x86_64.
+
+Needs Java 17, Maven, gcc and binutils; aapt2 too, since the tests are of the very classes that the APK is made of.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+from classes import compile_app, compile_kotlin, compile_resources_class, libraries, native_library
+from downloads import fetch
+from oracle import write_oracle
+from resources import link
+from shim import make_shim
+from steps import BUILD, PROJECT, Unavailable, files_under, run, tool
+
+from skinedge import shipped
+from skinedge.android import choose
+from skinedge.errors import SkinedgeError
+
+TESTS = (PROJECT / "core" / "src" / "test" / "kotlin", PROJECT / "desktop" / "src")
+ABI = "x86_64"
+
+
+def test() -> str:
+    """Run all desktop tests; returns what JUnit said.
+
+    Raises: Unavailable on another machine, without a tool or without a shipped model; BuildError when a test fails.
+    """
+    if platform.machine() != ABI:
+        raise Unavailable(f"the desktop tests run on {ABI} only, this is {platform.machine()}")
+    bundle = shipped.find()
+    if bundle is None:
+        raise Unavailable("no model ships with this package, so there are no golden images to replay")
+    app = compile_app(compile_resources_class(link().generated))
+    classpath = [app, *libraries(), *fetch("junit")]
+    tests = compile_kotlin(TESTS, classpath, BUILD / "tests.jar")
+    oracle = write_oracle(bundle, choose(bundle).path, BUILD / "oracle")
+    return _junit([tests, *classpath], oracle)
+
+
+def _junit(classpath: list[Path], oracle: Path) -> str:
+    library = native_library(ABI)
+    shim = make_shim(library, BUILD / "shim" / ABI)
+    joined = ":".join(str(path) for path in classpath)
+    properties = [f"-Djava.library.path={library.parent}", f"-Doracle={oracle}"]
+    command = [
+        tool("java", "openjdk-17-jdk-headless"),
+        "-Xmx1g",
+        *properties,
+        "-cp",
+        joined,
+        "org.junit.runner.JUnitCore",
+    ]
+    return run([*command, *names()], env={**os.environ, "LD_LIBRARY_PATH": str(shim)})
+
+
+def names() -> list[str]:
+    """The test classes, by their files: package as the folder says it, name as the file's."""
+    found = [path.relative_to(folder) for folder in TESTS for path in files_under(folder)]
+    return [".".join(path.with_suffix("").parts) for path in found if path.stem.endswith("Test")]
+
+
+def main() -> None:
+    try:
+        print(test())
+    except Unavailable as reason:
+        print(f"skipped: {reason}")
+    except SkinedgeError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -33,10 +33,11 @@ from skinedge.errors import SkinedgeError
 from skinedge.plugins import runtimes_for
 from skinedge.preprocess import Pixels
 from skinedge.progress import note
-from skinedge_bench.device import FOREIGN
-from skinedge_bench.intervals import percentiles
-from skinedge_bench.latency import Blocks, Target, measure
+from skinedge_bench.blocks import ratio as speed
+from skinedge_bench.conditions import FOREIGN
+from skinedge_bench.measure import measure
 from skinedge_bench.protocol import protocol_names, read_protocol
+from skinedge_bench.targets import Target
 from skinedge_export import to_onnx, to_tflite
 from skinedge_export.form import Form
 from skinedge_export.job import Converter
@@ -48,7 +49,6 @@ from skinedge_export.onnx2tf.foreign import SAMPLE
 
 WAYS = ("ours", "plain", "driven", "onnx2tf")
 FASTER, SLOWER = 5.0, 1.03  # the targets: seconds of theirs to ours, at least; latency of ours to theirs, at most
-RESAMPLES = 10_000
 PLAIN = ("[[[[0,0,0]]]]", "[[[[1,1,1]]]]")  # mean and std that leave the calibration images as they are
 
 
@@ -164,17 +164,21 @@ def timed(way: str, options: argparse.Namespace) -> float:
 def latencies(files: Mapping[str, Path], pixels: Pixels, options: argparse.Namespace) -> dict[str, Any]:
     """Of all files in LiteRT, in blocks that take turns; ratios of ours to each other one, with 95 % intervals."""
     (runtime,) = runtimes_for(files["ours"])
-    targets = {way: Target(path, sha256(path), "int8", runtime) for way, path in files.items()}
-    report, sessions = measure(list(targets.values()), pixels[:16], read_protocol(options.protocol), options.threads, 0)
+    targets = {
+        way: Target(path, path.name, sha256(path), "int8", runtime, options.threads) for way, path in files.items()
+    }
+    report, sessions = measure(list(targets.values()), lambda side: pixels[:16], read_protocol(options.protocol))
     blocks = {way: report.samples_ms[target.key] for way, target in targets.items()}
+    ratios = {way: speed(blocks["ours"], blocks[way], 50) for way in WAYS[1:]}
     rows = {way: asdict(row) for way, row in zip(targets, report.rows, strict=True)}
     same = {way: agreement(sessions, targets["ours"], target, pixels) for way, target in targets.items()}
     return {
         "device": asdict(report.device),
+        "load_average": report.before.load_average if report.before else None,
         "foreign_cpu": report.foreign_cpu,
         "protocol": asdict(report.protocol),
         "latency": rows,
-        "latency_ratio": {way: ratio_interval(blocks["ours"], blocks[way]) for way in WAYS[1:]},
+        "latency_ratio": {way: (r.value, *r.interval) for way, r in ratios.items()},
         "same_top_label_as_ours": same,
     }
 
@@ -187,14 +191,6 @@ def agreement(sessions: Mapping[str, Any], one: Target, other: Target, pixels: P
 
 def ratio(one: Sequence[float], other: Sequence[float]) -> float:
     return statistics.median(one) / statistics.median(other)
-
-
-def ratio_interval(one: Blocks, other: Blocks, seed: int = 0) -> tuple[float, float, float]:
-    """Ratio of the medians of all samples, and the middle 95 % of it when rounds (a block of each) are redrawn."""
-    first, second = np.array(one), np.array(other)
-    drawn = np.random.default_rng(seed).integers(len(first), size=(RESAMPLES, len(first)))
-    values = np.array([np.median(first[rows]) / np.median(second[rows]) for rows in drawn])
-    return float(np.median(first) / np.median(second)), *percentiles(values)
 
 
 def show(said: Mapping[str, Any]) -> None:
@@ -217,7 +213,7 @@ def show(said: Mapping[str, Any]) -> None:
     prepared = said["children"]["ours"]["prepare_seconds"]
     print(f"{device['cpu']}, {device['cores']} cores, {device['system']}, {' '.join(device['features'])}")
     print(
-        f"load {said['load_average_before']:.1f} before, {device['load_average']} at the timing; others took "
+        f"load {said['load_average_before']:.1f} before, {said['load_average']} at the timing; others took "
         f"{'an unknown share' if foreign is None else f'{foreign:.0%}'} of the CPU (doubtful above {FOREIGN:.0%})"
     )
     print(f"{samples} samples a file, {threads} thread(s), protocol {protocol['name']}, blocks in turns")

@@ -21,7 +21,8 @@ from figures import ARMS, ArmRun, compare, text
 
 from skinedge.errors import SkinedgeError
 from skinedge.progress import note
-from skinedge_bench.device import FOREIGN, cpu_clock, describe_device
+from skinedge_bench.conditions import FOREIGN, cpu_clock
+from skinedge_bench.device import describe_device
 
 DRAWN = Path(".cache/bench-train-images")
 DRAWN_SIDE = 450  # pixels: HAM10000's photos have 600 x 450

@@ -48,6 +48,10 @@ class MissingDependencyError(SkinedgeError):
         )
 
 
+class UnavailableError(SkinedgeError):
+    """Something that this machine, or the installed build of a library, does not have."""
+
+
 def one_of(kind: str, value: str, valid: list[str] | tuple[str, ...]) -> str:
     """Return `value` if it is among `valid`, else raise ConfigError that lists them."""
     if value not in valid:

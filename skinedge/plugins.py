@@ -66,18 +66,25 @@ class Session(Protocol):
 class Runtime(Protocol):
     """Something that runs model files; an entry point of `skinedge.runtimes` names an instance.
 
-    name: as in reports; suffixes: of the files that it takes, e.g. ('.onnx',).
+    name: as in reports; suffixes: of the files that it takes, e.g. ('.onnx',); optional: nobody misses it where it
+    is not there (an accelerator), so it is left out in silence unless it was asked for.
     """
 
     name: str
     suffixes: tuple[str, ...]
+    optional: bool
 
     def version(self) -> str:
-        """Version of the library; raises MissingDependencyError where it is not installed."""
+        """Version of the library; raises MissingDependencyError where it is not installed, UnavailableError where it
+        cannot work on this machine.
+        """
         ...
 
     def open(self, path: Path, threads: int) -> Session:
-        """Load a file for CPU inference with so many threads; raises SkinedgeError if it cannot."""
+        """Load a file for inference with so many threads of the CPU.
+
+        Raises: UnavailableError where this runtime cannot compute this file here; SkinedgeError if it cannot be loaded.
+        """
         ...
 
 

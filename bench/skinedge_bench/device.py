@@ -1,9 +1,10 @@
-"""What a benchmark ran on, and signs that the machine was not quiet."""
+"""What a benchmark runs on: what does not change while it runs."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -13,18 +14,17 @@ from pathlib import Path
 INT8_DOT = ("avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimddp", "i8mm")
 # Those that multiply unsigned by signed bytes without an intermediate sum in 16 bits, which could saturate.
 _EXACT_U8S8 = ("avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8")
+HYPERVISORS = ("QEMU", "VMware", "innotek", "Xen", "Parallels", "Amazon EC2", "Google")
 _X86 = ("sse4_1", "avx", "avx2")  # any of them: an x86 CPU
+CPUFREQ = "/sys/devices/system/cpu/cpu0/cpufreq"
 SHOWN = ("sse4_1", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_bf16", "asimd", "asimdhp", "bf16", *INT8_DOT)
-
-
-FOREIGN = 0.10  # of the usable cores' time: what others may take before timings are doubtful
 
 
 @dataclass(frozen=True)
 class Device:
     """cores: those this process may use; int8_dot_product: None where the CPU's features cannot be read;
-    load_average: of the last minute, before the benchmark (with our own work in it), None where the OS does not
-    tell; governor, power ('mains', 'battery'): likewise; throttle_events: so far, by the kernel.
+    governor, max_frequency_mhz: None where the OS does not tell; emulated: 'aarch64 on x86_64' where another
+    architecture is imitated; virtualization: 'virtual machine', 'container', both, or nothing that could be seen.
     """
 
     machine: str
@@ -35,27 +35,28 @@ class Device:
     int8_dot_product: bool | None
     cores: int
     governor: str | None
-    load_average: float | None
-    power: str | None
-    throttle_events: int | None
+    max_frequency_mhz: float | None
+    emulated: str | None
+    virtualization: tuple[str, ...]
     versions: Mapping[str, str]
 
 
 def describe_device(versions: Mapping[str, str]) -> Device:
     """This machine, now. versions: runtime -> version of the library."""
     features = cpu_features()
+    highest = read_text(f"{CPUFREQ}/cpuinfo_max_freq")
     return Device(
-        machine=_read("/proc/device-tree/model") or platform.machine(),
+        machine=read_text("/proc/device-tree/model") or platform.machine(),
         cpu=cpu_name(),
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         features=instruction_set(features),
         int8_dot_product=any(name in features for name in INT8_DOT) if features else None,
         cores=usable_cores(),
-        governor=_read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        load_average=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        power=power_source(),
-        throttle_events=throttle_events(),
+        governor=read_text(f"{CPUFREQ}/scaling_governor"),
+        max_frequency_mhz=int(highest) / 1000 if highest else None,
+        emulated=emulation(),
+        virtualization=virtualization(),
         versions=dict(versions),
     )
 
@@ -87,43 +88,6 @@ def is_u8s8(name: str, precision: str) -> bool:
     return quantized and name.endswith(".onnx") and ".arm." not in name
 
 
-@dataclass(frozen=True)
-class CpuClock:
-    """Seconds of CPU time of the cores that this process may use, all of them together, since the system's start.
-
-    total: that passed; busy: that somebody used (or, on a virtual machine, that the host took away);
-    own: that this process and its finished children used.
-    """
-
-    total: float
-    busy: float
-    own: float
-
-    def foreign_share(self, later: CpuClock) -> float | None:
-        """Share of the cores' time that others used between two readings; None for no time at all."""
-        total = later.total - self.total
-        if total <= 0:
-            return None
-        foreign = (later.busy - self.busy) - (later.own - self.own)
-        return min(1.0, max(0.0, foreign / total))
-
-
-def cpu_clock(stat: Path = Path("/proc/stat"), cores: Collection[int] | None = None) -> CpuClock | None:
-    """The clock now, from the lines 'cpuN' of the cores (default: the usable ones); None where the OS has no such file.
-
-    Fields of a line: user, nice, system, idle, iowait, irq, softirq, steal (proc(5)), in clock ticks.
-    """
-    wanted = {f"cpu{core}" for core in (usable() if cores is None else cores)}
-    rows = [line.split() for line in (_read(str(stat)) or "").splitlines()]
-    ticks = [[int(count) for count in row[1:9]] for row in rows if row and row[0] in wanted]
-    if not ticks:
-        return None
-    total, idle = sum(map(sum, ticks)), sum(sum(row[3:5]) for row in ticks)
-    times, second = os.times(), os.sysconf("SC_CLK_TCK")
-    own = times.user + times.system + times.children_user + times.children_system
-    return CpuClock(total / second, (total - idle) / second, own)
-
-
 def usable() -> frozenset[int]:
     """Numbers of the logical cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
@@ -150,45 +114,54 @@ def cpu_features() -> frozenset[str]:
     return frozenset((_cpuinfo("flags") or _cpuinfo("Features") or "").split())
 
 
-def power_source(root: Path = Path("/sys/class/power_supply")) -> str | None:
-    """'battery' when one is being drained, 'mains' when a supply is on line, else None."""
-    status = [_read(str(item / "status")) for item in sorted(root.glob("*"))]
-    online = [_read(str(item / "online")) for item in sorted(root.glob("*"))]
-    if "Discharging" in status:
-        return "battery"
-    return "mains" if "1" in online else None
+def emulation(machine: str | None = None, root: Path = Path("/")) -> str | None:
+    """'aarch64 on x86_64' where this process runs in an emulator of another architecture (qemu-user), else None.
 
-
-def throttle_events(root: Path = Path("/sys/devices/system/cpu")) -> int | None:
-    """How often the kernel saw a core throttled for heat; None where it does not count."""
-    counts = [_read(str(path)) for path in sorted(root.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"))]
-    return sum(int(count) for count in counts if count) if counts else None
-
-
-def machine_reasons(device: Device, throttled_after: int | None, foreign: float | None) -> tuple[str, ...]:
-    """Why timings of this machine should not be trusted, whatever the file.
-
-    foreign: share of the cores' time that other processes used meanwhile, None where the OS does not tell.
+    The emulator answers uname and /proc/cpuinfo for what it imitates, but the kernel's own name of its architecture
+    (Linux 6.1) and the name that it loads CPU drivers by are the real ones.
+    machine: what uname says (default: here).
     """
-    reasons = []
-    if foreign is not None and foreign > FOREIGN:
-        reasons.append(f"other processes used {foreign:.0%} of the {device.cores} cores during the benchmark")
-    if device.power == "battery":
-        reasons.append("on battery")
-    if device.throttle_events is not None and (throttled_after or 0) > device.throttle_events:
-        reasons.append("the CPU was throttled for heat")
-    return tuple(reasons)
+    said = machine or platform.machine()
+    kernel = read_text(root / "proc/sys/kernel/arch")
+    alias = (read_text(root / "sys/devices/system/cpu/modalias") or "").split(":")
+    real = kernel or (alias[2].split(",")[0] if alias[:2] == ["cpu", "type"] and len(alias) > 2 else "")
+    if not _family(real) or not _family(said) or _family(real) == _family(said):
+        return None
+    return f"{said} on {real}"
 
 
-def _read(path: str) -> str | None:
+def virtualization(root: Path = Path("/")) -> tuple[str, ...]:
+    """What lies between this process and the hardware, as far as can be seen."""
+    vendor = read_text(root / "sys/class/dmi/id/sys_vendor") or ""
+    machine = (
+        (root / "proc/device-tree/hypervisor").exists()
+        or (root / "sys/hypervisor/type").exists()
+        or any(name in vendor for name in HYPERVISORS)
+        or "hypervisor" in (_cpuinfo("flags", root / "proc/cpuinfo") or "").split()
+    )
+    groups = read_text(root / "proc/1/cgroup") or ""
+    container = any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv")) or any(
+        name in groups for name in ("docker", "kubepods", "lxc")
+    )
+    return (*(("virtual machine",) if machine else ()), *(("container",) if container else ()))
+
+
+def read_text(path: str | Path) -> str | None:
+    """A small file of the OS; None where it is not there or empty."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace").strip().strip("\0") or None
     except OSError:
         return None
 
 
-def _cpuinfo(key: str) -> str | None:
-    for line in (_read("/proc/cpuinfo") or "").splitlines():
+def _family(machine: str) -> str:
+    """'arm', 'x86' or '': programs of one family run each other's older code without an emulator."""
+    name = machine.lower()
+    return "arm" if name.startswith(("arm", "aarch")) else "x86" if re.fullmatch(r"x86.*|i[3-6]86|amd64", name) else ""
+
+
+def _cpuinfo(key: str, path: Path = Path("/proc/cpuinfo")) -> str | None:
+    for line in (read_text(path) or "").splitlines():
         name, _, value = line.partition(":")
         if name.strip() == key:
             return value.strip()

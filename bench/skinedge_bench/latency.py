@@ -1,259 +1,100 @@
-"""`skinedge bench`: latency, memory, size and accuracy of a run's files, side by side in one run."""
+"""`skinedge bench`: latency, memory, size and accuracy of model files, side by side in one run."""
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import json
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from skinedge import __version__, documents, golden, metrics, parity
-from skinedge.bundle import MODEL, Bundle
-from skinedge.errors import ConfigError, DataError, MissingDependencyError
-from skinedge.plugins import Runtime, Session, runtimes_for
-from skinedge.preprocess import Pixels
-from skinedge.progress import bar, note
-from skinedge_bench.device import cpu_clock, describe_device, machine_reasons, throttle_events, usable_cores
-from skinedge_bench.earlier import REPORT as PARITY
-from skinedge_bench.images import locate, place_of, test_split
-from skinedge_bench.latency_report import LatencyReport, Row, noise_reasons, summarize
-from skinedge_bench.model import exported, open_file
-from skinedge_bench.probe import probe
-from skinedge_bench.protocol import Protocol, read_protocol
-from skinedge_bench.verify import EXACT, read_reference, run_all
+from skinedge import __version__, golden
+from skinedge.bundle import Bundle, write_atomic
+from skinedge.errors import ConfigError
+from skinedge.plugins import Session
+from skinedge.preprocess import Pixels, prepare
+from skinedge_bench.images import locate, test_split
+from skinedge_bench.latency_report import LatencyReport, Row
+from skinedge_bench.measure import FREE, measure
+from skinedge_bench.quality import Accuracy, accuracies, golden_verdict
+from skinedge_bench.targets import STANDARD, BenchRequest, Target, file_targets, run_targets
 
 REPORT = "reports/latency.json"
-SEED = 0
-SETTLE = 2  # inferences at the start of a block that are not counted: another file has just used the caches
-
-Blocks = list[list[float]]
+FREE_SIDE = 224  # pixels, for a file that takes images of any size
 
 
-@dataclass(frozen=True)
-class Target:
-    """One file in one runtime, to be measured."""
-
-    path: Path
-    sha256: str
-    precision: str
-    runtime: Runtime
-
-    @property
-    def key(self) -> str:
-        return f"{self.runtime.name} {self.path.name}"
-
-
-def bench(
-    bundle: Bundle, data: Path | None = None, *, threads: int = 1, protocol: str = "standard", seed: int = SEED
-) -> LatencyReport:
-    """Benchmark every model file of a run and keep the report in it.
+def bench(bundle: Bundle, request: BenchRequest = STANDARD, data: Path | None = None) -> LatencyReport:
+    """Benchmark every model file of a run, and others beside them; the report is kept in the run.
 
     data: where the images are now (for the accuracy), if not at the manifest's data_root.
-    Raises: ConfigError for an unknown protocol or more threads than cores; BundleError when there is
-    nothing to measure or a file was changed; DataError when `data` does not hold the test images.
+    Raises: ConfigError for an unknown protocol or runtime, or more threads than cores; BundleError when there is
+    nothing to measure or a file is missing or was changed; DataError when `data` does not hold the test images.
     """
-    plan = _checked(protocol, threads)
+    protocol = request.checked()
     if data is not None:
         locate(bundle, test_split(bundle), data)  # a mistyped folder should not cost a benchmark
-    targets = run_targets(bundle)
+    own = run_targets(bundle, request)
+    targets = [*own, *file_targets(request.beside, [target.name for target in own], request)]
+    _require(targets, request)
     vectors = golden.load(bundle.file("golden.npz"))
-    report, sessions = measure(targets, vectors.pixels, plan, threads, seed)
+    size = bundle.manifest.preprocess.size
+    report, sessions = measure(targets, lambda side: _golden_images(vectors, size, side), protocol, request.seed)
     known = accuracies(bundle, data, targets, sessions)
     rows = tuple(
-        _with_quality(row, known.get(row.file), sessions.get(target.key), vectors, target.precision)
+        _judged(row, target, sessions.get(target.key), vectors, known.get(target.name))
         for row, target in zip(report.rows, targets, strict=True)
     )
     report = replace(report, rows=rows, model_id=bundle.manifest.id, model_sha256=bundle.model_sha256)
-    with bundle.stage("bench", f"skinedge {__version__}", {t.path.name: t.sha256 for t in targets}) as stage:
-        body = {**report.document(), "samples_ms": report.samples_ms}
-        document = documents.document("bench", body, model_id=report.model_id, model_sha256=report.model_sha256)
-        stage.path(REPORT).write_text(documents.to_text(document), encoding="utf-8")
+    with bundle.stage("bench", f"skinedge {__version__}", {t.name: t.sha256 for t in targets}) as stage:
+        stage.path(REPORT).write_text(report.to_text(), encoding="utf-8")
     return report
 
 
-def bench_file(path: Path, *, threads: int = 1, protocol: str = "standard", seed: int = SEED) -> LatencyReport:
-    """Benchmark a model file of anybody's, on random pixels, in every runtime that takes it.
+def bench_files(paths: Sequence[Path], request: BenchRequest = STANDARD) -> LatencyReport:
+    """Benchmark model files of anybody's, on random pixels, in every runtime that takes them.
 
-    Raises: as `bench`; ConfigError when it is no image classifier.
+    Raises: as `bench`; ConfigError when one is no image classifier.
     """
-    plan = _checked(protocol, threads)
-    model = open_file(path)
-    for assumption in model.assumptions:
-        note(f"assumed: {assumption}")
-    pixels = np.random.default_rng(seed).integers(0, 256, (16, model.size, model.size, 3)).astype(np.uint8)
-    targets = [Target(path, model.sha256, model.precision, runtime) for runtime in runtimes_for(path)]
-    report, _ = measure(targets, pixels, plan, threads, seed)
-    rows = tuple(replace(row, accuracy_note="a file alone: no images to judge") for row in report.rows)
-    return replace(report, rows=rows, model_id=model.model_id, model_sha256=model.sha256)
+    protocol = request.checked()
+    targets = file_targets(paths, [], request)
+    _require(targets, request)
+    report, _ = measure(targets, _random_images, protocol, request.seed)
+    rows = tuple(replace(row, accuracy_note="files alone: no images to judge them by") for row in report.rows)
+    model = targets[0].sha256 if len(paths) == 1 else None
+    return replace(report, rows=rows, model_sha256=model)
 
 
-def run_targets(bundle: Bundle) -> list[Target]:
-    """The merged model and every exported file, each in every runtime that takes it; hashes checked.
-
-    Raises: BundleError when nothing was exported.
-    """
-    entries = exported(bundle)
-    merged = bundle.entries().get(MODEL)
-    return [
-        Target(bundle.file(entry.path), entry.sha256, str(entry.info.get("precision", "fp32")), runtime)
-        for entry in ([merged] if merged else []) + entries
-        for runtime in runtimes_for(bundle.root / entry.path)
-    ]
+def keep(report: LatencyReport, path: Path) -> None:
+    """Write the report with its raw samples to a file of its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, report.to_text())
 
 
-def measure(
-    targets: Sequence[Target], images: Pixels, protocol: Protocol, threads: int, seed: int
-) -> tuple[LatencyReport, dict[str, Session]]:
-    """Time all targets, and hand back the open sessions by `Target.key`; a missing runtime gives an empty row.
-
-    images: (N, S, S, 3) uint8, used in turn.
-    """
-    installed = {target.key: _version(target.runtime) for target in targets}
-    usable = [target for target in targets if installed[target.key]]
-    device = describe_device({t.runtime.name: installed[t.key] or "" for t in usable})
-    probes = {target.key: probe(target.runtime.name, target.path, threads) for target in usable}
-    sessions = {target.key: target.runtime.open(target.path, threads) for target in usable}
-    before = cpu_clock()
-    samples = interleave(sessions, images, protocol, seed)
-    after = cpu_clock()
-    foreign = before.foreign_share(after) if before and after else None
-    doubts = machine_reasons(device, throttle_events(), foreign)
-    rows = []
-    for target in targets:
-        row = _row(target, threads)
-        if target.key in sessions:
-            blocks = samples[target.key]
-            reasons = (*doubts, *noise_reasons(blocks))
-            figures: dict[str, Any] = {**summarize(blocks), **asdict(probes[target.key])}
-            partitions = sessions[target.key].partitions
-            row = replace(row, **figures, partitions=partitions, trustworthy=not reasons, reasons=reasons)
-        rows.append(row)
-    return LatencyReport(device, protocol, seed, tuple(rows), samples, foreign), sessions
+def _require(targets: Sequence[Target], request: BenchRequest) -> None:
+    if not targets:
+        raise ConfigError(f"no file runs in {', '.join(request.runtimes)}")
 
 
-def interleave(sessions: Mapping[str, Session], images: Pixels, protocol: Protocol, seed: int) -> dict[str, Blocks]:
-    """Samples in ms, block by block: in each round every session has one block, in a new random order.
-
-    So a busy minute of the machine falls on all files alike.
-    """
-    rng = np.random.default_rng(seed)
-    for session in sessions.values():
-        _block(session, images, protocol.warmup)
-    samples: dict[str, Blocks] = {key: [] for key in sessions}
-    keys = list(sessions)
-    with bar("timing", protocol.blocks, "rounds") as advance, _no_collector():
-        while keys and (len(samples[keys[0]]) < protocol.blocks or _seconds(samples) < protocol.min_seconds):
-            for place in rng.permutation(len(keys)):
-                key = keys[place]
-                _block(sessions[key], images, SETTLE)
-                samples[key].append(_block(sessions[key], images, protocol.block))
-            advance(1)
-    return samples
+def _golden_images(vectors: golden.Golden, size: int, side: int) -> Pixels:
+    """The golden images, prepared once more where a file takes them at another size than the run."""
+    if side in (size, FREE):
+        return vectors.pixels
+    return np.stack([prepare(source, side) for source in vectors.sources.values()])
 
 
-def accuracies(
-    bundle: Bundle, data: Path | None, targets: Sequence[Target], sessions: Mapping[str, Session]
-) -> dict[str, tuple[float | None, str]]:
-    """file -> (balanced accuracy on the run's test split, or None; where it is from, or why it is not there).
-
-    Taken from the parity report where it speaks of these very bytes, else measured.
-    """
-    known = _from_parity(bundle, targets)
-    if bundle.has("reference.npz"):
-        reference = read_reference(bundle)
-        predicted = reference.logits.argmax(axis=1)
-        known[MODEL] = (metrics.balanced_accuracy(reference.labels, predicted), "reference.npz")
-    open_now = {t.path.name: sessions[t.key] for t in targets if t.key in sessions and t.path.name not in known}
-    if not open_now:
-        return known
-    samples = test_split(bundle)
-    truth = np.array([bundle.manifest.labels.index(sample.label) for sample in samples], dtype=np.int64)
-    try:
-        root = locate(bundle, samples, data)
-        if root is None:
-            why = f"the test images are not {place_of(bundle.manifest)}; golden vectors were replayed instead"
-            return {**known, **dict.fromkeys(open_now, (None, why))}
-        note(f"accuracy: {len(open_now)} files on {len(samples)} test images")
-        outputs = run_all(open_now, root, samples, bundle.manifest.preprocess.size)
-    except DataError as error:
-        return {**known, **dict.fromkeys(open_now, (None, str(error)))}
-    for name, output in outputs.items():
-        known[name] = (metrics.balanced_accuracy(truth, output.probabilities.argmax(axis=1)), "measured")
-    return known
+def _random_images(side: int) -> Pixels:
+    side = FREE_SIDE if side == FREE else side
+    return np.random.default_rng(0).integers(0, 256, (16, side, side, 3)).astype(np.uint8)
 
 
-def _from_parity(bundle: Bundle, targets: Sequence[Target]) -> dict[str, tuple[float | None, str]]:
-    if not bundle.has(PARITY):
-        return {}
-    files = json.loads(bundle.file(PARITY).read_text(encoding="utf-8"))["files"]
-    same = {t.path.name: files[t.path.name] for t in targets if files.get(t.path.name, {}).get("sha256") == t.sha256}
-    return {name: (said["metrics"]["balanced_accuracy"], PARITY) for name, said in same.items() if said["metrics"]}
-
-
-def _with_quality(
-    row: Row, accuracy: tuple[float | None, str] | None, session: Session | None, vectors: golden.Golden, precision: str
+def _judged(
+    row: Row, target: Target, session: Session | None, vectors: golden.Golden, accuracy: Accuracy | None
 ) -> Row:
+    """The row with the file's accuracy, and with what the golden vectors say of a file of the run, here."""
     value, where = accuracy or (None, "not measured: the runtime is not installed")
-    if session is None:
-        return replace(row, balanced_accuracy=value, accuracy_note=where)
-    gates = parity.golden_gates(vectors.logits, session.run(vectors.pixels), exact=precision in EXACT)
-    failed = [gate.name for gate in gates if gate.verdict == "fail"]
-    undecided = any(gate.verdict == "underpowered" for gate in gates)
-    verdict = "fail" if failed else "underpowered" if undecided else "pass"
+    row = replace(row, balanced_accuracy=value, accuracy_note=where)
+    if session is None or not target.in_run:
+        return row
+    verdict, failed = golden_verdict(vectors, session, target.precision)
     reasons = (*row.reasons, *(f"the golden vectors fail: {name}" for name in failed))
-    return replace(
-        row, balanced_accuracy=value, accuracy_note=where, golden=verdict, reasons=reasons, trustworthy=not reasons
-    )
-
-
-def _row(target: Target, threads: int) -> Row:
-    size = target.path.stat().st_size
-    missing = () if _version(target.runtime) else ("not installed",)
-    return Row(target.path.name, target.runtime.name, target.precision, threads, size, target.sha256, reasons=missing)
-
-
-def _block(session: Session, images: Pixels, count: int) -> list[float]:
-    """Milliseconds of `count` inferences of one image each."""
-    times = []
-    for index in range(count):
-        image = images[index % len(images)][None]
-        started = time.perf_counter_ns()
-        session.run(image)
-        times.append((time.perf_counter_ns() - started) / 1e6)
-    return times
-
-
-@contextlib.contextmanager
-def _no_collector() -> Iterator[None]:
-    """Keep Python's garbage collector out of the timings."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
-def _seconds(samples: Mapping[str, Blocks]) -> float:
-    """Measured seconds of the file that has fewest."""
-    return min(sum(map(sum, blocks)) for blocks in samples.values()) / 1e3
-
-
-def _version(runtime: Runtime) -> str | None:
-    try:
-        return runtime.version()
-    except MissingDependencyError:
-        return None
-
-
-def _checked(protocol: str, threads: int) -> Protocol:
-    cores = usable_cores()
-    if not 1 <= threads <= cores:
-        raise ConfigError(f"--threads {threads}: this machine lets us use 1 to {cores}")
-    return read_protocol(protocol)
+    return replace(row, golden=verdict, reasons=reasons, trustworthy=not reasons)

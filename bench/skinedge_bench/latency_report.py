@@ -1,27 +1,32 @@
-"""What `bench` reports: one row a file and runtime, with the raw samples."""
+"""What `bench` reports: one row for each file, runtime and number of threads, with the raw samples."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
-import numpy as np
-
+from skinedge import documents
+from skinedge_bench.blocks import P99_SAMPLES, Blocks, ratio
+from skinedge_bench.conditions import Conditions
 from skinedge_bench.device import Device, saturation
+from skinedge_bench.intervals import Interval
 from skinedge_bench.protocol import Protocol
+from skinedge_bench.targets import sample_key
 
-P99_SAMPLES = 1000
-NOISE = 0.15  # of the median: spread of the blocks' medians between their quartiles
-DRIFT = 0.10  # how much slower the last third may be than the first
+EAGER = "torch"
 SMALL_GAIN = 1.9  # what int8 should gain over fp32 on a CPU with an int8 dot product
 
 
 @dataclass(frozen=True)
 class Row:
-    """One file in one runtime. Times in milliseconds, None where not measured.
+    """One file in one runtime with so many threads. Times in milliseconds, None where not measured.
 
-    p99_ms: only from 1000 samples on; n: how many samples; accuracy_note: why balanced_accuracy is None, or where
-    it is from; golden: verdict of the golden vectors ('pass', 'fail', 'underpowered', None without them).
+    p50_interval_ms: 95 %, over the blocks' medians; p99_ms: only from 1000 samples on; n: how many samples;
+    ratio_to_fp32, ratio_to_eager: how many times as fast as the run's plain fp32 file in the same runtime, and as
+    PyTorch eager, with as many threads, at the protocol's percentile; their intervals: 95 %, over rounds;
+    accuracy_note: why balanced_accuracy is None, or where it is from; golden: verdict of the golden vectors ('pass',
+    'fail', 'underpowered', None without them); partitions: see `plugins.Session`; in_run: the file is one of the run's.
     """
 
     file: str
@@ -31,36 +36,57 @@ class Row:
     size_bytes: int
     sha256: str
     p50_ms: float | None = None
+    p50_interval_ms: Interval | None = None
     p90_ms: float | None = None
     p99_ms: float | None = None
     load_ms: float | None = None
     first_inference_ms: float | None = None
     peak_rss_mib: float | None = None
     n: int = 0
+    ratio_to_fp32: float | None = None
+    ratio_to_fp32_interval: Interval | None = None
+    ratio_to_eager: float | None = None
+    ratio_to_eager_interval: Interval | None = None
     balanced_accuracy: float | None = None
     accuracy_note: str = ""
     golden: str | None = None
     partitions: int | None = None
+    in_run: bool = True
     trustworthy: bool = False
     reasons: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Of its raw samples."""
+        return sample_key(self.runtime, self.file, self.threads)
+
+    def headline_ms(self, percentile: int) -> float | None:
+        """p50_ms or p90_ms, as a protocol's `headline` asks."""
+        return {50: self.p50_ms, 90: self.p90_ms}[percentile]
 
 
 @dataclass(frozen=True)
 class LatencyReport:
-    """rows: in the order of the files; samples_ms: 'runtime file' -> blocks of raw samples, in the order measured.
+    """rows: in the order of the files; samples_ms: `Row.key` -> blocks of raw samples, in the order measured.
 
-    foreign_cpu: share of the cores' time that other processes used during the timings, None where unknown;
-    model_id, model_sha256: of the run and its merged weights, or of the one file that was measured.
+    before, after: the machine at the first and after the last sample, None where nothing was timed; foreign_cpu: share
+    of the cores' time that other processes used during the timings, None where unknown; measured_at: UTC, ISO 8601;
+    model_id, model_sha256: of the run and its merged weights, or of the one file that was measured; host: the machine
+    that another one asked to measure, None where it was this one.
     """
 
     device: Device
     protocol: Protocol
     seed: int
     rows: tuple[Row, ...]
-    samples_ms: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
+    samples_ms: Mapping[str, Blocks] = field(default_factory=dict)
+    before: Conditions | None = None
+    after: Conditions | None = None
     foreign_cpu: float | None = None
+    measured_at: str | None = None
     model_id: str | None = None
     model_sha256: str | None = None
+    host: str | None = None
 
     def golden_failures(self) -> list[str]:
         """'file (runtime)' of every row that fails the golden vectors."""
@@ -68,37 +94,48 @@ class LatencyReport:
 
     def document(self) -> dict[str, object]:
         """The JSON form without the raw samples."""
-        rows = [
-            {**asdict(row), "ratio_to_fp32": self.ratio_to_fp32(row), "ratio_to_eager": self.ratio_to_eager(row)}
-            for row in self.rows
-        ]
         return {
+            "measured_at": self.measured_at,
+            "host": self.host,
             "device": asdict(self.device),
+            "conditions": {
+                "before": asdict(self.before) if self.before else None,
+                "after": asdict(self.after) if self.after else None,
+            },
+            "foreign_cpu": self.foreign_cpu,
             "protocol": asdict(self.protocol),
             "seed": self.seed,
-            "foreign_cpu": self.foreign_cpu,
-            "rows": rows,
+            "rows": [asdict(row) for row in self.rows],
             "remarks": list(self.remarks()),
         }
 
-    def ratio_to_fp32(self, row: Row) -> float | None:
-        """How many times as fast as the same runtime's fp32 file (of p50); None where there is none."""
-        return _ratio(row, [r for r in self.rows if r.runtime == row.runtime and r.precision == "fp32"])
-
-    def ratio_to_eager(self, row: Row) -> float | None:
-        """How many times as fast as PyTorch eager."""
-        return _ratio(row, [r for r in self.rows if r.runtime == "torch"])
+    def to_text(self) -> str:
+        """The JSON of a report file: the document with the raw samples, a line for each block."""
+        body = {**self.document(), "samples_ms": {key: len(blocks) for key, blocks in self.samples_ms.items()}}
+        text = documents.to_text(
+            documents.document("bench", body, model_id=self.model_id, model_sha256=self.model_sha256)
+        )
+        for key, blocks in self.samples_ms.items():
+            lines = ",\n".join(f"      {json.dumps(list(block))}" for block in blocks)
+            text = text.replace(f"    {json.dumps(key)}: {len(blocks)}", f"    {json.dumps(key)}: [\n{lines}\n    ]", 1)
+        return text
 
     def remarks(self) -> tuple[str, ...]:
         """Sentences that explain the figures."""
         warning = saturation({row.file: row.precision for row in self.rows if row.n}, self.device.features)
-        return (*self._small_gains(), *((warning,) if warning else ()))
+        return (*self._few_samples(), *self._small_gains(), *((warning,) if warning else ()))
+
+    def _few_samples(self) -> tuple[str, ...]:
+        least = min((row.n for row in self.rows if row.n), default=P99_SAMPLES)
+        if least >= P99_SAMPLES:
+            return ()
+        return (f"a look, with {least} samples a file; figures to quote take {P99_SAMPLES}: --protocol standard",)
 
     def _small_gains(self) -> tuple[str, ...]:
         slow = [
             row.runtime
             for row in self.rows
-            if row.precision == "int8" and (gain := self.ratio_to_fp32(row)) is not None and gain < SMALL_GAIN
+            if row.precision == "int8" and row.ratio_to_fp32 is not None and row.ratio_to_fp32 < SMALL_GAIN
         ]
         if slow and self.device.int8_dot_product is False:
             names = " and ".join(sorted(set(slow)))
@@ -106,29 +143,25 @@ class LatencyReport:
         return ()
 
 
-def summarize(blocks: Sequence[Sequence[float]]) -> dict[str, float | int | None]:
-    """p50_ms, p90_ms, p99_ms (None below 1000 samples) and n of blocks of samples in milliseconds."""
-    samples = np.concatenate([np.asarray(block, dtype=np.float64) for block in blocks])
-    p50, p90, p99 = (float(value) for value in np.quantile(samples, [0.5, 0.9, 0.99]))
-    return {"p50_ms": p50, "p90_ms": p90, "p99_ms": p99 if samples.size >= P99_SAMPLES else None, "n": samples.size}
+def with_ratios(rows: Sequence[Row], samples: Mapping[str, Blocks], percentile: int) -> tuple[Row, ...]:
+    """The rows with how many times as fast each is as the fp32 file of its runtime, and as PyTorch eager."""
+    return tuple(_with_ratios(row, rows, samples, percentile) for row in rows)
 
 
-def noise_reasons(blocks: Sequence[Sequence[float]]) -> tuple[str, ...]:
-    """What the samples themselves say against them: noise between blocks, or a slow-down over the run."""
-    medians = np.array([np.median(block) for block in blocks])
-    low, middle, high = np.quantile(medians, [0.25, 0.5, 0.75])
-    reasons = []
-    if (high - low) / middle > NOISE:
-        reasons.append(f"noisy: half of the blocks' medians spread over {(high - low) / middle:.0%} of the median")
-    third = len(medians) // 3
-    if third:
-        drift = float(np.median(medians[-third:]) / np.median(medians[:third])) - 1
-        if drift > DRIFT:
-            reasons.append(f"slowed down by {drift:.0%} during the benchmark")
-    return tuple(reasons)
-
-
-def _ratio(row: Row, base: Sequence[Row]) -> float | None:
-    if row.p50_ms is None or not base or base[0].p50_ms is None:
-        return None
-    return base[0].p50_ms / row.p50_ms
+def _with_ratios(row: Row, rows: Sequence[Row], samples: Mapping[str, Blocks], percentile: int) -> Row:
+    if row.key not in samples:
+        return row
+    alike = [r for r in rows if r.threads == row.threads and r.key in samples]
+    plain = [r for r in alike if r.runtime == row.runtime and r.precision == "fp32"]
+    # of several fp32 files: the run's before others', and the one without a further output or another contract
+    base = min(plain, key=lambda r: (not r.in_run, len(r.file)), default=None)
+    eager = next((r for r in alike if r.runtime == EAGER), None)
+    to_fp32 = ratio(samples[base.key], samples[row.key], percentile) if base else None
+    to_eager = ratio(samples[eager.key], samples[row.key], percentile) if eager else None
+    return replace(
+        row,
+        ratio_to_fp32=to_fp32.value if to_fp32 else None,
+        ratio_to_fp32_interval=to_fp32.interval if to_fp32 else None,
+        ratio_to_eager=to_eager.value if to_eager else None,
+        ratio_to_eager_interval=to_eager.interval if to_eager else None,
+    )

@@ -41,13 +41,14 @@ def measure(runtime_name: str, path: Path, threads: int) -> Probe:
     import numpy as np
 
     from skinedge.plugins import RUNTIMES, Runtime, load
+    from skinedge_bench.tensors import input_side
 
     runtime: Runtime = load(RUNTIMES, runtime_name)
     runtime.version()  # imports the library
     started = time.perf_counter()
     session = runtime.open(path, threads)
     opened = time.perf_counter()
-    side = max(session.inputs[0].shape[1:3])
+    side = input_side(session, 224)
     image = np.full((1, side, side, 3), 127, dtype=np.uint8)
     # the first `run` of a stranger's file also asks four more images what the scores mean
     infer = getattr(session, "scores", session.run)

@@ -12,7 +12,9 @@ from skinedge.errors import ConfigError, one_of
 @dataclass(frozen=True)
 class Protocol:
     """warmup: inferences a file that are not counted; block: inferences in a row before the next file has
-    its turn; blocks: at least so many a file, and more until min_seconds of measured time a file are reached.
+    its turn; blocks: at least so many a file, and more until min_seconds of measured time a file are reached;
+    headline: the percentile that files are compared by, 50 or 90; on_request: runtimes that are left out unless they
+    are asked for by name.
     """
 
     name: str
@@ -20,6 +22,8 @@ class Protocol:
     block: int
     blocks: int
     min_seconds: float
+    headline: int = 50
+    on_request: tuple[str, ...] = ()
 
 
 def protocol_names() -> list[str]:
@@ -36,4 +40,4 @@ def read_protocol(name: str) -> Protocol:
     expected = {field.name for field in fields(Protocol)} - {"name"}
     if set(raw) != expected:
         raise ConfigError(f"protocol has keys {sorted(raw)}, expected {sorted(expected)}", where=f"{name}.toml")
-    return Protocol(name=name, **raw)
+    return Protocol(**{"name": name, **raw, "on_request": tuple(raw["on_request"])})

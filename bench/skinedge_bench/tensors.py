@@ -13,7 +13,7 @@ from skinedge.contract import CONTRACTS, HEATMAP, LOGITS, PROBABILITIES, Contrac
 from skinedge.description import KEY, ModelDescription
 from skinedge.errors import ConfigError
 from skinedge.metrics import softmax
-from skinedge.plugins import Outputs, TensorSpec
+from skinedge.plugins import Outputs, Session, TensorSpec
 from skinedge.preprocess import Pixels
 
 BATCH = 16  # images a call where the file's batch dimension is free: bounds memory, costs no speed on a CPU
@@ -121,6 +121,12 @@ def own_names(metadata: Mapping[str, str], names: Sequence[str], where: str) -> 
     if PROBABILITIES not in names:
         raise ConfigError(f"no output '{PROBABILITIES}'; it has {', '.join(names)}", where=where)
     return [name for name in (PROBABILITIES, LOGITS, HEATMAP) if name in names]
+
+
+def input_side(session: Session, free: int) -> int:
+    """Side in pixels of the images that a session takes; `free` where any will do."""
+    side = max(session.inputs[0].shape[1:3])  # NHWC: S, S; NCHW: 3, S
+    return side if side > 3 else free
 
 
 def check_scores(spec: TensorSpec, where: str) -> int:

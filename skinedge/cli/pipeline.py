@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skinedge.cli.bench import show as show_latency
+from skinedge.cli.bench_table import show as show_latency
 from skinedge.cli.common import NOTICE, emit_json, note
 from skinedge.cli.verify import require_passed
 from skinedge.cli.verify import show as show_parity
@@ -25,13 +25,14 @@ def run_all(request: TrainRequest, json_: bool) -> None:
     from skinedge.merge import merge
     from skinedge.train import train
     from skinedge_bench.latency import bench
+    from skinedge_bench.targets import BenchRequest
     from skinedge_bench.verify import verify
     from skinedge_export.export import asks, export, formats
 
     require(EXPORT, "export")  # before the minutes of training
     bundle = export(merge(train(request), request.data), asks(formats(), int8=True), data=request.data)
     parity = verify(bundle, request.data)
-    latency = bench(bundle.reload(), request.data, protocol="quick")
+    latency = bench(bundle.reload(), BenchRequest(protocol="quick"), request.data)
     bundle = bundle.reload()
     if json_:
         document = {

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +17,17 @@ import sklearn.metrics
 
 from skinedge.bundle import Bundle, sha256
 from skinedge.errors import ConfigError, SkinedgeError
-from skinedge.plugins import Outputs, TensorSpec, runtimes_for
-from skinedge.preprocess import Pixels
-from skinedge_bench import device, latency, verify
-from skinedge_bench.latency_report import LatencyReport, Row, noise_reasons, summarize
+from skinedge.plugins import runtimes_for
+from skinedge_bench import conditions, device, latency, verify
+from skinedge_bench.blocks import noise_reasons, summarize
+from skinedge_bench.latency_report import LatencyReport, Row, with_ratios
 from skinedge_bench.probe import probe
 from skinedge_bench.protocol import Protocol, protocol_names, read_protocol
+from skinedge_bench.quality import accuracies
+from skinedge_bench.targets import BenchRequest, run_targets
+from skinedge_bench.timing import SETTLE, interleave
+
+QUICK = BenchRequest("quick")
 
 Cli = Callable[..., tuple[int, str, str]]
 ROW_KEYS = {
@@ -36,7 +41,7 @@ def benched(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[B
     import shutil
 
     bundle = Bundle.open(Path(shutil.copytree(tiny_run, tmp_path_factory.mktemp("bench") / "run")))
-    report = latency.bench(bundle, protocol="quick")
+    report = latency.bench(bundle, QUICK)
     return bundle.reload(), report
 
 
@@ -89,12 +94,12 @@ def test_accuracy_comes_from_parity_when_it_is_of_the_same_bytes(run: Bundle, tm
     verify.verify(run)
     root = run.reload().manifest
     bundle = replace(run.reload(), manifest=replace(root, data_root=str(tmp_path / "gone")))
-    targets = latency.run_targets(bundle)
-    known = latency.accuracies(bundle, None, targets, {})
+    targets = run_targets(bundle, QUICK)
+    known = accuracies(bundle, None, targets, {})
     assert set(known) == {target.path.name for target in targets}
     assert known["model.int8.onnx"][1] == "reports/parity.json"
     others = [replace(target, sha256="another") for target in targets]
-    assert set(latency.accuracies(bundle, None, others, {})) == {"model.safetensors"}
+    assert set(accuracies(bundle, None, others, {})) == {"model.safetensors"}
 
 
 def test_without_torch_and_without_images(cli: Cli, imageless: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +109,9 @@ def test_without_torch_and_without_images(cli: Cli, imageless: Bundle, monkeypat
     document = json.loads(out)
     assert code == 0 and "Traceback" not in err
     assert document["schema"] == "skinedge.bench/1" and document["model_id"] == imageless.manifest.id
-    assert {"cpu", "cores", "features", "int8_dot_product", "load_average", "versions"} <= set(document["device"])
+    assert {"cpu", "cores", "features", "int8_dot_product", "governor", "virtualization", "versions"} <= set(
+        document["device"]
+    )
     assert "torch" not in document["device"]["versions"]
     assert all(set(row) >= ROW_KEYS for row in document["rows"])
     first, *rest = document["rows"]
@@ -140,32 +147,17 @@ def test_a_wrong_file_is_not_trusted_and_the_command_fails(cli: Cli, imageless: 
     assert [row["golden"] for row in kept["rows"]] == [row["golden"] for row in json.loads(out)["rows"]]
 
 
-class Counting:
-    """A session that counts: which session ran when."""
-
-    inputs = outputs = (TensorSpec("x", (-1, 4, 4, 3), "uint8"),)
-    metadata: Mapping[str, str] = {}
-    partitions = None
-
-    def __init__(self, name: str, log: list[str]) -> None:
-        self.name, self.log = name, log
-
-    def run(self, pixels: Pixels) -> Outputs:
-        self.log.append(self.name)
-        return Outputs(np.ones((len(pixels), 1), dtype=np.float32))
-
-
 def test_blocks_are_interleaved_in_a_seeded_order_after_a_warm_up() -> None:
-    def order(seed: int) -> tuple[list[str], dict[str, latency.Blocks]]:
+    def order(seed: int) -> tuple[list[str], dict[str, list[list[float]]]]:
         log: list[str] = []
-        sessions = {name: Counting(name, log) for name in "abc"}
+        work = {name: lambda index, name=name: log.append(name) for name in "abc"}
         plan = Protocol("test", warmup=3, block=20, blocks=8, min_seconds=0.0)
-        samples = latency.interleave(sessions, np.zeros((2, 4, 4, 3), np.uint8), plan, seed)
+        samples = interleave(work, plan, seed)
         return log, samples
 
     log, samples = order(1)
     assert log[:9] == list("aaabbbccc")
-    step = latency.SETTLE + 20
+    step = SETTLE + 20
     rounds = [log[9 + start : 9 + start + 3 * step : step] for start in range(0, 8 * 3 * step, 3 * step)]
     assert all(sorted(names) == ["a", "b", "c"] for names in rounds) and len({tuple(r) for r in rounds}) > 1
     assert all([len(block) for block in blocks] == [20] * 8 for blocks in samples.values())
@@ -174,19 +166,16 @@ def test_blocks_are_interleaved_in_a_seeded_order_after_a_warm_up() -> None:
 
 def test_more_blocks_until_the_least_time_is_reached() -> None:
     plan = Protocol("test", warmup=1, block=20, blocks=1, min_seconds=0.02)
-    samples = latency.interleave({"a": Counting("a", [])}, np.zeros((1, 4, 4, 3), np.uint8), plan, 0)
+    samples = interleave({"a": lambda index: None}, plan, 0)
     assert sum(map(sum, samples["a"])) >= 20 and len(samples["a"]) > 1
 
 
 def test_percentiles_and_no_p99_from_few_samples() -> None:
     blocks = np.arange(1000, dtype=float).reshape(20, 50).tolist()
-    assert summarize(blocks) == {
-        "p50_ms": 499.5,
-        "p90_ms": pytest.approx(899.1),
-        "p99_ms": pytest.approx(989.01),
-        "n": 1000,
-    }
-    assert summarize(blocks[:-1])["p99_ms"] is None
+    found = summarize(blocks)
+    assert (found.p50_ms, found.n) == (499.5, 1000)
+    assert (found.p90_ms, found.p99_ms) == (pytest.approx(899.1), pytest.approx(989.01))
+    assert summarize(blocks[:-1]).p99_ms is None
 
 
 def test_noise_and_drift_are_reasons() -> None:
@@ -199,62 +188,70 @@ def test_noise_and_drift_are_reasons() -> None:
 
 def test_ratios_and_the_remark_about_int8() -> None:
     here = device.describe_device({})
-    row = Row("", "", "fp32", 1, 10, "0")
+    row = Row("", "", "fp32", 1, 10, "0", n=1000)
     rows = (
-        replace(row, file="model.safetensors", runtime="torch", p50_ms=30.0),
-        replace(row, file="a.onnx", runtime="onnxruntime", p50_ms=15.0),
-        replace(row, file="b.onnx", runtime="onnxruntime", precision="int8", p50_ms=12.0),
-        replace(row, file="c.tflite", runtime="litert", precision="int8", p50_ms=6.0),
+        replace(row, file="model.safetensors", runtime="torch"),
+        replace(row, file="a.onnx", runtime="onnxruntime"),
+        replace(row, file="b.onnx", runtime="onnxruntime", precision="int8"),
+        replace(row, file="c.tflite", runtime="litert", precision="int8"),
     )
+    times = (30.0, 15.0, 12.0, 6.0)
+    samples = {one.key: [[ms] * 20] * 6 for one, ms in zip(rows, times, strict=True)}
+    rated = with_ratios(rows, samples, 50)
+    assert [r.ratio_to_fp32 for r in rated] == [1.0, 1.0, 1.25, None]
+    assert [r.ratio_to_eager for r in rated] == [1.0, 2.0, 2.5, 5.0]
     plan = Protocol("test", 1, 1, 1, 0.0)
-    report = LatencyReport(replace(here, int8_dot_product=False), plan, 0, rows)
-    assert [report.ratio_to_fp32(r) for r in rows] == [1.0, 1.0, 1.25, None]
-    assert [report.ratio_to_eager(r) for r in rows] == [1.0, 2.0, 2.5, 5.0]
+    report = LatencyReport(replace(here, int8_dot_product=False), plan, 0, rated)
     assert len(report.remarks()) == 1 and "no int8 dot product" in report.remarks()[0]
     for known in (True, None):  # None: the CPU's features cannot be read, so it is not to blame
-        assert LatencyReport(replace(here, int8_dot_product=known), plan, 0, rows).remarks() == ()
+        assert LatencyReport(replace(here, int8_dot_product=known), plan, 0, rated).remarks() == ()
 
 
 def test_signs_of_a_machine_that_is_not_quiet(tmp_path: Path) -> None:
-    quiet = replace(device.describe_device({}), cores=4, load_average=0.5, power="mains", throttle_events=2)
-    assert device.machine_reasons(quiet, 2, 0.05) == device.machine_reasons(quiet, 2, None) == ()
-    assert device.machine_reasons(replace(quiet, load_average=4.0), 2, 0.0) == ()  # may well be our own training
-    assert "other processes used 30% of the 4 cores" in device.machine_reasons(quiet, 2, 0.3)[0]
-    assert device.machine_reasons(replace(quiet, power="battery"), 2, None) == ("on battery",)
-    assert "throttled" in device.machine_reasons(quiet, 3, None)[0]
+    here = replace(device.describe_device({}), cores=4, max_frequency_mhz=None)
+    calm = conditions.Conditions(load_average=0.5, power="mains", throttle_events=2)
+
+    def reasons(after: conditions.Conditions, foreign: float | None = None) -> tuple[str, ...]:
+        return conditions.machine_reasons(here, calm, after, foreign)
+
+    assert reasons(calm, 0.05) == reasons(calm) == ()
+    assert reasons(replace(calm, load_average=4.0), 0.0) == ()  # may well be our own training
+    assert "other processes used 30% of the 4 cores" in reasons(calm, 0.3)[0]
+    assert reasons(replace(calm, power="battery")) == ("on battery",)
+    assert "throttled" in reasons(replace(calm, throttle_events=3))[0]
     for name, status in (("AC", None), ("BAT0", "Discharging")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "online" if status is None else tmp_path / name / "status").write_text(status or "0\n")
-    assert device.power_source(tmp_path) == "battery"
+    assert conditions.power_source(tmp_path) == "battery"
     (tmp_path / "AC" / "online").write_text("1\n")
     (tmp_path / "BAT0" / "status").write_text("Charging\n")
-    assert device.power_source(tmp_path) == "mains"
-    assert device.power_source(tmp_path / "none") is None
-    assert device.throttle_events(tmp_path) is None
+    assert conditions.power_source(tmp_path) == "mains"
+    assert conditions.power_source(tmp_path / "none") is None
+    assert conditions.throttle_events(tmp_path) is None
 
 
 def test_foreign_cpu_time_is_busy_time_that_is_not_ours(tmp_path: Path) -> None:
     stat = tmp_path / "stat"
     stat.write_text("cpu 1 1 1 1\ncpu0 100 20 30 800 50 5 5 40 7 0\ncpu1 0 0 0 9 0 0 0 0 0 0\nintr 5\n")
-    now, ticks = device.cpu_clock(stat, {0}), os.sysconf("SC_CLK_TCK")
+    now, ticks = conditions.cpu_clock(stat, {0}), os.sysconf("SC_CLK_TCK")
     assert now is not None and (now.total * ticks, now.busy * ticks) == pytest.approx((1050, 200))
-    both = device.cpu_clock(stat, {0, 1})
+    both = conditions.cpu_clock(stat, {0, 1})
     assert both is not None and both.total * ticks == pytest.approx(1059)
-    assert device.cpu_clock(stat, {7}) is None and device.cpu_clock(tmp_path / "none") is None
-    start = device.CpuClock(100, 10, 5)
-    assert start.foreign_share(device.CpuClock(120, 22, 15)) == pytest.approx(0.1)  # 12 busy, 10 of them ours
-    assert start.foreign_share(device.CpuClock(120, 18, 15)) == 0  # clocks of different grain
+    assert conditions.cpu_clock(stat, {7}) is None and conditions.cpu_clock(tmp_path / "none") is None
+    start = conditions.CpuClock(100, 10, 5)
+    assert start.foreign_share(conditions.CpuClock(120, 22, 15)) == pytest.approx(0.1)  # 12 busy, 10 of them ours
+    assert start.foreign_share(conditions.CpuClock(120, 18, 15)) == 0  # clocks of different grain
     assert start.foreign_share(start) is None
 
 
 def test_our_own_work_is_not_foreign() -> None:
-    before = device.cpu_clock()
+    before = conditions.cpu_clock()
     if before is None:
         pytest.skip("no /proc/stat here")
     end = time.process_time() + 0.3
     while time.process_time() < end:
         pass
-    after = device.cpu_clock()
+    after = conditions.cpu_clock()
     assert after is not None and after.own - before.own >= 0.25
     busy, total = after.busy - before.busy, after.total - before.total
     assert (before.foreign_share(after) or 0) <= busy / total - 0.2 / total
@@ -278,7 +275,7 @@ def test_protocols_and_what_is_refused(cli: Cli, tiny_run: Path) -> None:
     code, _, err = cli("bench", tiny_run, "--threads", 4096)
     assert code == 1 and "--threads 4096" in err
     with pytest.raises(ConfigError, match="threads 0"):
-        latency.bench(Bundle.open(tiny_run), threads=0)
+        latency.bench(Bundle.open(tiny_run), BenchRequest(threads=(0,)))
 
 
 def test_a_probe_that_fails_says_why(tmp_path: Path) -> None:
@@ -289,7 +286,7 @@ def test_a_probe_that_fails_says_why(tmp_path: Path) -> None:
 
 def test_a_file_alone(cli: Cli, foreign: Callable[..., Path]) -> None:
     code, out, err = cli("bench", foreign(), "--protocol", "quick")
-    assert code == 0 and ".onnx" in out and "a file alone" in err
+    assert code == 0 and ".onnx" in out and "files alone" in err
     code, out, err = cli("bench", foreign(), "--data", "anywhere")
     assert code == 1 and out == "" and "--data" in err
 

@@ -19,6 +19,7 @@ from skinedge.file_card import own_account
 from skinedge.ship import Evaluation, ship
 from skinedge_bench.latency import bench
 from skinedge_bench.model import open_listed
+from skinedge_bench.targets import BenchRequest
 from skinedge_bench.verify import verify
 from skinedge_export.export import asks, export
 
@@ -124,7 +125,7 @@ def test_it_runs_without_images_and_says_what_it_did_not_check(
     gates = {gate.name: gate.verdict for gate in report.files[1].gates}
     assert (gates["same_model"], gates["description"], gates["golden_finite"]) == ("pass", "pass", "pass")
     assert gates["agreement"] == "underpowered"
-    rows = bench(copy.reload(), protocol="quick").rows
+    rows = bench(copy.reload(), BenchRequest("quick")).rows
     assert [row.file for row in rows] == INT8
     assert all(row.balanced_accuracy is not None for row in rows)  # of the parity report that travelled with it
     assert {path: path.read_bytes() for path in packed.root.rglob("*") if path.is_file()} == before

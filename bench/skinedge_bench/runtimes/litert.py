@@ -57,6 +57,7 @@ class LitertRuntime:
 
     name = "litert"
     suffixes = (".tflite",)
+    optional = False
 
     def version(self) -> str:
         from importlib.metadata import version

@@ -41,6 +41,7 @@ class OrtRuntime:
 
     name = "onnxruntime"
     suffixes = (".onnx",)
+    optional = False
 
     def version(self) -> str:
         return str(_library().__version__)

@@ -52,6 +52,7 @@ class TorchRuntime:
 
     name = "torch"
     suffixes = (".safetensors",)
+    optional = False
 
     def version(self) -> str:
         _library("timm")  # part of what opening a file needs: its import is not loading time

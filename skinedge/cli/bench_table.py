@@ -1,0 +1,59 @@
+"""The table that `skinedge bench` prints for a person; remarks and doubts go to standard error."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from skinedge.cli.common import figure, note, table
+
+if TYPE_CHECKING:
+    from skinedge_bench.latency_report import LatencyReport, Row
+
+TIMES = ("p50 ms", "95 %", "p90 ms", "p99 ms")
+REST = ("x fp32", "x eager", "load ms", "first ms", "RSS MiB", "size MB", "bal. acc.")
+
+
+def show(report: LatencyReport) -> None:
+    """Print it."""
+    device, protocol = report.device, report.protocol
+    libraries = ", ".join(f"{name} {version}" for name, version in device.versions.items())
+    counts = " and ".join(str(count) for count in dict.fromkeys(row.threads for row in report.rows))
+    n = max(row.n for row in report.rows)
+    place = f"{report.host}: " if report.host else ""
+    title = f"{place}{device.cpu}, {counts} thread(s), {n} samples a file ({protocol.name}); {libraries}"
+    times = TIMES if protocol.headline == 50 else ("p90 ms", "p50 ms", "95 %", "p99 ms")
+    table(title, ("file", *times, *REST), [_cells(report, row) for row in report.rows])
+    for row in report.rows:
+        if row.reasons:
+            note(f"{label(report, row)}: not trustworthy: {'; '.join(row.reasons)}")
+    for text in sorted({row.accuracy_note for row in report.rows if row.balanced_accuracy is None}):
+        note(f"balanced accuracy: {text}")
+    for remark in report.remarks():
+        note(remark)
+
+
+def label(report: LatencyReport, row: Row) -> str:
+    """The file's name, with runtime and threads where the report has several rows of it."""
+    same = [other for other in report.rows if other.file == row.file]
+    runtime = row.runtime if len({other.runtime for other in same}) > 1 else ""
+    threads = f"{row.threads} threads" if len({other.threads for other in same}) > 1 else ""
+    details = ", ".join(text for text in (runtime, threads) if text)
+    return f"{row.file} ({details})" if details else row.file
+
+
+def _cells(report: LatencyReport, row: Row) -> list[str | None]:
+    name = label(report, row)
+    if row.p50_ms is None:
+        times: list[str | None] = ["; ".join(row.reasons) or None, None, None, None]
+    else:
+        p50, p90, p99 = (figure(value, 2) for value in (row.p50_ms, row.p90_ms, row.p99_ms))
+        interval = "-".join(f"{end:.2f}" for end in row.p50_interval_ms) if row.p50_interval_ms else None
+        times = [p50, interval, p90, p99] if report.protocol.headline == 50 else [p90, p50, interval, p99]
+    return [
+        name,
+        *times,
+        *(figure(value, 2) for value in (row.ratio_to_fp32, row.ratio_to_eager)),
+        *(figure(value, 1) for value in (row.load_ms, row.first_inference_ms, row.peak_rss_mib)),
+        figure(row.size_bytes / 1e6, 2),
+        figure(row.balanced_accuracy),
+    ]

@@ -1,6 +1,5 @@
 package org.skinedge.demo.runtime
 
-import java.nio.Buffer
 import java.nio.ByteBuffer
 import java.nio.FloatBuffer
 import org.skinedge.demo.core.Network
@@ -23,7 +22,6 @@ class TfliteNetwork(model: ByteBuffer, settings: RuntimeSettings) : Network {
     )
     private val signature = interpreter.signatureKeys.firstOrNull() ?: throw IllegalArgumentException("it has no signature")
     private val inputName = interpreter.getSignatureInputs(signature).single()
-    private val results: Map<String, FloatBuffer>
 
     override val runtime = "tflite"
     override val version: String = TensorFlowLite.runtimeVersion()
@@ -34,13 +32,12 @@ class TfliteNetwork(model: ByteBuffer, settings: RuntimeSettings) : Network {
 
     init {
         interpreter.allocateTensors()
-        results = outputs.associate { it.name to FloatBuffer.allocate(it.shape.fold(1, Int::times)) }
     }
 
     override fun run(input: ByteBuffer): Map<String, FloatArray> {
-        results.values.forEach { (it as Buffer).clear() }
+        val results = outputs.associate { it.name to FloatBuffer.allocate(it.shape.fold(1, Int::times)) }
         interpreter.runSignature(mapOf(inputName to input), results, signature)
-        return results.mapValues { it.value.array().copyOf() }
+        return results.mapValues { it.value.array() }
     }
 
     override fun close() = interpreter.close()

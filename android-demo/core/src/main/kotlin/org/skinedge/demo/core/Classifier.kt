@@ -21,20 +21,20 @@ class Classifier private constructor(val card: ModelCard, val network: Network) 
     /** Throws [FaultException] NO_NUMBERS; IllegalArgumentException for pixels of another size than the card's. */
     fun classify(image: Prepared): Answer {
         val said = run(image)
-        if (said.values.any { values -> values.any { it.isNaN() || it.isInfinite() } }) throw FaultException(Fault.NO_NUMBERS)
+        if (said.values.any { output -> output.any { it.isNaN() || it.isInfinite() } }) throw FaultException(Fault.NO_NUMBERS)
         return Answer(card, said.getValue(ModelCard.PROBABILITIES), said[ModelCard.HEATMAP])
     }
 
     /** The inference alone, with the input written: what a benchmark times. */
     fun run(image: Prepared): Map<String, FloatArray> {
         require(image.size == card.size) { "pixels of side ${image.size} for a model of ${card.size}" }
-        (input as Buffer).clear()  // Java 9 gave ByteBuffer a clear() of its own, which old phones lack
+        input.toStart()
         if (card.input.dtype == "uint8") {
             input.put(image.rgb)
         } else {
             for (byte in image.rgb) input.putFloat(values[byte.toInt() and 255])
         }
-        (input as Buffer).rewind()
+        input.toStart()
         return network.run(input)
     }
 
@@ -83,10 +83,15 @@ class Classifier private constructor(val card: ModelCard, val network: Network) 
         /** sha256, in hex, of the whole buffer. */
         private fun sha256(model: ByteBuffer): String {
             val whole = model.duplicate()
-            (whole as Buffer).rewind()
+            whole.toStart()
             val digest = MessageDigest.getInstance("SHA-256")
             digest.update(whole)
             return digest.digest().joinToString("") { "%02x".format(it) }
         }
     }
+}
+
+/** `clear` as every Android has it: Java 9 gave ByteBuffer one of its own, which old phones lack. */
+private fun Buffer.toStart() {
+    clear()
 }

@@ -111,7 +111,7 @@ private class CardReader(root: Map<*, *>) {
     private fun outputs(classes: Int): List<Tensor> {
         val found = top.list("outputs").map { it.tensor() }
         val said = found.find { it.name == ModelCard.PROBABILITIES }
-        top.demand(said?.shape == listOf(1, classes) && said.dtype == "float32", "outputs")
+        top.demand(said == Tensor(ModelCard.PROBABILITIES, listOf(1, classes), "float32"), "outputs")
         val map = found.find { it.name == ModelCard.HEATMAP } ?: return found
         top.demand(map.shape.size == 4 && map.shape[0] == 1 && map.shape[3] == classes, "outputs")
         top.demand(map.dtype == "float32" && map.shape.all { it > 0 }, "outputs")

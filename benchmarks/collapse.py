@@ -33,15 +33,16 @@ if TYPE_CHECKING:
     from torch import nn
 
 BATCH = 64
+ADAPTING = 16  # epochs of `skinedge train`, after those from scratch
 RATE = 2e-3
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="collapse.py", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data/isic2018_224/train"), help="[%(default)s]")
-    parser.add_argument("--backbone", default="efficientnet_b0", help="a timm name [default: %(default)s]")
-    parser.add_argument("--image-size", type=int, default=96, help="[default: 96]")
-    parser.add_argument("--epochs", type=int, default=8, help="from scratch [default: 8]")
+    parser.add_argument("--backbone", default="mobilenetv3_small_100", help="a timm name [%(default)s]")
+    parser.add_argument("--image-size", type=int, default=80, help="[default: %(default)s]")
+    parser.add_argument("--epochs", type=int, default=30, help="from scratch [default: %(default)s]")
     parser.add_argument("--out", type=Path, help="the run [default: runs/collapse-BACKBONE]")
     options = parser.parse_args(arguments)
     out = options.out or Path("runs") / f"collapse-{options.backbone}"
@@ -60,8 +61,8 @@ def prepare_run(data: Path, backbone: str, size: int, epochs: int, out: Path) ->
     place, weights = out.with_name(f"{out.name}.split.csv"), out.with_name(f"{out.name}.safetensors")
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(place, write_split(samples))
-    config = TrainConfig(backbone=backbone, weights=str(weights), image_size=size, epochs=4, split=str(place))
-    config = replace(config, optimizer=replace(config.optimizer, learning_rate=5e-4))  # 2e-3 undoes what was learned
+    config = TrainConfig(backbone=backbone, weights=str(weights), image_size=size, epochs=ADAPTING, split=str(place))
+    config = replace(config, optimizer=replace(config.optimizer, learning_rate=1e-3))  # 2e-3 undoes what was learned
     from_scratch(data, [sample for sample in samples if sample.split == "train"], config, epochs, weights)
     train(TrainRequest(data, out, config, device="cpu", force=True))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,27 +44,37 @@ class OrtRuntime:
     optional = False
 
     def version(self) -> str:
-        return str(_library().__version__)
+        return str(library().__version__)
 
     def open(self, path: Path, threads: int) -> OrtSession:
-        ort = _library()
-        if not path.is_file():
-            raise BundleError("no such model file", where=str(path))
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # idle worker threads of this session must not spin while another runtime is being timed
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        try:
-            session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its C++ exceptions have no common base below Exception
-            reason = str(error).strip().splitlines()[0]
-            raise BundleError(f"ONNX Runtime cannot load this file ({reason})", where=str(path)) from None
-        return OrtSession(session, str(path))
+        return open_session(path, session_options(threads), ["CPUExecutionProvider"])
 
 
-def _library() -> Any:
+def session_options(threads: int) -> Any:
+    """onnxruntime.SessionOptions for so many threads; raises MissingDependencyError."""
+    options = library().SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what goes wrong is raised as well
+    # idle worker threads of this session must not spin while another runtime is being timed
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
+
+
+def open_session(path: Path, options: Any, providers: Sequence[Any]) -> OrtSession:
+    """Raises: BundleError when ONNX Runtime cannot load the file so."""
+    if not path.is_file():
+        raise BundleError("no such model file", where=str(path))
+    try:
+        session = library().InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # its C++ exceptions have no common base below Exception
+        reason = str(error).strip().splitlines()[0]
+        raise BundleError(f"ONNX Runtime cannot load this file ({reason})", where=str(path)) from None
+    return OrtSession(session, str(path))
+
+
+def library() -> Any:
+    """The module onnxruntime; raises MissingDependencyError."""
     try:
         import onnxruntime
     except ModuleNotFoundError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,34 @@ from skinedge.preprocess import Pixels
 from skinedge_bench.tensors import Layout, as_outputs, run_batches
 
 
+@dataclass(frozen=True)
+class Network:
+    """A timm model in evaluation mode, and what its file says."""
+
+    model: Any
+    description: ModelDescription
+    metadata: Mapping[str, str]
+
+
 class TorchSession:
-    """One model.safetensors as a timm model; normalizes by the description's mean and std."""
+    """One model.safetensors as a timm model; normalizes by the description's mean and std.
+
+    batch: images a call, -1 for any number.
+    """
 
     partitions: int | None = None
 
-    def __init__(self, model: Any, description: ModelDescription, metadata: Mapping[str, str], threads: int) -> None:
+    def __init__(self, network: Network, threads: int, batch: int = -1) -> None:
         import torch
 
-        self.metadata = metadata
+        description = network.description
+        self.metadata = network.metadata
         size, classes = description.preprocess.size, len(description.labels)
         self.inputs = (TensorSpec("pixels", (-1, size, size, 3), "uint8"),)
         self.outputs = (TensorSpec("logits", (-1, classes), "float32"),)
-        self._layout = Layout(size, -1, True, np.dtype(np.uint8))
+        self._layout = Layout(size, batch, True, np.dtype(np.uint8))
         self._threads = threads
-        self._model = model
+        self._model = network.model
         self._mean = torch.tensor(description.preprocess.mean).view(1, 3, 1, 1)
         self._std = torch.tensor(description.preprocess.std).view(1, 3, 1, 1)
 
@@ -59,28 +73,31 @@ class TorchRuntime:
         return str(_library("torch").__version__)
 
     def open(self, path: Path, threads: int) -> TorchSession:
-        _library("torch")
-        timm, safetensors = _library("timm"), _library("safetensors")
-        if not path.is_file():
-            raise BundleError("no such model file", where=str(path))
-        try:
-            with safetensors.safe_open(str(path), "pt") as stream:
-                metadata = dict(stream.metadata() or {})
-                weights = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118  not a dict
-        except safetensors.SafetensorError as error:
-            raise BundleError(f"cannot read this file ({error})", where=str(path)) from None
-        if KEY not in metadata:
-            raise BundleError("its header does not say which network the weights belong to", where=str(path))
-        description = ModelDescription.from_json(metadata[KEY], str(path))
-        try:
-            model = timm.create_model(description.architecture, num_classes=len(description.labels))
-            model.load_state_dict(weights, strict=True)
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise BundleError(
-                f"the weights do not fit '{description.architecture}' ({reason})", where=str(path)
-            ) from None
-        return TorchSession(model.eval(), description, metadata, threads)
+        return TorchSession(read_network(path), threads)
+
+
+def read_network(path: Path) -> Network:
+    """Raises: BundleError when the file is no merged model of ours; MissingDependencyError."""
+    _library("torch")
+    timm, safetensors = _library("timm"), _library("safetensors")
+    if not path.is_file():
+        raise BundleError("no such model file", where=str(path))
+    try:
+        with safetensors.safe_open(str(path), "pt") as stream:
+            metadata = dict(stream.metadata() or {})
+            weights = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118  not a dict
+    except safetensors.SafetensorError as error:
+        raise BundleError(f"cannot read this file ({error})", where=str(path)) from None
+    if KEY not in metadata:
+        raise BundleError("its header does not say which network the weights belong to", where=str(path))
+    description = ModelDescription.from_json(metadata[KEY], str(path))
+    try:
+        model = timm.create_model(description.architecture, num_classes=len(description.labels))
+        model.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BundleError(f"the weights do not fit '{description.architecture}' ({reason})", where=str(path)) from None
+    return Network(model.eval(), description, metadata)
 
 
 def _library(name: str) -> Any:

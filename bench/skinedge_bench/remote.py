@@ -1,0 +1,209 @@
+"""`skinedge bench --host`: the same benchmark on another machine, over SSH.
+
+Nothing of skinedge needs to be there. Our code travels with the run; what it needs (the base install) is put into an
+environment there by that machine's own pip, once, or is in the Python that --python names. All of it lies in
+~/.cache/skinedge/bench: the environment stays for the next time, the job's folder goes with its job, also when the
+connection breaks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import secrets
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from skinedge.bundle import Bundle
+from skinedge.errors import SkinedgeError
+from skinedge.progress import note
+from skinedge_bench.latency_file import keep, report_of
+from skinedge_bench.latency_report import LatencyReport
+from skinedge_bench.ssh import Connection, Host, connect, relay
+from skinedge_bench.travel import DATA, Parcel, parcel, requirements
+
+FOLDER = ".cache/skinedge/bench"
+OLDEST = (3, 11)
+WORDS_64 = ("x86_64", "aarch64", "arm64", "riscv64", "ppc64le", "s390x", "loongarch64")
+ENVIRONMENT_SPACE = 450_000_000  # bytes: 250e6 stay, pip unpacks beside them
+MODULES = ("numpy", "PIL", "typer", "rich", "filelock", "onnxruntime", "ai_edge_litert")
+NEED_64 = "skinedge needs a 64-bit system: onnxruntime and ai-edge-litert have no 32-bit wheels"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a host is. machine: as uname says; free: bytes; python, version, bits: of the interpreter, None without;
+    environments: names of those that were made before.
+    """
+
+    machine: str
+    free: int | None
+    python: str | None
+    version: tuple[int, int] | None
+    bits: int | None
+    environments: frozenset[str]
+
+
+def bench_on(
+    bundle: Bundle, host: Host, options: Sequence[str], images: Mapping[str, Any], python: str | None = None
+) -> LatencyReport:
+    """Benchmark a run on `host`, and keep the report in the run here.
+
+    options: of `skinedge bench`, for there; images: of `travel.split_images`, or none; python: an interpreter there that
+    has the base install already, None for an environment that is made there.
+    Raises: SkinedgeError (what, where, what to do) when the host cannot be used; nothing is then written here.
+    """
+    sent = parcel(bundle, dict(images))
+    with connect(host) as connection:
+        seen = look(connection, python or "python3")
+        check(host, seen, python or "python3")
+        check_space(
+            host, seen, sent.size + (0 if python or environment(seen) in seen.environments else ENVIRONMENT_SPACE)
+        )
+        ready = _checked(connection, str(seen.python)) if python else _installed(connection, seen)
+        job = f"{FOLDER}/job-{secrets.token_hex(4)}"
+        note(f"{host.name}: {len(sent.files)} files, {sent.size / 1e6:.1f} MB are copied there; removed afterwards")
+        send(connection, sent, job)
+        data = ["--data", DATA] if images else []
+        document = _run(connection, job, [ready, *options, *data])
+    report = replace(report_of(document, host.name), host=host.name)
+    if report.model_id != bundle.manifest.id:
+        raise SkinedgeError("the report that came back is of another run", where=host.address)
+    keep(bundle, report, host.name)
+    return report
+
+
+def look(connection: Connection, python: str) -> Seen:
+    """Raises: SkinedgeError when the host answers in no way that we know."""
+    _, out, err = connection.ask("look.sh", python, FOLDER)
+    pairs = [line.partition(" ")[::2] for line in out.splitlines()]
+    known = dict(pairs)
+    if "machine" not in known:
+        last = (err.strip().splitlines() or ["no answer"])[-1]
+        raise SkinedgeError(f"this host has no POSIX shell that we can use ({last})", where=connection.host.address)
+    version = known.get("version", "").split(".")
+    return Seen(
+        machine=known["machine"],
+        free=int(known["free"]) * 1024 if known.get("free", "").isdigit() else None,
+        python=known.get("python"),
+        version=(int(version[0]), int(version[1])) if len(version) == 2 else None,
+        bits=int(known["bits"]) if "bits" in known else None,
+        environments=frozenset(name for key, name in pairs if key == "kept"),
+    )
+
+
+def check(host: Host, seen: Seen, python: str) -> None:
+    """Raises: SkinedgeError when it is a 32-bit system, or its Python is missing or too old."""
+    if seen.machine not in WORDS_64 or seen.bits == 32:
+        bits = "" if seen.bits is None else f", with a {seen.bits}-bit Python"
+        raise SkinedgeError(
+            f"{NEED_64}. This is {seen.machine}{bits}", where=host.address, todo="Install the 64-bit system there."
+        )
+    if seen.version is None:
+        raise SkinedgeError(f"there is no '{python}' there", where=host.address, todo="Install it, or see --python.")
+    if seen.version < OLDEST:
+        raise SkinedgeError(
+            f"'{python}' is Python {seen.version[0]}.{seen.version[1]} there, skinedge needs {OLDEST[0]}.{OLDEST[1]}",
+            where=host.address,
+            todo="Name a newer one with --python, or install a newer system (Pi OS from bookworm on has it).",
+        )
+
+
+def check_space(host: Host, seen: Seen, needed: int) -> None:
+    """Raises: SkinedgeError when fewer bytes are free there."""
+    if seen.free is not None and seen.free < needed:
+        raise SkinedgeError(
+            f"{seen.free / 1e6:.0f} MB are free in ~/.cache there, {needed / 1e6:.0f} MB are needed",
+            where=host.address,
+            todo="Free some space there.",
+        )
+
+
+def environment(seen: Seen) -> str:
+    """Name of the environment there: for other requirements or another Python, another one."""
+    digest = hashlib.sha256("\n".join(requirements()).encode()).hexdigest()[:8]
+    return f"venv-{digest}-py{'.'.join(map(str, seen.version or ()))}"
+
+
+def _installed(connection: Connection, seen: Seen) -> str:
+    """The Python of the environment, which is made where it is not there."""
+    folder = f"{FOLDER}/{environment(seen)}"
+    if environment(seen) not in seen.environments:
+        note(f"{connection.host.name}: installing {', '.join(requirements())} (once, some minutes) ...")
+        code, _, err = connection.ask("install.sh", folder, str(seen.python), *requirements())
+        if code:
+            raise _not_installed(connection.host, err)
+    return f"{folder}/bin/python"
+
+
+def _not_installed(host: Host, said: str) -> SkinedgeError:
+    where = host.address
+    if "No space left" in said or "Disk quota" in said:
+        return SkinedgeError(
+            "the disk is full there; nothing is left behind", where=where, todo="Free some space there."
+        )
+    if "ensurepip" in said or "No module named venv" in said:
+        todo = "There: sudo apt install python3-venv"
+        return SkinedgeError("its Python cannot make environments", where=where, todo=todo)
+    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["no message"]
+    last = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])
+    todo = "It needs a package index in reach; or name a Python that has it all with --python."
+    return SkinedgeError(f"cannot install the packages there ({last[:300]})", where=where, todo=todo)
+
+
+def _checked(connection: Connection, python: str) -> str:
+    """The named Python itself, if it has all of the base install. Raises: SkinedgeError naming what is missing."""
+    _, out, _ = connection.ask("missing.sh", python, *MODULES)
+    if missing := out.split():
+        raise SkinedgeError(
+            f"{python} lacks the modules {', '.join(missing)} there",
+            where=connection.host.address,
+            todo="Install the base install into it, or leave --python out: then an environment is made.",
+        )
+    return python
+
+
+def send(connection: Connection, sent: Parcel, job: str) -> None:
+    """Raises: SkinedgeError when it did not arrive whole; nothing is left there then."""
+    with tempfile.TemporaryFile() as said:
+        process = connection.start("receive.sh", job, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said)
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), process.stdin as stream:
+            sent.write(stream)
+        process.wait()
+        said.seek(0)
+        err = said.read().decode(errors="replace")
+    if connection.ended(process, err):
+        full = "No space left" in err or "Disk quota" in err
+        what = (
+            "the disk is full there"
+            if full
+            else f"the files did not arrive ({(err.splitlines() or ['no reason given'])[-1]})"
+        )
+        raise SkinedgeError(
+            f"{what}; nothing is left behind", where=connection.host.address, todo="Free some space there."
+        )
+
+
+def _run(connection: Connection, job: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """The report as JSON; a report with failed golden vectors is one. What the host says is shown as it comes."""
+    with tempfile.TemporaryFile() as out:
+        process = connection.start(
+            "bench.sh", job, *arguments, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.PIPE
+        )
+        assert process.stderr is not None and process.stdin is not None
+        with process.stdin:  # open as long as we wait
+            said = relay(connection.host, process.stderr)
+            code = connection.ended(process, said)
+        out.seek(0)
+        text = out.read().decode(errors="replace")
+    try:
+        document: dict[str, Any] = json.loads(text)
+    except ValueError:
+        error = said.rpartition("error: ")[2] or f"exit code {code}"
+        raise SkinedgeError(f"the benchmark failed there: {error}", where=connection.host.address) from None
+    return document

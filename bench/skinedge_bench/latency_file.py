@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any
+from dataclasses import is_dataclass
+from itertools import repeat
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from skinedge import __version__
 from skinedge.bundle import Bundle
 from skinedge.errors import BundleError
-from skinedge_bench.conditions import Conditions
-from skinedge_bench.device import Device
-from skinedge_bench.end_to_end import EndToEnd, PhotoSource
-from skinedge_bench.floor import Floor
-from skinedge_bench.latency_report import LatencyReport, Row
-from skinedge_bench.peaks import Peaks
-from skinedge_bench.protocol import Protocol
-from skinedge_bench.workload import Workload
+from skinedge_bench.latency_report import LatencyReport
 
 SCHEMA = "skinedge.bench/1"
 
@@ -30,36 +25,32 @@ def report_of(document: Mapping[str, Any], where: str) -> LatencyReport:
     if document.get("schema") != SCHEMA:
         raise BundleError(f"not a report of bench ({SCHEMA})", where=where)
     try:
-        conditions = document["conditions"]
-        plain = {field.name for field in fields(LatencyReport)} & set(document)
-        return LatencyReport(
-            **{
-                **{name: document[name] for name in plain},
-                "device": Device(**_tuples(document["device"])),
-                "protocol": Protocol(**_tuples(document["protocol"])),
-                "rows": tuple(_row(row) for row in document["rows"]),
-                "peaks": Peaks.from_document(document["peaks"]) if document.get("peaks") else None,
-                "photos": PhotoSource(**document["photos"]) if document.get("photos") else None,
-                "before": Conditions(**conditions["before"]) if conditions["before"] else None,
-                "after": Conditions(**conditions["after"]) if conditions["after"] else None,
-            }
-        )
+        flat = {**document, **document["conditions"]}
+        kinds = get_type_hints(LatencyReport)
+        return LatencyReport(**{name: read_as(kind, flat[name]) for name, kind in kinds.items() if name in flat})
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"a damaged report of bench, or another version's ({error})", where=where) from None
 
 
-def _row(raw: Mapping[str, Any]) -> Row:
-    floor, chain = raw.get("floor"), raw.get("end_to_end")
-    nested = {
-        "floor": Floor(**{**floor, "workload": Workload(**floor["workload"])}) if floor else None,
-        "end_to_end": EndToEnd(**_tuples(chain)) if chain else None,
-    }
-    return Row(**{**_tuples(raw), **nested})
+def read_as(kind: Any, value: Any) -> Any:
+    """What `dataclasses.asdict` and JSON made of a value of the type `kind`, turned back.
 
-
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON knows lists only."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    Knows dataclasses, tuples, mappings and optional values of them. Raises: TypeError for other fields than the type's.
+    """
+    arguments = get_args(kind)
+    if value is None:
+        return None
+    if get_origin(kind) is UnionType:
+        return read_as(next(one for one in arguments if one is not NoneType), value)
+    if get_origin(kind) is tuple:
+        kinds = repeat(arguments[0], len(value)) if arguments[-1] is Ellipsis else arguments
+        return tuple(read_as(one, item) for one, item in zip(kinds, value, strict=True))
+    if get_origin(kind) is Mapping:
+        return {key: read_as(arguments[1], item) for key, item in value.items()}
+    if isinstance(kind, type) and is_dataclass(kind):
+        kinds_of = get_type_hints(kind)
+        return kind(**{name: read_as(kinds_of.get(name), item) for name, item in value.items()})
+    return value
 
 
 def keep(bundle: Bundle, report: LatencyReport, device: str) -> None:

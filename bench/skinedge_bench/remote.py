@@ -53,8 +53,8 @@ def bench_on(
 ) -> LatencyReport:
     """Benchmark a run on `host`, and keep the report in the run here.
 
-    options: of `skinedge bench`, for there; images: of `travel.split_images`, or none; python: an interpreter there that
-    has the base install already, None for an environment that is made there.
+    options: of `skinedge bench`, for there; images: of `travel.split_images`, or none; python: an interpreter there
+    that has the base install already, None for an environment that is made there.
     Raises: SkinedgeError (what, where, what to do) when the host cannot be used; nothing is then written here.
     """
     sent = parcel(bundle, dict(images))

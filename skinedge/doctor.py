@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib.util
 import platform
 import shutil
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from skinedge.bits import INSTALL_64, NEED_64, is_64_bit
 from skinedge.errors import MissingDependencyError
 from skinedge.int8_risks import RISKS, SAFE
 from skinedge.model import WEIGHT_PACKAGES
@@ -59,12 +59,11 @@ def examine() -> list[Finding]:
 
 
 def system() -> list[Finding]:
-    bits = struct.calcsize("P") * 8
+    bits = 64 if is_64_bit() else 32
     python = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {bits}-bit"
-    found = [Finding("system", "ok" if bits == 64 else "problem", python)]
-    if bits != 64:
-        found.append(Finding("system", "problem", "the runtimes have no 32-bit wheels: install a 64-bit system"))
-    return found
+    if bits == 64:
+        return [Finding("system", "ok", python)]
+    return [Finding("system", "problem", f"{python}: {NEED_64}. {INSTALL_64}")]
 
 
 def packages() -> list[Finding]:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from skinedge.bits import require_64_bit
 from skinedge.errors import ConfigError, MissingDependencyError
 from skinedge.preprocess import Pixels
 
@@ -113,8 +114,9 @@ def names(group: str) -> list[str]:
 def runtimes_for(path: Path) -> list[Runtime]:
     """The runtimes that take this kind of file, by its suffix.
 
-    Raises: ConfigError when none does.
+    Raises: ConfigError when none does; SkinedgeError on a 32-bit system, where none can be had.
     """
+    require_64_bit()
     known: list[Runtime] = [load(RUNTIMES, name) for name in names(RUNTIMES)]
     fitting = [runtime for runtime in known if path.suffix in runtime.suffixes]
     if not fitting:

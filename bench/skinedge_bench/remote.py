@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from skinedge.bits import INSTALL_64, NEED_64
 from skinedge.bundle import Bundle
 from skinedge.errors import SkinedgeError
 from skinedge.progress import note
@@ -31,7 +32,6 @@ OLDEST = (3, 11)
 WORDS_64 = ("x86_64", "aarch64", "arm64", "riscv64", "ppc64le", "s390x", "loongarch64")
 ENVIRONMENT_SPACE = 450_000_000  # bytes: 250e6 stay, pip unpacks beside them
 MODULES = ("numpy", "PIL", "typer", "rich", "filelock", "onnxruntime", "ai_edge_litert")
-NEED_64 = "skinedge needs a 64-bit system: onnxruntime and ai-edge-litert have no 32-bit wheels"
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,7 @@ def check(host: Host, seen: Seen, python: str) -> None:
     """Raises: SkinedgeError when it is a 32-bit system, or its Python is missing or too old."""
     if seen.machine not in WORDS_64 or seen.bits == 32:
         bits = "" if seen.bits is None else f", with a {seen.bits}-bit Python"
-        raise SkinedgeError(
-            f"{NEED_64}. This is {seen.machine}{bits}", where=host.address, todo="Install the 64-bit system there."
-        )
+        raise SkinedgeError(f"{NEED_64}. This is {seen.machine}{bits}", where=host.address, todo=INSTALL_64)
     if seen.version is None:
         raise SkinedgeError(f"there is no '{python}' there", where=host.address, todo="Install it, or see --python.")
     if seen.version < OLDEST:

@@ -1,0 +1,44 @@
+"""A 32-bit system is refused by every command that runs a model, and doctor says so."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from skinedge import bits, doctor
+from skinedge.cli import main
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "maxsize", 2**31 - 1)
+
+
+@pytest.mark.parametrize("command", ["predict", "verify", "bench", "explain", "evaluate"])
+def test_what_runs_models_is_refused(
+    small: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    file, image = tmp_path / "model.onnx", tmp_path / "image.png"
+    file.write_bytes(b"whatever")
+    image.write_bytes(b"whatever")
+    arguments = [str(image), "--run", str(file)] if command in ("predict", "explain") else [str(file)]
+    monkeypatch.setattr(sys, "argv", ["skinedge", command, *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    err = capfd.readouterr().err
+    assert end.value.code == 1 and bits.NEED_64 in err and "32-bit Python" in err and "Raspberry Pi OS" in err
+
+
+def test_doctor_calls_it_a_problem(small: None) -> None:
+    (finding,) = doctor.system()
+    assert finding.state == "problem" and "32-bit" in finding.detail and bits.NEED_64 in finding.detail
+
+
+def test_this_one_is_fine() -> None:
+    assert bits.is_64_bit() and [finding.state for finding in doctor.system()] == ["ok"]

@@ -1,11 +1,11 @@
-# make demo | test | check | browser | mediapipe | cross-check | converters | collapse | bench-train | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
+# make demo | test | check | browser | web | mediapipe | pi | sshd | cross-check | converters | collapse | bench-train | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO_DATA := .cache/demo-images
 MEDIAPIPE := .cache/mediapipe
 
-.PHONY: demo test check browser mediapipe cross-check converters collapse bench-train choices target flagship clean
+.PHONY: demo test check browser web mediapipe pi sshd cross-check converters collapse bench-train choices target flagship clean
 
 demo: $(READY)
 	test -d $(DEMO_DATA) || $(BIN)/skinedge data synth $(DEMO_DATA)
@@ -26,6 +26,10 @@ browser:
 	command -v chromium >/dev/null || { apt-get update -q && \
 	  apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends chromium; }
 
+# The libraries that run a model in the page of `skinedge web`, from npm.
+web: $(READY)
+	$(BIN)/python -m skinedge_bench.web_assets
+
 # MediaPipe, which the exported .tflite files are tried in: an environment of its own, since the OpenCV that it brings
 # has the same files as the one that grad-cam brings. SKINEDGE_MEDIAPIPE names the Python of another such environment.
 mediapipe: $(MEDIAPIPE)/.ready
@@ -35,6 +39,16 @@ $(MEDIAPIPE)/.ready: $(READY)
 	$(BIN)/uv venv --clear --python $(BIN)/python $(MEDIAPIPE)
 	VIRTUAL_ENV=$(MEDIAPIPE) $(BIN)/uv pip install --constraint constraints.txt mediapipe==1.2.3
 	touch $@
+
+# The base install and the shipped model on three emulated Raspberry Pi cores (qemu, Debian's arm64 Python, aarch64 wheels;
+# 110 MB are downloaded the first time, into .cache/pi). Skips, and says so, where Debian's archive is out of reach.
+pi: $(READY)
+	$(BIN)/python tests/pi/prove.py
+
+# A host for the tests of `bench --host`: they start this sshd themselves, on a port of their own.
+sshd:
+	command -v sshd >/dev/null || test -x /usr/sbin/sshd || { apt-get update -q && \
+	  apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends openssh-server; }
 
 # Both TFLite converters on four networks. The first time, TensorFlow is installed into a cache of its own (1.6 GB).
 cross-check: $(READY)

@@ -1,0 +1,62 @@
+"""The report as Markdown, e.g. for a pull request: its words and tables, without drawings and images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import singledispatch
+
+from skinedge_bench.evaluation_tables import Table, escaped, sections
+from skinedge_bench.report.content import Block, Card, Charts, Heat, Missing, Pictures, Report, Text, Tiles
+
+
+def markdown(report: Report) -> str:
+    """The whole page."""
+    parts = [f"# {escaped(report.title)}", f"**{report.notice}**"]
+    parts += [f"**{escaped(warning)}**" for warning in report.warnings]
+    for section in report.sections:
+        parts.append(f"## {escaped(section.title)}")
+        parts += [part for block in section.blocks for part in written(block)]
+    return "\n\n".join(parts) + "\n"
+
+
+@singledispatch
+def written(block: Block) -> Iterator[str]:
+    raise TypeError(f"no Markdown for {type(block).__name__}")
+
+
+@written.register
+def _(block: Text) -> Iterator[str]:
+    yield escaped(block.text)
+
+
+@written.register
+def _(block: Missing) -> Iterator[str]:
+    yield f"{escaped(block.what)}: `{block.command}`"
+
+
+@written.register
+def _(block: Tiles) -> Iterator[str]:
+    yield from written(
+        Table("At a glance", ("figure", "value", ""), [[t.name, t.value, t.detail] for t in block.tiles])
+    )
+
+
+@written.register
+def _(block: Table) -> Iterator[str]:
+    yield from sections([block], 3)
+
+
+@written.register
+def _(block: Heat) -> Iterator[str]:
+    yield from written(block.table)
+
+
+@written.register
+def _(block: Card) -> Iterator[str]:
+    yield block.markdown
+
+
+@written.register(Charts)
+@written.register(Pictures)
+def _(block: Charts | Pictures) -> Iterator[str]:
+    yield from ()

@@ -1,0 +1,173 @@
+"""The report as one HTML page that needs nothing else: no network, no script, no font.
+
+Every string that comes from a file is escaped where it is put into the page.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Sequence
+from functools import singledispatch
+from html import escape
+from pathlib import Path
+from string import Template
+
+from skinedge import __version__
+from skinedge_bench.evaluation_tables import Cell, Table
+from skinedge_bench.report import markup
+from skinedge_bench.report.content import (
+    Block,
+    Card,
+    Chart,
+    Charts,
+    Heat,
+    Missing,
+    Picture,
+    Pictures,
+    Report,
+    Section,
+    Text,
+    Tiles,
+)
+
+HERE = Path(__file__).parent
+SIGNS = {"good": "✓", "bad": "✗", "doubt": "?"}  # beside the word, so that colour is not all
+KINDS = {
+    **dict.fromkeys(("pass", "passed", "chosen", "best"), "good"),
+    **dict.fromkeys(("fail", "rejected"), "bad"),
+    **dict.fromkeys(("underpowered", "in doubt"), "doubt"),
+}
+VERDICT = re.compile(rf"({'|'.join(sorted(KINDS, key=len, reverse=True))})\b(?! \()(.*)")
+
+
+def page(report: Report, run: str) -> str:
+    """The whole file. run: the run's id."""
+    sections = [(f"s{number}", section) for number, section in enumerate(report.sections, 1)]
+    return Template((HERE / "page.html").read_text(encoding="utf-8")).substitute(
+        title=escape(report.title),
+        style=(HERE / "page.css").read_text(encoding="utf-8").strip(),
+        notice=escape(report.notice),
+        warnings="".join(f'<p class="warning" role="note">{escape(warning)}</p>' for warning in report.warnings),
+        contents="".join(f'<li><a href="#{place}">{escape(each.title)}</a></li>' for place, each in sections),
+        sections="\n".join(_section(place, each) for place, each in sections),
+        run=escape(run),
+        version=__version__,
+    )
+
+
+def _section(place: str, section: Section) -> str:
+    inside = "\n".join(html(block) for block in section.blocks)
+    return f'<section id="{place}">\n<h2>{escape(section.title)}</h2>\n{inside}\n</section>'
+
+
+@singledispatch
+def html(block: Block) -> str:
+    raise TypeError(f"no HTML for {type(block).__name__}")
+
+
+@html.register
+def _(block: Text) -> str:
+    return f"<p>{escape(block.text)}</p>"
+
+
+@html.register
+def _(block: Missing) -> str:
+    return f'<p class="missing">{escape(block.what)}: <code>{escape(block.command)}</code></p>'
+
+
+@html.register
+def _(block: Tiles) -> str:
+    tiles = (
+        f"<div><dt>{escape(tile.name)}</dt><dd>{_cell(tile.value)}</dd><dd>{escape(tile.detail)}</dd></div>"
+        for tile in block.tiles
+    )
+    return f'<dl class="tiles">{"".join(tiles)}</dl>'
+
+
+@html.register
+def _(block: Table) -> str:
+    right = [_numeric([row[i] for row in block.rows]) for i in range(len(block.columns))]
+    classes = [' class="n"' if i and numeric else "" for i, numeric in enumerate(right)]
+    rows = [
+        "".join(f"<td{kind}>{_cell(cell)}</td>" for kind, cell in zip(classes[1:], row[1:], strict=True))
+        for row in block.rows
+    ]
+    return _table(block, classes, rows, "")
+
+
+@html.register
+def _(block: Heat) -> str:
+    """The diagonal, where truth and answer are one, has a frame: the shade is not all."""
+    rows = [
+        "".join(
+            _shaded(cell, share, own=i == index) for i, (cell, share) in enumerate(zip(row[1:], shares, strict=True))
+        )
+        for index, (row, shares) in enumerate(zip(block.table.rows, block.shares, strict=True))
+    ]
+    return _table(block.table, [""] * len(block.table.columns), rows, ' class="heat"')
+
+
+@html.register
+def _(block: Charts) -> str:
+    return f'<div class="charts" style="--least:{block.least}rem">{"".join(map(_chart, block.charts))}</div>'
+
+
+@html.register
+def _(block: Card) -> str:
+    return f"<div>{markup.html(block.markdown)}</div>"
+
+
+@html.register
+def _(block: Pictures) -> str:
+    return f'<div class="pictures">{"".join(map(_picture, block.pictures))}</div>'
+
+
+def _chart(chart: Chart) -> str:
+    return f"<figure><figcaption>{escape(chart.title)}</figcaption>{chart.svg}</figure>"
+
+
+def _picture(picture: Picture) -> str:
+    data = base64.b64encode(picture.jpeg).decode()
+    caption = "<br>".join(map(escape, picture.caption))
+    image = f'<img alt="{escape(picture.says)}" src="data:image/jpeg;base64,{data}">'
+    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
+
+
+def _table(table: Table, classes: Sequence[str], rows: Sequence[str], kind: str) -> str:
+    """rows: the cells of each row but its first, as HTML."""
+    title, heads = escape(table.title), zip(classes, table.columns, strict=True)
+    head = "".join(
+        f'<th scope="col"{style}>{escape(column)}</th>' if column else "<td></td>" for style, column in heads
+    )
+    body = "".join(
+        f'<tr><th scope="row">{_plain(row[0])}</th>{cells}</tr>' for row, cells in zip(table.rows, rows, strict=True)
+    )
+    inside = f"<table{kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return (
+        f'<div><h3>{title}</h3><div class="scroll" role="region" aria-label="{title}" tabindex="0">{inside}</div></div>'
+    )
+
+
+def _shaded(cell: Cell, share: float, *, own: bool) -> str:
+    kind = ' class="own"' if own else ""
+    return f'<td{kind} style="--share:{share:.3f}">{_plain(cell)}<small>{share:.0%}</small></td>'
+
+
+def _cell(cell: Cell) -> str:
+    """A verdict gets its sign and its colour."""
+    found = VERDICT.fullmatch(str(cell))
+    if found is None:
+        return _plain(cell)
+    word, rest = found.groups()
+    kind = KINDS[word]
+    sign = f'<span aria-hidden="true">{SIGNS[kind]}</span>'
+    return f'<span class="verdict {kind}">{sign} {word}</span>{escape(rest)}'
+
+
+def _plain(cell: Cell) -> str:
+    return "&ndash;" if cell is None else escape(str(cell))
+
+
+def _numeric(cells: Sequence[Cell]) -> bool:
+    return all(str(cell)[:1] in "+-" or str(cell)[:1].isdigit() for cell in cells if cell is not None)

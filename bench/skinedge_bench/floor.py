@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from skinedge_bench.peaks import Peaks
-from skinedge_bench.workload import Workload
+from skinedge_bench.peaks import Peaks, measure_peaks
+from skinedge_bench.targets import Target
+from skinedge_bench.workload import Workload, count
+
+ON_CPU = ("litert", "onnxruntime")  # runtimes that compute on the cores whose peaks are measured
 
 METHOD = (
     "The floor is the larger of two times. Arithmetic: multiply-accumulates of the file's convolutions and matrix "
@@ -36,3 +40,16 @@ def floor_of(workload: Workload, peaks: Peaks, threads: int) -> Floor | None:
     arithmetic = workload.int8_macs / peaks.int8_gmacs + workload.float32_macs / peaks.fp32_gmacs
     memory = workload.weight_bytes / dict(peaks.read_gb_s)[workload.weight_bytes]
     return Floor(max(arithmetic, memory) / 1e6 / threads, "arithmetic" if arithmetic >= memory else "memory", workload)
+
+
+def measure_floors(targets: Sequence[Target], sides: Mapping[str, int]) -> tuple[Peaks, dict[str, Floor]]:
+    """This machine's peaks, and the bound of each target by `Target.key`, as far as there is one.
+
+    sides: of the images in pixels, by key.
+    """
+    counted = {t.key: count(t.path, sides[t.key]) for t in targets if t.runtime.name in ON_CPU}
+    known = {key: workload for key, workload in counted.items() if workload is not None}
+    peaks = measure_peaks(sorted({workload.weight_bytes for workload in known.values()}))
+    threads = {t.key: t.threads for t in targets}
+    floors = {key: floor_of(workload, peaks, threads[key]) for key, workload in known.items()}
+    return peaks, {key: floor for key, floor in floors.items() if floor is not None}

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from skinedge import __version__, golden
+from skinedge import __version__, documents, golden
 from skinedge.bundle import Bundle, write_atomic
-from skinedge.errors import ConfigError
+from skinedge.errors import ConfigError, DataError
 from skinedge.plugins import Session
 from skinedge.preprocess import Pixels, prepare
+from skinedge.progress import note
+from skinedge_bench.end_to_end import Photos, drawn_photos, photos_of_run
 from skinedge_bench.images import locate, test_split
 from skinedge_bench.latency_report import LatencyReport, Row
 from skinedge_bench.measure import FREE, measure
-from skinedge_bench.quality import Accuracy, accuracies, golden_verdict
+from skinedge_bench.quality import Accuracy, accuracies, golden_verdict, parity_verdicts
 from skinedge_bench.targets import STANDARD, BenchRequest, Target, file_targets, run_targets
 
 REPORT = "reports/latency.json"
@@ -38,13 +40,24 @@ def bench(bundle: Bundle, request: BenchRequest = STANDARD, data: Path | None = 
     _require(targets, request)
     vectors = golden.load(bundle.file("golden.npz"))
     size = bundle.manifest.preprocess.size
-    report, sessions = measure(targets, lambda side: _golden_images(vectors, size, side), protocol, request.seed)
+    photos = _photos(bundle, data)
+    report, sessions = measure(
+        targets, lambda side: _golden_images(vectors, size, side), protocol, request.seed, photos
+    )
     known = accuracies(bundle, data, targets, sessions)
     rows = tuple(
         _judged(row, target, sessions.get(target.key), vectors, known.get(target.name))
         for row, target in zip(report.rows, targets, strict=True)
     )
-    report = replace(report, rows=rows, model_id=bundle.manifest.id, model_sha256=bundle.model_sha256)
+    verdicts = parity_verdicts(bundle, own, report.device.features)
+    rows = tuple(replace(row, parity=verdicts.get(row.file) if row.in_run else None) for row in rows)
+    report = replace(
+        report,
+        rows=rows,
+        model_id=bundle.manifest.id,
+        model_sha256=bundle.model_sha256,
+        test_images=documents.digest([(sample.sha256, sample.label) for sample in test_split(bundle)]),
+    )
     with bundle.stage("bench", f"skinedge {__version__}", {t.name: t.sha256 for t in targets}) as stage:
         stage.path(REPORT).write_text(report.to_text(), encoding="utf-8")
     return report
@@ -58,7 +71,7 @@ def bench_files(paths: Sequence[Path], request: BenchRequest = STANDARD) -> Late
     protocol = request.checked()
     targets = file_targets(paths, [], request)
     _require(targets, request)
-    report, _ = measure(targets, _random_images, protocol, request.seed)
+    report, _ = measure(targets, _random_images, protocol, request.seed, drawn_photos())
     rows = tuple(replace(row, accuracy_note="files alone: no images to judge them by") for row in report.rows)
     model = targets[0].sha256 if len(paths) == 1 else None
     return replace(report, rows=rows, model_sha256=model)
@@ -73,6 +86,18 @@ def keep(report: LatencyReport, path: Path) -> None:
 def _require(targets: Sequence[Target], request: BenchRequest) -> None:
     if not targets:
         raise ConfigError(f"no file runs in {', '.join(request.runtimes)}")
+
+
+def _photos(bundle: Bundle, data: Path | None) -> Photos:
+    """What is timed end to end: test images where they are here, else drawn ones."""
+    samples = test_split(bundle)
+    try:
+        root = locate(bundle, samples, data)
+        found = photos_of_run(root, samples) if root else None
+    except DataError as error:
+        note(f"end to end: drawn images are timed: {error.what}")
+        found = None
+    return replace(found or drawn_photos(), malignant=bundle.manifest.malignant)
 
 
 def _golden_images(vectors: golden.Golden, size: int, side: int) -> Pixels:

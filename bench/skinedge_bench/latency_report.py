@@ -10,8 +10,12 @@ from skinedge import documents
 from skinedge_bench.blocks import P99_SAMPLES, Blocks, ratio
 from skinedge_bench.conditions import Conditions
 from skinedge_bench.device import Device, saturation
+from skinedge_bench.end_to_end import EndToEnd, PhotoSource
+from skinedge_bench.floor import METHOD, Floor
 from skinedge_bench.intervals import Interval
+from skinedge_bench.peaks import Peaks
 from skinedge_bench.protocol import Protocol
+from skinedge_bench.recommendation import Recommendation, recommend
 from skinedge_bench.targets import sample_key
 
 EAGER = "torch"
@@ -26,7 +30,10 @@ class Row:
     ratio_to_fp32, ratio_to_eager: how many times as fast as the run's plain fp32 file in the same runtime, and as
     PyTorch eager, with as many threads, at the protocol's percentile; their intervals: 95 %, over rounds;
     accuracy_note: why balanced_accuracy is None, or where it is from; golden: verdict of the golden vectors ('pass',
-    'fail', 'underpowered', None without them); partitions: see `plugins.Session`; in_run: the file is one of the run's.
+    'fail', 'underpowered', None without them); parity: what the run's parity report says of these very bytes ('pass',
+    'pass_elsewhere' on another instruction set, 'fail', None without it; 'reference': they are what it compares with);
+    partitions: see `plugins.Session`; in_run: the file is one of the run's; block_medians_ms: in the order measured;
+    floor: the hardware's bound, None where nobody can count; end_to_end: None where it was not timed.
     """
 
     file: str
@@ -50,8 +57,12 @@ class Row:
     balanced_accuracy: float | None = None
     accuracy_note: str = ""
     golden: str | None = None
+    parity: str | None = None
     partitions: int | None = None
     in_run: bool = True
+    block_medians_ms: tuple[float, ...] = ()
+    floor: Floor | None = None
+    end_to_end: EndToEnd | None = None
     trustworthy: bool = False
     reasons: tuple[str, ...] = ()
 
@@ -72,7 +83,8 @@ class LatencyReport:
     before, after: the machine at the first and after the last sample, None where nothing was timed; foreign_cpu: share
     of the cores' time that other processes used during the timings, None where unknown; measured_at: UTC, ISO 8601;
     model_id, model_sha256: of the run and its merged weights, or of the one file that was measured; host: the machine
-    that another one asked to measure, None where it was this one.
+    that another one asked to measure, None where it was this one; test_images: digest of the images and labels that
+    the accuracies are of, None without a run; peaks: what the floors rest on; photos: what was timed end to end.
     """
 
     device: Device
@@ -87,6 +99,9 @@ class LatencyReport:
     model_id: str | None = None
     model_sha256: str | None = None
     host: str | None = None
+    test_images: str | None = None
+    peaks: Peaks | None = None
+    photos: PhotoSource | None = None
 
     def golden_failures(self) -> list[str]:
         """'file (runtime)' of every row that fails the golden vectors."""
@@ -105,7 +120,12 @@ class LatencyReport:
             "foreign_cpu": self.foreign_cpu,
             "protocol": asdict(self.protocol),
             "seed": self.seed,
+            "test_images": self.test_images,
+            "peaks": asdict(self.peaks) if self.peaks else None,
+            "floor_method": METHOD if self.peaks else None,
+            "photos": asdict(self.photos) if self.photos else None,
             "rows": [asdict(row) for row in self.rows],
+            "recommendation": asdict(self.recommendation()),
             "remarks": list(self.remarks()),
         }
 
@@ -119,6 +139,10 @@ class LatencyReport:
             lines = ",\n".join(f"      {json.dumps(list(block))}" for block in blocks)
             text = text.replace(f"    {json.dumps(key)}: {len(blocks)}", f"    {json.dumps(key)}: [\n{lines}\n    ]", 1)
         return text
+
+    def recommendation(self) -> Recommendation:
+        """What to use on this device."""
+        return recommend(self.rows, self.protocol.headline, self.device.int8_dot_product)
 
     def remarks(self) -> tuple[str, ...]:
         """Sentences that explain the figures."""

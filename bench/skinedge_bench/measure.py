@@ -11,10 +11,13 @@ from skinedge.plugins import Session
 from skinedge.preprocess import Pixels
 from skinedge.progress import note
 from skinedge_bench.alone import watched
-from skinedge_bench.blocks import Blocks, noise_reasons, summarize
+from skinedge_bench.blocks import Blocks, medians, noise_reasons, summarize
 from skinedge_bench.conditions import Conditions, conditions, cpu_clock, machine_reasons
 from skinedge_bench.device import describe_device
+from skinedge_bench.end_to_end import Chain, EndToEnd, Photos, time_chains
+from skinedge_bench.floor import Floor, measure_floors
 from skinedge_bench.latency_report import LatencyReport, Row, with_ratios
+from skinedge_bench.peaks import Peaks
 from skinedge_bench.probe import Probe, probe
 from skinedge_bench.protocol import Protocol
 from skinedge_bench.targets import Target, why_missing
@@ -28,7 +31,7 @@ Images = Callable[[int], Pixels]  # side in pixels, or FREE -> (N, side, side, 3
 
 @dataclass(frozen=True)
 class Timings:
-    """probes, samples_ms: by `Target.key`; before, after, foreign_cpu, others: see `machine_reasons`."""
+    """By `Target.key`: probes, samples_ms, floors, chains. The rest: see `machine_reasons`."""
 
     probes: Mapping[str, Probe]
     samples_ms: Mapping[str, Blocks]
@@ -36,12 +39,15 @@ class Timings:
     after: Conditions
     foreign_cpu: float | None
     others: tuple[str, ...]
+    peaks: Peaks
+    floors: Mapping[str, Floor]
+    chains: Mapping[str, EndToEnd]
 
 
 def measure(
-    targets: Sequence[Target], images: Images, protocol: Protocol, seed: int = 0
+    targets: Sequence[Target], images: Images, protocol: Protocol, seed: int = 0, photos: Photos | None = None
 ) -> tuple[LatencyReport, dict[str, Session]]:
-    """Time all targets, and hand back the open sessions by `Target.key`.
+    """Time all targets, and hand back the open sessions by `Target.key`. photos: to time end to end, if any.
 
     A target whose runtime is not there, or cannot compute it here, has a row that says so. Under an emulator nothing is
     timed: its seconds say nothing about the machine that it imitates.
@@ -53,7 +59,7 @@ def measure(
         emulated = f"emulated ({device.emulated}): not timed"
         rows = tuple(_row(target, missing.get(target.key, emulated)) for target in targets)
         return LatencyReport(device, protocol, seed, rows, measured_at=now()), sessions
-    timings = time_all([t for t in targets if t.key in sessions], sessions, images, protocol, seed)
+    timings = time_all([t for t in targets if t.key in sessions], sessions, images, protocol, seed, photos)
     doubts = machine_reasons(device, timings.before, timings.after, timings.foreign_cpu, timings.others)
     rows = tuple(
         _row(t, missing[t.key]) if t.key in missing else _timed_row(t, sessions[t.key], timings, doubts)
@@ -69,6 +75,8 @@ def measure(
         after=timings.after,
         foreign_cpu=timings.foreign_cpu,
         measured_at=now(),
+        peaks=timings.peaks,
+        photos=photos.source if photos else None,
     )
     return report, sessions
 
@@ -93,7 +101,12 @@ def open_all(targets: Sequence[Target]) -> tuple[dict[str, Session], dict[str, s
 
 
 def time_all(
-    targets: Sequence[Target], sessions: Mapping[str, Session], images: Images, protocol: Protocol, seed: int
+    targets: Sequence[Target],
+    sessions: Mapping[str, Session],
+    images: Images,
+    protocol: Protocol,
+    seed: int,
+    photos: Photos | None,
 ) -> Timings:
     """Load time, first inference and memory of each in a process of its own, then all of them in turns."""
     with watched() as others:
@@ -101,9 +114,13 @@ def time_all(
         work = {t.key: one_image_each(sessions[t.key], images) for t in targets}
         before, start = conditions(), cpu_clock()
         samples = interleave(work, protocol, seed)
+        sides = {t.key: input_side(sessions[t.key], images(FREE).shape[1]) for t in targets}
+        chains = {t.key: Chain(sessions[t.key], sides[t.key], photos, t) for t in targets} if photos else {}
+        whole = time_chains(chains, protocol, seed)
+        peaks, floors = measure_floors(targets, sides)
         end, after = cpu_clock(), conditions()
         foreign = start.foreign_share(end) if start and end else None
-        return Timings(probes, samples, before, after, foreign, others.met())
+        return Timings(probes, samples, before, after, foreign, others.met(), peaks, floors, whole)
 
 
 def one_image_each(session: Session, images: Images) -> Work:
@@ -140,5 +157,8 @@ def _timed_row(target: Target, session: Session, timings: Timings, doubts: Seque
         first_inference_ms=own.first_inference_ms,
         peak_rss_mib=own.peak_rss_mib,
         partitions=session.partitions,
+        block_medians_ms=tuple(medians(blocks).tolist()),
+        floor=timings.floors.get(target.key),
+        end_to_end=timings.chains.get(target.key),
         trustworthy=not reasons,
     )

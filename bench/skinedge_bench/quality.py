@@ -49,6 +49,22 @@ def accuracies(
         return {**known, **dict.fromkeys((target.name for target in judged), (None, str(error)))}
 
 
+def parity_verdicts(bundle: Bundle, targets: Sequence[Target], features: Sequence[str]) -> dict[str, str]:
+    """file -> 'pass', 'pass_elsewhere' or 'fail', where the run's parity report judged these very bytes on test images;
+    'reference' for what it compares with. features: this machine's instruction set.
+    """
+    found = {MODEL: "reference"}
+    if not bundle.has(PARITY):
+        return found
+    report = json.loads(bundle.file(PARITY).read_text(encoding="utf-8"))
+    for target in targets:
+        said = report["files"].get(target.name, {}) if target.in_run else {}
+        if said.get("sha256") == target.sha256 and said["metrics"]:
+            here = (said.get("kept_from") or report).get("instruction_set") == list(features)
+            found[target.name] = ("pass" if here else "pass_elsewhere") if said["passed"] else "fail"
+    return found
+
+
 def golden_verdict(vectors: golden.Golden, session: Session, precision: str) -> tuple[str, list[str]]:
     """'pass', 'fail' or 'underpowered', and the names of the gates that failed."""
     gates = parity.golden_gates(vectors.logits, session.run(vectors.pixels), exact=precision in EXACT)

@@ -8,6 +8,15 @@ from typing import Annotated
 import typer
 
 from skinedge.cli.app import app
+from skinedge.cli.bench_compare import (
+    AccuracyBudget,
+    AllowOption,
+    CompareOption,
+    LatencyBudget,
+    Limits,
+    StrictOption,
+    compare_reports,
+)
 from skinedge.cli.bench_elsewhere import (
     AdbOption,
     HostOption,
@@ -50,6 +59,11 @@ def bench(
     adb: AdbOption = False,
     serial: SerialOption = None,
     tool: ToolOption = None,
+    compare: CompareOption = None,
+    budget_latency: LatencyBudget = None,
+    budget_accuracy: AccuracyBudget = None,
+    allow_different: AllowOption = None,
+    strict: StrictOption = False,
     json: JsonOption = False,
 ) -> None:
     """Latency, memory, size and accuracy of every file. In every runtime; exit 1 when golden vectors fail."""
@@ -58,6 +72,11 @@ def bench(
     from skinedge_bench.latency import bench_files, keep
     from skinedge_bench.targets import BenchRequest, thread_counts
 
+    limits = Limits(budget_latency, budget_accuracy, tuple(allow_different or ()), strict)
+    if compare is not None:
+        compare_reports(compare, run, limits, json=json)
+        return
+    limits.refuse_alone()
     request = BenchRequest(protocol, thread_counts(threads), tuple(runtime or ()), tuple(beside or ()))
     place = Place(host, port, python, with_data, adb, serial, tool)
     if not place.is_here():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from skinedge.cli.bench_context import show_context
 from skinedge.cli.common import figure, note, table
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def show(report: LatencyReport) -> None:
     title = f"{place}{device.cpu}, {counts} thread(s), {n} samples a file ({protocol.name}); {libraries}"
     times = TIMES if protocol.headline == 50 else ("p90 ms", "p50 ms", "95 %", "p99 ms")
     table(title, ("file", *times, *REST), [_cells(report, row) for row in report.rows])
+    show_context(report)
     for row in report.rows:
         if row.reasons:
             note(f"{label(report, row)}: not trustworthy: {'; '.join(row.reasons)}")

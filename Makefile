@@ -1,11 +1,11 @@
-# make demo | test | check | browser | web | mediapipe | pi | sshd | cross-check | converters | collapse | bench-train | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
+# make demo | test | check | browser | web | mediapipe | pi | sshd | apk | android-test | cross-check | converters | collapse | bench-train | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO_DATA := .cache/demo-images
 MEDIAPIPE := .cache/mediapipe
 
-.PHONY: demo test check browser web mediapipe pi sshd cross-check converters collapse bench-train choices target flagship clean
+.PHONY: demo test check browser web mediapipe pi sshd apk android-test cross-check converters collapse bench-train choices target flagship clean
 
 demo: $(READY)
 	test -d $(DEMO_DATA) || $(BIN)/skinedge data synth $(DEMO_DATA)
@@ -49,6 +49,20 @@ pi: $(READY)
 sshd:
 	command -v sshd >/dev/null || test -x /usr/sbin/sshd || { apt-get update -q && \
 	  apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends openssh-server; }
+
+# The Android app as an APK, and its classes on this machine's JVM with Android's own TFLite; see android-demo/README.md.
+# ABIS="arm64-v8a armeabi-v7a x86_64" for more devices, DEXER=proguard as where R8 cannot be had.
+ABIS ?= arm64-v8a
+DEXER ?=
+APK := .cache/android/skinedge-demo.apk
+
+apk: $(READY)
+	$(BIN)/python android-demo/tools/apk.py --out $(APK) --abi $(ABIS) $(if $(DEXER),--dexer $(DEXER))
+	SKINEDGE_APK=$(APK) SKINEDGE_DEXER=$(DEXER) $(BIN)/python -m pytest tests/android
+
+android-test: $(READY)
+	$(BIN)/python android-demo/tools/desktop.py
+	$(BIN)/python -m pytest tests/android/test_desktop.py
 
 # Both TFLite converters on four networks. The first time, TensorFlow is installed into a cache of its own (1.6 GB).
 cross-check: $(READY)

@@ -6,15 +6,14 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from skinedge import __version__, fused, lora, model, taxonomy, teacher
+from skinedge import __version__, claim, fused, lora, model, taxonomy, teacher
 from skinedge.bundle import MANIFEST, Bundle, new_id, newest, now, write_atomic
 from skinedge.config import TrainConfig, known_config
 from skinedge.data import readers
@@ -115,28 +114,9 @@ def check_output(request: TrainRequest) -> None:
         note(f"nothing to resume in {request.work}: starting from the beginning")
 
 
-@contextlib.contextmanager
-def claimed(request: TrainRequest) -> Iterator[None]:
-    """Hold the run's name, so that two trainings cannot write the same files.
-
-    Raises: BundleError when another process holds it.
-    """
-    folder = request.out.parent
-    fresh = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(request.out.with_name(f".{request.out.name}.lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise BundleError("another process is training this run", where=str(request.out)) from None
-    try:
-        yield
-    finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
-        if fresh:
-            with contextlib.suppress(OSError):  # it stays where something was made in it
-                folder.rmdir()
+def claimed(request: TrainRequest) -> AbstractContextManager[None]:
+    """Hold the run's name, so that two trainings cannot write the same files; see `skinedge.claim`."""
+    return claim.claimed(request.out, "another process is training this run")
 
 
 def begin(request: TrainRequest, device: str, processes: int = 1) -> tuple[Job, tuple[Sample, ...]]:

@@ -75,22 +75,30 @@ def load_image(source: Path | bytes) -> Pixels:
         Pillow takes it for a decompression bomb (over 179 megapixels), or more than LONGEST times as long as wide.
     """
     name = str(source) if isinstance(source, Path) else "image"
+    data = read_bytes(source) if isinstance(source, Path) else source
     try:
-        data = source.read_bytes() if isinstance(source, Path) else source
         with Image.open(io.BytesIO(data)) as image:
             _refuse_strip(image.height, image.width)
             image.load()
             return np.asarray(_to_rgb(_upright(image)), dtype=np.uint8)
     except DataError as error:
         raise DataError(error.what, where=name) from None
-    except FileNotFoundError:
-        raise DataError("no such image", where=name) from None
     except UnidentifiedImageError:
         raise DataError("not an image of a kind that can be read", where=name) from None
     except Image.DecompressionBombError:
         raise DataError("image is too large to decode safely", where=name) from None
     except Exception as error:  # decoders raise whatever they stumble over: struct.error, TypeError, ...
         raise DataError(f"unreadable image ({error})", where=name) from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """An image file's bytes; raises DataError when it is missing or cannot be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DataError("no such image", where=str(path)) from None
+    except OSError as error:
+        raise DataError(f"cannot read the image ({error.strerror})", where=str(path)) from None
 
 
 def _refuse_strip(height: int, width: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,17 +14,19 @@ from numpy.typing import NDArray
 
 from skinedge import metrics
 from skinedge.bundle import Bundle
-from skinedge.data.prepared import prepared
+from skinedge.data.prepared import Source
 from skinedge.description import KEY, ModelDescription
 from skinedge.errors import DataError
 from skinedge.progress import bar
 from skinedge_bench import figures
 from skinedge_bench.figures import Predictions
 from skinedge_bench.intervals import Interval, Intervals, bootstrap, units_of
+from skinedge_bench.journal import Work, predictions
 from skinedge_bench.model import LoadedModel
 from skinedge_bench.selection import Selection, select
 from skinedge_bench.subgroups import subgroups
 
+UNFINISHED = "unfinished.jsonl"  # in the folder of --out, until the evaluation is written
 Prior = tuple[float, ...] | None
 
 
@@ -77,12 +80,18 @@ class Evaluation:
 
 
 def evaluate(
-    model: LoadedModel, data: Path | None, bundle: Bundle | None, *, split: str | None = None, allow_train: bool = False
+    model: LoadedModel,
+    data: Path | None,
+    bundle: Bundle | None,
+    *,
+    split: str | None = None,
+    allow_train: bool = False,
+    work: Work = Work(),  # noqa: B008  frozen
 ) -> Evaluation:
     """Judge the images of `data` (default: where the run's own images are) and compare with their labels.
 
     Raises: DataError for unknown classes, unreadable images, nothing to judge, or images or lesions that
-    the model was trained on (unless allow_train); ConfigError for an unknown split.
+    the model was trained on (unless allow_train); ConfigError for an unknown split; what `predictions` does.
     """
     selection = select(model, data, bundle, split)
     if selection.trained_on and not allow_train:
@@ -93,9 +102,7 @@ def evaluate(
             todo="Choose another --split, or add --allow-train, which marks the result as contaminated.",
         )
     truth = np.array([model.labels.index(sample.label) for sample in selection.samples], dtype=np.int64)
-    probabilities = run_on(model, selection)
-    if not np.isfinite(probabilities).all():
-        raise DataError("the model gave no numbers (NaN or infinite) for some images", where=str(model.path))
+    probabilities = run_on(model, selection, work)
     own, training = priors_of(model, bundle)
     said = Predictions(model.labels, truth, probabilities, model.malignant, model.threshold, own, training)
     return Evaluation(model.name, model.synthetic, said, selection)
@@ -124,14 +131,18 @@ def _shares(prior: Mapping[str, float], model: LoadedModel) -> tuple[float, ...]
     return shares
 
 
-def run_on(model: LoadedModel, selection: Selection) -> NDArray[np.float32]:
-    """(N, C) float32 probabilities of the selected images."""
-    rows = []
-    with bar("evaluating", len(selection.samples)) as advance:
-        for pixels in prepared(selection.root, selection.samples, model.size):
-            rows.append(model.run(pixels).probabilities)
-            advance(len(pixels))
-    return np.concatenate(rows)
+def run_on(model: LoadedModel, selection: Selection, work: Work) -> NDArray[np.float32]:
+    """(N, C) float32 probabilities of the selected images; raises DataError at the first that cannot be judged."""
+    total = len(selection.samples)
+    probabilities = np.empty((total, len(model.labels)), dtype=np.float32)
+    sources = (Source.of(selection.root, sample) for sample in selection.samples)
+    with bar("evaluating", total) as advance, closing(predictions(model, sources, total, work)) as coming:
+        for row, prediction in zip(probabilities, coming, strict=True):
+            if prediction.error is not None:
+                raise prediction.error
+            row[:] = prediction.probabilities
+            advance(1)
+    return probabilities
 
 
 def _with_intervals(rows: dict[str, dict[str, object]], found: Intervals) -> dict[str, dict[str, object]]:

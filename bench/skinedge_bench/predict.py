@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skinedge.bundle import sha256
+from skinedge.data.prepared import Source
 from skinedge.data.readers import IMAGE_SUFFIXES
-from skinedge.errors import DataError
+from skinedge.errors import BundleError, DataError
 from skinedge.metrics import malignant_score
-from skinedge.preprocess import load_image, prepare
+from skinedge.plugins import RUNTIMES, Runtime, Session, load
+from skinedge.preprocess import prepare
 from skinedge_bench.model import LoadedModel
+from skinedge_bench.workers import in_order
 
 
 @dataclass(frozen=True)
 class Prediction:
     """What was said of one image; error: why nothing was.
 
-    probabilities: (C,) float32; malignant_probability: None where the classes are unknown.
+    probabilities: (C,) float32; malignant_probability: None where the classes are unknown; image_sha256: of the
+    image's bytes, None where they could not be read.
     """
 
     image: str
     probabilities: NDArray[np.float32] | None = None
     malignant_probability: float | None = None
-    error: str | None = None
+    image_sha256: str | None = None
+    error: DataError | None = None
 
     def document(self, labels: Sequence[str]) -> dict[str, object]:
         """The JSON form: `image, label, probability, probabilities, malignant_probability` or `image, error`."""
         if self.probabilities is None:
-            return {"image": self.image, "error": self.error}
+            return {"image": self.image, "error": self.error and self.error.what}
         best = int(self.probabilities.argmax())
         return {
             "image": self.image,
@@ -40,6 +48,53 @@ class Prediction:
             "probabilities": {label: float(p) for label, p in zip(labels, self.probabilities, strict=True)},
             "malignant_probability": self.malignant_probability,
         }
+
+    @classmethod
+    def from_document(cls, raw: Mapping[str, Any]) -> Prediction:
+        """What `document` was made from, with its `image_sha256`: every bit of the probabilities.
+
+        Raises: KeyError, TypeError, ValueError for any other document.
+        """
+        digest = raw["image_sha256"]
+        if "error" in raw:
+            return cls(raw["image"], image_sha256=digest, error=DataError(raw["error"], where=raw["image"]))
+        row = np.array(list(raw["probabilities"].values()), dtype=np.float32)
+        return cls(raw["image"], row, raw["malignant_probability"], digest)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How to judge an image with a model file: what a worker needs to know of a `LoadedModel`."""
+
+    path: Path
+    sha256: str
+    runtime: str
+    size: int
+    malignant: tuple[int, ...] | None
+
+    @classmethod
+    def of(cls, model: LoadedModel) -> Judge:
+        return cls(model.path, model.sha256, model.runtime, model.size, model.malignant)
+
+    def open(self) -> Callable[[Source], Prediction]:
+        """Load the file, for one thread. Raises: BundleError when it is another than the model was opened from."""
+        runtime: Runtime = load(RUNTIMES, self.runtime)
+        if sha256(self.path) != self.sha256:
+            raise BundleError("the model file was changed meanwhile", where=str(self.path), todo="Start again.")
+        return partial(self.judge, runtime.open(self.path, 1))
+
+    def judge(self, session: Session, source: Source) -> Prediction:
+        """One image, alone in its batch, so that no answer depends on what else is judged."""
+        digest = None
+        try:
+            data, digest = source.read()
+            row = session.run(prepare(source.decode(data), self.size)[None]).probabilities[0]
+            if not np.isfinite(row).all():
+                raise DataError("the model gave no numbers (NaN or infinite)", where=source.name)
+        except DataError as error:
+            return Prediction(source.name, image_sha256=digest, error=error)
+        score = None if self.malignant is None else float(malignant_score(row[None], self.malignant)[0])
+        return Prediction(source.name, row, score, digest)
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
@@ -62,17 +117,18 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def predict(model: LoadedModel, images: Sequence[Path]) -> Iterator[Prediction]:
-    """One prediction per image, in their order; a bad image gives its error and the others go on."""
-    for image in images:
-        try:
-            pixels = prepare(load_image(image), model.size)
-        except DataError as error:
-            yield Prediction(str(image), error=error.what)
-            continue
-        row = model.run(pixels[None]).probabilities[0]
-        if not np.isfinite(row).all():
-            yield Prediction(str(image), error="the model gave no numbers (NaN or infinite)")
-            continue
-        score = None if model.malignant is None else float(malignant_score(row[None], model.malignant)[0])
-        yield Prediction(str(image), row, score)
+def sources(images: Sequence[Path]) -> Iterator[Source]:
+    """Images on disk, as `predict` takes them."""
+    return (Source(str(image), image) for image in images)
+
+
+def predict(model: LoadedModel, sources: Iterable[Source], jobs: int = 1) -> Generator[Prediction, None, None]:
+    """One prediction per image, in their order, the same bits whatever `jobs` is: so many processes.
+
+    A bad image gives its error and the others go on. Raises: SkinedgeError when a process ends.
+    """
+    judge = Judge.of(model)
+    if jobs > 1:
+        yield from in_order(judge, sources, jobs)
+    else:
+        yield from map(partial(judge.judge, model.session), sources)

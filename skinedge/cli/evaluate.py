@@ -11,7 +11,7 @@ import typer
 from skinedge import documents
 from skinedge.cli.app import app
 from skinedge.cli.common import NOTICE, DataOption, JsonOption, RunArgument, emit_json, note, table
-from skinedge.cli.predict import FileOption, open_for_judging
+from skinedge.cli.predict import FileOption, JobsOption, ResumeOption, open_for_judging
 
 if TYPE_CHECKING:
     from skinedge_bench.evaluate import Evaluation
@@ -33,17 +33,22 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for evaluation.json and pictures (needs skinedge[plots]).")
     ] = None,
+    jobs: JobsOption = None,
+    resume: ResumeOption = False,
     json: JsonOption = False,
 ) -> None:
     """Accuracy, AUC and sensitivity on labelled images. And the confusion matrix."""
     from skinedge_bench import pictures
+    from skinedge_bench.evaluate import UNFINISHED
     from skinedge_bench.evaluate import evaluate as run_evaluate
+    from skinedge_bench.journal import Work
     from skinedge_bench.model import run_of
 
+    work = Work(jobs, out and out / UNFINISHED, resume)
     if out is not None:
         pictures.check(out)
     model = open_for_judging(run, file)
-    result = run_evaluate(model, data, run_of(model.path), split=split, allow_train=allow_train)
+    result = run_evaluate(model, data, run_of(model.path), split=split, allow_train=allow_train, work=work)
     if out is not None:
         _write(out, result, model)
     if json:
@@ -55,12 +60,14 @@ def evaluate(
 def _write(out: Path, result: Evaluation, model: LoadedModel) -> None:
     """The document, the page and the pictures, all or none."""
     from skinedge_bench import pictures
+    from skinedge_bench.evaluate import UNFINISHED
     from skinedge_bench.evaluation_tables import markdown
 
     full = documents.document("evaluate", result.document, model_id=model.model_id, model_sha256=model.sha256)
     drawn = pictures.draw(result)
     page = markdown(result.document, NOTICE, list(drawn))
     pictures.write(out, {**drawn, "evaluation.md": page, "evaluation.json": documents.to_text(full)})
+    (out / UNFINISHED).unlink(missing_ok=True)
     note(f"written: evaluation.json, evaluation.md and pictures in {out}")
 
 

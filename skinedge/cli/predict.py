@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +11,7 @@ import typer
 
 from skinedge.cli.app import app
 from skinedge.cli.common import NOTICE, JsonOption, emit_json, note
+from skinedge.progress import bar
 
 if TYPE_CHECKING:
     from skinedge_bench.model import LoadedModel
@@ -24,31 +27,65 @@ FileOption = Annotated[
 ]
 
 
+JobsOption = Annotated[
+    int | None,
+    typer.Option("--jobs", metavar="N", help="Processes that judge images; default: one for each usable core."),
+]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Go on where an interrupted command with the same --out stopped.")
+]
+
+
 @app.command()
 def predict(
     images: ImagesArgument,
     run: RunOption = None,
     file: FileOption = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many classes to show.")] = 3,
+    jobs: JobsOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.jsonl", help="Keep the JSON lines here as they come.")
+    ] = None,
+    resume: ResumeOption = False,
     json: JsonOption = False,
 ) -> None:
-    """The likeliest classes and the malignant score. For images or folders of them."""
-    from skinedge_bench.predict import find_images
-    from skinedge_bench.predict import predict as run_predict
+    """The likeliest classes and the malignant score. For images or folders of them, on all cores."""
+    from skinedge_bench.journal import Work, predictions
+    from skinedge_bench.predict import find_images, sources
 
+    work = Work(jobs, out, resume)
+    found = find_images(images)
     model = open_for_judging(run, file)
     if not json:
         print(NOTICE)
-    failed = 0
-    for prediction in run_predict(model, find_images(images)):
-        failed += prediction.error is not None
-        if json:
-            emit_json("predict", prediction.document(model.labels), model_id=model.model_id, model_sha256=model.sha256)
+    with closing(predictions(model, sources(found), len(found), work)) as coming:
+        if out is None:
+            failed = sum(_show(model, prediction, top, json) for prediction in coming)
         else:
-            print("\n".join(describe(model, prediction, top)))
+            failed = _keep(coming, len(found), out)
     if failed:
         note(f"error: {failed} image(s) could not be judged")
         raise typer.Exit(1)
+
+
+def _show(model: LoadedModel, prediction: Prediction, top: int, json: bool) -> bool:
+    """Print what was said of one image; returns whether that is an error."""
+    if json:
+        emit_json("predict", prediction.document(model.labels), model_id=model.model_id, model_sha256=model.sha256)
+    else:
+        print("\n".join(describe(model, prediction, top)))
+    return prediction.error is not None
+
+
+def _keep(coming: Iterator[Prediction], total: int, out: Path) -> int:
+    """Let all come into their file, with a bar on screen; returns how many are errors."""
+    with bar("judging", total) as advance:
+        failed = 0
+        for prediction in coming:
+            failed += prediction.error is not None
+            advance(1)
+    note(f"{total} images: {out}")
+    return failed
 
 
 def open_for_judging(run: Path | None, file: str | None) -> LoadedModel:
@@ -79,7 +116,7 @@ def introduce(model: LoadedModel) -> None:
 def describe(model: LoadedModel, prediction: Prediction, top: int) -> list[str]:
     """The lines that a person reads of one image."""
     if prediction.probabilities is None:
-        return [f"{prediction.image}: error: {prediction.error}"]
+        return [f"{prediction.image}: error: {prediction.error and prediction.error.what}"]
     order = (-prediction.probabilities).argsort(kind="stable")[:top]
     best = ", ".join(f"{model.labels[i]} {prediction.probabilities[i]:.3f}" for i in order)
     lines = [f"{prediction.image}: {best}"]

@@ -21,7 +21,7 @@ from PIL import Image
 
 from skinedge.data.dataset import Dataset, Sample, load_pixels
 from skinedge.errors import DataError
-from skinedge.preprocess import Pixels, load_image
+from skinedge.preprocess import Pixels, load_image, read_bytes
 from skinedge.progress import bar
 
 # Chosen on HAM10000 at 200 x 150 against 5,984 of its images as 224-pixel centre crops: see docs/log.md.
@@ -78,7 +78,7 @@ def content_hash(root: Path, path: str) -> str:
     """
     if "#" in path:
         return hashlib.sha256(load_pixels(root, path).tobytes()).hexdigest()
-    return hashlib.sha256(_bytes(root / path)).hexdigest()
+    return hashlib.sha256(read_bytes(root / path)).hexdigest()
 
 
 def perceptual_hash(pixels: Pixels) -> str:
@@ -131,18 +131,11 @@ def _look(root: Path, sample: Sample) -> Sample | str:
             pixels = load_pixels(root, sample.path)
             digest = hashlib.sha256(pixels.tobytes()).hexdigest()
         else:
-            data = _bytes(root / sample.path)
+            data = read_bytes(root / sample.path)
             pixels, digest = load_image(data), hashlib.sha256(data).hexdigest()
     except DataError as error:
         return error.what
     return replace(sample, sha256=digest, phash=perceptual_hash(pixels))
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", where=str(path)) from None
 
 
 def _cosines() -> NDArray[np.float32]:

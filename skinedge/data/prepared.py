@@ -6,15 +6,60 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from skinedge.data.dataset import Sample, load_pixels
 from skinedge.errors import DataError
-from skinedge.preprocess import Pixels, load_image, prepare
+from skinedge.preprocess import Pixels, load_image, prepare, read_bytes
 
 CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Source:
+    """One image that is still to be read.
+
+    name: as reports call it; path: its file; sha256: that its bytes must have, '' for any;
+    pixels: (H, W, 3) uint8 of an image inside an archive, whose bytes are the array's.
+    """
+
+    name: str
+    path: Path
+    sha256: str = ""
+    pixels: Pixels | None = None
+
+    @classmethod
+    def of(cls, root: Path, sample: Sample) -> Source:
+        """A labelled image; raises DataError for one that its archive does not have."""
+        pixels = load_pixels(root, sample.path) if "#" in sample.path else None
+        return cls(sample.path, root / sample.path, sample.sha256, pixels)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def read(self) -> tuple[bytes, str]:
+        """Its bytes and their sha256; raises DataError when they cannot be read, or are not those expected."""
+        data = read_bytes(self.path) if self.pixels is None else self.pixels.tobytes()
+        digest = hashlib.sha256(data).hexdigest()
+        if self.sha256 not in ("", digest):
+            raise DataError(
+                "the image is not the one that the run's split recorded (its sha256 differs)",
+                where=str(self.path),
+                todo="Give the folder that the run was trained from with --data.",
+            )
+        return data, digest
+
+    def decode(self, data: bytes) -> Pixels:
+        """(H, W, 3) uint8; raises DataError for bytes that are no image."""
+        if self.pixels is not None:
+            return self.pixels
+        try:
+            return load_image(data)
+        except DataError as error:
+            raise DataError(error.what, where=str(self.path)) from None
 
 
 def prepared(root: Path, samples: Sequence[Sample], size: int) -> Iterator[Pixels]:
@@ -44,26 +89,5 @@ def load_prepared(root: Path, samples: Sequence[Sample], size: int) -> Pixels:
 
 def read_checked(root: Path, sample: Sample) -> Pixels:
     """Decode one sample, after its hash was compared where it has one. Returns (H, W, 3) uint8."""
-    path = root / sample.path
-    if "#" in sample.path:
-        pixels = load_pixels(root, sample.path)
-        _compare(pixels.tobytes(), sample, path)
-        return pixels
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read the image ({error.strerror})", where=str(path)) from None
-    _compare(data, sample, path)
-    try:
-        return load_image(data)
-    except DataError as error:
-        raise DataError(error.what, where=str(path)) from None
-
-
-def _compare(data: bytes, sample: Sample, path: Path) -> None:
-    if sample.sha256 and hashlib.sha256(data).hexdigest() != sample.sha256:
-        raise DataError(
-            "the image is not the one that the run's split recorded (its sha256 differs)",
-            where=str(path),
-            todo="Give the folder that the run was trained from with --data.",
-        )
+    source = Source.of(root, sample)
+    return source.decode(source.read()[0])

@@ -1,0 +1,158 @@
+"""Predictions that outlive the process: a JSON line for each image, written as it comes, read again by `--resume`.
+
+A line is a document of `predict` with `image_sha256` added. A process that is killed leaves whole lines and at most
+one torn one at the end, which is dropped. What stands there counts only for the same bytes, of model and image.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from skinedge import documents
+from skinedge.bundle import disk_error
+from skinedge.claim import claimed
+from skinedge.cores import usable_cores
+from skinedge.data.prepared import Source
+from skinedge.errors import BundleError, ConfigError, DataError
+from skinedge.progress import note
+from skinedge_bench.model import LoadedModel
+from skinedge_bench.predict import Prediction, predict
+
+WORTH = 60  # images that are judged in the time in which a process starts
+_START = b'{"schema": "skinedge.predict/'
+
+
+@dataclass(frozen=True)
+class Work:
+    """How to go through images.
+
+    jobs: processes, None for one on each usable core where starting them pays; kept: the file that takes the
+    predictions as they come, None for none; resume: go on where that file ends, where there is one.
+    Raises: ConfigError for more processes than cores, for resuming without a file, and for a file that is there
+    and is not to be resumed.
+    """
+
+    jobs: int | None = None
+    kept: Path | None = None
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if self.jobs is not None and not 1 <= self.jobs <= usable_cores():
+            raise ConfigError(f"--jobs {self.jobs}: this machine lets us use 1 to {usable_cores()}")
+        if self.resume and self.kept is None:
+            raise ConfigError("nothing is kept to go on from", todo="--resume goes with --out.")
+        if self.kept is not None and self.kept.exists() and not self.kept.is_file():
+            raise ConfigError("is no file", where=str(self.kept), todo="Name a file with --out.")
+        if self.kept is not None and self.kept.exists() and not self.resume:
+            todo = "Go on with them: --resume. Or remove the file."
+            raise ConfigError("predictions are here already", where=str(self.kept), todo=todo)
+
+    def processes(self, images: int) -> int:
+        """How many processes judge so many images."""
+        return self.jobs or max(1, min(usable_cores(), images // WORTH))
+
+
+def predictions(
+    model: LoadedModel, sources: Iterable[Source], total: int, work: Work
+) -> Generator[Prediction, None, None]:
+    """One for each of the `total` images, in their order: those that are kept already, then the others.
+
+    A prediction is kept when the next one is asked for, so one that the caller does not accept is not. To stop at
+    once, close it, as `contextlib.closing` does.
+    Raises: as `predict` does; DataError when the file is of another model, of other images, or no such file;
+    BundleError when it cannot be written, or another process writes it.
+    """
+    jobs = work.processes(total)
+    if work.kept is None:
+        yield from predict(model, sources, jobs)
+        return
+    with claimed(work.kept, "another process writes this file"), _appending(work.kept) as stream:
+        left, done, whole = iter(sources), 0, 0
+        for done, line in enumerate(_whole_lines(work.kept), 1):
+            yield _known(line, next(left, None), model, f"{work.kept}, line {done}")
+            whole += len(line)
+        stream.truncate(whole)
+        if done:
+            note(f"resuming after {done} images ({work.kept.name})")
+        with closing(predict(model, left, jobs)) as coming:
+            for prediction in coming:
+                yield prediction
+                _append(stream, prediction, model, work.kept)
+
+
+def _known(line: bytes, source: Source | None, model: LoadedModel, where: str) -> Prediction:
+    """The prediction in a line, which must be this model's, of this image as it is now."""
+    try:
+        raw = json.loads(line)
+        found = Prediction.from_document(raw)
+        made_with = (raw["model_sha256"], raw["model_id"], tuple(raw.get("probabilities", model.labels)))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _differs("is no prediction of an image", where) from None
+    if source is None:
+        raise _differs("is of one image more than there are now", where)
+    if found.image != source.name:
+        raise _differs(f"is of the image {found.image}; now the image at this place is {source.name}", where)
+    here = (model.sha256, model.model_id, model.labels)
+    for name, then, now in zip(("sha256", "run", "classes"), made_with, here, strict=True):
+        if then != now:
+            raise _differs(f"was made with another model ({name}: {then}, now {now})", where)
+    if found.image_sha256 != _digest(source):
+        raise _differs(f"was made of other bytes: {source.name} was changed since", where)
+    return found
+
+
+def _differs(what: str, where: str) -> DataError:
+    return DataError(what, where=where, todo="Resume with the same model and images, or start a new file.")
+
+
+def _digest(source: Source) -> str | None:
+    """sha256 of the image's bytes now; that which is expected of it is not computed again."""
+    try:
+        return source.sha256 or source.read()[1]
+    except DataError:
+        return None
+
+
+def _whole_lines(path: Path) -> Iterator[bytes]:
+    """Raises: DataError for a last line without an end that is none of ours: nothing else may be dropped."""
+    with path.open("rb") as lines:
+        for line in lines:
+            if line.endswith(b"\n"):
+                yield line
+            elif not _START.startswith(line[: len(_START)]):
+                raise _differs("ends in something else than a prediction", str(path))
+
+
+@contextlib.contextmanager
+def _appending(path: Path) -> Iterator[IO[bytes]]:
+    """The file, unbuffered, to append whole lines to; removed again if none comes into it."""
+    try:
+        stream = path.open("ab", buffering=0)
+    except OSError as error:
+        raise disk_error(error, path) from None
+    with stream:
+        try:
+            yield stream
+        finally:
+            if not path.stat().st_size:
+                path.unlink()
+
+
+def _append(stream: IO[bytes], prediction: Prediction, model: LoadedModel, path: Path) -> None:
+    body = {**prediction.document(model.labels), "image_sha256": prediction.image_sha256}
+    full = documents.document("predict", body, model_id=model.model_id, model_sha256=model.sha256)
+    line = json.dumps(full, allow_nan=False).encode() + b"\n"
+    try:
+        if stream.write(line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        what = f"cannot write ({error.strerror}); what is finished stays"
+        raise BundleError(what, where=str(path), todo="Free some space and go on with --resume.") from None

@@ -1,0 +1,239 @@
+"""predict --out and evaluate --out, interrupted: what is finished stays, and --resume gives what no interruption gives.
+
+One image is a pipe at first, at which whoever reads it waits: so the command is stopped in the middle for certain.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from skinedge.bundle import Bundle
+from skinedge.cores import usable_cores
+from skinedge.data.dataset import read_split
+from skinedge_bench.workers import CHUNK
+
+Cli = Callable[..., tuple[int, str, str]]
+JOBS = min(2, usable_cores())
+WAITS_AT = 50  # the pipe's place among the images
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A command that waits at the pipe, everything before it being finished."""
+
+    process: subprocess.Popen[str]
+    kept: Path
+    pipe: Path
+    image: bytes
+
+    def end(self, by: signal.Signals) -> int:
+        """Send the signal as a terminal does, to the group; let nothing hang at the pipe; the exit code."""
+        os.killpg(self.process.pid, by)
+        code = self.process.wait()
+        os.close(os.open(self.pipe, os.O_RDWR | os.O_NONBLOCK))
+        self.pipe.unlink()
+        self.pipe.write_bytes(self.image)
+        return code
+
+
+@pytest.fixture
+def stopped() -> Iterator[Callable[..., Stopped]]:
+    """Starts `skinedge ARGUMENTS` and waits until `kept` has all that comes before the pipe."""
+    begun = []
+
+    def start(kept: Path, pipe: Path, *arguments: object, finished: int = WAITS_AT // CHUNK * CHUNK) -> Stopped:
+        image = pipe.read_bytes()
+        pipe.unlink()
+        os.mkfifo(pipe)
+        command = [sys.executable, "-m", "skinedge", *map(str, arguments)]
+        said = subprocess.PIPE
+        process = subprocess.Popen(command, stdout=said, stderr=said, text=True, start_new_session=True)
+        begun.append(process)
+        while not kept.exists() or kept.read_bytes().count(b"\n") < finished:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        return Stopped(process, kept, pipe, image)
+
+    yield start
+    for process in begun:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def images(tiny_run: Path, tmp_path: Path) -> list[Path]:
+    """100 of the run's images, the third of them damaged."""
+    root, folder = Path(Bundle.open(tiny_run).manifest.data_root), tmp_path / "images"
+    folder.mkdir()
+    for sample in read_split(tiny_run / "split.csv")[:100]:
+        shutil.copy(root / sample.path, folder)
+    found = sorted(folder.iterdir())
+    found[2].write_bytes(found[2].read_bytes()[:300])
+    return found
+
+
+@pytest.fixture
+def whole(cli: Cli, tiny_run: Path, images: list[Path], tmp_path: Path) -> bytes:
+    """The file of an uninterrupted `predict --out`, in one process."""
+    code, shown, err = cli("predict", *images, "--run", tiny_run, "--out", tmp_path / "whole.jsonl", "--jobs", 1)
+    assert code == 1 and "1 image(s) could not be judged" in err and "100 images" in err
+    assert "not a medical device" in shown
+    return (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_a_kept_line_is_the_documented_one_with_the_images_hash(
+    cli: Cli, tiny_run: Path, images: list[Path], whole: bytes
+) -> None:
+    code, shown, _ = cli("predict", *images, "--run", tiny_run, "--json")
+    lines = [json.loads(line) for line in whole.splitlines()]
+    assert code == 1 and [line["image"] for line in lines] == [str(image) for image in images]
+    digests = subprocess.run(["sha256sum", *images], capture_output=True, text=True, check=True).stdout
+    assert [line.pop("image_sha256") for line in lines] == [line.split()[0] for line in digests.splitlines()]
+    assert lines == [json.loads(line) for line in shown.splitlines()] and "error" in lines[2]
+
+
+@pytest.mark.parametrize("jobs", sorted({1, JOBS}))
+@pytest.mark.parametrize(("by", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_predict_goes_on_after_a_signal(
+    cli: Cli,
+    tiny_run: Path,
+    images: list[Path],
+    whole: bytes,
+    stopped: Callable[..., Stopped],
+    tmp_path: Path,
+    jobs: int,
+    by: signal.Signals,
+    code: int,
+) -> None:
+    kept = tmp_path / "kept.jsonl"
+    command = ("predict", *images, "--run", tiny_run, "--out", kept, "--jobs", jobs)
+    assert stopped(kept, images[WAITS_AT], *command).end(by) == code
+    partial = kept.read_bytes()
+    assert whole.startswith(partial) and partial.endswith(b"\n")
+    assert WAITS_AT // CHUNK * CHUNK <= partial.count(b"\n") <= WAITS_AT
+
+    refused, shown, err = cli(*command)
+    assert refused == 1 and shown == "" and "--resume" in err and kept.read_bytes() == partial
+    kept.write_bytes(partial[:-40])  # the end of a line that was not written whole
+    resumed, _, err = cli(*command, "--resume")
+    assert resumed == 1 and "1 image(s) could not be judged" in err and "resuming after" in err
+    assert kept.read_bytes() == whole
+    again, _, err = cli(*command, "--resume")
+    assert again == 1 and "resuming after 100" in err and kept.read_bytes() == whole
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_was_kept_is_not_used_for_anything_else(
+    cli: Cli, tiny_run: Path, images: list[Path], whole: bytes, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept.jsonl"
+    lines = whole.splitlines(keepends=True)
+
+    def refusal(content: bytes, *arguments: object) -> str:
+        kept.write_bytes(content)
+        code, shown, err = cli("predict", *arguments, "--run", tiny_run, "--out", kept, "--resume", "--json")
+        assert code == 1 and shown == "" and "Traceback" not in err and kept.read_bytes() == content
+        return err
+
+    begun = b"".join(lines[:10])
+    assert f"line 5 is of the image {images[4]}" in refusal(begun, *images[:4], *images[5:]).replace(": is", " is")
+    assert "one image more" in refusal(begun, *images[:9])
+    assert "another model (sha256" in refusal(begun, *images, "--file", "model.fp32.onnx")
+    assert "no prediction" in refusal(begun + b"{}\n" + lines[10], *images)
+    assert "no prediction" in refusal(b"my notes\n", *images)
+    assert "something else" in refusal(b"my notes, without an end", *images)
+    images[4].write_bytes(images[5].read_bytes())
+    assert f"{images[4]} was changed" in refusal(begun, *images)
+
+
+def test_two_processes_never_write_one_file(cli: Cli, tiny_run: Path, images: list[Path], tmp_path: Path) -> None:
+    with FileLock(tmp_path / ".kept.jsonl.lock"):
+        code, _, err = cli("predict", *images, "--run", tiny_run, "--out", tmp_path / "kept.jsonl")
+    assert code == 1 and "another process" in err and not (tmp_path / "kept.jsonl").exists()
+
+
+def test_a_full_disk_loses_nothing_that_is_finished(
+    cli: Cli, tiny_run: Path, images: list[Path], whole: bytes, tmp_path: Path
+) -> None:
+    """A limit on the size of files stands in for the disk's end; it falls within a line."""
+    kept, room = tmp_path / "kept.jsonl", len(whole) // 2
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))"
+    code = f"{limit}; from skinedge.cli import main; main()"
+    arguments = map(str, ["predict", *images, "--run", tiny_run, "--out", kept])
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "what is finished stays" in done.stderr and "Traceback" not in done.stderr
+    assert kept.read_bytes() == whole[:room]
+    assert cli("predict", *images, "--run", tiny_run, "--out", kept, "--resume")[0] == 1
+    assert kept.read_bytes() == whole
+
+
+def test_where_nothing_can_be_kept(cli: Cli, tiny_run: Path, images: list[Path], tmp_path: Path) -> None:
+    for arguments, words in (
+        (["--resume"], "--out"),
+        (["--out", tmp_path], "is no file"),
+        (["--out", images[0] / "below"], "cannot write"),
+        (["--jobs", usable_cores() + 1], f"1 to {usable_cores()}"),
+        (["--jobs", 0], f"1 to {usable_cores()}"),
+    ):
+        code, shown, err = cli("predict", *images, "--run", tiny_run, *arguments, "--json")
+        assert code == 1 and shown == "" and words in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("jobs", sorted({1, JOBS}))
+def test_evaluate_goes_on_after_a_kill(
+    cli: Cli, run: Bundle, stopped: Callable[..., Stopped], tmp_path: Path, jobs: int
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(run.manifest.data_root, data)
+    manifest = run.root / "manifest.json"
+    there, here = (json.dumps(str(folder)) for folder in (run.manifest.data_root, data))
+    manifest.write_text(manifest.read_text().replace(there, here))
+    command = ("evaluate", run.root, "--split", "all", "--allow-train", "--jobs", jobs)
+    assert cli(*command, "--out", tmp_path / "whole")[0] == 0
+
+    pipe = data / read_split(run.file("split.csv"))[WAITS_AT].path
+    assert stopped(out / "unfinished.jsonl", pipe, *command, "--out", out).end(signal.SIGKILL) == -9
+    assert {path.name for path in out.iterdir()} <= {"unfinished.jsonl", ".unfinished.jsonl.lock"}
+    for arguments, words in (
+        ([], "--resume"),
+        (["--resume", "--file", "model.int8.onnx"], "another model (sha256"),
+        (["--resume", "--split", "val"], "now the image at this place is"),
+    ):
+        code, shown, err = cli(*command, *arguments, "--out", out)
+        assert code == 1 and shown == "" and words in err
+    code, _, err = cli(*command, "--resume", "--out", out)
+    assert code == 0 and "resuming after" in err, err
+    names = {path.name for path in (tmp_path / "whole").iterdir()}
+    assert {path.name for path in out.iterdir()} == names
+    assert all((out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes() for name in names)
+
+
+def test_an_image_that_stopped_an_evaluation_is_judged_again(cli: Cli, run: Bundle, tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(run.manifest.data_root, data)
+    manifest = run.root / "manifest.json"
+    there, here = (json.dumps(str(folder)) for folder in (run.manifest.data_root, data))
+    manifest.write_text(manifest.read_text().replace(there, here))
+    command = ("evaluate", run.root, "--out", out, "--json")
+    test = [sample for sample in read_split(run.file("split.csv")) if sample.split == "test"]
+    path = data / test[5].path
+    whole = path.read_bytes()
+    path.write_bytes(whole[:300])
+    code, shown, err = cli(*command)
+    assert code == 1 and shown == "" and "its sha256 differs" in err and path.name in err
+    assert (out / "unfinished.jsonl").read_bytes().count(b"\n") == 5
+    path.write_bytes(whole)
+    code, shown, err = cli(*command, "--resume")
+    assert code == 0 and json.loads(shown)["n"] == len(test) and "resuming after 5" in err

@@ -1,11 +1,11 @@
-# make demo | test | check | browser | web | mediapipe | pi | sshd | apk | android-test | cross-check | converters | collapse | bench-train | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
+# make demo | test | check | browser | web | mediapipe | pi | sshd | apk | android-test | cross-check | converters | collapse | bench-train | throughput | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO_DATA := .cache/demo-images
 MEDIAPIPE := .cache/mediapipe
 
-.PHONY: demo test check browser web mediapipe pi sshd apk android-test cross-check converters collapse bench-train choices target flagship clean
+.PHONY: demo test check browser web mediapipe pi sshd apk android-test cross-check converters collapse bench-train throughput choices target flagship clean
 
 demo: $(READY)
 	test -d $(DEMO_DATA) || $(BIN)/skinedge data synth $(DEMO_DATA)
@@ -78,6 +78,10 @@ collapse: $(READY)
 
 bench-train: $(READY)
 	$(BIN)/python benchmarks/train_speed.py $(ARGS)
+
+# predict and evaluate on 10,000 images, on one core and on all: throughput ARGS="--data DIR --images N --out FILE.json".
+throughput: $(READY)
+	$(BIN)/python benchmarks/throughput.py $(ARGS)
 
 choices: $(READY)
 	$(BIN)/python benchmarks/choices.py $(ARGS)

@@ -60,14 +60,15 @@ def figure(value: object, digits: int = 4) -> str | None:
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table on standard output; columns of figures are right-aligned."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    grid: Table = Table(title=title, title_justify="left")
+    grid: Table = Table(title=escape(title), title_justify="left")
     for index, column in enumerate(columns):
         cells = [str(row[index]) for row in rows if row[index] is not None]
         figures = index > 0 and all(cell[:1] in "+-" or cell[:1].isdigit() for cell in cells)
         grid.add_column(column, justify="right" if figures else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*("-" if cell is None else str(cell) for cell in row))
+        grid.add_row(*("-" if cell is None else escape(str(cell)) for cell in row))
     width = None if sys.stdout.isatty() else 120
     Console(width=width, soft_wrap=False).print(grid)

@@ -9,6 +9,7 @@ import pytest
 
 from skinedge import bits, doctor
 from skinedge.cli import main
+from skinedge.cli.common import table
 
 
 @pytest.fixture
@@ -42,3 +43,10 @@ def test_doctor_calls_it_a_problem(small: None) -> None:
 
 def test_this_one_is_fine() -> None:
     assert bits.is_64_bit() and [finding.state for finding in doctor.system()] == ["ok"]
+
+
+def test_a_table_shows_brackets_as_they_are(capfd: pytest.CaptureFixture[str]) -> None:
+    """What doctor tells to install has an extra in brackets, which rich would take for markup."""
+    table("a [red] title", ("what", "detail"), [["torch", "pip install 'skinedge[train]'"]])
+    out = capfd.readouterr().out
+    assert "pip install 'skinedge[train]'" in out and "a [red] title" in out

@@ -46,8 +46,8 @@ def in_order(opener: Opener[T, R], items: Iterable[T], jobs: int) -> Generator[R
     """What the opened work makes of each item, in their order, by so many processes.
 
     Memory does not grow with the number of items. Close it, as `contextlib.closing` does, to end the processes.
-    Raises: what the work raises, if a SkinedgeError, after the results before it; SkinedgeError likewise when a
-    process ends.
+    Raises: what the work raises, if a SkinedgeError, and SkinedgeError when a process ends: after the results of the
+    messages before.
     """
     with contextlib.ExitStack() as stack:
         threads = stack.enter_context(ThreadPoolExecutor(jobs))
@@ -118,10 +118,10 @@ class Worker(Generic[T, R]):
         how = f"was ended by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"ended with status {code}"
         self._errors.seek(0)
         said = self._errors.read().decode(errors="replace").strip().splitlines()
+        why = f": {said[-1]}" if code > 0 and said else ""
         return SkinedgeError(
-            f"a worker process {how} at one of these images" + (f": {said[-1]}" if code > 0 and said else ""),
-            where=", ".join(map(str, chunk)),
-            todo="Was it for want of memory, fewer --jobs need less.",
+            f"a worker process {how}{why}, at one of these images: {', '.join(map(str, chunk))}",
+            todo="If it was for want of memory, fewer --jobs need less. What --out has is kept for --resume.",
         )
 
 

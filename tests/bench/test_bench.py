@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +15,8 @@ import sklearn.metrics
 from skinedge.bundle import Bundle, sha256
 from skinedge.errors import ConfigError, SkinedgeError
 from skinedge.plugins import runtimes_for
-from skinedge_bench import conditions, device, latency, verify
-from skinedge_bench.blocks import noise_reasons, summarize
-from skinedge_bench.latency_report import LatencyReport, Row, with_ratios
+from skinedge_bench import latency, verify
+from skinedge_bench.latency_report import LatencyReport
 from skinedge_bench.probe import probe
 from skinedge_bench.protocol import Protocol, protocol_names, read_protocol
 from skinedge_bench.quality import accuracies
@@ -168,101 +164,6 @@ def test_more_blocks_until_the_least_time_is_reached() -> None:
     plan = Protocol("test", warmup=1, block=20, blocks=1, min_seconds=0.02)
     samples = interleave({"a": lambda index: None}, plan, 0)
     assert sum(map(sum, samples["a"])) >= 20 and len(samples["a"]) > 1
-
-
-def test_percentiles_and_no_p99_from_few_samples() -> None:
-    blocks = np.arange(1000, dtype=float).reshape(20, 50).tolist()
-    found = summarize(blocks)
-    assert (found.p50_ms, found.n) == (499.5, 1000)
-    assert (found.p90_ms, found.p99_ms) == (pytest.approx(899.1), pytest.approx(989.01))
-    assert summarize(blocks[:-1]).p99_ms is None
-
-
-def test_noise_and_drift_are_reasons() -> None:
-    steady = [[10.0] * 20] * 6
-    assert noise_reasons(steady) == ()
-    assert "noisy" in noise_reasons([[10.0] * 20, [14.0] * 20] * 3)[0]
-    assert any("slowed down" in reason for reason in noise_reasons([[10.0] * 20] * 4 + [[12.0] * 20] * 2))
-    assert noise_reasons([[10.0] * 20]) == ()
-
-
-def test_ratios_and_the_remark_about_int8() -> None:
-    here = device.describe_device({})
-    row = Row("", "", "fp32", 1, 10, "0", n=1000)
-    rows = (
-        replace(row, file="model.safetensors", runtime="torch"),
-        replace(row, file="a.onnx", runtime="onnxruntime"),
-        replace(row, file="b.onnx", runtime="onnxruntime", precision="int8"),
-        replace(row, file="c.tflite", runtime="litert", precision="int8"),
-    )
-    times = (30.0, 15.0, 12.0, 6.0)
-    samples = {one.key: [[ms] * 20] * 6 for one, ms in zip(rows, times, strict=True)}
-    rated = with_ratios(rows, samples, 50)
-    assert [r.ratio_to_fp32 for r in rated] == [1.0, 1.0, 1.25, None]
-    assert [r.ratio_to_eager for r in rated] == [1.0, 2.0, 2.5, 5.0]
-    plan = Protocol("test", 1, 1, 1, 0.0)
-    report = LatencyReport(replace(here, int8_dot_product=False), plan, 0, rated)
-    assert len(report.remarks()) == 1 and "no int8 dot product" in report.remarks()[0]
-    for known in (True, None):  # None: the CPU's features cannot be read, so it is not to blame
-        assert LatencyReport(replace(here, int8_dot_product=known), plan, 0, rated).remarks() == ()
-
-
-def test_signs_of_a_machine_that_is_not_quiet(tmp_path: Path) -> None:
-    here = replace(device.describe_device({}), cores=4, max_frequency_mhz=None)
-    calm = conditions.Conditions(load_average=0.5, power="mains", throttle_events=2)
-
-    def reasons(after: conditions.Conditions, foreign: float | None = None) -> tuple[str, ...]:
-        return conditions.machine_reasons(here, calm, after, foreign)
-
-    assert reasons(calm, 0.05) == reasons(calm) == ()
-    assert reasons(replace(calm, load_average=4.0), 0.0) == ()  # may well be our own training
-    assert "other processes used 30% of the 4 cores" in reasons(calm, 0.3)[0]
-    assert reasons(replace(calm, power="battery")) == ("on battery",)
-    assert "throttled" in reasons(replace(calm, throttle_events=3))[0]
-    for name, status in (("AC", None), ("BAT0", "Discharging")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "online" if status is None else tmp_path / name / "status").write_text(status or "0\n")
-    assert conditions.power_source(tmp_path) == "battery"
-    (tmp_path / "AC" / "online").write_text("1\n")
-    (tmp_path / "BAT0" / "status").write_text("Charging\n")
-    assert conditions.power_source(tmp_path) == "mains"
-    assert conditions.power_source(tmp_path / "none") is None
-    assert conditions.throttle_events(tmp_path) is None
-
-
-def test_foreign_cpu_time_is_busy_time_that_is_not_ours(tmp_path: Path) -> None:
-    stat = tmp_path / "stat"
-    stat.write_text("cpu 1 1 1 1\ncpu0 100 20 30 800 50 5 5 40 7 0\ncpu1 0 0 0 9 0 0 0 0 0 0\nintr 5\n")
-    now, ticks = conditions.cpu_clock(stat, {0}), os.sysconf("SC_CLK_TCK")
-    assert now is not None and (now.total * ticks, now.busy * ticks) == pytest.approx((1050, 200))
-    both = conditions.cpu_clock(stat, {0, 1})
-    assert both is not None and both.total * ticks == pytest.approx(1059)
-    assert conditions.cpu_clock(stat, {7}) is None and conditions.cpu_clock(tmp_path / "none") is None
-    start = conditions.CpuClock(100, 10, 5)
-    assert start.foreign_share(conditions.CpuClock(120, 22, 15)) == pytest.approx(0.1)  # 12 busy, 10 of them ours
-    assert start.foreign_share(conditions.CpuClock(120, 18, 15)) == 0  # clocks of different grain
-    assert start.foreign_share(start) is None
-
-
-def test_our_own_work_is_not_foreign() -> None:
-    before = conditions.cpu_clock()
-    if before is None:
-        pytest.skip("no /proc/stat here")
-    end = time.process_time() + 0.3
-    while time.process_time() < end:
-        pass
-    after = conditions.cpu_clock()
-    assert after is not None and after.own - before.own >= 0.25
-    busy, total = after.busy - before.busy, after.total - before.total
-    assert (before.foreign_share(after) or 0) <= busy / total - 0.2 / total
-
-
-def test_the_device_is_this_one() -> None:
-    here = device.describe_device({"litert": "1"})
-    assert here.cores >= 1 and here.cpu and here.versions == {"litert": "1"}
-    flags = subprocess.run(["cat", "/proc/cpuinfo"], capture_output=True, text=True, check=False).stdout.split()
-    if flags:
-        assert here.int8_dot_product == any(name in flags for name in device.INT8_DOT)
 
 
 def test_protocols_and_what_is_refused(cli: Cli, tiny_run: Path) -> None:

@@ -17,6 +17,8 @@ from packing import pack, sign
 from resources import MAIN, link
 from steps import CACHE, Unavailable
 
+from skinedge import shipped
+from skinedge.android import Pair, installed, place
 from skinedge.errors import ConfigError, SkinedgeError, one_of
 from skinedge.progress import note
 
@@ -42,21 +44,17 @@ def build(abis: Sequence[str], dexer: str | None = None, out: Path = OUT) -> Pat
 
 def assets() -> dict[str, bytes]:
     """The model and its card: what `skinedge android` put into the app, else the model that ships with skinedge."""
-    from skinedge.android import installed, place
-
-    folder = MAIN / "assets"
-    if installed(folder) is None:
-        from skinedge import shipped
-
-        bundle = shipped.find()
-        if bundle is None:
-            raise ConfigError("no model in the app, and none ships with skinedge", todo="skinedge android --model RUN")
-        folder = CACHE / "shipped-assets"
-        place(bundle, folder)
-    pair = installed(folder)
-    assert pair is not None
+    pair = installed(MAIN / "assets") or shipped_pair()
     note(f"model: {pair.model.name}")
     return {f"assets/{path.name}": path.read_bytes() for path in (pair.model, pair.card)}
+
+
+def shipped_pair() -> Pair:
+    """The shipped model's files for an app. Raises: ConfigError when this package has none."""
+    bundle = shipped.find()
+    if bundle is None:
+        raise ConfigError("no model in the app, and none ships with skinedge", todo="skinedge android --model RUN")
+    return place(bundle, CACHE / "shipped-assets")
 
 
 def libraries(abis: Sequence[str]) -> dict[str, bytes]:

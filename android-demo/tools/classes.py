@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from downloads import fetch, fetch_one
-from steps import BUILD, PROJECT, Stamp, emptied, files_under, java, run, tool
+from steps import BUILD, JDK, PROJECT, Stamp, emptied, files_under, java, run, tool
 
 from skinedge.progress import note
 
@@ -36,12 +36,14 @@ def libraries() -> list[Path]:
 
 
 def compile_resources_class(generated: Path) -> Path:
-    """R.java, as aapt2 wrote it, as a jar."""
-    out = emptied(BUILD / "r-classes")
-    sources = files_under(generated)
-    run([tool("javac", "openjdk-17-jdk-headless"), "--release", "8", "-Xlint:-options", "-d", out, *sources])
-    jar = BUILD / "r.jar"
-    run([tool("jar", "openjdk-17-jdk-headless"), "--create", "--file", jar, "-C", out, "."])
+    """R.java, as aapt2 wrote it, as a jar. Left as it is where nothing has changed."""
+    jar, sources = BUILD / "r.jar", files_under(generated)
+    stamp = Stamp(jar, sources)
+    if not stamp.is_current():
+        out = emptied(BUILD / "r-classes")
+        run([tool("javac", JDK), "--release", "8", "-Xlint:-options", "-d", out, *sources])
+        run([tool("jar", JDK), "--create", "--file", jar, "-C", out, "."])
+        stamp.set()
     return jar
 
 

@@ -15,7 +15,7 @@ from downloads import fetch
 from oracle import write_oracle
 from resources import link
 from shim import make_shim
-from steps import BUILD, PROJECT, Unavailable, files_under, run, tool
+from steps import BUILD, JDK, PROJECT, Unavailable, files_under, run, tool
 
 from skinedge import shipped
 from skinedge.android import choose
@@ -48,7 +48,7 @@ def _junit(classpath: list[Path], oracle: Path) -> str:
     joined = ":".join(str(path) for path in classpath)
     properties = [f"-Djava.library.path={library.parent}", f"-Doracle={oracle}"]
     command = [
-        tool("java", "openjdk-17-jdk-headless"),
+        tool("java", JDK),
         "-Xmx1g",
         *properties,
         "-cp",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from classes import libraries
 from downloads import fetch, fetch_one
-from steps import BUILD, MIN_SDK, PROJECT, BuildError, Unavailable, emptied, java, tool
+from steps import BUILD, JDK, MIN_SDK, PROJECT, BuildError, Unavailable, emptied, java, tool
 
 from skinedge.errors import one_of
 from skinedge.progress import note
@@ -69,5 +69,5 @@ def _with_proguard(own: Sequence[Path], keep: Path, out: Path) -> None:
 
 def _java_base() -> Path:
     """The JDK's own classes, which Android's jar has only in part."""
-    home = Path(os.path.realpath(tool("javac", "openjdk-17-jdk-headless"))).parents[1]
+    home = Path(os.path.realpath(tool("javac", JDK))).parents[1]
     return home / "jmods" / "java.base.jmod"

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from steps import BUILD, CACHE, MIN_SDK, run, tool
+from steps import BUILD, CACHE, JDK, MIN_SDK, run, tool
 
 KEY = CACHE / "debug.jks"
 PASSWORD = "android"  # of a debug key, which is no secret
@@ -40,7 +40,6 @@ def _put(apk: zipfile.ZipFile, name: str, content: bytes, *, stored: bool) -> No
     entry.external_attr = 0o100644 << 16
     entry.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
     if stored:
-        assert apk.fp is not None
         field = 6  # of the extra field, before the padding
         padding = -(apk.fp.tell() + _LOCAL_HEADER + len(name.encode()) + field) % alignment(name)
         entry.extra = struct.pack("<HHH", ALIGNMENT_FIELD, 2 + padding, alignment(name)) + bytes(padding)
@@ -71,7 +70,7 @@ def make_key(path: Path) -> None:
     part.unlink(missing_ok=True)
     run(
         [
-            *(tool("keytool", "openjdk-17-jdk-headless"), "-genkeypair", "-keystore", part, "-storepass", PASSWORD),
+            *(tool("keytool", JDK), "-genkeypair", "-keystore", part, "-storepass", PASSWORD),
             *("-keypass", PASSWORD, "-alias", "debug", "-keyalg", "RSA", "-keysize", "2048", "-validity", "10000"),
             *("-dname", "CN=Android Debug,O=Android,C=US"),
         ]

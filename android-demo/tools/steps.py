@@ -18,6 +18,7 @@ CATALOG = tomllib.loads((PROJECT / "gradle" / "libs.versions.toml").read_text(en
 MIN_SDK = CATALOG["versions"]["minSdk"]
 TARGET_SDK = CATALOG["versions"]["targetSdk"]
 PACKAGE = "org.skinedge.demo"
+JDK = "openjdk-17-jdk-headless"  # the Debian package
 
 
 class BuildError(SkinedgeError):
@@ -54,7 +55,7 @@ def java(classpath: Iterable[Path], main: str, *arguments: str | Path, memory: s
     joined = ":".join(str(path) for path in classpath)
     # Short-lived programs on few cores: the quick compiler and the plain collector cost least.
     frugal = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", f"-Xmx{memory}")
-    return run([tool("java", "openjdk-17-jdk-headless"), *frugal, "-cp", joined, main, *arguments])
+    return run([tool("java", JDK), *frugal, "-cp", joined, main, *arguments])
 
 
 def emptied(folder: Path) -> Path:

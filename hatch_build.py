@@ -1,6 +1,7 @@
 """Whether a wheel or an sdist carries the flagship model, and under which licences it is then.
 
-SKINEDGE_WITHOUT_MODEL=1 builds one without; where `skinedge/flagship` does not exist, there is nothing to carry.
+SKINEDGE_WITHOUT_MODEL=1 builds one without; where `skinedge/flagship` does not exist, there is nothing to carry. The
+libraries of the page of `skinedge web` go in where `make web` has fetched them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 CODE = "Apache-2.0"
 MODEL = "skinedge/flagship"
+BROWSER = "bench/skinedge_bench/page/vendor"
 WITHOUT = "SKINEDGE_WITHOUT_MODEL"
 
 
@@ -23,6 +25,11 @@ def carried(root: Path) -> Path | None:
     """The model's folder if it is to be carried."""
     folder = root / MODEL
     return folder if (folder / "manifest.json").is_file() and not os.environ.get(WITHOUT) else None
+
+
+def code_license(root: Path) -> str:
+    """SPDX expression of all but the model: ONNX Runtime Web is under MIT, LiteRT.js under our own licence."""
+    return f"{CODE} AND MIT" if (root / BROWSER).is_dir() else CODE
 
 
 def checked_license(folder: Path) -> str:
@@ -47,7 +54,8 @@ class Licences(MetadataHookInterface):
 
     def update(self, metadata: dict[str, Any]) -> None:
         folder = carried(Path(self.root))
-        metadata["license"] = CODE if folder is None else f"{CODE} AND {checked_license(folder)}"
+        code = code_license(Path(self.root))
+        metadata["license"] = code if folder is None else f"{code} AND {checked_license(folder)}"
         metadata["license-files"] = ["LICENSE"] if folder is None else ["LICENSE", f"{MODEL}/LICENSE"]
 
 

@@ -1,4 +1,4 @@
-"""What a wheel carries: with the flagship model, without it, and when the model is not what it says."""
+"""What a wheel carries: with the flagship model, without it, when the model is not what it says; and for browsers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def tree(tmp_path: Path) -> Path:
         source, target = REPOSITORY / part, root / part
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "flagship"))
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "flagship", "vendor"))
         else:
             shutil.copyfile(source, target)
     files = {"LICENSE": b"terms", "model.int8.tflite": bytes(1000), "reports/parity.json": b"{}"}
@@ -91,6 +91,19 @@ def test_a_wheel_without_the_model_is_apache_alone(tree: Path, how: str) -> None
     assert metadata.get_all("License-File") == ["LICENSE"]
     assert not [name for name in files if "flagship" in name]
     assert "skinedge/shipped.py" in files
+
+
+def test_what_runs_models_in_a_browser_is_carried_where_it_was_fetched(tree: Path) -> None:
+    page = "skinedge_bench/page"
+    fetched = tree / "bench" / page / "vendor" / "litert" / "core.js"
+    fetched.parent.mkdir(parents=True)
+    fetched.write_bytes(b"code")
+    shutil.copyfile(REPOSITORY / ".gitignore", tree / ".gitignore")  # what git ignores, a wheel leaves out if not told
+    metadata, files = wheel(tree)
+    assert metadata["License-Expression"] == f"{CODE} AND MIT AND CC-BY-NC-4.0"
+    assert files[f"{page}/vendor/litert/core.js"] == b"code"
+    pages = {path.name for path in (REPOSITORY / "bench" / page).iterdir() if path.is_file()}
+    assert {name.removeprefix(f"{page}/") for name in files if name.startswith(page) and "vendor" not in name} == pages
 
 
 @pytest.mark.parametrize("damage", ["no licence", "changed", "missing", "not listed"])

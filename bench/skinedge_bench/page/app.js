@@ -1,0 +1,112 @@
+// The page: loads and checks the model, then judges what a person chooses. Nothing leaves the device.
+
+import {benchmark} from './benchmark.js';
+import * as camera from './camera.js';
+import {decode, frame} from './decode.js';
+import {json, load} from './model.js';
+import {Problem} from './problem.js';
+import {prepare} from './resize.js';
+import {selfCheck} from './selfcheck.js';
+import {showModel, showProblem, showResult, showSpeed, showStatus} from './view.js';
+
+const element = (id) => document.getElementById(id);
+const video = element('video');
+
+async function begin() {
+  const settings = await json('site.json');
+  const model = await load(settings);
+  const checked = await selfCheck(model, settings.check);
+  showModel(model, settings);
+  connect({...model, firstMs: checked.firstMs}, settings, checked.images);
+  showStatus(
+    `Ready. Self-check passed: ${checked.images.length} drawn images were prepared exactly and judged as in Python ` +
+      `(largest difference of a probability ${checked.largest.toExponential(0)}).`,
+  );
+}
+
+// One thing at a time: the controls rest while it is done, and what goes wrong is shown.
+async function attempt(work) {
+  showProblem(null);
+  enable(false);
+  try {
+    await work();
+  } catch (error) {
+    showProblem(error instanceof Problem ? error : new Problem(`Something unforeseen went wrong: ${error?.message ?? error}`));
+  } finally {
+    enable(true);
+  }
+}
+
+function enable(on) {
+  for (const id of ['file', 'camera', 'shoot', 'time']) element(id).disabled = !on;
+}
+
+function connect(model, settings, images) {
+  async function judge(source, name) {
+    const pixels = prepare(source, model.card.resize.size);
+    source.close();
+    showResult({name, pixels, ...(await model.run(pixels))}, model, settings);
+    element('result').scrollIntoView({block: 'start'});
+  }
+
+  const judgeFile = (file) => attempt(async () => judge(await decode(file), file.name));
+  element('file').addEventListener('change', ({target}) => {
+    if (target.files.length) judgeFile(target.files[0]);
+    target.value = ''; // the same file can be chosen again
+  });
+  connectDrop(judgeFile);
+  element('camera').addEventListener('click', () => attempt(openFinder));
+  element('stop').addEventListener('click', closeFinder);
+  element('shoot').addEventListener('click', () =>
+    attempt(async () => judge(await frame(video), `Camera frame, ${video.videoWidth} x ${video.videoHeight}`)),
+  );
+  connectSpeed(model, settings, images);
+  enable(true);
+}
+
+function connectDrop(judgeFile) {
+  const over = (on) => element('drop').classList.toggle('over', on);
+  document.addEventListener('dragover', (event) => {
+    event.preventDefault(); // else the browser opens a file that misses the target
+    over(true);
+  });
+  document.addEventListener('dragleave', () => over(false));
+  document.addEventListener('drop', (event) => {
+    event.preventDefault();
+    over(false);
+    const [file] = event.dataTransfer.files;
+    if (file && !element('file').disabled) judgeFile(file);
+  });
+}
+
+async function openFinder() {
+  await camera.start(video);
+  element('finder').hidden = false;
+}
+
+function closeFinder() {
+  camera.stop(video);
+  element('finder').hidden = true;
+}
+
+function connectSpeed(model, {bench}, images) {
+  const choices = bench.protocols.map(({name, warmup, block, blocks}) => new Option(`${name}: ${warmup} + ${blocks} x ${block}`, name));
+  element('protocol').replaceChildren(...choices);
+  element('time').addEventListener('click', () =>
+    attempt(async () => {
+      const progress = element('progress');
+      progress.hidden = false;
+      const protocol = bench.protocols.find(({name}) => name === element('protocol').value);
+      try {
+        showSpeed(await benchmark(model, images, protocol, bench, (share) => (progress.value = share)));
+      } finally {
+        progress.hidden = true;
+      }
+    }),
+  );
+}
+
+begin().catch((error) => {
+  showStatus('The model is not ready.');
+  showProblem(error instanceof Problem ? error : new Problem(`Something unforeseen went wrong: ${error?.message ?? error}`));
+});

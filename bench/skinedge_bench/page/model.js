@@ -1,0 +1,147 @@
+// The model file and its card, each checked before anything is predicted.
+
+import {Problem} from './problem.js';
+
+const CARD = 'skinedge.file/1';
+const RULE = ['shorter-side-bilinear-antialias', 'centre'];
+const RUNTIMES = {'litert.js': './litert.js', 'onnxruntime-web': './ort.js'};
+const AGAIN = 'Make the page again with: skinedge web --out DIR';
+
+// settings: site.json. Returns {card, threshold, labels, malignant, loadMs, backend, run(pixels)}. Raises: Problem.
+export async function load(settings) {
+  const card = await json(settings.card);
+  const labels = labelsOf(card);
+  const bytes = new Uint8Array(await (await get(settings.model)).arrayBuffer());
+  await checkBytes(bytes, card);
+  const started = performance.now();
+  const session = await opened(settings.runtime.name, bytes);
+  const loadMs = performance.now() - started;
+  checkTensors(session, card);
+  return {
+    card,
+    labels,
+    malignant: card.malignant_score.sum_of.map((label) => labels.indexOf(label)),
+    threshold: card.malignant_score.flag_from,
+    loadMs,
+    backend: session.backend,
+    run: (pixels) => run(session, card, pixels),
+  };
+}
+
+// A file of the site. Raises: Problem when it is not there.
+export async function get(path) {
+  let answer;
+  try {
+    answer = await fetch(path, {cache: 'no-cache'});
+  } catch (error) {
+    throw new Problem(`${path} cannot be fetched: the server of this page does not answer.`, 'Start skinedge web again.');
+  }
+  if (!answer.ok) throw new Problem(`${path} is missing from this site (${answer.status}).`, AGAIN);
+  return answer;
+}
+
+export async function json(path) {
+  try {
+    return await (await get(path)).json();
+  } catch (error) {
+    throw error instanceof Problem ? error : new Problem(`${path} is damaged: ${error.message}.`, AGAIN);
+  }
+}
+
+// sha256 of bytes, in hex. Raises: Problem where the browser does not offer it.
+export async function sha256(bytes) {
+  if (!globalThis.crypto?.subtle) {
+    throw new Problem(
+      'This browser cannot check the model here: pages get SHA-256 only over https or from localhost.',
+      'Open the page over https, or on the machine that serves it as http://127.0.0.1.',
+    );
+  }
+  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+// In the order of the outputs. Raises: Problem when the card does not say all that is needed.
+function labelsOf(card) {
+  try {
+    return checkCard(card);
+  } catch (error) {
+    throw error instanceof Problem ? error : new Problem(`The model's card cannot be used: ${error.message}.`, AGAIN);
+  }
+}
+
+function checkCard(card) {
+  const refuse = (what) => {
+    throw new Problem(`The model's card cannot be used: ${what}.`, AGAIN);
+  };
+  if (card.schema !== CARD) refuse(`its schema is '${card.schema}', expected '${CARD}'`);
+  const {resize, crop, size} = card.resize;
+  if (resize !== RULE[0] || crop !== RULE[1]) refuse(`this page does not know the resizing '${resize}', '${crop}'`);
+  const {layout, colour, shape, dtype, black, white} = card.input;
+  if (layout !== 'NHWC' || colour !== 'RGB') refuse(`its input is ${layout} ${colour}, expected NHWC RGB`);
+  if (!['float32', 'uint8'].includes(dtype)) refuse(`its input is ${dtype}, expected float32 or uint8`);
+  if (!same(shape, [1, size, size, 3])) refuse(`its input has the shape ${shape}, expected 1, ${size}, ${size}, 3`);
+  if (!(black < white)) refuse(`black is ${black} and white ${white}`);
+  const labels = card.classes.map(({label}) => label);
+  if (card.classes.some(({index}, place) => index !== place)) refuse('its classes are not in order');
+  const {sum_of: parts, flag_from: threshold} = card.malignant_score;
+  if (!parts.every((label) => labels.includes(label))) refuse('its malignant score counts a class that it does not have');
+  if (!(threshold === null || (typeof threshold === 'number' && threshold >= 0))) refuse(`its threshold is ${threshold}`);
+  const probabilities = card.outputs.find(({name}) => name === 'probabilities');
+  if (!probabilities || !same(probabilities.shape, [1, labels.length])) refuse('it gives no probability for each class');
+  return labels;
+}
+
+async function checkBytes(bytes, card) {
+  const found = await sha256(bytes);
+  if (found === card.sha256) return;
+  throw new Problem(
+    `The model file is not the one that its card describes: ${card.file} has the SHA-256 hash ${found.slice(0, 12)}..., ` +
+      `expected ${card.sha256.slice(0, 12)}.... It was changed or damaged, so nothing is predicted.`,
+    AGAIN,
+  );
+}
+
+async function opened(runtime, bytes) {
+  if (typeof WebAssembly === 'undefined') {
+    throw new Problem('This browser has no WebAssembly, in which the model runs.', 'Use a current browser.');
+  }
+  try {
+    return await (await import(RUNTIMES[runtime])).open(bytes);
+  } catch (error) {
+    throw new Problem(
+      `This browser cannot run the model (${runtime}: ${error?.message ?? error}).`,
+      'A current version of Chrome, Edge, Firefox or Safari can.',
+    );
+  }
+}
+
+function checkTensors(session, card) {
+  const agree = (found, said) => found && found.dtype === said.dtype && same(found.shape, said.shape);
+  const outputs = card.outputs.map((said) => [session.outputs.find(({name}) => name === said.name), said]);
+  const wrong = [[session.inputs[0], card.input], ...outputs].find(([found, said]) => !agree(found, said));
+  if (!wrong) return;
+  throw new Problem(`The model file and its card disagree about '${wrong[1].name}', so nothing is predicted.`, AGAIN);
+}
+
+// pixels: size * size * 3 bytes. Returns {probabilities, heatmap: {values, height, width, classes} | null}.
+async function run(session, card, pixels) {
+  const found = await session.run(encode(pixels, card.input));
+  const total = found.probabilities.reduce((sum, value) => sum + value, 0);
+  if (!(Math.abs(total - 1) < 1e-3)) throw new Problem(`The model gave no probabilities: they sum to ${total}.`);
+  const map = card.outputs.find(({name}) => name === 'heatmap');
+  const [height, width, classes] = map ? map.shape.slice(1) : [];
+  return {
+    probabilities: found.probabilities,
+    heatmap: map ? {values: found.heatmap, height, width, classes} : null,
+  };
+}
+
+function encode(pixels, {dtype, black, white}) {
+  if (dtype === 'uint8') return Uint8Array.from(pixels);
+  return Float32Array.from(pixels, (pixel) => black + (pixel * (white - black)) / 255);
+}
+
+// Whether two shapes are the same, where -1 is a side that is free.
+function same(one, other) {
+  return one.length === other.length && one.every((side, axis) => side === other[axis] || side === -1 || other[axis] === -1);
+}

@@ -1,0 +1,132 @@
+"""The libraries that `skinedge web`'s page runs models with: pinned npm packages, of which few files are kept.
+
+`python -m skinedge_bench.web_assets` (`make web`) fetches them into `page/vendor`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from skinedge.errors import SkinedgeError
+
+PAGE = Path(__file__).parent / "page"
+VENDOR = PAGE / "vendor"
+
+
+@dataclass(frozen=True)
+class Package:
+    """One npm package. sha256: of its archive; runtime: of the page, that needs it ('litert.js', 'onnxruntime-web');
+    license: SPDX; files: path in the package -> path under the vendor folder."""
+
+    name: str
+    version: str
+    license: str
+    sha256: str
+    runtime: str
+    files: Mapping[str, str]
+
+
+def packages() -> tuple[Package, ...]:
+    """Those that page/assets.toml names."""
+    listed = tomllib.loads((PAGE / "assets.toml").read_text(encoding="utf-8"))["package"]
+    return tuple(Package(**package) for package in listed)
+
+
+def vendored(runtime: str, vendor: Path = VENDOR) -> dict[str, Path]:
+    """Path under the vendor folder -> file, of all that one of the page's runtimes needs.
+
+    Raises: SkinedgeError when one is not there.
+    """
+    names = [name for package in packages() if package.runtime == runtime for name in package.files.values()]
+    files = {name: vendor / name for name in names}
+    missing = sorted(name for name, path in files.items() if not path.is_file())
+    if missing:
+        raise SkinedgeError(
+            f"this installation lacks the files that run a model in a browser ({missing[0]})",
+            where=str(vendor),
+            todo="Fetch them: make web   (in a clone of the repository; a wheel built after it has them)",
+        )
+    return files
+
+
+def version(runtime: str) -> str:
+    """Of the first package that one of the page's runtimes needs."""
+    return next(package.version for package in packages() if package.runtime == runtime)
+
+
+def fetch(vendor: Path = VENDOR) -> None:
+    """Fetch all packages with npm; the folder appears complete, or stays as it was.
+
+    Raises: SkinedgeError without npm, when a package cannot be had, or it is another than the pinned one.
+    """
+    npm = shutil.which("npm")
+    if npm is None:
+        raise SkinedgeError("npm is not installed, which fetches the page's libraries", todo="Install Node.js.")
+    vendor.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=vendor.parent, prefix=".vendor-") as work:
+        fresh = Path(work) / "fresh"
+        for package in packages():
+            keep(package, _packed(npm, package, Path(work)), fresh)
+        shutil.rmtree(vendor, ignore_errors=True)
+        fresh.replace(vendor)
+
+
+def keep(package: Package, archive: Path, to: Path) -> None:
+    """Take a package's needed files out of its archive.
+
+    Raises: SkinedgeError when the archive is another than the pinned one, or lacks a file.
+    """
+    found = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if found != package.sha256:
+        raise SkinedgeError(f"its archive has sha256 {found}, expected {package.sha256}", where=_spec(package))
+    with tarfile.open(archive) as members:
+        for inside, name in package.files.items():
+            try:
+                content = members.extractfile(f"package/{inside}")
+            except KeyError:
+                content = None
+            if content is None:
+                raise SkinedgeError(f"it has no file {inside}", where=_spec(package))
+            target = to / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content.read())
+
+
+def _packed(npm: str, package: Package, work: Path) -> Path:
+    """The package's archive, fetched into `work`."""
+    command = [npm, "pack", "--silent", "--ignore-scripts", _spec(package)]
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+    lines = done.stdout.split()
+    if done.returncode or not lines or not (work / lines[-1]).is_file():
+        reason = (done.stderr or done.stdout).strip()[-300:] or f"npm exits with {done.returncode}"
+        raise SkinedgeError(f"npm cannot fetch it ({reason})", where=_spec(package))
+    return work / lines[-1]
+
+
+def _spec(package: Package) -> str:
+    return f"{package.name}@{package.version}"
+
+
+def main() -> int:
+    """Exit code of `python -m skinedge_bench.web_assets`."""
+    try:
+        fetch()
+    except (SkinedgeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    kept = [path for path in VENDOR.rglob("*") if path.is_file()]
+    print(f"{len(kept)} files, {sum(path.stat().st_size for path in kept) / 1e6:.1f} MB, in {VENDOR}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

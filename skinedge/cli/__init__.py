@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from skinedge.cli import (  # noqa: F401  registers commands
+    android,
     bench,
     data,
     doctor,
@@ -16,6 +17,7 @@ from skinedge.cli import (  # noqa: F401  registers commands
     ship,
     train,
     verify,
+    web,
 )
 from skinedge.cli.app import app
 from skinedge.errors import SkinedgeError

@@ -48,7 +48,7 @@ def recommend(rows: Sequence[Row], headline: int, int8_dot_product: bool | None)
         *([_beside(best, others[0], headline)] if others else []),
         *_about_int8(best, others, headline, int8_dot_product),
         *(f"faster, but not recommended: {_name(row)}, {_ms(row, headline):.2f} ms: {obstacle(row)}" for row in faster),
-        *([f"measure again, its timing is not trustworthy: {'; '.join(best.reasons)}"] if best.reasons else []),
+        *([f"but measure again: this timing is not trustworthy ({best.reasons[0]})"] if best.reasons else []),
     ]
     return Recommendation(best.file, best.runtime, best.threads, tuple(reasons))
 

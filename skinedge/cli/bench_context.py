@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -14,13 +15,12 @@ if TYPE_CHECKING:
 PARTS = ("decode", "resize", "infer", "label")
 
 
-def show_context(report: LatencyReport) -> None:
-    """A second table, and the recommendation; how the floor is meant goes to standard error."""
-    rows = [row for row in report.rows if row.floor or row.end_to_end]
-    if rows:
-        source = f": {report.photos}" if report.photos else ""
-        columns = ("file", "runtime", "p50 ms", "floor ms", "x floor", "image to label", *PARTS)
-        table(f"the floor, and from image to label{source}", columns, [_cells(row) for row in rows])
+def show_context(report: LatencyReport, names: Sequence[str]) -> None:
+    """A second table, and the recommendation; how the floor is meant goes to standard error. names: of the rows."""
+    cells = [_cells(name, row) for name, row in zip(names, report.rows, strict=True) if row.floor or row.end_to_end]
+    if cells:
+        source = f"; from image to label, ms and share of each part: {report.photos}" if report.photos else ""
+        table(f"the floor{source}", ("file", "p50 ms", "floor ms", "x floor", "image to label", *PARTS), cells)
     for reason in report.recommendation().reasons:
         typer.echo(reason)
     if report.peaks:
@@ -30,22 +30,20 @@ def show_context(report: LatencyReport) -> None:
             f"billion multiply-accumulates a second in a matrix product, and read {reading:.0f} GB/s of memory; a "
             "bound from below, method in the JSON"
         )
-    for row in rows:
+    for name, row in zip(names, report.rows, strict=True):
         if row.floor and row.p50_ms and row.p50_ms < row.floor.ms:
-            note(f"{row.file} ({row.runtime}): faster than its floor: this machine's peak was measured too low")
+            note(f"{name}: faster than its floor: this machine's peak was measured too low")
 
 
-def _cells(row: Row) -> list[str | None]:
+def _cells(name: str, row: Row) -> list[str | None]:
     """Medians in milliseconds; of the parts, also their shares."""
     floor, chain = row.floor, row.end_to_end
-    threads = f", {row.threads} threads" if row.threads > 1 else ""
     shares = chain.shares if chain else {}
     return [
-        row.file,
-        f"{row.runtime}{threads}",
+        name,
         figure(row.p50_ms, 2),
         figure(floor.ms, 2) if floor else None,
         figure(row.p50_ms / floor.ms, 1) if floor and row.p50_ms else None,
         figure(chain.p50_ms, 2) if chain else None,
-        *(f"{chain.parts_ms[part]:.2f} ({shares[part]:.0%})" if chain else None for part in PARTS),
+        *(f"{chain.parts_ms[part]:.1f} {shares[part]:.0%}" if chain else None for part in PARTS),
     ]

@@ -24,7 +24,7 @@ def show(report: LatencyReport) -> None:
     title = f"{place}{device.cpu}, {counts} thread(s), {n} samples a file ({protocol.name}); {libraries}"
     times = TIMES if protocol.headline == 50 else ("p90 ms", "p50 ms", "95 %", "p99 ms")
     table(title, ("file", *times, *REST), [_cells(report, row) for row in report.rows])
-    show_context(report)
+    show_context(report, [label(report, row) for row in report.rows])
     for row in report.rows:
         if row.reasons:
             note(f"{label(report, row)}: not trustworthy: {'; '.join(row.reasons)}")

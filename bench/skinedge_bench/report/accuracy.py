@@ -38,12 +38,11 @@ def accuracy(sources: Sources) -> Section:
 def subgroups(sources: Sources) -> Section:
     """By sex, age and body site."""
     said = sources.evaluation
-    _, _, _, *groups = tables(said) if said is not None else [None] * 3
-    found: tuple[Block, ...] = tuple(group for group in groups if group is not None)
-    if not found:
-        what = "No sex, age or site of the images is known here" if said else "Not judged"
-        found = (Missing(what, "skinedge evaluate RUN --data DIR --out DIR"),)
-    return Section("Subgroups", found)
+    command = "skinedge evaluate RUN --data DIR --out DIR"
+    if said is None or said["file"] == NETWORK:
+        return Section("Subgroups", (Missing("Not judged by sex, age and site", command),))
+    groups = tuple(tables(said)[3:])
+    return Section("Subgroups", groups or (Text("Nothing tells sex, age or site of the images that were judged."),))
 
 
 def curves(said: Document) -> tuple[tuple[Chart, ...], tuple[Chart, ...]]:

@@ -74,7 +74,7 @@ def picture(explainer: Explainer, root: Path, sample: Sample) -> Picture:
     return Picture(
         jpeg=side_by_side(pixels, shown),
         says=f"Image of the class {sample.label} beside its {NAMES[explainer.method]} for {answer}; {said}",
-        caption=(said, f"malignant score {score:.3f}; {sample.image_id}"),
+        caption=(said, f"malignant score {score:.3f}; {sample.image_id}; {NAMES[explainer.method]}"),
     )
 
 

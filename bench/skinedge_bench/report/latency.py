@@ -12,6 +12,8 @@ from skinedge_bench.report.sources import LATENCY, REFERENCE, Document, Sources,
 from skinedge_bench.targets import sample_key
 from skinedge_bench.verify import read_reference
 
+PARTS = ("decode", "resize", "infer", "label")
+
 
 def latency(sources: Sources) -> Section:
     """Times, memory and size on the device that measured; accuracy against latency."""
@@ -20,15 +22,18 @@ def latency(sources: Sources) -> Section:
         return Section("Latency", (Missing("Not measured", "skinedge bench RUN"),))
     device, rows = said["device"], said["rows"]
     libraries = ", ".join(f"{name} {version}" for name, version in device["versions"].items())
-    protocol = said["protocol"]["name"]
-    blocks: list[Block] = [Text(f"{device['cpu']}, {device['system']}; {libraries}. Protocol: {protocol}.")]
-    blocks += _earlier(sources, rows)
-    blocks.append(_times(rows))
+    host, protocol = said.get("host"), said["protocol"]["name"]
+    where = f"{host}: {device['cpu']}" if host else device["cpu"]
+    blocks: list[Block] = [Text(f"{where}, {device['system']}; {libraries}. Protocol: {protocol}.")]
+    blocks += [
+        Text(f"{reason[:1].upper()}{reason[1:]}.") for reason in said.get("recommendation", {}).get("reasons", ())
+    ]
+    blocks += [*_earlier(sources, rows), _times(rows)]
     blocks += [
         Text(f"Not trustworthy, {_row_name(row, rows)}: {'; '.join(row['reasons'])}.") for row in rows if row["reasons"]
     ]
-    blocks += [Text(remark) for remark in said["remarks"]]
-    blocks += _charts(sources, said)
+    blocks += [Text(remark) for remark in (*said["remarks"], said.get("floor_method")) if remark]
+    blocks += [*_charts(sources, said), *_from_photo_to_label(rows)]
     return Section("Latency", tuple(blocks))
 
 
@@ -42,12 +47,27 @@ def _earlier(sources: Sources, rows: Sequence[Document]) -> Iterator[Missing]:
 def _times(rows: Sequence[Document]) -> Table:
     cells: list[list[Cell]] = []
     for row in rows:
-        times = [number(row[key], 2) for key in ("p50_ms", "p90_ms", "p99_ms", "ratio_to_fp32", "ratio_to_eager")]
+        times = [number(row[key], 2) for key in ("p50_ms", "p90_ms", "p99_ms")]
+        times.append(number((row.get("floor") or {}).get("ms"), 2))
+        times += [number(row[key], 2) for key in ("ratio_to_fp32", "ratio_to_eager")]
         memory = [number(row[key], 1) for key in ("load_ms", "first_inference_ms", "peak_rss_mib")]
         size = f"{row['size_bytes'] / 1e6:.2f}" if row["size_bytes"] else None
         cells.append([_row_name(row, rows), *times, *memory, size, number(row["balanced_accuracy"]), str(row["n"])])
-    columns = ("file", "p50 ms", "p90 ms", "p99 ms", "x fp32", "x eager", "load ms", "first ms", "RSS MiB", "MB")
-    return Table("Every file and runtime", (*columns, "balanced accuracy", "samples"), cells)
+    columns = ("file", "p50 ms", "p90 ms", "p99 ms", "floor ms", "x fp32", "x eager", "load ms", "first ms", "RSS MiB")
+    return Table("Every file and runtime", (*columns, "MB", "balanced accuracy", "samples"), cells)
+
+
+def _from_photo_to_label(rows: Sequence[Document]) -> Iterator[Table]:
+    """What a user waits for, and where the time goes; of reports that timed it."""
+    cells: list[list[Cell]] = []
+    for row in rows:
+        if found := row.get("end_to_end"):
+            parts = [number(found["parts_ms"].get(part), 2) for part in PARTS]
+            whole = [number(found["p50_ms"], 2), number(found["p90_ms"], 2), str(found["n"])]
+            cells.append([_row_name(row, rows), *whole, *parts])
+    if cells:
+        columns = ("file", "p50 ms", "p90 ms", "images", *(f"{part} ms" for part in PARTS))
+        yield Table("From encoded photo to label", columns, cells)
 
 
 def _row_name(row: Document, rows: Sequence[Document]) -> str:

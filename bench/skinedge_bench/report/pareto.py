@@ -85,7 +85,7 @@ def chart(candidates: Sequence[Candidate]) -> Chart:
     key = "circle: ONNX Runtime, square: LiteRT, diamond: PyTorch; hollow: fp32"
     parts.append(svg.text(WIDTH / 2, 343, key, "tick middle"))
     said = "; ".join(f"{c.name} ({c.runtime}) {c.ms:.2f} ms, {c.accuracy:.3f}" for _, c in drawn if c.best)
-    says = f"Accuracy against latency of {len(drawn)} files. None is faster and as accurate as: {said}."
+    says = f"Accuracy against latency of {len(drawn)} files. Nothing is both faster and as accurate as: {said}."
     return Chart("Accuracy against latency", svg.drawing(frame.width, frame.height, says, *parts), says)
 
 

@@ -36,13 +36,17 @@ def build(sources: Sources, notice: str, examples: Pictures | None) -> Report:
     shown = (Section("Examples", (Text(EXAMPLES), examples)),) if examples else ()
     summary = Section("Summary", (Tiles(glance), *first))
     sections = (summary, *judged, *shown, ladder.ladder(sources), compared, timed, trained, card)
-    return Report(sources.bundle.manifest.name, notice, tuple(warnings(sources)), sections)
+    known = (*((PATIENTS,) if examples else ()), *warnings(sources))
+    return Report(sources.bundle.manifest.name, notice, known, sections)
 
 
 EXAMPLES = (
     "Of each class, the test image that the network was surest of and right about, and the one it was surest of and "
     "wrong about. Colours show where it found evidence for its answer, not whether it is right."
 )
+
+
+PATIENTS = "This page holds PATIENTS' IMAGES: it must not travel further than they may."
 
 
 def warnings(sources: Sources) -> Iterator[str]:

@@ -147,8 +147,9 @@ def of_network(bundle: Bundle) -> Document:
     samples = test_split(bundle)
     if tuple(sample.image_id for sample in samples) != reference.ids:
         raise BundleError("reference.npz and split.csv list different test images", where=str(bundle.root))
-    priors = [manifest.class_prior, manifest.training["data"]["training_prior"]]
-    own, training = (tuple(prior[label] for label in manifest.labels) for prior in priors)
+    with sound(bundle.root / MANIFEST):
+        priors = (manifest.class_prior, manifest.training["data"]["training_prior"])
+        own, training = (tuple(prior[label] for label in manifest.labels) for prior in priors)
     said = Predictions(
         labels=manifest.labels,
         truth=reference.labels,

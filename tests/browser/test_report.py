@@ -1,0 +1,108 @@
+"""The page of `skinedge report` in a real browser: on a phone and a screen, light and dark, without a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+from playwright.sync_api import Page
+
+from skinedge.bundle import Bundle
+from skinedge.cli.common import NOTICE
+from skinedge_bench.report.draw import Asked, draw
+
+FLAGSHIP = REPOSITORY / "skinedge" / "flagship"
+LEAST_CONTRAST = 4.5  # WCAG 2.2, 1.4.3
+
+# Every visible text with the contrast of its colour to what lies under it, colours as the browser computed them; a
+# canvas turns whatever it calls a colour into numbers.
+CONTRASTS = """() => {
+  const pen = new OffscreenCanvas(1, 1).getContext('2d', {willReadFrequently: true});
+  const numbers = colour => {
+    pen.clearRect(0, 0, 1, 1); pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = pen.getImageData(0, 0, 1, 1).data;
+    return [r, g, b, a / 255];
+  };
+  const over = (top, below) => [0, 1, 2].map(i => top[i] * top[3] + below[i] * (1 - top[3]));
+  const under = element => {
+    const layers = [];
+    for (let each = element; each; each = each.parentElement)
+      layers.push(numbers(getComputedStyle(each).backgroundColor));
+    return layers.reverse().reduce((below, layer) => over(layer, below), [255, 255, 255]);
+  };
+  const light = rgb => {
+    const [r, g, b] = rgb.map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const text = walker.currentNode.textContent.trim(), element = walker.currentNode.parentElement;
+    if (!text) continue;
+    const style = getComputedStyle(element), svg = element instanceof SVGElement;
+    const below = under(element), ink = over(numbers(svg ? style.fill : style.color), below);
+    const [a, b] = [light(ink), light(below)].sort((x, y) => y - x);
+    found.push([text.slice(0, 40), (a + 0.05) / (b + 0.05)]);
+  }
+  return found;
+}"""
+OVERFLOW = "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+UNNAMED = """() => [...document.querySelectorAll('svg, img')]
+  .filter(e => (e.getAttribute('aria-label') || e.getAttribute('alt') || '').length < 20)
+  .map(e => e.outerHTML.slice(0, 80))"""
+HEADLESS = "() => [...document.querySelectorAll('table')].filter(t => !t.querySelector('th[scope=col]')).length"
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> dict[str, Path]:
+    """The shipped model's page, with all sections; and a drawn run's, with images and with sections missing."""
+    if not (FLAGSHIP / "manifest.json").is_file():
+        pytest.skip("the model that ships with the package is not there")
+    folder = tmp_path_factory.mktemp("pages")
+    for name, run, asked in (("shipped", FLAGSHIP, Asked()), ("images", tiny_run, Asked(with_images=True))):
+        (folder / f"{name}.html").write_text(draw(Bundle.open(run), asked, NOTICE).html)
+    return {name: folder / f"{name}.html" for name in ("shipped", "images")}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("name", ["shipped", "images"])
+def test_the_page_is_readable(
+    page: Page, pages: dict[str, Path], tmp_path: Path, name: str, width: int, scheme: str
+) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.context.set_offline(True)
+    page.set_viewport_size({"width": width, "height": 844})
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.goto(pages[name].as_uri())
+    assert [url for url in asked if not url.startswith("data:")] == [pages[name].as_uri()]
+    whole, shown = page.evaluate(OVERFLOW)
+    assert whole <= shown == width
+    contrasts = page.evaluate(CONTRASTS)
+    assert len(contrasts) > 200
+    assert [text for text, contrast in contrasts if contrast < LEAST_CONTRAST] == []
+    background = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, background[4:-1].split(","))) < 200) == (scheme == "dark")
+    assert page.evaluate(UNNAMED) == [] and page.evaluate(HEADLESS) == 0
+    assert page.get_by_text(NOTICE).first.bounding_box()["y"] < 40  # type: ignore[index]
+    assert page.locator("img").count() == page.locator(".pictures figure").count()
+    assert (page.locator("img").count() > 0) == (name == "images")
+    assert page.evaluate("() => [...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    picture = page.screenshot(path=tmp_path / f"{name}-{width}-{scheme}.png", full_page=True)
+    assert len(picture) > 100_000
+
+
+def test_each_section_is_a_click_away_and_wide_tables_scroll_by_keyboard(page: Page, pages: dict[str, Path]) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(pages["shipped"].as_uri())
+    for link in page.locator("nav a").all():
+        target = page.locator(link.get_attribute("href") or "")
+        assert target.locator("h2").inner_text() == link.inner_text()
+    wide = page.locator(".scroll").filter(has=page.locator("table")).nth(2)
+    wide.focus()
+    before = wide.evaluate("element => element.scrollWidth > element.clientWidth && element.scrollLeft")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("element => element.scrollLeft > 0", arg=wide.element_handle())
+    assert before == 0

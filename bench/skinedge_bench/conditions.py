@@ -12,7 +12,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from skinedge_bench.device import Device, read_text, usable
+from skinedge.cores import usable
+from skinedge_bench.device import Device, read_text
 
 FOREIGN = 0.10  # of the usable cores' time: what others may take before timings are doubtful
 SLOW_CLOCK = 0.7  # of the highest frequency: a busy core below is held back

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import subprocess
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from skinedge.cores import usable_cores
 
 # Instructions that multiply int8 and add into int32 in one step: x86 VNNI and AMX, Arm dotprod and i8mm.
 INT8_DOT = ("avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimddp", "i8mm")
@@ -86,18 +87,6 @@ def is_u8s8(name: str, precision: str) -> bool:
     """Whether a file of ours multiplies uint8 activations by int8 weights: ONNX in int8, unless written for Arm."""
     quantized = precision.startswith("int8") and precision != "int8-weight"
     return quantized and name.endswith(".onnx") and ".arm." not in name
-
-
-def usable() -> frozenset[int]:
-    """Numbers of the logical cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return frozenset(os.sched_getaffinity(0))
-    return frozenset(range(os.cpu_count() or 1))
-
-
-def usable_cores() -> int:
-    """How many logical cores this process may run on."""
-    return len(usable())
 
 
 def cpu_name() -> str:

@@ -36,7 +36,7 @@ def bench(bundle: Bundle, request: BenchRequest = STANDARD, data: Path | None = 
     if data is not None:
         locate(bundle, test_split(bundle), data)  # a mistyped folder should not cost a benchmark
     own = run_targets(bundle, request)
-    targets = [*own, *file_targets(request.beside, [target.name for target in own], request)]
+    targets = [*own, *file_targets(request.beside, own, request)]
     _require(targets, request)
     vectors = golden.load(bundle.file("golden.npz"))
     size = bundle.manifest.preprocess.size

@@ -6,8 +6,10 @@ Run as `python -m skinedge_bench.probe RUNTIME FILE THREADS`; prints one line of
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +19,9 @@ from skinedge.errors import SkinedgeError
 
 @dataclass(frozen=True)
 class Probe:
-    """load_ms: opening the file, the library being imported already; first_inference_ms: the first image's scores;
-    peak_rss_mib: of the whole process (interpreter, library and model), after five images.
+    """load_ms: opening the file (with torch.compile: compiling it), the library being imported already;
+    first_inference_ms: the first image's scores; peak_rss_mib: of the whole process (interpreter, library and model),
+    after five images.
     """
 
     load_ms: float
@@ -29,7 +32,9 @@ class Probe:
 def probe(runtime: str, path: Path, threads: int) -> Probe:
     """Measure in a fresh process; raises SkinedgeError when that process fails."""
     command = [sys.executable, "-m", "skinedge_bench.probe", runtime, str(path), str(threads)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as empty:  # torch.compile finds nothing there that was compiled before
+        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": empty}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise SkinedgeError(f"a process of its own could not run the file ({last})", where=str(path))

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skinedge.bundle import MODEL, Bundle
+from skinedge.cores import usable_cores
 from skinedge.description import KEY
 from skinedge.errors import ConfigError, MissingDependencyError, UnavailableError, one_of
 from skinedge.plugins import RUNTIMES, Runtime, names, runtimes_for
 from skinedge.progress import note
-from skinedge_bench.device import usable_cores
 from skinedge_bench.model import LoadedModel, exported, open_file
 from skinedge_bench.protocol import Protocol, read_protocol
 
@@ -104,16 +104,20 @@ def run_targets(bundle: Bundle, request: BenchRequest) -> list[Target]:
     ]
 
 
-def file_targets(paths: Sequence[Path], taken: Sequence[str], request: BenchRequest) -> list[Target]:
-    """Model files of anybody's; what has to be supposed about them is said. taken: names that are used already.
+def file_targets(paths: Sequence[Path], own: Sequence[Target], request: BenchRequest) -> list[Target]:
+    """Model files of anybody's, beside those of a run (`own`); what has to be supposed about them is said.
 
-    Raises: BundleError, ConfigError for a file that cannot be loaded, is no image classifier or was named before.
+    Raises: BundleError, ConfigError for a file that cannot be loaded, is no image classifier or is there already.
     """
+    places, used = {target.path.resolve() for target in own}, {target.name for target in own}
     targets: list[Target] = []
     for path in paths:
+        if path.resolve() in places:
+            raise ConfigError("this file is measured already", where=str(path))
         model = open_file(path)
-        used = {*taken, *(target.name for target in targets)}
         name = _name(path, used)
+        places.add(path.resolve())
+        used.add(name)
         for assumption in model.assumptions:
             note(f"{name}: assumed: {assumption}")
         targets += [
@@ -148,10 +152,8 @@ def why_missing(runtime: Runtime) -> str | None:
 
 def _name(path: Path, used: set[str]) -> str:
     """The file's name; with its folder, or as it was given, where that name is used already."""
-    for name in (path.name, f"{path.resolve().parent.name}/{path.name}", str(path)):
-        if name not in used:
-            return name
-    raise ConfigError("this file is named twice", where=str(path))
+    names = (path.name, f"{path.resolve().parent.name}/{path.name}", str(path))
+    return next((name for name in names if name not in used), str(path.resolve()))
 
 
 def _labels(model: LoadedModel) -> tuple[str, ...] | None:

@@ -1,4 +1,4 @@
-"""What the processes of tests/bench/test_workers.py are given to do: they import this module by its name."""
+"""What the processes of tests/skinedge/test_workers.py are given to do: they import this module by its name."""
 
 from __future__ import annotations
 

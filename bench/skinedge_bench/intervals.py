@@ -12,11 +12,9 @@ basic interval did in 55 and 90 %.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +23,12 @@ from skinedge import metrics
 from skinedge.cores import usable_cores
 from skinedge.data.dataset import Sample
 from skinedge.data.split import group_samples
+from skinedge.workers import in_order
 from skinedge_bench.figures import Predictions
 
 RESAMPLES = 2000
 _AT_ONCE = 125_000  # weights that a core works on at a time: 1 MB stays in its cache
+_MANY = 4_000_000  # weights in all, from which on it pays to start processes
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Interval = tuple[float, float]
@@ -69,11 +69,9 @@ def units_of(samples: Sequence[Sample]) -> Units:
 
 def bootstrap(said: Predictions, units: Units, *, resamples: int = RESAMPLES, seed: int = 0) -> Intervals:
     """2.5 % and 97.5 % percentiles over the resamples in which a figure is defined; of an ECE, the basic interval."""
-    left, cores = draws(units, resamples, seed), usable_cores()
-    chunks: list[dict[str, Floats]] = []
-    with ThreadPoolExecutor(cores) as pool:  # NumPy lets go of Python's lock
-        while some := tuple(islice(left, cores)):
-            chunks += pool.map(partial(resampled, said), some)
+    numbers = range(math.ceil(resamples / _rows(units)))
+    jobs = 1 if resamples * len(units.of) < _MANY else usable_cores()
+    chunks = list(in_order(Resampling(said, units, resamples, seed), numbers, jobs))
     figures = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
     overall = {name: percentiles(values) for name, values in figures.items() if values.ndim == 1}
     for name, found in _calibration_errors(said, np.ones((1, len(said.truth)))).items():
@@ -85,12 +83,32 @@ def bootstrap(said: Predictions, units: Units, *, resamples: int = RESAMPLES, se
 def draws(units: Units, resamples: int, seed: int) -> Iterator[Floats]:
     """Chunks of (R, N) float64: how often each resample (units.count draws with replacement) has each image."""
     rng = np.random.default_rng(seed)
-    chunk = max(1, _AT_ONCE // len(units.of))
+    chunk = _rows(units)
     for start in range(0, resamples, chunk):
         rows = min(chunk, resamples - start)
         drawn = rng.integers(units.count, size=(rows, units.count)) + np.arange(rows)[:, None] * units.count
         counts = np.bincount(drawn.ravel(), minlength=rows * units.count).reshape(rows, units.count)
         yield counts[:, units.of].astype(np.float64)
+
+
+def _rows(units: Units) -> int:
+    """Resamples in a chunk."""
+    return max(1, _AT_ONCE // len(units.of))
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """The figures of a chunk of resamples, by its number; each process draws all and computes its own."""
+
+    said: Predictions
+    units: Units
+    resamples: int
+    seed: int
+
+    def open(self) -> Callable[[int], dict[str, Floats]]:
+        """To be asked for rising numbers."""
+        left = enumerate(draws(self.units, self.resamples, self.seed))
+        return lambda number: resampled(self.said, next(weights for place, weights in left if place == number))
 
 
 def resampled(said: Predictions, weights: Floats) -> dict[str, Floats]:
@@ -174,8 +192,9 @@ def _areas(positive: NDArray[np.bool_], score: NDArray[np.floating], weights: Fl
     """Weighted AUC and average precision, (R,) each; `skinedge.metrics` has the definitions."""
     order = np.argsort(-score, kind="stable")
     starts = np.flatnonzero(np.diff(score[order], prepend=np.inf))  # equal scores count together
-    total = np.add.reduceat(weights[:, order], starts, axis=1)
-    hits = np.add.reduceat(weights[:, order] * positive[order], starts, axis=1)
+    ordered = weights[:, order]
+    total = np.add.reduceat(ordered, starts, axis=1)
+    hits = np.add.reduceat(ordered * positive[order], starts, axis=1)
     above, hits_above = total.cumsum(axis=1), hits.cumsum(axis=1)
     positives, negatives = hits_above[:, -1], above[:, -1] - hits_above[:, -1]
     outscored = negatives[:, None] - (above - hits_above) + (total - hits) / 2

@@ -18,8 +18,8 @@ from skinedge.errors import BundleError, DataError
 from skinedge.metrics import malignant_score
 from skinedge.plugins import RUNTIMES, Runtime, Session, load
 from skinedge.preprocess import prepare
+from skinedge.workers import in_order
 from skinedge_bench.model import LoadedModel
-from skinedge_bench.workers import in_order
 
 
 @dataclass(frozen=True)

@@ -9,24 +9,27 @@ photo in full and cropped to its middle.
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from skinedge.cores import usable_cores
 from skinedge.data.dataset import Dataset, Sample, load_pixels
 from skinedge.errors import DataError
 from skinedge.preprocess import Pixels, load_image, read_bytes
 from skinedge.progress import bar
+from skinedge.workers import in_order
 
 # Chosen on HAM10000 at 200 x 150 against 5,984 of its images as 224-pixel centre crops: see docs/log.md.
 NEAR_BITS = 44
 _THUMB, _KEPT = 32, 16
+MANY = 200  # images, from which on it pays to start processes
 Words = NDArray[np.uint64]
 
 
@@ -41,11 +44,23 @@ class Inspection:
     unreadable: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True)
+class Looker:
+    """How to look at an image of a folder: what a worker needs to know."""
+
+    root: Path
+
+    def open(self) -> Callable[[Sample], Sample | str]:
+        return partial(_look, self.root)
+
+
 def inspect_images(dataset: Dataset) -> Inspection:
-    """Decode every image fully, once, in threads."""
+    """Decode every image fully, once; many of them in several processes, save from an archive, which is in memory."""
     samples, unreadable = [], []
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool, bar("checking", len(dataset.samples)) as advance:
-        looks = pool.map(lambda sample: _look(dataset.root, sample), dataset.samples)
+    archived = any("#" in sample.path for sample in dataset.samples)
+    jobs = 1 if archived or len(dataset.samples) < MANY else usable_cores()
+    looks = in_order(Looker(dataset.root), dataset.samples, jobs)
+    with closing(looks), bar("checking", len(dataset.samples)) as advance:
         for sample, look in zip(dataset.samples, looks, strict=True):
             if isinstance(look, str):
                 unreadable.append((sample.path, look))

@@ -20,6 +20,7 @@ from skinedge.bundle import Bundle
 from skinedge.data.dataset import Sample, load_pixels, read_split
 from skinedge.errors import DataError
 from skinedge.preprocess import prepare
+from skinedge_bench import journal
 from skinedge_bench.model import open_listed
 from skinedge_bench.selection import map_labels, origin
 
@@ -92,6 +93,35 @@ def test_an_archive_given_as_a_file_is_judged(cli: Cli, tiny_run: Path, tmp_path
     code, out, err = cli("evaluate", tiny_run, "--data", tmp_path / "dermamnist.npz", "--split", "all", "--json")
     assert code == 0, err
     assert json.loads(out)["n"] == 21
+
+
+@pytest.mark.parametrize("name", ["model.int8.tflite", "model.int8.onnx"])
+def test_the_number_of_processes_changes_no_bit(
+    cli: Cli, tiny_run: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "usable_cores", lambda: 3)
+    command = ("evaluate", tiny_run, "--file", name, "--split", "all", "--allow-train", "--json", "--jobs")
+    alone = cli(*command, 1)[1]
+    assert json.loads(alone)["n"] == 140
+    assert cli(*command, 3, "--out", tmp_path / "out")[1] == alone == cli(*command, 2)[1]
+
+
+def test_an_archives_images_are_judged_by_several_processes(
+    cli: Cli, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "usable_cores", lambda: 3)
+    rng = np.random.default_rng(1)
+    images, labels = rng.integers(0, 256, (70, 28, 28, 3), dtype=np.uint8), np.arange(70, dtype=np.uint8)[:, None] % 7
+    arrays = {
+        f"{part}_{what}": values
+        for part in ("train", "val", "test")
+        for what, values in (("images", images), ("labels", labels))
+    }
+    arrays["test_images"] = images[::-1]
+    np.savez(tmp_path / "dermamnist.npz", **arrays)
+    command = ("evaluate", tiny_run, "--data", tmp_path / "dermamnist.npz", "--split", "all", "--json", "--jobs")
+    code, shown, _ = cli(*command, 3)
+    assert code == 0 and shown == cli(*command, 1)[1]
 
 
 def test_the_document_against_scikit_learn(cli: Cli, tiny_run: Path, folders: Path, split: tuple[Sample, ...]) -> None:

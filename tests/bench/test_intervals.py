@@ -11,6 +11,7 @@ import sklearn.metrics as oracle
 
 from skinedge import metrics
 from skinedge.data.dataset import Sample
+from skinedge_bench import intervals
 from skinedge_bench.figures import Predictions
 from skinedge_bench.intervals import Units, bootstrap, draws, percentiles, resampled, units_of
 
@@ -130,6 +131,17 @@ def test_photos_of_one_lesion_do_not_narrow_the_interval() -> None:
 def test_it_is_seeded() -> None:
     first, again, other = (bootstrap(SAID, UNITS, resamples=50, seed=seed).overall for seed in (0, 0, 1))
     assert first == again and first["accuracy"] != other["accuracy"]
+
+
+def test_neither_processes_nor_the_size_of_a_chunk_change_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = 6 * intervals._AT_ONCE // N  # resamples: six chunks
+    found = bootstrap(SAID, UNITS, resamples=many)
+    monkeypatch.setattr(intervals, "usable_cores", lambda: 3)
+    with monkeypatch.context() as eager:
+        eager.setattr(intervals, "_MANY", 0)
+        assert bootstrap(SAID, UNITS, resamples=many) == found
+    monkeypatch.setattr(intervals, "_AT_ONCE", 7 * N)
+    assert bootstrap(SAID, UNITS, resamples=many) == found
 
 
 def test_what_is_undefined_has_no_interval() -> None:

@@ -12,8 +12,11 @@ import pytest
 from PIL import Image
 
 from skinedge.bundle import Bundle
+from skinedge.errors import BundleError
 from skinedge.preprocess import load_image, prepare
+from skinedge_bench import journal
 from skinedge_bench.model import open_listed
+from skinedge_bench.predict import Judge
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -73,6 +76,31 @@ def test_a_bad_image_gives_an_error_and_the_others_go_on(cli: Cli, tiny_run: Pat
     assert set(lines[1]) == {"schema", "model_id", "model_sha256", "image", "error"}
     code, out, _ = cli(*arguments)
     assert code == 1 and "no such image" in out
+
+
+@pytest.mark.parametrize("name", ["model.int8.tflite", "model.int8.onnx", "model.fp32.onnx"])
+def test_the_number_of_processes_changes_no_bit(
+    cli: Cli, run: Bundle, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does what else is judged: an image alone has the same answer."""
+    monkeypatch.setattr(journal, "usable_cores", lambda: 3)
+    folder = Path(run.manifest.data_root)
+    (bad := run.root / "bad.png").write_bytes(b"not an image")
+    command = ("predict", folder, bad, folder, "--run", run.root, "--file", name, "--json")
+    found = {jobs: cli(*command, *jobs)[:2] for jobs in ((), ("--jobs", 1), ("--jobs", 2), ("--jobs", 3))}
+    assert len(set(found.values())) == 1
+    code, shown = found["--jobs", 3]
+    lines = shown.splitlines()
+    assert code == 1 and len(lines) == 281 and "error" in json.loads(lines[140])
+    alone = cli("predict", json.loads(lines[77])["image"], "--run", run.root, "--file", name, "--json")[1]
+    assert alone.splitlines() == [lines[77]] == [lines[141 + 77]]
+
+
+def test_a_model_file_that_is_replaced_meanwhile_is_refused(run: Bundle) -> None:
+    judge = Judge.of(open_listed(run))
+    judge.path.write_bytes(run.file("model.fp32.tflite").read_bytes())
+    with pytest.raises(BundleError, match="changed meanwhile"):
+        judge.open()
 
 
 def test_exif_rotation_is_respected(cli: Cli, tiny_run: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from filelock import FileLock
 from skinedge.bundle import Bundle
 from skinedge.cores import usable_cores
 from skinedge.data.dataset import read_split
-from skinedge_bench.workers import CHUNK
+from skinedge.workers import CHUNK
 
 Cli = Callable[..., tuple[int, str, str]]
 JOBS = min(2, usable_cores())

@@ -16,12 +16,12 @@ import pytest
 from openers import Pids, Squares, Unopenable
 
 from skinedge.errors import DataError, SkinedgeError
-from skinedge_bench.workers import AHEAD, CHUNK, in_order
+from skinedge.workers import AHEAD, CHUNK, in_order
 
 PARENT = """
 import itertools, sys
 from openers import Pids
-from skinedge_bench.workers import in_order
+from skinedge.workers import in_order
 for pid in in_order(Pids(), itertools.count(), 2):
     print(pid, flush=True)
 """

@@ -4,7 +4,7 @@ Processes, not threads, although runtimes and decoders let go of Python's lock w
 core does, two threads did 67 %, and two processes 83 % with their start and 92 % without (1,500 images of 200 x 150
 pixels, EfficientNet-Lite0 in int8, 5.8 ms each).
 
-A worker is `python -m skinedge_bench.workers`. From its standard input it reads an opener and then lists of items,
+A worker is `python -m skinedge.workers`. From its standard input it reads an opener and then lists of items,
 pickled; it answers each list with one of results. It ends when its input does, however the process ended that
 started it, and is in a group of its own, so that Ctrl-C reaches that process alone.
 """
@@ -29,6 +29,7 @@ from skinedge.errors import SkinedgeError
 
 CHUNK = 4  # items a message: it costs .1 ms, and what is on its way when the command is stopped is done again
 AHEAD = 16  # messages for each worker: as long may one slow image keep the results behind it waiting
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -43,12 +44,15 @@ class Opener(Protocol[T_contra, R_co]):
 
 
 def in_order(opener: Opener[T, R], items: Iterable[T], jobs: int) -> Generator[R, None, None]:
-    """What the opened work makes of each item, in their order, by so many processes.
+    """What the opened work makes of each item, in their order, by so many processes; by this one for one job.
 
     Memory does not grow with the number of items. Close it, as `contextlib.closing` does, to end the processes.
     Raises: what the work raises, if a SkinedgeError, and SkinedgeError when a process ends: after the results of the
     messages before.
     """
+    if jobs == 1:
+        yield from map(opener.open(), items)
+        return
     with contextlib.ExitStack() as stack:
         threads = stack.enter_context(ThreadPoolExecutor(jobs))
         idle: SimpleQueue[Worker[T, R]] = SimpleQueue()
@@ -78,10 +82,10 @@ class Worker(Generic[T, R]):
     def __init__(self, opener: Opener[T, R]) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  read when the process has ended
         group = {"process_group": 0} if os.name == "posix" else {}
-        # the same modules as here, and none that happens to lie in the current folder
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        # the same modules as here, and none that happens to lie in the current folder; one thread for NumPy's BLAS
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **ONE_THREAD}
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "skinedge_bench.workers"],
+            [sys.executable, "-P", "-m", "skinedge.workers"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -120,7 +124,7 @@ class Worker(Generic[T, R]):
         said = self._errors.read().decode(errors="replace").strip().splitlines()
         why = f": {said[-1]}" if code > 0 and said else ""
         return SkinedgeError(
-            f"a worker process {how}{why}, at one of these images: {', '.join(map(str, chunk))}",
+            f"a worker process {how}{why}, at one of these: {', '.join(map(str, chunk))}",
             todo="If it was for want of memory, fewer --jobs need less. What --out has is kept for --resume.",
         )
 

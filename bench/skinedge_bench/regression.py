@@ -43,8 +43,9 @@ class Change:
 
     @property
     def verdict(self) -> str:
+        """'slower', 'faster', or 'alike': no difference was shown."""
         if self.p >= SIGNIFICANT:
-            return "no difference shown"
+            return "alike"
         return "slower" if self.slowdown.value > 1 else "faster"
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,14 +18,29 @@ CompareOption = Annotated[
     tuple[Path, Path] | None,
     typer.Option("--compare", metavar="A B", help="Measure nothing: what changed from A to B (runs or reports)?"),
 ]
+
+
+def _share(text: str) -> float:
+    """'5' or '5%' -> 5.0. Raises: typer.BadParameter for what is no such number."""
+    try:
+        value = float(text.removesuffix("%"))
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise typer.BadParameter(f"{text} is not a number from 0 on")
+    return value
+
+
 LatencyBudget = Annotated[
     float | None,
-    typer.Option("--budget-latency", metavar="PER CENT", min=0, help="With --compare: B may take so much longer."),
+    typer.Option(
+        "--budget-latency", metavar="PER CENT", parser=_share, help="With --compare: B may take so much longer."
+    ),
 ]
 AccuracyBudget = Annotated[
     float | None,
     typer.Option(
-        "--budget-accuracy", metavar="POINTS", min=0, help="With --compare: balanced accuracy may fall so far."
+        "--budget-accuracy", metavar="POINTS", parser=_share, help="With --compare: balanced accuracy may fall so far."
     ),
 ]
 AllowOption = Annotated[
@@ -32,7 +48,7 @@ AllowOption = Annotated[
     typer.Option("--allow-different", metavar="NAME", help="With --compare: this may differ (several: repeat it)."),
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="With --compare: what nobody can tell fails as well.")]
-COLUMNS = ("file", "A p50", "B p50", "B / A", "95 %", "p", "", "A bal. acc.", "B bal. acc.", "A MB", "B MB")
+COLUMNS = ("file", "A p50 ms", "B p50 ms", "B / A", "95 %", "p", "verdict", "bal. acc.", "MB")
 
 
 @dataclass(frozen=True)
@@ -69,34 +85,45 @@ def compare_reports(reports: tuple[Path, Path], run: Path | None, limits: Limits
         show(found, reports)
     beyond = found.failures()
     if beyond:
-        raise GateError(f"beyond the budget: {'; '.join(beyond)}")
+        what = "beyond the budget, or undecided" if limits.strict else "beyond the budget"
+        raise GateError(f"{what}: {'; '.join(beyond)}")
 
 
 def show(found: Regression, reports: tuple[Path, Path]) -> None:
     """The table; doubts and what was left out go to standard error."""
     table(f"A: {reports[0]}; B: {reports[1]}", COLUMNS, [_cells(change) for change in found.changes])
+    doubted: dict[str, list[str]] = {}
     for change in found.changes:
-        if change.doubts:
-            note(f"{change.before.key}: not trustworthy: {'; '.join(change.doubts)}")
+        for doubt in change.doubts:
+            doubted.setdefault(doubt, []).append(change.before.key)
+    for doubt, keys in doubted.items():
+        note(f"not trustworthy: {doubt}: {'all' if len(keys) == len(found.changes) else ', '.join(keys)}")
+    for change in found.changes:
         for gate in change.gates:
-            note(f"{change.before.key}: {gate.name} {gate.verdict}: {gate.detail}")
+            if gate.verdict == "underpowered":
+                note(f"{change.before.key}: {gate.name} undecided: {gate.detail}")
     for name, (old, new) in found.differences.items():
         note(f"different, as allowed: {name}: {old}, then {new}")
-    for text, keys in (("in A alone", found.lost), ("in B alone", found.added)):
-        if keys:
-            note(f"{text}: {', '.join(keys)}")
+    for text, kept in (("in A alone", found.lost), ("in B alone", found.added)):
+        if kept:
+            note(f"{text}: {', '.join(kept)}")
 
 
 def _cells(change: Change) -> list[str | None]:
     before, after, ratio = change.before, change.after, change.slowdown
     return [
-        before.key,
+        f"{before.file} ({before.runtime}{f', {before.threads} threads' if before.threads > 1 else ''})",
         figure(before.p50_ms, 2),
         figure(after.p50_ms, 2),
         figure(ratio.value, 3),
         f"{ratio.low:.3f}-{ratio.high:.3f}",
         f"{change.p:.2g}",
         change.verdict,
-        *(figure(row.balanced_accuracy) for row in (before, after)),
-        *(figure(row.size_bytes / 1e6, 2) for row in (before, after)),
+        _both(figure(before.balanced_accuracy), figure(after.balanced_accuracy)),
+        _both(figure(before.size_bytes / 1e6, 2), figure(after.size_bytes / 1e6, 2)),
     ]
+
+
+def _both(old: str | None, new: str | None) -> str | None:
+    """Once where they are the same."""
+    return old if old == new else f"{old or '-'} to {new or '-'}"

@@ -61,7 +61,7 @@ def test_slower_faster_and_neither() -> None:
     assert verdicts(compare(report(), report(1.1, seed=1))) == ["slower", "slower"]
     assert verdicts(compare(report(), report(0.9, seed=1))) == ["faster", "faster"]
     found = compare(report(), report(seed=1))
-    assert verdicts(found) == ["no difference shown"] * 2
+    assert verdicts(found) == ["alike"] * 2
     assert all(change.slowdown.low < 1 < change.slowdown.high for change in found.changes)
     assert found.failures() == [] and found.changes[0].gates == ()  # no budget: nothing to exceed
 
@@ -114,7 +114,7 @@ def test_other_devices_and_environments_are_refused_and_listed(changed: dict[str
         compare(report(), other)
     assert f"--allow-different '{name}'" in (refused.value.todo or "")
     found = compare(report(), other, allowed=[name])
-    assert list(found.differences) == [name] and verdicts(found) == ["no difference shown"] * 2
+    assert list(found.differences) == [name] and verdicts(found) == ["alike"] * 2
     with pytest.raises(ConfigError, match="unknown environment figure 'weather'"):
         compare(report(), other, allowed=[name, "weather"])
 
@@ -204,7 +204,10 @@ def test_options_that_mean_nothing_are_errors(cli: Cli, tmp_path: Path, tiny_run
     assert code == 1 and out == "" and "--compare" in err
     code, out, err = cli("bench", tiny_run, "--compare", path, path)
     assert code == 1 and out == "" and str(tiny_run) in err
-    assert cli("bench", "--compare", path, path, "--budget-latency", "-1")[0] == 2
+    assert cli("bench", "--compare", path, path, "--budget-latency", "5%")[0] == 0
+    for text in ("-1", "much", "nan"):
+        code, _, err = cli("bench", "--compare", path, path, f"--budget-latency={text}")
+        assert code == 2 and text in err
 
 
 def test_a_run_beside_itself(cli: Cli, run: Bundle) -> None:

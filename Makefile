@@ -1,11 +1,11 @@
-# make demo | test | check | browser | web | mediapipe | pi | sshd | apk | android-test | cross-check | converters | collapse | bench-train | throughput | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
+# make demo | test | check | browser | web | mediapipe | pi | sshd | apk | android-test | cross-check | converters | collapse | bench-device | bench-table | bench-train | throughput | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO_DATA := .cache/demo-images
 MEDIAPIPE := .cache/mediapipe
 
-.PHONY: demo test check browser web mediapipe pi sshd apk android-test cross-check converters collapse bench-train throughput choices target flagship clean
+.PHONY: demo test check browser web mediapipe pi sshd apk android-test cross-check converters collapse bench-device bench-table bench-train throughput choices target flagship clean
 
 demo: $(READY)
 	test -d $(DEMO_DATA) || $(BIN)/skinedge data synth $(DEMO_DATA)
@@ -75,6 +75,16 @@ converters: $(READY)
 # A backbone that int8 is known to break, trained on real images, and where the ladder ends: collapse ARGS="--backbone NAME".
 collapse: $(READY)
 	$(BIN)/python benchmarks/collapse.py $(ARGS)
+
+# One more device in README's latency tables, or its figures anew, on a quiet machine: bench-device DEVICE=NAME, with
+# RUN=DIR for another run than the newest and ARGS for options of `skinedge bench`.
+bench-device: $(READY)
+	@test -n "$(DEVICE)" || { echo "name the device: make bench-device DEVICE=NAME" >&2; exit 1; }
+	$(BIN)/skinedge bench $(RUN) --out bench/results/$(DEVICE).json $(ARGS)
+
+# README's latency tables, from the reports in bench/results.
+bench-table: $(READY)
+	$(BIN)/python benchmarks/tables.py
 
 bench-train: $(READY)
 	$(BIN)/python benchmarks/train_speed.py $(ARGS)

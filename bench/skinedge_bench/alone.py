@@ -38,7 +38,7 @@ def watched(folder: Path | None = None) -> Iterator[Others]:
 
     place = folder or Path(tempfile.gettempdir()) / f"skinedge-{_user()}"
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock, me = FileLock(place / LOCK), f"process {os.getpid()} ({' '.join(sys.argv[1:3]) or 'python'})"
+    lock, me = FileLock(place / LOCK), f"process {os.getpid()} ({Path(sys.argv[0]).name})"
     try:
         lock.acquire(timeout=0)
     except Timeout:

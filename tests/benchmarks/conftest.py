@@ -56,6 +56,11 @@ def flagship() -> Iterator[ModuleType]:
 
 
 @pytest.fixture(scope="module")
+def tables() -> Iterator[ModuleType]:
+    yield from script("tables")
+
+
+@pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A config that learns to tell the tints apart in seconds, so surely that no gate hangs on the last bit."""
     path = tmp_path_factory.mktemp("config") / "tiny.toml"

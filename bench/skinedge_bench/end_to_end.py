@@ -18,7 +18,7 @@ from skinedge.data.dataset import Sample
 from skinedge.data.synth import draw
 from skinedge.metrics import malignant_score
 from skinedge.plugins import Session
-from skinedge.preprocess import load_image, prepare
+from skinedge.preprocess import load_image, prepare, read_bytes
 from skinedge_bench.blocks import summarize
 from skinedge_bench.intervals import Interval
 from skinedge_bench.predict import Prediction
@@ -135,13 +135,13 @@ def drawn_photos() -> Photos:
 def photos_of_run(root: Path, samples: Sequence[Sample]) -> Photos | None:
     """Test images of the run, evenly over the split; None where they are not image files (MedMNIST's archive).
 
-    Raises: DataError for one that cannot be decoded.
+    Raises: DataError for one that cannot be read or decoded.
     """
     files = [sample.path for sample in samples if "#" not in sample.path]
     if not files:
         return None
     chosen = [files[place] for place in np.linspace(0, len(files) - 1, min(COUNT, len(files))).astype(int)]
-    return _described([(root / path).read_bytes() for path in chosen], "test images of the run")
+    return _described([read_bytes(root / path) for path in chosen], "test images of the run")
 
 
 def _described(encoded: Sequence[bytes], source: str) -> Photos:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from skinedge.errors import BundleError
+from skinedge.progress import note
 from skinedge_bench.peaks import Peaks, measure_peaks
 from skinedge_bench.targets import Target
 from skinedge_bench.workload import Workload, count
@@ -47,9 +49,18 @@ def measure_floors(targets: Sequence[Target], sides: Mapping[str, int]) -> tuple
 
     sides: of the images in pixels, by key.
     """
-    counted = {t.key: count(t.path, sides[t.key]) for t in targets if t.runtime.name in ON_CPU}
+    counted = {t.key: _counted(t, sides[t.key]) for t in targets if t.runtime.name in ON_CPU}
     known = {key: workload for key, workload in counted.items() if workload is not None}
     peaks = measure_peaks(sorted({workload.weight_bytes for workload in known.values()}))
     threads = {t.key: t.threads for t in targets}
     floors = {key: floor_of(workload, peaks, threads[key]) for key, workload in known.items()}
     return peaks, {key: floor for key, floor in floors.items() if floor is not None}
+
+
+def _counted(target: Target, side: int) -> Workload | None:
+    """None, and a note, where the runtime cannot say: a bound that is missing should not cost a benchmark."""
+    try:
+        return count(target.path, side)
+    except BundleError as error:
+        note(f"no floor: {error}")
+        return None

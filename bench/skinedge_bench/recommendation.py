@@ -70,8 +70,8 @@ def _beside(best: Row, other: Row, headline: int) -> str:
     if best.p50_interval_ms is None or other.p50_interval_ms is None:
         return f"{text}; too few blocks to say how surely"
     if best.p50_interval_ms[1] >= other.p50_interval_ms[0]:
-        return f"{text}; their 95 % intervals overlap, so either will do"
-    return f"{text}; their 95 % intervals do not overlap"
+        return f"{text}; their 95 % intervals of p50 overlap, so either will do"
+    return f"{text}; their 95 % intervals of p50 do not overlap"
 
 
 def _about_int8(best: Row, others: Sequence[Row], headline: int, int8_dot_product: bool | None) -> list[str]:

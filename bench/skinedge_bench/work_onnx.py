@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from skinedge.errors import BundleError
 from skinedge_bench.runtimes.ort import DTYPES
 from skinedge_bench.workload import Layer
 
@@ -32,9 +33,17 @@ Tensor = tuple[str, tuple[int, ...]]
 
 
 def layers(path: Path, size: int) -> list[Layer]:
-    """Of one inference of one image. size: side in pixels where the file leaves it free."""
+    """Of one inference of one image. size: side in pixels where the file leaves it free.
+
+    Raises: BundleError when ONNX Runtime cannot run the file in this way.
+    """
+    try:
+        ran = _profile(path, size)
+    except Exception as error:  # its C++ exceptions have no common base below Exception
+        reason = str(error).strip().splitlines()[0]
+        raise BundleError(f"ONNX Runtime cannot profile this file ({reason})", where=str(path)) from None
     found = []
-    for kind, inputs, outputs in _profile(path, size):
+    for kind, inputs, outputs in ran:
         if kind in CONVOLUTIONS:
             dtype, shape = inputs[CONVOLUTIONS[kind]]
             macs = math.prod(outputs[0][1]) * math.prod(shape[1:])  # weights (out, in / groups, height, width)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from skinedge.errors import BundleError
 from skinedge_bench.workload import Layer
 
 WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL")
 
 
 def layers(path: Path, size: int) -> list[Layer]:
-    """Of one inference of one image. size: side in pixels where the file leaves it free."""
+    """Of one inference of one image. size: side in pixels where the file leaves it free.
+
+    Raises: BundleError when LiteRT does not tell.
+    """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -21,7 +26,7 @@ def layers(path: Path, size: int) -> list[Layer]:
     interpreter.allocate_tensors()
     details = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
     found = []
-    for operation in interpreter._get_ops_details():
+    for operation in _operations(interpreter, path):
         kind = operation["op_name"]
         if kind not in WITH_WEIGHTS:
             continue
@@ -31,6 +36,13 @@ def layers(path: Path, size: int) -> list[Layer]:
         macs = math.prod(map(int, result["shape"])) * _inputs_of_one_output(kind, shape, int(image["shape"][-1]))
         found.append(Layer(kind, dtype.name, macs, math.prod(shape) * dtype.itemsize))
     return found
+
+
+def _operations(interpreter: Any, path: Path) -> list[dict[str, Any]]:
+    details = getattr(interpreter, "_get_ops_details", None)
+    if details is None:
+        raise BundleError("this version of LiteRT does not tell a file's operations", where=str(path))
+    return list(details())
 
 
 def _inputs_of_one_output(kind: str, weights: tuple[int, ...], channels: int) -> int:

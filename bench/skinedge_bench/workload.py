@@ -52,7 +52,7 @@ class Workload:
 def count(path: Path, size: int) -> Workload | None:
     """The work of a file that its runtime has opened before; None for a format in which nobody can count.
 
-    size: side of the images in pixels, for a file that leaves it free.
+    size: side of the images in pixels, for a file that leaves it free. Raises: BundleError when the runtime cannot say.
     """
     if path.suffix not in FORMATS:
         return None

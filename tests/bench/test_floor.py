@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from skinedge.errors import SkinedgeError
+from skinedge.plugins import runtimes_for
 from skinedge_bench import peaks
-from skinedge_bench.floor import floor_of
+from skinedge_bench.floor import floor_of, measure_floors
+from skinedge_bench.targets import Target
 from skinedge_bench.tiny_onnx import matrix_product
 from skinedge_bench.workload import Workload
 
@@ -73,3 +75,13 @@ def test_beyond_the_last_cache(tmp_path: Path) -> None:
     (tmp_path / "index2" / "size").write_text("512M\n")
     assert peaks.memory_bytes(tmp_path) == 256 << 20
     assert peaks.memory_bytes(tmp_path / "none") == 64 << 20
+
+
+def test_a_file_that_cannot_be_counted_has_no_floor_and_a_note(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "odd.onnx"
+    path.write_bytes(b"nonsense")
+    target = Target(path, path.name, "0", "fp32", runtimes_for(path)[0])
+    _, floors = measure_floors([target], {target.key: 8})
+    assert floors == {} and "no floor" in capsys.readouterr().err

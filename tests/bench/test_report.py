@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -21,10 +22,14 @@ from PIL import Image
 
 from skinedge.bundle import Bundle
 from skinedge.cli.common import NOTICE
+from skinedge_bench.end_to_end import EndToEnd
+from skinedge_bench.floor import Floor
+from skinedge_bench.recommendation import Recommendation
 from skinedge_bench.report.draw import Asked, draw
 from skinedge_bench.report.examples import telling
 from skinedge_bench.report.sources import of_network
 from skinedge_bench.verify import read_reference
+from skinedge_bench.workload import Workload
 
 Cli = Callable[..., tuple[int, str, str]]
 Tables = dict[str, list[list[str]]]
@@ -252,6 +257,25 @@ def test_undefined_figures_are_dashes(cli: Cli, shipped: Path, tmp_path: Path) -
     page = (tmp_path / "page.html").read_text()
     assert "| balanced accuracy, uniform prior | - | - |" in out and "| malignant auc | - |" in out
     assert not re.search(r"\b(nan|None|null)\b", page + out)
+
+
+def test_floor_way_to_a_label_and_recommendation_stand_in_it(shipped: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(Path(shutil.copytree(shipped, tmp_path / "run")))
+    latency = report_of(shipped, "latency")
+    floor = Floor(1.25, "arithmetic", Workload(1, 2, 3, 4))
+    way = EndToEnd(7.5, (7.0, 8.0), 9.25, 96, {"decode": 1.5, "resize": 1.125, "infer": 4.375, "label": 0.25})
+    latency["rows"][1] |= {"floor": asdict(floor), "end_to_end": asdict(way)}
+    choice = Recommendation("model.int8.onnx", "onnxruntime", 1, ("recommended here: it", "measure again"))
+    more = {"recommendation": asdict(choice), "floor_method": "How it is bounded.", "host": "pi@<board>"}
+    put(bundle, "bench", "latency", json.dumps({**latency, **more}))
+    drawn = draw(bundle.reload(), Asked(), NOTICE)
+    tables, name = read(drawn.html).tables, "model.fp32.onnx (onnxruntime)"
+    column = tables["Every file and runtime"][0].index("floor ms")
+    floors = {row[0]: row[column] for row in tables["Every file and runtime"]}
+    assert floors[name] == "1.25" and floors["model.safetensors (torch)"] == "\N{EN DASH}"
+    assert tables["From encoded photo to label"][1:] == [[name, "7.50", "9.25", "96", "1.50", "1.12", "4.38", "0.25"]]
+    for text in ("Recommended here: it.", "Measure again.", "How it is bounded.", "pi@&lt;board&gt;: AMD"):
+        assert f"<p>{text}" in drawn.html, text
 
 
 @pytest.mark.parametrize(

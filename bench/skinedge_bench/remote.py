@@ -139,18 +139,21 @@ def _installed(connection: Connection, seen: Seen) -> str:
 
 
 def _not_installed(host: Host, said: str) -> SkinedgeError:
-    where = host.address
-    if "No space left" in said or "Disk quota" in said:
-        return SkinedgeError(
-            "the disk is full there; nothing is left behind", where=where, todo="Free some space there."
-        )
     if "ensurepip" in said or "No module named venv" in said:
         todo = "There: sudo apt install python3-venv"
-        return SkinedgeError("its Python cannot make environments", where=where, todo=todo)
-    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["no message"]
-    last = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])
+        return SkinedgeError("its Python cannot make environments", where=host.address, todo=todo)
     todo = "It needs a package index in reach; or name a Python that has it all with --python."
-    return SkinedgeError(f"cannot install the packages there ({last[:300]})", where=where, todo=todo)
+    return _broke(host, "cannot install the packages there", said, todo)
+
+
+def _broke(host: Host, what: str, said: str, todo: str) -> SkinedgeError:
+    """A script that failed there, and cleaned up: for want of disk, or for what it said."""
+    if "No space left" in said or "Disk quota" in said:
+        what, todo = "the disk is full there; nothing is left behind", "Free some space there."
+        return SkinedgeError(what, where=host.address, todo=todo)
+    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["no reason given"]
+    reason = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])
+    return SkinedgeError(f"{what} ({reason[:300]})", where=host.address, todo=todo)
 
 
 def _checked(connection: Connection, python: str) -> str:
@@ -176,27 +179,19 @@ def send(connection: Connection, sent: Parcel, job: str) -> None:
         said.seek(0)
         err = said.read().decode(errors="replace")
     if connection.ended(process, err):
-        full = "No space left" in err or "Disk quota" in err
-        what = (
-            "the disk is full there"
-            if full
-            else f"the files did not arrive ({(err.splitlines() or ['no reason given'])[-1]})"
-        )
-        raise SkinedgeError(
-            f"{what}; nothing is left behind", where=connection.host.address, todo="Free some space there."
-        )
+        raise _broke(connection.host, "the files did not arrive", err, "Run the command again.")
 
 
 def _run(connection: Connection, job: str, arguments: Sequence[str]) -> dict[str, Any]:
     """The report as JSON; a report with failed golden vectors is one. What the host says is shown as it comes."""
-    with tempfile.TemporaryFile() as out:
-        process = connection.start(
-            "bench.sh", job, *arguments, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.PIPE
-        )
-        assert process.stderr is not None and process.stdin is not None
-        with process.stdin:  # open as long as we wait
-            said = relay(connection.host, process.stderr)
-            code = connection.ended(process, said)
+    pipe = subprocess.PIPE
+    with (
+        tempfile.TemporaryFile() as out,
+        connection.start("bench.sh", job, *arguments, stdin=pipe, stdout=out, stderr=pipe) as process,
+    ):  # its standard input is open as long as we wait
+        assert process.stderr is not None
+        said = relay(connection.host, process.stderr)
+        code = connection.ended(process, said)
         out.seek(0)
         text = out.read().decode(errors="replace")
     try:

@@ -104,17 +104,16 @@ def connect(host: Host) -> Iterator[Connection]:
     with tempfile.TemporaryDirectory(prefix="skinedge-ssh-") as folder, (Path(folder) / "said").open("w+b") as said:
         socket = Path(folder) / "s"
         pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
-        master = subprocess.Popen(_master(host, socket), stdin=pipe, stdout=nowhere, stderr=said)
-        try:
-            while not socket.exists():
-                if master.poll() is not None:
-                    said.seek(0)
-                    raise failure(host, said.read().decode(errors="replace"))
-                time.sleep(0.02)
-            yield Connection(host, socket)
-        finally:
-            master.terminate()
-            master.wait()
+        with subprocess.Popen(_master(host, socket), stdin=pipe, stdout=nowhere, stderr=said) as master:
+            try:
+                while not socket.exists():
+                    if master.poll() is not None:
+                        said.seek(0)
+                        raise failure(host, said.read().decode(errors="replace"))
+                    time.sleep(0.02)
+                yield Connection(host, socket)
+            finally:
+                master.terminate()
 
 
 def _master(host: Host, socket: Path) -> list[str]:

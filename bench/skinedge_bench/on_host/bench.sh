@@ -7,6 +7,7 @@ case $python in */*) case $python in /*) ;; *) python=$HOME/$python ;; esac ;; e
 cleaned() { cd / && rm -rf "$job"; }
 trap cleaned EXIT
 trap 'exit 1' HUP INT TERM
+trap '' PIPE # nobody may be left to read what is said here
 cd "$job" || exit 1
 exec 3<&0
 PYTHONPATH=$job/code${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1 "$python" -m skinedge bench run "$@" --json >out </dev/null 3<&- &

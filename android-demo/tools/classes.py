@@ -36,13 +36,20 @@ def libraries() -> list[Path]:
 
 
 def compile_resources_class(generated: Path) -> Path:
-    """R.java, as aapt2 wrote it, as a jar. Left as it is where nothing has changed."""
-    jar, sources = BUILD / "r.jar", files_under(generated)
-    stamp = Stamp(jar, sources)
+    """R.java, as aapt2 wrote it, as a jar."""
+    return compile_java(generated, [], BUILD / "r.jar")
+
+
+def compile_java(sources: Path, classpath: Sequence[Path], jar: Path) -> Path:
+    """A folder of Java sources to a jar. Left as it is where nothing has changed."""
+    files = files_under(sources)
+    stamp = Stamp(jar, [*files, *classpath])
     if not stamp.is_current():
-        out = emptied(BUILD / "r-classes")
-        run([tool("javac", JDK), "--release", "8", "-Xlint:-options", "-d", out, *sources])
-        run([tool("jar", JDK), "--create", "--file", jar, "-C", out, "."])
+        out = emptied(BUILD / f"{jar.stem}-classes")
+        joined = ":".join(str(path) for path in [out, *classpath])
+        javac, archiver = (tool(name, JDK) for name in ("javac", "jar"))
+        run([javac, "--release", "8", "-Xlint:-options", "-cp", joined, "-d", out, *files])
+        run([archiver, "--create", "--file", jar, "-C", out, "."])
         stamp.set()
     return jar
 

@@ -14,11 +14,12 @@ from classes import compile_app, compile_kotlin, compile_resources_class, librar
 from downloads import fetch
 from oracle import write_oracle
 from resources import link
+from screens import test_screens
 from shim import make_shim
 from steps import BUILD, JDK, PROJECT, Unavailable, files_under, run, tool
 
 from skinedge import shipped
-from skinedge.android import choose
+from skinedge.android import choose, place
 from skinedge.errors import SkinedgeError
 
 TESTS = (PROJECT / "core" / "src" / "test" / "kotlin", PROJECT / "desktop" / "src")
@@ -35,11 +36,16 @@ def test() -> str:
     bundle = shipped.find()
     if bundle is None:
         raise Unavailable("no model ships with this package, so there are no golden images to replay")
-    app = compile_app(compile_resources_class(link().generated))
-    classpath = [app, *libraries(), *fetch("junit")]
+    linked = link()
+    r_jar = compile_resources_class(linked.generated)
+    app = [compile_app(r_jar), *libraries()]
+    classpath = [*app, *fetch("junit")]
     tests = compile_kotlin(TESTS, classpath, BUILD / "tests.jar")
     oracle = write_oracle(bundle, choose(bundle).path, BUILD / "oracle")
-    return _junit([tests, *classpath], oracle)
+    said = _junit([tests, *classpath], oracle)
+    assets = emptied(BUILD / "shipped-assets")
+    place(bundle, assets)
+    return said + test_screens([*app, r_jar], linked, assets, bundle)
 
 
 def _junit(classpath: list[Path], oracle: Path) -> str:

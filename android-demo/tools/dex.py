@@ -42,7 +42,8 @@ def _with_r8(own: Sequence[Path], keep: Path, out: Path) -> None:
     java(
         fetch("r8"),
         "com.android.tools.r8.R8",
-        *("--release", "--min-api", MIN_SDK, "--lib", fetch_one("android"), "--output", out),
+        *("--release", "--min-api", MIN_SDK, "--output", out),
+        *("--lib", _jdk(), "--lib", fetch_one("android")),  # Android's jar has few of Java's own classes
         *("--pg-conf", RULES, "--pg-conf", keep, *own, *libraries()),
         memory="2g",
     )
@@ -51,13 +52,14 @@ def _with_r8(own: Sequence[Path], keep: Path, out: Path) -> None:
 def _with_proguard(own: Sequence[Path], keep: Path, out: Path) -> None:
     shrunk = BUILD / "shrunk.jar"
     shrunk.unlink(missing_ok=True)
+    java_base = _jdk() / "jmods" / "java.base.jmod"
     packed = ":".join(f"{path}(!META-INF/**)" for path in [*own, *libraries()])
     java(
         [*fetch("proguard"), fetch_one("kotlin-stdlib")],
         "proguard.ProGuard",
         *(f"@{RULES}", f"@{keep}", "-injars", packed, "-outjars", shrunk),
         *("-dontnote", "**", "-dontwarn", "**"),
-        *("-libraryjars", f"{fetch_one('android')}", "-libraryjars", f"{_java_base()}(!**.jar;!module-info.class)"),
+        *("-libraryjars", fetch_one("android"), "-libraryjars", f"{java_base}(!**.jar;!module-info.class)"),
     )
     # Never 26 or more: dx would write invoke-custom, for which phones lack the classes.
     java(
@@ -67,7 +69,6 @@ def _with_proguard(own: Sequence[Path], keep: Path, out: Path) -> None:
     )
 
 
-def _java_base() -> Path:
-    """The JDK's own classes, which Android's jar has only in part."""
-    home = Path(os.path.realpath(tool("javac", JDK))).parents[1]
-    return home / "jmods" / "java.base.jmod"
+def _jdk() -> Path:
+    """Home of the JDK whose tools are installed."""
+    return Path(os.path.realpath(tool("javac", JDK))).parents[1]

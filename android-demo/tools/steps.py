@@ -18,6 +18,7 @@ CATALOG = tomllib.loads((PROJECT / "gradle" / "libs.versions.toml").read_text(en
 MIN_SDK = CATALOG["versions"]["minSdk"]
 TARGET_SDK = CATALOG["versions"]["targetSdk"]
 PACKAGE = "org.skinedge.demo"
+SHOWN = 20  # lines of either end of what a program said that failed
 JDK = "openjdk-17-jdk-headless"  # the Debian package
 
 
@@ -40,22 +41,30 @@ def tool(name: str, package: str) -> str:
 def run(command: Sequence[str | Path], *, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
     """Run a program; returns what it wrote to standard output.
 
-    Raises: BuildError with the end of its output when it fails.
+    Raises: BuildError with the beginning and the end of its output when it fails.
     """
     words = [str(word) for word in command]
     done = subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
-        said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-30:])
-        raise BuildError(f"{Path(words[0]).name} failed with exit code {done.returncode}:\n{said}")
+        said = (done.stdout + done.stderr).strip().splitlines()
+        shown = said if len(said) <= 2 * SHOWN else [*said[:SHOWN], "...", *said[-SHOWN:]]
+        raise BuildError("\n".join([f"{Path(words[0]).name} failed with exit code {done.returncode}:", *shown]))
     return done.stdout
 
 
-def java(classpath: Iterable[Path], main: str, *arguments: str | Path, memory: str = "1500m") -> str:
-    """Run a Java program; likewise."""
+def java(
+    classpath: Iterable[Path],
+    main: str,
+    *arguments: str | Path,
+    memory: str = "1500m",
+    flags: Sequence[str] = (),
+    env: dict[str, str] | None = None,
+) -> str:
+    """Run a Java program; likewise. flags: more options for the JVM."""
     joined = ":".join(str(path) for path in classpath)
     # Short-lived programs on few cores: the quick compiler and the plain collector cost least.
     frugal = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", f"-Xmx{memory}")
-    return run([tool("java", JDK), *frugal, "-cp", joined, main, *arguments])
+    return run([tool("java", JDK), *frugal, *flags, "-cp", joined, main, *arguments], env=env)
 
 
 def emptied(folder: Path) -> Path:

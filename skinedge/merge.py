@@ -19,6 +19,7 @@ from skinedge.data.prepared import prepared
 from skinedge.description import KEY, describe
 from skinedge.documents import digest
 from skinedge.errors import BundleError, DataError, GateError
+from skinedge.memory import keep_freed_memory
 from skinedge.metrics import malignant_score, softmax
 from skinedge.parity import MAX_DIFFERENCE
 from skinedge.preprocess import Pixels, Preprocess
@@ -41,6 +42,7 @@ def merge(bundle: Bundle, data: Path | None = None, reading: Reading | None = No
     Raises: BundleError over other base weights; DataError without the cal and test images; GateError when the
     merged network's logits differ from the unmerged one's.
     """
+    keep_freed_memory()
     reading = reading or Reading.of(bundle.manifest.calibration)
     made_from = merge_inputs(bundle, reading)
     if bundle.is_current("merge", made_from):

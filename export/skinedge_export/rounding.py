@@ -135,13 +135,13 @@ class Moments:
     def add(self, module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
         """A forward hook: args[0] is (N, C, H, W) float32."""
         self._low, self._high = min(self._low, float(args[0].amin())), max(self._high, float(args[0].amax()))
-        rows = self._patches(args[0])
-        self._count += rows.shape[1]
-        self._sum += rows.sum(dim=1)
-        self._products += rows.transpose(1, 2) @ rows
+        columns = self._patches(args[0])
+        self._count += columns.shape[2]
+        self._sum += columns.sum(dim=2)
+        self._products += columns @ columns.transpose(1, 2)
 
     def _patches(self, images: torch.Tensor) -> torch.Tensor:
-        """(G, patches, K) of places that lie inside the image."""
+        """(G, K, patches) of places that lie inside the image."""
         import torch
 
         conv = self._conv
@@ -152,9 +152,10 @@ class Moments:
         left = torch.randint(max(1, width - span_x + 1), (PATCHES,), generator=self._generator)
         ys = (top[:, None, None] + torch.arange(high)[:, None] * reach_y).clamp(max=height - 1)
         xs = (left[:, None, None] + torch.arange(wide) * reach_x).clamp(max=width - 1)
-        found = images[:, :, ys, xs]  # (N, C, patches, high, wide)
-        found = found.permute(1, 0, 2, 3, 4).reshape(conv.groups, -1, len(images) * PATCHES, high * wide)
-        return found.transpose(1, 2).flatten(2)
+        places = (ys * width + xs).flatten()
+        pixels = images.permute(0, 2, 3, 1).reshape(len(images), height * width, -1)  # a view of channels-last images
+        found = pixels.index_select(1, places).view(len(images) * PATCHES, -1).t().contiguous()  # of two axes: fast
+        return found.view(high * wide, conv.groups, -1, found.shape[1]).permute(1, 2, 0, 3).flatten(1, 2)
 
     @property
     def span(self) -> float:

@@ -37,9 +37,9 @@ def watched(folder: Path | None = None) -> Iterator[Others]:
     from filelock import FileLock, Timeout
 
     place = folder or Path(tempfile.gettempdir()) / f"skinedge-{_user()}"
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock, me = FileLock(place / LOCK), f"process {os.getpid()} ({Path(sys.argv[0]).name})"
     try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         holder = _read(place / HOLDER) or "a process that does not say which"
@@ -47,6 +47,10 @@ def watched(folder: Path | None = None) -> Iterator[Others]:
             stream.write(f"{me}\n")
         note(f"another benchmark is running, {holder}: neither result is to be trusted")
         yield Others(place, holder)
+        return
+    except OSError as error:
+        note(f"whether another benchmark is running cannot be told: {error}")
+        yield Others(place, None)
         return
     try:
         (place / HOLDER).write_text(me, encoding="utf-8")
@@ -64,5 +68,5 @@ def _user() -> str:
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
+    except OSError:
         return ""

@@ -147,13 +147,21 @@ class LatencyReport:
     def remarks(self) -> tuple[str, ...]:
         """Sentences that explain the figures."""
         warning = saturation({row.file: row.precision for row in self.rows if row.n}, self.device.features)
-        return (*self._few_samples(), *self._small_gains(), *((warning,) if warning else ()))
+        return (*self._few_samples(), *self._pieces(), *self._small_gains(), *((warning,) if warning else ()))
 
     def _few_samples(self) -> tuple[str, ...]:
         least = min((row.n for row in self.rows if row.n), default=P99_SAMPLES)
         if least >= P99_SAMPLES:
             return ()
         return (f"a look, with {least} samples a file; figures to quote take {P99_SAMPLES}: --protocol standard",)
+
+    def _pieces(self) -> tuple[str, ...]:
+        """How XNNPACK, LiteRT's delegate, took the files."""
+        found = {row.file: row.partitions for row in self.rows if row.n and row.partitions is not None}
+        cut = [f"{file} in {count}" for file, count in found.items() if count != 1]
+        if cut:
+            return (f"pieces that XNNPACK took: {', '.join(cut)}; what lies between them runs on slower kernels",)
+        return ("XNNPACK took each file in one piece",) if found else ()
 
     def _small_gains(self) -> tuple[str, ...]:
         slow = [

@@ -25,6 +25,7 @@ def show(report: LatencyReport) -> None:
     times = TIMES if protocol.headline == 50 else ("p90 ms", "p50 ms", "95 %", "p99 ms")
     table(title, ("file", *times, *REST), [_cells(report, row) for row in report.rows])
     show_context(report, [label(report, row) for row in report.rows])
+    note(machine(report))
     for row in report.rows:
         if row.reasons:
             note(f"{label(report, row)}: not trustworthy: {'; '.join(row.reasons)}")
@@ -32,6 +33,28 @@ def show(report: LatencyReport) -> None:
         note(f"balanced accuracy: {text}")
     for remark in report.remarks():
         note(remark)
+
+
+def machine(report: LatencyReport) -> str:
+    """What is known of the machine's state, for those who want to measure the same again."""
+    device, before, after = report.device, report.before, report.after
+    clock, heat = (after.frequency_mhz, after.temperature_c) if after else (None, None)
+    known = [
+        *device.virtualization,
+        f"governor {device.governor}" if device.governor else "",
+        f"{clock:.0f} MHz" + (f" of {device.max_frequency_mhz:.0f}" if device.max_frequency_mhz else "")
+        if clock
+        else "",
+        f"{before.temperature_c:.0f} °C before, {heat:.0f} °C after"
+        if before and before.temperature_c and heat
+        else "",
+        f"on {after.power}" if after and after.power else "",
+        "" if report.foreign_cpu is None else f"other processes used {report.foreign_cpu:.0%} of the cores",
+    ]
+    told = ", ".join(text for text in known if text)
+    return (
+        f"machine: {told}" if clock and heat else f"machine: {told or 'nothing'}; its clock and heat are not told here"
+    )
 
 
 def label(report: LatencyReport, row: Row) -> str:

@@ -61,6 +61,13 @@ def test_a_benchmark_that_was_killed_holds_nothing(first: subprocess.Popen[str],
         assert others.met() == ()
 
 
+def test_where_no_lock_can_be_had_the_benchmark_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "taken").write_text("a file, where a folder should be")
+    with watched(tmp_path / "taken") as others:
+        assert others.met() == ()
+    assert "cannot be told" in capsys.readouterr().err
+
+
 def test_the_second_result_is_not_to_be_trusted(
     cli: Cli, foreign: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,3 +119,14 @@ def test_a_look_says_that_it_is_one() -> None:
     few, enough = (LatencyReport(here, PLAN, 0, (replace(ROW, file="a.onnx", n=n),)) for n in (120, 1000))
     assert "a look" in few.remarks()[0] and "--protocol standard" in few.remarks()[0]
     assert enough.remarks() == ()
+
+
+def test_the_pieces_that_xnnpack_took_are_told() -> None:
+    here = device.describe_device({})
+
+    def said(*pieces: int | None) -> tuple[str, ...]:
+        rows = [replace(ROW, file=f"{i}.tflite", runtime="litert", partitions=n) for i, n in enumerate(pieces)]
+        return LatencyReport(here, PLAN, 0, tuple(rows)).remarks()
+
+    assert said(1, 1) == ("XNNPACK took each file in one piece",) and said(None) == ()
+    assert "1.tflite in 23, 2.tflite in 0;" in said(1, 23, 0)[0]

@@ -12,15 +12,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sklearn.metrics
 
 from skinedge import golden, merge, model, plugins
 from skinedge.bundle import Bundle, sha256
 from skinedge.contract import CONTRACTS
 from skinedge.data.dataset import read_split
+from skinedge.data.prepared import load_prepared
 from skinedge.description import describe
 from skinedge.errors import ConfigError, GateError
 from skinedge.plugins import Outputs, TensorSpec
 from skinedge.preprocess import Preprocess
+from skinedge_bench.images import test_split as split_of
+from skinedge_bench.measure import open_all
+from skinedge_bench.quality import accuracies
+from skinedge_bench.targets import BenchRequest, run_targets
 from skinedge_export.calibrate import choose
 from skinedge_export.export import LADDER, Ask, asks, current, export
 from skinedge_export.form import Form
@@ -192,6 +198,19 @@ def test_a_consumers_own_preprocessing_gives_what_our_session_gives(
     fed = np.ascontiguousarray(CONSUMERS[name](known.pixels))
     found = (run_onnx if name.endswith(".onnx") else run_tflite)(run.file(name), fed)
     np.testing.assert_allclose(found, said[name].probabilities, rtol=0, atol=2e-6)
+
+
+def test_bench_judges_each_form_as_its_own_consumer_would(run: Bundle) -> None:
+    asked = BenchRequest("quick", runtimes=("onnxruntime", "litert"))
+    found = run_targets(run, asked)
+    judged = accuracies(run, None, found, open_all(found)[0])
+    samples, labels = split_of(run), run.manifest.labels
+    pixels = load_prepared(Path(run.manifest.data_root), samples, run.manifest.preprocess.size)
+    truth = [labels.index(sample.label) for sample in samples]
+    for name, prepare in CONSUMERS.items():
+        fed = np.ascontiguousarray(prepare(pixels))
+        said = (run_onnx if name.endswith(".onnx") else run_tflite)(run.file(name), fed).argmax(axis=1)
+        assert judged[name] == (pytest.approx(sklearn.metrics.balanced_accuracy_score(truth, said)), "measured")
 
 
 def test_another_consumers_preprocessing_does_not(run: Bundle, known: golden.Golden, said: dict[str, Outputs]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from skinedge.errors import SkinedgeError
 from skinedge.progress import note
 from skinedge_bench.adb import Phone
-from skinedge_bench.blocks import noise_reasons, summarize
+from skinedge_bench.blocks import medians, noise_reasons, summarize
 from skinedge_bench.latency_report import Row
 from skinedge_bench.phone import Job, Timed
 
@@ -104,7 +104,8 @@ def timed(document: Mapping[str, Any], templates: Sequence[Row], where: str) -> 
         for row in templates:
             blocks, own = document["samples_ms"][row.key], told[row.file, row.threads]
             figures = {name: own[name] for name in ("load_ms", "first_inference_ms", "peak_rss_mib")}
-            rows.append(replace(row, **asdict(summarize(blocks)), **figures, reasons=noise_reasons(blocks)))
+            figures |= {**asdict(summarize(blocks)), "block_medians_ms": tuple(medians(blocks).tolist())}
+            rows.append(replace(row, **figures, reasons=noise_reasons(blocks)))
         return Timed(tuple(rows), {row.key: document["samples_ms"][row.key] for row in rows}, document["versions"])
     except (KeyError, TypeError, ValueError) as error:
         raise SkinedgeError(f"the app's result is not what this version reads ({error!r})", where=where) from None

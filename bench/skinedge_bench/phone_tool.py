@@ -108,6 +108,7 @@ def summed(row: Row, blocks: Sequence[Block]) -> Row:
         p50_interval_ms=median_interval(medians) if told else None,
         load_ms=float(np.median([block.load_ms for block in blocks])),
         first_inference_ms=float(np.median([block.first_inference_ms for block in blocks])),
+        block_medians_ms=tuple(medians.tolist()) if told else (),
         n=sum(block.n for block in blocks),
         reasons=why,
     )

@@ -84,6 +84,7 @@ def test_the_platforms_tool(cli: Cli, phone: Phone, tool: Path, run: Bundle) -> 
         base = (4 if "int8" in row["file"] else 9) / row["threads"]
         assert base <= row["p50_ms"] < base + 0.005 and row["n"] == 120 and row["p90_ms"] is None
         assert row["p50_interval_ms"][0] <= row["p50_ms"] <= row["p50_interval_ms"][1]
+        assert np.median(row["block_medians_ms"]) == row["p50_ms"] and len(row["block_medians_ms"]) == 6
         assert row["runtime"] == "benchmark_model" and row["load_ms"] == 5 and row["first_inference_ms"] == 20
         assert row["trustworthy"] and "verify" in row["accuracy_note"]
     kept = json.loads(run.reload().file("reports/latency.Maker-Phone-9.json").read_text())
@@ -130,6 +131,7 @@ def test_our_app(cli: Cli, phone: Phone, run: Bundle) -> None:
         base = (4 if "int8" in row["file"] else 8) / row["threads"]
         assert row["p50_ms"] == pytest.approx(base + np.median(block))
         assert row["p90_ms"] == pytest.approx(base + np.quantile(np.tile(block, 6), 0.9))
+        assert row["block_medians_ms"] == pytest.approx([row["p50_ms"]] * 6)  # what --compare tests
         assert row["runtime"] == "litert" and row["peak_rss_mib"] == 70 and row["trustworthy"]
         if "int8" in row["file"]:
             assert row["ratio_to_fp32"] == pytest.approx(2, abs=0.01)

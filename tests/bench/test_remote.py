@@ -163,7 +163,7 @@ def test_an_environment_is_made_there_once(cli: Cli, pi: Pi, imageless: Bundle) 
     """The packages are found in PYTHONPATH, so that pip, which really runs, has nothing to download."""
     packages = Path(pytest.__file__).parents[1]
     (pi.home / "settings").write_text(f"export PYTHONPATH={packages} PIP_NO_INDEX=1\n")
-    status, out, err = cli("bench", imageless.root, *pi.arguments)
+    status, out, err = cli("bench", imageless.root, *pi.arguments, "--runtime", "litert")
     assert status == 0, err
     assert f"127.0.0.1:{pi.port}: " in out and "model.int8.tflite" in out and "installing" in err
     (environment,) = pi.left()

@@ -59,8 +59,8 @@ def table(report: LatencyReport, path: Path) -> str:
     """One device's figures; rows that are not to be trusted say why below."""
     lines = [title(report, path), "", f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
     lines += [f"| {' | '.join(cells(report, row))} |" for row in report.rows]
-    doubts = dict.fromkeys(f"{', '.join(names)}: {why}." for why, names in doubted(report).items())
-    return "\n".join([*lines, *(["", *doubts] if doubts else [])])
+    doubts = [f"{', '.join(name(report, row) for row in rows)}: {why}." for why, rows in report.doubts().items()]
+    return "\n".join([*lines, *(["", "  \n".join(doubts)] if doubts else [])])
 
 
 def title(report: LatencyReport, path: Path) -> str:
@@ -78,7 +78,7 @@ def title(report: LatencyReport, path: Path) -> str:
 def cells(report: LatencyReport, row: Row) -> list[str]:
     interval = row.p50_interval_ms
     return [
-        f"`{row.file}`" + label(report, row).removeprefix(row.file),
+        name(report, row),
         number(row.p50_ms, 2),
         f"{interval[0]:.2f} to {interval[1]:.2f}" if interval else "",
         number(row.p90_ms, 2),
@@ -90,13 +90,8 @@ def cells(report: LatencyReport, row: Row) -> list[str]:
     ]
 
 
-def doubted(report: LatencyReport) -> dict[str, list[str]]:
-    """Reason against the figures -> the rows that it concerns."""
-    found: dict[str, list[str]] = {}
-    for row in report.rows:
-        for reason in row.reasons:
-            found.setdefault(reason, []).append(f"`{row.file}`" + label(report, row).removeprefix(row.file))
-    return found
+def name(report: LatencyReport, row: Row) -> str:
+    return f"`{row.file}`" + label(report, row).removeprefix(row.file)
 
 
 def number(value: float | None, digits: int) -> str:

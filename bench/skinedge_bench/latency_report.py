@@ -107,6 +107,14 @@ class LatencyReport:
         """'file (runtime)' of every row that fails the golden vectors."""
         return [f"{row.file} ({row.runtime})" for row in self.rows if row.golden == "fail"]
 
+    def doubts(self) -> dict[str, list[Row]]:
+        """Reason not to trust figures -> the rows that it concerns."""
+        found: dict[str, list[Row]] = {}
+        for row in self.rows:
+            for reason in row.reasons:
+                found.setdefault(reason, []).append(row)
+        return found
+
     def document(self) -> dict[str, object]:
         """The JSON form without the raw samples."""
         return {

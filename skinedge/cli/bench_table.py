@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from skinedge_bench.latency_report import LatencyReport, Row
 
 TIMES = ("p50 ms", "95 %", "p90 ms", "p99 ms")
-REST = ("x fp32", "x eager", "load ms", "first ms", "RSS MiB", "size MB", "bal. acc.")
+RATIOS = ("x fp32", "x eager", "bal. acc.")
+COSTS = ("load ms", "first ms", "RSS MiB", "size MB")
 
 
 def show(report: LatencyReport) -> None:
@@ -23,12 +24,22 @@ def show(report: LatencyReport) -> None:
     place = f"{report.host}: " if report.host else ""
     title = f"{place}{device.cpu}, {counts} thread(s), {n} samples a file ({protocol.name}); {libraries}"
     times = TIMES if protocol.headline == 50 else ("p90 ms", "p50 ms", "95 %", "p99 ms")
-    table(title, ("file", *times, *REST), [_cells(report, row) for row in report.rows])
-    show_context(report, [label(report, row) for row in report.rows])
+    names = [label(report, row) for row in report.rows]
+    table(
+        title,
+        ("file", *times, *RATIOS),
+        [(name, *_times(report, row)) for name, row in zip(names, report.rows, strict=True)],
+    )
+    table(
+        "each in a process of its own",
+        ("file", *COSTS),
+        [(name, *_costs(row)) for name, row in zip(names, report.rows, strict=True)],
+    )
+    show_context(report, names)
     note(machine(report))
-    for row in report.rows:
-        if row.reasons:
-            note(f"{label(report, row)}: not trustworthy: {'; '.join(row.reasons)}")
+    for reason, rows in report.doubts().items():
+        whose = "every row" if len(rows) == len(report.rows) else ", ".join(label(report, row) for row in rows)
+        note(f"not trustworthy: {whose}: {reason}")
     for text in sorted({row.accuracy_note for row in report.rows if row.balanced_accuracy is None}):
         note(f"balanced accuracy: {text}")
     for remark in report.remarks():
@@ -61,24 +72,22 @@ def label(report: LatencyReport, row: Row) -> str:
     """The file's name, with runtime and threads where the report has several rows of it."""
     same = [other for other in report.rows if other.file == row.file]
     runtime = row.runtime if len({other.runtime for other in same}) > 1 else ""
-    threads = f"{row.threads} threads" if len({other.threads for other in same}) > 1 else ""
-    details = ", ".join(text for text in (runtime, threads) if text)
-    return f"{row.file} ({details})" if details else row.file
+    threads = f"{row.threads} threads" if row.threads > 1 else "1 thread"
+    details = [runtime, threads if len({other.threads for other in same}) > 1 else ""]
+    told = ", ".join(text for text in details if text)
+    return f"{row.file} ({told})" if told else row.file
 
 
-def _cells(report: LatencyReport, row: Row) -> list[str | None]:
-    name = label(report, row)
+def _times(report: LatencyReport, row: Row) -> list[str | None]:
+    accuracy = figure(row.balanced_accuracy)
     if row.p50_ms is None:
-        times: list[str | None] = ["; ".join(row.reasons) or None, None, None, None]
-    else:
-        p50, p90, p99 = (figure(value, 2) for value in (row.p50_ms, row.p90_ms, row.p99_ms))
-        interval = "-".join(f"{end:.2f}" for end in row.p50_interval_ms) if row.p50_interval_ms else None
-        times = [p50, interval, p90, p99] if report.protocol.headline == 50 else [p90, p50, interval, p99]
-    return [
-        name,
-        *times,
-        *(figure(value, 2) for value in (row.ratio_to_fp32, row.ratio_to_eager)),
-        *(figure(value, 1) for value in (row.load_ms, row.first_inference_ms, row.peak_rss_mib)),
-        figure(row.size_bytes / 1e6, 2),
-        figure(row.balanced_accuracy),
-    ]
+        return ["not timed", *[None] * 5, accuracy]
+    p50, p90, p99 = (figure(value, 2) for value in (row.p50_ms, row.p90_ms, row.p99_ms))
+    interval = " to ".join(f"{end:.2f}" for end in row.p50_interval_ms) if row.p50_interval_ms else None
+    times = [p50, interval, p90, p99] if report.protocol.headline == 50 else [p90, p50, interval, p99]
+    return [*times, figure(row.ratio_to_fp32, 2), figure(row.ratio_to_eager, 2), accuracy]
+
+
+def _costs(row: Row) -> list[str | None]:
+    times = [figure(value, 1) for value in (row.load_ms, row.first_inference_ms, row.peak_rss_mib)]
+    return [*times, figure(row.size_bytes / 1e6, 2)]

@@ -1,11 +1,27 @@
 package org.skinedge.demo.core
 
+import kotlin.random.Random
+
+/** How many inferences a benchmark makes: to warm up, in a block, how many blocks at least, and for how long at least. */
+interface Amount {
+    val warmup: Int
+    val block: Int
+    val blocks: Int
+    val minSeconds: Double
+}
+
 /**
- * How many inferences a benchmark makes; the same names and numbers as skinedge_bench/protocols.
+ * The same names and numbers as skinedge_bench/protocols.
  *
  * headline: the percentile to quote.
  */
-enum class Protocol(val warmup: Int, val block: Int, val blocks: Int, val minSeconds: Double, val headline: Int) {
+enum class Protocol(
+    override val warmup: Int,
+    override val block: Int,
+    override val blocks: Int,
+    override val minSeconds: Double,
+    val headline: Int,
+) : Amount {
     QUICK(10, 20, 6, 0.0, 50),
     STANDARD(30, 50, 20, 0.0, 50),
     MLPERF(64, 64, 16, 60.0, 90),
@@ -24,17 +40,32 @@ fun measure(
     clock: () -> Long = System::nanoTime,
     progress: (Int, Int) -> Boolean = { _, _ -> true },
     infer: () -> Unit,
-): Measurement? {
-    repeat(protocol.warmup) { infer() }
-    val blocks = ArrayList<DoubleArray>()
-    var seconds = 0.0
-    while (blocks.size < protocol.blocks || seconds < protocol.minSeconds) {
-        if (!progress(blocks.size, protocol.blocks)) return null
-        repeat(SETTLE) { infer() }
-        blocks.add(DoubleArray(protocol.block) { milliseconds(clock, infer) })
-        seconds += blocks.last().sum() / 1e3
+): Measurement? = interleaved(protocol, listOf(infer), Random(0), clock, progress)?.let { Measurement(protocol, it.single()) }
+
+/**
+ * Likewise of several models, so that a busy second falls on all: in each round every one has a block, in a drawn order.
+ *
+ * Returns the blocks of each, or null when stopped.
+ */
+fun interleaved(
+    amount: Amount,
+    inferences: List<() -> Unit>,
+    random: Random,
+    clock: () -> Long = System::nanoTime,
+    progress: (Int, Int) -> Boolean = { _, _ -> true },
+): List<List<DoubleArray>>? {
+    for (infer in inferences) repeat(amount.warmup) { infer() }
+    val blocks = inferences.map { ArrayList<DoubleArray>() }
+    val seconds = DoubleArray(inferences.size)
+    while (blocks[0].size < amount.blocks || seconds.any { it < amount.minSeconds }) {
+        if (!progress(blocks[0].size, amount.blocks)) return null
+        for (place in inferences.indices.shuffled(random)) {
+            repeat(SETTLE) { inferences[place]() }
+            blocks[place].add(DoubleArray(amount.block) { milliseconds(clock, inferences[place]) })
+            seconds[place] += blocks[place].last().sum() / 1e3
+        }
     }
-    return Measurement(protocol, blocks)
+    return blocks
 }
 
 /** What `infer` takes, in milliseconds. */

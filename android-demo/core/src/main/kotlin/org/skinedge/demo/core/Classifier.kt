@@ -92,6 +92,6 @@ class Classifier private constructor(val card: ModelCard, val network: Network) 
 }
 
 /** `clear` as every Android has it: Java 9 gave ByteBuffer one of its own, which old phones lack. */
-private fun Buffer.toStart() {
+internal fun Buffer.toStart() {
     clear()
 }

@@ -16,8 +16,10 @@ enum class Fault(val english: String) {
     INPUT_DIFFERS("The model takes %s, its card says %s."),
     OUTPUT_DIFFERS("The model gives %s, its card says %s."),
     LABELS_DIFFER("The model gives %s probabilities, its card names %s classes."),
+    INFERENCE_FAILED("The inference library stopped: %s."),
     NO_NUMBERS("The model gave no numbers (NaN or infinite)."),
     PHOTO_UNREADABLE("The photo cannot be read: %s."),
+    PHOTO_CUT_OFF("The photo's file ends before the photo does."),
     PHOTO_STRIP("The photo, %s x %s pixels, is more than %s times as long as wide."),
     PHOTO_TOO_LARGE("The photo, %s x %s pixels, is too large for this device."),
 }

@@ -1,0 +1,67 @@
+package org.skinedge.demo
+
+import android.content.Context
+import android.os.Handler
+import android.os.Looper
+import java.util.concurrent.Executors
+import org.skinedge.demo.core.Classifier
+import org.skinedge.demo.core.Fault
+import org.skinedge.demo.core.FaultException
+import org.skinedge.demo.runtime.RuntimeSettings
+
+/** The app's one model and the one thread that loads and runs it, for all screens. */
+object Engine {
+    private val thread = Executors.newSingleThreadExecutor()
+    private val main = Handler(Looper.getMainLooper())
+    private var loaded: Pair<RuntimeSettings, Classifier>? = null // of the thread
+
+    /** Where the model comes from. Throws FaultException. */
+    @Volatile
+    var source: (Context, RuntimeSettings) -> Classifier = { context, settings -> installedModel(context.assets, settings) }
+
+    /** Starts work with the model, loaded as the settings say. work: must not hold a screen; what it throws is told. */
+    fun <T> start(context: Context, work: (Classifier) -> T): Task<T> {
+        val application = context.applicationContext
+        return start { work(model(application)) }
+    }
+
+    /** Starts work that has a model of its own. */
+    fun <T> start(work: () -> T): Task<T> {
+        val task = Task<T>()
+        thread.execute {
+            val outcome = attempt(work)
+            main.post { task.finish(outcome) }
+        }
+        return task
+    }
+
+    /** Gives the model back; the next work loads it again. */
+    fun forget() = thread.execute {
+        loaded?.second?.close()
+        loaded = null
+    }
+
+    private fun model(application: Context): Classifier {
+        val wanted = Settings(application).runtime
+        loaded?.let { (settings, model) -> if (settings == wanted) return model }
+        loaded?.second?.close()
+        loaded = null
+        return source(application, wanted).also { loaded = wanted to it }
+    }
+
+    private fun <T> attempt(work: () -> T): (Outcome<T>) -> Unit = try {
+        val value = work()
+        ({ it.done(value) })
+    } catch (fault: FaultException) {
+        ({ it.failed(fault) })
+    } catch (error: RuntimeException) { // the inference library's
+        failure(error)
+    } catch (error: OutOfMemoryError) {
+        failure(error)
+    }
+
+    private fun <T> failure(error: Throwable): (Outcome<T>) -> Unit {
+        val fault = FaultException(Fault.INFERENCE_FAILED, error.message ?: error.javaClass.simpleName)
+        return { it.failed(fault) }
+    }
+}

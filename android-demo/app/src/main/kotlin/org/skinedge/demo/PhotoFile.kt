@@ -1,0 +1,79 @@
+package org.skinedge.demo
+
+import android.content.ContentResolver
+import android.graphics.Bitmap
+import android.graphics.BitmapFactory
+import android.media.ExifInterface
+import android.net.Uri
+import java.io.IOException
+import java.io.InputStream
+import org.skinedge.demo.core.Fault
+import org.skinedge.demo.core.FaultException
+import org.skinedge.demo.core.Photo
+import org.skinedge.demo.core.endsEarly
+import org.skinedge.demo.core.upright
+
+/** A photo, upright. reducedBy: what its sides were divided by to fit into memory; 1 for every pixel. */
+class DecodedPhoto(val photo: Photo, val reducedBy: Int)
+
+private const val BYTES_PER_PIXEL = 4L
+private const val MOST_REDUCED = 64
+
+/**
+ * Decodes a photo with all its pixels, or, where `budget` bytes do not hold them, with every 2nd, 4th, ... of a side.
+ *
+ * Throws [FaultException]: PHOTO_UNREADABLE, also for one that ends early; PHOTO_TOO_LARGE.
+ */
+fun ContentResolver.decode(uri: Uri, budget: Long = spareBytes()): DecodedPhoto {
+    val bounds = BitmapFactory.Options().apply { inJustDecodeBounds = true }
+    read(uri) { BitmapFactory.decodeStream(it, null, bounds) }
+    if (bounds.outWidth < 1 || bounds.outHeight < 1) throw FaultException(Fault.PHOTO_UNREADABLE, "${bounds.outMimeType ?: "?"}")
+    if (read(uri) { endsEarly(it.buffered()) }) throw FaultException(Fault.PHOTO_CUT_OFF)
+    var reducedBy = reduction(bounds.outWidth, bounds.outHeight, budget)
+    while (reducedBy <= MOST_REDUCED) {
+        try {
+            val bitmap = read(uri) { pixels(it, reducedBy) } ?: throw FaultException(Fault.PHOTO_UNREADABLE, bounds.outMimeType)
+            return DecodedPhoto(upright(BitmapPhoto(bitmap.withoutProfile()), orientation(uri)), reducedBy)
+        } catch (error: OutOfMemoryError) {
+            reducedBy *= 2
+        }
+    }
+    throw FaultException(Fault.PHOTO_TOO_LARGE, "${bounds.outWidth}", "${bounds.outHeight}")
+}
+
+/** The least power of two by which both sides must be divided so that the pixels fit into `budget` bytes. */
+fun reduction(width: Int, height: Int, budget: Long): Int {
+    var divisor = 1
+    while (divisor <= MOST_REDUCED && BYTES_PER_PIXEL * (width / divisor) * (height / divisor) > budget) divisor *= 2
+    return divisor
+}
+
+/** Half of what this process may still take. */
+private fun spareBytes(): Long = Runtime.getRuntime().run { maxMemory() - totalMemory() + freeMemory() } / 2
+
+private fun pixels(stream: InputStream, reducedBy: Int): Bitmap? {
+    val options = BitmapFactory.Options().apply {
+        inSampleSize = reducedBy
+        inPreferredConfig = Bitmap.Config.ARGB_8888
+        inPremultiplied = false
+        inScaled = false
+    }
+    return BitmapFactory.decodeStream(stream, null, options)
+}
+
+/** The EXIF tag, 1 where there is none. */
+private fun ContentResolver.orientation(uri: Uri): Int = read(uri) {
+    try {
+        ExifInterface(it).getAttributeInt(ExifInterface.TAG_ORIENTATION, ExifInterface.ORIENTATION_NORMAL)
+    } catch (error: RuntimeException) { // older systems' readers, at tags that are not sound
+        ExifInterface.ORIENTATION_NORMAL
+    }
+}
+
+private fun <T> ContentResolver.read(uri: Uri, use: (InputStream) -> T): T = try {
+    (openInputStream(uri) ?: throw IOException("$uri")).use(use)
+} catch (error: IOException) {
+    throw FaultException(Fault.PHOTO_UNREADABLE, error.message ?: "$uri")
+} catch (error: RuntimeException) { // another app's: permission that has ended, or whatever its provider throws
+    throw FaultException(Fault.PHOTO_UNREADABLE, error.message ?: "$uri")
+}

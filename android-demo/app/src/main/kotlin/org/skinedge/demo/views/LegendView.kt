@@ -1,0 +1,26 @@
+package org.skinedge.demo.views
+
+import android.content.Context
+import android.graphics.Canvas
+import android.graphics.Paint
+import android.util.AttributeSet
+import android.view.View
+import org.skinedge.demo.core.tint
+
+/** The heatmap's colours, from no evidence to the most. What it means must be said beside it in words. */
+class LegendView(context: Context, attributes: AttributeSet?) : View(context, attributes) {
+    private val paint = Paint()
+
+    override fun onDraw(canvas: Canvas) {
+        for (step in 0 until STEPS) {
+            paint.color = tint(SKIN_GREY, step / (STEPS - 1f))
+            val place = if (layoutDirection == LAYOUT_DIRECTION_RTL) STEPS - 1 - step else step
+            canvas.drawRect(place * width / STEPS.toFloat(), 0f, (place + 1) * width / STEPS.toFloat(), height.toFloat(), paint)
+        }
+    }
+
+    private companion object {
+        const val STEPS = 64
+        const val SKIN_GREY = 190
+    }
+}

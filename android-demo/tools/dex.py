@@ -32,7 +32,7 @@ def dex(own: Sequence[Path], keep: Path, dexer: str | None) -> Path:
     one_of("dexer", dexer, DEXERS)
     out = emptied(BUILD / "dex")
     (_with_r8 if dexer == "r8" else _with_proguard)(own, keep, out)
-    found = sorted(path.name for path in out.iterdir())
+    found = sorted(path.name for path in out.glob("*.dex"))  # R8 also copies what is no class, which no app reads
     if found != ["classes.dex"]:
         raise BuildError(f"{dexer} wrote {found or 'nothing'}, not one classes.dex")
     return out / "classes.dex"

@@ -41,12 +41,13 @@ def accuracies(
     try:
         root = locate(bundle, samples, data)
         if root is None:
-            why = f"the test images are not {place_of(bundle.manifest)}; golden vectors were replayed instead"
+            note(f"accuracy: the test images are not {place_of(bundle.manifest)}")
+            why = "the test images are not here (--data DIR); golden vectors were replayed instead"
             return {**known, **dict.fromkeys((target.name for target in judged), (None, why))}
         note(f"accuracy: {len(judged)} files on {len(samples)} test images")
         return {**known, **_measured(bundle, judged, sessions, root, samples)}
     except DataError as error:
-        return {**known, **dict.fromkeys((target.name for target in judged), (None, str(error)))}
+        return {**known, **dict.fromkeys((target.name for target in judged), (None, error.what))}
 
 
 def parity_verdicts(bundle: Bundle, targets: Sequence[Target], features: Sequence[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ import sklearn.metrics
 from skinedge.bundle import Bundle, sha256
 from skinedge.errors import ConfigError, SkinedgeError
 from skinedge.plugins import runtimes_for
-from skinedge_bench import latency, verify
+from skinedge_bench import device, latency, verify
 from skinedge_bench.latency_report import LatencyReport
 from skinedge_bench.probe import probe
 from skinedge_bench.protocol import Protocol, protocol_names, read_protocol
@@ -166,11 +166,29 @@ def test_more_blocks_until_the_least_time_is_reached() -> None:
     assert sum(map(sum, samples["a"])) >= 20 and len(samples["a"]) > 1
 
 
+def test_an_emulator_is_not_timed(cli: Cli, imageless: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `make pi` shows it under a real one: golden vectors are judged, and no time stands anywhere."""
+    monkeypatch.setattr(device, "emulation", lambda: "aarch64 on x86_64")
+    code, out, err = cli("bench", imageless.root, "--protocol", "quick", "--json")
+    document = json.loads(out)
+    assert code == 0 and "nothing is timed" in err and document["device"]["emulated"] == "aarch64 on x86_64"
+    assert len(document["rows"]) >= 5
+    for row in document["rows"]:
+        assert row["p50_ms"] is row["load_ms"] is row["p90_ms"] is row["end_to_end"] is None and not row["trustworthy"]
+        assert "emulated (aarch64 on x86_64): not timed" in row["reasons"] and row["n"] == 0
+        assert row["golden"] in ("pass", "underpowered")
+    kept = json.loads(imageless.reload().file("reports/latency.json").read_text())
+    assert kept["samples_ms"] == {} and kept["conditions"] == {"before": None, "after": None}
+
+
 def test_protocols_and_what_is_refused(cli: Cli, tiny_run: Path) -> None:
     assert protocol_names() == ["mlperf", "quick", "standard"]
     for name in protocol_names():
         assert read_protocol(name).block >= 20
-    assert read_protocol("standard").block * read_protocol("standard").blocks >= 1000
+    quick, standard, mlperf = (read_protocol(name) for name in ("quick", "standard", "mlperf"))
+    assert standard.block * standard.blocks >= 1000 > quick.block * quick.blocks
+    assert (mlperf.block * mlperf.blocks, mlperf.min_seconds) == (1024, 60)
+    assert (quick.headline, standard.headline, mlperf.headline) == (50, 50, 90)
     code, _, err = cli("bench", tiny_run, "--protocol", "fast")
     assert code == 1 and "mlperf, quick, standard" in err
     code, _, err = cli("bench", tiny_run, "--threads", 4096)

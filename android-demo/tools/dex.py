@@ -58,7 +58,7 @@ def _with_proguard(own: Sequence[Path], keep: Path, out: Path) -> None:
         [*fetch("proguard"), fetch_one("kotlin-stdlib")],
         "proguard.ProGuard",
         *(f"@{RULES}", f"@{keep}", "-injars", packed, "-outjars", shrunk),
-        *("-dontnote", "**", "-dontwarn", "**"),
+        *("-dontnote", "**", "-dontwarn", "**", "-target", "1.7"),  # Kotlin's library has lambdas that dx knows not
         *("-libraryjars", fetch_one("android"), "-libraryjars", f"{java_base}(!**.jar;!module-info.class)"),
     )
     # Never 26 or more: dx would write invoke-custom, for which phones lack the classes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from skinedge import __version__, documents, golden
-from skinedge.bundle import Bundle, write_atomic
+from skinedge.bundle import Bundle, disk_error, write_atomic
 from skinedge.errors import ConfigError, DataError
 from skinedge.plugins import Session
 from skinedge.preprocess import Pixels, prepare
@@ -18,6 +19,7 @@ from skinedge_bench.end_to_end import Photos, drawn_photos, photos_of_run
 from skinedge_bench.images import locate, test_split
 from skinedge_bench.latency_report import LatencyReport, Row
 from skinedge_bench.measure import FREE, measure
+from skinedge_bench.model import open_file
 from skinedge_bench.quality import Accuracy, accuracies, golden_verdict, parity_verdicts
 from skinedge_bench.targets import STANDARD, BenchRequest, Target, file_targets, run_targets
 
@@ -73,13 +75,22 @@ def bench_files(paths: Sequence[Path], request: BenchRequest = STANDARD) -> Late
     _require(targets, request)
     report, _ = measure(targets, _random_images, protocol, request.seed, drawn_photos())
     rows = tuple(replace(row, accuracy_note="files alone: no images to judge them by") for row in report.rows)
-    model = targets[0].sha256 if len(paths) == 1 else None
-    return replace(report, rows=rows, model_sha256=model)
+    if len(paths) > 1:
+        return replace(report, rows=rows)
+    return replace(report, rows=rows, model_id=open_file(paths[0]).model_id, model_sha256=targets[0].sha256)
+
+
+def check_writable(path: Path) -> None:
+    """Before a benchmark whose report is to be kept at `path`. Raises: BundleError where no file can be made there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise disk_error(error, path) from None
 
 
 def keep(report: LatencyReport, path: Path) -> None:
     """Write the report with its raw samples to a file of its own."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, report.to_text())
 
 

@@ -210,6 +210,16 @@ def test_a_file_alone(cli: Cli, foreign: Callable[..., Path]) -> None:
     assert code == 1 and out == "" and "--data" in err
 
 
+def test_a_file_of_ours_alone_says_which_model_it_is(cli: Cli, tiny_run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "copied.tflite"
+    path.write_bytes((tiny_run / "model.int8.tflite").read_bytes())
+    code, out, _ = cli("bench", path, "--protocol", "quick", "--json")
+    document = json.loads(out)
+    assert code == 0 and document["model_id"] == Bundle.open(tiny_run).manifest.id
+    assert document["model_sha256"] == document["rows"][0]["sha256"] == sha256(path)
+    assert document["rows"][0]["precision"] == "int8" and document["rows"][0]["partitions"] == 1
+
+
 def test_a_probe_does_not_time_what_the_scores_mean(foreign: Callable[..., Path]) -> None:
     """A stranger's file is asked with four images more, in its first run: not in load_ms, not in first_inference_ms."""
     path = foreign()

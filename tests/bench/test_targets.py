@@ -211,6 +211,12 @@ def test_a_file_beside_that_is_damaged_costs_no_benchmark(run: Bundle, tmp_path:
         bench(run, BenchRequest("quick", beside=(tmp_path / "none.onnx",)))
 
 
+def test_a_report_that_cannot_be_kept_costs_no_benchmark(cli: Cli, foreign: Foreign, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    code, out, err = cli("bench", foreign(), "--protocol", "quick", "--out", tmp_path / "file" / "kept.json")
+    assert code == 1 and out == "" and "kept.json: cannot write" in err and "assumed" not in err
+
+
 COMPILE = """
 import sys
 from pathlib import Path

@@ -9,7 +9,6 @@ import typer
 
 from skinedge.cli.app import app
 from skinedge.cli.common import NOTICE, note, pick_run
-from skinedge.cli.predict import FileOption
 
 
 @app.command()
@@ -17,7 +16,10 @@ def web(
     run: Annotated[
         Path | None, typer.Option("--run", help="Run directory; default: the newest real run, else the shipped model.")
     ] = None,
-    file: FileOption = None,
+    file: Annotated[
+        str | None,
+        typer.Option("--file", metavar="NAME", help="Model file of the run; default: a .tflite that draws heatmaps."),
+    ] = None,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port of this machine; 0: any.")] = 8765,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Write the site there instead, to be hosted elsewhere.")

@@ -64,7 +64,7 @@ def site() -> Site:
 @pytest.fixture
 def server(site: Site) -> Iterator[SiteServer]:
     with SiteServer(site, port=0) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=[0.02])
         thread.start()
         yield server
         server.shutdown()
@@ -271,7 +271,7 @@ def test_only_this_machine_is_served(server: SiteServer) -> None:
 
 def test_a_file_that_is_gone_is_not_found(tmp_path: Path) -> None:
     with SiteServer(Site({"index.html": tmp_path / "gone.html"}, "m"), port=0) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=[0.02])
         thread.start()
         assert ask(server, "/")[0] == 404
         server.shutdown()

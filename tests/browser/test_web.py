@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import threading
@@ -45,7 +46,10 @@ JUDGE = """async ([count, size]) => {
   }
   return found;
 }"""
-SEEN = "canvas => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"
+SEEN = """canvas => {
+  const {data} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+  return btoa(Array.from(data, byte => String.fromCharCode(byte)).join(''));
+}"""
 
 
 @contextlib.contextmanager
@@ -54,7 +58,7 @@ def served(site: Site, changes: Mapping[str, bytes | None] | None = None) -> Ite
     changed = {**site.files, **(changes or {})}
     files = {name: content for name, content in changed.items() if content is not None}
     with SiteServer(replace(site, files=files), port=0) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=[0.02])
         thread.start()
         try:
             yield server.url
@@ -109,7 +113,7 @@ def judged(page: Page, path: Path) -> tuple[Pixels, dict[str, float]]:
 
 
 def seen(page: Page, canvas: str = "#seen") -> Pixels:
-    flat = np.array(page.locator(canvas).evaluate(SEEN), dtype=np.uint8)
+    flat = np.frombuffer(base64.b64decode(page.locator(canvas).evaluate(SEEN)), dtype=np.uint8)
     side = int(np.sqrt(flat.size // 4))
     return np.ascontiguousarray(flat.reshape(side, side, 4)[..., :3])
 
@@ -305,7 +309,7 @@ def damaged(site: Site, what: str) -> dict[str, bytes | None]:
     model[len(model) // 2] ^= 1
     check = bytearray(site.files["check.bin"])  # type: ignore[arg-type]
     first = json.loads(bytes(site.files["site.json"]))["check"]["images"][0]  # type: ignore[arg-type]
-    check[first["width"] * first["height"] // 2 * 3 + first["width"] // 2 * 3] ^= 255  # in its middle
+    check[first["width"] * first["height"] // 2 * 3] ^= 255  # in its middle
     changes: dict[str, dict[str, bytes | None]] = {
         "tampered model": {file: bytes(model)},
         "no model": {file: None},

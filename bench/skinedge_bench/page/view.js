@@ -42,6 +42,7 @@ export function showModel(model, settings) {
 export function showResult(result, model, settings) {
   const {card, labels} = model;
   const size = card.resize.size;
+  show('result', true);
   const order = [...labels.keys()].sort((one, other) => result.probabilities[other] - result.probabilities[one]);
   element('source').textContent = result.name;
   paint(element('seen'), rgba(result.pixels, size), `The image as the model saw it: ${result.name}`);
@@ -53,7 +54,6 @@ export function showResult(result, model, settings) {
   show('evidence-figure', result.heatmap !== null);
   show('choose', result.heatmap !== null);
   if (result.heatmap) choose(order[0]);
-  show('result', true);
 }
 
 export function showSpeed(report) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import http.client
 import json
@@ -26,7 +27,7 @@ from skinedge.errors import BundleError, ConfigError, SkinedgeError
 from skinedge.preprocess import LONGEST, Preprocess
 from skinedge_bench import web_assets
 from skinedge_bench.web import Site, build, write
-from skinedge_bench.web_assets import PAGE, Package, fetch, keep, packages, vendored
+from skinedge_bench.web_assets import PAGE, Package, compressed, fetch, keep, packages, vendored
 from skinedge_bench.web_server import SiteServer
 
 from .conftest import Cli
@@ -42,9 +43,9 @@ def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "vendor"
     for package in packages():
         for name in package.files.values():
-            path = folder / name
+            path = compressed(folder, name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(name)
+            path.write_bytes(gzip.compress(name.encode()))
     monkeypatch.setattr("skinedge_bench.web.vendored", lambda runtime: vendored(runtime, folder))
     return folder
 
@@ -95,7 +96,9 @@ def test_the_site_has_the_page_one_model_and_its_runtime(
     vendor: Path, name: str | None, file: str, folder: str
 ) -> None:
     built = build(Bundle.open(FLAGSHIP), name)
-    libraries = {f"vendor/{path.relative_to(vendor).as_posix()}" for path in (vendor / folder).rglob("*.*")}
+    found = [path.relative_to(vendor).as_posix().removesuffix(".gz") for path in (vendor / folder).rglob("*.gz")]
+    libraries = {f"vendor/{name}" for name in found}
+    assert all(built.files[f"vendor/{name}"] == name.encode() for name in found)
     model = {f"model/{file}", f"model/{file}.skinedge.json"}
     assert set(built.files) == PAGES | libraries | model | {"site.json", "check.bin"}
     assert built.model == file and built.files[f"model/{file}"] == FLAGSHIP / file
@@ -326,7 +329,7 @@ def test_of_a_package_only_what_is_needed_is_kept(tmp_path: Path) -> None:
     path = archive(tmp_path, b"code")
     known = hashlib.sha256(path.read_bytes()).hexdigest()
     keep(Package("lib", "1.0", "MIT", known, "lib", {"dist/index.js": "lib/lib.js"}), path, tmp_path / "kept")
-    assert (tmp_path / "kept" / "lib" / "lib.js").read_bytes() == b"code"
+    assert gzip.decompress(compressed(tmp_path / "kept", "lib/lib.js").read_bytes()) == b"code"
     with pytest.raises(SkinedgeError, match=r"lib@1\.0: it has no file dist/more\.js"):
         keep(Package("lib", "1.0", "MIT", known, "lib", {"dist/more.js": "more.js"}), path, tmp_path / "kept")
 

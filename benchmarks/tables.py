@@ -59,7 +59,7 @@ def table(report: LatencyReport, path: Path) -> str:
     """One device's figures; rows that are not to be trusted say why below."""
     lines = [title(report, path), "", f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
     lines += [f"| {' | '.join(cells(report, row))} |" for row in report.rows]
-    doubts = [f"{', '.join(name(report, row) for row in rows)}: {why}." for why, rows in report.doubts().items()]
+    doubts = [f"{whose(report, rows)}: {why}." for why, rows in report.doubts().items()]
     return "\n".join([*lines, *(["", "  \n".join(doubts)] if doubts else [])])
 
 
@@ -92,6 +92,10 @@ def cells(report: LatencyReport, row: Row) -> list[str]:
 
 def name(report: LatencyReport, row: Row) -> str:
     return f"`{row.file}`" + label(report, row).removeprefix(row.file)
+
+
+def whose(report: LatencyReport, rows: Sequence[Row]) -> str:
+    return "Every row" if len(rows) == len(report.rows) else ", ".join(name(report, row) for row in rows)
 
 
 def number(value: float | None, digits: int) -> str:

@@ -1,6 +1,7 @@
 import java.io.File;
 import java.io.FileInputStream;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.HashSet;
 import java.util.Set;
 import org.codehaus.mojo.animal_sniffer.SignatureChecker;
@@ -14,6 +15,7 @@ public class Sniff {
         SignatureChecker checker = new SignatureChecker(
             new FileInputStream(arguments[0]), packed, new PrintWriterLogger(System.out));
         checker.setSourcePath(new ArrayList<>());
+        checker.setAnnotationTypes(Collections.singleton("org.skinedge.demo.Newer"));
         checker.process(new File(arguments[1]));
         System.exit(checker.isSignatureBroken() ? 1 : 0);
     }

@@ -38,7 +38,8 @@ def link() -> Linked:
             *(aapt2, "link", "-o", linked.package, "-I", fetch_one("android-resources")),
             *("--manifest", linked.manifest, "--java", linked.generated, "--proguard", linked.keep),
             *("--min-sdk-version", MIN_SDK, "--target-sdk-version", TARGET_SDK),
-            *("--version-code", "1", "--version-name", VERSION, compiled),
+            *("--version-code", "1", "--version-name", VERSION),
+            *("--debug-mode", compiled),  # without it `skinedge bench --adb` may not reach the app's folder
         ]
     )
     return linked

@@ -63,6 +63,7 @@ def test_it_says_for_whom_it_is(badging: str, content: dict[str, bytes]) -> None
     assert re.search(r"^package: name='org.skinedge.demo' versionCode='1' versionName='0.1.0'", badging)
     assert "sdkVersion:'24'" in badging and "targetSdkVersion:'35'" in badging
     assert "launchable-activity: name='org.skinedge.demo.MainActivity'" in badging
+    assert "application-debuggable" in badging  # as `skinedge bench --adb` needs it
     (codes,) = re.findall(r"^native-code: (.*)$", badging, re.MULTILINE)
     assert set(re.findall("'([^']+)'", codes)) == abis(content)
 

@@ -130,7 +130,8 @@ def roc_corners(positive: Array, score: Array) -> Indices:
     points = np.array([[0, 0], *zip(alarms, hits, strict=True)], dtype=np.int64)
     steps = np.diff(points, axis=0)
     turns = steps[:-1, 0] * steps[1:, 1] != steps[:-1, 1] * steps[1:, 0]
-    return points[np.concatenate([[True], turns, [True]])]
+    corners: Indices = points[np.concatenate([[True], turns, [True]])]
+    return corners
 
 
 def average_precision(positive: Array, score: Array) -> float:

@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,7 +52,12 @@ static int own_strerror_r(int number, char *buffer, size_t size) {
     return 0;
 }
 
-static int own_property_get(const char *name, char *value) { (void)name; value[0] = 0; return 0; }
+/* TFLite takes XNNPACK only on an Android that it knows: the one whose API jar the app is compiled against. */
+static int own_property_get(const char *name, char *value) {
+    strcpy(value, strcmp(name, "ro.build.version.sdk") ? "" : "35");
+    return (int)strlen(value);
+}
+
 static void own_abort_message(const char *text) { dprintf(2, "abort: %s\n", text ? text : ""); }
 
 static int own_log_vprint(int priority, const char *tag, const char *format, va_list values) {
@@ -102,6 +108,9 @@ static int own_mutex_init(void *mutex, const long *attributes) {
     return 0;
 }
 
+/* XNNPACK takes a desktop CPU's AVX-512, for which Android's build of it does not align. */
+static void *own_memalign(size_t alignment, size_t size) { return memalign(alignment < 64 ? 64 : alignment, size); }
+
 static void missing(void) {
     static const char text[] = "bionic shim: a function was called that glibc has not\n";
     if (write(2, text, sizeof text - 1)) {}
@@ -114,7 +123,7 @@ static const struct { const char *name; void *function; } own[] = {
     {"__errno", own_errno}, {"__strlen_chk", own_strlen_chk}, {"__system_property_get", own_property_get},
     {"android_set_abort_message", own_abort_message}, {"fclose", own_fclose}, {"fflush", own_fflush},
     {"fileno", own_fileno}, {"fprintf", own_fprintf}, {"fputc", own_fputc}, {"fwrite", own_fwrite},
-    {"pthread_mutex_init", own_mutex_init}, {"strerror_r", own_strerror_r}, {"sysconf", own_sysconf},
+    {"memalign", own_memalign}, {"pthread_mutex_init", own_mutex_init}, {"strerror_r", own_strerror_r}, {"sysconf", own_sysconf},
     {"vfprintf", own_vfprintf},
 };
 

@@ -28,20 +28,47 @@ internal class Resampling(inputs: Int, outputs: Int, from: Int, count: Int) {
         }
     }
 
-    /** The input after the last one that is needed. */
-    val end: Int get() = first.last() + weights.last().size
+    /** The first input that is needed, and the one after the last. */
+    val start = first.first()
+    val end = first.last() + weights.last().size
 
     /** The weights as Pillow applies them to bytes: whole numbers of 2^-[BITS]. */
-    fun fixed(): Array<IntArray> = Array(weights.size) { i ->
+    private val fixed = Array(weights.size) { i ->
         IntArray(weights[i].size) { j -> (0.5 + weights[i][j] * (1 shl BITS)).toInt() }
+    }
+
+    /** All outputs of one row. line: RGB bytes of the inputs from [start] on. */
+    fun across(line: ByteArray): ByteArray {
+        val out = ByteArray(fixed.size * 3)
+        for (x in fixed.indices) for (channel in 0..2) {
+            var sum = HALF
+            var at = (first[x] - start) * 3 + channel
+            for (weight in fixed[x]) {
+                sum += (line[at].toInt() and 255) * weight
+                at += 3
+            }
+            out[x * 3 + channel] = toByte(sum)
+        }
+        return out
+    }
+
+    /** Output `place` of all columns at once. line: the bytes of an input row, by its number. */
+    fun down(place: Int, line: (Int) -> ByteArray): ByteArray {
+        var sums = IntArray(0)
+        fixed[place].forEachIndexed { j, weight ->
+            val row = line(first[place] + j)
+            if (j == 0) sums = IntArray(row.size) { HALF }
+            for (i in row.indices) sums[i] += (row[i].toInt() and 255) * weight
+        }
+        return ByteArray(sums.size) { toByte(sums[it]) }
     }
 
     private fun triangle(distance: Double): Double = max(1.0 - abs(distance), 0.0)
 
-    companion object {
-        const val BITS = 22
+    private fun toByte(sum: Int): Byte = min(max(sum shr BITS, 0), 255).toByte()
 
-        /** A sum of bytes times fixed weights, begun at half a unit, as a byte. */
-        fun toByte(sum: Int): Int = min(max(sum shr BITS, 0), 255)
+    private companion object {
+        const val BITS = 22
+        const val HALF = 1 shl (BITS - 1)  // rounds
     }
 }

@@ -27,7 +27,7 @@ class PreparationTest {
 
     @Test
     fun oneColourStaysThatColourAtAnySize() {
-        for ((width, height) in listOf(1 to 1, 7 to 90, 500 to 333, 4001 to 3001)) {
+        for ((width, height) in listOf(1 to 1, 7 to 90, 500 to 333, 1201 to 901)) {
             val prepared = prepare(Rows(width, height) { _, _ -> 0xFFC08040.toInt() }, 24)
             assertArrayEquals(ByteArray(24 * 24 * 3) { byteArrayOf(0xC0.toByte(), 0x80.toByte(), 0x40)[it % 3] }, prepared.rgb)
         }
@@ -44,7 +44,7 @@ class PreparationTest {
         var largest = 0
         val photo = object : Photo {
             override val width = 8_000
-            override val height = 6_000
+            override val height = 600
             override fun read(left: Int, top: Int, width: Int, height: Int, into: IntArray) {
                 largest = maxOf(largest, width * height)
                 into.fill(0xFF336699.toInt(), 0, width * height)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # a shell's background job ignores it, and so would its children
 os.environ["SKINEDGE_SHIPPED"] = ""  # no test, and no command that it starts, depends on whether a model is shipped
 
 REPOSITORY = Path(__file__).resolve().parent.parent

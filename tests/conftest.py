@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-signal.signal(
-    signal.SIGINT, signal.default_int_handler
-)  # a shell's background job ignores it, and so would its children
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job, and its children, ignore
 os.environ["SKINEDGE_SHIPPED"] = ""  # no test, and no command that it starts, depends on whether a model is shipped
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -62,7 +62,7 @@ apk: $(READY)
 
 android-test: $(READY)
 	$(BIN)/python android-demo/tools/desktop.py
-	$(BIN)/python -m pytest tests/android/test_desktop.py
+	$(BIN)/python -m pytest tests/android/test_desktop.py tests/android/test_screens.py
 
 # Both TFLite converters on four networks. The first time, TensorFlow is installed into a cache of its own (1.6 GB).
 cross-check: $(READY)

@@ -14,15 +14,23 @@ from skinedge_bench.device import Device
 from skinedge_bench.latency_report import LatencyReport, Row
 from skinedge_bench.protocol import Protocol
 
+OUT = Path(__file__).resolve().parents[2] / ".cache" / "android" / "build" / "oracle" / "bench.json"
+if not OUT.is_file():
+    pytest.skip("the desktop tests have not run: make android-test", allow_module_level=True)
+
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    path = Path(__file__).resolve().parents[2] / ".cache" / "android" / "build" / "oracle" / "bench.json"
-    if not path.is_file():
-        pytest.skip("the desktop tests have not run: make android-test")
-    found = json.loads(path.read_text())
+    found = json.loads(OUT.read_text())
     assert isinstance(found, dict)
     return found
+
+
+def test_bench_reads_it_back() -> None:
+    from skinedge_bench.regression import read_report
+
+    report = read_report(OUT)
+    assert report.document()["rows"] and report.rows[0].runtime == "tflite" and report.rows[0].n == 120
 
 
 def names(kind: type) -> set[str]:

@@ -1,0 +1,63 @@
+"""Photos as they come, whole and broken, and what Python prepares of them, for the tests of the screens."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from steps import emptied
+
+from skinedge import golden
+from skinedge.bundle import Bundle
+from skinedge.preprocess import load_image, prepare
+
+ORIENTATION = 0x0112
+MEGAPIXELS_200 = (16_384, 12_288)  # width, height
+SIDE = 640
+
+
+def write_photos(bundle: Bundle, folder: Path) -> Path:
+    """Write each photo, and as NAME.rgb what Python makes of those that it can read."""
+    emptied(folder)
+    vectors = golden.load(bundle.file("golden.npz"))
+    drawn = Image.fromarray(next(iter(vectors.sources.values())))
+    photo = drawn.resize((SIDE, SIDE * drawn.height // drawn.width), Image.Resampling.BICUBIC)
+    for turn in range(1, 9):
+        (folder / f"turned-{turn}.jpg").write_bytes(encoded(photo, "JPEG", turn=turn))
+    whole = encoded(photo, "JPEG")
+    contents = {
+        "photo.jpg": whole,
+        "grey.jpg": encoded(photo.convert("L"), "JPEG"),
+        "cmyk.jpg": encoded(photo.convert("CMYK"), "JPEG"),
+        "clear.png": encoded(faded(photo), "PNG"),
+        "palette.png": encoded(photo.convert("P"), "PNG"),
+        "photo.webp": encoded(photo, "WEBP"),
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    for path in sorted(folder.iterdir()):
+        (folder / f"{path.name}.rgb").write_bytes(prepare(load_image(path), 224).tobytes())
+    (folder / "cut-off.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "letter.jpg").write_bytes(b"This is a letter, and no photo.")
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "strip.png").write_bytes(encoded(photo.resize((2100, 100)), "PNG"))
+    huge = Image.new("L", MEGAPIXELS_200, 150)
+    (folder / "huge.jpg").write_bytes(encoded(huge, "JPEG"))
+    return folder
+
+
+def encoded(image: Image.Image, kind: str, turn: int = 1) -> bytes:
+    """The file's bytes, with an EXIF orientation."""
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[ORIENTATION] = turn
+    options = {"exif": exif} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
+    image.save(buffer, kind, quality=92, **options)
+    return buffer.getvalue()
+
+
+def faded(image: Image.Image) -> Image.Image:
+    """With transparency that grows from left to right."""
+    alpha = np.linspace(255, 0, image.width, dtype=np.uint8)[None].repeat(image.height, axis=0)
+    return Image.merge("RGBA", (*image.convert("RGB").split(), Image.fromarray(alpha)))

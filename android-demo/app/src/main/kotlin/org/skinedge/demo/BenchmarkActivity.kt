@@ -17,12 +17,13 @@ import org.skinedge.demo.core.toJson
 
 /** How fast the model is here; also what `skinedge bench --adb` starts. */
 class BenchmarkActivity : Screen(), Outcome<BenchReport?> {
-    private var run: BenchmarkRun? = null
+    private var run: BenchmarkRun? = null // the last one, done or not
+    private val running get() = run?.takeIf { !it.task.finished }
 
     override fun onCreate(state: Bundle?) {
         super.onCreate(state)
         setContentView(R.layout.benchmark)
-        findViewById<Button>(R.id.start).setOnClickListener { run?.stop() ?: start(BenchmarkRun(this, protocol())) }
+        findViewById<Button>(R.id.start).setOnClickListener { running?.stop() ?: start(BenchmarkRun(this, protocol())) }
         findViewById<Button>(R.id.save).setOnClickListener { startActivityForResult(document(), SAVE) }
         (lastNonConfigurationInstance as BenchmarkRun?)?.let(::start)
         if (state == null && intent.hasExtra(HostBenchmark.REQUEST)) startForHost()
@@ -58,7 +59,7 @@ class BenchmarkActivity : Screen(), Outcome<BenchReport?> {
     }
 
     private fun watch() {
-        val (done, all) = run?.progress ?: return
+        val (done, all) = running?.progress ?: return
         val bar = findViewById<ProgressBar>(R.id.progress)
         bar.max = all
         bar.progress = done
@@ -66,7 +67,6 @@ class BenchmarkActivity : Screen(), Outcome<BenchReport?> {
     }
 
     override fun done(value: BenchReport?) {
-        run = null
         busy(false)
         val report = value ?: return say(getString(R.string.benchmark_stopped))
         File(filesDir, "latency.json").writeText(toJson(report.document()))
@@ -75,7 +75,6 @@ class BenchmarkActivity : Screen(), Outcome<BenchReport?> {
     }
 
     override fun failed(fault: FaultException) {
-        run = null
         busy(false)
         say(words.of(fault))
     }

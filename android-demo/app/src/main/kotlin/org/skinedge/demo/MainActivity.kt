@@ -78,6 +78,7 @@ class MainActivity : Screen(), CameraListener, TextureView.SurfaceTextureListene
         show(R.id.fault, false)
         show(R.id.buttons, true)
         findViewById<TextView>(R.id.domain).text = words.domain(card)
+        findViewById<TextView>(R.id.live_domain).text = words.cameraDomain(card)
         val on = cameraWanted && cameraAllowed()
         showCamera(on)
         if (on && preview.isAvailable) openFeed(preview.surfaceTexture!!)
@@ -146,7 +147,7 @@ class MainActivity : Screen(), CameraListener, TextureView.SurfaceTextureListene
 
     private fun showCamera(on: Boolean) {
         for (id in listOf(R.id.preview, R.id.guide, R.id.evidence, R.id.live)) show(id, on)
-        show(R.id.welcome, !on)
+        for (id in listOf(R.id.welcome, R.id.pick)) show(id, !on)
         show(R.id.hold, on && last != null)
         findViewById<Button>(R.id.camera).setText(if (on) R.string.camera_off else R.string.camera_on)
         if (!on) findViewById<GuideView>(R.id.guide).side = 0f

@@ -70,6 +70,10 @@ class Words(private val resources: Resources) {
         else -> resources.getString(R.string.domain_other, card.domain)
     }
 
+    /** The same in few words, for the camera's own picture. */
+    fun cameraDomain(card: ModelCard): String =
+        if (card.domain == "dermoscopic" && !card.synthetic) resources.getString(R.string.not_validated) else domain(card)
+
     /** 'tflite 2.16.1 · 2 threads · XNNPACK'. */
     fun runtime(runtime: String, settings: RuntimeSettings): String = listOf(
         runtime,

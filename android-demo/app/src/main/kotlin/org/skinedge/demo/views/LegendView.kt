@@ -15,7 +15,8 @@ class LegendView(context: Context, attributes: AttributeSet?) : View(context, at
         for (step in 0 until STEPS) {
             paint.color = tint(SKIN_GREY, step / (STEPS - 1f))
             val place = if (layoutDirection == LAYOUT_DIRECTION_RTL) STEPS - 1 - step else step
-            canvas.drawRect(place * width / STEPS.toFloat(), 0f, (place + 1) * width / STEPS.toFloat(), height.toFloat(), paint)
+            val (left, right) = place * width / STEPS to (place + 1) * width / STEPS // whole pixels leave no seams
+            canvas.drawRect(left.toFloat(), 0f, right.toFloat(), height.toFloat(), paint)
         }
     }
 

@@ -1,11 +1,11 @@
-# make demo | test | check | browser | web | mediapipe | pi | sshd | apk | android-test | cross-check | converters | collapse | bench-device | bench-table | bench-train | throughput | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
+# make demo | test | check | browser | web | mediapipe | pi | sshd | android-tools | apk | android-test | cross-check | converters | collapse | bench-device | bench-table | bench-train | throughput | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO_DATA := .cache/demo-images
 MEDIAPIPE := .cache/mediapipe
 
-.PHONY: demo test check browser web mediapipe pi sshd apk android-test cross-check converters collapse bench-device bench-table bench-train throughput choices target flagship clean
+.PHONY: demo test check browser web mediapipe pi sshd android-tools apk android-test cross-check converters collapse bench-device bench-table bench-train throughput choices target flagship clean
 
 demo: $(READY)
 	test -d $(DEMO_DATA) || $(BIN)/skinedge data synth $(DEMO_DATA)
@@ -49,6 +49,13 @@ pi: $(READY)
 sshd:
 	command -v sshd >/dev/null || test -x /usr/sbin/sshd || { apt-get update -q && \
 	  apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends openssh-server; }
+
+# What builds the Android app, from Debian; without one of them `make apk` and `make android-test` skip, and say so.
+ANDROID_TOOLS := javac mvn aapt aapt2 apksigner zipalign gcc objdump
+android-tools:
+	@for tool in $(ANDROID_TOOLS); do command -v $$tool >/dev/null || missing=1; done; \
+	  test -z "$$missing" || { apt-get update -q && apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends \
+	  openjdk-17-jdk-headless maven aapt apksigner zipalign gcc libc6-dev binutils; }
 
 # The Android app as an APK, and its classes on this machine's JVM with Android's own TFLite; see android-demo/README.md.
 # ABIS="arm64-v8a armeabi-v7a x86_64" for more devices, DEXER=proguard as where R8 cannot be had.

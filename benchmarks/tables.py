@@ -5,7 +5,6 @@ What stands between the two marks in README is written anew, one table for each 
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +12,8 @@ from pathlib import Path
 from skinedge.bundle import write_atomic
 from skinedge.cli.bench_table import label
 from skinedge.errors import SkinedgeError
-from skinedge_bench.latency_file import report_of
 from skinedge_bench.latency_report import LatencyReport, Row
+from skinedge_bench.regression import read_report
 
 ROOT = Path(__file__).resolve().parents[1]
 README, RESULTS = ROOT / "README.md", ROOT / "bench" / "results"
@@ -45,14 +44,7 @@ def tables(paths: Sequence[Path]) -> str:
     """Markdown. Raises: SkinedgeError without a report, or for a file that is none."""
     if not paths:
         raise SkinedgeError("no report of a device is there", todo="Make one: make bench-device DEVICE=NAME")
-    return "\n\n".join(table(read(path), path) for path in paths)
-
-
-def read(path: Path) -> LatencyReport:
-    try:
-        return report_of(json.loads(path.read_text(encoding="utf-8")), str(path))
-    except json.JSONDecodeError as error:
-        raise SkinedgeError(f"not JSON ({error})", where=str(path)) from None
+    return "\n\n".join(table(read_report(path), path) for path in paths)
 
 
 def table(report: LatencyReport, path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from itertools import repeat
 from types import NoneType, UnionType
@@ -15,14 +15,15 @@ from skinedge.errors import BundleError
 from skinedge_bench.latency_report import LatencyReport
 
 SCHEMA = "skinedge.bench/1"
+PLAIN = {str: (str,), bool: (bool,), int: (int,), float: (float, int)}  # what JSON may hold for each
 
 
-def report_of(document: Mapping[str, Any], where: str) -> LatencyReport:
-    """The report that a document of `LatencyReport.to_text` holds.
+def report_of(document: Any, where: str) -> LatencyReport:
+    """The report that a document of `LatencyReport.to_text` holds, as JSON gave it.
 
     Raises: BundleError when it is none, or another version's.
     """
-    if document.get("schema") != SCHEMA:
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise BundleError(f"not a report of bench ({SCHEMA})", where=where)
     try:
         flat = {**document, **document["conditions"]}
@@ -35,21 +36,30 @@ def report_of(document: Mapping[str, Any], where: str) -> LatencyReport:
 def read_as(kind: Any, value: Any) -> Any:
     """What `dataclasses.asdict` and JSON made of a value of the type `kind`, turned back.
 
-    Knows dataclasses, tuples, mappings and optional values of them. Raises: TypeError for other fields than the type's.
+    Knows dataclasses, tuples, sequences, mappings, plain values and optional ones of them. Raises: TypeError,
+    ValueError for a value, or the fields, of another type.
     """
-    arguments = get_args(kind)
-    if value is None:
-        return None
-    if get_origin(kind) is UnionType:
-        return read_as(next(one for one in arguments if one is not NoneType), value)
-    if get_origin(kind) is tuple:
-        kinds = repeat(arguments[0], len(value)) if arguments[-1] is Ellipsis else arguments
-        return tuple(read_as(one, item) for one, item in zip(kinds, value, strict=True))
-    if get_origin(kind) is Mapping:
-        return {key: read_as(arguments[1], item) for key, item in value.items()}
+    arguments, origin = get_args(kind), get_origin(kind)
+    if origin is UnionType:
+        return None if value is None else read_as(next(one for one in arguments if one is not NoneType), value)
+    if origin is tuple:
+        items = _expected(value, list)
+        kinds = repeat(arguments[0], len(items)) if arguments[-1] is Ellipsis else arguments
+        return tuple(read_as(one, item) for one, item in zip(kinds, items, strict=True))
+    if origin is Sequence:
+        return [read_as(arguments[0], item) for item in _expected(value, list)]
+    if origin is Mapping:
+        return {key: read_as(arguments[1], item) for key, item in _expected(value, dict).items()}
     if isinstance(kind, type) and is_dataclass(kind):
         kinds_of = get_type_hints(kind)
-        return kind(**{name: read_as(kinds_of.get(name), item) for name, item in value.items()})
+        return kind(**{name: read_as(kinds_of.get(name), item) for name, item in _expected(value, dict).items()})
+    return value if kind is None else _expected(value, *PLAIN[kind])
+
+
+def _expected(value: Any, *types: type) -> Any:
+    """The value; raises TypeError where it is of none of these types."""
+    if type(value) not in types:
+        raise TypeError(f"{value!r:.40} where {types[0].__name__} should be")
     return value
 
 

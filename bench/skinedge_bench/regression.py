@@ -131,8 +131,6 @@ def read_report(path: Path) -> LatencyReport:
         raise BundleError("no such report, nor run", where=str(path)) from None
     except (OSError, ValueError) as error:
         raise BundleError(f"not a report of bench ({error})", where=str(path)) from None
-    if not isinstance(document, dict):
-        raise BundleError("not a report of bench", where=str(path))
     return report_of(document, str(path))
 
 

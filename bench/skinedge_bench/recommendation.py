@@ -37,6 +37,8 @@ def recommend(rows: Sequence[Row], headline: int, int8_dot_product: bool | None)
     """
     timed = sorted((r for r in rows if r.headline_ms(headline) is not None), key=lambda r: _ms(r, headline))
     passing = [row for row in timed if obstacle(row) is None]
+    if not timed:
+        return Recommendation(None, None, None, ("nothing is recommended: nothing was timed",))
     if not passing:
         refused = [f"{_name(row)}: {obstacle(row)}" for row in timed]
         return Recommendation(None, None, None, ("nothing is recommended: no file passed its gates here", *refused))
@@ -61,6 +63,11 @@ def obstacle(row: Row) -> str | None:
         return "the golden vectors fail here"
     if row.parity is None:
         return "no parity report on test images speaks of these bytes: skinedge verify makes one"
+    if row.golden == "underpowered" and row.parity == "pass_elsewhere":
+        return (
+            "nothing shows that it is right here, where the golden vectors are too few and its parity report is of "
+            "another instruction set: skinedge verify makes one here"
+        )
     return "its parity report says that a gate failed" if row.parity == "fail" else None
 
 
@@ -69,7 +76,8 @@ def _beside(best: Row, other: Row, headline: int) -> str:
     text = f"{_ms(other, headline) / _ms(best, headline):.2f} times as fast as the next, {_name(other)}"
     if best.p50_interval_ms is None or other.p50_interval_ms is None:
         return f"{text}; too few blocks to say how surely"
-    if best.p50_interval_ms[1] >= other.p50_interval_ms[0]:
+    (low, high), (other_low, other_high) = best.p50_interval_ms, other.p50_interval_ms
+    if low <= other_high and other_low <= high:
         return f"{text}; their 95 % intervals of p50 overlap, so either will do"
     return f"{text}; their 95 % intervals of p50 do not overlap"
 

@@ -59,6 +59,7 @@ def test_on_a_cpu_without_an_int8_dot_product_fp32_may_be_it() -> None:
         ({"golden": None}, "no golden vectors"),
         ({"parity": None}, "no parity report"),
         ({"parity": "fail"}, "a gate failed"),
+        ({"golden": "underpowered", "parity": "pass_elsewhere"}, "nothing shows that it is right here"),
     ],
 )
 def test_what_did_not_pass_is_named_however_fast_it_is(changes: dict[str, Any], why: str) -> None:
@@ -75,7 +76,9 @@ def test_what_did_not_pass_is_named_however_fast_it_is(changes: dict[str, Any], 
 
 
 def test_nothing_was_timed() -> None:
-    assert recommend((), 50, True).file is None
+    """As in an emulator: no gate is to blame."""
+    for rows in ((), (row("model.int8.tflite", None),)):
+        assert recommend(rows, 50, True).reasons == ("nothing is recommended: nothing was timed",)
     found = recommend((row("model.int8.tflite", None), row("model.fp32.tflite", 9.0)), 50, True)
     assert found.file == "model.fp32.tflite" and len(found.reasons) == 1
 
@@ -85,6 +88,7 @@ def test_the_headline_percentile_decides() -> None:
     assert recommend(rows, 50, True).file == "a.int8.tflite"
     by_p90 = recommend(rows, 90, True)
     assert by_p90.file == "b.int8.tflite" and "p90 5.50 ms" in by_p90.reasons[0]
+    assert "p50 do not overlap" in by_p90.reasons[1]  # although the next is the faster one by p50
 
 
 def test_threads_a_doubtful_timing_and_a_verdict_from_elsewhere_are_said() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from skinedge.errors import BundleError
+from skinedge.errors import BundleError, SkinedgeError
 from skinedge.progress import note
 from skinedge_bench.peaks import Peaks, measure_peaks
 from skinedge_bench.targets import Target
@@ -44,14 +44,20 @@ def floor_of(workload: Workload, peaks: Peaks, threads: int) -> Floor | None:
     return Floor(max(arithmetic, memory) / 1e6 / threads, "arithmetic" if arithmetic >= memory else "memory", workload)
 
 
-def measure_floors(targets: Sequence[Target], sides: Mapping[str, int]) -> tuple[Peaks, dict[str, Floor]]:
+def measure_floors(targets: Sequence[Target], sides: Mapping[str, int]) -> tuple[Peaks | None, dict[str, Floor]]:
     """This machine's peaks, and the bound of each target by `Target.key`, as far as there is one.
+
+    Without either, and with a note, where they cannot be measured: a benchmark is over by then, and should not be lost.
 
     sides: of the images in pixels, by key.
     """
     counted = {t.key: _counted(t, sides[t.key]) for t in targets if t.runtime.name in ON_CPU}
     known = {key: workload for key, workload in counted.items() if workload is not None}
-    peaks = measure_peaks(sorted({workload.weight_bytes for workload in known.values()}))
+    try:
+        peaks = measure_peaks(sorted({workload.weight_bytes for workload in known.values()}))
+    except SkinedgeError as error:
+        note(f"no floor: {error}")
+        return None, {}
     threads = {t.key: t.threads for t in targets}
     floors = {key: floor_of(workload, peaks, threads[key]) for key, workload in known.items()}
     return peaks, {key: floor for key, floor in floors.items() if floor is not None}

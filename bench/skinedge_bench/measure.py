@@ -31,7 +31,9 @@ Images = Callable[[int], Pixels]  # side in pixels, or FREE -> (N, side, side, 3
 
 @dataclass(frozen=True)
 class Timings:
-    """By `Target.key`: probes, samples_ms, floors, chains. The rest: see `machine_reasons`."""
+    """By `Target.key`: probes, samples_ms, floors, chains. peaks: None where they could not be measured. The
+    rest: see `machine_reasons`.
+    """
 
     probes: Mapping[str, Probe]
     samples_ms: Mapping[str, Blocks]
@@ -39,7 +41,7 @@ class Timings:
     after: Conditions
     foreign_cpu: float | None
     others: tuple[str, ...]
-    peaks: Peaks
+    peaks: Peaks | None
     floors: Mapping[str, Floor]
     chains: Mapping[str, EndToEnd]
 

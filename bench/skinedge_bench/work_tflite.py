@@ -30,10 +30,11 @@ def layers(path: Path, size: int) -> list[Layer]:
         kind = operation["op_name"]
         if kind not in WITH_WEIGHTS:
             continue
-        image, weights = (details[index] for index in operation["inputs"][:2])
+        weights = details[operation["inputs"][1]]
         result = details[operation["outputs"][0]]
         shape, dtype = tuple(map(int, weights["shape"])), np.dtype(weights["dtype"])
-        macs = math.prod(map(int, result["shape"])) * _inputs_of_one_output(kind, shape, int(image["shape"][-1]))
+        outputs = tuple(map(int, result["shape"]))
+        macs = math.prod(outputs) * _inputs_of_one_output(kind, shape, outputs[-1])
         found.append(Layer(kind, dtype.name, macs, math.prod(shape) * dtype.itemsize))
     return found
 
@@ -46,7 +47,11 @@ def _operations(interpreter: Any, path: Path) -> list[dict[str, Any]]:
 
 
 def _inputs_of_one_output(kind: str, weights: tuple[int, ...], channels: int) -> int:
-    """Weights: (out, height, width, in / groups), of a depthwise convolution (1, height, width, out)."""
+    """How many products are added up. channels: the last side of the output.
+
+    weights: (out, height, width, in / groups), of a depthwise convolution (1, height, width, out), of a product
+    (out, in) or (in, out): its input may have more sides, which are then taken as one.
+    """
     if kind == "DEPTHWISE_CONV_2D":
         return math.prod(weights[1:3])
-    return math.prod(weights[1:]) if kind == "CONV_2D" else channels
+    return math.prod(weights[1:]) if kind == "CONV_2D" else math.prod(weights[-2:]) // channels

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +77,14 @@ def test_beyond_the_last_cache(tmp_path: Path) -> None:
     (tmp_path / "index2" / "size").write_text("512M\n")
     assert peaks.memory_bytes(tmp_path) == 256 << 20
     assert peaks.memory_bytes(tmp_path / "none") == 64 << 20
+
+
+def test_peaks_that_cannot_be_measured_cost_no_benchmark(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    assert measure_floors([], {}) == (None, {})
+    assert "no floor: the peak rates of this machine could not be measured" in capsys.readouterr().err
 
 
 def test_a_file_that_cannot_be_counted_has_no_floor_and_a_note(

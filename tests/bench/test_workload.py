@@ -11,7 +11,7 @@ import pytest
 
 from skinedge import shipped
 from skinedge.bundle import Bundle
-from skinedge_bench import work_onnx, workload
+from skinedge_bench import work_onnx, work_tflite, workload
 
 
 def macs_by_hooks(network: Any, size: int) -> int:
@@ -95,6 +95,22 @@ def test_groups_strides_and_a_free_batch(write_onnx: Callable[[Any, int], Path],
     assert [layer.weight_bytes for layer in found] == [4 * 8 * 27, 4 * 12 * 2 * 25, 240]
     for path in (foreign(), foreign("NCHW", 1, dtype="UINT8")):  # a mean, a division: nothing to count
         assert workload.count(path, 8) == workload.Workload(0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "weights", "outputs", "products"),
+    [
+        ("CONV_2D", (8, 3, 3, 4), 8, 36),
+        ("DEPTHWISE_CONV_2D", (1, 5, 5, 12), 12, 25),
+        ("FULLY_CONNECTED", (10, 7 * 7 * 16), 10, 784),  # a converter hands it (1, 7, 7, 16) without a reshape
+        ("BATCH_MATMUL", (1, 20, 30), 30, 20),
+        ("BATCH_MATMUL", (1, 30, 20), 30, 20),  # transposed
+    ],
+)
+def test_products_of_one_output_in_a_tflite_file(
+    kind: str, weights: tuple[int, ...], outputs: int, products: int
+) -> None:
+    assert work_tflite._inputs_of_one_output(kind, weights, outputs) == products
 
 
 def test_half_precision_is_neither_and_other_formats_cannot_be_counted(tmp_path: Path) -> None:

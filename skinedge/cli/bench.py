@@ -16,6 +16,7 @@ from skinedge.cli.bench_compare import (
     Limits,
     StrictOption,
     compare_reports,
+    refuse_measuring,
 )
 from skinedge.cli.bench_elsewhere import (
     AdbOption,
@@ -45,6 +46,7 @@ OutOption = Annotated[Path | None, typer.Option("--out", metavar="FILE.json", he
 
 @app.command()
 def bench(
+    context: typer.Context,
     run: RunArgument = None,
     data: DataOption = None,
     threads: ThreadsOption = "1",
@@ -74,7 +76,8 @@ def bench(
 
     limits = Limits(budget_latency, budget_accuracy, tuple(allow_different or ()), strict)
     if compare is not None:
-        compare_reports(compare, run, limits, json=json)
+        refuse_measuring(context)
+        compare_reports(compare, limits, json=json)
         return
     limits.refuse_alone()
     request = BenchRequest(protocol, thread_counts(threads), tuple(runtime or ()), tuple(beside or ()))

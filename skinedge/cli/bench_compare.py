@@ -48,6 +48,7 @@ AllowOption = Annotated[
     typer.Option("--allow-different", metavar="NAME", help="With --compare: this may differ (several: repeat it)."),
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="With --compare: what nobody can tell fails as well.")]
+OWN = ("compare", "budget_latency", "budget_accuracy", "allow_different", "strict", "json")
 COLUMNS = ("file", "A p50 ms", "B p50 ms", "B / A", "95 %", "p", "verdict", "bal. acc.", "MB")
 
 
@@ -69,13 +70,22 @@ class Limits:
             raise ConfigError(what, todo="Name them: --compare A B")
 
 
-def compare_reports(reports: tuple[Path, Path], run: Path | None, limits: Limits, *, json: bool) -> None:
-    """Compare, print, and fail where something is beyond the budget. run: named beside the reports by mistake."""
-    from skinedge.errors import ConfigError, GateError
+def refuse_measuring(given: typer.Context) -> None:
+    """Raises: ConfigError where what was given beside `--compare` is for a measurement, such as a run or `--out`."""
+    from skinedge.errors import ConfigError
+
+    for parameter in given.command.params:
+        name = parameter.name or ""
+        source = given.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE" and name not in OWN:
+            raise ConfigError(f"--compare measures nothing: it takes two runs or reports, and no {parameter.opts[-1]}")
+
+
+def compare_reports(reports: tuple[Path, Path], limits: Limits, *, json: bool) -> None:
+    """Compare, print, and fail where something is beyond the budget."""
+    from skinedge.errors import GateError
     from skinedge_bench.regression import Budget, compare, read_report
 
-    if run is not None:
-        raise ConfigError("--compare measures nothing: it takes two runs or reports, and no third", where=str(run))
     before, after = map(read_report, reports)
     budget = Budget(limits.latency, limits.accuracy)
     found = compare(before, after, budget, allowed=limits.allowed, strict=limits.strict)

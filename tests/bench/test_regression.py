@@ -168,6 +168,38 @@ def test_what_is_no_report_is_refused(tmp_path: Path, text: str) -> None:
     assert refused.value.where == str(path)
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("device",), []),
+        (("device",), None),
+        (("device", "versions"), "2.3.0"),
+        (("device", "cores"), "four"),
+        (("conditions", "before"), 5),
+        (("protocol",), "standard"),
+        (("rows",), None),
+        (("rows",), ["model.int8.tflite"]),
+        (("rows", 0, "p50_ms"), "fast"),
+        (("rows", 0, "block_medians_ms"), [4.0, "4.1"]),
+        (("rows", 0, "reasons"), "noisy"),
+        (("rows", 0, "balanced_accuracy"), True),
+        (("rows", 0, "weather"), "fine"),
+        (("samples_ms",), {"litert model.int8.tflite": [4.0]}),
+    ],
+)
+def test_a_report_with_something_else_in_a_field_is_refused(
+    cli: Cli, tmp_path: Path, place: tuple[str | int, ...], value: object
+) -> None:
+    path, document = tmp_path / "report.json", json.loads(report().to_text())
+    within: Any = document
+    for key in place[:-1]:
+        within = within[key]
+    within[place[-1]] = value
+    path.write_text(json.dumps(document))
+    code, out, err = cli("bench", "--compare", path, path)
+    assert code == 1 and out == "" and f"{path}: a damaged report of bench" in err and "Traceback" not in err
+
+
 def test_places_without_a_report(tmp_path: Path, tiny_run: Path) -> None:
     with pytest.raises(BundleError, match="no such report"):
         read_report(tmp_path / "none.json")
@@ -203,7 +235,11 @@ def test_options_that_mean_nothing_are_errors(cli: Cli, tmp_path: Path, tiny_run
     code, out, err = cli("bench", tiny_run, "--budget-latency", "5")
     assert code == 1 and out == "" and "--compare" in err
     code, out, err = cli("bench", tiny_run, "--compare", path, path)
-    assert code == 1 and out == "" and str(tiny_run) in err
+    assert code == 1 and out == "" and "and no run" in err
+    for options in (("--out", tmp_path / "c.json"), ("--runtime", "litert"), ("--protocol", "standard"), ("--adb",)):
+        code, out, err = cli("bench", "--compare", path, path, *options)
+        assert code == 1 and out == "" and f"and no {options[0]}" in err
+    assert not (tmp_path / "c.json").exists()
     assert cli("bench", "--compare", path, path, "--budget-latency", "5%")[0] == 0
     for text in ("-1", "much", "nan"):
         code, _, err = cli("bench", "--compare", path, path, f"--budget-latency={text}")

@@ -67,12 +67,17 @@ class CameraFeed(
     private val surface: Surface
     private var device: CameraDevice? = null
     private var closed = false // of the thread, as the device
+    private var awaited = false // a device that the system has yet to hand over, which must then be closed
 
-    private fun open(manager: CameraManager) = guarded { manager.openCamera(camera.id, opening, handler) }
+    private fun open(manager: CameraManager) = guarded {
+        manager.openCamera(camera.id, opening, handler)
+        awaited = true
+    }
 
     private val opening = object : CameraDevice.StateCallback() {
         override fun onOpened(opened: CameraDevice) {
-            if (closed) return opened.close()
+            awaited = false
+            if (closed) return end(opened, "")
             device = opened
             guarded { opened.createCaptureSession(listOf(surface, reader.surface), starting, handler) }
         }
@@ -109,7 +114,8 @@ class CameraFeed(
     private fun end(lost: CameraDevice, reason: String) {
         lost.close()
         device = null
-        if (!closed) listener.stopped(reason)
+        awaited = false
+        if (closed) thread.quitSafely() else listener.stopped(reason)
     }
 
     /** What the camera service throws when a camera is gone, taken away, or no longer allowed. */
@@ -130,7 +136,7 @@ class CameraFeed(
             device?.close()
             reader.close()
             surface.release()
-            thread.quitSafely()
+            if (!awaited) thread.quitSafely()
         }
     }
 }

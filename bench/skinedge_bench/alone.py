@@ -43,8 +43,7 @@ def watched(folder: Path | None = None) -> Iterator[Others]:
         lock.acquire(timeout=0)
     except Timeout:
         holder = _read(place / HOLDER) or "a process that does not say which"
-        with (place / MET).open("a", encoding="utf-8") as stream:
-            stream.write(f"{me}\n")
+        _write(place / MET, f"{me}\n", "a")
         note(f"another benchmark is running, {holder}: neither result is to be trusted")
         yield Others(place, holder)
         return
@@ -53,8 +52,8 @@ def watched(folder: Path | None = None) -> Iterator[Others]:
         yield Others(place, None)
         return
     try:
-        (place / HOLDER).write_text(me, encoding="utf-8")
         (place / MET).unlink(missing_ok=True)
+        _write(place / HOLDER, me, "w")
         yield Others(place, None)
     finally:
         (place / HOLDER).unlink(missing_ok=True)
@@ -63,6 +62,12 @@ def watched(folder: Path | None = None) -> Iterator[Others]:
 
 def _user() -> str:
     return str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+
+
+def _write(path: Path, text: str, mode: str) -> None:
+    """What cannot be written, on a full disk, costs the other one a name, and nobody a benchmark."""
+    with contextlib.suppress(OSError), path.open(mode, encoding="utf-8") as stream:
+        stream.write(text)
 
 
 def _read(path: Path) -> str:

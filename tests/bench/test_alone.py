@@ -68,6 +68,15 @@ def test_where_no_lock_can_be_had_the_benchmark_goes_on(tmp_path: Path, capsys: 
     assert "cannot be told" in capsys.readouterr().err
 
 
+def test_a_name_that_cannot_be_written_costs_no_benchmark(
+    first: subprocess.Popen[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "lock" / "bench.met").mkdir()
+    with watched(tmp_path / "lock") as others:
+        assert f"process {first.pid}" in others.met()[0]
+    assert "another benchmark is running" in capsys.readouterr().err
+
+
 def test_the_second_result_is_not_to_be_trusted(
     cli: Cli, foreign: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

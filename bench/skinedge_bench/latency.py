@@ -11,10 +11,11 @@ import numpy as np
 
 from skinedge import __version__, documents, golden
 from skinedge.bundle import Bundle, disk_error, write_atomic
-from skinedge.errors import ConfigError, DataError
+from skinedge.errors import BundleError, ConfigError, DataError
 from skinedge.plugins import Session
 from skinedge.preprocess import Pixels, prepare
 from skinedge.progress import note
+from skinedge_bench.earlier import REPORT as PARITY
 from skinedge_bench.end_to_end import Photos, drawn_photos, photos_of_run
 from skinedge_bench.images import locate, test_split
 from skinedge_bench.latency_report import LatencyReport, Row
@@ -37,9 +38,13 @@ def bench(bundle: Bundle, request: BenchRequest = STANDARD, data: Path | None = 
     protocol = request.checked()
     if data is not None:
         locate(bundle, test_split(bundle), data)  # a mistyped folder should not cost a benchmark
+    for name in (PARITY, "reference.npz"):  # nor should these, which are read when all is timed
+        if bundle.has(name):
+            bundle.file(name)
     own = run_targets(bundle, request)
     targets = [*own, *file_targets(request.beside, own, request)]
-    _require(targets, request)
+    if not targets:
+        raise ConfigError(f"no file runs in {', '.join(request.runtimes)}")
     vectors = golden.load(bundle.file("golden.npz"))
     size = bundle.manifest.preprocess.size
     photos = _photos(bundle, data)
@@ -72,7 +77,6 @@ def bench_files(paths: Sequence[Path], request: BenchRequest = STANDARD) -> Late
     """
     protocol = request.checked()
     targets = file_targets(paths, [], request)
-    _require(targets, request)
     report, _ = measure(targets, _random_images, protocol, request.seed, drawn_photos())
     rows = tuple(replace(row, accuracy_note="files alone: no images to judge them by") for row in report.rows)
     if len(paths) > 1:
@@ -82,6 +86,8 @@ def bench_files(paths: Sequence[Path], request: BenchRequest = STANDARD) -> Late
 
 def check_writable(path: Path) -> None:
     """Before a benchmark whose report is to be kept at `path`. Raises: BundleError where no file can be made there."""
+    if path.is_dir():
+        raise BundleError("is a folder", where=str(path), todo="Name a file with --out.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
@@ -92,11 +98,6 @@ def check_writable(path: Path) -> None:
 def keep(report: LatencyReport, path: Path) -> None:
     """Write the report with its raw samples to a file of its own."""
     write_atomic(path, report.to_text())
-
-
-def _require(targets: Sequence[Target], request: BenchRequest) -> None:
-    if not targets:
-        raise ConfigError(f"no file runs in {', '.join(request.runtimes)}")
 
 
 def _photos(bundle: Bundle, data: Path | None) -> Photos:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,14 +56,9 @@ def parity_verdicts(bundle: Bundle, targets: Sequence[Target], features: Sequenc
     'reference' for what it compares with. features: this machine's instruction set.
     """
     found = {MODEL: "reference"}
-    if not bundle.has(PARITY):
-        return found
-    report = json.loads(bundle.file(PARITY).read_text(encoding="utf-8"))
-    for target in targets:
-        said = report["files"].get(target.name, {}) if target.in_run else {}
-        if said.get("sha256") == target.sha256 and said["metrics"]:
-            here = (said.get("kept_from") or report).get("instruction_set") == list(features)
-            found[target.name] = ("pass" if here else "pass_elsewhere") if said["passed"] else "fail"
+    for name, said in _in_parity_report(bundle, targets).items():
+        here = said["instruction_set"] == list(features)
+        found[name] = ("pass" if here else "pass_elsewhere") if said["passed"] else "fail"
     return found
 
 
@@ -74,15 +70,28 @@ def golden_verdict(vectors: golden.Golden, session: Session, precision: str) -> 
     return "fail" if failed else "underpowered" if undecided else "pass", failed
 
 
+def _in_parity_report(bundle: Bundle, targets: Sequence[Target]) -> dict[str, dict[str, Any]]:
+    """file -> what the run's parity report says of these very bytes, if test images judged them, and its
+    `instruction_set`: of the machine that did.
+    """
+    if not bundle.has(PARITY):
+        return {}
+    report = json.loads(bundle.file(PARITY).read_text(encoding="utf-8"))
+    found = {}
+    for target in targets:
+        said = report["files"].get(target.name, {}) if target.in_run else {}
+        if said.get("sha256") == target.sha256 and said["metrics"]:
+            made = said.get("kept_from") or report
+            found[target.name] = {**said, "instruction_set": made.get("instruction_set")}
+    return found
+
+
 def _known(bundle: Bundle, targets: Sequence[Target]) -> dict[str, Accuracy]:
     """What the run's reference and its parity report say of these very bytes."""
-    known: dict[str, Accuracy] = {}
-    if bundle.has(PARITY):
-        files = json.loads(bundle.file(PARITY).read_text(encoding="utf-8"))["files"]
-        for target in targets:
-            said = files.get(target.name, {}) if target.in_run else {}
-            if said.get("sha256") == target.sha256 and said["metrics"]:
-                known[target.name] = (said["metrics"]["balanced_accuracy"], PARITY)
+    known: dict[str, Accuracy] = {
+        name: (said["metrics"]["balanced_accuracy"], PARITY)
+        for name, said in _in_parity_report(bundle, targets).items()
+    }
     if bundle.has("reference.npz"):
         reference = read_reference(bundle)
         predicted = reference.logits.argmax(axis=1)

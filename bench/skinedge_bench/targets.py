@@ -107,7 +107,8 @@ def run_targets(bundle: Bundle, request: BenchRequest) -> list[Target]:
 def file_targets(paths: Sequence[Path], own: Sequence[Target], request: BenchRequest) -> list[Target]:
     """Model files of anybody's, beside those of a run (`own`); what has to be supposed about them is said.
 
-    Raises: BundleError, ConfigError for a file that cannot be loaded, is no image classifier or is there already.
+    Raises: BundleError, ConfigError for a file that cannot be loaded, is no image classifier, is there already, or runs
+    in none of the runtimes that were asked for.
     """
     places, used = {target.path.resolve() for target in own}, {target.name for target in own}
     targets: list[Target] = []
@@ -115,6 +116,9 @@ def file_targets(paths: Sequence[Path], own: Sequence[Target], request: BenchReq
         if path.resolve() in places:
             raise ConfigError("this file is measured already", where=str(path))
         model = open_file(path)
+        runtimes = chosen(path, request)
+        if not runtimes:
+            raise ConfigError(f"this file does not run in {', '.join(request.runtimes)}", where=str(path))
         name = _name(path, used)
         places.add(path.resolve())
         used.add(name)
@@ -122,7 +126,7 @@ def file_targets(paths: Sequence[Path], own: Sequence[Target], request: BenchReq
             note(f"{name}: assumed: {assumption}")
         targets += [
             Target(path, name, model.sha256, model.precision, runtime, threads, _labels(model), in_run=False)
-            for runtime in chosen(path, request)
+            for runtime in runtimes
             for threads in request.threads
         ]
     return targets
@@ -151,9 +155,9 @@ def why_missing(runtime: Runtime) -> str | None:
 
 
 def _name(path: Path, used: set[str]) -> str:
-    """The file's name; with its folder, or as it was given, where that name is used already."""
-    names = (path.name, f"{path.resolve().parent.name}/{path.name}", str(path))
-    return next((name for name in names if name not in used), str(path.resolve()))
+    """The file's name, with as many of its folders as tell it from others: a report is read elsewhere."""
+    parts = path.absolute().parts
+    return next(name for count in range(1, len(parts) + 1) if (name := "/".join(parts[-count:])) not in used)
 
 
 def _labels(model: LoadedModel) -> tuple[str, ...] | None:

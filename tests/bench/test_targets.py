@@ -18,7 +18,7 @@ from skinedge.bundle import Bundle
 from skinedge.data.prepared import load_prepared
 from skinedge.errors import BundleError, ConfigError, UnavailableError
 from skinedge.plugins import RUNTIMES, load, runtimes_for
-from skinedge_bench import targets
+from skinedge_bench import latency, targets
 from skinedge_bench.images import test_split as split_of
 from skinedge_bench.latency import bench, bench_files
 from skinedge_bench.measure import open_all
@@ -101,8 +101,14 @@ def test_what_is_not_there_has_a_row_that_says_so(foreign: Foreign, capsys: pyte
     assert missing.p50_ms is None and missing.ratio_to_fp32 is None and not missing.trustworthy
     assert missing.reasons == ("this build of ONNX Runtime has no CUDAExecutionProvider",)
     assert "assumed" in capsys.readouterr().err
-    with pytest.raises(ConfigError, match="no file runs in litert"):
+    with pytest.raises(ConfigError, match="does not run in litert"):
         bench_files([foreign()], BenchRequest("quick", runtimes=("litert",)))
+
+
+def test_a_file_beside_that_no_asked_runtime_takes_is_not_left_out_silently(run: Bundle, foreign: Foreign) -> None:
+    with pytest.raises(ConfigError, match="does not run in litert") as refused:
+        bench(run, BenchRequest("quick", runtimes=("litert",), beside=(foreign(),)))
+    assert refused.value.where == str(foreign()) and not (run.root / "reports/latency.json").exists()
 
 
 def test_files_of_one_name_are_told_apart(foreign: Foreign, tmp_path: Path) -> None:
@@ -111,7 +117,7 @@ def test_files_of_one_name_are_told_apart(foreign: Foreign, tmp_path: Path) -> N
     files = [Path(shutil.copy(foreign(), tmp_path / place / "m.onnx")) for place in ("a", "b", "x/b")]
     asked = BenchRequest("quick", threads=(1, 2)) if targets.usable_cores() > 1 else QUICK
     found = file_targets(files, [], asked)
-    assert list(dict.fromkeys(target.name for target in found)) == ["m.onnx", "b/m.onnx", str(files[2])]
+    assert list(dict.fromkeys(target.name for target in found)) == ["m.onnx", "b/m.onnx", "x/b/m.onnx"]
     assert len({target.key for target in found}) == len(found) == 3 * len(asked.threads)
     assert not any(target.in_run for target in found)
     (again,) = file_targets(files[1:2], found[:1], QUICK)
@@ -202,6 +208,19 @@ def test_a_run_with_missing_files_is_not_measured(run: Bundle) -> None:
     assert (run.root / "manifest.json").read_text() == before and not (run.root / "reports/latency.json").exists()
 
 
+@pytest.mark.parametrize("name", ["reference.npz", "reports/parity.json"])
+def test_what_is_read_after_the_timings_is_looked_at_before(
+    run: Bundle, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    if not run.has(name):
+        with run.stage("verify", "test", {}) as stage:
+            stage.path(name).write_text("{}")
+    (run.root / name).unlink()
+    monkeypatch.setattr(latency, "measure", lambda *_: pytest.fail("a benchmark was made"))
+    with pytest.raises(BundleError, match=f"{name}: file is listed in the manifest but missing"):
+        bench(run.reload(), QUICK)
+
+
 def test_a_file_beside_that_is_damaged_costs_no_benchmark(run: Bundle, tmp_path: Path) -> None:
     bad = tmp_path / "bad.tflite"
     bad.write_bytes(b"nonsense")
@@ -215,6 +234,8 @@ def test_a_report_that_cannot_be_kept_costs_no_benchmark(cli: Cli, foreign: Fore
     (tmp_path / "file").write_text("no folder")
     code, out, err = cli("bench", foreign(), "--protocol", "quick", "--out", tmp_path / "file" / "kept.json")
     assert code == 1 and out == "" and "kept.json: cannot write" in err and "assumed" not in err
+    code, out, err = cli("bench", foreign(), "--protocol", "quick", "--out", tmp_path)
+    assert code == 1 and out == "" and f"{tmp_path}: is a folder" in err and "assumed" not in err
 
 
 COMPILE = """

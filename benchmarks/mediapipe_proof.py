@@ -27,7 +27,7 @@ from PIL import Image
 from skinedge.errors import SkinedgeError
 from skinedge.preprocess import load_image, prepare
 from skinedge_bench.model import LoadedModel, open_file
-from skinedge_bench.predict import find_images, predict
+from skinedge_bench.predict import find_images, predict, sources
 
 HERE = Path(__file__).resolve().parent
 PYTHON = Path(os.environ.get("SKINEDGE_MEDIAPIPE") or HERE.parent / ".cache" / "mediapipe" / "bin" / "python")
@@ -88,7 +88,7 @@ def ask(files: Sequence[Path], views: Sequence[View]) -> Mapping[str, Any]:
 def compare(file: Path, *sets: Sequence[View]) -> list[Agreement]:
     """One file on sets of images, by both."""
     model, views = open_file(file), [view for one in sets for view in one]
-    ours = np.stack([prediction.probabilities for prediction in predict(model, [image for image, _ in views])])
+    ours = np.stack([prediction.probabilities for prediction in predict(model, sources([image for image, _ in views]))])
     scores = ask([file], views)["files"][str(file)]["scores"]
     theirs = np.array([[row[label] for label in model.labels] for row in scores])
     ends = np.cumsum([len(one) for one in sets])[:-1]

@@ -51,13 +51,14 @@ sshd:
 	  apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends openssh-server; }
 
 # What builds the Android app, from Debian; without one of them `make apk` and `make android-test` skip, and say so.
-ANDROID_TOOLS := javac mvn aapt aapt2 apksigner zipalign gcc objdump
+ANDROID_TOOLS := javac mvn aapt aapt2 apksigner zipalign gcc objdump aarch64-linux-gnu-gcc
 android-tools:
 	@for tool in $(ANDROID_TOOLS); do command -v $$tool >/dev/null || missing=1; done; \
 	  test -z "$$missing" || { apt-get update -q && apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends \
-	  openjdk-17-jdk-headless maven aapt apksigner zipalign gcc libc6-dev binutils; }
+	  openjdk-17-jdk-headless maven aapt apksigner zipalign gcc libc6-dev binutils gcc-aarch64-linux-gnu libc6-dev-arm64-cross; }
 
-# The Android app as an APK, and its classes on this machine's JVM with Android's own TFLite; see android-demo/README.md.
+# The Android app as an APK; its classes on this machine's JVM with Android's own TFLite, and the phone's arm64 TFLite on
+# emulated cores (the emulator is that of `make pi`); see android-demo/README.md.
 # ABIS="arm64-v8a armeabi-v7a x86_64" for more devices, DEXER=proguard as where R8 cannot be had.
 ABIS ?= arm64-v8a
 DEXER ?=
@@ -69,7 +70,9 @@ apk: $(READY)
 
 android-test: $(READY)
 	$(BIN)/python android-demo/tools/desktop.py
-	$(BIN)/python -m pytest tests/android/test_desktop.py tests/android/test_screens.py
+	$(BIN)/python tests/pi/emulator.py
+	SKINEDGE_GOLDEN=all $(BIN)/python -m pytest -rs tests/android/test_desktop.py tests/android/test_screens.py \
+	  tests/android/test_arm64.py
 
 # Both TFLite converters on four networks. The first time, TensorFlow is installed into a cache of its own (1.6 GB).
 cross-check: $(READY)

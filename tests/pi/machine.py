@@ -13,13 +13,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from pi import debian
+from pi import emulator
 
 from skinedge.errors import SkinedgeError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-QEMU = "trixie"  # bookworm's crashes on onnxruntime and LiteRT
-PACKAGES = ("python3-minimal", "libpython3-stdlib", "libstdc++6")
 PYTHONS = {"3.11": "bookworm", "3.13": "trixie"}  # Pi OS is Debian's release with Debian's Python
 CORES = {"cortex-a53": "Pi 3", "cortex-a72": "Pi 4", "cortex-a76": "Pi 5"}
 WHEELS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64")
@@ -68,16 +66,8 @@ def prepare(folder: Path) -> list[Machine]:
 
     Raises: debian.Unreachable where Debian's archive cannot be had; SkinedgeError when the wheels cannot.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "qemu-aarch64").is_file():
-        debian.unpack(["qemu-user"], QEMU, debian.own_architecture(), folder / "qemu")
-        shutil.copy2(folder / "qemu" / "usr" / "bin" / "qemu-aarch64", folder / "qemu-aarch64")
-        shutil.rmtree(folder / "qemu")
+    emulator.fetch(folder)
     for python, release in PYTHONS.items():
-        if not (folder / release).is_dir():
-            debian.unpack(PACKAGES, release, "arm64", folder / release)
-        if not (folder / release / "lib").exists():
-            (folder / release / "lib").symlink_to("usr/lib")
         start = folder / f"python{python}"
         start.write_text(f'#!/bin/sh\nexec "{folder}/qemu-aarch64" "{folder}/{release}/usr/bin/python{python}" "$@"\n')
         start.chmod(0o755)

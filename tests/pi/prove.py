@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file
 
 from pi.compare import Result, same_answers, same_evaluation, same_predictions, untimed
 from pi.debian import Unreachable
+from pi.emulator import FOLDER
 from pi.machine import CORES, REPOSITORY, Machine, finished, prepare
 
 from skinedge import golden
@@ -32,7 +33,6 @@ from skinedge.data import synth
 from skinedge.errors import SkinedgeError
 from skinedge.progress import note
 
-FOLDER = REPOSITORY / ".cache" / "pi"
 SHIPPED = REPOSITORY / "skinedge" / "flagship"
 REPLAY = Path(__file__).with_name("replay.py")
 LARGEST = 250  # MiB, with bytecode

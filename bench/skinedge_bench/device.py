@@ -24,8 +24,9 @@ SHOWN = ("sse4_1", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_bf16", "asim
 @dataclass(frozen=True)
 class Device:
     """python: its version, None on a phone; cores: those this process may use; int8_dot_product: None where the CPU's
-    features cannot be read; governor, max_frequency_mhz: None where the OS does not tell; emulated: 'aarch64 on x86_64' where another
-    architecture is imitated; virtualization: 'virtual machine', 'container', both, or nothing that could be seen.
+    features cannot be read; governor, max_frequency_mhz: None where the OS does not tell; emulated: 'aarch64 on
+    x86_64' where another architecture is imitated; virtualization: 'virtual machine', 'container', both, or nothing
+    that could be seen.
     """
 
     machine: str

@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -279,6 +280,19 @@ def test_a_file_that_is_gone_is_not_found(tmp_path: Path) -> None:
         assert ask(server, "/")[0] == 404
         server.shutdown()
         thread.join()
+
+
+def test_a_browser_that_goes_away_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with SiteServer(Site({"index.html": bytes(2**26)}, "m"), port=0) as server:
+        server.daemon_threads = False  # so that the end waits for the answer's end
+        thread = threading.Thread(target=server.serve_forever, args=[0.02])
+        thread.start()
+        with socket.create_connection(server.server_address[:2]) as browser:  # type: ignore[arg-type]
+            browser.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+            assert browser.recv(9) == b"HTTP/1.1 "
+        server.shutdown()
+        thread.join()
+    assert capsys.readouterr().err == ""
 
 
 def test_a_port_that_is_taken(server: SiteServer, site: Site) -> None:

@@ -27,6 +27,7 @@ from skinedge_bench.floor import Floor
 from skinedge_bench.recommendation import Recommendation
 from skinedge_bench.report.draw import Asked, draw
 from skinedge_bench.report.examples import telling
+from skinedge_bench.report.parity import without_place
 from skinedge_bench.report.sources import of_network
 from skinedge_bench.verify import read_reference
 from skinedge_bench.workload import Workload
@@ -206,6 +207,15 @@ def test_no_place_of_this_machine_is_in_it(cli: Cli, run: Bundle, tmp_path: Path
     code, out, _ = cli("report", run.root, "--out", tmp_path / "page.html")
     assert code == 0 and run.manifest.data_root and "test images" in out
     assert run.manifest.data_root not in out and run.manifest.data_root not in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize("place", ["/home/ann/images", "/data; ann/x", "under /a: b", "/a\nb", "/kept; from"])
+@pytest.mark.parametrize("kept", ["", "; kept from an earlier report: model.fp32.onnx, model.fp32.tflite"])
+def test_the_place_of_the_images_is_left_out_whatever_its_name(place: str, kept: str) -> None:
+    assert without_place(f"9 test images under {place}{kept}") == f"9 test images{kept}"
+    none, rest = "none of the 9 test images is", ": only the golden vectors were replayed"
+    assert without_place(f"{none} under {place}{rest}{kept}") == f"{none} there{rest}{kept}"
+    assert without_place(f"{none} here (--data DIR){rest}{kept}") == f"{none} here (--data DIR){rest}{kept}"
 
 
 def test_what_has_not_run_is_named_with_its_command(cli: Cli, trained_run: Path, tmp_path: Path) -> None:

@@ -35,9 +35,9 @@ class App:
     """The app, as it is installed on the phone."""
 
     def time(self, job: Job, templates: Sequence[Row]) -> Timed:
-        self._hand_over(job)
         request = secrets.token_hex(8)
         try:
+            self._hand_over(job)
             self._start(job, request, templates)
             document = self._result(job.phone, request)
         finally:

@@ -171,7 +171,8 @@ def _checked(connection: Connection, python: str) -> str:
 def send(connection: Connection, sent: Parcel, job: str) -> None:
     """Raises: SkinedgeError when it did not arrive whole; nothing is left there then."""
     with tempfile.TemporaryFile() as said:
-        process = connection.start("receive.sh", job, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said)
+        pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+        process = connection.start("receive.sh", job, sent.last, stdin=pipe, stdout=nowhere, stderr=said)
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin as stream:
             sent.write(stream)

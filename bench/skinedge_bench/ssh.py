@@ -118,6 +118,7 @@ def connect(host: Host) -> Iterator[Connection]:
 
 def _master(host: Host, socket: Path) -> list[str]:
     settings = {"ConnectTimeout": str(PATIENCE), "ServerAliveInterval": str(PATIENCE), "ServerAliveCountMax": "2"}
+    settings["ControlPersist"] = "no"  # a user's own setting would leave the connection open behind us
     if not sys.stdin.isatty():
         settings = {**settings, "BatchMode": "yes"}
     options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]

@@ -31,6 +31,11 @@ class Parcel:
     files: dict[str, Path | bytes]
 
     @property
+    def last(self) -> str:
+        """Path of the file that is sent last."""
+        return list(self.files)[-1]
+
+    @property
     def size(self) -> int:
         """Bytes."""
         return sum(len(f) if isinstance(f, bytes) else f.stat().st_size for f in self.files.values())
@@ -56,7 +61,7 @@ def parcel(bundle: Bundle, images: dict[str, Path | bytes]) -> Parcel:
     names = [name for name in (*names, *KEPT) if bundle.has(name)]
     run: dict[str, Path | bytes] = {f"{RUN}/{name}": bundle.file(name) for name in names}
     run[f"{RUN}/manifest.json"] = manifest_text(without(bundle, set(names))).encode()
-    return Parcel({**code(), **run, **images})
+    return Parcel({**code(), **images, **run})  # the manifest last
 
 
 def without(bundle: Bundle, kept: set[str]) -> Manifest:

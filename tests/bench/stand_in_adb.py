@@ -76,6 +76,8 @@ def run(phone: dict, words: list[str]) -> None:
         for path in map(place, words[2:]):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     elif words[0] == "cp":
+        if phone.get("failure") == "app full" and words[1].endswith("/model.int8.tflite"):
+            fail(f"cp: xwrite: {words[2]}: No space left on device")
         shutil.copyfile(place(words[1]), place(words[2]))
     elif words[0] == "chmod":
         assert place(words[2]).is_file()

@@ -169,6 +169,7 @@ def test_what_goes_wrong_with_phone_or_tool(
     [
         ("run-as: unknown package: org.skinedge.demo", "is not installed"),
         ("run-as: package not debuggable: org.skinedge.demo", "no debug build"),
+        ("app full", "storage is full"),
         ("no activity", "has no benchmark to start"),
         ("app crashed", "ended without a result"),
         ("app error", "could not time the files: model.int8.tflite: not a model"),

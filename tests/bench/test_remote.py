@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
+import io
 import json
 import os
 import shutil
@@ -10,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,11 +22,11 @@ import pytest
 
 from skinedge.bundle import Bundle
 from skinedge.errors import BundleError, ConfigError
-from skinedge_bench import latency, verify
+from skinedge_bench import latency, ssh, verify
 from skinedge_bench.latency_file import report_of
 from skinedge_bench.ssh import FAILURES, Host, failure
 from skinedge_bench.targets import BenchRequest
-from skinedge_bench.travel import code, parcel, requirements, split_images
+from skinedge_bench.travel import Parcel, code, parcel, requirements, split_images
 
 Cli = Callable[..., tuple[int, str, str]]
 FOLDER = ".cache/skinedge/bench"
@@ -274,6 +277,46 @@ def test_a_disk_that_is_full_in_between(cli: Cli, pi: Pi, run: Bundle) -> None:
     finally:
         subprocess.run(["umount", disk], check=True)
     assert contents(run.root) == before
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_files_are_there_whole_or_not_at_all(tmp_path: Path, whole: bool) -> None:
+    """An archive that ends between two files, as when the next cannot be read, is a whole one for tar."""
+    script = (Path(str(ssh.__file__)).with_name("on_host") / "receive.sh").read_text()
+    sent, stream = Parcel({"data/a.png": b"a", "run/manifest.json": b"{}"}), io.BytesIO()
+    sent.write(stream)
+    archive = stream.getvalue() if whole else stream.getvalue()[:1024]  # a header and a block of content
+    command = ["sh", "-c", script, "receive.sh", str(tmp_path / "job"), sent.last]
+    done = subprocess.run(command, input=archive, check=False)
+    assert (done.returncode == 0) == whole == (tmp_path / "job").exists()
+
+
+@needs_sshd
+def test_no_connection_outlives_us_whatever_the_users_settings(
+    cli: Cli, pi: Pi, run: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(pi.folder))
+    pi.program("uname", "echo armv7l")
+    (pi.folder / "client").write_text(f"{CLIENT.format(folder=pi.folder)}  ControlPersist 60\n")
+    try:
+        status, _, err = cli("bench", run.root, *pi.arguments)
+        assert status == 1 and "This is armv7l" in err
+        time.sleep(1)
+        assert connections(pi.folder) == []
+    finally:
+        (pi.folder / "client").write_text(CLIENT.format(folder=pi.folder))
+        for process in connections(pi.folder):
+            os.kill(process, signal.SIGTERM)
+
+
+def connections(folder: Path) -> list[int]:
+    """Processes of ssh with their socket in the folder."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if f"{folder}/skinedge-ssh-".encode() in place.read_bytes():
+                found.append(int(place.parent.name))
+    return found
 
 
 @needs_sshd

@@ -72,7 +72,7 @@ class Phone:
 
     def push(self, path: Path, to: str) -> None:
         """Copy a file to the phone, and compare it there. Raises: SkinedgeError."""
-        self._checked(self.run("push", str(path), to), "push")
+        self._checked(self.run("push", str(path.absolute()), to), "push")
         self.compare(path, ["sha256sum", to])
 
     def compare(self, path: Path, asked: Sequence[str]) -> None:

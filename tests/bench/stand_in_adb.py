@@ -51,6 +51,8 @@ def place(path: str) -> Path:
 
 
 def push(phone: dict, path: Path, to: str) -> None:
+    if str(path).startswith("-"):
+        fail(f"adb: unrecognized option '{path}'")
     if phone.get("failure") == "full":
         fail(f"adb: error: failed to copy '{path}' to '{to}': remote couldn't create file: No space left on device")
     shutil.copyfile(path, place(to))

@@ -219,6 +219,15 @@ def test_an_emulator_or_a_hot_phone_is_not_trusted(cli: Cli, phone: Phone, tool:
         ]
 
 
+def test_a_run_whose_folder_looks_like_an_option(
+    cli: Cli, phone: Phone, run: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.root.rename(run.root.with_name("-run 'é\""))
+    monkeypatch.chdir(run.root.parent)
+    status, _, err = cli("bench", "--adb", "--protocol", "quick", "--", "-run 'é\"")
+    assert status == 0, err
+
+
 def test_a_run_without_tflite_files(cli: Cli, phone: Phone, trained_run: Path, tmp_path: Path) -> None:
     run = shutil.copytree(trained_run, tmp_path / "bare")
     status, _, err = cli("bench", run, "--adb")

@@ -92,6 +92,8 @@ def test_an_accuracy_budget_is_in_points() -> None:
     found = compare(report(), worse, Budget(accuracy=0.5))
     assert gates(found, "accuracy") == ["fail"] * 2 and "fell by 1.00 points" in found.failures()[0]
     assert gates(compare(worse, report(), Budget(accuracy=0)), "accuracy") == ["pass"] * 2
+    wrong_here = compare(report(), report(golden="fail"), Budget(accuracy=0.5))  # although parity's figure is as before
+    assert gates(wrong_here, "accuracy") == ["fail"] * 2 and "golden vectors fail" in wrong_here.failures()[0]
     unknown = compare(report(), report(balanced_accuracy=None), Budget(accuracy=0.5))
     assert gates(unknown, "accuracy") == ["underpowered"] * 2 and unknown.failures() == []
 

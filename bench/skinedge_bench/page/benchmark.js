@@ -71,7 +71,6 @@ function report(model, protocol, bench, blocks, reasons) {
     ...summary(blocks, bench.limits),
     load_ms: model.loadMs,
     first_inference_ms: model.firstMs,
-    golden: 'pass',
     trustworthy: reasons.length === 0,
     reasons,
   };

@@ -54,9 +54,10 @@ def phone(tmp_path_factory: pytest.TempPathFactory) -> Phone:
     if not pinned("tflite")[0].path.is_file():
         pytest.skip("the AAR was not downloaded: make apk")
     folder = tmp_path_factory.mktemp("arm64")
-    published, packed = native_library("arm64-v8a"), folder / LIBRARY
-    packed.write_bytes(relaid(published.read_bytes()))
+    packed = folder / LIBRARY
     try:
+        published = native_library("arm64-v8a")
+        packed.write_bytes(relaid(published.read_bytes()))
         judge = make_shim(published, folder / "shim") / "judge"
         source = PROJECT / "desktop" / "bionic" / "judge.c"
         run([tool(*COMPILERS[AARCH64]), "-O1", "-Wall", "-Wextra", "-Werror", "-o", judge, source, "-ldl"])

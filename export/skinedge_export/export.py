@@ -16,7 +16,6 @@ from skinedge.calibration import Reading
 from skinedge.data.dataset import images_of
 from skinedge.description import describe
 from skinedge.errors import ConfigError, GateError, MissingDependencyError, one_of
-from skinedge.memory import keep_freed_memory
 from skinedge.parity import Gate
 from skinedge.progress import note
 from skinedge_export import ladder
@@ -133,7 +132,6 @@ def export(
     Raises: ConfigError for an unknown format; GateError when a file fails a gate (the earlier file
         stays); DataError when int8 lacks its images; MissingDependencyError; BundleError.
     """
-    keep_freed_memory()
     for entry in bundle.model_files():
         _converter(Ask.of(entry))  # fail now, where a plug-in is gone
     try:

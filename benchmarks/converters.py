@@ -129,7 +129,7 @@ def lay_out(options: argparse.Namespace) -> Pixels:
     source = materials(options)
     command = options.folder / "command"
     command.mkdir()
-    model, _ = to_onnx.trace(source.job(to_onnx.converter.recipe("fp32"), Form()))
+    model, _ = to_onnx.fp32_graph(source.job(to_onnx.converter.recipe("fp32"), Form()))
     (command / "model.onnx").write_bytes(channels_first(model).SerializeToString())
     pixels = source.calibration(by_onnx2tf.converter.recipe("int8").calibration).pixels
     np.save(command / "calibration.npy", pixels.astype(np.float32))

@@ -133,7 +133,8 @@ def trained(data: Path, out: Path, config: TrainConfig, samples: tuple[Sample, .
     """The run of one fold with its files; what is finished of it is kept."""
     from skinedge.merge import merge
     from skinedge.train import train
-    from skinedge_export.export import asks, export, formats
+    from skinedge_export.ask import asks, formats
+    from skinedge_export.export import export
 
     place = out.with_name(f"{out.name}.split.csv")
     write_atomic(place, write_split(samples))

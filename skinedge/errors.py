@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class SkinedgeError(Exception):
     """Something the user can act on: what is wrong, where, and what to do.
@@ -15,11 +17,21 @@ class SkinedgeError(Exception):
         self.where = where
         self.todo = todo
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Kinds that are made from other arguments come back from another process too."""
+        return _restored, (type(self), self.what, self.where, self.todo)
+
     def __str__(self) -> str:
         parts = [self.what if self.where is None else f"{self.where}: {self.what}"]
         if self.todo:
             parts.append(self.todo)
         return "\n".join(parts)
+
+
+def _restored(kind: type[SkinedgeError], what: str, where: str | None, todo: str | None) -> SkinedgeError:
+    error = kind.__new__(kind)
+    SkinedgeError.__init__(error, what, where=where, todo=todo)
+    return error
 
 
 class DataError(SkinedgeError):

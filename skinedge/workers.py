@@ -29,6 +29,7 @@ from skinedge.errors import SkinedgeError
 
 CHUNK = 4  # items a message: it costs .1 ms, and what is on its way when the command is stopped is done again
 AHEAD = 16  # messages for each worker: as long may one slow image keep the results behind it waiting
+FEWER = "If it was for want of memory, fewer --jobs need less. What --out has is kept for --resume."
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 T = TypeVar("T")
@@ -77,10 +78,15 @@ def in_order(opener: Opener[T, R], items: Iterable[T], jobs: int) -> Generator[R
 
 
 class Worker(Generic[T, R]):
-    """One process; as a context, it is killed at its end."""
+    """One process; as a context, it is killed at its end.
 
-    def __init__(self, opener: Opener[T, R]) -> None:
+    shown: what it says on standard error goes where this process's does, else the last line is quoted should it end;
+    todo: what to do when it has ended.
+    """
+
+    def __init__(self, opener: Opener[T, R], *, shown: bool = False, todo: str = FEWER) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  read when the process has ended
+        self._todo = todo
         group = {"process_group": 0} if os.name == "posix" else {}
         # the same modules as here, and none that happens to lie in the current folder; one thread for NumPy's BLAS
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **ONE_THREAD}
@@ -88,7 +94,7 @@ class Worker(Generic[T, R]):
             [sys.executable, "-P", "-m", "skinedge.workers"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._errors,
+            stderr=None if shown else self._errors,
             env=environment,
             **group,  # type: ignore[call-overload]
         )
@@ -125,7 +131,7 @@ class Worker(Generic[T, R]):
         why = f": {said[-1]}" if code > 0 and said else ""
         return SkinedgeError(
             f"a worker process {how}{why}, at one of these: {', '.join(map(str, chunk))}",
-            todo="If it was for want of memory, fewer --jobs need less. What --out has is kept for --resume.",
+            todo=self._todo,
         )
 
 

@@ -72,7 +72,8 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, trained_run: Path) -> Pat
     """A run with merged model and all four files. Shared: copy it before changing anything."""
     from skinedge.bundle import Bundle
     from skinedge.merge import merge
-    from skinedge_export.export import asks, export
+    from skinedge_export.ask import asks
+    from skinedge_export.export import export
 
     out = copy_run(trained_run, tmp_path_factory.mktemp("runs") / "tiny")
     export(merge(Bundle.open(out)), asks(("onnx", "tflite"), int8=True))

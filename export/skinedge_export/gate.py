@@ -61,11 +61,11 @@ class Figures:
 
 @dataclass(frozen=True)
 class Judged:
-    """A file that ran: its gates, its figures where validation images were there, and the open session."""
+    """A file that ran: its gates, its figures where validation images were there, and its delegate partitions."""
 
     gates: tuple[Gate, ...]
     figures: Figures | None
-    session: Session
+    partitions: int | None
 
 
 def check_network(network: nn.Module, labels: Sequence[str], size: int) -> None:
@@ -115,7 +115,7 @@ def judge(
     figures = None
     if val is not None and val.labels is not None and seen is not None:
         figures = _figures(description, val.labels, val.logits, seen, threshold)
-    return Judged(tuple(gates), figures, session)
+    return Judged(tuple(gates), figures, session.partitions)
 
 
 def _lossy(

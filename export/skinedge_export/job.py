@@ -29,7 +29,8 @@ class ExportJob:
     description: what the file must say of itself, its labels in logit order;
     form: its input and outputs; calibration: (N, S, S, 3) uint8 prepared training images, None where the recipe
     needs none; kept_float: layers that int8 leaves alone;
-    scratch: what jobs with the same network, form and calibration share, see `once`.
+    scratch: what jobs with the same network, form and calibration share, see `once`; traces: what jobs of the same form
+    share whatever their network, see `skinedge_export.renew`.
     """
 
     network: nn.Module
@@ -39,6 +40,7 @@ class ExportJob:
     calibration: Pixels | None = None
     kept_float: tuple[Layer, ...] = ()
     scratch: dict[str, Any] = field(default_factory=dict)
+    traces: dict[str, Any] = field(default_factory=dict)
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
         """What `make` gives, made for the first of the jobs that share a scratch; never to be changed."""
@@ -68,13 +70,14 @@ class Converter(Protocol):
 
     format: of its files; the converter whose own name that is, is the format's default one; suffix: of its files,
     with the dot; runtime: the entry point of `skinedge.runtimes` that gates them; ranges: of int8 activations, those of
-    `skinedge_export.ranges` that it knows.
+    `skinedge_export.ranges` that it knows; libraries: modules that take long to import, and that converting needs.
     """
 
     format: str
     suffix: str
     runtime: str
     ranges: tuple[str, ...]
+    libraries: tuple[str, ...]
 
     def recipe(self, precision: str) -> ExportRecipe:
         """How a file of this precision is made; raises ConfigError for an unknown precision."""

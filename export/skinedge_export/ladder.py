@@ -50,8 +50,8 @@ class Ladder:
 class Rung:
     """One file that was tried.
 
-    gates, figures: on validation images; session: the open file; milliseconds: median of one image on one thread, None
-    until measured.
+    gates, figures: on validation images; partitions: of the runtime's delegate, None where it has none; size: bytes;
+    milliseconds: median of one image on one thread, None until measured.
     """
 
     artifact: Artifact
@@ -59,7 +59,7 @@ class Rung:
     kept_float: tuple[str, ...]
     gates: tuple[Gate, ...]
     figures: Figures | None
-    session: Session
+    partitions: int | None
     size: int
     milliseconds: float | None = None
 
@@ -110,7 +110,7 @@ class Rung:
             "validation": asdict(self.figures) if self.figures else None,
             "size_bytes": self.size,
             "milliseconds": self.milliseconds,
-            "partitions": self.session.partitions,
+            "partitions": self.partitions,
         }
 
 
@@ -211,11 +211,12 @@ def _beyond(gate: Gate) -> bool:
     return gate.value < gate.limit if gate.name.endswith("agreement") else gate.value > gate.limit
 
 
-def timed(rungs: Sequence[Rung], exact: Session | None, pixels: Pixels) -> tuple[list[Rung], float | None]:
+def timed(rungs: Sequence[Rung], sessions: Sequence[Session], pixels: Pixels) -> tuple[list[Rung], float | None]:
     """The rungs with their latency, and that of fp32's file where there is one: medians of one image (1, S, S, 3) at a
     time, in turns, so that all see the same machine.
+
+    sessions: of each rung's file, and at the end that of fp32's.
     """
-    sessions = [*(rung.session for rung in rungs), *([exact] if exact else [])]
     times: list[list[float]] = [[] for _ in sessions]
     for turn in range(ROUNDS + 2):
         for found, session in zip(times, sessions, strict=True):
@@ -225,7 +226,7 @@ def timed(rungs: Sequence[Rung], exact: Session | None, pixels: Pixels) -> tuple
                 found.append((time.perf_counter() - started) * 1e3)
     medians = [statistics.median(found) for found in times]
     done = [replace(rung, milliseconds=each) for rung, each in zip(rungs, medians, strict=False)]
-    return done, medians[-1] if exact else None
+    return done, medians[-1] if len(medians) > len(rungs) else None
 
 
 def given_up(rungs: Sequence[Rung], exact: float | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -31,28 +31,39 @@ GATE_IMAGES = 512
 
 
 class Materials:
-    """Of one run; images: the folder of its images, None where unknown."""
+    """Of one run. images: the folder of its images, None where unknown; made: what was made so far, each under a key:
+    another process that takes it need not make it again.
+    """
 
     def __init__(self, bundle: Bundle, images: Path | None) -> None:
         self.bundle = bundle
-        self._images = images
+        self.images = images
         self._size = bundle.manifest.preprocess.size
-        self._made: dict[Any, Any] = {}
+        self.made: dict[Any, Any] = {}
+        self._shared: dict[Any, dict[str, Any]] = {}
+
+    def take(self, made: Mapping[Any, Any]) -> None:
+        """What another process made of the same run and images."""
+        self.made.update(made)
 
     def job(self, recipe: ExportRecipe, form: Form, kept: tuple[Layer, ...] = ()) -> ExportJob:
         """Everything that a converter needs for one file."""
         description = describe(self.bundle.manifest, recipe.precision, form.contract)
+        traces = self._shared.setdefault(form, {})
         if recipe.precision not in CALIBRATED:
-            scratch = self._once(("scratch", "float", form, recipe.format), dict)
-            return ExportJob(self.network, description, recipe, form, scratch=scratch)
+            scratch = self._shared.setdefault(("float", form, recipe.format), {})
+            return ExportJob(self.network, description, recipe, form, scratch=scratch, traces=traces)
         settings = _images_and_weights(recipe.calibration)
-        scratch = self._once(("scratch", settings, form, recipe.format), dict)
+        scratch = self._shared.setdefault((settings, form, recipe.format), {})
         network, pixels = self.quantizable(settings), self.calibration(settings).pixels
-        return ExportJob(network, description, recipe, form, pixels, kept, scratch)
+        return ExportJob(network, description, recipe, form, pixels, kept, scratch, traces)
 
-    @cached_property
+    @property
     def network(self) -> nn.Module:
         """The merged network, after its weights and outputs were checked."""
+        return self._once("network", self._network)
+
+    def _network(self) -> nn.Module:
         from skinedge.merge import load_merged
 
         network = load_merged(self.bundle)
@@ -75,13 +86,13 @@ class Materials:
         from skinedge.merge import eager_logits
 
         chosen = [sample for sample in self._split if sample.split == "val"]
-        if self._images is None or not self._images.is_dir() or not chosen:
-            why = "the run has none" if not chosen else f"no folder {self._images or 'was given with --data'}"
+        if self.images is None or not self.images.is_dir() or not chosen:
+            why = "the run has none" if not chosen else f"no folder {self.images or 'was given with --data'}"
             note(f"gates: golden images only, no validation images ({why})")
             return None
         chosen.sort(key=lambda sample: sample.image_id)
         chosen = random.Random(0).sample(chosen, min(GATE_IMAGES, len(chosen)))
-        pixels = load_prepared(self._images, chosen, self._size)
+        pixels = load_prepared(self.images, chosen, self._size)
         manifest = self.bundle.manifest
         labels = np.array([manifest.labels.index(sample.label) for sample in chosen], dtype=np.int64)
         return Reference(pixels, eager_logits(self.network, pixels, manifest.preprocess), labels)
@@ -134,19 +145,19 @@ class Materials:
         return found
 
     def _once(self, key: Any, make: Any) -> Any:
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
+        if key not in self.made:
+            self.made[key] = make()
+        return self.made[key]
 
     def _required_images(self) -> Path:
-        if self._images is None or not self._images.exists():
+        if self.images is None or not self.images.exists():
             raise DataError(
                 "int8 needs the training images to calibrate on, and their folder is "
-                + ("not known" if self._images is None else "gone"),
-                where=str(self._images or self.bundle.root),
+                + ("not known" if self.images is None else "gone"),
+                where=str(self.images or self.bundle.root),
                 todo="Say where they are with --data DIR, or export without --int8.",
             )
-        return self._images
+        return self.images
 
     @cached_property
     def _split(self) -> tuple[Sample, ...]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from skinedge.description import ModelDescription
 from skinedge.errors import SkinedgeError
@@ -15,8 +17,12 @@ from skinedge_export.metadata import describe_onnx
 from skinedge_export.quiet import quiet
 from skinedge_export.ranges import METHODS
 from skinedge_export.recipe import CALIBRATED, RECIPES, ExportRecipe, load_recipe
-from skinedge_export.wrapper import pixel_model
+from skinedge_export.renew import Renewal, graph_of
 
+if TYPE_CHECKING:
+    from torch import nn
+
+Graph = tuple[Any, dict[str, str]]  # onnx.ModelProto, node name -> path of the module that computes it
 MAX_IR_VERSION = 10  # what ONNX Runtime 1.20, the oldest that we support, reads
 
 
@@ -27,12 +33,13 @@ class OnnxConverter:
     suffix = ".onnx"
     runtime = "onnxruntime"
     ranges = METHODS
+    libraries = ("timm", "torch.onnx", "onnxscript", "onnxruntime.quantization")
 
     def recipe(self, precision: str) -> ExportRecipe:
         return load_recipe(RECIPES / f"onnx-{precision}.toml")
 
     def convert(self, job: ExportJob, path: Path) -> Artifact:
-        model, scopes = job.once("onnx", lambda: trace(job))
+        model, scopes = fp32_graph(job)
         tools = ["torch", "onnxscript", "onnx"]
         if job.recipe.precision in CALIBRATED:
             from skinedge_export.quantize_onnx import quantize
@@ -56,13 +63,17 @@ def op_list(path: Path) -> list[str]:
     return [node.op_type for node in onnx.load(path, load_external_data=False).graph.node]
 
 
-def trace(job: ExportJob) -> tuple[Any, dict[str, str]]:
+def fp32_graph(job: ExportJob) -> Graph:
     """The fp32 onnx.ModelProto of the job's network, and node name -> path of the module that computes it."""
+    graph: Graph = job.once("onnx", lambda: graph_of(job, _trace, _renewed, _run))
+    return graph
+
+
+def _trace(model: nn.Module, job: ExportJob) -> Graph:
     import torch
 
     size, form = job.description.preprocess.size, job.form
     sample = torch.zeros(2, size, size, 3, dtype=getattr(torch, form.input.dtype))  # 1 would be taken for a constant
-    model = pixel_model(job.network, job.description.preprocess, form)
     with quiet("ONNX export", job.description.architecture):
         program = torch.onnx.export(
             model,
@@ -78,6 +89,28 @@ def trace(job: ExportJob) -> tuple[Any, dict[str, str]]:
         proto = program.model_proto
         scopes = {node.name: _scope(node) for node in proto.graph.node}
         return _slim(proto), scopes
+
+
+def _renewed(graph: Graph, renewal: Renewal) -> Graph:
+    """The graph with other weights."""
+    from onnx import numpy_helper
+
+    model, scopes = graph
+    made = type(model)()
+    made.CopyFrom(model)
+    for tensor in made.graph.initializer:
+        new = renewal.of(numpy_helper.to_array(tensor))
+        if new is not None:
+            tensor.CopyFrom(numpy_helper.from_array(new, tensor.name))
+    return made, scopes
+
+
+def _run(graph: Graph, encoded: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(graph[0].SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {INPUT: encoded}), strict=True))
 
 
 def _scope(node: Any) -> str:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from skinedge.plugins import TensorSpec
 from skinedge_export.job import INPUT, Artifact, ExportJob
@@ -11,8 +15,11 @@ from skinedge_export.metadata import append_zip
 from skinedge_export.quiet import quiet
 from skinedge_export.ranges import METHODS
 from skinedge_export.recipe import CALIBRATED, RECIPES, ExportRecipe, load_recipe
+from skinedge_export.renew import Renewal, graph_of
 from skinedge_export.tflite_metadata import with_metadata
-from skinedge_export.wrapper import pixel_model
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SIGNATURE = "serving_default"
 
@@ -24,12 +31,14 @@ class TfliteConverter:
     suffix = ".tflite"
     runtime = "litert"
     ranges = METHODS
+    libraries = ("timm", "litert_torch", "ai_edge_quantizer.quantizer")
 
     def recipe(self, precision: str) -> ExportRecipe:
         return load_recipe(RECIPES / f"tflite-{precision}.toml")
 
     def convert(self, job: ExportJob, path: Path) -> Artifact:
-        content, tools = job.once("tflite", lambda: _trace(job)), ["torch", "litert-torch", "litert-converter"]
+        content = job.once("tflite", lambda: graph_of(job, _trace, _renewed, _run))
+        tools = ["torch", "litert-torch", "litert-converter"]
         if job.recipe.precision != "fp32":
             from skinedge_export import quantize_tflite
 
@@ -56,18 +65,44 @@ def op_list(path: Path) -> list[str]:
     return [ops[graph.Operators(i).OpcodeIndex()] for i in range(graph.OperatorsLength())]
 
 
-def _trace(job: ExportJob) -> bytes:
-    """The fp32 flatbuffer of the job's network."""
+def _trace(model: nn.Module, job: ExportJob) -> bytes:
+    """The fp32 flatbuffer of the network as `wrapper.pixel_model` made it."""
     import torch
 
-    size, form = job.description.preprocess.size, job.form
-    model = pixel_model(job.network, job.description.preprocess, form)
+    size = job.description.preprocess.size
     with quiet("TFLite export", job.description.architecture):
         import litert_torch
 
-        sample = torch.zeros(1, size, size, 3, dtype=getattr(torch, form.input.dtype))
+        sample = torch.zeros(1, size, size, 3, dtype=getattr(torch, job.form.input.dtype))
         edge = litert_torch.signature(SIGNATURE, model, sample_kwargs={INPUT: sample}).convert()
         return bytes(edge.model_content())
+
+
+def _renewed(content: bytes, renewal: Renewal) -> bytes:
+    """The flatbuffer with other weights, in the same places."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    made = bytearray(content)
+    model = schema.Model.GetRootAs(made, 0)
+    for number in range(model.SubgraphsLength()):
+        graph = model.Subgraphs(number)
+        for tensor in (graph.Tensors(i) for i in range(graph.TensorsLength())):
+            values = model.Buffers(tensor.Buffer()).DataAsNumpy()
+            if tensor.Type() == schema.TensorType.FLOAT32 and isinstance(values, np.ndarray):
+                new = renewal.of(values.view(np.float32))
+                if new is not None:
+                    values[:] = new.view(np.uint8)
+    return bytes(made)
+
+
+def _run(content: bytes, encoded: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    with quiet("running the TFLite graph", "one image"):
+        from ai_edge_litert.interpreter import Interpreter
+
+        said: dict[str, NDArray[Any]] = Interpreter(model_content=content).get_signature_runner(SIGNATURE)(
+            **{INPUT: encoded}
+        )
+        return said
 
 
 def artifact(precision: str, path: Path, versions: dict[str, str]) -> Artifact:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from skinedge import model
 from skinedge.contract import HEATMAP, LOGITS, PROBABILITIES
 from skinedge.errors import ConfigError
+from skinedge.fused import folded, pairs
 from skinedge.preprocess import Pixels, Preprocess
 from skinedge_export.form import Form
 
@@ -57,6 +59,7 @@ def pixel_model(network: nn.Module, rule: Preprocess, form: Form) -> nn.Module:
 
     inner = copy.deepcopy(network).eval()
     _plain_pooling(inner)
+    _fold_norms(inner, rule.size)
     std = torch.tensor(rule.std) / form.input.scale
     stem = _stem(inner, rule.size)
     if stem is not None:
@@ -128,6 +131,26 @@ def _stem(network: nn.Module, size: int) -> nn.Conv2d | None:
     for handle in handles:
         handle.remove()
     return found[0] if users == 1 and found else None
+
+
+def _fold_norms(network: nn.Module, size: int) -> None:
+    """Each BatchNorm into the plain convolution before it, leaving its activation (Jacob et al. 2018, section 3.2).
+
+    Converters do so too; done here, the graph's constants are the network's tensors, and there is less to trace.
+    """
+    import torch
+    from timm.layers import Conv2dSame
+
+    names = {module: name for name, module in network.named_modules()}
+    with torch.no_grad():
+        for conv, norm in pairs(network, size).items():
+            if type(conv) not in (torch.nn.Conv2d, Conv2dSame):
+                continue
+            scale, bias = folded(conv, norm)
+            conv.weight.mul_(scale)
+            conv.bias = torch.nn.Parameter(bias, requires_grad=False)
+            rest = [(name, getattr(norm, name)) for name in ("drop", "act") if hasattr(norm, name)]
+            network.set_submodule(names[norm], torch.nn.Sequential(OrderedDict(rest)))
 
 
 def _plain_pooling(network: nn.Module) -> None:

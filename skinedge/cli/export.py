@@ -74,7 +74,8 @@ def export(
     bundle = pick_run(run, writes=True)
     from skinedge.bundle import MODEL, sha256
     from skinedge.calibration import Reading
-    from skinedge_export.export import asks, current, formats
+    from skinedge_export.ask import asks, formats
+    from skinedge_export.export import current
     from skinedge_export.export import export as write_files
     from skinedge_export.form import Form
 

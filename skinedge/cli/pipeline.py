@@ -27,7 +27,8 @@ def run_all(request: TrainRequest, json_: bool) -> None:
     from skinedge_bench.latency import bench
     from skinedge_bench.targets import BenchRequest
     from skinedge_bench.verify import verify
-    from skinedge_export.export import asks, export, formats
+    from skinedge_export.ask import asks, formats
+    from skinedge_export.export import export
 
     require(EXPORT, "export")  # before the minutes of training
     bundle = export(merge(train(request), request.data), asks(formats(), int8=True), data=request.data)

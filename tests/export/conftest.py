@@ -136,7 +136,8 @@ def merged_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def exported_run(merged_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The merged run with its four model files. Shared: copy it before changing anything."""
-    from skinedge_export.export import asks, export
+    from skinedge_export.ask import asks
+    from skinedge_export.export import export
 
     root = tmp_path_factory.mktemp("exported") / "run"
     shutil.copytree(merged_run, root)

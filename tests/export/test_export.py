@@ -14,7 +14,8 @@ from skinedge import golden, merge
 from skinedge.bundle import Bundle
 from skinedge.data.dataset import read_split, write_split
 from skinedge.errors import BundleError, ConfigError, DataError, GateError
-from skinedge_export.export import asks, export
+from skinedge_export.ask import asks
+from skinedge_export.export import export
 
 FILES = ["model.fp32.onnx", "model.fp32.tflite", "model.int8.onnx", "model.int8.tflite"]
 

@@ -27,8 +27,9 @@ from skinedge_bench.images import test_split as split_of
 from skinedge_bench.measure import open_all
 from skinedge_bench.quality import accuracies
 from skinedge_bench.targets import BenchRequest, run_targets
+from skinedge_export.ask import LADDER, Ask, asks
 from skinedge_export.calibrate import choose
-from skinedge_export.export import LADDER, Ask, asks, current, export
+from skinedge_export.export import current, export
 from skinedge_export.form import Form
 from skinedge_export.gate import Reference, judge
 from skinedge_export.job import Artifact, ExportJob
@@ -419,6 +420,7 @@ class Stranger:
     suffix: str = ".onnx"
     runtime: str = "onnxruntime"
     ranges: tuple[str, ...] = METHODS
+    libraries: tuple[str, ...] = ()
 
     def recipe(self, precision: str) -> ExportRecipe:
         settings = CalibrationSettings(images=16, equalize=False, rounding="nearest")

@@ -21,7 +21,8 @@ from skinedge.errors import ConfigError, SkinedgeError
 from skinedge.golden import load as load_golden
 from skinedge.preprocess import Preprocess
 from skinedge_export import to_onnx, to_tflite
-from skinedge_export.export import asks, export
+from skinedge_export.ask import asks
+from skinedge_export.export import export
 from skinedge_export.form import Form
 from skinedge_export.job import ExportJob
 from skinedge_export.onnx2tf import converter as module
@@ -71,7 +72,7 @@ def images(count: int, size: int, seed: int = 0):
 def test_channels_first_computes_the_same(form: Form) -> None:
     import onnxruntime
 
-    model, _ = to_onnx.trace(job(network("test_resnet"), converter.recipe("fp32"), form))
+    model, _ = to_onnx.fp32_graph(job(network("test_resnet"), converter.recipe("fp32"), form))
     before = model.SerializeToString()
     turned = channels_first(model)
     assert model.SerializeToString() == before

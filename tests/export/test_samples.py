@@ -17,7 +17,8 @@ import pytest
 
 from skinedge import golden
 from skinedge.bundle import Bundle
-from skinedge_export.export import Ask, export
+from skinedge_export.ask import Ask
+from skinedge_export.export import export
 from skinedge_export.form import Form
 
 GOOGLE = "model.fp32.google.tflite"

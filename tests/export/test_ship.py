@@ -21,7 +21,8 @@ from skinedge_bench.latency import bench
 from skinedge_bench.model import open_listed
 from skinedge_bench.targets import BenchRequest
 from skinedge_bench.verify import verify
-from skinedge_export.export import asks, export
+from skinedge_export.ask import asks
+from skinedge_export.export import export
 
 INT8 = ["model.int8.onnx", "model.int8.tflite"]
 

@@ -19,7 +19,8 @@ from skinedge.errors import BundleError
 from skinedge.merge import merge
 from skinedge_bench.model import open_listed
 from skinedge_bench.verify import verify
-from skinedge_export.export import asks, export
+from skinedge_export.ask import asks
+from skinedge_export.export import export
 from skinedge_export.thresholds import REPORT, fit_thresholds
 
 FILES = ["model.fp32.onnx", "model.fp32.tflite", "model.int8.onnx", "model.int8.tflite"]

@@ -16,7 +16,8 @@ from skinedge.calibration import Reading
 from skinedge.errors import DataError, GateError
 from skinedge.ship import ship
 from skinedge_bench.verify import verify
-from skinedge_export.export import asks, export
+from skinedge_export.ask import asks
+from skinedge_export.export import export
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from skinedge_export.onnx2tf.channels_first import channels_first
 from skinedge_export.onnx2tf.environment import PINS, WITHOUT, interpreter
 from skinedge_export.recipe import RECIPES, ExportRecipe, load_recipe
 from skinedge_export.tflite_metadata import with_metadata
-from skinedge_export.to_onnx import trace
+from skinedge_export.to_onnx import fp32_graph
 from skinedge_export.to_tflite import artifact
 
 SCRIPT = Path(__file__).with_name("foreign.py")
@@ -40,6 +40,7 @@ class Onnx2tfConverter:
     suffix = ".tflite"
     runtime = "litert"
     ranges = ("min-max",)
+    libraries = ("timm", "torch.onnx", "onnxscript")
 
     def recipe(self, precision: str) -> ExportRecipe:
         """Other pins, which may make another file, are another recipe."""
@@ -49,7 +50,7 @@ class Onnx2tfConverter:
     def convert(self, job: ExportJob, path: Path) -> Artifact:
         _check(job)
         python = interpreter()
-        model, _ = job.once("onnx", lambda: trace(job))
+        model, _ = fp32_graph(job)
         content, versions = _convert(channels_first(model), job, python)
         path.write_bytes(with_metadata(content, job.description, job.form.outputs))
         append_zip(path, job.description)

@@ -1,0 +1,63 @@
+"""One ask's files, made and judged: each rung is converted, run, and held against PyTorch."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from skinedge import plugins
+from skinedge.errors import GateError
+from skinedge.progress import note
+from skinedge_export import ladder
+from skinedge_export.ask import LADDER, Ask, converter_of, recipe_of
+from skinedge_export.gate import judge
+from skinedge_export.ladder import Attempt, Rung
+from skinedge_export.materials import Materials
+from skinedge_export.quiet import quiet
+from skinedge_export.recipe import ExportRecipe
+from skinedge_export.sensitivity import Layer
+
+
+def climb(ask: Ask, materials: Materials, scratch: Path) -> list[Rung]:
+    """The rungs that were tried, the chosen one last; their files stay in a folder under `scratch`.
+
+    Raises: GateError, which names the file, when none passes.
+    """
+    shown = ask.file_name("int8" if ask.precision == LADDER else ask.precision, converter_of(ask).suffix)
+    note(f"{shown}: converting ...")
+    steps = ladder.load_ladder()
+    ranges = tuple(name for name in steps.ranges if name in converter_of(ask).ranges)
+
+    def worst_first() -> Sequence[tuple[Layer, float]]:
+        return materials.ranked(recipe_of(ask, "int8").calibration)
+
+    try:
+        return ladder.climb(
+            replace(steps, ranges=ranges),
+            ask.precisions,
+            _attempt(ask, materials, Path(tempfile.mkdtemp(dir=scratch))),
+            lambda precision: recipe_of(ask, precision),
+            worst_first,
+        )
+    except GateError as error:
+        raise GateError(error.what, where=shown, todo=error.todo) from None
+
+
+def _attempt(ask: Ask, materials: Materials, folder: Path) -> Attempt:
+    """What makes and judges one file."""
+    converter, manifest = converter_of(ask), materials.bundle.manifest
+    runtime: plugins.Runtime = plugins.load(plugins.RUNTIMES, converter.runtime)
+
+    def attempt(recipe: ExportRecipe, kept: tuple[Layer, ...]) -> Rung:
+        path = folder / f"{len(list(folder.iterdir()))}{converter.suffix}"
+        job = materials.job(recipe, ask.form, kept)
+        artifact = converter.convert(job, path)
+        golden, val = materials.golden(ask.form), materials.val(ask.form)
+        with quiet("running the file", ask.file_name(recipe.precision, converter.suffix)):
+            judged = judge(path, job.description, runtime, golden, val, manifest.thresholds["default"])
+        names = tuple(layer.name for layer in kept)
+        return Rung(artifact, recipe, names, judged.gates, judged.figures, judged.partitions, path.stat().st_size)
+
+    return attempt

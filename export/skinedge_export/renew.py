@@ -1,0 +1,121 @@
+"""One trace for all networks of one architecture: another one's weights take the place of the traced one's.
+
+Tracing takes seconds, and what int8 is made from differs from the fp32 network in its weights alone. So the converter's
+graph is used again where every tensor that differs is found in it, as it is or with its axes in another order, and
+where it then says what PyTorch says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import permutations
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skinedge.preprocess import Pixels
+from skinedge_export.job import ExportJob
+from skinedge_export.wrapper import pixel_model
+
+if TYPE_CHECKING:
+    from torch import nn
+
+T = TypeVar("T")
+Weights = Mapping[str, NDArray[Any]]
+TOLERANCE = 1e-3  # of any output, absolute and relative: a weight that was left behind changes more than rounding does
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A converter's graph, and the weights of the network that it was traced from, by name."""
+
+    graph: Any
+    weights: Weights
+
+
+class Renewal:
+    """From one network's constants to those of another one."""
+
+    def __init__(self, before: Weights, after: Weights) -> None:
+        """Of the same names, shapes and types."""
+        self._after = after
+        self._places: dict[bytes, tuple[str, tuple[int, ...]]] = {}
+        self._missing = {name for name in after if before[name].tobytes() != after[name].tobytes()}
+        self._ambiguous = False
+        for name, values in before.items():
+            for order in _orders(values.shape):
+                known = self._places.setdefault(_key(values.transpose(order)), (name, order))
+                self._ambiguous |= _key(self._at(*known)) != _key(self._at(name, order))
+
+    def _at(self, name: str, order: tuple[int, ...]) -> NDArray[Any]:
+        return self._after[name].transpose(order)
+
+    def of(self, constant: NDArray[Any]) -> NDArray[Any] | None:
+        """What takes the place of a constant of the graph, of its shape; None where it is none of the weights."""
+        found = self._places.get(_key(constant))
+        if found is None:
+            return None
+        self._missing.discard(found[0])
+        return np.ascontiguousarray(self._at(*found)).reshape(constant.shape)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every weight that differs was asked for, and none could be taken for another."""
+        return not (self._missing or self._ambiguous)
+
+
+def graph_of(
+    job: ExportJob,
+    trace: Callable[[nn.Module, ExportJob], T],
+    renewed: Callable[[T, Renewal], T],
+    run: Callable[[T, NDArray[Any]], Mapping[str, NDArray[Any]]],
+) -> T:
+    """The fp32 graph of the job's network, traced only where no job of the same form has traced a like one.
+
+    trace: from what `wrapper.pixel_model` returns; renewed: a copy of a graph with what the renewal gives for its
+    constants; run: a graph's outputs for one encoded image, by name.
+    """
+    model = pixel_model(job.network, job.description.preprocess, job.form)
+    weights = {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
+    earlier: Traced | None = job.traces.get(job.recipe.format)
+    if earlier and _shapes(earlier.weights) == _shapes(weights):
+        renewal = Renewal(earlier.weights, weights)
+        graph = renewed(earlier.graph, renewal)
+        if renewal.complete and _says_the_same(graph, run, model, job):
+            return graph
+    graph = trace(model, job)
+    job.traces[job.recipe.format] = Traced(graph, weights)
+    return graph
+
+
+def _says_the_same(
+    graph: T, run: Callable[[T, NDArray[Any]], Mapping[str, NDArray[Any]]], model: nn.Module, job: ExportJob
+) -> bool:
+    """Of one image of noise."""
+    import torch
+
+    size = job.description.preprocess.size
+    noise: Pixels = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
+    encoded = job.form.input.encode(noise)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(encoded))
+    said = run(graph, encoded)
+    return all(np.allclose(said[name], expected[name].numpy(), TOLERANCE, TOLERANCE) for name in job.form.outputs)
+
+
+def _orders(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Every order of the axes that are longer than 1, the others first: theirs does not change the bytes."""
+    long = [axis for axis, length in enumerate(shape) if length > 1]
+    short = [axis for axis, length in enumerate(shape) if length <= 1]
+    return ((*short, *order) for order in permutations(long))
+
+
+def _key(values: NDArray[Any]) -> bytes:
+    return hashlib.blake2b(values.tobytes(), digest_size=16, person=values.dtype.name.encode()).digest()
+
+
+def _shapes(weights: Weights) -> dict[str, tuple[tuple[int, ...], str]]:
+    return {name: (values.shape, values.dtype.name) for name, values in weights.items()}

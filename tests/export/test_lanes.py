@@ -1,0 +1,129 @@
+"""Two formats in two processes: the same files as in one, and the same manners when something goes wrong."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from skinedge.bundle import Bundle
+from skinedge.cores import usable_cores
+from skinedge.errors import GateError, MissingDependencyError, SkinedgeError
+from skinedge_export import lanes
+from skinedge_export.ask import asks
+from skinedge_export.export import export
+from tests.export.test_export import change_merge, snapshot
+
+BOTH = ("onnx", "tflite")
+MODELS = ["model.fp32.onnx", "model.fp32.tflite", "model.int8.onnx", "model.int8.tflite"]
+
+
+@pytest.fixture
+def copy(merged_run: Path, tmp_path: Path) -> Bundle:
+    shutil.copytree(merged_run, tmp_path / "run")
+    return Bundle.open(tmp_path / "run")
+
+
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "usable_cores", lambda: 2)
+
+
+def helpers(of: int | None = None) -> list[int]:
+    """The worker processes that a process has."""
+    found = subprocess.run(
+        ["pgrep", "-P", str(of or os.getpid()), "-f", "skinedge.workers"], capture_output=True, text=True, check=False
+    )
+    return [int(line) for line in found.stdout.split()]
+
+
+def appears(of: int | None = None) -> int:
+    """The first of them, as soon as there is one."""
+    for _ in range(600):
+        if found := helpers(of):
+            return found[0]
+        time.sleep(0.1)
+    raise AssertionError("no second process in a minute")
+
+
+def test_two_processes_make_the_files_that_one_makes(
+    copy: Bundle, exported_run: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(lanes, "usable_cores", lambda: 1)
+    alone = export(Bundle.open(shutil.copytree(copy.root, copy.root.with_name("alone"))), asks(BOTH, int8=True))
+    monkeypatch.setattr(lanes, "usable_cores", lambda: 2)
+    capfd.readouterr()
+    together = export(copy, asks(BOTH, int8=True))
+    said = capfd.readouterr().err
+    assert all(said.count(f"{name}: converting ...") == 1 for name in MODELS), "what the other process says is shown"
+    assert all(said.count(f"{name}: gates passed") == 1 for name in MODELS)
+    for name in MODELS:
+        assert (together.root / name).read_bytes() == (alone.root / name).read_bytes(), name
+        one, two = (bundle.entries()[name].info for bundle in (alone, together))
+        assert one == two
+    assert together.manifest.thresholds == alone.manifest.thresholds
+    assert not helpers()
+
+
+def test_one_process_is_enough_for_one_format_or_one_core(copy: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_lane(*_: object) -> None:
+        raise AssertionError("a second process")
+
+    monkeypatch.setattr(lanes, "Lane", no_lane)
+    export(copy, asks(("tflite",)))
+    monkeypatch.setattr(lanes, "usable_cores", lambda: 1)
+    export(copy.reload(), asks(BOTH), force=True)
+
+
+def test_a_refusal_in_either_process_is_the_files_own(copy: Bundle) -> None:
+    bundle = change_merge(copy, logits_shift=0.01)
+    with pytest.raises(GateError) as caught:
+        export(bundle, asks(BOTH, int8=True))
+    assert "2 files were refused" in str(caught.value)
+    assert all(f"model.fp32.{format}: gate 'max_difference' failed" in str(caught.value) for format in BOTH)
+    assert [entry.path for entry in bundle.reload().model_files()] == ["model.int8.onnx", "model.int8.tflite"]
+
+
+def test_a_killed_process_is_an_error_and_costs_only_its_own_files(copy: Bundle) -> None:
+    killer = threading.Thread(target=lambda: os.kill(appears(), signal.SIGKILL))
+    killer.start()
+    with pytest.raises(SkinedgeError, match=r"(?s)ended by signal 9.*one --format at a time needs less") as caught:
+        export(copy, asks(BOTH, int8=True))
+    killer.join()
+    assert len(str(caught.value)) < 500, "the parcel itself is not shown"
+    assert [entry.path for entry in copy.reload().model_files()] == ["model.fp32.onnx", "model.int8.onnx"]
+    assert {"model.fp32.onnx", "model.int8.onnx"} <= set(copy.reload().manifest.thresholds)
+    assert not helpers()
+
+
+def test_a_library_that_the_other_process_lacks_is_named(copy: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden = copy.root.with_name("hidden") / "litert_torch"
+    hidden.mkdir(parents=True)
+    (hidden / "__init__.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'litert_torch'\", name='litert_torch')"
+    )
+    monkeypatch.syspath_prepend(str(hidden.parent))
+    with pytest.raises(MissingDependencyError, match="litert_torch"):
+        export(copy, asks(BOTH))
+    assert [entry.path for entry in copy.reload().model_files()] == ["model.fp32.onnx"]
+
+
+@pytest.mark.skipif(usable_cores() == 1, reason="one core: no second process")
+def test_ctrl_c_ends_both_processes(copy: Bundle) -> None:
+    before = snapshot(copy.root)
+    command = [sys.executable, "-m", "skinedge", "export", str(copy.root), "--format", "all", "--int8"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    other = appears(process.pid)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "Traceback" not in said
+    assert not Path(f"/proc/{other}").exists()
+    assert snapshot(copy.root) == before

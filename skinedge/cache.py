@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from skinedge.bundle import disk_error
+from skinedge.cores import usable_cores
 from skinedge.data.dataset import Sample
 from skinedge.data.prepared import read_checked
 from skinedge.preprocess import Pixels, prepare
@@ -48,7 +49,7 @@ def _fill(out: np.memmap, root: Path, samples: Sequence[Sample], size: int) -> N
     def one(index: int) -> None:
         out[index] = prepare(read_checked(root, samples[index]), size)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool, bar("decoding", len(samples)) as advance:
+    with ThreadPoolExecutor(usable_cores()) as pool, bar("decoding", len(samples)) as advance:
         for _ in pool.map(one, range(len(samples))):
             advance(1)
     out.flush()

@@ -1,4 +1,4 @@
-"""The logical cores that this process may run on."""
+"""The logical cores that this process may run on, and how it shares them."""
 
 from __future__ import annotations
 
@@ -15,3 +15,11 @@ def usable() -> frozenset[int]:
 def usable_cores() -> int:
     """How many there are."""
     return len(usable())
+
+
+def leave_cores_while_waiting() -> None:
+    """Let OpenMP's threads sleep while they wait, not spin: other processes of ours need the cores.
+
+    To be called before torch is imported, which reads it once.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -9,6 +9,7 @@ replaced; parameters, their names and what is saved stay as peft made them.
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -174,15 +175,15 @@ def pairs(adapted: nn.Module, size: int) -> dict[nn.Module, nn.Module]:
 @contextmanager
 def hooked(adapted: nn.Module, hook: Callable[..., None]) -> Iterator[None]:
     """Watch the convolutions (adapters as a whole) and every layer that has no layers inside."""
-    from peft.tuners.lora import Conv2d as LoraConv2d
     from torch import nn
 
-    inside = {part for module in adapted.modules() if isinstance(module, LoraConv2d) for part in module.modules()}
-    inside -= {module for module in adapted.modules() if isinstance(module, LoraConv2d)}
+    adapters = {module for module in adapted.modules() if _is_adapter(module)}
+    inside = {part for module in adapters for part in module.modules()} - adapters
     watched = [
         module
         for module in adapted.modules()
-        if module not in inside and (isinstance(module, LoraConv2d | nn.BatchNorm2d) or not list(module.children()))
+        if module not in inside
+        and (module in adapters or isinstance(module, nn.BatchNorm2d) or not list(module.children()))
     ]
     handles = [module.register_forward_hook(hook) for module in watched]
     try:
@@ -190,3 +191,9 @@ def hooked(adapted: nn.Module, hook: Callable[..., None]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _is_adapter(module: nn.Module) -> bool:
+    """Whether it is peft's; where peft was never imported, which takes seconds, nothing is."""
+    lora = sys.modules.get("peft.tuners.lora")
+    return lora is not None and isinstance(module, lora.Conv2d)

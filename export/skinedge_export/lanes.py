@@ -1,4 +1,7 @@
-"""Converters side by side: they are Python in one thread, so each one but the first works in a process of its own."""
+"""Converters side by side: they are Python in one thread, so each one but the first works in a process of its own.
+
+This process makes what they share (the eager reference, the network that int8 is made from) and sends it to them.
+"""
 
 from __future__ import annotations
 

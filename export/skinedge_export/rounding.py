@@ -26,6 +26,7 @@ STEPS = 127  # symmetric int8: -127..127
 DAMPING = 0.01  # share of the mean variance added to each; keeps the covariance invertible
 BLOCK = 64  # columns whose errors are passed on to the rest in one product
 PATCHES = 64  # places looked at in each image and layer
+GROUPED = 16  # the same where filters see few channels each, so that their covariance has few entries
 LIMIT_SHARE = 16  # how far a bias stays away from the int32 limit
 
 
@@ -126,6 +127,7 @@ class Moments:
 
         groups, _, size = grouped(conv).shape
         self._conv = conv
+        self._places = GROUPED if groups > 1 else PATCHES
         self._count = 0
         self._sum = torch.zeros(groups, size)
         self._products = torch.zeros(groups, size, size)
@@ -148,13 +150,15 @@ class Moments:
         (high, wide), (reach_y, reach_x) = conv.kernel_size, conv.dilation
         span_y, span_x = (high - 1) * reach_y + 1, (wide - 1) * reach_x + 1
         height, width = images.shape[2:]
-        top = torch.randint(max(1, height - span_y + 1), (PATCHES,), generator=self._generator)
-        left = torch.randint(max(1, width - span_x + 1), (PATCHES,), generator=self._generator)
+        top = torch.randint(max(1, height - span_y + 1), (self._places,), generator=self._generator)
+        left = torch.randint(max(1, width - span_x + 1), (self._places,), generator=self._generator)
         ys = (top[:, None, None] + torch.arange(high)[:, None] * reach_y).clamp(max=height - 1)
         xs = (left[:, None, None] + torch.arange(wide) * reach_x).clamp(max=width - 1)
         places = (ys * width + xs).flatten()
         pixels = images.permute(0, 2, 3, 1).reshape(len(images), height * width, -1)  # a view of channels-last images
-        found = pixels.index_select(1, places).view(len(images) * PATCHES, -1).t().contiguous()  # of two axes: fast
+        found = pixels.index_select(1, places).view(len(images) * self._places, -1).t()
+        if conv.groups > 1:  # many small products, which are slow over a transposed view
+            found = found.contiguous()
         return found.view(high * wide, conv.groups, -1, found.shape[1]).permute(1, 2, 0, 3).flatten(1, 2)
 
     @property

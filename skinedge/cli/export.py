@@ -8,6 +8,7 @@ import typer
 
 from skinedge.cli.app import app
 from skinedge.cli.common import DataOption, JsonOption, RunArgument, emit_json, note, pick_run, table
+from skinedge.cores import leave_cores_while_waiting
 from skinedge.errors import one_of
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def export(
     """Write ONNX and TFLite files of a run. Each is checked against PyTorch before it replaces anything."""
     one_of("--fallback", fallback, ("none", "any"))
     one_of("--cpu", cpu or "arm", ("arm",))
+    leave_cores_while_waiting()
     bundle = pick_run(run, writes=True)
     from skinedge.bundle import MODEL, sha256
     from skinedge.calibration import Reading

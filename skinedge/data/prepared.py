@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from skinedge.cores import usable_cores
 from skinedge.data.dataset import Sample, load_pixels
 from skinedge.errors import DataError
 from skinedge.preprocess import Pixels, load_image, prepare, read_bytes
@@ -72,7 +72,7 @@ def prepared(root: Path, samples: Sequence[Sample], size: int) -> Iterator[Pixel
     def one(sample: Sample) -> Pixels:
         return prepare(read_checked(root, sample), size)
 
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(8, usable_cores())) as pool:
         chunks = [samples[start : start + CHUNK] for start in range(0, len(samples), CHUNK)]
         ahead = [pool.submit(one, sample) for sample in chunks[0]] if chunks else []
         for index in range(len(chunks)):

@@ -1,6 +1,6 @@
 """python -m skinedge."""
 
-from skinedge.cli import main
+from skinedge.cli import process
 
 if __name__ == "__main__":
-    main()
+    process()

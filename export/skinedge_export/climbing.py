@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from skinedge import plugins
@@ -18,10 +18,21 @@ from skinedge_export.materials import Materials
 from skinedge_export.quiet import quiet
 from skinedge_export.recipe import ExportRecipe
 from skinedge_export.sensitivity import Layer
+from skinedge_export.thresholds import Scores, scores
 
 
-def climb(ask: Ask, materials: Materials, scratch: Path) -> list[Rung]:
-    """The rungs that were tried, the chosen one last; their files stay in a folder under `scratch`.
+@dataclass(frozen=True)
+class Climbed:
+    """What came of an ask. rungs: all that were tried, the chosen one last; scores: the malignant score of each cal
+    image by the chosen file, (N,), None where those images are not there.
+    """
+
+    rungs: tuple[Rung, ...]
+    scores: Scores | None
+
+
+def climb(ask: Ask, materials: Materials, scratch: Path) -> Climbed:
+    """Make and judge what the ask allows; the rungs' files stay in a folder under `scratch`.
 
     Raises: GateError, which names the file, when none passes.
     """
@@ -34,7 +45,7 @@ def climb(ask: Ask, materials: Materials, scratch: Path) -> list[Rung]:
         return materials.ranked(recipe_of(ask, "int8").calibration)
 
     try:
-        return ladder.climb(
+        rungs = ladder.climb(
             replace(steps, ranges=ranges),
             ask.precisions,
             _attempt(ask, materials, Path(tempfile.mkdtemp(dir=scratch))),
@@ -43,6 +54,9 @@ def climb(ask: Ask, materials: Materials, scratch: Path) -> list[Rung]:
         )
     except GateError as error:
         raise GateError(error.what, where=shown, todo=error.todo) from None
+    runtime: plugins.Runtime = plugins.load(plugins.RUNTIMES, converter_of(ask).runtime)
+    malignant, cal = materials.bundle.manifest.malignant, materials.cal
+    return Climbed(tuple(rungs), None if cal is None else scores(rungs[-1].artifact.path, runtime, cal, malignant))
 
 
 def _attempt(ask: Ask, materials: Materials, folder: Path) -> Attempt:

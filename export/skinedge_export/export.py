@@ -26,7 +26,7 @@ from skinedge_export.lanes import climb_all, missing_named
 from skinedge_export.materials import Materials
 from skinedge_export.quiet import quiet
 from skinedge_export.recipe import CALIBRATED
-from skinedge_export.thresholds import fit_thresholds
+from skinedge_export.thresholds import Scores, fit_thresholds
 
 PREFERENCE = tuple(
     f"model.{precision}{suffix}" for suffix in (".tflite", ".onnx") for precision in ("int8", "int8-mixed", "fp32")
@@ -61,10 +61,11 @@ def export(
         for ask in dict.fromkeys([*wanted, *_stale(bundle)]):
             if ask.calibrated and (force or current(bundle, ask) is None):
                 materials.calibration(recipe_of(ask, "int8").calibration)  # fail now, not after minutes of converting
-        bundle, refused = _export_all(bundle, wanted, materials, force)
-        bundle, more = _export_all(bundle, _stale(bundle), materials, force)
+        scores: dict[str, Scores] = {}
+        bundle, refused = _export_all(bundle, wanted, materials, force, scores)
+        bundle, more = _export_all(bundle, _stale(bundle), materials, force, scores)
         if not (refused or more) or bundle.manifest.stages != before:  # else nothing was made, and nothing is written
-            bundle = write_cards(fit_thresholds(bundle, images))
+            bundle = write_cards(fit_thresholds(bundle, images, scores))
     if refused or more:
         raise _all_of([*refused, *more])
     return bundle
@@ -76,9 +77,12 @@ def _stale(bundle: Bundle) -> list[Ask]:
 
 
 def _export_all(
-    bundle: Bundle, wanted: Sequence[Ask], materials: Materials, force: bool
+    bundle: Bundle, wanted: Sequence[Ask], materials: Materials, force: bool, scores: dict[str, Scores]
 ) -> tuple[Bundle, list[SkinedgeError]]:
-    """Every file that passes its gates, and the errors of the others: one that fails does not stop them."""
+    """Every file that passes its gates, and the errors of the others: one that fails does not stop them.
+
+    scores: gets what the files say of the cal images, by their names.
+    """
     asked: list[Ask] = []
     refused: list[SkinedgeError] = []
     for ask in dict.fromkeys(wanted):
@@ -92,7 +96,9 @@ def _export_all(
             if isinstance(found, SkinedgeError):
                 refused.append(found)
             else:
-                bundle = _keep(bundle, ask, *_timed(bundle, ask, found, materials), materials)
+                name, bundle = _keep(bundle, ask, *_timed(bundle, ask, found.rungs, materials), materials)
+                if found.scores is not None:
+                    scores[name] = found.scores
     return bundle, refused
 
 
@@ -149,8 +155,10 @@ def _timed(
         return ladder.timed(rungs, sessions, materials.golden(ask.form).pixels[:1])
 
 
-def _keep(bundle: Bundle, ask: Ask, rungs: Sequence[Rung], exact: float | None, materials: Materials) -> Bundle:
-    """Make the chosen rung a file of the run, and say in the manifest what it is; returns the run with it."""
+def _keep(
+    bundle: Bundle, ask: Ask, rungs: Sequence[Rung], exact: float | None, materials: Materials
+) -> tuple[str, Bundle]:
+    """Make the chosen rung a file of the run, and say in the manifest what it is; returns its name, and the run."""
     rung = rungs[-1]
     name = ask.file_name(rung.recipe.precision, converter_of(ask).suffix)
     with bundle.stage(_stage_name(name), f"skinedge {__version__}", _inputs(bundle, ask)) as stage:
@@ -164,7 +172,7 @@ def _keep(bundle: Bundle, ask: Ask, rungs: Sequence[Rung], exact: float | None, 
         thresholds = {key: value for key, value in bundle.manifest.thresholds.items() if key != name}  # fitted anew
         stage.set(default_file=next((file for file in PREFERENCE if file in present), name), thresholds=thresholds)
     note(f"{name}: gates passed")
-    return bundle.reload()
+    return name, bundle.reload()
 
 
 def _write_report(stage: StageWriter, bundle: Bundle, name: str, rungs: Sequence[Rung], exact: float | None) -> None:

@@ -29,7 +29,7 @@ from skinedge_export.sensitivity import Layer
 
 LADDER = Path(__file__).with_name("ladder.toml")
 TELLING = 100  # validation images: one changed answer of fewer would put any file in doubt
-ROUNDS = 25  # timed runs of every rung, in turns
+ROUNDS = 15  # timed runs of every rung, in turns
 
 # Makes and judges one file: recipe, layers in float -> rung.
 Attempt = Callable[[ExportRecipe, tuple[Layer, ...]], "Rung"]

@@ -19,14 +19,13 @@ from skinedge.errors import MissingDependencyError, SkinedgeError
 from skinedge.memory import keep_freed_memory
 from skinedge.workers import Worker
 from skinedge_export.ask import Ask, converter_of, recipe_of
-from skinedge_export.climbing import climb
-from skinedge_export.ladder import Rung
+from skinedge_export.climbing import Climbed, climb
 from skinedge_export.materials import Materials
 from skinedge_export.quiet import quiet
 
 SMALLER = "If it was for want of memory, one --format at a time needs less."
 SMALLER = "If it was for want of memory, one --format at a time needs less."
-Outcome = list[Rung] | SkinedgeError  # the rungs of a file, the chosen one last, or why there is none
+Outcome = Climbed | SkinedgeError  # a file, or why there is none
 
 
 def climb_all(asked: Sequence[Ask], materials: Materials, scratch: Path) -> dict[Ask, Outcome]:

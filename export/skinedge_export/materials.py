@@ -16,6 +16,7 @@ from skinedge.data.dataset import Sample, read_split
 from skinedge.data.prepared import load_prepared
 from skinedge.description import describe
 from skinedge.errors import DataError
+from skinedge.preprocess import Pixels
 from skinedge.progress import note
 from skinedge_export.calibrate import CalibrationSet, choose, load_calibration
 from skinedge_export.form import Form
@@ -23,6 +24,7 @@ from skinedge_export.gate import Reference, check_network
 from skinedge_export.job import ExportJob
 from skinedge_export.recipe import CALIBRATED, CalibrationSettings, ExportRecipe
 from skinedge_export.sensitivity import Layer, ranked
+from skinedge_export.thresholds import cal_samples
 
 if TYPE_CHECKING:
     from torch import nn
@@ -105,6 +107,18 @@ class Materials:
         rule = self.bundle.manifest.preprocess
         maps = self._once(("maps", name), lambda: heatmaps(self.network, reference.pixels, rule))
         return replace(reference, heatmaps=maps)
+
+    @property
+    def cal(self) -> Pixels | None:
+        """The prepared images of the cal split, None where they are not there."""
+        pixels: Pixels | None = self._once("cal", self._cal)
+        return pixels
+
+    def _cal(self) -> Pixels | None:
+        samples = cal_samples(self.bundle)
+        if self.images is None or not self.images.exists() or not samples:
+            return None
+        return load_prepared(self.images, samples, self._size)
 
     def calibration(self, settings: CalibrationSettings) -> CalibrationSet:
         """Training images only; see `skinedge_export.calibrate`."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import NoReturn
 
 from skinedge.cli import (  # noqa: F401  registers commands
     android,
@@ -23,11 +25,28 @@ from skinedge.cli.app import app
 from skinedge.errors import SkinedgeError
 from skinedge.processes import Dismissed
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "process"]
+
+
+def process() -> NoReturn:
+    """The command as a process of its own: when `main` is done nothing is left to do, so Python does not take apart
+    every module that was imported, which takes two seconds after torch.
+    """
+    code: object = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code or 0
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # nobody reads any more, or the disk is full: what was printed is lost
+        code = code or 1
+    os._exit(code if isinstance(code, int) else 1)
 
 
 def main() -> None:
-    """Entry point: turns what a user can mend into two readable lines and exit code 1 (Ctrl-C is 130)."""
+    """The command: turns what a user can mend into two readable lines and exit code 1 (Ctrl-C is 130)."""
     try:
         app()
     except Dismissed as dismissed:

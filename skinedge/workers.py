@@ -104,7 +104,11 @@ class Worker(Generic[T, R]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
+        with contextlib.suppress(OSError):  # it has ended
+            if os.name == "posix":
+                os.killpg(self._process.pid, signal.SIGKILL)  # and what it started
+            else:
+                self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._errors):
             with contextlib.suppress(OSError):  # what could not be sent any more
@@ -148,6 +152,7 @@ def _send(message: Any, stream: IO[bytes]) -> None:
 
 def serve() -> None:
     """Be a worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks decides when this one ends
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get among the answers
     opener, work = pickle.load(requests), None

@@ -45,6 +45,7 @@ def climb(ask: Ask, materials: Materials, scratch: Path) -> Climbed:
         return materials.ranked(recipe_of(ask, "int8").calibration)
 
     try:
+        materials.val(ask.form)  # what is wrong with its images is said before minutes of converting
         rungs = ladder.climb(
             replace(steps, ranges=ranges),
             ask.precisions,
@@ -55,7 +56,7 @@ def climb(ask: Ask, materials: Materials, scratch: Path) -> Climbed:
     except GateError as error:
         raise GateError(error.what, where=shown, todo=error.todo) from None
     runtime: plugins.Runtime = plugins.load(plugins.RUNTIMES, converter_of(ask).runtime)
-    malignant, cal = materials.bundle.manifest.malignant, materials.cal
+    malignant, cal = materials.bundle.manifest.malignant, materials.cal()
     return Climbed(tuple(rungs), None if cal is None else scores(rungs[-1].artifact.path, runtime, cal, malignant))
 
 

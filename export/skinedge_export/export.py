@@ -58,17 +58,26 @@ def export(
         bundle = merge(bundle, data, reading)
         images = images_of(data, bundle.manifest.data_root)
         materials, before = Materials(bundle, images), bundle.manifest.stages
-        for ask in dict.fromkeys([*wanted, *_stale(bundle)]):
-            if ask.calibrated and (force or current(bundle, ask) is None):
-                materials.calibration(recipe_of(ask, "int8").calibration)  # fail now, not after minutes of converting
+        _look_ahead(bundle, [*wanted, *_stale(bundle)], materials, force)
         scores: dict[str, Scores] = {}
         bundle, refused = _export_all(bundle, wanted, materials, force, scores)
-        bundle, more = _export_all(bundle, _stale(bundle), materials, force, scores)
-        if not (refused or more) or bundle.manifest.stages != before:  # else nothing was made, and nothing is written
+        stale = [ask for ask in _stale(bundle) if ask not in refused]
+        bundle, more = _export_all(bundle, stale, materials, force, scores)
+        errors = [*refused.values(), *more.values()]
+        if not errors or bundle.manifest.stages != before:  # else nothing was made, and nothing is written
             bundle = write_cards(fit_thresholds(bundle, images, scores))
-    if refused or more:
-        raise _all_of([*refused, *more])
+    if errors:
+        raise _all_of(errors)
     return bundle
+
+
+def _look_ahead(bundle: Bundle, asked: Sequence[Ask], materials: Materials, force: bool) -> None:
+    """Read the images that will be needed: what is wrong with them is said now, not after minutes of converting."""
+    for ask in dict.fromkeys(asked):
+        if force or current(bundle, ask) is None:
+            materials.cal()
+            if ask.calibrated:
+                materials.calibration(recipe_of(ask, "int8").calibration)
 
 
 def _stale(bundle: Bundle) -> list[Ask]:
@@ -78,13 +87,13 @@ def _stale(bundle: Bundle) -> list[Ask]:
 
 def _export_all(
     bundle: Bundle, wanted: Sequence[Ask], materials: Materials, force: bool, scores: dict[str, Scores]
-) -> tuple[Bundle, list[SkinedgeError]]:
+) -> tuple[Bundle, dict[Ask, SkinedgeError]]:
     """Every file that passes its gates, and the errors of the others: one that fails does not stop them.
 
     scores: gets what the files say of the cal images, by their names.
     """
     asked: list[Ask] = []
-    refused: list[SkinedgeError] = []
+    refused: dict[Ask, SkinedgeError] = {}
     for ask in dict.fromkeys(wanted):
         kept = None if force else current(bundle, ask)
         if kept is None:
@@ -92,13 +101,13 @@ def _export_all(
         else:
             note(f"{kept.path}: made from the same inputs already, kept (--force makes it again)")
     with tempfile.TemporaryDirectory(prefix="skinedge-") as scratch:
-        for ask, found in climb_all(asked, materials, Path(scratch)).items():
+        for ask, found in climb_all(asked, materials, Path(scratch)):
             if isinstance(found, SkinedgeError):
-                refused.append(found)
-            else:
-                name, bundle = _keep(bundle, ask, *_timed(bundle, ask, found.rungs, materials), materials)
-                if found.scores is not None:
-                    scores[name] = found.scores
+                refused[ask] = found
+                continue
+            name, bundle = _keep(bundle, ask, *_timed(bundle, ask, found.rungs, materials), materials)
+            if found.scores is not None:
+                scores[name] = found.scores
     return bundle, refused
 
 
@@ -144,7 +153,7 @@ def _inputs(bundle: Bundle, ask: Ask) -> dict[str, str]:
 def _timed(
     bundle: Bundle, ask: Ask, rungs: Sequence[Rung], materials: Materials
 ) -> tuple[Sequence[Rung], float | None]:
-    """With their latency, and that of fp32's file where it is there: timed now that nothing else runs."""
+    """With their latency, and that of fp32's file where it is there: nothing else runs now."""
     if not ask.calibrated:
         return rungs, None
     runtime: plugins.Runtime = plugins.load(plugins.RUNTIMES, converter_of(ask).runtime)

@@ -42,8 +42,9 @@ class Reference:
 
     def first(self, count: int) -> Reference:
         """Of so many images."""
-        found = {name: None if value is None else value[:count] for name, value in vars(self).items()}
-        return Reference(**found)
+        labels = None if self.labels is None else self.labels[:count]
+        heatmaps = None if self.heatmaps is None else self.heatmaps[:count]
+        return Reference(self.pixels[:count], self.logits[:count], labels, heatmaps)
 
 
 @dataclass(frozen=True)

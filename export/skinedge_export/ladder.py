@@ -138,7 +138,7 @@ def climb(
         for rung in rungs:
             tried.append(rung)
             if rung.recipe.precision != "fp32":
-                note(f"  {rung.name}: {_said(rung)}")
+                note(f"  {rung.artifact.path.suffix.removeprefix('.')} {rung.name}: {_said(rung)}")
         if any(rung.convincing for rung in tried):
             break
     good = [rung for rung in tried if rung.convincing] or [rung for rung in tried if rung.passed]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,34 +25,53 @@ from skinedge_export.materials import Materials
 from skinedge_export.quiet import quiet
 
 SMALLER = "If it was for want of memory, one --format at a time needs less."
-SMALLER = "If it was for want of memory, one --format at a time needs less."
+OWN = ("cal",)  # materials that each process makes for itself: its last work needs them, and they are large
 Outcome = Climbed | SkinedgeError  # a file, or why there is none
 
 
-def climb_all(asked: Sequence[Ask], materials: Materials, scratch: Path) -> dict[Ask, Outcome]:
-    """What came of each ask, in their order; the rungs' files are under `scratch`."""
-    lanes: dict[str, list[Ask]] = {}
-    for ask in asked:
-        lanes.setdefault(ask.converter or ask.format, []).append(ask)
-    if len(lanes) < 2 or usable_cores() == 1:
-        return {ask: outcome(ask, materials, scratch) for ask in asked}
-    own, *others = lanes.values()
-    found: dict[Ask, Outcome] = {}
+def climb_all(asked: Sequence[Ask], materials: Materials, scratch: Path) -> Iterator[tuple[Ask, Outcome]]:
+    """What came of each ask: at once where it needs no calibration, the others when no process works any more.
+
+    The rungs' files are under `scratch`.
+    """
+    lanes = _lanes(asked)
+    if len(lanes) < 2:
+        yield from ((ask, outcome(ask, materials, scratch)) for ask in asked)
+        return
+    own, *others = lanes
+    found: list[tuple[Ask, Outcome]] = []
     with contextlib.ExitStack() as stack:
-        away = [stack.enter_context(Lane(lane, materials.bundle.root, materials.images, scratch)) for lane in others]
+        root, images = materials.bundle.root, materials.images
+        away = [stack.enter_context(Lane(lane, root, images, scratch)) for lane in others]
         for calibrated in (False, True):  # what needs no calibration begins while that is prepared
             for lane in away:
                 lane.send(calibrated, materials)
         for ask in own:
-            found[ask] = outcome(ask, materials, scratch)
+            made = (ask, outcome(ask, materials, scratch))
+            if ask.calibrated:
+                found.append(made)
+            else:
+                yield made
         for lane in away:
-            found.update(lane.outcomes())
-    return {ask: found[ask] for ask in asked}
+            found += lane.outcomes()
+    yield from found
+
+
+def _lanes(asked: Sequence[Ask]) -> list[list[Ask]]:
+    """The asks, by their converters, in as many lanes as there are cores."""
+    by_converter: dict[str, list[Ask]] = {}
+    for ask in asked:
+        by_converter.setdefault(ask.converter or ask.format, []).append(ask)
+    lanes = list(by_converter.values())
+    while len(lanes) > usable_cores():
+        lanes[-2:] = [lanes[-2] + lanes[-1]]
+    return lanes
 
 
 def outcome(ask: Ask, materials: Materials, scratch: Path) -> Outcome:
     try:
-        return climb(ask, materials, scratch)
+        with missing_named():
+            return climb(ask, materials, scratch)
     except SkinedgeError as error:
         return error
 
@@ -78,15 +98,18 @@ class LaneOpener:
 
     def open(self) -> Callable[[Parcel], list[Outcome]]:
         keep_freed_memory()
+        tempfile.tempdir = str(self.scratch)  # what is left there, should this process be killed, goes with it
         with missing_named(), quiet("importing what converts to", self.first.format):
-            for library in converter_of(self.first).libraries:
+            for library in getattr(converter_of(self.first), "libraries", ()):
                 importlib.import_module(library)
         materials = Materials(Bundle.open(self.root), self.images)
 
         def work(parcel: Parcel) -> list[Outcome]:
             materials.take(parcel.made)
-            with missing_named():
+            try:
                 return [outcome(ask, materials, self.scratch) for ask in parcel.asks]
+            except OSError as error:
+                raise SkinedgeError(str(error)) from None
 
         return work
 
@@ -108,7 +131,7 @@ class Lane:
         opener = LaneOpener(asks[0], root, images, scratch)
         self._worker: Worker[Parcel, list[Outcome]] = Worker(opener, shown=True, todo=SMALLER)
         self._thread = ThreadPoolExecutor(1)
-        self._sent: list[tuple[tuple[Ask, ...], Future[list[list[Outcome]]]]] = []
+        self._sent: list[tuple[list[Ask], Future[list[list[Outcome]]]]] = []
         self._known: set[Any] = set()
         self._found: dict[Ask, Outcome] = {}
 
@@ -122,21 +145,22 @@ class Lane:
 
     def send(self, calibrated: bool, materials: Materials) -> None:
         """Have the asks made that are calibrated, or those that are not, with what they need."""
-        asks = tuple(ask for ask in self._asks if ask.calibrated == calibrated)
+        asks = []
+        for ask in self._asks:
+            if ask.calibrated == calibrated:
+                try:
+                    _prepare(ask, materials)
+                    asks.append(ask)
+                except SkinedgeError as error:
+                    self._found[ask] = error
         if not asks:
             return
-        try:
-            for ask in asks:
-                _prepare(ask, materials)
-        except SkinedgeError as error:
-            self._found.update(dict.fromkeys(asks, error))
-            return
-        made = {key: value for key, value in materials.made.items() if key not in self._known}
+        made = {key: value for key, value in materials.made.items() if key not in (*self._known, *OWN)}
         self._known.update(made)
-        self._sent.append((asks, self._thread.submit(self._worker.work, (Parcel(asks, made),))))
+        self._sent.append((asks, self._thread.submit(self._worker.work, (Parcel(tuple(asks), made),))))
 
-    def outcomes(self) -> dict[Ask, Outcome]:
-        """What came of them."""
+    def outcomes(self) -> list[tuple[Ask, Outcome]]:
+        """What came of them, in their order."""
         ended: SkinedgeError | None = None
         for asks, done in self._sent:
             try:
@@ -144,11 +168,11 @@ class Lane:
             except SkinedgeError as error:
                 ended = ended or error  # a process that has ended is one error, however much it had to do
                 self._found.update(dict.fromkeys(asks, ended))
-        return self._found
+        return [(ask, self._found[ask]) for ask in self._asks]
 
 
 def _prepare(ask: Ask, materials: Materials) -> None:
     """Make what the ask's first file needs: a later one's, should there be any, its own process makes."""
-    materials.job(recipe_of(ask, ask.precisions[0]), ask.form)
+    materials.job(recipe_of(ask, "int8" if ask.calibrated else ask.precisions[0]), ask.form)
     materials.golden(ask.form)
     materials.val(ask.form)

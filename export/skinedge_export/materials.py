@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -108,7 +109,6 @@ class Materials:
         maps = self._once(("maps", name), lambda: heatmaps(self.network, reference.pixels, rule))
         return replace(reference, heatmaps=maps)
 
-    @property
     def cal(self) -> Pixels | None:
         """The prepared images of the cal split, None where they are not there."""
         pixels: Pixels | None = self._once("cal", self._cal)
@@ -153,7 +153,10 @@ class Materials:
         def measure() -> Sequence[tuple[Layer, float]]:
             note("measuring how much int8 hurts each layer ...")
             pixels = self.calibration(settings).pixels
-            return ranked(self.quantizable(settings), pixels, self.bundle.manifest.preprocess)
+            network = copy.deepcopy(
+                self.quantizable(settings)
+            )  # it is changed meanwhile, and may be on its way elsewhere
+            return ranked(network, pixels, self.bundle.manifest.preprocess)
 
         found: Sequence[tuple[Layer, float]] = self._once(("ranked", _images_and_weights(settings)), measure)
         return found

@@ -42,13 +42,15 @@ class Renewal:
     def __init__(self, before: Weights, after: Weights) -> None:
         """Of the same names, shapes and types."""
         self._after = after
-        self._places: dict[bytes, tuple[str, tuple[int, ...]]] = {}
+        self._places: dict[bytes, list[tuple[str, tuple[int, ...]]]] = {}
         self._missing = {name for name in after if before[name].tobytes() != after[name].tobytes()}
         self._ambiguous = False
         for name, values in before.items():
             for order in _orders(values.shape):
-                known = self._places.setdefault(_key(values.transpose(order)), (name, order))
-                self._ambiguous |= _key(self._at(*known)) != _key(self._at(name, order))
+                alike = self._places.setdefault(_key(values.transpose(order)), [])
+                alike.append((name, order))
+                if len(alike) > 1:
+                    self._ambiguous |= _key(self._at(*alike[0])) != _key(self._at(name, order))
 
     def _at(self, name: str, order: tuple[int, ...]) -> NDArray[Any]:
         return self._after[name].transpose(order)
@@ -58,8 +60,8 @@ class Renewal:
         found = self._places.get(_key(constant))
         if found is None:
             return None
-        self._missing.discard(found[0])
-        return np.ascontiguousarray(self._at(*found)).reshape(constant.shape)
+        self._missing.difference_update(name for name, _ in found)
+        return np.ascontiguousarray(self._at(*found[0])).reshape(constant.shape)
 
     @property
     def complete(self) -> bool:
@@ -69,41 +71,46 @@ class Renewal:
 
 def graph_of(
     job: ExportJob,
+    kind: str,
     trace: Callable[[nn.Module, ExportJob], T],
     renewed: Callable[[T, Renewal], T],
     run: Callable[[T, NDArray[Any]], Mapping[str, NDArray[Any]]],
 ) -> T:
     """The fp32 graph of the job's network, traced only where no job of the same form has traced a like one.
 
-    trace: from what `wrapper.pixel_model` returns; renewed: a copy of a graph with what the renewal gives for its
-    constants; run: a graph's outputs for one encoded image, by name.
+    kind: of graph, which converters of several formats may share; trace: from what `wrapper.pixel_model` returns;
+    renewed: a copy of a graph with what the renewal gives for its constants; run: a graph's outputs for one encoded
+    image, by name.
     """
     model = pixel_model(job.network, job.description.preprocess, job.form)
     weights = {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
-    earlier: Traced | None = job.traces.get(job.recipe.format)
+    earlier: Traced | None = job.traces.get(kind)
     if earlier and _shapes(earlier.weights) == _shapes(weights):
         renewal = Renewal(earlier.weights, weights)
         graph = renewed(earlier.graph, renewal)
         if renewal.complete and _says_the_same(graph, run, model, job):
             return graph
     graph = trace(model, job)
-    job.traces[job.recipe.format] = Traced(graph, weights)
+    job.traces[kind] = Traced(graph, weights)
     return graph
 
 
 def _says_the_same(
     graph: T, run: Callable[[T, NDArray[Any]], Mapping[str, NDArray[Any]]], model: nn.Module, job: ExportJob
 ) -> bool:
-    """Of one image of noise."""
+    """Of images of noise, dark and bright ones, since the network may be sure of one of them."""
     import torch
 
-    size = job.description.preprocess.size
-    noise: Pixels = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
-    encoded = job.form.input.encode(noise)
-    with torch.inference_mode():
-        expected = model(torch.from_numpy(encoded))
-    said = run(graph, encoded)
-    return all(np.allclose(said[name], expected[name].numpy(), TOLERANCE, TOLERANCE) for name in job.form.outputs)
+    size, rng = job.description.preprocess.size, np.random.default_rng(0)
+    for brightest in (32, 64, 128, 256):
+        noise: Pixels = rng.integers(0, brightest, (1, size, size, 3), dtype=np.uint8)
+        encoded = job.form.input.encode(noise)
+        with torch.no_grad():  # not inference_mode: the same model may be traced next
+            expected = model(torch.from_numpy(encoded))
+        said = run(graph, encoded)
+        if not all(np.allclose(said[name], expected[name], TOLERANCE, TOLERANCE) for name in job.form.outputs):
+            return False
+    return True
 
 
 def _orders(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

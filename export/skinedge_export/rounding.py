@@ -26,7 +26,8 @@ STEPS = 127  # symmetric int8: -127..127
 DAMPING = 0.01  # share of the mean variance added to each; keeps the covariance invertible
 BLOCK = 64  # columns whose errors are passed on to the rest in one product
 PATCHES = 64  # places looked at in each image and layer
-GROUPED = 16  # the same where filters see few channels each, so that their covariance has few entries
+FEWER = 16  # the same for small filters, whose covariance has few entries
+SMALL = 64  # inputs of a small filter
 LIMIT_SHARE = 16  # how far a bias stays away from the int32 limit
 
 
@@ -127,7 +128,7 @@ class Moments:
 
         groups, _, size = grouped(conv).shape
         self._conv = conv
-        self._places = GROUPED if groups > 1 else PATCHES
+        self._places = FEWER if size <= SMALL else PATCHES
         self._count = 0
         self._sum = torch.zeros(groups, size)
         self._products = torch.zeros(groups, size, size)

@@ -44,10 +44,10 @@ def fit_thresholds(bundle: Bundle, images: Path | None, known: Mapping[str, Scor
         return bundle
     note(f"thresholds: {len(entries)} files, fitted to {len(cal)} images of the cal split")
     found = dict(known or {})
-    for entry in entries:
-        if entry.path not in found:
-            path, pixels = bundle.file(entry.path), load_prepared(images, cal, bundle.manifest.preprocess.size)
-            found[entry.path] = scores(path, plugins.runtimes_for(path)[0], pixels, bundle.manifest.malignant)
+    others = [bundle.file(entry.path) for entry in entries if entry.path not in found]
+    pixels = load_prepared(images, cal if others else [], bundle.manifest.preprocess.size)
+    for path in others:
+        found[path.name] = scores(path, plugins.runtimes_for(path)[0], pixels, bundle.manifest.malignant)
     malignant = np.isin([bundle.manifest.labels.index(s.label) for s in cal], bundle.manifest.malignant)
     chosen = {entry.path: threshold(found[entry.path], malignant, sensitivity) for entry in entries}
     with bundle.stage("thresholds", f"skinedge {__version__}", made_from) as stage:

@@ -65,7 +65,8 @@ def op_list(path: Path) -> list[str]:
 
 def fp32_graph(job: ExportJob) -> Graph:
     """The fp32 onnx.ModelProto of the job's network, and node name -> path of the module that computes it."""
-    graph: Graph = job.once("onnx", lambda: graph_of(job, _trace, _renewed, _run))
+    kind = f"onnx {job.recipe.onnx.opset}"
+    graph: Graph = job.once("onnx", lambda: graph_of(job, kind, _trace, _renewed, _run))
     return graph
 
 
@@ -108,9 +109,10 @@ def _renewed(graph: Graph, renewal: Renewal) -> Graph:
 def _run(graph: Graph, encoded: NDArray[Any]) -> dict[str, NDArray[Any]]:
     import onnxruntime as ort
 
-    session = ort.InferenceSession(graph[0].SerializeToString(), providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, {INPUT: encoded}), strict=True))
+    with quiet("running the ONNX graph", "one image"):
+        session = ort.InferenceSession(graph[0].SerializeToString(), providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, session.run(names, {INPUT: encoded}), strict=True))
 
 
 def _scope(node: Any) -> str:

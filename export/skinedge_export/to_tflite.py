@@ -37,7 +37,7 @@ class TfliteConverter:
         return load_recipe(RECIPES / f"tflite-{precision}.toml")
 
     def convert(self, job: ExportJob, path: Path) -> Artifact:
-        content = job.once("tflite", lambda: graph_of(job, _trace, _renewed, _run))
+        content = job.once("tflite", lambda: graph_of(job, "tflite", _trace, _renewed, _run))
         tools = ["torch", "litert-torch", "litert-converter"]
         if job.recipe.precision != "fp32":
             from skinedge_export import quantize_tflite
@@ -83,12 +83,14 @@ def _renewed(content: bytes, renewal: Renewal) -> bytes:
     from ai_edge_litert import schema_py_generated as schema
 
     made = bytearray(content)
-    model = schema.Model.GetRootAs(made, 0)
+    model, done = schema.Model.GetRootAs(made, 0), set()
     for number in range(model.SubgraphsLength()):
         graph = model.Subgraphs(number)
         for tensor in (graph.Tensors(i) for i in range(graph.TensorsLength())):
             values = model.Buffers(tensor.Buffer()).DataAsNumpy()
-            if tensor.Type() == schema.TensorType.FLOAT32 and isinstance(values, np.ndarray):
+            known = tensor.Buffer() in done or tensor.Type() != schema.TensorType.FLOAT32
+            if not known and isinstance(values, np.ndarray):
+                done.add(tensor.Buffer())
                 new = renewal.of(values.view(np.float32))
                 if new is not None:
                     values[:] = new.view(np.uint8)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+FOLDING = 1e-3  # relative difference of logits that rounding may make when a BatchNorm is folded
 EVIDENCE = "evidence"  # name of the module that makes the heatmap
 
 
@@ -59,7 +60,7 @@ def pixel_model(network: nn.Module, rule: Preprocess, form: Form) -> nn.Module:
 
     inner = copy.deepcopy(network).eval()
     _plain_pooling(inner)
-    _fold_norms(inner, rule.size)
+    inner = _without_norms(inner, rule.size)
     std = torch.tensor(rule.std) / form.input.scale
     stem = _stem(inner, rule.size)
     if stem is not None:
@@ -133,24 +134,36 @@ def _stem(network: nn.Module, size: int) -> nn.Conv2d | None:
     return found[0] if users == 1 and found else None
 
 
-def _fold_norms(network: nn.Module, size: int) -> None:
-    """Each BatchNorm into the plain convolution before it, leaving its activation (Jacob et al. 2018, section 3.2).
+def _without_norms(network: nn.Module, size: int) -> nn.Module:
+    """A copy with each BatchNorm in the convolution before it, its activation left (Jacob et al. 2018, section 3.2).
 
-    Converters do so too; done here, the graph's constants are the network's tensors, and there is less to trace.
+    Converters fold too; done here, the graph's constants are the network's tensors, and there is less to trace. Where
+    the copy does not compute the same, as with a layer that is used in several places, the network itself.
     """
+    import torch
+
+    image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    made = copy.deepcopy(network)
+    with torch.no_grad():
+        _fold(made, size)
+        expected, found = network(image), made(image)
+    close = torch.allclose(found, expected, rtol=FOLDING, atol=FOLDING * float(expected.abs().max()))
+    return made if close else network
+
+
+def _fold(network: nn.Module, size: int) -> None:
     import torch
     from timm.layers import Conv2dSame
 
     names = {module: name for name, module in network.named_modules()}
-    with torch.no_grad():
-        for conv, norm in pairs(network, size).items():
-            if type(conv) not in (torch.nn.Conv2d, Conv2dSame):
-                continue
-            scale, bias = folded(conv, norm)
-            conv.weight.mul_(scale)
-            conv.bias = torch.nn.Parameter(bias, requires_grad=False)
-            rest = [(name, getattr(norm, name)) for name in ("drop", "act") if hasattr(norm, name)]
-            network.set_submodule(names[norm], torch.nn.Sequential(OrderedDict(rest)))
+    for conv, norm in pairs(network, size).items():
+        if type(conv) not in (torch.nn.Conv2d, Conv2dSame) or not (norm.affine and norm.track_running_stats):
+            continue
+        scale, bias = folded(conv, norm)
+        conv.weight.mul_(scale)
+        conv.bias = torch.nn.Parameter(bias, requires_grad=False)
+        rest = [(name, getattr(norm, name)) for name in ("drop", "act") if hasattr(norm, name)]
+        network.set_submodule(names[norm], torch.nn.Sequential(OrderedDict(rest)))
 
 
 def _plain_pooling(network: nn.Module) -> None:

@@ -37,11 +37,13 @@ def process() -> NoReturn:
         main()
     except SystemExit as end:
         code = end.code or 0
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:  # nobody reads any more, or the disk is full: what was printed is lost
-        code = code or 1
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError as error:  # nobody reads any more, or the disk is full
+            code = code or 1
+            os.write(2, f"error: what was printed is not whole ({error.strerror})\n".encode())
     os._exit(code if isinstance(code, int) else 1)
 
 

@@ -37,7 +37,6 @@ class Clock:
 
     name: str
     turns: list[str]
-    partitions: int | None = 2
 
     def run(self, pixels: np.ndarray) -> Outputs:
         self.turns.append(self.name)
@@ -51,7 +50,7 @@ def figures(distance: float) -> Figures:
 def rung(recipe: ExportRecipe, kept: tuple[Layer, ...], gates: tuple[Gate, ...], distance: float, **more: Any) -> Rung:
     artifact = Artifact(Path("file"), recipe.precision, (), (), (), {})
     names = tuple(layer.name for layer in kept)
-    said = {"session": Clock(recipe.precision, []), "size": 1000, **more}
+    said = {"partitions": 2, "size": 1000, **more}
     return Rung(artifact, recipe, names, gates, figures(distance), **said)
 
 
@@ -191,15 +190,15 @@ def test_a_distance_that_is_no_number_is_never_the_nearest() -> None:
 
 def test_rungs_and_the_exact_file_are_timed_in_turns_and_keep_their_order() -> None:
     turns: list[str] = []
-    *sessions, exact = [Clock(name, turns) for name in "abcx"]
+    sessions = [Clock(name, turns) for name in "abcx"]
     recipe = ExportRecipe("onnx", "int8")
-    rungs = [rung(recipe, (), GOOD, 0.1, session=session) for session in sessions]
-    found, whole = timed(rungs, exact, np.zeros((1, 4, 4, 3)))
+    rungs = [rung(recipe, (), GOOD, 0.1, size=size) for size in (1, 2, 3)]
+    found, whole = timed(rungs, sessions, np.zeros((1, 4, 4, 3)))
     assert turns == list("abcx") * (len(turns) // 4) and len(turns) > 4 * ladder.ROUNDS
-    assert [made.session.name for made in found] == list("abc")
+    assert [made.size for made in found] == [1, 2, 3]
     assert all(made.milliseconds is not None and made.milliseconds > 0 for made in found) and whole is not None
     turns.clear()
-    found, whole = timed(rungs, None, np.zeros((1, 4, 4, 3)))
+    found, whole = timed(rungs, sessions[:3], np.zeros((1, 4, 4, 3)))
     assert len(found) == 3 and whole is None and set(turns) == set("abc")
 
 

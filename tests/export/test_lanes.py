@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,14 +11,17 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from skinedge.bundle import Bundle
 from skinedge.cores import usable_cores
-from skinedge.errors import GateError, MissingDependencyError, SkinedgeError
+from skinedge.data.dataset import read_split
+from skinedge.errors import DataError, GateError, MissingDependencyError, SkinedgeError
 from skinedge_export import lanes
-from skinedge_export.ask import asks
+from skinedge_export.ask import Ask, asks
+from skinedge_export.climbing import Climbed
 from skinedge_export.export import export
 from tests.export.test_export import change_merge, snapshot
 
@@ -89,6 +93,47 @@ def test_a_refusal_in_either_process_is_the_files_own(copy: Bundle) -> None:
     assert "2 files were refused" in str(caught.value)
     assert all(f"model.fp32.{format}: gate 'max_difference' failed" in str(caught.value) for format in BOTH)
     assert [entry.path for entry in bundle.reload().model_files()] == ["model.int8.onnx", "model.int8.tflite"]
+
+
+def test_a_rung_that_is_forced_is_made_in_the_other_process_too(copy: Bundle) -> None:
+    done = export(copy, asks(BOTH, precision="int8-mixed"))
+    assert [entry.path for entry in done.model_files()] == ["model.int8-mixed.onnx", "model.int8-mixed.tflite"]
+    assert done.entries()["model.int8-mixed.tflite"].info["kept_float"]
+
+
+@pytest.mark.parametrize("split", ["cal", "val"])
+def test_a_lost_image_is_said_before_anything_is_converted(
+    copy: Bundle, split: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    images = shutil.copytree(copy.manifest.data_root, copy.root.with_name("images"))
+    lost = next(s for s in read_split(copy.file("split.csv")) if s.split == split)
+    (images / lost.path).unlink()
+    before = snapshot(copy.root)
+    with pytest.raises(DataError, match=re.escape(lost.path)):
+        export(copy, asks(BOTH, int8=True), data=images)
+    assert snapshot(copy.root) == before
+    assert "passed" not in capfd.readouterr().err
+
+
+def test_what_needs_no_calibration_is_kept_while_the_rest_is_made(
+    copy: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    climb = lanes.climb
+
+    def interrupted(ask: Ask, *rest: Any) -> Climbed:
+        if ask.calibrated:
+            raise KeyboardInterrupt
+        return climb(ask, *rest)
+
+    monkeypatch.setattr(lanes, "climb", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export(copy, asks(BOTH, int8=True))
+    assert [entry.path for entry in copy.reload().model_files()] == ["model.fp32.onnx"] and not helpers()
+
+
+def test_there_are_no_more_lanes_than_cores() -> None:
+    three = [Ask("onnx", "fp32"), Ask("tflite", "fp32"), Ask("tflite", "fp32", converter="onnx2tf")]
+    assert lanes._lanes(three) == [three[:1], three[1:]]
 
 
 def test_a_killed_process_is_an_error_and_costs_only_its_own_files(copy: Bundle) -> None:

@@ -13,6 +13,7 @@ from skinedge.description import ModelDescription
 from skinedge.preprocess import Preprocess
 from skinedge_export import to_onnx, to_tflite
 from skinedge_export.job import ExportJob
+from skinedge_export.onnx2tf.converter import converter as onnx2tf
 from skinedge_export.renew import Renewal, graph_of
 
 RULE = Preprocess(64, mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4))
@@ -101,6 +102,28 @@ def test_the_first_networks_graph_stays_as_it_is(module: Any, tmp_path: Path) ->
     assert paths[0].read_bytes() == paths[2].read_bytes() != paths[1].read_bytes()
 
 
+def test_formats_do_not_take_each_others_graphs(traced: list[str], tmp_path: Path) -> None:
+    """TFLite files come from two converters; the one that goes by ONNX shares ONNX's graph."""
+    traces: dict[str, Any] = {}
+    net = network("test_resnet", 1)
+    for _ in range(2):
+        to_tflite.converter.convert(job(net, to_tflite.converter, traces), tmp_path / "file.tflite")
+        to_onnx.converter.convert(job(net, to_onnx.converter, traces), tmp_path / "file.onnx")
+        graph, _ = to_onnx.fp32_graph(job(net, onnx2tf, traces))
+        assert graph.graph.input[0].name == "pixels"
+    assert sorted(traced) == ["onnx", "tflite"]
+
+
+def test_a_weight_that_is_there_twice_is_found_once_for_both() -> None:
+    before = {
+        "one": np.arange(4, dtype=np.float32).reshape(2, 2),
+        "two": np.arange(4, dtype=np.float32).reshape(2, 2, 1),
+    }
+    renewal = Renewal(before, {name: values * 2 for name, values in before.items()})
+    renewal.of(before["one"])
+    assert renewal.complete
+
+
 def test_another_architecture_is_traced(traced: list[str], tmp_path: Path) -> None:
     traces: dict[str, Any] = {}
     for backbone in ("test_resnet", "test_efficientnet"):
@@ -173,5 +196,5 @@ def test_a_graph_that_keeps_something_of_the_first_network_is_not_used() -> None
 
     traces: dict[str, Any] = {}
     for seed in (1, 2):
-        graph_of(job(network("test_resnet", seed), to_onnx.converter, traces), trace, renewed, run)
+        graph_of(job(network("test_resnet", seed), to_onnx.converter, traces), "made", trace, renewed, run)
     assert len(made) == 2

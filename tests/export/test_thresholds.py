@@ -73,7 +73,7 @@ def test_a_lost_threshold_is_fitted_again(run_copy: Bundle) -> None:
 def test_a_file_that_is_made_again_has_no_old_threshold(
     run_copy: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("skinedge_export.export.fit_thresholds", lambda bundle, images: bundle)  # as if killed before
+    monkeypatch.setattr("skinedge_export.export.fit_thresholds", lambda bundle, *_: bundle)  # as if killed before
     after = export(run_copy, asks(("onnx",)), force=True)
     assert set(after.manifest.thresholds) == {"default", *FILES} - {"model.fp32.onnx"}
     monkeypatch.undo()

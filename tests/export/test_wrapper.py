@@ -17,7 +17,7 @@ from skinedge_export import to_tflite
 from skinedge_export.form import Form
 from skinedge_export.job import ExportJob
 from skinedge_export.quiet import quiet
-from skinedge_export.wrapper import pixel_model
+from skinedge_export.wrapper import _without_norms, pixel_model
 
 LITE0 = {"CONV_2D": 33, "DEPTHWISE_CONV_2D": 16, "ADD": 10, "MEAN": 1, "FULLY_CONNECTED": 1, "SOFTMAX": 1}
 
@@ -50,6 +50,58 @@ def test_pixels_in_probabilities_out(backbone: str, plain_stem: bool) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert (wrapped.scale is None) == plain_stem
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+
+
+class Odd:
+    """Small networks with BatchNorms of several kinds."""
+
+    @staticmethod
+    def build(kind: str):
+        import torch
+        from torch import nn
+
+        class Net(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.stem = nn.Conv2d(3, 8, 3, bias=kind == "biased")
+                statistics = {"affine": kind != "no scale", "track_running_stats": kind != "no statistics"}
+                self.first, self.second = (nn.BatchNorm2d(8, **statistics) for _ in range(2))
+                self.head = nn.Linear(8, 5)
+
+            def forward_features(self, x):
+                y = self.first(self.stem(x))
+                if kind == "two norms":
+                    y = y + self.second(self.stem(x))
+                return torch.relu(y)
+
+            def forward_head(self, x):
+                return self.head(x.mean((2, 3)))
+
+            def forward(self, x):
+                return self.forward_head(self.forward_features(x))
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            net = Net().eval()
+            for tensor in net.state_dict().values():
+                if tensor.dtype == torch.float32:
+                    tensor.copy_(torch.rand_like(tensor) + 0.2)
+            return net
+
+
+@pytest.mark.parametrize(
+    ("kind", "folded"),
+    [("plain", True), ("biased", True), ("two norms", False), ("no scale", False), ("no statistics", False)],
+)
+def test_a_norm_is_folded_only_where_that_changes_nothing(kind: str, folded: bool) -> None:
+    import torch
+
+    net = Odd.build(kind)
+    found = _without_norms(net, 32)
+    image = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(found(image), net(image), rtol=1e-4, atol=1e-4)
+    assert (not isinstance(found.first, torch.nn.BatchNorm2d)) == folded
 
 
 def test_efficientnet_lite0_keeps_the_clean_op_list(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -100,8 +101,9 @@ def _export_all(
             asked.append(ask)
         else:
             note(f"{kept.path}: made from the same inputs already, kept (--force makes it again)")
-    with tempfile.TemporaryDirectory(prefix="skinedge-") as scratch:
-        for ask, found in climb_all(asked, materials, Path(scratch)):
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="skinedge-")))
+        for ask, found in stack.enter_context(closing(climb_all(asked, materials, scratch))):
             if isinstance(found, SkinedgeError):
                 refused[ask] = found
                 continue

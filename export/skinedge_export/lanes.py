@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +29,10 @@ OWN = ("cal",)  # materials that each process makes for itself: its last work ne
 Outcome = Climbed | SkinedgeError  # a file, or why there is none
 
 
-def climb_all(asked: Sequence[Ask], materials: Materials, scratch: Path) -> Iterator[tuple[Ask, Outcome]]:
+def climb_all(asked: Sequence[Ask], materials: Materials, scratch: Path) -> Generator[tuple[Ask, Outcome], None, None]:
     """What came of each ask: at once where it needs no calibration, the others when no process works any more.
 
-    The rungs' files are under `scratch`.
+    The rungs' files are under `scratch`. Close it, as `contextlib.closing` does, to end the processes.
     """
     lanes = _lanes(asked)
     if len(lanes) < 2:

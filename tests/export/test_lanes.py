@@ -131,6 +131,16 @@ def test_what_needs_no_calibration_is_kept_while_the_rest_is_made(
     assert [entry.path for entry in copy.reload().model_files()] == ["model.fp32.onnx"] and not helpers()
 
 
+def test_a_file_that_cannot_be_kept_ends_the_other_process(copy: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("skinedge_export.export._keep", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        export(copy, asks(BOTH, int8=True))
+    assert caught.tb is not None and not helpers(), "even while somebody holds the traceback"
+
+
 def test_there_are_no_more_lanes_than_cores() -> None:
     three = [Ask("onnx", "fp32"), Ask("tflite", "fp32"), Ask("tflite", "fp32", converter="onnx2tf")]
     assert lanes._lanes(three) == [three[:1], three[1:]]

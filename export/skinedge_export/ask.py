@@ -100,6 +100,12 @@ def converter_of(ask: Ask) -> Converter:
     return found
 
 
+def runtime_of(ask: Ask) -> plugins.Runtime:
+    """What gates and times its files."""
+    found: plugins.Runtime = plugins.load(plugins.RUNTIMES, converter_of(ask).runtime)
+    return found
+
+
 def formats() -> list[str]:
     """The formats that a converter of the same name makes."""
     return [name for name in plugins.names(plugins.CONVERTERS) if plugins.load(plugins.CONVERTERS, name).format == name]

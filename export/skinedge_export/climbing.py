@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from skinedge import plugins
 from skinedge.errors import GateError
 from skinedge.progress import note
 from skinedge_export import ladder
-from skinedge_export.ask import LADDER, Ask, converter_of, recipe_of
+from skinedge_export.ask import LADDER, Ask, converter_of, recipe_of, runtime_of
 from skinedge_export.gate import judge
 from skinedge_export.ladder import Attempt, Rung
 from skinedge_export.materials import Materials
@@ -55,15 +54,15 @@ def climb(ask: Ask, materials: Materials, scratch: Path) -> Climbed:
         )
     except GateError as error:
         raise GateError(error.what, where=shown, todo=error.todo) from None
-    runtime: plugins.Runtime = plugins.load(plugins.RUNTIMES, converter_of(ask).runtime)
     malignant, cal = materials.bundle.manifest.malignant, materials.cal()
-    return Climbed(tuple(rungs), None if cal is None else scores(rungs[-1].artifact.path, runtime, cal, malignant))
+    return Climbed(
+        tuple(rungs), None if cal is None else scores(rungs[-1].artifact.path, runtime_of(ask), cal, malignant)
+    )
 
 
 def _attempt(ask: Ask, materials: Materials, folder: Path) -> Attempt:
     """What makes and judges one file."""
-    converter, manifest = converter_of(ask), materials.bundle.manifest
-    runtime: plugins.Runtime = plugins.load(plugins.RUNTIMES, converter.runtime)
+    converter, runtime, manifest = converter_of(ask), runtime_of(ask), materials.bundle.manifest
 
     def attempt(recipe: ExportRecipe, kept: tuple[Layer, ...]) -> Rung:
         path = folder / f"{len(list(folder.iterdir()))}{converter.suffix}"

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from skinedge import __version__, documents, plugins
+from skinedge import __version__, documents
 from skinedge.bundle import MODEL, Bundle, FileEntry, StageWriter, sha256
 from skinedge.calibration import Reading
 from skinedge.data.dataset import images_of
@@ -19,7 +19,7 @@ from skinedge.errors import GateError, SkinedgeError
 from skinedge.parity import Gate
 from skinedge.progress import note
 from skinedge_export import ladder
-from skinedge_export.ask import Ask, converter_of, recipe_of
+from skinedge_export.ask import Ask, converter_of, recipe_of, runtime_of
 from skinedge_export.cards import write_cards
 from skinedge_export.job import Artifact
 from skinedge_export.ladder import Rung
@@ -49,7 +49,8 @@ def export(
     not at the manifest's data_root; force: make current files again; reading: see `skinedge.calibration`, default:
     as it is.
     Raises: ConfigError for an unknown format; GateError when a file fails a gate (the earlier file
-        stays); DataError when int8 lacks its images; MissingDependencyError; BundleError.
+        stays); DataError when int8 lacks its images; MissingDependencyError; BundleError; SkinedgeError when several
+        files were not made, for different reasons.
     """
     for entry in bundle.model_files():
         converter_of(Ask.of(entry))  # fail now, where a plug-in is gone
@@ -158,7 +159,7 @@ def _timed(
     """With their latency, and that of fp32's file where it is there: nothing else runs now."""
     if not ask.calibrated:
         return rungs, None
-    runtime: plugins.Runtime = plugins.load(plugins.RUNTIMES, converter_of(ask).runtime)
+    runtime = runtime_of(ask)
     full = ask.file_name("fp32", converter_of(ask).suffix)
     exact = [bundle.root / full] if bundle.has(full) and (bundle.root / full).is_file() else []
     with quiet("running the files", full):

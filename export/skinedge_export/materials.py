@@ -25,7 +25,6 @@ from skinedge_export.gate import Reference, check_network
 from skinedge_export.job import ExportJob
 from skinedge_export.recipe import CALIBRATED, CalibrationSettings, ExportRecipe
 from skinedge_export.sensitivity import Layer, ranked
-from skinedge_export.thresholds import cal_samples
 
 if TYPE_CHECKING:
     from torch import nn
@@ -115,7 +114,7 @@ class Materials:
         return pixels
 
     def _cal(self) -> Pixels | None:
-        samples = cal_samples(self.bundle)
+        samples = [sample for sample in self._split if sample.split == "cal"]
         if self.images is None or not self.images.exists() or not samples:
             return None
         return load_prepared(self.images, samples, self._size)
@@ -153,9 +152,7 @@ class Materials:
         def measure() -> Sequence[tuple[Layer, float]]:
             note("measuring how much int8 hurts each layer ...")
             pixels = self.calibration(settings).pixels
-            network = copy.deepcopy(
-                self.quantizable(settings)
-            )  # it is changed meanwhile, and may be on its way elsewhere
+            network = copy.deepcopy(self.quantizable(settings))  # changed meanwhile, and maybe on its way elsewhere
             return ranked(network, pixels, self.bundle.manifest.preprocess)
 
         found: Sequence[tuple[Layer, float]] = self._once(("ranked", _images_and_weights(settings)), measure)

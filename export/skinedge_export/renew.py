@@ -8,7 +8,7 @@ where it then says what PyTorch says.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from skinedge.preprocess import Pixels
 from skinedge_export.job import ExportJob
 from skinedge_export.wrapper import pixel_model
 
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Weights = Mapping[str, NDArray[Any]]
+Said = Mapping[str, NDArray[Any]]
+Run = Callable[[T, Sequence[NDArray[Any]]], Sequence[Said]]
 TOLERANCE = 1e-3  # of any output, absolute and relative: a weight that was left behind changes more than rounding does
 
 
@@ -74,13 +75,13 @@ def graph_of(
     kind: str,
     trace: Callable[[nn.Module, ExportJob], T],
     renewed: Callable[[T, Renewal], T],
-    run: Callable[[T, NDArray[Any]], Mapping[str, NDArray[Any]]],
+    run: Run[T],
 ) -> T:
     """The fp32 graph of the job's network, traced only where no job of the same form has traced a like one.
 
     kind: of graph, which converters of several formats may share; trace: from what `wrapper.pixel_model` returns;
-    renewed: a copy of a graph with what the renewal gives for its constants; run: a graph's outputs for one encoded
-    image, by name.
+    renewed: a copy of a graph with what the renewal gives for its constants; run: a graph's outputs for each of some
+    encoded images, by name.
     """
     model = pixel_model(job.network, job.description.preprocess, job.form)
     weights = {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
@@ -95,22 +96,20 @@ def graph_of(
     return graph
 
 
-def _says_the_same(
-    graph: T, run: Callable[[T, NDArray[Any]], Mapping[str, NDArray[Any]]], model: nn.Module, job: ExportJob
-) -> bool:
+def _says_the_same(graph: T, run: Run[T], model: nn.Module, job: ExportJob) -> bool:
     """Of images of noise, dark and bright ones, since the network may be sure of one of them."""
     import torch
 
-    size, rng = job.description.preprocess.size, np.random.default_rng(0)
-    for brightest in (32, 64, 128, 256):
-        noise: Pixels = rng.integers(0, brightest, (1, size, size, 3), dtype=np.uint8)
-        encoded = job.form.input.encode(noise)
-        with torch.no_grad():  # not inference_mode: the same model may be traced next
-            expected = model(torch.from_numpy(encoded))
-        said = run(graph, encoded)
-        if not all(np.allclose(said[name], expected[name], TOLERANCE, TOLERANCE) for name in job.form.outputs):
-            return False
-    return True
+    shape, rng = (1, *[job.description.preprocess.size] * 2, 3), np.random.default_rng(0)
+    noise = [rng.integers(0, brightest, shape, dtype=np.uint8) for brightest in (32, 64, 128, 256)]
+    images = [job.form.input.encode(pixels) for pixels in noise]
+    with torch.no_grad():  # not inference_mode: the same model may be traced next
+        expected = [model(torch.from_numpy(image)) for image in images]
+    return all(
+        np.allclose(said[name], wanted[name], TOLERANCE, TOLERANCE)
+        for said, wanted in zip(run(graph, images), expected, strict=True)
+        for name in job.form.outputs
+    )
 
 
 def _orders(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

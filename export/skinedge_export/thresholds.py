@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from skinedge import __version__, documents, plugins
 from skinedge.bundle import MODEL, Bundle
 from skinedge.calibration import Reading, threshold
-from skinedge.data.dataset import Sample, read_split
+from skinedge.data.dataset import read_split
 from skinedge.data.prepared import load_prepared
 from skinedge.metrics import malignant_score, sensitivity_specificity
 from skinedge.preprocess import Pixels
@@ -20,8 +20,6 @@ from skinedge.spread import Spread
 from skinedge_export.quiet import quiet
 
 REPORT = "reports/thresholds.json"
-
-
 Scores = NDArray[np.float64]
 
 
@@ -31,7 +29,7 @@ def fit_thresholds(bundle: Bundle, images: Path | None, known: Mapping[str, Scor
     images: where the run's images are, None if unknown; without them (said on screen) the merged network's own
     threshold holds for its files too; known: the malignant scores of the cal images by some of the files.
     """
-    entries, cal = bundle.model_files(), cal_samples(bundle)
+    entries, cal = bundle.model_files(), [s for s in read_split(bundle.file("split.csv")) if s.split == "cal"]
     sensitivity = Reading.of(bundle.manifest.calibration).sensitivity
     asked = documents.digest([sensitivity, bundle.manifest.malignant])
     made_from = {"asked": asked, **{entry.path: entry.sha256 for entry in (*entries, bundle.entries()[MODEL])}}
@@ -58,10 +56,6 @@ def fit_thresholds(bundle: Bundle, images: Path | None, known: Mapping[str, Scor
         stage.path(REPORT).write_text(text, encoding="utf-8")
         stage.set(thresholds={"default": bundle.manifest.thresholds["default"], **chosen})
     return bundle.reload()
-
-
-def cal_samples(bundle: Bundle) -> list[Sample]:
-    return [sample for sample in read_split(bundle.file("split.csv")) if sample.split == "cal"]
 
 
 def scores(path: Path, runtime: plugins.Runtime, pixels: Pixels, malignant: tuple[int, ...]) -> Scores:

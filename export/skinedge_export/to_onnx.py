@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from skinedge_export.metadata import describe_onnx
 from skinedge_export.quiet import quiet
 from skinedge_export.ranges import METHODS
 from skinedge_export.recipe import CALIBRATED, RECIPES, ExportRecipe, load_recipe
-from skinedge_export.renew import Renewal, graph_of
+from skinedge_export.renew import Renewal, Said, graph_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -106,13 +107,13 @@ def _renewed(graph: Graph, renewal: Renewal) -> Graph:
     return made, scopes
 
 
-def _run(graph: Graph, encoded: NDArray[Any]) -> dict[str, NDArray[Any]]:
+def _run(graph: Graph, images: Sequence[NDArray[Any]]) -> list[Said]:
     import onnxruntime as ort
 
-    with quiet("running the ONNX graph", "one image"):
+    with quiet("running the ONNX graph", "noise"):
         session = ort.InferenceSession(graph[0].SerializeToString(), providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, session.run(names, {INPUT: encoded}), strict=True))
+        return [dict(zip(names, session.run(names, {INPUT: image}), strict=True)) for image in images]
 
 
 def _scope(node: Any) -> str:

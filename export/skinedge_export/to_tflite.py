@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from skinedge_export.metadata import append_zip
 from skinedge_export.quiet import quiet
 from skinedge_export.ranges import METHODS
 from skinedge_export.recipe import CALIBRATED, RECIPES, ExportRecipe, load_recipe
-from skinedge_export.renew import Renewal, graph_of
+from skinedge_export.renew import Renewal, Said, graph_of
 from skinedge_export.tflite_metadata import with_metadata
 
 if TYPE_CHECKING:
@@ -97,14 +98,12 @@ def _renewed(content: bytes, renewal: Renewal) -> bytes:
     return bytes(made)
 
 
-def _run(content: bytes, encoded: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    with quiet("running the TFLite graph", "one image"):
+def _run(content: bytes, images: Sequence[NDArray[Any]]) -> list[Said]:
+    with quiet("running the TFLite graph", "noise"):
         from ai_edge_litert.interpreter import Interpreter
 
-        said: dict[str, NDArray[Any]] = Interpreter(model_content=content).get_signature_runner(SIGNATURE)(
-            **{INPUT: encoded}
-        )
-        return said
+        runner = Interpreter(model_content=content).get_signature_runner(SIGNATURE)
+        return [runner(**{INPUT: image}) for image in images]
 
 
 def artifact(precision: str, path: Path, versions: dict[str, str]) -> Artifact:

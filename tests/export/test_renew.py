@@ -188,11 +188,12 @@ def test_a_graph_that_keeps_something_of_the_first_network_is_not_used() -> None
     def renewed(graph: dict[str, Any], renewal: Renewal) -> dict[str, Any]:
         return {**graph, "constants": {name: renewal.of(values) for name, values in graph["constants"].items()}}
 
-    def run(graph: dict[str, Any], encoded: np.ndarray) -> dict[str, np.ndarray]:
+    def run(graph: dict[str, Any], images: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
         import torch
 
         with torch.inference_mode():  # the first network's model, whatever its constants have become
-            return {name: found.numpy() for name, found in graph["model"](torch.from_numpy(encoded)).items()}
+            said = [graph["model"](torch.from_numpy(image)) for image in images]
+        return [{name: found.numpy() for name, found in each.items()} for each in said]
 
     traces: dict[str, Any] = {}
     for seed in (1, 2):

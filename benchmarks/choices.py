@@ -17,7 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from skinedge.bundle import Bundle, write_atomic
 from skinedge.cli.common import figure, table
 from skinedge.config import TrainConfig, from_dict
 from skinedge.data.dataset import Dataset, Sample, write_split
@@ -25,9 +24,11 @@ from skinedge.data.hashing import hash_images
 from skinedge.data.readers import read
 from skinedge.data.split import split
 from skinedge.errors import ConfigError, SkinedgeError
+from skinedge.files import write_atomic
 from skinedge.job import TrainRequest
 from skinedge.merge import merge
 from skinedge.progress import note
+from skinedge.run_directory import Bundle
 from skinedge.train import train
 
 HERE = Path(__file__).parent

@@ -16,7 +16,6 @@ import numpy as np
 
 from skinedge import model
 from skinedge.augment import augment
-from skinedge.bundle import write_atomic
 from skinedge.config import AugmentSettings, TrainConfig
 from skinedge.data.dataset import Sample, write_split
 from skinedge.data.hashing import hash_images
@@ -24,6 +23,7 @@ from skinedge.data.prepared import load_prepared
 from skinedge.data.readers import read
 from skinedge.data.split import split
 from skinedge.errors import SkinedgeError
+from skinedge.files import write_atomic
 from skinedge.job import TrainRequest
 from skinedge.preprocess import Preprocess
 from skinedge.progress import note

@@ -26,13 +26,14 @@ from typing import Any
 import numpy as np
 
 from skinedge import documents
-from skinedge.bundle import Bundle, sha256
 from skinedge.cli.common import table
 from skinedge.data.dataset import images_of
 from skinedge.errors import SkinedgeError
+from skinedge.files import sha256
 from skinedge.plugins import runtimes_for
 from skinedge.preprocess import Pixels
 from skinedge.progress import note
+from skinedge.run_directory import Bundle
 from skinedge_bench.blocks import ratio as speed
 from skinedge_bench.conditions import FOREIGN
 from skinedge_bench.measure import measure

@@ -11,12 +11,12 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from skinedge.bundle import write_atomic
 from skinedge.data.dataset import SPLITS, Dataset, Sample, write_split
 from skinedge.data.hashing import content_hash, hash_images
 from skinedge.data.readers import read
 from skinedge.data.split import check_labels, check_split, split
 from skinedge.errors import ConfigError, DataError
+from skinedge.files import write_atomic
 from skinedge.progress import note
 
 COLUMNS = {"official": "split", "lesion-free": "lesion_free_split"}

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinedge import documents, metrics
-from skinedge.bundle import Bundle, write_atomic
 from skinedge.cli.common import table
 from skinedge.config import TrainConfig, load_config
 from skinedge.data.dataset import Dataset, Sample, read_split, write_split
@@ -24,9 +23,11 @@ from skinedge.data.hashing import hash_images
 from skinedge.data.readers import read
 from skinedge.data.split import FRACTIONS, split
 from skinedge.errors import BundleError, ConfigError
+from skinedge.files import write_atomic
 from skinedge.job import TrainRequest
 from skinedge.paired import Estimate, McNemar, mean_estimate
 from skinedge.progress import note
+from skinedge.run_directory import Bundle
 from skinedge_bench.figures import Predictions
 from skinedge_bench.intervals import RESAMPLES, Units, draws, percentiles, units_of
 

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from skinedge.bundle import write_atomic
 from skinedge.cli.bench_table import label
 from skinedge.errors import SkinedgeError
+from skinedge.files import write_atomic
 from skinedge_bench.latency_report import LatencyReport, Row
 from skinedge_bench.regression import read_report
 

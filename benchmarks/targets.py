@@ -18,15 +18,16 @@ import dermamnist
 import folds
 
 from skinedge import documents
-from skinedge.bundle import Bundle, write_atomic
 from skinedge.calibration import PRIORS, Reading
 from skinedge.cli.common import figure, table
 from skinedge.cli.pipeline import run_all
 from skinedge.config import load_config
 from skinedge.errors import GateError, SkinedgeError
+from skinedge.files import write_atomic
 from skinedge.job import TrainRequest
 from skinedge.merge import merge
 from skinedge.progress import note
+from skinedge.run_directory import Bundle
 from skinedge.train import train
 from skinedge_bench.evaluate import evaluate
 from skinedge_bench.model import open_listed

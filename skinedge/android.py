@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from skinedge.bundle import Bundle, FileEntry, disk_error, write_atomic
 from skinedge.contract import CONTRACTS, HEATMAP
 from skinedge.errors import BundleError, ConfigError
 from skinedge.file_card import SUFFIX, card_name, read_card
+from skinedge.files import disk_error, write_atomic
+from skinedge.manifest import FileEntry
+from skinedge.run_directory import Bundle
 
 ASSETS = Path("android-demo/app/src/main/assets")
 EXPORT = "Export one: skinedge export RUN --format tflite --int8 --heatmap"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from skinedge.bundle import disk_error
 from skinedge.cores import usable_cores
 from skinedge.data.dataset import Sample
 from skinedge.data.prepared import read_checked
+from skinedge.files import disk_error
 from skinedge.preprocess import Pixels, prepare
 from skinedge.progress import bar
 

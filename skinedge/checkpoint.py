@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skinedge.bundle import write_atomic
 from skinedge.errors import BundleError
+from skinedge.files import write_atomic
 from skinedge.processes import ALONE, Processes
 from skinedge.progress import note
 

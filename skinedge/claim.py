@@ -8,8 +8,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from skinedge.bundle import disk_error
 from skinedge.errors import BundleError
+from skinedge.files import disk_error
 
 
 @contextlib.contextmanager

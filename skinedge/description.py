@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from skinedge.bundle import Manifest
 from skinedge.contract import CONTRACTS
 from skinedge.errors import DataError
+from skinedge.manifest import Manifest
 from skinedge.preprocess import Preprocess
 
 SCHEMA = "skinedge.model/1"
@@ -28,7 +28,7 @@ class ModelDescription:
 
     run_id: id of the run that it came from; architecture: the timm name; precision: fp32, int8, ...;
     input: the contract (`skinedge.contract`) of its NHWC input, for RGB pixels that `preprocess` prepared;
-    taxonomy, melanoma, class_prior, license, attribution: as in `skinedge.bundle.Manifest`.
+    taxonomy, melanoma, class_prior, license, attribution: as in `skinedge.manifest.Manifest`.
     """
 
     run_id: str

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from skinedge import plugins
-from skinedge.bundle import FileEntry, Manifest, sha256
 from skinedge.contract import CONTRACTS, HEATMAP, LOGITS, PROBABILITIES, Contract
 from skinedge.description import KEY, ModelDescription
 from skinedge.documents import finite
 from skinedge.errors import BundleError
+from skinedge.files import sha256
+from skinedge.manifest import FileEntry, Manifest
 from skinedge.model_card import intended_use
 
 SCHEMA = "skinedge.file/1"

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from skinedge import __version__, claim, fused, lora, model, taxonomy, teacher
-from skinedge.bundle import MANIFEST, Bundle, new_id, newest, now, write_atomic
 from skinedge.config import TrainConfig, known_config
 from skinedge.data import readers
 from skinedge.data import split as splitting
@@ -22,8 +21,11 @@ from skinedge.data.dataset import SPLITS, Dataset, Sample, data_root, read_split
 from skinedge.data.hashing import hash_images
 from skinedge.documents import digest
 from skinedge.errors import BundleError, ConfigError, DataError
+from skinedge.files import write_atomic
+from skinedge.manifest import MANIFEST, new_id, now
 from skinedge.precision import choose_device, choose_precision
 from skinedge.progress import note
+from skinedge.run_directory import Bundle, newest
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinedge import __version__, golden, lora, model
-from skinedge.bundle import MODEL, Bundle, Manifest, sha256
 from skinedge.calibration import Calibration, Reading, arrays, class_prior, ece, fit, learned_prior, threshold
 from skinedge.data.dataset import Sample, images_of, read_split
 from skinedge.data.prepared import prepared
 from skinedge.description import KEY, describe
 from skinedge.documents import digest
 from skinedge.errors import BundleError, DataError, GateError
+from skinedge.files import sha256
+from skinedge.manifest import MODEL, Manifest
 from skinedge.memory import keep_freed_memory
 from skinedge.metrics import malignant_score, softmax
 from skinedge.parity import MAX_DIFFERENCE
 from skinedge.preprocess import Pixels, Preprocess
 from skinedge.progress import bar, note
+from skinedge.run_directory import Bundle
 
 if TYPE_CHECKING:
     from torch import nn

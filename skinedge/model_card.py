@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from skinedge.bundle import FileEntry, Manifest
 from skinedge.config import TrainConfig
 from skinedge.data.terms import NON_COMMERCIAL
+from skinedge.manifest import FileEntry, Manifest
 
 NOTICE = "**Research tool, not a medical device. No output of it is a diagnosis.**"
 NAMES = {NON_COMMERCIAL: "Creative Commons Attribution-NonCommercial 4.0 International"}

@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from skinedge import __version__, model_card
-from skinedge.bundle import MODEL, SHIP, Bundle, FileEntry, Manifest, Stage, disk_error, now, sha256
 from skinedge.data.dataset import read_split
 from skinedge.description import describe
 from skinedge.documents import digest, to_text
 from skinedge.errors import BundleError, GateError
 from skinedge.file_card import card_name, own_account
+from skinedge.files import disk_error, sha256
+from skinedge.manifest import MODEL, SHIP, FileEntry, Manifest, Stage, now
 from skinedge.merge import ADAPTER
 from skinedge.progress import note
+from skinedge.run_directory import Bundle
 
 PARITY, LATENCY, THRESHOLDS = "reports/parity.json", "reports/latency.json", "reports/thresholds.json"
 EVALUATION = "reports/evaluation.json"

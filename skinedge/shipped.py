@@ -12,9 +12,11 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from skinedge.bundle import MANIFEST, Bundle, disk_error, newest, sha256
 from skinedge.errors import BundleError
+from skinedge.files import disk_error, sha256
+from skinedge.manifest import MANIFEST
 from skinedge.progress import note
+from skinedge.run_directory import Bundle, newest
 
 FOLDER = Path(__file__).parent / "flagship"
 VARIABLE = "SKINEDGE_SHIPPED"

@@ -15,14 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinedge import model
-from skinedge.bundle import MODEL, Bundle
 from skinedge.calibration import arrays
 from skinedge.config import DistillationSettings, TrainConfig
 from skinedge.data.dataset import SPLITS, Sample, read_split
 from skinedge.errors import BundleError, ConfigError, DataError
+from skinedge.manifest import MODEL
 from skinedge.merge import load_merged
 from skinedge.preprocess import Preprocess
 from skinedge.progress import note
+from skinedge.run_directory import Bundle
 
 if TYPE_CHECKING:
     import torch

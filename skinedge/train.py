@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from skinedge import __version__, model
-from skinedge.bundle import Bundle, Manifest
 from skinedge.cache import build_cache
 from skinedge.calibration import learned_prior
 from skinedge.checkpoint import Checkpoints
@@ -42,12 +41,14 @@ from skinedge.job import (
 )
 from skinedge.loop import Progress as LoopProgress
 from skinedge.loop import fit
+from skinedge.manifest import Manifest
 from skinedge.memory import keep_freed_memory
 from skinedge.merge import ADAPTER
 from skinedge.precision import choose_device
 from skinedge.preprocess import Preprocess
 from skinedge.processes import Processes, joined
 from skinedge.progress import note
+from skinedge.run_directory import Bundle
 from skinedge.step import Examples, Problem
 from skinedge.teacher import called
 

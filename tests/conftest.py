@@ -70,8 +70,8 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory, synthetic_images: Path
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory, trained_run: Path) -> Path:
     """A run with merged model and all four files. Shared: copy it before changing anything."""
-    from skinedge.bundle import Bundle
     from skinedge.merge import merge
+    from skinedge.run_directory import Bundle
     from skinedge_export.ask import asks
     from skinedge_export.export import export
 

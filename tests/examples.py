@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from skinedge.bundle import Manifest
+from skinedge.manifest import Manifest
 from skinedge.preprocess import Preprocess
 
 

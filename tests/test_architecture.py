@@ -61,7 +61,10 @@ def test_no_torch_where_models_only_run() -> None:
             assert not imports(path) & FRAMEWORKS, path
 
 
-@pytest.mark.parametrize("name", ["metrics", "parity", "bundle", "preprocess", "plugins", "taxonomy", "golden"])
+@pytest.mark.parametrize(
+    "name",
+    ["metrics", "parity", "manifest", "files", "stage", "run_directory", "preprocess", "plugins", "taxonomy", "golden"],
+)
 def test_the_shared_contract_is_light(name: str) -> None:
     code = f"import sys, skinedge.{name}; print(*sorted(sys.modules))"
     loaded = set(

@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 
 from steps import CACHE, BuildError, Unavailable, run, tool
 
-from skinedge.bundle import sha256
+from skinedge.files import sha256
 from skinedge.progress import note
 
 PINS = Path(__file__).with_name("downloads.toml")

@@ -16,10 +16,10 @@ from PIL import Image
 from steps import emptied
 
 from skinedge import golden
-from skinedge.bundle import Bundle
 from skinedge.contract import HEATMAP
 from skinedge.file_card import card_name
 from skinedge.preprocess import LONGEST, Pixels, load_image, prepare
+from skinedge.run_directory import Bundle
 from skinedge_bench.overlay import overlay
 
 SEED = 20_260_102

@@ -10,8 +10,8 @@ from PIL import Image
 from steps import emptied
 
 from skinedge import golden
-from skinedge.bundle import Bundle
 from skinedge.preprocess import load_image, prepare
+from skinedge.run_directory import Bundle
 
 ORIENTATION = 0x0112
 MEGAPIXELS_200 = (16_384, 12_288)  # width, height

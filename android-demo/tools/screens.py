@@ -18,9 +18,9 @@ from shim import make_shim
 from steps import BUILD, CACHE, PACKAGE, PROJECT, emptied, files_under, java
 
 from skinedge.android import choose
-from skinedge.bundle import Bundle
 from skinedge.file_card import card_name
 from skinedge.progress import note
+from skinedge.run_directory import Bundle
 
 SDKS = ("28", "35")
 TESTS = PROJECT / "desktop" / "screens"

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from skinedge.bundle import sha256
 from skinedge.errors import SkinedgeError
+from skinedge.files import sha256
 
 FULL = "No space left on device"
 FAILURES = (  # what adb says -> what is wrong, what to do

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from skinedge import parity
-from skinedge.bundle import Bundle
 from skinedge.parity import Gate
+from skinedge.run_directory import Bundle
 from skinedge_bench.parity_report import ParityReport
 
 REPORT = "reports/parity.json"

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinedge import metrics
-from skinedge.bundle import Bundle
 from skinedge.data.prepared import Source
 from skinedge.description import KEY, ModelDescription
 from skinedge.errors import DataError
 from skinedge.progress import bar
+from skinedge.run_directory import Bundle
 from skinedge_bench import figures
 from skinedge_bench.figures import Predictions
 from skinedge_bench.intervals import Interval, Intervals, bootstrap, units_of

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinedge import taxonomy
-from skinedge.bundle import disk_error, write_atomic
 from skinedge.errors import ConfigError, DataError
+from skinedge.files import disk_error, write_atomic
 from skinedge.preprocess import Pixels, load_image, prepare
 from skinedge_bench.maps import CAM, NAMES, Explainer
 from skinedge_bench.overlay import Words, draw

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from skinedge.bundle import Bundle, Manifest
 from skinedge.data.dataset import Sample, images_of, read_split
 from skinedge.errors import DataError
+from skinedge.manifest import Manifest
+from skinedge.run_directory import Bundle
 
 
 def test_split(bundle: Bundle) -> tuple[Sample, ...]:

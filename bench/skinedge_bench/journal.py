@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import IO
 
 from skinedge import documents
-from skinedge.bundle import disk_error
 from skinedge.claim import claimed
 from skinedge.cores import usable_cores
 from skinedge.data.prepared import Source
 from skinedge.errors import BundleError, ConfigError, DataError
+from skinedge.files import disk_error
 from skinedge.progress import note
 from skinedge_bench.model import LoadedModel
 from skinedge_bench.predict import Prediction, predict

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from skinedge import __version__, documents, golden
-from skinedge.bundle import Bundle, disk_error, write_atomic
 from skinedge.errors import BundleError, ConfigError, DataError
+from skinedge.files import disk_error, write_atomic
 from skinedge.plugins import Session
 from skinedge.preprocess import Pixels, prepare
 from skinedge.progress import note
+from skinedge.run_directory import Bundle
 from skinedge_bench.earlier import REPORT as PARITY
 from skinedge_bench.end_to_end import Photos, drawn_photos, photos_of_run
 from skinedge_bench.images import locate, test_split

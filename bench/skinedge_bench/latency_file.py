@@ -10,8 +10,8 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from skinedge import __version__
-from skinedge.bundle import Bundle
 from skinedge.errors import BundleError
+from skinedge.run_directory import Bundle
 from skinedge_bench.latency_report import LatencyReport
 
 SCHEMA = "skinedge.bench/1"

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from skinedge import __version__, documents, golden
-from skinedge.bundle import Bundle, FileEntry
 from skinedge.data.dataset import read_split
 from skinedge.data.prepared import load_prepared
 from skinedge.description import KEY, ModelDescription
 from skinedge.errors import BundleError, ConfigError
+from skinedge.manifest import FileEntry
 from skinedge.preprocess import Pixels
 from skinedge.progress import bar, note
+from skinedge.run_directory import Bundle
 from skinedge_bench import layers_picture
 from skinedge_bench.images import locate, place_of
 from skinedge_bench.inside import Inside, Step, computed, matched, steps

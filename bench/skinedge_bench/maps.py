@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinedge import explain
-from skinedge.bundle import MODEL, Bundle
 from skinedge.contract import HEATMAP
 from skinedge.description import KEY, ModelDescription
 from skinedge.errors import ConfigError, one_of
 from skinedge.explain import Mapper
+from skinedge.manifest import MODEL
 from skinedge.plugins import Outputs
 from skinedge.preprocess import Pixels
+from skinedge.run_directory import Bundle
 from skinedge_bench.model import LoadedModel, default_file, exported, open_listed
 
 CAM = "cam"  # the class activation map that a file itself carries (Zhou et al. 2016)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from skinedge.bundle import now
 from skinedge.errors import UnavailableError
+from skinedge.manifest import now
 from skinedge.plugins import Session
 from skinedge.preprocess import Pixels
 from skinedge.progress import note

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skinedge import taxonomy
-from skinedge.bundle import MANIFEST, MODEL, Bundle, FileEntry, Manifest, sha256
 from skinedge.description import KEY, ModelDescription
 from skinedge.errors import BundleError, ConfigError, DataError
 from skinedge.file_card import card_beside
+from skinedge.files import sha256
+from skinedge.manifest import MANIFEST, MODEL, FileEntry, Manifest
 from skinedge.plugins import Outputs, Session, runtimes_for
 from skinedge.preprocess import Pixels
+from skinedge.run_directory import Bundle
 
 _NOT_FITTED = "no threshold was fitted for this file: that of the merged network is used"
 _UNKNOWN = "no run and no card beside the file: its threshold for the malignant score is not known"

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol as Interface
 
-from skinedge.bundle import Bundle, now
 from skinedge.errors import BundleError, ConfigError
+from skinedge.manifest import now
 from skinedge.progress import note
+from skinedge.run_directory import Bundle
 from skinedge_bench.adb import Phone
 from skinedge_bench.blocks import Blocks
 from skinedge_bench.conditions import Conditions

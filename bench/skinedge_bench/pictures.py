@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinedge import metrics
-from skinedge.bundle import disk_error, new_id, write_atomic
 from skinedge.errors import ConfigError, MissingDependencyError
+from skinedge.files import disk_error, write_atomic
+from skinedge.manifest import new_id
 from skinedge_bench.evaluate import Evaluation
 from skinedge_bench.intervals import Interval
 

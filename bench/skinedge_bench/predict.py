@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skinedge.bundle import sha256
 from skinedge.data.prepared import Source
 from skinedge.data.readers import IMAGE_SUFFIXES
 from skinedge.errors import BundleError, DataError
+from skinedge.files import sha256
 from skinedge.metrics import malignant_score
 from skinedge.plugins import RUNTIMES, Runtime, Session, load
 from skinedge.preprocess import prepare

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from skinedge import golden, metrics, parity
-from skinedge.bundle import MODEL, Bundle
 from skinedge.data.dataset import Sample
 from skinedge.errors import DataError
+from skinedge.manifest import MODEL
 from skinedge.plugins import Session
 from skinedge.progress import note
+from skinedge.run_directory import Bundle
 from skinedge_bench.earlier import REPORT as PARITY
 from skinedge_bench.images import locate, place_of, test_split
 from skinedge_bench.targets import Target

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from skinedge.bundle import Bundle
 from skinedge.errors import BundleError, ConfigError, one_of
 from skinedge.paired import Estimate
 from skinedge.parity import Gate, Verdict, passed
+from skinedge.run_directory import Bundle
 from skinedge_bench.block_test import rank_sum_p, slowdown
 from skinedge_bench.latency import REPORT
 from skinedge_bench.latency_file import report_of

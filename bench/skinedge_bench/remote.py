@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from skinedge.bits import INSTALL_64, NEED_64
-from skinedge.bundle import Bundle
 from skinedge.errors import SkinedgeError
 from skinedge.progress import note
+from skinedge.run_directory import Bundle
 from skinedge_bench.latency_file import keep, report_of
 from skinedge_bench.latency_report import LatencyReport
 from skinedge_bench.ssh import Connection, Host, connect, relay

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from skinedge import taxonomy
-from skinedge.bundle import Bundle
 from skinedge.data.check import lesions_of, marks
 from skinedge.data.dataset import SPLITS, Dataset, Sample, data_root, read_split
 from skinedge.data.hashing import hash_images, inspect_images, near_pairs
 from skinedge.data.readers import read
 from skinedge.errors import ConfigError, DataError, one_of
 from skinedge.progress import note
+from skinedge.run_directory import Bundle
 from skinedge_bench.images import place_of
 from skinedge_bench.model import LoadedModel
 

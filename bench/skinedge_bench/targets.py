@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from skinedge.bundle import MODEL, Bundle
 from skinedge.cores import usable_cores
 from skinedge.description import KEY
 from skinedge.errors import ConfigError, MissingDependencyError, UnavailableError, one_of
+from skinedge.manifest import MODEL
 from skinedge.plugins import RUNTIMES, Runtime, names, runtimes_for
 from skinedge.progress import note
+from skinedge.run_directory import Bundle
 from skinedge_bench.model import LoadedModel, exported, open_file
 from skinedge_bench.protocol import Protocol, read_protocol
 

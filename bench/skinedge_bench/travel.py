@@ -12,9 +12,10 @@ from typing import IO
 
 import skinedge
 import skinedge_bench
-from skinedge.bundle import Bundle, FileEntry, Manifest, Stage, manifest_text
 from skinedge.errors import DataError
 from skinedge.file_card import card_name
+from skinedge.manifest import FileEntry, Manifest, Stage, manifest_text
+from skinedge.run_directory import Bundle
 from skinedge_bench.earlier import REPORT as PARITY
 from skinedge_bench.images import locate, place_of, test_split
 from skinedge_bench.model import exported

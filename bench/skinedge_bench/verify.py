@@ -10,16 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinedge import __version__, documents, golden, metrics, parity
-from skinedge.bundle import Bundle, FileEntry, Manifest
 from skinedge.data.dataset import Sample
 from skinedge.data.prepared import prepared
 from skinedge.description import KEY, ModelDescription
 from skinedge.errors import BundleError, ConfigError
 from skinedge.file_card import card_name, disagreement, read_card
+from skinedge.manifest import FileEntry, Manifest
 from skinedge.parity import Gate
 from skinedge.plugins import Outputs, Session, runtimes_for
 from skinedge.preprocess import prepare
 from skinedge.progress import bar, note
+from skinedge.run_directory import Bundle
 from skinedge.spread import joined, run_each
 from skinedge_bench.comparison import Pair, Side, changes, compare
 from skinedge_bench.device import cpu_features, instruction_set, saturation

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from skinedge import documents, golden, taxonomy
-from skinedge.bundle import Bundle, disk_error
 from skinedge.contract import HEATMAP
 from skinedge.errors import BundleError, ConfigError, DataError
 from skinedge.file_card import card_name, read_card
+from skinedge.files import disk_error
 from skinedge.preprocess import prepare
+from skinedge.run_directory import Bundle
 from skinedge_bench.blocks import DRIFT, LEAST_BLOCKS, NOISE, P99_SAMPLES, RESAMPLES
 from skinedge_bench.device import Device
 from skinedge_bench.latency_report import LatencyReport, Row

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from skinedge import plugins
-from skinedge.bundle import FileEntry
 from skinedge.errors import ConfigError, one_of
+from skinedge.manifest import FileEntry
 from skinedge_export import ladder
 from skinedge_export.form import Form
 from skinedge_export.job import Converter

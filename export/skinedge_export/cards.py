@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from skinedge import __version__, documents
-from skinedge.bundle import Bundle, FileEntry
 from skinedge.file_card import card, card_name, own_account
+from skinedge.manifest import FileEntry
+from skinedge.run_directory import Bundle
 from skinedge_export.quiet import quiet
 
 STAGE = "cards"

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from skinedge import __version__, documents
-from skinedge.bundle import MODEL, Bundle, FileEntry, StageWriter, sha256
 from skinedge.calibration import Reading
 from skinedge.data.dataset import images_of
 from skinedge.description import describe
 from skinedge.errors import GateError, SkinedgeError
+from skinedge.files import sha256
+from skinedge.manifest import MODEL, FileEntry
 from skinedge.parity import Gate
 from skinedge.progress import note
+from skinedge.run_directory import Bundle
+from skinedge.stage import StageWriter
 from skinedge_export import ladder
 from skinedge_export.ask import Ask, converter_of, recipe_of, runtime_of
 from skinedge_export.cards import write_cards

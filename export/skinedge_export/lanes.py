@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skinedge.bundle import Bundle
 from skinedge.cores import usable_cores
 from skinedge.errors import MissingDependencyError, SkinedgeError
 from skinedge.memory import keep_freed_memory
+from skinedge.run_directory import Bundle
 from skinedge.workers import Worker
 from skinedge_export.ask import Ask, converter_of, recipe_of
 from skinedge_export.climbing import Climbed, climb

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skinedge.bundle import Bundle
 from skinedge.data.dataset import Sample, read_split
 from skinedge.data.prepared import load_prepared
 from skinedge.description import describe
 from skinedge.errors import DataError
 from skinedge.preprocess import Pixels
 from skinedge.progress import note
+from skinedge.run_directory import Bundle
 from skinedge_export.calibrate import CalibrationSet, choose, load_calibration
 from skinedge_export.form import Form
 from skinedge_export.gate import Reference, check_network

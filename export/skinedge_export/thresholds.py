@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinedge import __version__, documents, plugins
-from skinedge.bundle import MODEL, Bundle
 from skinedge.calibration import Reading, threshold
 from skinedge.data.dataset import read_split
 from skinedge.data.prepared import load_prepared
+from skinedge.manifest import MODEL
 from skinedge.metrics import malignant_score, sensitivity_specificity
 from skinedge.preprocess import Pixels
 from skinedge.progress import note
+from skinedge.run_directory import Bundle
 from skinedge.spread import Spread
 from skinedge_export.quiet import quiet
 

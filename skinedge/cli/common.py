@@ -16,7 +16,7 @@ from skinedge.progress import note
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from skinedge.bundle import Bundle
+    from skinedge.run_directory import Bundle
 
 __all__ = ["note"]
 
@@ -38,7 +38,7 @@ def pick_run(run: Path | None, *, allow_synthetic: bool = True, writes: bool = F
     Raises: BundleError.
     """
     from skinedge import shipped
-    from skinedge.bundle import Bundle
+    from skinedge.run_directory import Bundle
 
     if run is None:
         return shipped.default_run(allow_synthetic=allow_synthetic, writes=writes)

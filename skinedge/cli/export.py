@@ -12,7 +12,8 @@ from skinedge.cores import leave_cores_while_waiting
 from skinedge.errors import one_of
 
 if TYPE_CHECKING:
-    from skinedge.bundle import Bundle, FileEntry
+    from skinedge.manifest import FileEntry
+    from skinedge.run_directory import Bundle
 
 FormatOption = Annotated[str, typer.Option("--format", help="onnx, tflite, an installed plug-in's, or all.")]
 Int8Option = Annotated[
@@ -74,8 +75,9 @@ def export(
     one_of("--cpu", cpu or "arm", ("arm",))
     leave_cores_while_waiting()
     bundle = pick_run(run, writes=True)
-    from skinedge.bundle import MODEL, sha256
     from skinedge.calibration import Reading
+    from skinedge.files import sha256
+    from skinedge.manifest import MODEL
     from skinedge_export.ask import asks, formats
     from skinedge_export.export import current
     from skinedge_export.export import export as write_files

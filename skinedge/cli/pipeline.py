@@ -10,8 +10,8 @@ from skinedge.cli.verify import require_passed
 from skinedge.cli.verify import show as show_parity
 
 if TYPE_CHECKING:
-    from skinedge.bundle import Bundle
     from skinedge.job import TrainRequest
+    from skinedge.run_directory import Bundle
 
 
 def run_all(request: TrainRequest, json_: bool) -> None:
@@ -20,8 +20,8 @@ def run_all(request: TrainRequest, json_: bool) -> None:
     Stages skip what is current, so with --resume only what is missing is done.
     Raises: SkinedgeError from any stage; GateError, after both reports were written, when a gate failed.
     """
-    from skinedge.bundle import MODEL
     from skinedge.doctor import EXPORT, require
+    from skinedge.manifest import MODEL
     from skinedge.merge import merge
     from skinedge.train import train
     from skinedge_bench.latency import bench

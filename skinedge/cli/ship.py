@@ -26,7 +26,7 @@ def ship(
     json: JsonOption = False,
 ) -> None:
     """Pack a finished run to travel: adapter, int8 files, golden vectors, model card, licence."""
-    from skinedge.bundle import Bundle
+    from skinedge.run_directory import Bundle
     from skinedge.ship import ship as pack
 
     bundle = Bundle.open(run)

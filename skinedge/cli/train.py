@@ -14,8 +14,8 @@ from skinedge.cli.common import DataOption, JsonOption, RunArgument, emit_json, 
 from skinedge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from skinedge.bundle import Bundle
     from skinedge.job import TrainRequest
+    from skinedge.run_directory import Bundle
 
 OutOption = Annotated[Path | None, typer.Option("--out", help="Run directory to make; default: under runs/.")]
 BackboneOption = Annotated[str | None, typer.Option(help="A timm model name. [default: tf_efficientnet_lite0]")]
@@ -92,7 +92,7 @@ def run(
 @app.command()
 def merge(run: RunArgument = None, data: DataOption = None, json_: JsonOption = False) -> None:
     """Merge the adapter into the base weights. The logits must stay the same."""
-    from skinedge.bundle import MODEL
+    from skinedge.manifest import MODEL
     from skinedge.merge import merge as merge_run
 
     bundle = merge_run(pick_run(run, writes=True), data)

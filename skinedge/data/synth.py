@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from skinedge.bundle import disk_error, write_atomic
 from skinedge.data.lesions import PAINTERS, Canvas, Plane, blend, ramp, smooth_noise
 from skinedge.errors import DataError
+from skinedge.files import disk_error, write_atomic
 from skinedge.preprocess import Pixels
 from skinedge.progress import bar
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from skinedge.bundle import sha256
 from skinedge.data.dataset import Dataset, Sample
 from skinedge.errors import DataError
+from skinedge.files import sha256
 
 # Columns of the ISIC 2019 test table that are no classes.
 _NO_CLASS = frozenset({"image", "score_weight", "validation_weight"})

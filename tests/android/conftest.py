@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from skinedge import shipped
-from skinedge.bundle import MANIFEST, Bundle
+from skinedge.manifest import MANIFEST
+from skinedge.run_directory import Bundle
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEMO = REPOSITORY / "android-demo"

@@ -18,7 +18,7 @@ from pi.emulator import FOLDER
 
 from skinedge import golden
 from skinedge.android import choose
-from skinedge.bundle import Bundle
+from skinedge.run_directory import Bundle
 
 FEW = 2
 COUNT = None if os.environ.get("SKINEDGE_GOLDEN") == "all" else FEW

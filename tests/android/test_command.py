@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from skinedge import android
-from skinedge.bundle import Bundle, sha256
 from skinedge.errors import BundleError
+from skinedge.files import sha256
+from skinedge.run_directory import Bundle
 
 HEATMAP = "model.int8.heatmap.tflite"
 PLAIN = "model.int8.tflite"

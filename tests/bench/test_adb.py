@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skinedge.bundle import Bundle
 from skinedge.errors import SkinedgeError
+from skinedge.run_directory import Bundle
 from skinedge_bench import phone_app
 from skinedge_bench.blocks import median_interval
 from skinedge_bench.phone_tool import read_block

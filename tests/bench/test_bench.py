@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from skinedge.bundle import Bundle, sha256
 from skinedge.errors import ConfigError, SkinedgeError
+from skinedge.files import sha256
 from skinedge.plugins import runtimes_for
+from skinedge.run_directory import Bundle
 from skinedge_bench import device, latency, verify
 from skinedge_bench.latency_report import LatencyReport
 from skinedge_bench.probe import probe

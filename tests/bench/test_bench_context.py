@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from skinedge.bundle import Bundle, sha256
+from skinedge.files import sha256
+from skinedge.run_directory import Bundle
 from skinedge_bench import latency, verify
 from skinedge_bench.images import test_split as samples_of
 from skinedge_bench.latency_report import LatencyReport

@@ -16,10 +16,10 @@ import sklearn.metrics as oracle
 from PIL import Image
 
 from skinedge import metrics
-from skinedge.bundle import Bundle
 from skinedge.data.dataset import Sample, load_pixels, read_split
 from skinedge.errors import DataError
 from skinedge.preprocess import prepare
+from skinedge.run_directory import Bundle
 from skinedge_bench import journal
 from skinedge_bench.model import open_listed
 from skinedge_bench.selection import map_labels, origin

@@ -16,10 +16,12 @@ from PIL import Image
 
 from skinedge import model as networks
 from skinedge import plugins
-from skinedge.bundle import MODEL, Bundle, sha256
 from skinedge.description import describe
+from skinedge.files import sha256
+from skinedge.manifest import MODEL
 from skinedge.merge import save_network
 from skinedge.preprocess import Preprocess
+from skinedge.run_directory import Bundle
 from skinedge_bench.explain import Failure, explain
 from skinedge_bench.maps import Explainer
 from skinedge_bench.model import open_file

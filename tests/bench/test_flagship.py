@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from skinedge import parity, shipped
-from skinedge.bundle import MANIFEST, Bundle
 from skinedge.data.dataset import read_split
 from skinedge.data.split import check_split
+from skinedge.manifest import MANIFEST
+from skinedge.run_directory import Bundle
 from skinedge_bench.device import describe_device
 from skinedge_bench.verify import verify
 

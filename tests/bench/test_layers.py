@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skinedge.bundle import Bundle
 from skinedge.errors import BundleError, MissingDependencyError
 from skinedge.plugins import runtimes_for
+from skinedge.run_directory import Bundle
 from skinedge_bench import layers as subject
 from skinedge_bench import layers_picture
 from skinedge_bench.inside import MOVES, Operation, computed, matched, steps

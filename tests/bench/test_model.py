@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skinedge.bundle import Bundle, sha256
 from skinedge.errors import BundleError, ConfigError
+from skinedge.files import sha256
+from skinedge.run_directory import Bundle
 from skinedge_bench.model import open_file, open_listed, run_of
 
 Foreign = Callable[..., Path]

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skinedge.bundle import Bundle
 from skinedge.errors import BundleError
 from skinedge.preprocess import load_image, prepare
+from skinedge.run_directory import Bundle
 from skinedge_bench import journal
 from skinedge_bench.model import open_listed
 from skinedge_bench.predict import Judge

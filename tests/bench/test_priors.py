@@ -12,8 +12,8 @@ import sklearn.metrics as oracle
 from scipy import stats
 
 from skinedge import metrics
-from skinedge.bundle import Bundle
 from skinedge.errors import DataError
+from skinedge.run_directory import Bundle
 from skinedge_bench.evaluate import priors_of
 from skinedge_bench.figures import Predictions, overall_document, per_class_document, priors_document, reweighed
 from skinedge_bench.model import open_file, open_listed

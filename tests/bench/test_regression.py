@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skinedge.bundle import Bundle
 from skinedge.errors import BundleError, ConfigError
+from skinedge.run_directory import Bundle
 from skinedge_bench.device import Device
 from skinedge_bench.latency_report import LatencyReport, Row
 from skinedge_bench.protocol import Protocol

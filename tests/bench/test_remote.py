@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from skinedge.bundle import Bundle
 from skinedge.errors import BundleError, ConfigError
+from skinedge.run_directory import Bundle
 from skinedge_bench import latency, ssh, verify
 from skinedge_bench.latency_file import report_of
 from skinedge_bench.ssh import FAILURES, Host, failure

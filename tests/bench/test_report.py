@@ -20,8 +20,8 @@ import sklearn.metrics as oracle
 from conftest import REPOSITORY
 from PIL import Image
 
-from skinedge.bundle import Bundle
 from skinedge.cli.common import NOTICE
+from skinedge.run_directory import Bundle
 from skinedge_bench.end_to_end import EndToEnd
 from skinedge_bench.floor import Floor
 from skinedge_bench.recommendation import Recommendation

@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from skinedge.bundle import Bundle
 from skinedge.cores import usable_cores
 from skinedge.data.dataset import read_split
+from skinedge.run_directory import Bundle
 from skinedge.workers import CHUNK
 
 Cli = Callable[..., tuple[int, str, str]]

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from skinedge import golden, metrics
-from skinedge.bundle import Bundle
 from skinedge.description import KEY, ModelDescription
 from skinedge.errors import BundleError, ConfigError, SkinedgeError
 from skinedge.plugins import RUNTIMES, Session, load, runtimes_for
 from skinedge.preprocess import Preprocess
+from skinedge.run_directory import Bundle
 
 FILES = ("model.safetensors", "model.fp32.onnx", "model.int8.onnx", "model.fp32.tflite", "model.int8.tflite")
 Foreign = Callable[..., Path]

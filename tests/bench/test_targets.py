@@ -14,10 +14,10 @@ import pytest
 import sklearn.metrics
 from conftest import REPOSITORY
 
-from skinedge.bundle import Bundle
 from skinedge.data.prepared import load_prepared
 from skinedge.errors import BundleError, ConfigError, UnavailableError
 from skinedge.plugins import RUNTIMES, load, runtimes_for
+from skinedge.run_directory import Bundle
 from skinedge_bench import latency, targets
 from skinedge_bench.images import test_split as split_of
 from skinedge_bench.latency import bench, bench_files

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from skinedge import golden
-from skinedge.bundle import Bundle, FileEntry, sha256
 from skinedge.data.dataset import read_split
 from skinedge.errors import BundleError
+from skinedge.files import sha256
+from skinedge.manifest import FileEntry
 from skinedge.plugins import Outputs, Session
+from skinedge.run_directory import Bundle
 from skinedge_bench import verify as subject
 from skinedge_bench.device import cpu_features, instruction_set
 from skinedge_bench.verify import Reference

@@ -23,9 +23,9 @@ import pytest
 from conftest import REPOSITORY
 from examples import manifest
 
-from skinedge.bundle import Bundle
 from skinedge.errors import BundleError, ConfigError, SkinedgeError
 from skinedge.preprocess import LONGEST, Preprocess
+from skinedge.run_directory import Bundle
 from skinedge_bench import web_assets
 from skinedge_bench.web import Site, build, write
 from skinedge_bench.web_assets import PAGE, Package, compressed, fetch, keep, packages, vendored

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from skinedge import shipped
-from skinedge.bundle import Bundle
+from skinedge.run_directory import Bundle
 from skinedge_bench import work_onnx, work_tflite, workload
 
 

@@ -12,11 +12,11 @@ import pytest
 import sklearn.metrics as oracle
 from scipy import stats
 
-from skinedge.bundle import Bundle
 from skinedge.data.hashing import hash_images
 from skinedge.data.readers import read
 from skinedge.errors import BundleError, ConfigError
 from skinedge.paired import Estimate
+from skinedge.run_directory import Bundle
 from skinedge_bench.intervals import Units
 from skinedge_bench.model import open_listed
 

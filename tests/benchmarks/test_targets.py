@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skinedge.bundle import Bundle
 from skinedge.data.dataset import Sample, read_split
 from skinedge.data.readers import read
 from skinedge.errors import ConfigError, DataError
 from skinedge.preprocess import prepare
+from skinedge.run_directory import Bundle
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"

@@ -8,8 +8,8 @@ import pytest
 from conftest import REPOSITORY
 from playwright.sync_api import Page
 
-from skinedge.bundle import Bundle
 from skinedge.cli.common import NOTICE
+from skinedge.run_directory import Bundle
 from skinedge_bench.report.draw import Asked, draw
 
 FLAGSHIP = REPOSITORY / "skinedge" / "flagship"

@@ -18,10 +18,10 @@ from PIL import Image
 from playwright.sync_api import Page
 
 from skinedge import golden
-from skinedge.bundle import Bundle
 from skinedge.cli.common import NOTICE
 from skinedge.errors import SkinedgeError
 from skinedge.preprocess import Pixels, load_image, prepare
+from skinedge.run_directory import Bundle
 from skinedge_bench import overlay
 from skinedge_bench.latency_report import Row
 from skinedge_bench.model import LoadedModel, open_listed

@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 from skinedge import golden, merge, model
-from skinedge.bundle import Bundle, Manifest, new_id, now
 from skinedge.data.dataset import Sample, write_split
 from skinedge.data.synth import LABELS, draw
 from skinedge.data.terms import HAM10000, NON_COMMERCIAL
+from skinedge.manifest import Manifest, new_id, now
 from skinedge.preprocess import Preprocess, prepare
+from skinedge.run_directory import Bundle
 
 SIZE = 64
 RULE = Preprocess(SIZE)

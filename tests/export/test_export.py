@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from skinedge import golden, merge
-from skinedge.bundle import Bundle
 from skinedge.data.dataset import read_split, write_split
 from skinedge.errors import BundleError, ConfigError, DataError, GateError
+from skinedge.run_directory import Bundle
 from skinedge_export.ask import asks
 from skinedge_export.export import export
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skinedge.bundle import Bundle
 from skinedge.data.dataset import read_split
 from skinedge.data.prepared import load_prepared
 from skinedge.description import ModelDescription, describe
 from skinedge.golden import load as load_golden
 from skinedge.merge import load_merged
+from skinedge.run_directory import Bundle
 from skinedge_export import to_onnx, to_tflite
 from skinedge_export.equalize import equalize
 from skinedge_export.job import ExportJob

@@ -15,14 +15,15 @@ import pytest
 import sklearn.metrics
 
 from skinedge import golden, merge, model, plugins
-from skinedge.bundle import Bundle, sha256
 from skinedge.contract import CONTRACTS
 from skinedge.data.dataset import read_split
 from skinedge.data.prepared import load_prepared
 from skinedge.description import describe
 from skinedge.errors import ConfigError, GateError
+from skinedge.files import sha256
 from skinedge.plugins import Outputs, TensorSpec
 from skinedge.preprocess import Preprocess
+from skinedge.run_directory import Bundle
 from skinedge_bench.images import test_split as split_of
 from skinedge_bench.measure import open_all
 from skinedge_bench.quality import accuracies

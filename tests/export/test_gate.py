@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from skinedge import golden, merge, plugins
-from skinedge.bundle import Bundle
 from skinedge.data.dataset import read_split
 from skinedge.data.prepared import load_prepared
 from skinedge.description import describe
 from skinedge.errors import GateError
+from skinedge.run_directory import Bundle
 from skinedge_export.gate import Reference, check_network, judge
 
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from skinedge.bundle import Bundle
 from skinedge.cores import usable_cores
 from skinedge.data.dataset import read_split
 from skinedge.errors import DataError, GateError, MissingDependencyError, SkinedgeError
+from skinedge.run_directory import Bundle
 from skinedge_export import lanes
 from skinedge_export.ask import Ask, asks
 from skinedge_export.climbing import Climbed

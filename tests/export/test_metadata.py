@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skinedge.bundle import Bundle
 from skinedge.contract import CONTRACTS
 from skinedge.description import KEY, ModelDescription, describe
 from skinedge.errors import BundleError, SkinedgeError
 from skinedge.file_card import card_name, disagreement, formula, read_card
+from skinedge.run_directory import Bundle
 from skinedge_bench.model import open_file
 from skinedge_export.cards import write_cards
 from skinedge_export.tflite_metadata import with_metadata

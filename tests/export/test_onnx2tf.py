@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skinedge.bundle import Bundle
 from skinedge.description import ModelDescription
 from skinedge.errors import ConfigError, SkinedgeError
 from skinedge.golden import load as load_golden
 from skinedge.preprocess import Preprocess
+from skinedge.run_directory import Bundle
 from skinedge_export import to_onnx, to_tflite
 from skinedge_export.ask import asks
 from skinedge_export.export import export

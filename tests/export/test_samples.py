@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from skinedge import golden
-from skinedge.bundle import Bundle
+from skinedge.run_directory import Bundle
 from skinedge_export.ask import Ask
 from skinedge_export.export import export
 from skinedge_export.form import Form

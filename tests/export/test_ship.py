@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from skinedge import shipped
-from skinedge.bundle import MODEL, Bundle, manifest_text
 from skinedge.data.terms import HAM10000, NON_COMMERCIAL
 from skinedge.errors import BundleError, GateError, SkinedgeError
 from skinedge.file_card import own_account
+from skinedge.manifest import MODEL, manifest_text
+from skinedge.run_directory import Bundle
 from skinedge.ship import Evaluation, ship
 from skinedge_bench.latency import bench
 from skinedge_bench.model import open_listed

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from skinedge import plugins
-from skinedge.bundle import Bundle
 from skinedge.calibration import Reading
 from skinedge.data.dataset import read_split
 from skinedge.data.prepared import load_prepared
 from skinedge.description import KEY, ModelDescription
 from skinedge.errors import BundleError
 from skinedge.merge import merge
+from skinedge.run_directory import Bundle
 from skinedge_bench.model import open_listed
 from skinedge_bench.verify import verify
 from skinedge_export.ask import asks

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from skinedge.bundle import Bundle
 from skinedge.plugins import Outputs
+from skinedge.run_directory import Bundle
 from skinedge_bench import verify
 
 

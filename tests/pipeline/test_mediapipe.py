@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from skinedge.bundle import Bundle
 from skinedge.contract import CONTRACTS
 from skinedge.description import KEY, ModelDescription, describe
+from skinedge.run_directory import Bundle
 from skinedge_bench.model import open_file
 from skinedge_bench.predict import find_images
 from skinedge_export.metadata import append_zip

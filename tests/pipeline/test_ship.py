@@ -11,9 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from skinedge import golden, lora, merge, model
-from skinedge.bundle import MODEL, Bundle, sha256
 from skinedge.calibration import Reading
 from skinedge.errors import DataError, GateError
+from skinedge.files import sha256
+from skinedge.manifest import MODEL
+from skinedge.run_directory import Bundle
 from skinedge.ship import ship
 from skinedge_bench.verify import verify
 from skinedge_export.ask import asks

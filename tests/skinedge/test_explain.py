@@ -13,11 +13,11 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from skinedge import explain, model
-from skinedge.bundle import Bundle
 from skinedge.contract import HEATMAP
 from skinedge.errors import ConfigError, MissingDependencyError
 from skinedge.merge import load_adapted
 from skinedge.preprocess import Pixels, Preprocess, load_image, prepare
+from skinedge.run_directory import Bundle
 from skinedge_export.form import Form
 from skinedge_export.wrapper import pixel_model
 

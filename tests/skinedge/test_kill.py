@@ -15,8 +15,8 @@ from signal import SIGKILL
 import pytest
 import torch
 
-from skinedge.bundle import sha256
 from skinedge.config import load_config
+from skinedge.files import sha256
 
 # Small and on one thread: twenty processes follow one another. A checkpoint after every step.
 CONFIG = """

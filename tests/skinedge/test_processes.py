@@ -24,7 +24,6 @@ from safetensors.torch import load_file
 
 from skinedge import model
 from skinedge.augment import augment, draw
-from skinedge.bundle import Bundle
 from skinedge.checkpoint import Checkpoints
 from skinedge.config import AugmentSettings, TrainConfig, load_config
 from skinedge.data.dataset import Sample
@@ -32,6 +31,7 @@ from skinedge.errors import ConfigError, SkinedgeError
 from skinedge.job import TrainRequest, check_shares, ready
 from skinedge.loop import fit
 from skinedge.processes import ALONE, Processes
+from skinedge.run_directory import Bundle
 from skinedge.step import Examples, Problem, share_gradients
 from skinedge.train import train
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from skinedge.bundle import Bundle
 from skinedge.checkpoint import Checkpoints
 from skinedge.config import TrainConfig
 from skinedge.errors import BundleError, DataError
 from skinedge.job import Job, TrainRequest, begin, refuse_other_settings, reopen
+from skinedge.run_directory import Bundle
 from skinedge.train import train
 
 CONFIG = TrainConfig(backbone="test_efficientnet", weights="random", image_size=32, precision="fp32", epochs=1)

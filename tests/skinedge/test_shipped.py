@@ -9,9 +9,10 @@ import pytest
 from examples import manifest
 
 from skinedge import shipped
-from skinedge.bundle import MANIFEST, Bundle, newest
 from skinedge.errors import BundleError, ConfigError
 from skinedge.job import find_unfinished
+from skinedge.manifest import MANIFEST
+from skinedge.run_directory import Bundle, newest
 
 ID = "20260101T000000-abcd"
 

@@ -18,15 +18,16 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from skinedge import loop, model_card, ship, teacher
-from skinedge.bundle import Bundle, sha256
 from skinedge.cli import app
 from skinedge.config import DistillationSettings, TrainConfig, load_config
 from skinedge.data.dataset import Sample, write_split
 from skinedge.errors import BundleError, ConfigError, DataError, SkinedgeError
+from skinedge.files import sha256
 from skinedge.job import TrainRequest, begin
 from skinedge.merge import merge
 from skinedge.preprocess import prepare
 from skinedge.processes import ALONE, Processes
+from skinedge.run_directory import Bundle
 from skinedge.step import Problem, batch_gradients, share_gradients
 from skinedge.train import load, pose, train
 

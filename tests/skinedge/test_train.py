@@ -19,11 +19,12 @@ import torch
 from safetensors.torch import load_file
 
 from skinedge import model
-from skinedge.bundle import Bundle, sha256
 from skinedge.config import LoraSettings, OptimizerSettings, load_config
 from skinedge.errors import BundleError, ConfigError, SkinedgeError
+from skinedge.files import sha256
 from skinedge.job import TrainRequest
 from skinedge.merge import eager_logits
+from skinedge.run_directory import Bundle
 from skinedge.train import train
 
 

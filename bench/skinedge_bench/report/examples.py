@@ -10,12 +10,12 @@ import numpy as np
 from PIL import Image
 
 from skinedge import metrics
-from skinedge.bundle import Bundle
 from skinedge.data.dataset import Sample
 from skinedge.data.prepared import read_checked
 from skinedge.errors import DataError
 from skinedge.preprocess import Pixels, prepare
 from skinedge.progress import bar
+from skinedge.run_directory import Bundle
 from skinedge_bench.images import locate, place_of, test_split
 from skinedge_bench.maps import NAMES, Explainer, of_run
 from skinedge_bench.overlay import overlay

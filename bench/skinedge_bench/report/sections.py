@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from skinedge import model_card
-from skinedge.bundle import MANIFEST, Bundle
+from skinedge.manifest import MANIFEST
+from skinedge.run_directory import Bundle
 from skinedge.ship import without_places
 from skinedge_bench.evaluation_tables import Cell, Table, interval, number
 from skinedge_bench.report import accuracy, charts, ladder, latency, parity

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from skinedge import metrics
-from skinedge.bundle import MANIFEST, Bundle
 from skinedge.documents import finite
 from skinedge.errors import BundleError
+from skinedge.manifest import MANIFEST
 from skinedge.progress import note
+from skinedge.run_directory import Bundle
 from skinedge_bench.evaluate import Evaluation
 from skinedge_bench.figures import Predictions
 from skinedge_bench.images import test_split

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from skinedge.bundle import disk_error
 from skinedge.errors import SkinedgeError
+from skinedge.files import disk_error
 from skinedge.progress import note
 
 PINS = Path(__file__).with_name("pins.txt")

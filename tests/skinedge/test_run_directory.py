@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from examples import manifest
 
-from skinedge.bundle import Bundle, newest
 from skinedge.errors import BundleError
 from skinedge.preprocess import Preprocess
+from skinedge.run_directory import Bundle, newest
 
 
 @pytest.fixture

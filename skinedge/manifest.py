@@ -1,0 +1,165 @@
+"""The manifest of a run: what it is, the order of its labels, and every file with its hash and origin."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from skinedge.errors import BundleError, DataError
+from skinedge.preprocess import Preprocess
+from skinedge.taxonomy import GROUPS
+
+SCHEMA = "skinedge.manifest/1"
+MANIFEST = "manifest.json"
+MODEL = "model.safetensors"  # the merged network
+SHIP = "ship"  # the stage of a model that was packed to travel, and of every copy of it
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a run: where it is (relative to the run), what it holds, who made it from what.
+
+    sha256: of the file's bytes; size: in bytes; made_by: tool and version;
+    made_from: name -> sha256 of each input; info: what the stage says of the file (precision, ...).
+    """
+
+    path: str
+    sha256: str
+    size: int
+    made_by: str
+    made_from: Mapping[str, str] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One finished stage: when it ended (UTC, ISO 8601) and the files it left."""
+
+    finished_at: str
+    files: tuple[FileEntry, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a run is. `labels` is the only place where the order of the classes is kept.
+
+    taxonomy: label -> 'benign' | 'premalignant' | 'malignant'; melanoma: the label that is melanoma, None without.
+    class_prior: label -> probability that the model's outputs assume for the class (sums to 1).
+    calibration: `skinedge.calibration.Calibration` as a dict, what merge folded into the classifier; empty before.
+    thresholds: file name, or 'default' -> malignant score (0..1) at and above which a lesion is flagged.
+    training: everything that decides what the weights are (config, base weights, data kind).
+    data_root: the folder of its images, '' in a run that was packed to travel.
+    license: SPDX expression of the weights, '' where nobody stated one; attribution: whom it asks to name.
+    """
+
+    id: str
+    name: str
+    created_at: str
+    synthetic: bool
+    domain: str
+    labels: tuple[str, ...]
+    taxonomy: Mapping[str, str]
+    melanoma: str | None
+    preprocess: Preprocess
+    class_prior: Mapping[str, float]
+    data_root: str
+    thresholds: Mapping[str, float] = field(default_factory=lambda: {"default": 0.5})
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    default_file: str | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    stages: Mapping[str, Stage] = field(default_factory=dict)
+    license: str = ""
+    attribution: str = ""
+    schema: str = SCHEMA
+
+    @property
+    def malignant(self) -> tuple[int, ...]:
+        """Indices of the labels that count towards the malignant score."""
+        return tuple(i for i, label in enumerate(self.labels) if self.taxonomy[label] != "benign")
+
+    def threshold(self, file: str) -> float | None:
+        """The malignant score from which on `file` flags: its own, else the merged network's, None without either."""
+        return self.thresholds.get(file, self.thresholds.get("default"))
+
+    @property
+    def melanoma_index(self) -> int | None:
+        """Index of the label that is melanoma."""
+        return None if self.melanoma is None else self.labels.index(self.melanoma)
+
+    @property
+    def shipped(self) -> bool:
+        """Whether it was packed to travel, or is a copy of a run that was."""
+        return SHIP in self.stages
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Read a manifest.json. Raises: BundleError when it cannot be read, is no JSON object or is damaged."""
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BundleError(f"damaged manifest ({error})", where=str(path)) from None
+        if not isinstance(raw, dict):
+            raise BundleError("damaged manifest (not a JSON object)", where=str(path))
+        return cls.from_dict(raw, str(path))
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any], where: str) -> Manifest:
+        """Read the JSON form; raises BundleError on another schema, a missing or unknown key, or a wrong value."""
+        if raw.get("schema") != SCHEMA:
+            raise BundleError(
+                f"manifest schema is {raw.get('schema')!r}, this version reads '{SCHEMA}'",
+                where=where,
+                todo="Use the skinedge version that made the run, or train again.",
+            )
+        try:
+            stages = {
+                name: Stage(stage["finished_at"], tuple(FileEntry(**f) for f in stage["files"]))
+                for name, stage in raw["stages"].items()
+            }
+            fields = {
+                **raw,
+                "labels": tuple(raw["labels"]),
+                "preprocess": Preprocess.from_dict(raw["preprocess"]),
+                "stages": stages,
+            }
+            found = cls(**fields)
+            _check_classes(found)
+            return found
+        except (KeyError, TypeError, AttributeError, ValueError, DataError) as error:
+            raise BundleError(f"damaged manifest ({error})", where=where) from None
+
+
+def _check_classes(manifest: Manifest) -> None:
+    """Raises: ValueError when what is said of the classes does not fit the labels."""
+    labels = manifest.labels
+    if len(set(labels)) < len(labels) or not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"labels {list(labels)} are not different names")
+    if set(manifest.taxonomy) != set(labels) or not set(manifest.taxonomy.values()) <= set(GROUPS):
+        raise ValueError(f"taxonomy {dict(manifest.taxonomy)} does not fit the labels {list(labels)}")
+    if manifest.melanoma is not None and manifest.melanoma not in labels:
+        raise ValueError(f"melanoma is '{manifest.melanoma}', which is no label")
+    if set(manifest.class_prior) != set(labels):
+        raise ValueError(f"class_prior does not fit the labels {list(labels)}")
+    if not all(0 <= share <= 1 for share in manifest.class_prior.values()):
+        raise ValueError(f"class_prior {dict(manifest.class_prior)} has values that are not between 0 and 1")
+    if not all(threshold >= 0 for threshold in manifest.thresholds.values()):  # above 1: nothing is flagged
+        raise ValueError(f"thresholds {dict(manifest.thresholds)} are not all 0 or more")
+
+
+def manifest_text(manifest: Manifest) -> str:
+    return json.dumps(asdict(manifest), indent=2) + "\n"
+
+
+def new_id() -> str:
+    """An id for a run: sortable by time, unique."""
+    return f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+
+
+def now() -> str:
+    """The time, UTC, ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")

@@ -66,7 +66,7 @@ APK := .cache/android/skinedge-demo.apk
 
 apk: $(READY)
 	$(BIN)/python android-demo/tools/apk.py --out $(APK) --abi $(ABIS) $(if $(DEXER),--dexer $(DEXER))
-	SKINEDGE_APK=$(APK) SKINEDGE_DEXER=$(DEXER) $(BIN)/python -m pytest tests/android/test_apk.py
+	test ! -f $(APK) || SKINEDGE_APK=$(APK) SKINEDGE_DEXER=$(DEXER) $(BIN)/python -m pytest tests/android/test_apk.py
 
 android-test: $(READY)
 	$(BIN)/python android-demo/tools/desktop.py

@@ -73,7 +73,7 @@ def card(manifest: Manifest, entry: FileEntry, said: ModelDescription) -> dict[s
 
 def own_account(path: Path) -> ModelDescription:
     """What a model file says of itself. Raises: DataError when it says nothing that can be read."""
-    session = plugins.runtimes_for(path)[0].open(path, threads=1)
+    session = plugins.judge_for(path).open(path, threads=1)
     return ModelDescription.from_json(session.metadata.get(KEY, ""), str(path))
 
 

@@ -147,11 +147,11 @@ def latency(report: Mapping[str, Any] | None) -> str:
     device, rows = report["device"], []
     for row in report["rows"]:
         times = [number(row[key], 2) for key in ("p50_ms", "p90_ms")]
-        rows.append([f"{row['file']} ({row['runtime']})", *times, row["n"], "; ".join(row["reasons"]) or "-"])
+        name = f"{row['file']} ({row['runtime']})"
+        rows.append([name, row["threads"], *times, row["n"], "; ".join(row["reasons"]) or "-"])
     versions = ", ".join(f"{name} {version}" for name, version in device["versions"].items())
-    threads = report["rows"][0]["threads"]
-    return f"{device['cpu']}, {threads} thread(s), {versions}.\n\n" + table(
-        ("file", "p50 ms", "p90 ms", "samples", "doubts"), rows
+    return f"{device['cpu']}, {versions}.\n\n" + table(
+        ("file", "threads", "p50 ms", "p90 ms", "samples", "doubts"), rows
     )
 
 

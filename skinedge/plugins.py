@@ -6,9 +6,10 @@ come through the same door as a stranger's package.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,9 +19,12 @@ from numpy.typing import NDArray
 from skinedge.bits import require_64_bit
 from skinedge.errors import ConfigError, MissingDependencyError
 from skinedge.preprocess import Pixels
+from skinedge.progress import note
 
 CONVERTERS = "skinedge.converters"
 RUNTIMES = "skinedge.runtimes"
+# The runtime that judges each type of file, whatever else is installed: names of our own entry points.
+JUDGES = {".tflite": "litert", ".onnx": "onnxruntime", ".safetensors": "torch"}
 
 
 @dataclass(frozen=True)
@@ -92,34 +96,85 @@ class Runtime(Protocol):
 def load(group: str, name: str) -> Any:
     """The plug-in object `name` of `group`.
 
-    Raises: ConfigError for an unknown name (listing the known ones); MissingDependencyError where
-    the plug-in's own imports fail.
+    Raises: ConfigError for an unknown name (listing the known ones) and for a name that two packages give;
+    MissingDependencyError where the plug-in's own imports fail.
     """
-    found = {point.name: point for point in entry_points(group=group)}
-    if name not in found:
-        kind = group.removeprefix("skinedge.").removesuffix("s")
-        raise ConfigError(f"unknown {kind} '{name}'", todo=f"Installed: {', '.join(sorted(found)) or 'none'}.")
+    points = [point for point in entry_points(group=group) if point.name == name]
+    kind = group.removeprefix("skinedge.").removesuffix("s")
+    if not points:
+        raise ConfigError(f"unknown {kind} '{name}'", todo=f"Installed: {', '.join(names(group)) or 'none'}.")
+    if len(points) > 1:
+        raise ConfigError(
+            f"{len(points)} {kind}s are named '{name}': {' and '.join(map(_origin, points))}",
+            todo="Uninstall one of the packages.",
+        )
     try:
-        return found[name].load()
+        return points[0].load()
     except ModuleNotFoundError as error:
         extra = "export" if group == CONVERTERS else "all"
         raise MissingDependencyError(error.name or name, extra) from None
 
 
+def _origin(point: EntryPoint) -> str:
+    """'package (module:object)' of an entry point."""
+    distribution = point.dist.name if point.dist else "a package without a name"
+    return f"{distribution} ({point.value})"
+
+
 def names(group: str) -> list[str]:
-    """The installed plug-ins of a group, sorted."""
-    return sorted(point.name for point in entry_points(group=group))
+    """The installed plug-ins of a group, sorted, each name once."""
+    return sorted({point.name for point in entry_points(group=group)})
+
+
+def judge_for(path: Path) -> Runtime:
+    """The runtime whose answers count as those of this file, by its suffix: ours, whichever others are installed.
+
+    Raises: ConfigError when no runtime takes the file, or several third-party ones do; MissingDependencyError when it
+    is not installed; SkinedgeError on a 32-bit system.
+    """
+    if path.suffix in JUDGES:
+        require_64_bit()
+        judge: Runtime = load(RUNTIMES, JUDGES[path.suffix])
+        return judge
+    runtimes = runtimes_for(path)
+    if len(runtimes) > 1:
+        listed = ", ".join(runtime.name for runtime in runtimes)
+        raise ConfigError(
+            f"several runtimes take '{path.suffix}' files, and none of them is the default: {listed}",
+            where=str(path),
+            todo="Uninstall all but one of them.",
+        )
+    return runtimes[0]
 
 
 def runtimes_for(path: Path) -> list[Runtime]:
-    """The runtimes that take this kind of file, by its suffix.
+    """The runtimes that take this type of file, by its suffix: the judge first, then the others by name.
 
-    Raises: ConfigError when none does; SkinedgeError on a 32-bit system, where none can be had.
+    A plug-in that cannot be imported is left out, which is said on screen, unless it is the judge.
+    Raises: ConfigError when none takes it; SkinedgeError on a 32-bit system, where none can be had.
     """
     require_64_bit()
-    known: list[Runtime] = [load(RUNTIMES, name) for name in names(RUNTIMES)]
-    fitting = [runtime for runtime in known if path.suffix in runtime.suffixes]
+    judge = JUDGES.get(path.suffix)
+    known = {name: runtime for name in names(RUNTIMES) if (runtime := _importable(name, name == judge)) is not None}
+    fitting = {name: runtime for name, runtime in known.items() if path.suffix in runtime.suffixes}
     if not fitting:
-        suffixes = sorted({suffix for runtime in known for suffix in runtime.suffixes})
+        suffixes = sorted({suffix for runtime in known.values() for suffix in runtime.suffixes})
         raise ConfigError(f"no runtime takes '{path.name}'", todo=f"Known kinds of files: {', '.join(suffixes)}.")
-    return fitting
+    return [fitting[name] for name in sorted(fitting, key=lambda name: (name != judge, name))]
+
+
+def _importable(name: str, required: bool) -> Runtime | None:
+    """The runtime `name`; None, with a note, for one that is not required and whose imports fail."""
+    try:
+        runtime: Runtime = load(RUNTIMES, name)
+    except MissingDependencyError as error:
+        if required:
+            raise
+        _note_once(f"the runtime '{name}' is left out: {error.what}")
+        return None
+    return runtime
+
+
+@functools.cache
+def _note_once(text: str) -> None:
+    note(text)

@@ -86,6 +86,15 @@ def test_running_a_model_needs_no_torch(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_no_assert_stands_outside_tests() -> None:
+    """`python -O` removes asserts: what guards a result is an error of its own."""
+    folders = [*PACKAGES.values(), REPOSITORY / "benchmarks", REPOSITORY / "android-demo"]
+    for path in [path for folder in folders for path in sorted(folder.rglob("*.py"))]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        lines = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+        assert not lines, f"{path}: assert in lines {lines}"
+
+
 def test_help_imports_no_framework() -> None:
     code = (
         "import sys\nsys.argv = ['skinedge', '--help']\nfrom skinedge.cli import main\n"

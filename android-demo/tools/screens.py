@@ -15,7 +15,7 @@ from packing import pack
 from photos import write_photos
 from resources import Linked
 from shim import make_shim
-from steps import BUILD, CACHE, PACKAGE, PROJECT, emptied, files_under, java
+from steps import BUILD, CACHE, PACKAGE, PROJECT, BuildError, emptied, files_under, java
 
 from skinedge.android import choose
 from skinedge.file_card import card_name
@@ -37,7 +37,8 @@ def test_screens(app: Sequence[Path], linked: Linked, bundle: Bundle) -> str:
     Raises: Unavailable when Robolectric cannot be had; BuildError when a test fails.
     """
     android = [fetch_one(f"robolectric-{sdk}") for sdk in SDKS]
-    assert all(jar.parent == FOLDER for jar in android)
+    if strays := [jar for jar in android if jar.parent != FOLDER]:
+        raise BuildError(f"Robolectric's Android is looked for in {FOLDER}", where=str(strays[0]))
     framework = [stand_ins(), *fetch("robolectric"), *fetch("junit")]
     classpath = [*app, *framework, fetch_one("android")]  # the plain framework last: Robolectric brings its own
     tests = compile_kotlin([TESTS], classpath, BUILD / "screen-tests.jar")

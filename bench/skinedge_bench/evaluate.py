@@ -34,13 +34,15 @@ Prior = tuple[float, ...] | None
 class Evaluation:
     """What `evaluate` reports of one file.
 
-    file: its name; synthetic: whether the model was trained on drawings.
+    file: its name; synthetic: whether the model was trained on drawings; runtime: that judged the images, '' where
+    kept answers were read.
     """
 
     file: str
     synthetic: bool
     said: Predictions
     selection: Selection
+    runtime: str = ""
 
     @cached_property
     def intervals(self) -> Intervals:
@@ -56,6 +58,7 @@ class Evaluation:
             "n": len(said.truth),
             "classes": list(said.labels),
             "file": self.file,
+            "runtime": self.runtime,
             "synthetic": self.synthetic,
             "split": self.selection.split,
             "seen": self.selection.seen,
@@ -105,7 +108,7 @@ def evaluate(
     probabilities = run_on(model, selection, work)
     own, training = priors_of(model, bundle)
     said = Predictions(model.labels, truth, probabilities, model.malignant, model.threshold, own, training)
-    return Evaluation(model.name, model.synthetic, said, selection)
+    return Evaluation(model.name, model.synthetic, said, selection, model.runtime)
 
 
 def priors_of(model: LoadedModel, bundle: Bundle | None) -> tuple[Prior, Prior]:

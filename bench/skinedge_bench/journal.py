@@ -1,20 +1,24 @@
 """Predictions that outlive the process: a JSON line for each image, written as it comes, read again by `--resume`.
 
-A line is a document of `predict` with `image_sha256` added. A process that is killed leaves whole lines and at most
-one torn one at the end, which is dropped. What stands there counts only for the same bytes, of model and image.
+A line is a document of `predict` with two keys added: `image_sha256`, and last `sum`, a checksum of the bytes before
+it. A process that is killed leaves complete lines and at most one incomplete line at the end, which is dropped. A line
+counts only for the same bytes, of model and image. From the first line on that was altered, all are judged again. The
+checksum is no secret: it finds damage and careless edits, not a forger who computes it anew.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
+import math
 import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from skinedge import documents
 from skinedge.claim import claimed
@@ -22,12 +26,15 @@ from skinedge.cores import usable_cores
 from skinedge.data.prepared import Source
 from skinedge.errors import BundleError, ConfigError, DataError
 from skinedge.files import disk_error
+from skinedge.metrics import malignant_score
 from skinedge.progress import note
 from skinedge_bench.model import LoadedModel
 from skinedge_bench.predict import Prediction, predict
+from skinedge_bench.tensors import SUM_TOLERANCE
 
 WORTH = 60  # images that are judged in the time in which a process starts
 _START = b'{"schema": "skinedge.predict/'
+_SUM = b', "sum": "'
 
 
 @dataclass(frozen=True)
@@ -75,11 +82,11 @@ def predictions(
         yield from predict(model, sources, jobs)
         return
     with claimed(work.kept, "another process writes this file"), _appending(work.kept) as stream:
-        left, done, whole = iter(sources), 0, 0
-        for done, line in enumerate(_whole_lines(work.kept), 1):
-            yield _known(line, next(left, None), model, f"{work.kept}, line {done}")
-            whole += len(line)
-        stream.truncate(whole)
+        left, done, intact_bytes = iter(sources), 0, 0
+        for line in _intact_lines(work.kept, model):
+            yield _known(line, next(left, None), model, f"{work.kept}, line {done + 1}")
+            done, intact_bytes = done + 1, intact_bytes + len(line)
+        stream.truncate(intact_bytes)
         if done:
             note(f"resuming after {done} images ({work.kept.name})")
         with closing(predict(model, left, jobs)) as coming:
@@ -107,6 +114,56 @@ def _known(line: bytes, source: Source | None, model: LoadedModel, where: str) -
     if found.image_sha256 != _digest(source):
         raise _differs(f"was made of other bytes: {source.name} was changed since", where)
     return found
+
+
+def _intact_lines(path: Path, model: LoadedModel) -> Iterator[bytes]:
+    """The lines before the first altered one; says how many are judged again. Raises: as `_whole_lines`."""
+    lines = _whole_lines(path)
+    for number, line in enumerate(lines, 1):
+        if not line.startswith(_START) or _is_intact(line, model):
+            yield line
+            continue
+        altered = 1 + sum(_require_ours(later, path) for later in lines)
+        reason = "does not match its checksum" if _SUM in line else "has no checksum (an earlier version wrote it)"
+        note(f"{path.name}: line {number} {reason}; {altered} line(s) from there on are judged again")
+        return
+
+
+def _is_intact(line: bytes, model: LoadedModel) -> bool:
+    """Whether a line has the checksum of its bytes and says what a model can say: finite numbers that fit together."""
+    body = line.rpartition(_SUM)[0]
+    if line != _with_sum(body):
+        return False
+    try:
+        raw = json.loads(line)
+        return "error" in raw or _is_consistent(raw, Prediction.from_document(raw), model)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _is_consistent(raw: dict[str, Any], prediction: Prediction, model: LoadedModel) -> bool:
+    """Whether label, probability and malignant score follow from the probabilities, which sum to 1."""
+    row, labels = prediction.probabilities, tuple(raw["probabilities"])
+    if row is None or not math.isclose(float(row.sum()), 1, abs_tol=SUM_TOLERANCE):  # false for NaN and infinities too
+        return False
+    if labels == model.labels and model.malignant is not None:
+        score = float(malignant_score(row[None], model.malignant)[0])
+    else:
+        score = raw["malignant_probability"]  # of another model, which is refused
+    said = prediction.document(labels)
+    return all(raw[key] == value for key, value in said.items()) and raw["malignant_probability"] == score
+
+
+def _require_ours(line: bytes, path: Path) -> bool:
+    """True for a line that `predict` wrote. Raises: DataError for any other, which must not be deleted."""
+    if not line.startswith(_START):
+        raise _differs("has lines that are no predictions", str(path))
+    return True
+
+
+def _with_sum(body: bytes) -> bytes:
+    """A JSON object without its last brace -> the line with its checksum: 16 hex digits of the sha256 of `body`."""
+    return body + _SUM + hashlib.sha256(body).hexdigest()[:16].encode() + b'"}\n'
 
 
 def _differs(what: str, where: str) -> DataError:
@@ -149,7 +206,7 @@ def _appending(path: Path) -> Iterator[IO[bytes]]:
 def _append(stream: IO[bytes], prediction: Prediction, model: LoadedModel, path: Path) -> None:
     body = {**prediction.document(model.labels), "image_sha256": prediction.image_sha256}
     full = documents.document("predict", body, model_id=model.model_id, model_sha256=model.sha256)
-    line = json.dumps(full, allow_nan=False).encode() + b"\n"
+    line = _with_sum(json.dumps(full, allow_nan=False).encode().removesuffix(b"}"))
     try:
         if stream.write(line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

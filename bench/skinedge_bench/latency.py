@@ -23,7 +23,7 @@ from skinedge_bench.latency_report import LatencyReport, Row
 from skinedge_bench.measure import FREE, measure
 from skinedge_bench.model import open_file
 from skinedge_bench.quality import Accuracy, accuracies, golden_verdict, parity_verdicts
-from skinedge_bench.targets import STANDARD, BenchRequest, Target, file_targets, run_targets
+from skinedge_bench.targets import STANDARD, BenchRequest, Target, file_targets, note_left_out, run_targets
 
 REPORT = "reports/latency.json"
 FREE_SIDE = 224  # pixels, for a file that takes images of any size
@@ -46,6 +46,7 @@ def bench(bundle: Bundle, request: BenchRequest = STANDARD, data: Path | None = 
     targets = [*own, *file_targets(request.beside, own, request)]
     if not targets:
         raise ConfigError(f"no file runs in {', '.join(request.runtimes)}")
+    note_left_out(targets, request)
     vectors = golden.load(bundle.file("golden.npz"))
     size = bundle.manifest.preprocess.size
     photos = _photos(bundle, data)
@@ -78,6 +79,7 @@ def bench_files(paths: Sequence[Path], request: BenchRequest = STANDARD) -> Late
     """
     protocol = request.checked()
     targets = file_targets(paths, [], request)
+    note_left_out(targets, request)
     report, _ = measure(targets, _random_images, protocol, request.seed, drawn_photos())
     rows = tuple(replace(row, accuracy_note="files alone: no images to judge them by") for row in report.rows)
     if len(paths) > 1:

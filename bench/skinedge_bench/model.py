@@ -14,7 +14,7 @@ from skinedge.errors import BundleError, ConfigError, DataError
 from skinedge.file_card import card_beside
 from skinedge.files import sha256
 from skinedge.manifest import MANIFEST, MODEL, FileEntry, Manifest
-from skinedge.plugins import Outputs, Session, runtimes_for
+from skinedge.plugins import Outputs, Session, judge_for
 from skinedge.preprocess import Pixels
 from skinedge.run_directory import Bundle
 
@@ -62,7 +62,7 @@ def open_listed(bundle: Bundle, name: str | None = None, *, threads: int = 1) ->
     Raises: BundleError when the run has no such file, it was changed, or it contradicts the manifest.
     """
     path = bundle.file(name or default_file(bundle))
-    runtime = runtimes_for(path)[0]
+    runtime = judge_for(path)
     session = runtime.open(path, threads)
     problem = contradiction(session, bundle.manifest)
     if bundle.model_sha256 and not bundle.fits_model(bundle.entries()[path.name]) and path.name != MODEL:
@@ -97,7 +97,7 @@ def open_file(path: Path, *, threads: int = 1) -> LoadedModel:
     bundle = run_of(path)
     if bundle is not None:
         return open_listed(bundle, path.name, threads=threads)
-    runtime = runtimes_for(path)[0]
+    runtime = judge_for(path)
     session = runtime.open(path, threads)
     if KEY in session.metadata:
         return _described(path, runtime.name, session)

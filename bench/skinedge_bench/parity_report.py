@@ -39,7 +39,8 @@ class Figures:
 class FileParity:
     """One file's gates, and its figures where the test images were there.
 
-    comparison: with the reference, of a file that is not exact; changed: the images whose diagnosis did.
+    comparison: with the reference, of a file that is not exact; changed: the images whose diagnosis did;
+    runtime: in which it ran, None for what is no model file.
     """
 
     name: str
@@ -48,12 +49,14 @@ class FileParity:
     figures: Figures | None = None
     comparison: Comparison | None = None
     changed: tuple[Change, ...] = ()
+    runtime: str | None = None
 
     def document(self, *, strict: bool) -> dict[str, object]:
         """The JSON form."""
         return {
             "passed": parity.passed(self.gates, strict=strict),
             "sha256": self.sha256,
+            "runtime": self.runtime,
             "gates": [asdict(gate) for gate in self.gates],
             "metrics": None if self.figures is None else asdict(self.figures),
             "comparison": None if self.comparison is None else self.comparison.document(),

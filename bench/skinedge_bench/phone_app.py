@@ -21,6 +21,7 @@ from skinedge_bench.adb import Phone
 from skinedge_bench.blocks import medians, noise_reasons, summarize
 from skinedge_bench.latency_report import Row
 from skinedge_bench.phone import Job, Timed
+from skinedge_bench.protocol import Protocol
 
 PACKAGE = "org.skinedge.demo"
 ACTIVITY = ".BenchmarkActivity"
@@ -28,6 +29,8 @@ MODELS, RESULT = "files/benchmark", "files/benchmark.json"  # in the app's own f
 # Extras: request (string), models (string, names joined by ','), threads (string, numbers joined by ','), and integers:
 INTEGERS = ("warmup", "block", "blocks", "min_seconds", "seed")
 POLL = 1.0  # seconds
+START_SECONDS = 120.0  # to start the app and load every file, before the result is overdue
+SLOWEST_SECONDS = 1.0  # an inference, at most
 INSTALL = "Install the app's debug build: adb install -r APK"
 
 
@@ -39,7 +42,7 @@ class App:
         try:
             self._hand_over(job)
             self._start(job, request, templates)
-            document = self._result(job.phone, request)
+            document = self._result(job.phone, request, time_limit(job.protocol, len(templates)))
         finally:
             job.phone.there("run-as", PACKAGE, "rm", "-rf", MODELS, RESULT)
         return timed(document, templates, job.phone.where)
@@ -75,10 +78,14 @@ class App:
             line = next(line for line in said.splitlines() if "Error" in line)
             raise SkinedgeError(f"the app has no benchmark to start ({line})", where=job.phone.where, todo=INSTALL)
 
-    def _result(self, phone: Phone, request: str) -> dict[str, Any]:
-        """The document that answers `request`, as soon as it is there. Raises: SkinedgeError when the app is gone."""
+    def _result(self, phone: Phone, request: str, limit: float) -> dict[str, Any]:
+        """The document that answers `request`, as soon as it is there.
+
+        Raises: SkinedgeError when the app is gone, or gives no answer within `limit` seconds.
+        """
         note(f"{phone.where}: the app is timing; leave its screen on")
-        while True:
+        deadline = time.monotonic() + limit
+        while time.monotonic() < deadline:
             running = phone.there("pidof", PACKAGE).returncode == 0  # asked first: it may end after writing
             done = phone.run("exec-out", "run-as", PACKAGE, "cat", RESULT)
             try:
@@ -92,6 +99,14 @@ class App:
                 todo = "See why with: adb logcat -d"
                 raise SkinedgeError("the app ended without a result", where=phone.where, todo=todo)
             time.sleep(POLL)
+        todo = "Wake the phone's screen and leave it on, then run the command again. See more with: adb logcat -d"
+        raise SkinedgeError(f"the app gave no result within {limit:.0f} s", where=phone.where, todo=todo)
+
+
+def time_limit(protocol: Protocol, rows: int) -> float:
+    """Seconds after which a result is overdue, were every inference as slow as can be."""
+    inferences = protocol.warmup + max(protocol.block * protocol.blocks, 1)
+    return START_SECONDS + rows * (protocol.min_seconds + inferences * SLOWEST_SECONDS)
 
 
 def timed(document: Mapping[str, Any], templates: Sequence[Row], where: str) -> Timed:

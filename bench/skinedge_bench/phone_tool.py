@@ -79,13 +79,13 @@ def read_block(said: str, where: str) -> Block:
 
     Raises: SkinedgeError when it has no such lines.
     """
-    lines = [line for line in said.splitlines() if STATISTICS.search(line)]
+    statistics = [(match, line) for line in said.splitlines() if (match := STATISTICS.search(line))]
     timings = TIMINGS.search(said)
-    if not lines or not timings:
+    if not statistics or not timings:
         last = (said.strip().splitlines() or ["nothing"])[-1]
         raise SkinedgeError(f"'{NAME}' printed no timings that we know (its last line: {last[:200]})", where=where)
-    found, median = STATISTICS.search(lines[-1]), MEDIAN.search(lines[-1])
-    assert found is not None
+    found, line = statistics[-1]
+    median = MEDIAN.search(line)
     return Block(
         n=int(found.group(1)),
         mean_ms=float(found.group(2)) / 1e3,

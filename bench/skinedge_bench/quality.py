@@ -30,7 +30,7 @@ def accuracies(
 ) -> dict[str, Accuracy]:
     """file -> (balanced accuracy on the run's test split, or None; where it is from, or why it is not there).
 
-    Taken from the parity report where it speaks of these very bytes, else measured, in the first runtime of each file.
+    Taken from the parity report where it speaks of these very bytes, else measured, in the file's first runtime.
     A file from elsewhere is judged where it names the run's classes, in whatever order.
     """
     known = _known(bundle, targets)

@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import IO, Any
 
 from skinedge.bits import INSTALL_64, NEED_64
 from skinedge.errors import SkinedgeError
@@ -168,13 +168,19 @@ def _checked(connection: Connection, python: str) -> str:
     return python
 
 
+def _pipe(stream: IO[bytes] | None, connection: Connection) -> IO[bytes]:
+    """Return a stream of a started process. Raises: SkinedgeError where it has none."""
+    if stream is None:
+        raise SkinedgeError("ssh was started without a pipe to it", where=connection.host.address)
+    return stream
+
+
 def send(connection: Connection, sent: Parcel, job: str) -> None:
     """Raises: SkinedgeError when it did not arrive whole; nothing is left there then."""
     with tempfile.TemporaryFile() as said:
         pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
         process = connection.start("receive.sh", job, sent.last, stdin=pipe, stdout=nowhere, stderr=said)
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError), process.stdin as stream:
+        with contextlib.suppress(BrokenPipeError), _pipe(process.stdin, connection) as stream:
             sent.write(stream)
         process.wait()
         said.seek(0)
@@ -190,8 +196,7 @@ def _run(connection: Connection, job: str, arguments: Sequence[str]) -> dict[str
         tempfile.TemporaryFile() as out,
         connection.start("bench.sh", job, *arguments, stdin=pipe, stdout=out, stderr=pipe) as process,
     ):  # its standard input is open as long as we wait
-        assert process.stderr is not None
-        said = relay(connection.host, process.stderr)
+        said = relay(connection.host, _pipe(process.stderr, connection))
         code = connection.ended(process, said)
         out.seek(0)
         text = out.read().decode(errors="replace")

@@ -144,6 +144,20 @@ def chosen(path: Path, request: BenchRequest) -> list[Runtime]:
     return [r for r in fitting if r.name not in on_request and not (r.optional and why_missing(r))]
 
 
+def note_left_out(targets: Sequence[Target], request: BenchRequest) -> None:
+    """Say which optional runtimes take these files and are not measured, because they are not available here."""
+    if request.runtimes:
+        return
+    runtimes = {
+        r.name: r
+        for path in {target.path.suffix: target.path for target in targets}.values()
+        for r in runtimes_for(path)
+    }
+    missing = [name for name, runtime in runtimes.items() if runtime.optional and why_missing(runtime)]
+    if missing:
+        note(f"not available here, left out: {', '.join(missing)}")
+
+
 def why_missing(runtime: Runtime) -> str | None:
     """Why a runtime cannot work here, None where it can."""
     try:

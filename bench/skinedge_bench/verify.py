@@ -17,7 +17,7 @@ from skinedge.errors import BundleError, ConfigError
 from skinedge.file_card import card_name, disagreement, read_card
 from skinedge.manifest import FileEntry, Manifest
 from skinedge.parity import Gate
-from skinedge.plugins import Outputs, Session, runtimes_for
+from skinedge.plugins import Outputs, Session, judge_for
 from skinedge.preprocess import prepare
 from skinedge.progress import bar, note
 from skinedge.run_directory import Bundle
@@ -99,7 +99,7 @@ def verify_file(path: Path, data: Path | None = None, *, strict: bool = False) -
             alone, exact=model.precision in EXACT, malignant=model.malignant or (), melanoma=model.melanoma
         ),
     )
-    file = FileParity(path.name, model.sha256, gates)
+    file = FileParity(path.name, model.sha256, gates, runtime=model.runtime)
     report = ParityReport((file,), None, alone, strict, model.model_id, model.sha256)
     return on_this_cpu(report, {path.name: model.precision})
 
@@ -130,7 +130,8 @@ def check(bundle: Bundle, entries: Sequence[FileEntry], data: Path | None, stric
             *card_gates(bundle, entry, sessions[entry.path]),
             *file_gates(entry, sessions[entry.path], manifest, vectors),
         )
-        judged = FileParity(entry.path, entry.sha256, (*gates, *test_gates(entry, manifest, reference, outputs)))
+        gates = (*gates, *test_gates(entry, manifest, reference, outputs))
+        judged = FileParity(entry.path, entry.sha256, gates, runtime=judge_for(Path(entry.path)).name)
         said = outputs.get(entry.path)
         files.append(judged if said is None else with_figures(judged, entry, manifest, reference, said))
     own = figures_of(manifest, reference, Outputs(metrics.softmax(reference.logits), reference.logits), "default")
@@ -170,9 +171,9 @@ def read_reference(bundle: Bundle) -> Reference:
 
 
 def open_session(bundle: Bundle, name: str) -> Session:
-    """A file of the run, its hash checked, in the first runtime that takes it."""
+    """A file of the run, its hash checked, in the runtime that judges files of its type."""
     path = bundle.file(name)
-    return runtimes_for(path)[0].open(path, THREADS)
+    return judge_for(path).open(path, THREADS)
 
 
 def run_all(sessions: dict[str, Session], root: Path, samples: Sequence[Sample], size: int) -> dict[str, Outputs]:

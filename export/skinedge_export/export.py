@@ -180,7 +180,7 @@ def _keep(
         shutil.move(rung.artifact.path, stage.path(name))
         stage.describe(name, format=ask.format, asked=asdict(ask), **_account(rung, materials))
         if ask.calibrated:
-            _write_report(stage, bundle, name, rungs, exact)
+            _write_report(stage, bundle, name, runtime_of(ask).name, rungs, exact)
         replaced = [old.path for old in bundle.model_files() if Ask.of(old) == ask and old.path != name]
         stage.remove(*replaced, *map(report_name, replaced))
         present = {*bundle.entries(), name}.difference(replaced)
@@ -190,10 +190,14 @@ def _keep(
     return name, bundle.reload()
 
 
-def _write_report(stage: StageWriter, bundle: Bundle, name: str, rungs: Sequence[Rung], exact: float | None) -> None:
+def _write_report(
+    stage: StageWriter, bundle: Bundle, name: str, runtime: str, rungs: Sequence[Rung], exact: float | None
+) -> None:
     images = rungs[-1].figures.images if rungs[-1].figures else 0
     model = {"model_id": bundle.manifest.id, "model_sha256": bundle.model_sha256}
-    document = documents.document("ladder", {"file": name, **ladder.report(rungs, images, exact)}, **model)
+    document = documents.document(
+        "ladder", {"file": name, "runtime": runtime, **ladder.report(rungs, images, exact)}, **model
+    )
     stage.path(report_name(name)).write_text(documents.to_text(document), encoding="utf-8")
 
 

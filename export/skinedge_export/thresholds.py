@@ -46,7 +46,7 @@ def fit_thresholds(bundle: Bundle, images: Path | None, known: Mapping[str, Scor
     others = [bundle.file(entry.path) for entry in entries if entry.path not in found]
     pixels = load_prepared(images, cal if others else [], bundle.manifest.preprocess.size)
     for path in others:
-        found[path.name] = scores(path, plugins.runtimes_for(path)[0], pixels, bundle.manifest.malignant)
+        found[path.name] = scores(path, plugins.judge_for(path), pixels, bundle.manifest.malignant)
     malignant = np.isin([bundle.manifest.labels.index(s.label) for s in cal], bundle.manifest.malignant)
     chosen = {entry.path: threshold(found[entry.path], malignant, sensitivity) for entry in entries}
     with bundle.stage("thresholds", f"skinedge {__version__}", made_from) as stage:

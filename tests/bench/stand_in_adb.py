@@ -146,6 +146,9 @@ def start(phone: dict, words: list[str]) -> None:
     (HERE / "extras.json").write_text(json.dumps(extras))
     if phone.get("failure") == "app crashed":
         return
+    if phone.get("failure") == "app hangs":
+        (HERE / "running").touch()
+        return
     answer: dict = {"request": extras["request"]}
     if phone.get("failure") == "app error":
         answer["error"] = "model.int8.tflite: not a model"

@@ -19,6 +19,7 @@ from skinedge.run_directory import Bundle
 from skinedge_bench import phone_app
 from skinedge_bench.blocks import median_interval
 from skinedge_bench.phone_tool import read_block
+from skinedge_bench.protocol import protocol_names, read_protocol
 
 Cli = Callable[..., tuple[int, str, str]]
 FILES = ["model.fp32.tflite", "model.int8.tflite"]
@@ -164,6 +165,13 @@ def test_what_goes_wrong_with_phone_or_tool(
     assert contents(run.root) == before and phone.left() == []
 
 
+@pytest.mark.parametrize("name", protocol_names())
+def test_a_result_is_not_overdue_before_a_slow_phone_is_done(name: str) -> None:
+    protocol = read_protocol(name)
+    slowest = phone_app.SLOWEST_SECONDS * (protocol.warmup + protocol.block * protocol.blocks)
+    assert phone_app.time_limit(protocol, 4) >= 4 * max(slowest, protocol.min_seconds)
+
+
 @pytest.mark.parametrize(
     ("failure", "said"),
     [
@@ -172,11 +180,15 @@ def test_what_goes_wrong_with_phone_or_tool(
         ("app full", "storage is full"),
         ("no activity", "has no benchmark to start"),
         ("app crashed", "ended without a result"),
+        ("app hangs", "gave no result within"),
         ("app error", "could not time the files: model.int8.tflite: not a model"),
         ("app odd", "not what this version reads (KeyError('samples_ms'))"),
     ],
 )
-def test_what_goes_wrong_with_the_app(cli: Cli, phone: Phone, run: Bundle, failure: str, said: str) -> None:
+def test_what_goes_wrong_with_the_app(
+    cli: Cli, phone: Phone, run: Bundle, monkeypatch: pytest.MonkeyPatch, failure: str, said: str
+) -> None:
+    monkeypatch.setattr(phone_app, "time_limit", lambda protocol, rows: 2.0)
     before = contents(run.root)
     phone.be(failure=failure)
     status, out, err = cli("bench", run.root, "--adb", "--protocol", "quick", "--json")

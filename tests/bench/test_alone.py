@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from skinedge_bench.alone import watched
+from skinedge_bench.alone import private_folder, watched
 
 Cli = Callable[..., tuple[int, str, str]]
 # Holds the lock until a line comes, then says whom it met.
@@ -81,9 +82,9 @@ def test_the_second_result_is_not_to_be_trusted(
     cli: Cli, foreign: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import json
-    import tempfile
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     folder = tmp_path / f"skinedge-{os.getuid()}"
     with watched(folder):
         code, out, err = cli("bench", foreign(), "--protocol", "quick", "--json")
@@ -91,3 +92,50 @@ def test_the_second_result_is_not_to_be_trusted(
     (row,) = json.loads(out)["rows"]
     assert not row["trustworthy"] and row["p50_ms"]
     assert any("another benchmark ran at the same time" in reason for reason in row["reasons"])
+
+
+def test_the_runtime_folder_is_used_where_it_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    private, open_to_all = tmp_path / "private", tmp_path / "open"
+    private.mkdir(mode=0o700)
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    link = tmp_path / "link"
+    link.symlink_to(private)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for named in (open_to_all, link, tmp_path / "missing", ""):
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(named))
+        assert private_folder() == tmp_path / f"skinedge-{os.getuid()}"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(private))
+    with watched() as others:
+        assert others.met() == () and (private / "skinedge" / "bench.holder").read_text().startswith("process ")
+
+
+@pytest.mark.parametrize("name", ["bench.lock", "bench.holder", "bench.met"])
+@pytest.mark.parametrize("hostile", ["folder", "link to a folder", "mode"])
+def test_nothing_is_written_through_what_somebody_else_put_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, hostile: str
+) -> None:
+    victim, lock = tmp_path / "victim.txt", tmp_path / "lock"
+    victim.write_text("a file of the user")
+    real = tmp_path / "elsewhere" if hostile == "link to a folder" else lock
+    real.mkdir(mode=0o700)
+    if hostile == "link to a folder":
+        lock.symlink_to(real)
+    if hostile == "mode":
+        real.chmod(0o777)
+    (real / name).symlink_to(victim)
+    with watched(lock) as others, watched(lock):  # the second one writes its name down too
+        others.met()
+    assert victim.read_text() == "a file of the user"
+    if hostile != "folder":
+        assert "cannot be told" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give a folder away")
+def test_a_folder_of_another_user_is_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = tmp_path / "lock"
+    lock.mkdir(mode=0o700)
+    os.chown(lock, 12345, 12345)
+    with watched(lock):
+        assert list(lock.iterdir()) == []
+    assert "not private" in capsys.readouterr().err

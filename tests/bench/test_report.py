@@ -22,12 +22,12 @@ from PIL import Image
 
 from skinedge.cli.common import NOTICE
 from skinedge.run_directory import Bundle
+from skinedge.ship import without_place
 from skinedge_bench.end_to_end import EndToEnd
 from skinedge_bench.floor import Floor
 from skinedge_bench.recommendation import Recommendation
 from skinedge_bench.report.draw import Asked, draw
 from skinedge_bench.report.examples import telling
-from skinedge_bench.report.parity import without_place
 from skinedge_bench.report.sources import of_network
 from skinedge_bench.verify import read_reference
 from skinedge_bench.workload import Workload

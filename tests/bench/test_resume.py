@@ -5,8 +5,10 @@ One image is a pipe at first, at which whoever reads it waits: so the command is
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -15,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -23,6 +26,9 @@ from skinedge.cores import usable_cores
 from skinedge.data.dataset import read_split
 from skinedge.run_directory import Bundle
 from skinedge.workers import CHUNK
+from skinedge_bench import journal
+from skinedge_bench.model import open_listed
+from skinedge_bench.predict import sources
 
 Cli = Callable[..., tuple[int, str, str]]
 JOBS = min(2, usable_cores())
@@ -101,6 +107,8 @@ def test_a_kept_line_is_the_documented_one_with_the_images_hash(
     assert code == 1 and [line["image"] for line in lines] == [str(image) for image in images]
     digests = subprocess.run(["sha256sum", *images], capture_output=True, text=True, check=True).stdout
     assert [line.pop("image_sha256") for line in lines] == [line.split()[0] for line in digests.splitlines()]
+    bodies = [line.rpartition(b', "sum": ')[0] for line in whole.splitlines()]
+    assert [line.pop("sum") for line in lines] == [hashlib.sha256(body).hexdigest()[:16] for body in bodies]
     assert lines == [json.loads(line) for line in shown.splitlines()] and "error" in lines[2]
 
 
@@ -153,9 +161,70 @@ def test_what_was_kept_is_not_used_for_anything_else(
     assert "another model (sha256" in refusal(begun, *images, "--file", "model.fp32.onnx")
     assert "no prediction" in refusal(begun + b"{}\n" + lines[10], *images)
     assert "no prediction" in refusal(b"my notes\n", *images)
+    assert "no predictions" in refusal(lines[0][:-9] + b'"}\n' + b"my notes\n", *images)
     assert "something else" in refusal(b"my notes, without an end", *images)
     images[4].write_bytes(images[5].read_bytes())
     assert f"{images[4]} was changed" in refusal(begun, *images)
+
+
+def test_an_altered_line_is_never_kept(whole: bytes, images: list[Path], tiny_run: Path, tmp_path: Path) -> None:
+    """Flip bits anywhere, and edit the numbers under a right checksum: such a line is judged again or refused."""
+    model, chance, kept = open_listed(Bundle.open(tiny_run)), random.Random(5), tmp_path / "kept.jsonl"
+    lines = whole.splitlines(keepends=True)
+    for place in range(20):
+        line = lines[place]
+        for position in {*chance.sample(range(len(line)), 40), *range(len(line) - 30, len(line) - 1)}:
+            changed = bytearray(line)
+            changed[position] ^= 1 << chance.randrange(8)
+            assert not journal._is_intact(bytes(changed), model), (line, position)
+        if b'"error"' in line:
+            continue
+        for edit in (_swapped, _scaled, _other_label, _other_score, _undefined):
+            raw = json.loads(line)
+            del raw["sum"]
+            edit(raw)
+            body = json.dumps(raw).encode().removesuffix(b"}")
+            assert not journal._is_intact(journal._with_sum(body), model), edit
+        assert journal._is_intact(line, model)
+    altered = lines[7].replace(b'"probability": 0.', b'"probability": 0.1', 1)
+    kept.write_bytes(b"".join([*lines[:7], altered, *lines[8:]]))
+    work = journal.Work(jobs=1, kept=kept, resume=True)
+    assert len(list(journal.predictions(model, sources(images), len(images), work))) == len(images)
+    assert kept.read_bytes() == whole
+
+
+def _swapped(raw: dict[str, Any]) -> None:
+    best, other = raw["label"], next(label for label in raw["probabilities"] if label != raw["label"])
+    raw["probabilities"] |= {best: raw["probabilities"][other], other: raw["probabilities"][best]}
+
+
+def _scaled(raw: dict[str, Any]) -> None:
+    raw["probabilities"] = {label: value * 0.9 for label, value in raw["probabilities"].items()}
+    raw["probability"] *= 0.9
+    raw["malignant_probability"] *= 0.9
+
+
+def _other_label(raw: dict[str, Any]) -> None:
+    raw["label"] = next(label for label in raw["probabilities"] if label != raw["label"])
+
+
+def _other_score(raw: dict[str, Any]) -> None:
+    raw["malignant_probability"] = (raw["malignant_probability"] + 0.3) % 1
+
+
+def _undefined(raw: dict[str, Any]) -> None:
+    raw["probabilities"][raw["label"]] = float("nan")
+
+
+def test_lines_without_a_checksum_are_judged_again(
+    cli: Cli, tiny_run: Path, images: list[Path], whole: bytes, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept.jsonl"
+    old = [line.rpartition(b', "sum": ')[0] + b"}\n" for line in whole.splitlines()[:20]]
+    kept.write_bytes(b"".join(old))
+    code, _, err = cli("predict", *images, "--run", tiny_run, "--out", kept, "--resume", "--jobs", 1)
+    assert code == 1 and "line 1 has no checksum" in err and "20 line(s)" in err and "resuming after" not in err
+    assert kept.read_bytes() == whole
 
 
 def test_two_processes_never_write_one_file(cli: Cli, tiny_run: Path, images: list[Path], tmp_path: Path) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from skinedge.parity import MAX_FALL, MIN_AGREEMENT
+from skinedge.ship import without_place
 from skinedge_bench.evaluation_tables import Cell, Table, interval, number
 from skinedge_bench.report import charts
 from skinedge_bench.report.charts import Estimate
@@ -48,12 +48,6 @@ def _earlier(sources: Sources, files: Mapping[str, Document]) -> Iterator[Missin
     gone = [name for name, file in files.items() if sources.made_again(name, file["sha256"])]
     if gone:
         yield Missing(f"Of earlier files than the run has now: {', '.join(gone)}", "skinedge verify RUN")
-
-
-def without_place(images: str) -> str:
-    """Where the images lay is nobody else's business. images: as `verify` and `earlier` say it."""
-    rest = r"(?=(?:: only the golden vectors were replayed)?(?:; kept from an earlier report: [^;]*)?$)"
-    return re.sub(rf" under .*?{rest}", "", images.replace(" is under ", " is there under "), flags=re.DOTALL)
 
 
 def verdict_of(file: Document) -> str:

@@ -11,18 +11,18 @@ import argparse
 import json
 import sys
 import tempfile
-import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from skinedge.cli.common import figure, table
-from skinedge.config import TrainConfig, from_dict
+from skinedge.config import TrainConfig
 from skinedge.data.dataset import Dataset, Sample, write_split
 from skinedge.data.hashing import hash_images
 from skinedge.data.readers import read
 from skinedge.data.split import split
+from skinedge.documents import build, read_toml
 from skinedge.errors import ConfigError, SkinedgeError
 from skinedge.files import write_atomic
 from skinedge.job import TrainRequest
@@ -59,10 +59,7 @@ def settings(path: Path, names: list[str]) -> dict[str, dict[str, Any]]:
 
     Raises: ConfigError for an unknown name, or settings that teach each other.
     """
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"no settings that can be read ({error})", where=str(path)) from None
+    raw = read_toml(path, dict[str, dict[str, Any]])
     common, known = raw.pop("common", {}), raw
     found: dict[str, dict[str, Any]] = {}
 
@@ -89,7 +86,8 @@ def measure(data: Path, tried: Mapping[str, Mapping[str, Any]], seeds: int) -> l
             path.write_text(write_split(divided(dataset, seed)), encoding="utf-8")
             for name, changes in tried.items():
                 note(f"{name}, seed {seed}")
-                config = from_dict(TrainConfig, changes, name).with_options({"split": str(path), "seed": seed})
+                chosen = build(changes, TrainConfig, name, error=ConfigError)
+                config = chosen.with_options({"split": str(path), "seed": seed})
                 config = replace(config, patience=config.epochs)
                 if config.teacher:
                     tutor = Bundle.open(Path(folder) / f"{config.teacher}-{seed}")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any
 
+from skinedge.documents import build, read_toml
 from skinedge.errors import ConfigError, one_of
 
-T = TypeVar("T")
 IMBALANCE = ("logit-adjusted", "balanced-sampling", "focal", "none")
 
 
@@ -155,13 +154,7 @@ def load_config(path: Path | None) -> TrainConfig:
     """
     if path is None:
         return TrainConfig()
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise ConfigError("no such config file", where=str(path)) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"not valid TOML ({error})", where=str(path)) from None
-    return from_dict(TrainConfig, raw, str(path))
+    return read_toml(path, TrainConfig)
 
 
 def known_config(raw: Mapping[str, Any], where: str) -> TrainConfig:
@@ -169,42 +162,8 @@ def known_config(raw: Mapping[str, Any], where: str) -> TrainConfig:
 
     Raises: ConfigError.
     """
-    return from_dict(TrainConfig, {key: value for key, value in raw.items() if value is not None}, where)
-
-
-def from_dict(kind: type[T], raw: Mapping[str, Any], where: str, prefix: str = "") -> T:
-    """Build a frozen dataclass from plain values, each checked against the field's type.
-
-    Raises: ConfigError naming the key.
-    """
-    hints = get_type_hints(kind)
-    valid = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    for key in raw:
-        if key not in valid:
-            raise ConfigError(f"unknown key '{prefix}{key}'", where=where, todo=f"Valid: {', '.join(valid)}.")
-    return kind(**{key: _value(hints[key], value, where, prefix + key) for key, value in raw.items()})
-
-
-def _value(hint: Any, value: Any, where: str, key: str) -> Any:
-    if is_dataclass(hint):
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"'{key}' must be a table", where=where)
-        return from_dict(hint, value, where, f"{key}.")  # type: ignore[arg-type]
-    for item, name in ((str, "strings"), (int, "integers")):
-        if hint == tuple[item, ...]:  # type: ignore[valid-type]
-            if not isinstance(value, list | tuple) or not all(type(each) is item for each in value):
-                raise ConfigError(f"'{key}' must be a list of {name}", where=where)
-            return tuple(value)
-    if hint == Mapping[str, str]:
-        if not isinstance(value, Mapping) or not all(isinstance(item, str) for item in value.values()):
-            raise ConfigError(f"'{key}' must be a table of strings", where=where)
-        return dict(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    wrong_bool = isinstance(value, bool) and hint is not bool
-    if wrong_bool or not isinstance(value, hint):
-        raise ConfigError(f"'{key}' has the value {value!r}; expected {getattr(hint, '__name__', hint)}", where=where)
-    return value
+    given = {key: value for key, value in raw.items() if value is not None}
+    return build(given, TrainConfig, where, error=ConfigError)
 
 
 def check_lora(settings: LoraSettings) -> None:

@@ -1,12 +1,99 @@
-"""JSON as the project writes it: undefined numbers are null."""
+"""JSON and TOML: one reader for every document that the project takes in, and JSON as it writes it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from typing import Any
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from skinedge import schemas
+from skinedge.errors import BundleError, ConfigError, SkinedgeError
+from skinedge.files import read_regular
+
+T = TypeVar("T")
+JSON_BYTES = 16 << 20  # the largest report of ours has 1 MB
+TOML_BYTES = 64 << 10
+TOML_DOTS = 128  # in a line: tomllib's time grows with the square of a dotted key's length
+
+
+def read_json(path: Path, kind: type[T], *, error: type[SkinedgeError] = BundleError, most: int = JSON_BYTES) -> T:
+    """Read a JSON file as `kind`; see `skinedge.schemas` for what a kind is.
+
+    Args:
+        error: what is raised; most: bytes at most.
+    Raises: `error` that names the file, the place in it and what was expected.
+    """
+    return parse_json(read_regular(path, most, error), kind, str(path), error=error, most=most)
+
+
+def parse_json(
+    text: str | bytes, kind: type[T], where: str, *, error: type[SkinedgeError] = BundleError, most: int = JSON_BYTES
+) -> T:
+    """Read JSON text as `kind`. where: what the text is, for the message. NaN, Infinity, repeated keys, a byte order
+    mark and another encoding than UTF-8 are refused.
+
+    Raises: `error`.
+    """
+    if len(text) > most:
+        raise error(f"longer than {most >> 10} KiB", where=where)
+    try:
+        if isinstance(text, bytes):
+            text = text.decode()
+        raw = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise error("not valid JSON (nested too deep)", where=where) from None
+    except ValueError as problem:
+        raise error(f"not valid JSON ({problem})", where=where) from None
+    return build(raw, kind, where, error=error)
+
+
+def read_toml(path: Path, kind: type[T], *, error: type[SkinedgeError] = ConfigError) -> T:
+    """Read a TOML file as `kind`; as `read_json`."""
+    return parse_toml(read_regular(path, TOML_BYTES, error), kind, str(path), error=error)
+
+
+def parse_toml(text: str | bytes, kind: type[T], where: str, *, error: type[SkinedgeError] = ConfigError) -> T:
+    """Read TOML text as `kind`; as `parse_json`."""
+    if len(text) > TOML_BYTES:
+        raise error(f"longer than {TOML_BYTES >> 10} KiB", where=where)
+    try:
+        text = text.decode() if isinstance(text, bytes) else text
+        if any(line.count(".") > TOML_DOTS for line in text.splitlines()):
+            raise ValueError(f"a line with more than {TOML_DOTS} dots")
+        raw = tomllib.loads(text)
+    except RecursionError:
+        raise error("not valid TOML (nested too deep)", where=where) from None
+    except ValueError as problem:
+        raise error(f"not valid TOML ({problem})", where=where) from None
+    return build(raw, kind, where, error=error)
+
+
+def build(raw: Any, kind: type[T], where: str, *, error: type[SkinedgeError] = BundleError) -> T:
+    """Convert plain values, of a document or a part of it, to `kind`. Raises: `error`."""
+    try:
+        return schemas.fit(raw, kind)
+    except schemas.UnfitError as problem:
+        raise error(str(problem), where=where) from None
+    except SkinedgeError as problem:  # of a dataclass that checks its values
+        raise error(problem.what, where=problem.where or where, todo=problem.todo) from None
+
+
+def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Raises: ValueError for a key that comes twice: readers differ in which one they take."""
+    made: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in made:
+            raise ValueError(f"the key {json.dumps(key)} comes twice")
+        made[key] = value
+    return made
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def finite(value: Any) -> Any:

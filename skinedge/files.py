@@ -1,20 +1,83 @@
-"""Files as every command writes them: replaced in one step, with one error for a disk that refuses."""
+"""Files as every command reads and writes them: regular files inside their folder, replaced in one step, with one
+error for a disk that refuses.
+"""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
+import re
 import secrets
+import stat
 from pathlib import Path
 
-from skinedge.errors import BundleError
+from skinedge.errors import BundleError, SkinedgeError
+
+_DEVICE = re.compile(
+    r"(con|prn|aux|nul|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3])", re.IGNORECASE
+)  # of Windows
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\\:\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def sha256(path: Path) -> str:
     """Hex digest of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def name_problem(name: str) -> str | None:
+    """Why `name` is not the relative path of a file on every system; None where it is one.
+
+    Parts are separated by '/'; none is empty, '.' or '..', a Windows device or ends in a dot or space; backslashes,
+    colons (drives, streams), control and bidirectional characters are refused.
+    """
+    if _UNSAFE.search(name):
+        return "has a character that no file of a run has"
+    for part in name.split("/"):
+        if part in ("", ".", ".."):
+            return "is no path below the run"
+        if part[-1] in ". " or _DEVICE.fullmatch(part.partition(".")[0].rstrip()):
+            return "is no file name on Windows"
+    return None
+
+
+def inside(root: Path, name: str) -> Path:
+    """The path of `name` in `root`: every path that is built from a document's name comes from here.
+
+    Raises: BundleError for a name that is not portable, or that leads out of `root` (also through a symbolic link).
+    """
+    problem = name_problem(name)
+    if problem is None:
+        try:
+            if (root / name).resolve().is_relative_to(root.resolve()):
+                return root / name
+            problem = "leads out of it through a symbolic link"
+        except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
+            problem = f"cannot be followed ({error})"
+    raise BundleError(f"the file name {name!r} {problem}", where=str(root), todo="Nothing outside a run is touched.")
+
+
+def read_regular(path: Path, most: int, error: type[SkinedgeError] = BundleError) -> bytes:
+    """The content of a regular file; a pipe or device is not waited for.
+
+    Args:
+        most: bytes at most.
+    Raises: `error` for anything else: no such file, a folder, a device, a larger file, no permission.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    try:
+        with os.fdopen(os.open(path, flags), "rb") as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise error("not a regular file", where=str(path))
+            content = stream.read(most + 1)
+    except FileNotFoundError:
+        raise error("no such file", where=str(path)) from None
+    except (OSError, ValueError) as problem:  # ValueError: NUL in the name
+        raise error(f"cannot be read ({getattr(problem, 'strerror', None) or problem})", where=str(path)) from None
+    if len(content) > most:
+        raise error(f"larger than {most >> 10} KiB, the limit for this file", where=str(path))
+    return content
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import datetime
-import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skinedge.errors import BundleError, DataError
+from skinedge import documents
+from skinedge.calibration import Calibration
+from skinedge.errors import BundleError, SkinedgeError
+from skinedge.files import name_problem
 from skinedge.preprocess import Preprocess
+from skinedge.provenance import check_info, check_training
+from skinedge.schemas import UnfitError, fit
 from skinedge.taxonomy import GROUPS
 
 SCHEMA = "skinedge.manifest/1"
@@ -34,6 +38,11 @@ class FileEntry:
     made_by: str
     made_from: Mapping[str, str] = field(default_factory=dict)
     info: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        problem = name_problem(self.path) or ("is less than 0 bytes long" if self.size < 0 else None)
+        if problem:
+            raise ValueError(f"the file {self.path!r} {problem}")
 
 
 @dataclass(frozen=True)
@@ -99,13 +108,7 @@ class Manifest:
     @classmethod
     def read(cls, path: Path) -> Manifest:
         """Read a manifest.json. Raises: BundleError when it cannot be read, is no JSON object or is damaged."""
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise BundleError(f"damaged manifest ({error})", where=str(path)) from None
-        if not isinstance(raw, dict):
-            raise BundleError("damaged manifest (not a JSON object)", where=str(path))
-        return cls.from_dict(raw, str(path))
+        return cls.from_dict(documents.read_json(path, dict[str, Any], error=DamagedManifestError), str(path))
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any], where: str) -> Manifest:
@@ -116,43 +119,62 @@ class Manifest:
                 where=where,
                 todo="Use the skinedge version that made the run, or train again.",
             )
+        manifest = documents.build(raw, cls, where, error=DamagedManifestError)
         try:
-            stages = {
-                name: Stage(stage["finished_at"], tuple(FileEntry(**f) for f in stage["files"]))
-                for name, stage in raw["stages"].items()
-            }
-            fields = {
-                **raw,
-                "labels": tuple(raw["labels"]),
-                "preprocess": Preprocess.from_dict(raw["preprocess"]),
-                "stages": stages,
-            }
-            found = cls(**fields)
-            _check_classes(found)
-            return found
-        except (KeyError, TypeError, AttributeError, ValueError, DataError) as error:
-            raise BundleError(f"damaged manifest ({error})", where=where) from None
+            check(manifest)
+        except SkinedgeError as error:
+            raise DamagedManifestError(error.what, where=where) from None
+        except ValueError as error:
+            raise DamagedManifestError(str(error), where=where) from None
+        return manifest
+
+
+class DamagedManifestError(BundleError):
+    """A manifest that no version of ours wrote."""
+
+    def __init__(self, what: str, *, where: str | None = None, todo: str | None = None) -> None:
+        super().__init__(f"damaged manifest ({what})", where=where, todo=todo)
+
+
+def check(manifest: Manifest) -> None:
+    """Raises: UnfitError, SkinedgeError when values that have the right types contradict each other."""
+    _check_classes(manifest)
+    check_training(manifest.training, manifest.labels)
+    if manifest.calibration:
+        calibration = fit(manifest.calibration, Calibration, ("calibration",))
+        if len(calibration.bias) != len(manifest.labels):
+            raise UnfitError("not one number for each label", ("calibration", "bias"))
+    for name, stage in manifest.stages.items():
+        for index, entry in enumerate(stage.files):
+            place = ("stages", name, "files", index)
+            if entry.path.lower() == MANIFEST:
+                raise UnfitError("the manifest lists itself", (*place, "path"))
+            check_info(entry.info, (*place, "info"))
+    for file in {manifest.default_file or "default", *manifest.thresholds}:
+        if problem := name_problem(file):
+            raise UnfitError(f"the file name {file!r} {problem}")
 
 
 def _check_classes(manifest: Manifest) -> None:
-    """Raises: ValueError when what is said of the classes does not fit the labels."""
+    """Raises: UnfitError when what is said of the classes does not fit the labels."""
     labels = manifest.labels
-    if len(set(labels)) < len(labels) or not all(isinstance(label, str) for label in labels):
-        raise ValueError(f"labels {list(labels)} are not different names")
+    if not labels or len(set(labels)) < len(labels) or not all(labels):
+        raise UnfitError(f"{list(labels)} are not different names", ("labels",))
     if set(manifest.taxonomy) != set(labels) or not set(manifest.taxonomy.values()) <= set(GROUPS):
-        raise ValueError(f"taxonomy {dict(manifest.taxonomy)} does not fit the labels {list(labels)}")
+        raise UnfitError(f"{dict(manifest.taxonomy)} does not fit the labels {list(labels)}", ("taxonomy",))
     if manifest.melanoma is not None and manifest.melanoma not in labels:
-        raise ValueError(f"melanoma is '{manifest.melanoma}', which is no label")
-    if set(manifest.class_prior) != set(labels):
-        raise ValueError(f"class_prior does not fit the labels {list(labels)}")
-    if not all(0 <= share <= 1 for share in manifest.class_prior.values()):
-        raise ValueError(f"class_prior {dict(manifest.class_prior)} has values that are not between 0 and 1")
+        raise UnfitError(f"'{manifest.melanoma}' is no label", ("melanoma",))
+    prior = manifest.class_prior
+    if set(prior) != set(labels):
+        raise UnfitError(f"does not fit the labels {list(labels)}", ("class_prior",))
+    if not all(0 <= share <= 1 for share in prior.values()) or abs(sum(prior.values()) - 1) > 1e-6:
+        raise UnfitError(f"{dict(prior)} are not shares of 0 to 1 whose sum is 1", ("class_prior",))
     if not all(threshold >= 0 for threshold in manifest.thresholds.values()):  # above 1: nothing is flagged
-        raise ValueError(f"thresholds {dict(manifest.thresholds)} are not all 0 or more")
+        raise UnfitError(f"{dict(manifest.thresholds)} are not all 0 or more", ("thresholds",))
 
 
 def manifest_text(manifest: Manifest) -> str:
-    return json.dumps(asdict(manifest), indent=2) + "\n"
+    return documents.to_text(asdict(manifest))
 
 
 def new_id() -> str:

@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from skinedge import documents
 from skinedge.errors import DataError
 
 Pixels = NDArray[np.uint8]
 # The centre square of anything longer shows next to nothing of it, and resizing it first could fill the memory.
 LONGEST = 20
+LARGEST = 4096  # pixels, the longest side of an input
 
 
 @dataclass(frozen=True)
@@ -38,30 +40,23 @@ class Preprocess:
     resize: str = "shorter-side-bilinear-antialias"
     crop: str = "centre"
 
+    def __post_init__(self) -> None:
+        if (
+            not 1 <= self.size <= LARGEST
+            or not all(math.isfinite(value) for value in self.mean)
+            or not all(0 < value < math.inf for value in self.std)
+        ):
+            raise DataError(f"impossible preprocessing rule: size {self.size}, mean {self.mean}, std {self.std}")
+        if (self.resize, self.crop) != (Preprocess.resize, Preprocess.crop):
+            raise DataError(f"unknown preprocessing rule '{self.resize}' with crop '{self.crop}'")
+
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Preprocess:
         """Read the manifest's form; raises DataError on one that is malformed or that this version does not know."""
-        known = {"size", "mean", "std", "resize", "crop"}
-        if set(raw) != known:
-            raise DataError(f"preprocessing rule has keys {sorted(raw)}, expected {sorted(known)}")
-        try:
-            rule = cls(int(raw["size"]), _triple(raw["mean"]), _triple(raw["std"]), raw["resize"], raw["crop"])
-        except (TypeError, ValueError, OverflowError) as error:
-            raise DataError(f"malformed preprocessing rule ({error})") from None
-        if (
-            rule.size < 1
-            or not all(math.isfinite(value) for value in rule.mean)
-            or not all(0 < value < math.inf for value in rule.std)
-        ):
-            raise DataError(f"impossible preprocessing rule: size {rule.size}, mean {rule.mean}, std {rule.std}")
-        if (rule.resize, rule.crop) != (cls.resize, cls.crop):
-            raise DataError(f"unknown preprocessing rule '{rule.resize}' with crop '{rule.crop}'")
-        return rule
-
-
-def _triple(values: Any) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue
+        missing = sorted({"size", "mean", "std", "resize", "crop"} - set(raw))
+        if missing:
+            raise DataError(f"preprocessing rule without the keys {missing}")
+        return documents.build(raw, cls, "preprocessing rule", error=DataError)
 
 
 def load_image(source: Path | bytes) -> Pixels:

@@ -8,7 +8,10 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("suite", deadline=None, derandomize=True)  # no assertion about time; the same cases every run
+settings.load_profile("suite")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job, and its children, ignore
 os.environ["SKINEDGE_SHIPPED"] = ""  # no test, and no command that it starts, depends on whether a model is shipped
 

@@ -7,6 +7,32 @@ from typing import Any
 from skinedge.manifest import Manifest
 from skinedge.preprocess import Preprocess
 
+TRAINING = {
+    "backbone": "test_efficientnet",
+    "base_weights": {"source": "random 0", "sha256": "0" * 64},
+    "config": {"weights": "auto"},
+    "data": {"kind": "class folders", "counts": {}, "training_prior": {"mel": 0.5, "nv": 0.5}},
+}
+
+
+def training(labels: tuple[str, ...]) -> dict[str, Any]:
+    """How a run of these classes was trained, as far as a manifest must tell."""
+    prior = dict.fromkeys(labels, 1 / len(labels))
+    return {**TRAINING, "data": {"kind": "class folders", "counts": {}, "training_prior": prior}}
+
+
+def model_info(format: str, precision: str = "fp32") -> dict[str, Any]:
+    """What a manifest says of a model file."""
+    return {
+        "format": format,
+        "precision": precision,
+        "inputs": [{"name": "pixels", "shape": [-1, 224, 224, 3], "dtype": "float32"}],
+        "outputs": [{"name": "probabilities", "shape": [-1, 2], "dtype": "float32"}],
+        "ops": {},
+        "versions": {},
+        "gates": [],
+    }
+
 
 def manifest(name: str = "run", **changes: Any) -> Manifest:
     """The manifest of a run of two classes with no stage; changes: of its fields."""

@@ -10,13 +10,12 @@ from __future__ import annotations
 import math
 import statistics
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from skinedge.config import from_dict
+from skinedge.documents import read_toml
 from skinedge.errors import GateError
 from skinedge.parity import Gate, passed
 from skinedge.plugins import Session
@@ -115,7 +114,7 @@ class Rung:
 
 
 def load_ladder() -> Ladder:
-    return from_dict(Ladder, tomllib.loads(LADDER.read_text(encoding="utf-8")), str(LADDER))
+    return read_toml(LADDER, Ladder)
 
 
 def climb(

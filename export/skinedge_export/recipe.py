@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from skinedge.config import from_dict
+from skinedge.documents import TOML_BYTES, build, parse_toml
 from skinedge.errors import ConfigError, one_of
+from skinedge.files import read_regular
 from skinedge_export.ranges import METHODS
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -84,19 +84,16 @@ def load_recipe(path: Path) -> ExportRecipe:
     Raises: ConfigError when there is none, it is not TOML, a value has the wrong type, or a key is
         unknown or means nothing for its format and precision.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        raw = tomllib.loads(text)
-    except OSError:
+    if not path.is_file():
         known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
-        raise ConfigError(f"no export recipe '{path.stem}'", where=str(path.parent), todo=f"Known: {known}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"not valid TOML ({error})", where=str(path)) from None
+        raise ConfigError(f"no export recipe '{path.stem}'", where=str(path.parent), todo=f"Known: {known}.")
+    text = read_regular(path, TOML_BYTES, ConfigError)
+    raw = parse_toml(text, dict[str, Any], str(path))
     _refuse_meaningless(raw, str(path))
-    recipe = from_dict(ExportRecipe, raw, str(path))
+    recipe = build(raw, ExportRecipe, str(path), error=ConfigError)
     if recipe.calibration.images < 8:
         raise ConfigError(f"calibration.images is {recipe.calibration.images}; at least 8", where=str(path))
-    return replace(recipe, sha256=hashlib.sha256(text.encode()).hexdigest())
+    return replace(recipe, sha256=hashlib.sha256(text).hexdigest())
 
 
 def _refuse_meaningless(raw: dict[str, Any], where: str) -> None:

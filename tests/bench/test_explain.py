@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from examples import manifest
+from examples import manifest, model_info, training
 from PIL import Image
 
 from skinedge import model as networks
@@ -45,7 +45,7 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         taxonomy={"mel": "malignant", "nv": "benign", "bkl": "benign"},
         class_prior=dict.fromkeys(LABELS, 1 / 3),
         preprocess=Preprocess(160),
-        training={"backbone": "test_efficientnet"},
+        training=training(LABELS),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -56,7 +56,7 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     converter = plugins.load(plugins.CONVERTERS, "onnx")
     job = ExportJob(network, describe(says), converter.recipe("fp32"), Form(heatmap=True))
     with bundle.stage("export", "test", {"model": sha256(root / MODEL)}) as stage:
-        converter.convert(job, stage.path(FILE, format="onnx", precision="fp32"))
+        converter.convert(job, stage.path(FILE, **model_info("onnx")))
         stage.set(default_file=FILE)
     return root
 
@@ -70,7 +70,7 @@ def mapless(explained: Path, tmp_path: Path) -> Path:
     file = onnx.load(root / FILE)
     del file.graph.output[1]
     with Bundle.open(root).stage("export", "test", {"model": sha256(root / MODEL)}) as stage:
-        onnx.save(file, stage.path("model.fp32.onnx", format="onnx", precision="fp32"))
+        onnx.save(file, stage.path("model.fp32.onnx", **model_info("onnx")))
         stage.set(default_file="model.fp32.onnx")
     return root
 

@@ -96,6 +96,7 @@ def manifest(data_root: Path) -> Manifest:
             "data": {
                 "kind": "class folders",
                 "counts": {split: dict.fromkeys(LABELS, n) for split, n in COUNTS.items()},
+                "training_prior": {label: 1 / len(LABELS) for label in LABELS},
             },
         },
         license=NON_COMMERCIAL,

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from examples import manifest
+from examples import TRAINING, manifest
 
 from skinedge import shipped
 from skinedge.errors import BundleError, ConfigError
@@ -185,7 +185,7 @@ def test_ship_refuses_in_two_lines_and_leaves_nothing(
 ) -> None:
     from skinedge.cli import main
 
-    make(tmp_path / "run", training={"config": {"weights": "auto"}})
+    make(tmp_path / "run", training=TRAINING)
     monkeypatch.setattr(
         sys, "argv", ["skinedge", "ship", str(tmp_path / "run"), "--to", str(tmp_path / "out"), "--json"]
     )

@@ -1,0 +1,177 @@
+"""Check plain values (of JSON, TOML or a manifest) against a schema, and say where one does not fit.
+
+A schema is a type: a dataclass, whose keys are all that is allowed; a TypedDict, which names the keys that are read
+and lets others pass; or a builtin such as `dict[str, Any]`. msgspec converts; what it leaves open is checked here:
+keys that no field has, numbers and text that other programs cannot hold, and nesting.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints, is_typeddict
+
+T = TypeVar("T")
+Place = tuple[Any, ...]  # keys and indices from the top of a document to a value in it
+DEEPEST = 64  # levels; the deepest document of ours has 8
+INTEGERS = range(-(2**63), 2**63)
+PLAIN = (str, int, float, bool, type(None), Any)
+
+
+class UnfitError(ValueError):
+    """A value that does not fit its schema. place: where in the document."""
+
+    def __init__(self, problem: str, place: Place = ()) -> None:
+        super().__init__(f"{path_of(place)}: {problem}" if place else problem)
+
+
+def path_of(place: Place) -> str:
+    """How a place is written: stages.export.files[3].sha256; a key that is no word is quoted in brackets."""
+    parts = [
+        f"[{step}]"
+        if isinstance(step, int)
+        else f".{step}"
+        if re.fullmatch(r"[\w-]+", step)
+        else f"[{json.dumps(step)}]"
+        for step in place
+    ]
+    return "".join(parts).removeprefix(".")
+
+
+def fit(raw: Any, kind: type[T], place: Place = ()) -> T:
+    """Convert plain values to `kind`.
+
+    Args:
+        raw: dicts, lists, text, numbers, True, False and None.
+        place: where `raw` is in its document, for the message.
+    Raises: UnfitError; any SkinedgeError that a dataclass raises for a value out of range.
+    """
+    check_values(raw, place)
+    refuse_unknown_keys(raw, kind, place)
+    return _converted(raw, kind, place)
+
+
+def check_values(value: Any, place: Place = ()) -> None:
+    """Raises: UnfitError for what JSON cannot carry to every reader: deep nesting, integers beyond 64 bits, numbers
+    that are not finite, text with lone surrogates, dates.
+    """
+    if len(place) > DEEPEST:
+        raise UnfitError(f"nested more than {DEEPEST} levels deep", place[:3])
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_text(key, place)
+            check_values(item, (*place, key))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            check_values(item, (*place, index))
+    elif isinstance(value, str):
+        _check_text(value, place)
+    elif isinstance(value, int):
+        if value not in INTEGERS:
+            raise UnfitError("integer of more than 64 bits", place)
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise UnfitError(f"{value} is not a finite number", place)
+    elif value is not None:
+        raise UnfitError(f"unexpected {type(value).__name__}", place)
+
+
+def _check_text(text: object, place: Place) -> None:
+    if not isinstance(text, str):
+        raise UnfitError("a key is not text", place)
+    if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise UnfitError("text that is not Unicode (a lone surrogate)", place)
+
+
+def refuse_unknown_keys(value: Any, kind: Any, place: Place = ()) -> None:
+    """Raises: UnfitError for a key that a dataclass, at any depth of `kind`, does not have."""
+    if kind in PLAIN:
+        return
+    if is_dataclass(kind) or is_typeddict(kind):
+        _refuse_in_fields(value, kind, place)
+        return
+    arguments = get_args(kind)
+    if isinstance(value, Mapping) and get_origin(kind) in (dict, Mapping):
+        for key, item in value.items():
+            refuse_unknown_keys(item, arguments[1], (*place, key))
+    elif isinstance(value, list | tuple) and get_origin(kind) in (list, tuple):
+        kinds = arguments if len(arguments) == len(value) and ... not in arguments else arguments[:1] * len(value)
+        for index, (item, each) in enumerate(zip(value, kinds, strict=True)):
+            refuse_unknown_keys(item, each, (*place, index))
+    else:  # a union: at most one of its kinds has keys
+        for each in arguments:
+            refuse_unknown_keys(value, each, place)
+
+
+def _refuse_in_fields(value: Any, kind: Any, place: Place) -> None:
+    if not isinstance(value, Mapping):
+        return
+    fields = _fields(kind)
+    for key, item in value.items():
+        if key in fields:
+            refuse_unknown_keys(item, fields[key], (*place, key))
+        elif is_dataclass(kind):
+            raise UnfitError(f"unknown key '{path_of((*place, key))}'; valid: {', '.join(fields)}")
+
+
+@functools.cache
+def _fields(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _converted(raw: Any, kind: type[T], place: Place) -> T:
+    import msgspec
+
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        message = str(error)
+    except RecursionError:
+        raise UnfitError("nested too deep", place) from None
+    problem, _, path = message.partition(" - at ")
+
+    def fails(changed: Any) -> bool:
+        try:
+            msgspec.convert(changed, kind)
+        except msgspec.ValidationError as error:
+            return str(error) == message
+        return False
+
+    raise UnfitError(_plain(problem), (*place, *_located(raw, path, fails)))
+
+
+def _plain(problem: str) -> str:
+    """msgspec's words without its quotes."""
+    missing = re.fullmatch(r"Object missing required field `(.*)`", problem)
+    if missing:
+        return f"'{missing[1]}' is missing"
+    return problem[:1].lower() + problem[1:].replace("`", "")
+
+
+def _located(raw: Any, path: str, fails: Callable[[Any], bool]) -> Place:
+    """The place that msgspec means by a path such as `$.stages[...].files[3]`, in which [...] is some key."""
+    document = copy.deepcopy(raw)
+    node, place = document, []
+    for field, index in re.findall(r"\.(\w+)|\[(\d+|\.\.\.)\]", path.rpartition("$")[2]):
+        step = field or (_failing_key(node, lambda: fails(document)) if index == "..." else int(index))
+        place.append(step)
+        node = node[step]
+    return tuple(place)
+
+
+def _failing_key(node: dict[str, Any], fails: Callable[[], bool]) -> str:
+    """The key whose value makes the conversion fail, by halving `node`."""
+    while len(node) > 1:
+        items = list(node.items())
+        half = len(items) // 2
+        node.clear()
+        node.update(items[:half])
+        if not fails():
+            node.clear()
+            node.update(items[half:])
+    return next(iter(node))

@@ -4,7 +4,9 @@ error for a disk that refuses.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import glob
 import hashlib
 import os
 import re
@@ -18,6 +20,13 @@ _DEVICE = re.compile(
     r"(con|prn|aux|nul|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3])", re.IGNORECASE
 )  # of Windows
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\\:\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_TOKEN = "[0-9a-f]" * 8
 
 
 def sha256(path: Path) -> str:
@@ -81,17 +90,80 @@ def read_regular(path: Path, most: int, error: type[SkinedgeError] = BundleError
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Replace a file in one step; a full disk or a crash leaves the old one."""
+    """Replace a file in one step; a full disk or a crash leaves the old one.
+
+    What a killed process left beside it is removed: its temporary files are those that nobody holds a lock on.
+    """
+    try:
+        for leftover in path.parent.glob(f"{glob.escape(path.name)}.{_TOKEN}.part"):
+            _remove_unheld(leftover)
+        while not _replace(path, data.encode() if isinstance(data, str) else data):
+            pass
+    except OSError as error:
+        raise disk_error(error, path) from None
+
+
+def _replace(path: Path, data: bytes) -> bool:
+    """Write a temporary file and rename it; False when another process took it for a leftover before it was held."""
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with part.open("wb") as stream:
-            stream.write(data.encode() if isinstance(data, str) else data)
+        with part.open("xb") as stream:
+            if not _hold(stream.fileno()):
+                return False
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
+            if os.name != "nt":  # there, an open file cannot be renamed
+                part.replace(path)
+                return True
         part.replace(path)
-    except OSError as error:
+        return True
+    except BaseException:
         part.unlink(missing_ok=True)
-        raise disk_error(error, path) from None
+        raise
+
+
+def _hold(descriptor: int) -> bool:
+    """Lock an open file until it is closed; False when another process holds it or has removed it."""
+    if fcntl is None:  # Windows: nobody can remove an open file
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks: then nothing is taken for a leftover
+        return True
+    return os.fstat(descriptor).st_nlink > 0
+
+
+def _remove_unheld(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if fcntl is not None:
+            with path.open("r+b") as stream:
+                fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+        else:
+            path.unlink()
+
+
+def write_synced(path: Path, text: str) -> None:
+    """Write a new file and have it on the disk when this returns."""
+    path.write_text(text, encoding="utf-8")
+    sync(path)
+
+
+def sync(path: Path) -> None:
+    """Have a file's content, or a folder's names, on the disk when this returns. Raises: OSError."""
+    if os.name == "nt" and path.is_dir():  # Windows has nothing like it
+        return
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):  # a file system that cannot
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def is_disk_error(error: Exception) -> bool:

@@ -1,7 +1,7 @@
 """The run directory: the only thing that training, exporting and running share.
 
-A bundle only grows. A stage writes its files to `.part`, renames them, and then the manifest is
-replaced atomically, under a lock, with one more entry in `stages`. What no entry lists is a leftover.
+A stage writes its files into a private folder; then the manifest is replaced atomically, under a lock, with one more
+entry in `stages`, and the files move to their places (`skinedge.staging`). A file that no entry lists is a leftover.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from skinedge import staging
 from skinedge.errors import BundleError, SkinedgeError
 from skinedge.files import disk_error, is_disk_error, sha256, write_atomic
 from skinedge.manifest import MANIFEST, MODEL, FileEntry, Manifest, manifest_text
@@ -27,7 +28,7 @@ class Bundle:
 
     @classmethod
     def open(cls, root: Path) -> Bundle:
-        """Open a complete run.
+        """Open a complete run, after finishing or removing the stages of processes that were killed.
 
         Raises: BundleError when there is no run there, it is unfinished, or its manifest is damaged.
         """
@@ -40,6 +41,7 @@ class Bundle:
                 where=str(root),
                 todo="Finish it with: skinedge train --resume --out RUN --data DIR",
             )
+        staging.recover(root)
         return cls(root, Manifest.read(path))
 
     @classmethod
@@ -109,21 +111,20 @@ class Bundle:
 
         Raises: BundleError when the disk is full or may not be written, or the run is read-only.
         """
-        from filelock import FileLock
-
         if self.read_only:
             raise BundleError("nothing is written into the model that ships with skinedge", where=str(self.root))
-        writer = StageWriter(self.root, made_by, dict(made_from))
         try:
-            yield writer
-            with FileLock(self.root / ".manifest.lock"):
+            staging.prepare(self.root)
+            writer = StageWriter(self.root, made_by, dict(made_from))
+            try:
+                yield writer
                 writer.commit(name)
+            finally:
+                writer.discard()
         except Exception as error:
             if is_disk_error(error):
                 raise disk_error(error, self.root) from None
             raise
-        finally:
-            writer.discard()
 
     def reload(self) -> Bundle:
         """The same run with its manifest read again (after a stage was written)."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from skinedge import staging
 from skinedge.errors import BundleError
-from skinedge.files import sha256, write_atomic
+from skinedge.files import sha256, sync
 from skinedge.manifest import MANIFEST, FileEntry, Manifest, Stage, manifest_text, now
+from skinedge.owned import OwnedFolder
 
 
 class StageWriter:
@@ -19,73 +20,68 @@ class StageWriter:
         self._root = root
         self._made_by = made_by
         self._made_from = made_from
-        self._pending: list[tuple[Path, str, dict[str, Any]]] = []
+        self._folder = OwnedFolder(root, staging.PREFIX)
+        self._info: dict[str, dict[str, Any]] = {}
         self._changes: dict[str, Any] = {}
         self._removed: set[str] = set()
 
     def path(self, name: str, **info: Any) -> Path:
-        """Where to write the file `name` (a `.part` path beside its final place)."""
-        final = self._root / name
-        final.parent.mkdir(parents=True, exist_ok=True)
-        part = final.with_name(f"{final.name}.{secrets.token_hex(4)}.part")
-        self._pending.append((part, name, info))
-        return part
+        """Where to write the file `name`: in the stage's private folder, until the stage is committed."""
+        self._info[name] = info
+        pending = self._pending(name)
+        pending.parent.mkdir(parents=True, exist_ok=True)
+        return pending
 
     def describe(self, name: str, **info: Any) -> None:
-        """Add to what the manifest will say of a pending file."""
-        for _, pending, known in self._pending:
-            if pending == name:
-                known.update(info)
+        """Add to the manifest entry of a pending file."""
+        self._info[name].update(info)
 
     def set(self, **changes: Any) -> None:
         """Change fields of the manifest (default_file, thresholds, ...) together with the stage."""
         self._changes.update(changes)
 
     def remove(self, *names: str) -> None:
-        """Take files, of whatever stage, out of the run: what this stage leaves stands in their place."""
+        """Take files of any stage out of the run. A file that this stage writes itself stays."""
         self._removed.update(names)
 
     def commit(self, stage: str) -> None:
-        """Rename the parts and replace the manifest; on an error in between, all is put back.
+        """Add the stage to the manifest and move its files to their places; see `skinedge.staging`.
 
-        The manifest is on the disk before the first rename, so a full disk strikes before anything moved.
+        Raises: BundleError when the stage did not write a file that it announced; OSError when the disk refuses.
+            Nothing in the run has changed then.
         """
-        entries = tuple(self._entry(part, name, info) for part, name, info in self._pending)
+        entries = tuple(self._entry(name, info) for name, info in self._info.items())
+        removed = sorted(self._removed - set(self._info))
+        with staging.manifest_lock(self._root):
+            staging.settle(self._root)
+            manifest = self._next_manifest(stage, entries)
+            staging.commit(self._folder.path, self._root, manifest_text(manifest), list(self._info), removed)
+
+    def _next_manifest(self, stage: str, entries: tuple[FileEntry, ...]) -> Manifest:
+        """The run's manifest with this stage, without the removed files and the stages that are left empty."""
         current = Manifest.read(self._root / MANIFEST)
         kept = {
             name: replace(done, files=tuple(file for file in done.files if file.path not in self._removed))
             for name, done in current.stages.items()
         }
         kept = {name: done for name, done in kept.items() if done.files or not current.stages[name].files}
-        stages = {**kept, stage: Stage(now(), entries)}
-        manifest = self._root / f"{MANIFEST}.part"
-        write_atomic(manifest, manifest_text(replace(current, stages=stages, **self._changes)))
-        moved: list[tuple[Path, Path]] = []
-        try:
-            for part, name, _ in self._pending:
-                final = self._root / name
-                moved.append((final, part.with_name(f"{part.name}.old")))
-                if final.exists():
-                    final.replace(moved[-1][1])
-                part.replace(final)
-            manifest.replace(self._root / MANIFEST)
-        except BaseException:
-            manifest.unlink(missing_ok=True)
-            for final, old in moved:
-                if old.exists():
-                    old.replace(final)
-                else:
-                    final.unlink(missing_ok=True)
-            raise
-        for gone in (*(old for _, old in moved), *(self._root / name for name in self._removed)):
-            gone.unlink(missing_ok=True)
+        return replace(current, stages={**kept, stage: Stage(now(), entries)}, **self._changes)
 
-    def _entry(self, part: Path, name: str, info: dict[str, Any]) -> FileEntry:
-        if not part.is_file():
+    def _pending(self, name: str) -> Path:
+        return self._folder.path / staging.FILES / name
+
+    def _entry(self, name: str, info: dict[str, Any]) -> FileEntry:
+        pending = self._pending(name)
+        if not pending.is_file():
             raise BundleError(f"the stage did not write '{name}'", where=str(self._root))
-        return FileEntry(name, sha256(part), part.stat().st_size, self._made_by, self._made_from, info)
+        sync(pending)
+        return FileEntry(name, sha256(pending), pending.stat().st_size, self._made_by, self._made_from, info)
 
     def discard(self) -> None:
-        """Remove the parts that were not renamed."""
-        for part, _, _ in self._pending:
-            part.unlink(missing_ok=True)
+        """Remove the private folder, unless it is committed and holds files that are still to be moved."""
+        try:
+            if not staging.committed(self._folder.path):
+                staging.forget(self._folder.path)
+                self._folder.remove()
+        finally:
+            self._folder.release()

@@ -50,7 +50,7 @@ PREPARING = (
     Moment("open", "val.32.part", delay=0.002),  # decoding
 )
 FINISHING = (
-    Moment("open", "adapter_model.safetensors.*.part"),
+    Moment("open", "adapter_model.safetensors"),
     Moment("os.rename", "training.json"),
     Moment("os.rename", "run"),
 )

@@ -1,0 +1,52 @@
+"""Signals that end a command: SIGINT, SIGTERM and SIGHUP. All three end it as Ctrl-C does, after its cleanup."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Make the ending signals wait until the block is over.
+
+    Python runs signal handlers in the main thread only, so in another thread none can interrupt the block.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[int] = []
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        arrived.append(number)
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(_raise_all, arrived)
+        for number in ENDING:
+            handler = signal.getsignal(number)
+            if handler not in (None, signal.SIG_IGN):  # None: another library's, which Python cannot restore
+                stack.callback(signal.signal, number, handler)
+                signal.signal(number, remember)
+        yield
+
+
+def _raise_all(numbers: list[int]) -> None:
+    for number in numbers:
+        signal.raise_signal(number)
+
+
+def end_with_cleanup() -> None:
+    """From now on SIGTERM and SIGHUP raise SystemExit(128 + number), unless they are ignored, as under nohup."""
+    for number in ENDING:
+        if number != signal.SIGINT and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _exit)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)

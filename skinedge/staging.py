@@ -1,0 +1,200 @@
+"""Commit a stage into a run directory so that an interruption at any instruction loses nothing.
+
+A stage writes into a private folder of the run, `.stage-TOKEN`:
+
+    files/NAME      its files, under their final names
+    manifest.json   the run's next manifest
+    commit.json     the names to move out of files/, and the names to remove from the run
+    .lock           held by the process that writes the stage, while it lives
+
+Renaming that manifest.json over the run's is the commit, the only one: before it the run is as it was and the folder
+is a leftover; after it the files are moved to their places by this process or, if it ends, by the next one that opens
+the run. So a stage is committed exactly when commit.json is there and the manifest beside it is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from skinedge import owned, signals
+from skinedge.errors import BundleError
+from skinedge.files import sha256, sync, write_synced
+from skinedge.manifest import MANIFEST, Manifest
+
+PREFIX = ".stage-"
+JOURNAL = "commit.json"
+FILES = "files"
+LOCK = ".manifest.lock"
+A_DAY = 24 * 3600  # seconds
+_OF_EARLIER_VERSIONS = re.compile(r"(.+?)(?:\.[0-9a-f]{8})?\.part(?:\.old)?")
+PATIENCE = 60  # seconds; a commit takes milliseconds
+
+
+@contextlib.contextmanager
+def manifest_lock(root: Path) -> Iterator[None]:
+    """Hold the run's manifest. Raises: BundleError when another process holds it for a minute."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(root / LOCK, timeout=PATIENCE)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise BundleError(
+            f"another process has been writing to this run for {PATIENCE} s", where=str(root), todo="End it, or wait."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def commit(folder: Path, root: Path, manifest: str, moved: Sequence[str], removed: Sequence[str]) -> None:
+    """Make the files of a stage folder part of the run; the manifest lock is held.
+
+    Raises: OSError before the commit: nothing changed. BundleError after it: the next command finishes the move.
+    """
+    for name in moved:
+        _check_free(root, name)
+    for name in removed:
+        _place(root, name)
+    write_synced(folder / MANIFEST, manifest)  # before the journal: a journal without it means committed
+    write_synced(folder / JOURNAL, json.dumps({"moved": list(moved), "removed": list(removed)}))
+    sync(folder)
+    with signals.held():
+        (folder / MANIFEST).replace(root / MANIFEST)
+        try:
+            sync(root)
+            roll_forward(folder, root)
+        except OSError as error:
+            raise BundleError(
+                f"the stage is complete, but its files could not all be moved into the run ({error.strerror})",
+                where=str(root),
+                todo="Mend that; the next command that opens the run moves the rest.",
+            ) from None
+
+
+def committed(folder: Path) -> bool:
+    """Whether the run's manifest already lists what this stage folder holds."""
+    return (folder / JOURNAL).is_file() and not (folder / MANIFEST).exists()
+
+
+def roll_forward(folder: Path, root: Path) -> None:
+    """Move a committed stage's files to their places. Whatever an earlier attempt did is skipped.
+
+    Raises: OSError when the disk refuses; BundleError when the journal is damaged.
+    """
+    moved, removed = _read_journal(folder / JOURNAL)
+    for name in moved:
+        new, final = folder / FILES / name, _place(root, name)
+        if new.exists():
+            final.parent.mkdir(parents=True, exist_ok=True)
+            new.replace(final)
+    for name in removed:
+        _place(root, name).unlink(missing_ok=True)
+    sync(root)
+    forget(folder)
+
+
+def forget(folder: Path) -> None:
+    """Make a stage folder a mere leftover. Without this first, removing it could for a moment look like a commit."""
+    (folder / JOURNAL).unlink(missing_ok=True)
+
+
+def recover(root: Path) -> None:
+    """Finish the committed stages of processes that ended, and remove what the others left.
+
+    Raises: BundleError when a committed stage cannot be finished, for want of permission for example.
+    """
+    folders = _folders(root)
+    if not folders:
+        return
+    try:
+        with manifest_lock(root):
+            settle(root)
+    except OSError as error:
+        if any(map(committed, folders)):
+            raise BundleError(
+                f"a command ended before it had moved its files into this run, and they cannot be moved now "
+                f"({error.strerror})",
+                where=str(root),
+                todo="Open the run once, as with `skinedge report`, where it may be written and the disk has space.",
+            ) from None
+
+
+def prepare(root: Path) -> None:
+    """Before a stage: what `recover` does, and remove what earlier versions left. Raises: OSError, BundleError."""
+    with manifest_lock(root):
+        settle(root)
+        for path in list(root.rglob("*.part*")):
+            name = _OF_EARLIER_VERSIONS.fullmatch(path.name)
+            if name and path.is_file() and time.time() - path.stat().st_mtime > A_DAY:
+                _put_back(path, path.with_name(name[1]), root)
+
+
+def _put_back(leftover: Path, final: Path, root: Path) -> None:
+    """Remove a leftover, or give it its name back where it is the file that the manifest lists and that is lost."""
+    name = final.relative_to(root).as_posix()
+    entries = {file.path: file for stage in Manifest.read(root / MANIFEST).stages.values() for file in stage.files}
+    if name in entries and sha256(leftover) == entries[name].sha256:
+        leftover.replace(final)
+    else:
+        leftover.unlink()
+
+
+def settle(root: Path) -> None:
+    """What `recover` does, for who holds the manifest lock.
+
+    A committed folder is finished whoever owns it: its owner moves files under this lock only, so it has ended.
+    """
+    for folder in _folders(root):
+        if committed(folder):
+            roll_forward(folder, root)
+        lock = owned.adopt(folder)
+        if lock is not None:
+            try:
+                forget(folder)
+                owned.remove(folder, lock)
+            finally:
+                lock.release()
+
+
+def _folders(root: Path) -> list[Path]:
+    with os.scandir(root) as entries:
+        return sorted(
+            Path(entry.path)
+            for entry in entries
+            if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False)
+        )
+
+
+def _check_free(root: Path, name: str) -> None:
+    """Raises: BundleError when a folder has the name of a file to write, or a file that of its folder."""
+    final = _place(root, name)
+    if final.is_dir():
+        raise BundleError("is a folder, and a file of this name is to be written", where=str(final))
+    for parent in final.relative_to(root).parents:
+        if (root / parent).exists() and not (root / parent).is_dir():
+            raise BundleError("is a file, and a folder of this name is to be made", where=str(root / parent))
+
+
+def _place(root: Path, name: str) -> Path:
+    """Where a file of the run is. Raises: BundleError when that is outside the run."""
+    parts = PurePosixPath(name).parts
+    inside = parts and not PurePosixPath(name).is_absolute() and ".." not in parts and not set(name) & {"\\", "\0"}
+    if not inside or not (root / name).parent.resolve().is_relative_to(root.resolve()):
+        raise BundleError(f"'{name}' is no file name inside a run", where=str(root))
+    return root / name
+
+
+def _read_journal(path: Path) -> tuple[list[str], list[str]]:
+    try:
+        journal = json.loads(path.read_text(encoding="utf-8"))
+        return list(map(str, journal["moved"])), list(map(str, journal["removed"]))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BundleError(f"damaged journal ({error})", where=str(path)) from None

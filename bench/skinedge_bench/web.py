@@ -38,9 +38,12 @@ RUNTIMES = {".tflite": "litert.js", ".onnx": "onnxruntime-web"}  # in the order 
 
 @dataclass(frozen=True)
 class Site:
-    """What is to be served. files: path in the site -> a file here, or its content; model: name of the model file."""
+    """What is to be served. files: path in the site -> content; model: name of the model file.
 
-    files: Mapping[str, Path | bytes]
+    All of it is in memory: a file that is changed, or becomes a link, after it was checked is not served.
+    """
+
+    files: Mapping[str, bytes]
     model: str
 
 
@@ -54,16 +57,19 @@ def build(bundle: Bundle, name: str | None = None) -> Site:
         raise ConfigError(f"browsers run {' and '.join(RUNTIMES)} files", where=f"--file {name}")
     model = open_listed(bundle, name) if name else choose(bundle)
     runtime = RUNTIMES[model.path.suffix]
+    content = model.path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != model.sha256:
+        raise BundleError("this file was changed while it was read", where=str(model.path))
     card = bundle.file(card_name(model.name))
     if read_card(card)["sha256"] != model.sha256:
         raise BundleError("the card is of another file", where=str(card))
     check, pixels = _check(model, golden.load(bundle.file("golden.npz")))
     settings = _settings(model, runtime, check)
-    page = {path.name: path for path in PAGE.iterdir() if path.is_file() and path.suffix != ".toml"}
+    page = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.is_file() and path.suffix != ".toml"}
     libraries = {f"vendor/{path}": file for path, file in vendored(runtime).items()}
-    own: dict[str, Path | bytes] = {
-        settings["model"]: model.path,
-        settings["card"]: card,
+    own = {
+        settings["model"]: content,
+        settings["card"]: card.read_bytes(),
         CHECK: pixels,
         SETTINGS: documents.to_text(settings).encode(),
     }
@@ -99,7 +105,7 @@ def write(site: Site, out: Path) -> None:
         for name, content in site.files.items():
             target = part / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+            target.write_bytes(content)
         part.replace(place)
     except OSError as error:
         raise disk_error(error, out) from None

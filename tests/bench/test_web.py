@@ -10,7 +10,6 @@ import json
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tarfile
@@ -102,7 +101,7 @@ def test_the_site_has_the_page_one_model_and_its_runtime(
     assert all(built.files[f"vendor/{name}"] == name.encode() for name in found)
     model = {f"model/{file}", f"model/{file}.skinedge.json"}
     assert set(built.files) == PAGES | libraries | model | {"site.json", "check.bin"}
-    assert built.model == file and built.files[f"model/{file}"] == FLAGSHIP / file
+    assert built.model == file and built.files[f"model/{file}"] == (FLAGSHIP / file).read_bytes()
 
 
 def test_settings_say_what_python_found(vendor: Path) -> None:
@@ -111,7 +110,7 @@ def test_settings_say_what_python_found(vendor: Path) -> None:
 
     bundle = Bundle.open(FLAGSHIP)
     files = build(bundle).files
-    settings, content = json.loads(bytes(files["site.json"])), bytes(files["check.bin"])  # type: ignore[arg-type]
+    settings, content = json.loads(files["site.json"]), files["check.bin"]
     assert settings["names"]["mel"] == "melanoma"
     model = open_listed(bundle, HEATMAP)
     import numpy as np
@@ -214,12 +213,10 @@ def test_without_its_libraries_the_command_says_how_to_get_them(tmp_path: Path) 
 
 
 def test_the_site_is_written_whole(site: Site, tmp_path: Path) -> None:
-    (tmp_path / "own.css").write_text("p {}")
-    whole = Site({**site.files, "style.css": tmp_path / "own.css"}, site.model)
     out = tmp_path / "new" / "site"
-    write(whole, out)
+    write(site, out)
     found = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    assert found == {**site.files, "style.css": b"p {}"}
+    assert found == site.files
     assert [path.name for path in out.parent.iterdir()] == ["site"]
 
 
@@ -229,9 +226,9 @@ def test_nothing_is_written_over_or_left_behind(site: Site, tmp_path: Path) -> N
     (full / "mine.txt").write_text("mine")
     with pytest.raises(ConfigError, match="there already"):
         write(site, full)
-    gone = Site({**site.files, "gone.js": tmp_path / "gone.js"}, site.model)
+    clash = Site({**site.files, "code.js/below": b"2"}, site.model)  # below a file
     with pytest.raises(BundleError):
-        write(gone, tmp_path / "half")
+        write(clash, tmp_path / "half")
     with pytest.raises(BundleError):
         write(site, full / "mine.txt" / "site")
     assert [path.name for path in tmp_path.iterdir()] == ["full"] and (full / "mine.txt").read_text() == "mine"
@@ -239,65 +236,6 @@ def test_nothing_is_written_over_or_left_behind(site: Site, tmp_path: Path) -> N
     empty.mkdir()
     write(site, empty)
     assert (empty / "index.html").read_bytes() == b"<p>"
-
-
-# --- served -----------------------------------------------------------------------------------------------------
-
-
-def test_files_have_their_types(server: SiteServer) -> None:
-    types = {
-        "/": "text/html; charset=utf-8",
-        "/index.html?x=1": "text/html; charset=utf-8",
-        "/code.js": "text/javascript; charset=utf-8",
-        "/a/lib.wasm": "application/wasm",
-        "/m.tflite": "application/octet-stream",
-    }
-    for path, kind in types.items():
-        status, headers, body = ask(server, path)
-        assert (status, headers["Content-Type"], headers["Content-Length"]) == (200, kind, str(len(body))), path
-    assert ask(server, "/code.js", "HEAD")[1]["Content-Length"] == "1" and ask(server, "/code.js", "HEAD")[2] == b""
-
-
-@pytest.mark.parametrize(
-    "path", ["/../web.py", "/%2e%2e/web.py", "/a", "/a/", "/a/../code.js", "//etc/passwd", "/nothing"]
-)
-def test_nothing_else_is_served(server: SiteServer, path: str) -> None:
-    assert ask(server, path)[0] == 404
-
-
-def test_nothing_is_taken(server: SiteServer) -> None:
-    assert ask(server, "/code.js", "POST")[0] == ask(server, "/code.js", "PUT")[0] == 501
-
-
-def test_only_this_machine_is_served(server: SiteServer) -> None:
-    assert server.server_address[0] == "127.0.0.1"
-
-
-def test_a_file_that_is_gone_is_not_found(tmp_path: Path) -> None:
-    with SiteServer(Site({"index.html": tmp_path / "gone.html"}, "m"), port=0) as server:
-        thread = threading.Thread(target=server.serve_forever, args=[0.02])
-        thread.start()
-        assert ask(server, "/")[0] == 404
-        server.shutdown()
-        thread.join()
-
-
-def test_a_browser_that_goes_away_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
-    with SiteServer(Site({"index.html": bytes(2**26)}, "m"), port=0) as server:
-        server.daemon_threads = False  # so that the end waits for the answer's end
-        thread = threading.Thread(target=server.serve_forever, args=[0.02])
-        thread.start()
-        with socket.create_connection(server.server_address[:2]) as browser:  # type: ignore[arg-type]
-            browser.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
-            assert browser.recv(9) == b"HTTP/1.1 "
-        server.shutdown()
-        thread.join()
-    assert capsys.readouterr().err == ""
-
-
-def test_a_port_that_is_taken(server: SiteServer, site: Site) -> None:
-    with pytest.raises(ConfigError, match="another program uses it"):
-        SiteServer(site, server.server_address[1])
 
 
 # --- the command ------------------------------------------------------------------------------------------------

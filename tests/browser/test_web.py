@@ -297,7 +297,7 @@ def test_what_is_no_image_or_a_strip_is_refused_and_the_next_is_judged(ready: Pa
 
 
 def card_with(site: Site, **changes: Any) -> bytes:
-    card = json.loads(Path(str(site.files[f"model/{TFLITE}.skinedge.json"])).read_text())
+    card = json.loads(site.files[f"model/{TFLITE}.skinedge.json"])
     return json.dumps({**card, **changes}).encode()
 
 
@@ -305,10 +305,10 @@ def damaged(site: Site, what: str) -> dict[str, bytes | None]:
     """What of the site is changed, as `served` takes it."""
     file, card = f"model/{TFLITE}", f"model/{TFLITE}.skinedge.json"
     read = json.loads(card_with(site))
-    model = bytearray(Path(str(site.files[f"model/{TFLITE}"])).read_bytes())
+    model = bytearray(site.files[f"model/{TFLITE}"])
     model[len(model) // 2] ^= 1
-    check = bytearray(site.files["check.bin"])  # type: ignore[arg-type]
-    first = json.loads(bytes(site.files["site.json"]))["check"]["images"][0]  # type: ignore[arg-type]
+    check = bytearray(site.files["check.bin"])
+    first = json.loads(site.files["site.json"])["check"]["images"][0]
     check[first["width"] * first["height"] // 2 * 3] ^= 255  # in its middle
     changes: dict[str, dict[str, bytes | None]] = {
         "tampered model": {file: bytes(model)},
@@ -381,6 +381,103 @@ def test_a_page_that_is_not_served_securely(page: Page, url: str) -> None:
     )
     opened(page, url)
     assert "only over https or from localhost" in problem(page)
+
+
+# --- the last image's result ------------------------------------------------------------------------------------
+
+
+def dropped(page: Page, path: Path) -> None:
+    """Drop a file onto the page, as a file manager does."""
+    code = """([content, name]) => {
+      const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+      const dataTransfer = new DataTransfer();
+      dataTransfer.items.add(new File([bytes], name));
+      document.dispatchEvent(new DragEvent('drop', {dataTransfer, bubbles: true, cancelable: true}));
+    }"""
+    page.evaluate(code, [base64.b64encode(path.read_bytes()).decode(), path.name])
+
+
+def picked(page: Page, path: Path) -> None:
+    page.set_input_files("#file", path)
+
+
+def remains(page: Page) -> list[str]:
+    """What the page still has of a result: visible parts, texts, painted pictures."""
+    code = """() => [
+      ...(document.getElementById('result').hidden ? [] : ['result']),
+      ...['source', 'verdict', 'classes'].filter((id) => document.getElementById(id).textContent !== ''),
+      ...['seen', 'evidence'].filter((id) => document.getElementById(id).width > 0),
+    ]"""
+    return page.evaluate(code)
+
+
+@pytest.mark.parametrize("offer", [picked, dropped])
+def test_an_error_leaves_nothing_of_the_image_before(ready: Page, tmp_path: Path, offer: Callable[..., None]) -> None:
+    """Of a PDF, a cut-off image, a strip: by every way in which a file comes."""
+    good = png(golden.load(FLAGSHIP / "golden.npz").sources[2], tmp_path / "good.png")
+    (tmp_path / "letter.pdf").write_bytes(b"%PDF-1.7\n1 0 obj\n<< >>\nendobj\n%%EOF\n")
+    (tmp_path / "cut.png").write_bytes(good.read_bytes()[:60])
+    png(np.zeros((10, 201, 3), np.uint8), tmp_path / "strip.png")
+    for name in ("letter.pdf", "cut.png", "strip.png"):
+        offer(ready, good)
+        ready.locator("#source").get_by_text("good.png", exact=True).wait_for()
+        assert remains(ready) == ["result", "source", "verdict", "classes", "seen", "evidence"]
+        offer(ready, tmp_path / name)
+        problem(ready)
+        assert remains(ready) == [], name
+
+
+def test_a_camera_that_is_refused_leaves_nothing_of_the_image_before(ready: Page, tmp_path: Path) -> None:
+    judged(ready, png(golden.load(FLAGSHIP / "golden.npz").sources[2], tmp_path / "good.png"))
+    ready.click("#camera")
+    assert "The camera was refused to this page" in problem(ready) and remains(ready) == []
+
+
+def test_a_camera_frame_that_fails_leaves_nothing_of_the_image_before(ready: Page, tmp_path: Path) -> None:
+    ready.context.grant_permissions(["camera"])
+    ready.click("#camera")
+    ready.wait_for_selector("#finder:not([hidden])")
+    judged(ready, png(golden.load(FLAGSHIP / "golden.npz").sources[2], tmp_path / "good.png"))
+    ready.evaluate("() => { globalThis.createImageBitmap = () => Promise.reject(new Error('no frame')); }")
+    ready.click("#shoot")
+    assert "no frame" in problem(ready) and remains(ready) == []
+
+
+def test_a_model_that_fails_leaves_nothing_of_the_image_before(ready: Page, tmp_path: Path) -> None:
+    good = png(golden.load(FLAGSHIP / "golden.npz").sources[2], tmp_path / "good.png")
+    judged(ready, good)
+    ready.evaluate("() => { Float32Array.from = () => { throw new Error('out of memory'); }; }")
+    picked(ready, good)
+    assert "out of memory" in problem(ready) and remains(ready) == []
+
+
+@pytest.mark.parametrize("slow_fails", [False, True])
+def test_a_slower_image_never_replaces_the_one_after_it(
+    ready: Page, model: LoadedModel, tmp_path: Path, slow_fails: bool
+) -> None:
+    """The first image's decoding ends, or fails, after the second was judged."""
+    ready.evaluate(
+        """(fails) => {
+      const decode = globalThis.createImageBitmap;
+      globalThis.createImageBitmap = async (blob, ...rest) => {
+        if (blob.name === 'slow.png') await new Promise((resume) => { globalThis.goOn = resume; });
+        if (blob.name === 'slow.png' && fails) throw new Error('no');
+        return decode(blob, ...rest);
+      };
+    }""",
+        slow_fails,
+    )
+    sources = golden.load(FLAGSHIP / "golden.npz").sources
+    slow, fast = png(sources[2], tmp_path / "slow.png"), png(sources[0], tmp_path / "fast.png")
+    dropped(ready, slow)
+    ready.wait_for_function("() => globalThis.goOn")
+    dropped(ready, fast)
+    ready.locator("#source").get_by_text("fast.png", exact=True).wait_for()
+    before = probabilities(ready)
+    ready.evaluate("async () => { globalThis.goOn(); await new Promise((resume) => setTimeout(resume, 500)); }")
+    assert ready.inner_text("#source") == "fast.png" and not ready.is_visible("#problem")
+    assert probabilities(ready) == before == pytest.approx(expected(model, seen(ready)), abs=SAME)
+    assert ready.is_enabled("#file") and ready.is_enabled("#time")
 
 
 # --- the camera, the benchmark, the network ---------------------------------------------------------------------

@@ -7,7 +7,7 @@ import {json, load} from './model.js';
 import {Problem} from './problem.js';
 import {prepare} from './resize.js';
 import {selfCheck} from './selfcheck.js';
-import {showModel, showProblem, showResult, showSpeed, showStatus} from './view.js';
+import {clearResult, showModel, showProblem, showResult, showSpeed, showStatus} from './view.js';
 
 const element = (id) => document.getElementById(id);
 const video = element('video');
@@ -24,17 +24,33 @@ async function begin() {
   );
 }
 
-// One thing at a time: the controls rest while it is done, and what goes wrong is shown.
+let latest = 0; // number of the work that was asked for last: only what comes of it is shown
+
+// The controls rest while work is done, and what goes wrong is shown. work(current): current() says whether it is still
+// the latest, as an image that was dropped onto a slower one is.
 async function attempt(work) {
+  const number = ++latest;
+  const current = () => number === latest;
   showProblem(null);
   enable(false);
   try {
-    await work();
+    await work(current);
   } catch (error) {
-    showProblem(error instanceof Problem ? error : new Problem(`Something unforeseen went wrong: ${error?.message ?? error}`));
+    if (current()) showProblem(asProblem(error));
   } finally {
-    enable(true);
+    if (current()) enable(true);
   }
+}
+
+// As `attempt`, of work that brings another image: the last one's result goes first, so that it never stands below an
+// error or beside another image.
+function attemptImage(work) {
+  clearResult();
+  return attempt(work);
+}
+
+function asProblem(error) {
+  return error instanceof Problem ? error : new Problem(`Something unforeseen went wrong: ${error?.message ?? error}`);
 }
 
 function enable(on) {
@@ -42,23 +58,32 @@ function enable(on) {
 }
 
 function connect(model, settings, images) {
-  async function judge(source, name) {
-    const pixels = prepare(source, model.card.resize.size);
-    source.close();
-    showResult({name, pixels, ...(await model.run(pixels))}, model, settings);
-    element('result').scrollIntoView({block: 'start'});
-  }
+  // read(): the source of pixels; name(): of it, once it was read.
+  const judge = (read, name) =>
+    attemptImage(async (current) => {
+      const source = await read();
+      const pixels = current() ? prepare(source, model.card.resize.size) : null;
+      source.close();
+      if (!current()) return;
+      const result = {name: name(), pixels, ...(await model.run(pixels))};
+      if (!current()) return;
+      showResult(result, model, settings);
+      element('result').scrollIntoView({block: 'start'});
+    });
 
-  const judgeFile = (file) => attempt(async () => judge(await decode(file), file.name));
+  const judgeFile = (file) => {
+    const timing = !element('progress').hidden; // an image now would disturb what is measured
+    if (!timing) judge(() => decode(file), () => file.name);
+  };
   element('file').addEventListener('change', ({target}) => {
     if (target.files.length) judgeFile(target.files[0]);
     target.value = ''; // the same file can be chosen again
   });
   connectDrop(judgeFile);
-  element('camera').addEventListener('click', () => attempt(openFinder));
+  element('camera').addEventListener('click', () => attemptImage(openFinder));
   element('stop').addEventListener('click', closeFinder);
   element('shoot').addEventListener('click', () =>
-    attempt(async () => judge(await frame(video), `Camera frame, ${video.videoWidth} x ${video.videoHeight}`)),
+    judge(() => frame(video), () => `Camera frame, ${video.videoWidth} x ${video.videoHeight}`),
   );
   connectSpeed(model, settings, images);
   enable(true);
@@ -75,13 +100,14 @@ function connectDrop(judgeFile) {
     event.preventDefault();
     over(false);
     const [file] = event.dataTransfer.files;
-    if (file && !element('file').disabled) judgeFile(file);
+    if (file) judgeFile(file);
   });
 }
 
-async function openFinder() {
+async function openFinder(current) {
   await camera.start(video);
-  element('finder').hidden = false;
+  if (current()) element('finder').hidden = false;
+  else camera.stop(video);
 }
 
 function closeFinder() {
@@ -108,5 +134,5 @@ function connectSpeed(model, {bench}, images) {
 
 begin().catch((error) => {
   showStatus('The model is not ready.');
-  showProblem(error instanceof Problem ? error : new Problem(`Something unforeseen went wrong: ${error?.message ?? error}`));
+  showProblem(asProblem(error));
 });

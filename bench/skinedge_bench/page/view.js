@@ -38,11 +38,20 @@ export function showModel(model, settings) {
   element('facts').replaceChildren(...Object.entries(facts).flatMap(([term, text]) => [node('dt', term), node('dd', text)]));
 }
 
+// Takes the last image, its scores and its map away.
+export function clearResult() {
+  show('result', false);
+  for (const id of ['source', 'verdict', 'classes']) element(id).replaceChildren();
+  for (const id of ['seen', 'evidence']) {
+    element(id).width = 0; // also clears it
+    element(id).removeAttribute('aria-label');
+  }
+}
+
 // The result of one image: {name, pixels, probabilities, heatmap}.
 export function showResult(result, model, settings) {
   const {card, labels} = model;
   const size = card.resize.size;
-  show('result', true);
   const order = [...labels.keys()].sort((one, other) => result.probabilities[other] - result.probabilities[one]);
   element('source').textContent = result.name;
   paint(element('seen'), rgba(result.pixels, size), `The image as the model saw it: ${result.name}`);
@@ -54,6 +63,7 @@ export function showResult(result, model, settings) {
   show('evidence-figure', result.heatmap !== null);
   show('choose', result.heatmap !== null);
   if (result.heatmap) choose(order[0]);
+  show('result', true); // when all of it is this image's
 }
 
 export function showSpeed(report) {

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from skinedge.errors import SkinedgeError
-from skinedge.preprocess import load_image, prepare
+from skinedge.image_file import load_image
+from skinedge.preprocess import prepare
 from skinedge_bench.model import LoadedModel, open_file
 from skinedge_bench.predict import find_images, predict, sources
 

@@ -6,15 +6,13 @@ the exported graph takes the prepared pixels and normalizes them itself.
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from skinedge import documents
 from skinedge.errors import DataError
@@ -59,77 +57,10 @@ class Preprocess:
         return documents.build(raw, cls, "preprocessing rule", error=DataError)
 
 
-def load_image(source: Path | bytes) -> Pixels:
-    """Decode an image file to RGB.
-
-    EXIF orientation is applied; the first frame of an animation is taken; transparency is laid on
-    white; 16-bit grey is scaled to 8 bits; CMYK and palette images are converted.
-
-    Returns: (H, W, 3) uint8.
-    Raises: DataError for a file that is missing, unreadable, truncated, or so large that
-        Pillow takes it for a decompression bomb (over 179 megapixels), or more than LONGEST times as long as wide.
-    """
-    name = str(source) if isinstance(source, Path) else "image"
-    data = read_bytes(source) if isinstance(source, Path) else source
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            _refuse_strip(image.height, image.width)
-            image.load()
-            return np.asarray(_to_rgb(_upright(image)), dtype=np.uint8)
-    except DataError as error:
-        raise DataError(error.what, where=name) from None
-    except UnidentifiedImageError:
-        raise DataError("not an image of a kind that can be read", where=name) from None
-    except Image.DecompressionBombError:
-        raise DataError("image is too large to decode safely", where=name) from None
-    except Exception as error:  # decoders raise whatever they stumble over: struct.error, TypeError, ...
-        raise DataError(f"unreadable image ({error})", where=name) from None
-
-
-def read_bytes(path: Path) -> bytes:
-    """An image file's bytes; raises DataError when it is missing or cannot be read."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise DataError("no such image", where=str(path)) from None
-    except OSError as error:
-        raise DataError(f"cannot read the image ({error.strerror})", where=str(path)) from None
-
-
-def _refuse_strip(height: int, width: int) -> None:
+def refuse_strip(height: int, width: int) -> None:
+    """Raises: DataError for an image more than LONGEST times as long as wide."""
     if max(height, width) > LONGEST * min(height, width):
         raise DataError(f"image of {width} x {height} pixels is more than {LONGEST} times as long as wide")
-
-
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    # ImageOps.exif_transpose also writes the other tags anew, and fails on a good image where one is odd.
-    turn = _TURNS.get(image.getexif().get(0x0112, 1))
-    return image if turn is None else image.transpose(turn)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError("32-bit float pixels have no defined white")
-    if image.mode.startswith("I"):  # 16-bit (or 32-bit) grey: Pillow's own conversion clips at 255
-        values = np.asarray(image).astype(np.float64)
-        scale = 65535.0 if image.mode != "I" or values.max(initial=0) > 255 else 255.0
-        image = Image.fromarray(np.round(values / scale * 255).clip(0, 255).astype(np.uint8))
-    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
 
 
 def prepare(pixels: Pixels, size: int) -> Pixels:
@@ -142,7 +73,7 @@ def prepare(pixels: Pixels, size: int) -> Pixels:
     Raises: DataError for a strip more than LONGEST times as long as wide.
     """
     height, width = pixels.shape[:2]
-    _refuse_strip(height, width)
+    refuse_strip(height, width)
     short = min(height, width)
     new_height, new_width = ((side * size + short // 2) // short for side in (height, width))
     image = Image.fromarray(pixels)

@@ -18,7 +18,8 @@ from steps import emptied
 from skinedge import golden
 from skinedge.contract import HEATMAP
 from skinedge.file_card import card_name
-from skinedge.preprocess import LONGEST, Pixels, load_image, prepare
+from skinedge.image_file import load_image
+from skinedge.preprocess import LONGEST, Pixels, prepare
 from skinedge.run_directory import Bundle
 from skinedge_bench.overlay import overlay
 

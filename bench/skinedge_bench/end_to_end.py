@@ -16,9 +16,10 @@ from PIL import Image
 
 from skinedge.data.dataset import Sample
 from skinedge.data.synth import draw
+from skinedge.image_file import load_image, read_bytes
 from skinedge.metrics import malignant_score
 from skinedge.plugins import Session
-from skinedge.preprocess import load_image, prepare, read_bytes
+from skinedge.preprocess import prepare
 from skinedge_bench.blocks import summarize
 from skinedge_bench.intervals import Interval
 from skinedge_bench.predict import Prediction

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from skinedge import taxonomy
 from skinedge.errors import ConfigError, DataError
 from skinedge.files import disk_error, write_atomic
-from skinedge.preprocess import Pixels, load_image, prepare
+from skinedge.image_file import load_image
+from skinedge.preprocess import Pixels, prepare
 from skinedge_bench.maps import CAM, NAMES, Explainer
 from skinedge_bench.overlay import Words, draw
 

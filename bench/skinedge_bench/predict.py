@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skinedge.data.folder import list_folder
 from skinedge.data.prepared import Source
-from skinedge.data.readers import IMAGE_SUFFIXES
 from skinedge.errors import BundleError, DataError
 from skinedge.files import sha256
+from skinedge.image_file import IMAGE_SUFFIXES
 from skinedge.metrics import malignant_score
 from skinedge.plugins import RUNTIMES, Runtime, Session, load
 from skinedge.preprocess import prepare
@@ -98,7 +99,7 @@ class Judge:
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The named files, and the images in and below the named folders, sorted within each.
+    """The named files, and the images in and below the named folders (`list_folder`), sorted within each.
 
     Raises: DataError for a folder without images. A named file is taken as it is: if it cannot be
     read, its prediction says so.
@@ -108,7 +109,9 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        folder = list_folder(path)
+        folder.note_left_out()
+        inside = sorted(path / name for name in folder.images)
         if not inside:
             raise DataError(
                 "no images in this folder", where=str(path), todo=f"Known kinds: {', '.join(sorted(IMAGE_SUFFIXES))}."

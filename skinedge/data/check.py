@@ -7,12 +7,11 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from PIL import Image
-
 from skinedge.data.dataset import Dataset, Sample, archive_images
 from skinedge.data.hashing import Inspection, near_pairs
 from skinedge.data.readers import isic_id
 from skinedge.errors import DataError
+from skinedge.image_file import open_file, open_image
 from skinedge.taxonomy import resolve
 
 # 'HAM_0000118', 'BCN_0003884': ids that mean the same lesion in every folder; '17' does not.
@@ -190,8 +189,9 @@ def _size(dataset: Dataset, sample: Sample) -> str:
         archive, _, place = sample.path.partition("#")
         height, width = archive_images(dataset.root / archive, place.partition("/")[0]).shape[1:3]
         return f"{width}x{height}"
+    path = dataset.root / sample.path
     try:
-        with Image.open(dataset.root / sample.path) as image:
+        with open_file(path) as stream, open_image(stream, str(path)) as image:
             return f"{image.width}x{image.height}"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except DataError:
         return "unreadable"

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from skinedge.errors import DataError
-from skinedge.preprocess import Pixels, load_image
+from skinedge.image_file import load_image
+from skinedge.preprocess import Pixels
 
 SPLITS = ("train", "val", "cal", "test")
 SPLIT_COLUMNS = ("image_id", "lesion_id", "label", "split", "path", "sha256")

@@ -22,7 +22,8 @@ from PIL import Image
 from skinedge.cores import usable_cores
 from skinedge.data.dataset import Dataset, Sample, load_pixels
 from skinedge.errors import DataError
-from skinedge.preprocess import Pixels, load_image, read_bytes
+from skinedge.image_file import load_image, read_bytes
+from skinedge.preprocess import Pixels
 from skinedge.progress import bar
 from skinedge.workers import in_order
 

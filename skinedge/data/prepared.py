@@ -13,7 +13,8 @@ import numpy as np
 from skinedge.cores import usable_cores
 from skinedge.data.dataset import Sample, load_pixels
 from skinedge.errors import DataError
-from skinedge.preprocess import Pixels, load_image, prepare, read_bytes
+from skinedge.image_file import load_image, read_bytes
+from skinedge.preprocess import Pixels, prepare
 
 CHUNK = 64
 

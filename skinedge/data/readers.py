@@ -2,50 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 from skinedge.data import medmnist, tables
 from skinedge.data.dataset import Dataset, Sample
+from skinedge.data.folder import Folder, list_folder
 from skinedge.errors import DataError
-from skinedge.progress import note
+from skinedge.image_file import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
-# Kinds of photos and scans that people have, and that are not read.
-UNREAD_SUFFIXES = frozenset(
-    {".heic", ".heif", ".avif", ".jxl", ".jp2", ".jfif", ".dcm", ".dicom", ".svs", ".dng", ".cr2", ".nef", ".arw"}
-)
 OFFICIAL = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"} | {
     "test": "test",
     "testing": "test",
 }
-_MASK = re.compile(r"_(segmentation|superpixels|mask)$", re.IGNORECASE)
 _ISIC = re.compile(r"ISIC_\d{5,}", re.IGNORECASE)
-_MARKERS = frozenset({"synthetic.json", "synthetic.txt"})
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A folder's files, sorted, relative to its root: images, tables (.csv), archives (.npz).
-
-    ignored: the suffix of each file that is an image of a kind that is not read.
-    """
-
-    root: Path
-    images: tuple[str, ...]
-    tables: tuple[str, ...]
-    archives: tuple[str, ...]
-    marked_synthetic: bool
-    ignored: tuple[str, ...] = ()
 
 
 def read(root: Path) -> Dataset:
     """Read what the folder (or .npz file) holds: a table of labels wins, then images in class folders, then an archive.
 
-    Images of kinds that are not read (.heic, ...) are passed over, with a note.
+    Images that do not count (`list_folder`) and kinds that are not read (.heic, ...) are passed over, with a note.
     Official splits (MedMNIST, folders named train, val, test) are kept in `Sample.split`.
     Raises: DataError when there is no such folder, no image, fewer than two classes, an image without a label or
         a label without its image, one image id under two labels, or two tables that could both be the labels.
@@ -55,9 +31,7 @@ def read(root: Path) -> Dataset:
     if not root.is_dir():
         raise DataError("no such folder", where=str(root), todo="Sample data: skinedge data synth OUT")
     folder = list_folder(root)
-    if folder.ignored:
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(Counter(folder.ignored).items()))
-        note(f"not read: {kinds} in {root}; convert such images to .jpg or .png")
+    folder.note_left_out()
     found = tables.read_ham10000(folder.root, folder.images, folder.tables)
     found = found or tables.read_isic(folder.root, folder.images, folder.tables)
     if found is None and not folder.images and len(folder.archives) > 1:
@@ -66,31 +40,6 @@ def read(root: Path) -> Dataset:
     if found is None and not folder.images and folder.archives:
         found = medmnist.read(root, folder.archives[0])
     return _checked(_marked(found or _read_class_folders(folder), folder))
-
-
-def list_folder(root: Path) -> Folder:
-    """Every image, table and archive under `root`, hidden files and segmentation masks left out."""
-    images, csvs, archives, ignored, marked, seen = [], [], [], [], False, set()
-    for top, folders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(top)
-        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
-        names = [] if real in seen else names  # a link back up would list everything again
-        seen.add(real)
-        for name in names:
-            path = (Path(top) / name).relative_to(root).as_posix()
-            suffix = Path(name).suffix.lower()
-            marked = marked or name.lower() in _MARKERS
-            if name.startswith(".") or _MASK.search(Path(name).stem):
-                continue
-            if suffix in IMAGE_SUFFIXES:
-                images.append(path)
-            elif suffix == ".csv":
-                csvs.append(path)
-            elif suffix == ".npz":
-                archives.append(path)
-            elif suffix in UNREAD_SUFFIXES:
-                ignored.append(suffix)
-    return Folder(root, tuple(sorted(images)), tuple(sorted(csvs)), tuple(sorted(archives)), marked, tuple(ignored))
 
 
 def isic_id(sample: Sample) -> str:

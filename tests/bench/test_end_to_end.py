@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from skinedge.errors import DataError
-from skinedge.preprocess import load_image
+from skinedge.image_file import load_image
 from skinedge.run_directory import Bundle
 from skinedge_bench.end_to_end import COUNT, Chain, Photos, drawn_photos, photos_of_run, time_chains
 from skinedge_bench.images import test_split as samples_of

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from skinedge.errors import BundleError
-from skinedge.preprocess import load_image, prepare
+from skinedge.image_file import load_image
+from skinedge.preprocess import prepare
 from skinedge.run_directory import Bundle
 from skinedge_bench import journal
 from skinedge_bench.model import open_listed

@@ -1,6 +1,6 @@
 """predict --out and evaluate --out, interrupted: what is finished stays, and --resume gives what no interruption gives.
 
-One image is a pipe at first, at which whoever reads it waits: so the command is stopped in the middle for certain.
+Whoever opens one of the images waits: so the command is stopped in the middle for certain.
 """
 
 from __future__ import annotations
@@ -32,45 +32,54 @@ from skinedge_bench.predict import sources
 
 Cli = Callable[..., tuple[int, str, str]]
 JOBS = min(2, usable_cores())
-WAITS_AT = 50  # the pipe's place among the images
+WAITS_AT = 50  # that image's place among them
+
+
+# Imported by every Python process that has its folder in PYTHONPATH: whoever opens the image waits.
+WAIT = """
+import os, sys, time
+
+def wait(event, arguments):
+    if event == "open" and str(arguments[0]) == os.environ["WAITS_AT"]:
+        time.sleep(3600)
+
+sys.addaudithook(wait)
+"""
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """A command that waits at the pipe, everything before it being finished."""
+    """A command that waits at an image, everything before it being finished."""
 
     process: subprocess.Popen[str]
-    kept: Path
-    pipe: Path
-    image: bytes
 
     def end(self, by: signal.Signals) -> int:
-        """Send the signal as a terminal does, to the group; let nothing hang at the pipe; the exit code."""
+        """Send the signal as a terminal does, to the group; the exit code."""
         os.killpg(self.process.pid, by)
-        code = self.process.wait()
-        os.close(os.open(self.pipe, os.O_RDWR | os.O_NONBLOCK))
-        self.pipe.unlink()
-        self.pipe.write_bytes(self.image)
-        return code
+        return self.process.wait()
 
 
 @pytest.fixture
-def stopped() -> Iterator[Callable[..., Stopped]]:
-    """Starts `skinedge ARGUMENTS` and waits until `kept` has all that comes before the pipe."""
+def stopped(tmp_path: Path) -> Iterator[Callable[..., Stopped]]:
+    """Starts `skinedge ARGUMENTS` and waits until `kept` has all that comes before the image."""
     begun = []
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(WAIT)
 
-    def start(kept: Path, pipe: Path, *arguments: object, finished: int = WAITS_AT // CHUNK * CHUNK) -> Stopped:
-        image = pipe.read_bytes()
-        pipe.unlink()
-        os.mkfifo(pipe)
+    def start(kept: Path, image: Path, *arguments: object, finished: int = WAITS_AT // CHUNK * CHUNK) -> Stopped:
+        paths = os.pathsep.join([str(hook), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = {**os.environ, "PYTHONPATH": paths, "WAITS_AT": str(image)}
         command = [sys.executable, "-m", "skinedge", *map(str, arguments)]
         said = subprocess.PIPE
-        process = subprocess.Popen(command, stdout=said, stderr=said, text=True, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=said, stderr=said, text=True, start_new_session=True, env=environment
+        )
         begun.append(process)
         while not kept.exists() or kept.read_bytes().count(b"\n") < finished:
             assert process.poll() is None, process.communicate()
             time.sleep(0.01)
-        return Stopped(process, kept, pipe, image)
+        return Stopped(process)
 
     yield start
     for process in begun:
@@ -272,8 +281,8 @@ def test_evaluate_goes_on_after_a_kill(
     command = ("evaluate", run.root, "--split", "all", "--allow-train", "--jobs", jobs)
     assert cli(*command, "--out", tmp_path / "whole")[0] == 0
 
-    pipe = data / read_split(run.file("split.csv"))[WAITS_AT].path
-    assert stopped(out / "unfinished.jsonl", pipe, *command, "--out", out).end(signal.SIGKILL) == -9
+    image = data / read_split(run.file("split.csv"))[WAITS_AT].path
+    assert stopped(out / "unfinished.jsonl", image, *command, "--out", out).end(signal.SIGKILL) == -9
     assert {path.name for path in out.iterdir()} <= {"unfinished.jsonl", ".unfinished.jsonl.lock"}
     for arguments, words in (
         ([], "--resume"),

@@ -20,7 +20,8 @@ from playwright.sync_api import Page
 from skinedge import golden
 from skinedge.cli.common import NOTICE
 from skinedge.errors import SkinedgeError
-from skinedge.preprocess import Pixels, load_image, prepare
+from skinedge.image_file import load_image
+from skinedge.preprocess import Pixels, prepare
 from skinedge.run_directory import Bundle
 from skinedge_bench import overlay
 from skinedge_bench.latency_report import Row

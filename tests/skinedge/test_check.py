@@ -15,7 +15,7 @@ from skinedge.data.dataset import Dataset, Sample
 from skinedge.data.hashing import NEAR_BITS, hash_images, inspect_images, near_pairs, perceptual_hash
 from skinedge.data.readers import read
 from skinedge.data.synth import draw
-from skinedge.preprocess import load_image
+from skinedge.image_file import load_image
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
 

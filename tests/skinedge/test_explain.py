@@ -15,8 +15,9 @@ from torch import nn
 from skinedge import explain, model
 from skinedge.contract import HEATMAP
 from skinedge.errors import ConfigError, MissingDependencyError
+from skinedge.image_file import load_image
 from skinedge.merge import load_adapted
-from skinedge.preprocess import Pixels, Preprocess, load_image, prepare
+from skinedge.preprocess import Pixels, Preprocess, prepare
 from skinedge.run_directory import Bundle
 from skinedge_export.form import Form
 from skinedge_export.wrapper import pixel_model

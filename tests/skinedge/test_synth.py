@@ -18,7 +18,7 @@ from skinedge.data.readers import read
 from skinedge.data.split import split
 from skinedge.data.synth import LABELS, MARKER, Lesion, draw, draw_photo, write_dataset
 from skinedge.errors import BundleError, DataError
-from skinedge.preprocess import load_image
+from skinedge.image_file import load_image
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (57, 83), (301, 40), (32, 32)])

@@ -14,7 +14,8 @@ from skinedge import model
 from skinedge.data.synth import draw
 from skinedge.merge import eager_logits
 from skinedge.preprocess import Preprocess
-from skinedge_export.rounding import STEPS, Moments, grouped, round_rows, round_weights
+from skinedge_export.covariance import Moments, grouped, inverse_roots
+from skinedge_export.rounding import STEPS, round_rows, round_weights
 
 SIZE = 64
 
@@ -66,15 +67,16 @@ def test_a_converters_own_rounding_changes_nothing_any_more(network: nn.Module, 
 def test_with_independent_inputs_it_is_plain_rounding() -> None:
     weight = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
     step = weight.abs().amax(dim=2, keepdim=True) / STEPS
-    eye = torch.eye(5).expand(2, 5, 5)
-    torch.testing.assert_close(round_rows(weight, eye), (weight / step).round() * step)
+    eye = torch.eye(5).double().expand(2, 5, 5)
+    roots, _ = inverse_roots(eye)
+    torch.testing.assert_close(round_rows(weight, roots), (weight / step).round() * step)
 
 
 def test_with_equal_inputs_the_sum_of_a_filter_survives() -> None:
     weight = torch.randn(4, 1, 9, generator=torch.Generator().manual_seed(0))
-    same = torch.ones(4, 9, 9) + 1e-4 * torch.eye(9)
+    same = torch.ones(4, 9, 9).double() + 1e-4 * torch.eye(9).double()
     step = weight.abs().amax(dim=2, keepdim=True) / STEPS
-    kept = (round_rows(weight, same) - weight).sum(dim=2).abs()
+    kept = (round_rows(weight, inverse_roots(same)[0]) - weight).sum(dim=2).abs()
     assert (kept <= 0.51 * step[:, :, 0]).all()
 
 
@@ -86,8 +88,8 @@ def test_moments_are_those_of_what_the_filter_sees(groups: int) -> None:
     seen = Moments(conv)
     with torch.no_grad():
         seen.add(conv, (images,))  # one place only: every patch is the whole image
-        out = conv(images).flatten(1)
-        weight = grouped(conv)
+        out = conv(images).flatten(1).double()
+        weight = grouped(conv).double()
         mean = torch.einsum("gok,gk->go", weight, seen.mean).flatten()
         variance = torch.einsum("gok,gkl,gol->go", weight, seen.covariance(), weight).flatten()
     torch.testing.assert_close(mean, out.mean(0), rtol=1e-3, atol=1e-3)

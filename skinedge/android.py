@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from skinedge import documents
 from skinedge.contract import CONTRACTS, HEATMAP
 from skinedge.errors import BundleError, ConfigError
 from skinedge.file_card import SUFFIX, card_name, read_card
 from skinedge.files import disk_error, write_atomic
 from skinedge.manifest import FileEntry
+from skinedge.provenance import Tensor
 from skinedge.run_directory import Bundle
 
 ASSETS = Path("android-demo/app/src/main/assets")
@@ -74,8 +76,8 @@ def installed(folder: Path) -> Pair | None:
         raise BundleError(
             "a card without its model", where=str(cards[0]), todo="Remove it, or put the model beside it."
         )
-    outputs = read_card(cards[0]).get("outputs", [])
-    return Pair(model, cards[0], any(output.get("name") == HEATMAP for output in outputs))
+    outputs = documents.build(read_card(cards[0]).get("outputs", []), list[Tensor], str(cards[0]))
+    return Pair(model, cards[0], any(output["name"] == HEATMAP for output in outputs))
 
 
 def assets_folder(named: Path | None) -> Path:

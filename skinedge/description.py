@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from skinedge import documents
 from skinedge.contract import CONTRACTS
 from skinedge.errors import DataError
-from skinedge.manifest import Manifest
+from skinedge.manifest import Manifest, check_classes
 from skinedge.preprocess import Preprocess
 
 SCHEMA = "skinedge.model/1"
@@ -65,21 +66,19 @@ class ModelDescription:
     @classmethod
     def from_json(cls, text: str, where: str) -> ModelDescription:
         """Raises: DataError when the text is not a description that this version reads."""
+        damaged = documents.refusal("damaged model description", DataError)
+        raw = documents.parse_json(text, dict[str, Any], where, error=damaged)
+        known = {f.name for f in fields(cls)}
+        if raw.get("schema") != SCHEMA or not known - LATER <= set(raw) <= known:
+            raise DataError(f"model description has schema {raw.get('schema')!r}, expected '{SCHEMA}'", where=where)
+        description = documents.build(raw, cls, where, error=damaged)
+        if description.input not in CONTRACTS:
+            raise damaged(f"unknown input contract {description.input!r}", where=where)
         try:
-            raw: dict[str, Any] = json.loads(text)
-            known = {f.name for f in fields(cls)}
-            if raw.get("schema") != SCHEMA or not known - LATER <= set(raw) <= known:
-                raise DataError(f"model description has schema {raw.get('schema')!r}, expected '{SCHEMA}'", where=where)
-            raw["labels"] = tuple(raw["labels"])
-            raw["preprocess"] = Preprocess.from_dict(raw["preprocess"])
-            found = cls(**raw)
-            if found.input not in CONTRACTS:
-                raise ValueError(f"unknown input contract {found.input!r}")
-            if set(found.taxonomy) != set(found.labels) or found.melanoma not in (None, *found.labels):
-                raise ValueError("taxonomy or melanoma does not fit the labels")
-            return found
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DataError(f"damaged model description ({error})", where=where) from None
+            check_classes(description.labels, description.taxonomy, description.melanoma, description.class_prior)
+        except ValueError as error:
+            raise damaged(str(error), where=where) from None
+        return description
 
 
 def describe(manifest: Manifest, precision: str = "fp32", contract: str = "pixels") -> ModelDescription:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -15,12 +15,13 @@ from skinedge.errors import BundleError, ConfigError, SkinedgeError
 from skinedge.files import read_regular
 
 T = TypeVar("T")
+Refusal = Callable[..., SkinedgeError]  # makes the error from (what, where=, todo=): a kind of SkinedgeError, `refusal`
 JSON_BYTES = 16 << 20  # the largest report of ours has 1 MB
 TOML_BYTES = 64 << 10
 TOML_DOTS = 128  # in a line: tomllib's time grows with the square of a dotted key's length
 
 
-def read_json(path: Path, kind: type[T], *, error: type[SkinedgeError] = BundleError, most: int = JSON_BYTES) -> T:
+def read_json(path: Path, kind: type[T], *, error: Refusal = BundleError, most: int = JSON_BYTES) -> T:
     """Read a JSON file as `kind`; see `skinedge.schemas` for what a kind is.
 
     Args:
@@ -31,7 +32,7 @@ def read_json(path: Path, kind: type[T], *, error: type[SkinedgeError] = BundleE
 
 
 def parse_json(
-    text: str | bytes, kind: type[T], where: str, *, error: type[SkinedgeError] = BundleError, most: int = JSON_BYTES
+    text: str | bytes, kind: type[T], where: str, *, error: Refusal = BundleError, most: int = JSON_BYTES
 ) -> T:
     """Read JSON text as `kind`. where: what the text is, for the message. NaN, Infinity, repeated keys, a byte order
     mark and another encoding than UTF-8 are refused.
@@ -51,12 +52,12 @@ def parse_json(
     return build(raw, kind, where, error=error)
 
 
-def read_toml(path: Path, kind: type[T], *, error: type[SkinedgeError] = ConfigError) -> T:
+def read_toml(path: Path, kind: type[T], *, error: Refusal = ConfigError) -> T:
     """Read a TOML file as `kind`; as `read_json`."""
     return parse_toml(read_regular(path, TOML_BYTES, error), kind, str(path), error=error)
 
 
-def parse_toml(text: str | bytes, kind: type[T], where: str, *, error: type[SkinedgeError] = ConfigError) -> T:
+def parse_toml(text: str | bytes, kind: type[T], where: str, *, error: Refusal = ConfigError) -> T:
     """Read TOML text as `kind`; as `parse_json`."""
     if len(text) > TOML_BYTES:
         raise error(f"longer than {TOML_BYTES >> 10} KiB", where=where)
@@ -72,7 +73,7 @@ def parse_toml(text: str | bytes, kind: type[T], where: str, *, error: type[Skin
     return build(raw, kind, where, error=error)
 
 
-def build(raw: Any, kind: type[T], where: str, *, error: type[SkinedgeError] = BundleError) -> T:
+def build(raw: Any, kind: type[T], where: str, *, error: Refusal = BundleError) -> T:
     """Convert plain values, of a document or a part of it, to `kind`. Raises: `error`."""
     try:
         return schemas.fit(raw, kind)
@@ -80,6 +81,17 @@ def build(raw: Any, kind: type[T], where: str, *, error: type[SkinedgeError] = B
         raise error(str(problem), where=where) from None
     except SkinedgeError as problem:  # of a dataclass that checks its values
         raise error(problem.what, where=problem.where or where, todo=problem.todo) from None
+
+
+def refusal(what: str, error: type[SkinedgeError] = BundleError, todo: str | None = None) -> Refusal:
+    """The `error` of a reader with more to say. what: what the file cannot be read as, before the problem; todo: how to
+    mend it.
+    """
+
+    def refuse(problem: str, *, where: str | None = None, todo: str | None = todo) -> SkinedgeError:
+        return error(f"{what} ({problem})", where=where, todo=todo)
+
+    return refuse
 
 
 def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

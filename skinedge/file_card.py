@@ -6,7 +6,6 @@ and the threshold that was fitted to its answers.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from skinedge import plugins
 from skinedge.contract import CONTRACTS, HEATMAP, LOGITS, PROBABILITIES, Contract
 from skinedge.description import KEY, ModelDescription
-from skinedge.documents import finite
+from skinedge.documents import parse_json, read_json, refusal, to_text
 from skinedge.errors import BundleError
 from skinedge.files import sha256
 from skinedge.manifest import FileEntry, Manifest
@@ -79,7 +78,7 @@ def own_account(path: Path) -> ModelDescription:
 
 def disagreement(found: Mapping[str, Any], manifest: Manifest, entry: FileEntry, said: ModelDescription) -> str | None:
     """What a card says that its run and file do not; None when they agree. found: the card as it was read."""
-    expected = json.loads(json.dumps(finite(card(manifest, entry, said))))
+    expected = parse_json(to_text(card(manifest, entry, said)), dict[str, Any], entry.path)
     said_keys = {*expected, *found} - {"made_by", "versions"}  # who made the same bytes changes nothing of their use
     wrong = sorted(key for key in said_keys if expected.get(key) != found.get(key))
     return f"its card says otherwise: {', '.join(wrong)}" if wrong else None
@@ -87,11 +86,8 @@ def disagreement(found: Mapping[str, Any], manifest: Manifest, entry: FileEntry,
 
 def read_card(path: Path) -> dict[str, Any]:
     """Read a card; raises BundleError for what is none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BundleError(f"not a model file's card ({error})", where=str(path)) from None
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+    found = read_json(path, dict[str, Any], error=refusal("not a model file's card"))
+    if found.get("schema") != SCHEMA:
         raise BundleError(f"not a model file's card of schema '{SCHEMA}'", where=str(path))
     return found
 

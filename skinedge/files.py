@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from skinedge.errors import BundleError, SkinedgeError
@@ -67,7 +68,7 @@ def inside(root: Path, name: str) -> Path:
     raise BundleError(f"the file name {name!r} {problem}", where=str(root), todo="Nothing outside a run is touched.")
 
 
-def read_regular(path: Path, most: int, error: type[SkinedgeError] = BundleError) -> bytes:
+def read_regular(path: Path, most: int, error: Callable[..., SkinedgeError] = BundleError) -> bytes:
     """The content of a regular file; a pipe or device is not waited for.
 
     Args:

@@ -8,12 +8,12 @@ import json
 import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from skinedge import __version__, claim, fused, lora, model, taxonomy, teacher
+from skinedge import __version__, claim, documents, fused, lora, model, taxonomy, teacher
 from skinedge.config import TrainConfig, known_config
 from skinedge.data import readers
 from skinedge.data import split as splitting
@@ -225,13 +225,10 @@ def read_job(request: TrainRequest) -> Job:
     """
     path = request.work / "job.json"
     again = "Start again with --force."
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        return Job(**{**raw, "labels": tuple(raw["labels"])})
-    except (OSError, ValueError, KeyError) as error:
-        raise BundleError(f"cannot resume: {error}", where=str(path), todo=again) from None
-    except TypeError:
-        raise BundleError("cannot resume: written by another version", where=str(path), todo=again) from None
+    raw = documents.read_json(path, dict[str, Any], error=documents.refusal("cannot resume", todo=again))
+    if set(raw) != {field.name for field in fields(Job)}:
+        raise BundleError("cannot resume: written by another version", where=str(path), todo=again)
+    return documents.build(raw, Job, str(path), error=documents.refusal("cannot resume", todo=again))
 
 
 def replaces(request: TrainRequest) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from skinedge.taxonomy import GROUPS
 SCHEMA = "skinedge.manifest/1"
 MANIFEST = "manifest.json"
 MODEL = "model.safetensors"  # the merged network
+DAMAGED = documents.refusal("damaged manifest")
 SHIP = "ship"  # the stage of a model that was packed to travel, and of every copy of it
 
 
@@ -108,7 +109,7 @@ class Manifest:
     @classmethod
     def read(cls, path: Path) -> Manifest:
         """Read a manifest.json. Raises: BundleError when it cannot be read, is no JSON object or is damaged."""
-        return cls.from_dict(documents.read_json(path, dict[str, Any], error=DamagedManifestError), str(path))
+        return cls.from_dict(documents.read_json(path, dict[str, Any], error=DAMAGED), str(path))
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any], where: str) -> Manifest:
@@ -119,26 +120,21 @@ class Manifest:
                 where=where,
                 todo="Use the skinedge version that made the run, or train again.",
             )
-        manifest = documents.build(raw, cls, where, error=DamagedManifestError)
+        manifest = documents.build(raw, cls, where, error=DAMAGED)
         try:
             check(manifest)
         except SkinedgeError as error:
-            raise DamagedManifestError(error.what, where=where) from None
+            raise DAMAGED(error.what, where=where) from None
         except ValueError as error:
-            raise DamagedManifestError(str(error), where=where) from None
+            raise DAMAGED(str(error), where=where) from None
         return manifest
-
-
-class DamagedManifestError(BundleError):
-    """A manifest that no version of ours wrote."""
-
-    def __init__(self, what: str, *, where: str | None = None, todo: str | None = None) -> None:
-        super().__init__(f"damaged manifest ({what})", where=where, todo=todo)
 
 
 def check(manifest: Manifest) -> None:
     """Raises: UnfitError, SkinedgeError when values that have the right types contradict each other."""
-    _check_classes(manifest)
+    check_classes(manifest.labels, manifest.taxonomy, manifest.melanoma, manifest.class_prior)
+    if not all(threshold >= 0 for threshold in manifest.thresholds.values()):  # above 1: nothing is flagged
+        raise UnfitError(f"{dict(manifest.thresholds)} are not all 0 or more", ("thresholds",))
     check_training(manifest.training, manifest.labels)
     if manifest.calibration:
         calibration = fit(manifest.calibration, Calibration, ("calibration",))
@@ -155,22 +151,20 @@ def check(manifest: Manifest) -> None:
             raise UnfitError(f"the file name {file!r} {problem}")
 
 
-def _check_classes(manifest: Manifest) -> None:
-    """Raises: UnfitError when what is said of the classes does not fit the labels."""
-    labels = manifest.labels
+def check_classes(
+    labels: Sequence[str], taxonomy: Mapping[str, str], melanoma: str | None, prior: Mapping[str, float]
+) -> None:
+    """Raises: UnfitError when what is said of the classes does not fit the labels; see `Manifest`."""
     if not labels or len(set(labels)) < len(labels) or not all(labels):
         raise UnfitError(f"{list(labels)} are not different names", ("labels",))
-    if set(manifest.taxonomy) != set(labels) or not set(manifest.taxonomy.values()) <= set(GROUPS):
-        raise UnfitError(f"{dict(manifest.taxonomy)} does not fit the labels {list(labels)}", ("taxonomy",))
-    if manifest.melanoma is not None and manifest.melanoma not in labels:
-        raise UnfitError(f"'{manifest.melanoma}' is no label", ("melanoma",))
-    prior = manifest.class_prior
+    if set(taxonomy) != set(labels) or not set(taxonomy.values()) <= set(GROUPS):
+        raise UnfitError(f"{dict(taxonomy)} does not fit the labels {list(labels)}", ("taxonomy",))
+    if melanoma is not None and melanoma not in labels:
+        raise UnfitError(f"'{melanoma}' is no label", ("melanoma",))
     if set(prior) != set(labels):
         raise UnfitError(f"does not fit the labels {list(labels)}", ("class_prior",))
     if not all(0 <= share <= 1 for share in prior.values()) or abs(sum(prior.values()) - 1) > 1e-6:
         raise UnfitError(f"{dict(prior)} are not shares of 0 to 1 whose sum is 1", ("class_prior",))
-    if not all(threshold >= 0 for threshold in manifest.thresholds.values()):  # above 1: nothing is flagged
-        raise UnfitError(f"{dict(manifest.thresholds)} are not all 0 or more", ("thresholds",))
 
 
 def manifest_text(manifest: Manifest) -> str:

@@ -53,7 +53,8 @@ def fit(raw: Any, kind: type[T], place: Place = ()) -> T:
     """
     check_values(raw, place)
     refuse_unknown_keys(raw, kind, place)
-    return _converted(raw, kind, place)
+    converted = _converted(raw, kind, place)
+    return raw if is_typeddict(kind) else converted  # msgspec drops the keys that a TypedDict does not name
 
 
 def check_values(value: Any, place: Place = ()) -> None:

@@ -5,7 +5,6 @@ What adapter, base weights and calibration give again is left out; no path of th
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import shutil
@@ -18,13 +17,14 @@ from typing import Any
 from skinedge import __version__, model_card
 from skinedge.data.dataset import read_split
 from skinedge.description import describe
-from skinedge.documents import digest, to_text
+from skinedge.documents import digest, read_json, to_text
 from skinedge.errors import BundleError, GateError
 from skinedge.file_card import card_name, own_account
 from skinedge.files import disk_error, sha256
 from skinedge.manifest import MODEL, SHIP, FileEntry, Manifest, Stage, now
 from skinedge.merge import ADAPTER
 from skinedge.progress import note
+from skinedge.report_schemas import read_parity
 from skinedge.run_directory import Bundle
 
 PARITY, LATENCY, THRESHOLDS = "reports/parity.json", "reports/latency.json", "reports/thresholds.json"
@@ -118,10 +118,10 @@ def check_verified(bundle: Bundle, files: Sequence[FileEntry]) -> None:
     todo = "Run: skinedge verify RUN --data DIR"
     if not bundle.has(PARITY):
         raise GateError("the run was not verified", where=str(bundle.root), todo=todo)
-    judged = read(bundle, PARITY)["files"]
+    judged = read_parity(bundle.file(PARITY))["files"]
     for entry in files:
-        said = judged.get(entry.path, {})
-        if said.get("sha256") != entry.sha256 or not said.get("metrics"):
+        said = judged.get(entry.path)
+        if said is None or said["sha256"] != entry.sha256 or not said["metrics"]:
             raise GateError("the file was not verified on the test images", where=entry.path, todo=todo)
         if not said["passed"]:
             raise GateError("the file failed a gate of verify", where=entry.path, todo=todo)
@@ -155,7 +155,7 @@ def pack(bundle: Bundle, to: Path, files: Sequence[FileEntry], evaluation: Evalu
     for name in names:
         write(to / name, neutral(bundle, name) if name in REPORTS else bundle.file(name).read_bytes())
     manifest = packed(bundle, to, set(names))
-    reports = {name: json.loads((to / name).read_text(encoding="utf-8")) for name in names if name in REPORTS}
+    reports = {name: read_json(to / name, dict[str, Any]) for name in names if name in REPORTS}
     facts = model_card.Facts(manifest, tuple(files), reports.get(PARITY, {}), reports.get(LATENCY))
     extra = {
         CARD: model_card.card(facts, "" if evaluation is None else evaluation.page),
@@ -257,8 +257,7 @@ def listed(root: Path, entry: FileEntry) -> FileEntry:
 
 
 def read(bundle: Bundle, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(bundle.file(name).read_text(encoding="utf-8"))
-    return found
+    return read_json(bundle.file(name), dict[str, Any])
 
 
 def write(path: Path, content: bytes) -> None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import functools
 import re
-import tomllib
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
+from skinedge import documents
 from skinedge.errors import ConfigError, DataError
 
 GROUPS = ("benign", "premalignant", "malignant")
@@ -39,6 +39,13 @@ class Condition:
     group: str
     aliases: tuple[str, ...]
     source: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """taxonomy.toml."""
+
+    condition: tuple[Condition, ...]
 
 
 def resolve(name: str) -> Condition:
@@ -142,8 +149,8 @@ def _list(names: Sequence[str]) -> str:
 @functools.cache
 def conditions() -> tuple[Condition, ...]:
     """Every row of the table, in its order."""
-    rows = tomllib.loads(files("skinedge").joinpath("taxonomy.toml").read_text(encoding="utf-8"))["condition"]
-    return tuple(Condition(r["name"], r["group"], tuple(r["aliases"]), r["source"]) for r in rows)
+    text = files("skinedge").joinpath("taxonomy.toml").read_bytes()
+    return documents.parse_toml(text, Table, "taxonomy.toml").condition
 
 
 @functools.cache

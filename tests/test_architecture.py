@@ -95,6 +95,18 @@ def test_no_assert_stands_outside_tests() -> None:
         assert not lines, f"{path}: assert in lines {lines}"
 
 
+PARSERS = {"json.load", "json.loads", "tomllib.load", "tomllib.loads"}
+# The reader itself, and a script for the Python of another environment, which has no skinedge.
+PARSING = {"skinedge/documents.py", "export/skinedge_export/onnx2tf/foreign.py"}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_one_module_parses_json_and_toml(package: str) -> None:
+    for path in files_of(package):
+        calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
+        assert not calls & PARSERS or path.relative_to(REPOSITORY).as_posix() in PARSING, path
+
+
 def test_help_imports_no_framework() -> None:
     code = (
         "import sys\nsys.argv = ['skinedge', '--help']\nfrom skinedge.cli import main\n"
@@ -103,4 +115,4 @@ def test_help_imports_no_framework() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.rpartition("LOADED")[2].split())
     assert "Usage" in done.stdout
-    assert not loaded & {*FRAMEWORKS, "numpy", "onnx", "onnxruntime", "ai_edge_litert", "PIL"}
+    assert not loaded & {*FRAMEWORKS, "numpy", "onnx", "onnxruntime", "ai_edge_litert", "PIL", "msgspec"}

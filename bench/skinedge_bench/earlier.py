@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
-from skinedge import parity
+from skinedge import documents, parity
 from skinedge.parity import Gate
+from skinedge.report_schemas import read_parity
 from skinedge.run_directory import Bundle
 from skinedge_bench.parity_report import ParityReport
 
@@ -26,10 +26,10 @@ def measured_before(bundle: Bundle, made_from: Mapping[str, str]) -> dict[str, d
     before = bundle.entries()[REPORT].made_from
     if any(before.get(name) != made_from.get(name) for name in SAME):
         return {}
-    report = json.loads(bundle.file(REPORT).read_text(encoding="utf-8"))
+    report = read_parity(bundle.file(REPORT))
     origin = {"images": report["images"].split(" under ")[0], "instruction_set": report.get("instruction_set")}
     return {
-        name: {"kept_from": origin, **said}
+        name: {"kept_from": origin, **cast(dict[str, Any], said)}
         for name, said in report["files"].items()
         if said["metrics"] and said["sha256"] == made_from.get(name)
     }
@@ -43,7 +43,7 @@ def with_earlier(report: ParityReport, before: Mapping[str, dict[str, Any]]) -> 
     sound = {file.name for file in report.files if not any(gate.verdict == "fail" for gate in file.gates)}
     kept = {name: said for name, said in before.items() if name in sound}
     for name, said in kept.items():
-        gates = [Gate(**gate) for gate in said["gates"]]
+        gates = documents.build(said["gates"], list[Gate], REPORT)
         files[name] = {**said, "passed": parity.passed(gates, strict=report.strict)}
     images = f"{report.images}; kept from an earlier report: {', '.join(sorted(kept))}" if kept else report.images
     passed = all(said["passed"] for said in files.values())

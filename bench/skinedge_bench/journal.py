@@ -98,10 +98,10 @@ def predictions(
 def _known(line: bytes, source: Source | None, model: LoadedModel, where: str) -> Prediction:
     """The prediction in a line, which must be this model's, of this image as it is now."""
     try:
-        raw = json.loads(line)
+        raw = documents.parse_json(line, dict[str, Any], where)
         found = Prediction.from_document(raw)
         made_with = (raw["model_sha256"], raw["model_id"], tuple(raw.get("probabilities", model.labels)))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (BundleError, ValueError, KeyError, TypeError, AttributeError):
         raise _differs("is no prediction of an image", where) from None
     if source is None:
         raise _differs("is of one image more than there are now", where)
@@ -135,9 +135,9 @@ def _is_intact(line: bytes, model: LoadedModel) -> bool:
     if line != _with_sum(body):
         return False
     try:
-        raw = json.loads(line)
+        raw = documents.parse_json(line, dict[str, Any], "line")
         return "error" in raw or _is_consistent(raw, Prediction.from_document(raw), model)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (BundleError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from skinedge import taxonomy
+from skinedge import documents, taxonomy
 from skinedge.description import KEY, ModelDescription
 from skinedge.errors import BundleError, ConfigError, DataError
 from skinedge.file_card import card_beside
@@ -20,6 +20,8 @@ from skinedge.run_directory import Bundle
 
 _NOT_FITTED = "no threshold was fitted for this file: that of the merged network is used"
 _UNKNOWN = "no run and no card beside the file: its threshold for the malignant score is not known"
+
+LABELS_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -235,10 +237,10 @@ def _lines(text: str) -> tuple[str, ...]:
     if not text.lstrip().startswith("["):
         return tuple(text.strip().splitlines())
     try:
-        found = json.loads(text)
-    except json.JSONDecodeError:
+        found = documents.parse_json(text, list[Any], "labels", error=DataError, most=LABELS_BYTES)
+    except DataError:
         try:
-            found = ast.literal_eval(text.strip())
+            found = ast.literal_eval(text.strip()[:LABELS_BYTES])
         except (SyntaxError, ValueError, MemoryError, RecursionError):
             raise ValueError(f"neither JSON nor a Python list: {text.strip()[:60]}") from None
     return tuple(str(label) for label in found)

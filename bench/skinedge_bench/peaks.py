@@ -11,12 +11,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
+from skinedge.documents import parse_json
 from skinedge.errors import SkinedgeError
 
 SIDES = (256, 512)  # of the square matrices: large enough for any kernel's full speed, a call short enough to be quiet
@@ -38,12 +38,6 @@ class Peaks:
     read_gb_s: tuple[tuple[int, float], ...]
     memory_bytes: int
 
-    @classmethod
-    def from_document(cls, raw: Mapping[str, Any]) -> Peaks:
-        """Read the JSON form. Raises: KeyError, TypeError, ValueError for any other document."""
-        pairs = tuple((int(size), float(rate)) for size, rate in raw["read_gb_s"])
-        return cls(float(raw["int8_gmacs"]), float(raw["fp32_gmacs"]), pairs, int(raw["memory_bytes"]))
-
 
 def measure_peaks(sizes: Sequence[int]) -> Peaks:
     """Measure in a fresh process. sizes: of the models' weights in bytes.
@@ -56,7 +50,7 @@ def measure_peaks(sizes: Sequence[int]) -> Peaks:
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise SkinedgeError(f"the peak rates of this machine could not be measured ({last})")
-    return Peaks.from_document(json.loads(done.stdout.strip().splitlines()[-1]))
+    return parse_json(done.stdout.strip().rpartition("\n")[2], Peaks, "peak rates", error=SkinedgeError)
 
 
 def measure(sizes: Sequence[int]) -> Peaks:

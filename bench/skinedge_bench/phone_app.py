@@ -8,14 +8,14 @@ blocks of milliseconds} with the keys of `targets.sample_key` for the runtime 'l
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from skinedge.errors import SkinedgeError
+from skinedge.documents import parse_json
+from skinedge.errors import BundleError, SkinedgeError
 from skinedge.progress import note
 from skinedge_bench.adb import Phone
 from skinedge_bench.blocks import medians, noise_reasons, summarize
@@ -89,10 +89,10 @@ class App:
             running = phone.there("pidof", PACKAGE).returncode == 0  # asked first: it may end after writing
             done = phone.run("exec-out", "run-as", PACKAGE, "cat", RESULT)
             try:
-                document = json.loads(done.stdout) if done.returncode == 0 else {}
-            except ValueError:
+                document = parse_json(done.stdout, dict[str, Any], RESULT) if done.returncode == 0 else {}
+            except BundleError:
                 document = {}  # half-written
-            if isinstance(document, dict) and document.get("request") == request:
+            if document.get("request") == request:
                 return document
             if not running:
                 phone.require()

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from skinedge.documents import parse_json
 from skinedge.errors import SkinedgeError
 
 
@@ -38,7 +39,7 @@ def probe(runtime: str, path: Path, threads: int) -> Probe:
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise SkinedgeError(f"a process of its own could not run the file ({last})", where=str(path))
-    return Probe(**json.loads(done.stdout.strip().splitlines()[-1]))
+    return parse_json(done.stdout.strip().rpartition("\n")[2], Probe, str(path), error=SkinedgeError)
 
 
 def measure(runtime_name: str, path: Path, threads: int) -> Probe:

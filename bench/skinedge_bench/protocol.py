@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
+from skinedge.documents import build, parse_toml
 from skinedge.errors import ConfigError, one_of
 
 
@@ -36,8 +37,5 @@ def read_protocol(name: str) -> Protocol:
     """Raises: ConfigError for an unknown name (listing the known ones) or a file with other keys."""
     one_of("protocol", name, protocol_names())
     text = files("skinedge_bench").joinpath("protocols", f"{name}.toml").read_text(encoding="utf-8")
-    raw = tomllib.loads(text)
-    expected = {field.name for field in fields(Protocol)} - {"name"}
-    if set(raw) != expected:
-        raise ConfigError(f"protocol has keys {sorted(raw)}, expected {sorted(expected)}", where=f"{name}.toml")
-    return Protocol(**{"name": name, **raw, "on_request": tuple(raw["on_request"])})
+    raw = parse_toml(text, dict[str, Any], f"{name}.toml")
+    return build({**raw, "name": name}, Protocol, f"{name}.toml", error=ConfigError)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from skinedge.errors import DataError
 from skinedge.manifest import MODEL
 from skinedge.plugins import Session
 from skinedge.progress import note
+from skinedge.report_schemas import read_parity
 from skinedge.run_directory import Bundle
 from skinedge_bench.earlier import REPORT as PARITY
 from skinedge_bench.images import locate, place_of, test_split
@@ -77,11 +77,11 @@ def _in_parity_report(bundle: Bundle, targets: Sequence[Target]) -> dict[str, di
     """
     if not bundle.has(PARITY):
         return {}
-    report = json.loads(bundle.file(PARITY).read_text(encoding="utf-8"))
+    report = read_parity(bundle.file(PARITY))
     found = {}
     for target in targets:
-        said = report["files"].get(target.name, {}) if target.in_run else {}
-        if said.get("sha256") == target.sha256 and said["metrics"]:
+        said = report["files"].get(target.name) if target.in_run else None
+        if said is not None and said["sha256"] == target.sha256 and said["metrics"]:
             made = said.get("kept_from") or report
             found[target.name] = {**said, "instruction_set": made.get("instruction_set")}
     return found

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from skinedge.documents import read_json, refusal
 from skinedge.errors import BundleError, ConfigError, one_of
 from skinedge.paired import Estimate
 from skinedge.parity import Gate, Verdict, passed
@@ -125,12 +126,9 @@ def read_report(path: Path) -> LatencyReport:
         if not bundle.has(REPORT):
             raise BundleError("this run was not benchmarked", where=str(path), todo="Measure it: skinedge bench RUN")
         path = bundle.file(REPORT)
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BundleError("no such report, nor run", where=str(path)) from None
-    except (OSError, ValueError) as error:
-        raise BundleError(f"not a report of bench ({error})", where=str(path)) from None
+    if not path.exists():
+        raise BundleError("no such report, nor run", where=str(path))
+    document = read_json(path, dict[str, Any], error=refusal("not a report of bench"))
     return report_of(document, str(path))
 
 

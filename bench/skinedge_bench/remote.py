@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import secrets
 import subprocess
 import tempfile
@@ -19,7 +18,8 @@ from dataclasses import dataclass, replace
 from typing import IO, Any
 
 from skinedge.bits import INSTALL_64, NEED_64
-from skinedge.errors import SkinedgeError
+from skinedge.documents import parse_json
+from skinedge.errors import BundleError, SkinedgeError
 from skinedge.progress import note
 from skinedge.run_directory import Bundle
 from skinedge_bench.latency_file import keep, report_of
@@ -201,8 +201,7 @@ def _run(connection: Connection, job: str, arguments: Sequence[str]) -> dict[str
         out.seek(0)
         text = out.read().decode(errors="replace")
     try:
-        document: dict[str, Any] = json.loads(text)
-    except ValueError:
+        return parse_json(text, dict[str, Any], connection.host.address)
+    except BundleError:
         error = said.rpartition("error: ")[2] or f"exit code {code}"
         raise SkinedgeError(f"the benchmark failed there: {error}", where=connection.host.address) from None
-    return document

@@ -13,11 +13,11 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from skinedge.documents import read_toml
 from skinedge.errors import SkinedgeError
 
 PAGE = Path(__file__).parent / "page"
@@ -37,10 +37,16 @@ class Package:
     files: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Assets:
+    """page/assets.toml."""
+
+    package: tuple[Package, ...]
+
+
 def packages() -> tuple[Package, ...]:
     """Those that page/assets.toml names."""
-    listed = tomllib.loads((PAGE / "assets.toml").read_text(encoding="utf-8"))["package"]
-    return tuple(Package(**package) for package in listed)
+    return read_toml(PAGE / "assets.toml", Assets).package
 
 
 def vendored(runtime: str, vendor: Path = VENDOR) -> dict[str, bytes]:

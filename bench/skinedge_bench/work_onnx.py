@@ -7,7 +7,6 @@ packing, which hides them.
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,9 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from skinedge import documents
 from skinedge.errors import BundleError
 from skinedge_bench.runtimes.ort import DTYPES
 from skinedge_bench.workload import Layer
+
+PROFILE_BYTES = 256 << 20
 
 # operation -> which input is the weights
 CONVOLUTIONS = {"Conv": 1, "FusedConv": 1, "ConvInteger": 1, "QLinearConv": 3}
@@ -73,7 +75,7 @@ def _profile(path: Path, size: int) -> list[tuple[str, list[Tensor], list[Tensor
         shape = [side if isinstance(side, int) else size for side in image.shape]
         shape[0] = image.shape[0] if isinstance(image.shape[0], int) else 1
         session.run(None, {image.name: np.zeros(shape, dtype=DTYPES[image.type])})
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        events = documents.read_json(Path(session.end_profiling()), list[dict[str, Any]], most=PROFILE_BYTES)
     ran: list[Mapping[str, Any]] = [event.get("args", {}) for event in events if event["name"].endswith("_kernel_time")]
     return [(a["op_name"], _tensors(a["input_type_shape"]), _tensors(a["output_type_shape"])) for a in ran]
 

@@ -50,22 +50,15 @@ def ship(
 
 def read_evaluation(folder: Path) -> Evaluation:
     """Raises: BundleError when the folder is not what `evaluate --out` writes."""
-    import json as json_module
-
-    from skinedge.errors import BundleError
+    from skinedge.report_schemas import NOT_AN_EVALUATION
+    from skinedge.report_schemas import read_evaluation as read
     from skinedge.ship import Evaluation
     from skinedge_bench.evaluation_tables import markdown
 
     path = folder / "evaluation.json"
+    document = read(path)
+    about = f"`{document['file']}`, judged by `skinedge evaluate` on the run's own test split."
     try:
-        document = json_module.loads(path.read_text(encoding="utf-8"))
-        if document.get("schema") != "skinedge.evaluate/1":
-            raise ValueError(f"schema is {document.get('schema')!r}")
-        about = f"`{document['file']}`, judged by `skinedge evaluate` on the run's own test split."
         return Evaluation(document, markdown(document, about, []))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BundleError(
-            f"not an evaluation ({error})",
-            where=str(path),
-            todo="Make one: skinedge evaluate RUN --split test --out DIR",
-        ) from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise NOT_AN_EVALUATION(error, where=str(path)) from None

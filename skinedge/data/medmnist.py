@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import tomllib
 import zipfile
 import zlib
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skinedge.data.dataset import Dataset, Sample, archive_images
+from skinedge.documents import read_toml, refusal
 from skinedge.errors import DataError
 
 SPLITS = ("train", "val", "test")
 # In the order of the archive's label numbers (MedMNIST's INFO table), in HAM10000's own abbreviations.
 DERMAMNIST = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+
+
+class LabelList(TypedDict):
+    """labels.toml: the names in the order of the label numbers."""
+
+    labels: list[str]
 
 
 def read(root: Path, name: str) -> Dataset:
@@ -65,12 +72,10 @@ def _class_names(path: Path) -> tuple[str, ...]:
     beside = path.with_name("labels.toml")
     todo = f'Write {beside.name} beside it, in the order of the label numbers: labels = ["nevus", "melanoma"]'
     if beside.is_file():
-        try:
-            names = tomllib.loads(beside.read_text(encoding="utf-8"))["labels"]
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError) as error:
-            raise DataError(f"unusable list of labels ({error})", where=str(beside), todo=todo) from None
-        if not isinstance(names, list) or not all(isinstance(n, str) and n for n in names):
-            raise DataError("labels is not a list of names", where=str(beside), todo=todo)
+        refuse = refusal("unusable list of labels", DataError, todo)
+        names = read_toml(beside, LabelList, error=refuse)["labels"]
+        if not all(names):
+            raise refuse("a label is empty", where=str(beside))
         if len(set(names)) < len(names):
             raise DataError("a label comes twice", where=str(beside))
         return tuple(names)

@@ -293,7 +293,7 @@ def test_floor_way_to_a_label_and_recommendation_stand_in_it(shipped: Path, tmp_
     [
         (None, "no such file"),
         ("{", "damaged report"),
-        ("[]", "not a JSON object"),
+        ("[]", "expected object, got array"),
         ('{"schema": "skinedge.bench/1"}', "not an evaluation"),
         ('{"schema": "skinedge.evaluate/1", "model_sha256": "0"}', "a file that this run does not have"),
     ],

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from skinedge import metrics
-from skinedge.documents import finite
+from skinedge.documents import finite, read_json, refusal
 from skinedge.errors import BundleError
 from skinedge.manifest import MANIFEST
 from skinedge.progress import note
@@ -98,11 +97,7 @@ def read(bundle: Bundle, name: str) -> Document | None:
 
 def parse(path: Path) -> Document:
     """Raises: BundleError when it is no JSON object."""
-    with sound(path):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError("not a JSON object")
-        return found
+    return read_json(path, dict[str, Any], error=refusal("damaged report"))
 
 
 @contextlib.contextmanager

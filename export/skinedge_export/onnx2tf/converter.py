@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from skinedge.documents import read_json
 from skinedge.errors import ConfigError, SkinedgeError
 from skinedge_export.job import INPUT, Artifact, ExportJob
 from skinedge_export.metadata import append_zip
@@ -89,7 +90,9 @@ def _convert(model: Any, job: ExportJob, python: Path) -> tuple[bytes, Mapping[s
         if job.calibration is not None:
             np.save(folder / "calibration.npy", encode(job.calibration))
         _run(python, folder, job.description.architecture)
-        return (folder / "model.tflite").read_bytes(), json.loads((folder / "reply.json").read_text())
+        return (folder / "model.tflite").read_bytes(), read_json(
+            folder / "reply.json", dict[str, str], error=SkinedgeError
+        )
 
 
 def _run(python: Path, folder: Path, where: str) -> None:

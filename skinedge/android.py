@@ -9,7 +9,7 @@ from skinedge import documents
 from skinedge.contract import CONTRACTS, HEATMAP
 from skinedge.errors import BundleError, ConfigError
 from skinedge.file_card import SUFFIX, card_name, read_card
-from skinedge.files import disk_error, write_atomic
+from skinedge.files import disk_error, inside, write_atomic
 from skinedge.manifest import FileEntry
 from skinedge.provenance import Tensor
 from skinedge.run_directory import Bundle
@@ -41,7 +41,7 @@ def place(bundle: Bundle, folder: Path, file: str | None = None) -> Pair:
         raise disk_error(error, folder) from None
     before = installed(folder)
     for name, content in contents.items():
-        write_atomic(folder / name, content)
+        write_atomic(inside(folder, name), content)
     if before is not None and before.model.name != entry.path:
         before.card.unlink()
         before.model.unlink(missing_ok=True)

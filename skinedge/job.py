@@ -22,7 +22,7 @@ from skinedge.data.hashing import hash_images
 from skinedge.documents import digest
 from skinedge.errors import BundleError, ConfigError, DataError
 from skinedge.files import write_atomic
-from skinedge.manifest import MANIFEST, new_id, now
+from skinedge.manifest import ID, MANIFEST, new_id, now
 from skinedge.precision import choose_device, choose_precision
 from skinedge.progress import note
 from skinedge.run_directory import Bundle, newest
@@ -228,7 +228,10 @@ def read_job(request: TrainRequest) -> Job:
     raw = documents.read_json(path, dict[str, Any], error=documents.refusal("cannot resume", todo=again))
     if set(raw) != {field.name for field in fields(Job)}:
         raise BundleError("cannot resume: written by another version", where=str(path), todo=again)
-    return documents.build(raw, Job, str(path), error=documents.refusal("cannot resume", todo=again))
+    job = documents.build(raw, Job, str(path), error=documents.refusal("cannot resume", todo=again))
+    if not ID.fullmatch(job.id):  # a folder is named for it
+        raise BundleError(f"cannot resume: {job.id!r} is no id", where=str(path), todo=again)
+    return job
 
 
 def replaces(request: TrainRequest) -> bool:

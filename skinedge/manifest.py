@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,6 +23,7 @@ SCHEMA = "skinedge.manifest/1"
 MANIFEST = "manifest.json"
 MODEL = "model.safetensors"  # the merged network
 DAMAGED = documents.refusal("damaged manifest")
+ID = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 SHIP = "ship"  # the stage of a model that was packed to travel, and of every copy of it
 
 
@@ -132,6 +134,8 @@ class Manifest:
 
 def check(manifest: Manifest) -> None:
     """Raises: UnfitError, SkinedgeError when values that have the right types contradict each other."""
+    if not ID.fullmatch(manifest.id):  # copies of a run are named for it
+        raise UnfitError(f"{manifest.id!r} is no id", ("id",))
     check_classes(manifest.labels, manifest.taxonomy, manifest.melanoma, manifest.class_prior)
     if not all(threshold >= 0 for threshold in manifest.thresholds.values()):  # above 1: nothing is flagged
         raise UnfitError(f"{dict(manifest.thresholds)} are not all 0 or more", ("thresholds",))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from skinedge import staging
 from skinedge.errors import BundleError, SkinedgeError
-from skinedge.files import disk_error, is_disk_error, sha256, write_atomic
+from skinedge.files import disk_error, inside, is_disk_error, sha256, write_atomic
 from skinedge.manifest import MANIFEST, MODEL, FileEntry, Manifest, manifest_text
 from skinedge.stage import StageWriter
 
@@ -87,7 +87,7 @@ class Bundle:
         if entry is None:
             listed = ", ".join(sorted(self.entries())) or "none"
             raise BundleError(f"this run has no file '{name}'", where=str(self.root), todo=f"It has: {listed}.")
-        path = self.root / name
+        path = inside(self.root, name)
         if not path.is_file():
             raise BundleError("file is listed in the manifest but missing", where=str(path))
         if sha256(path) != entry.sha256:
@@ -103,7 +103,8 @@ class Bundle:
         done = self.manifest.stages.get(stage)
         if done is None or any(dict(f.made_from) != dict(made_from) for f in done.files):
             return False
-        return all((self.root / f.path).is_file() and sha256(self.root / f.path) == f.sha256 for f in done.files)
+        paths = [(inside(self.root, file.path), file) for file in done.files]
+        return all(path.is_file() and sha256(path) == file.sha256 for path, file in paths)
 
     @contextlib.contextmanager
     def stage(self, name: str, made_by: str, made_from: Mapping[str, str]) -> Iterator[StageWriter]:

@@ -20,7 +20,7 @@ from skinedge.description import describe
 from skinedge.documents import digest, read_json, to_text
 from skinedge.errors import BundleError, GateError
 from skinedge.file_card import card_name, own_account
-from skinedge.files import disk_error, sha256
+from skinedge.files import disk_error, inside, sha256
 from skinedge.manifest import MODEL, SHIP, FileEntry, Manifest, Stage, now
 from skinedge.merge import ADAPTER
 from skinedge.progress import note
@@ -153,7 +153,7 @@ def pack(bundle: Bundle, to: Path, files: Sequence[FileEntry], evaluation: Evalu
     names += [card_name(entry.path) for entry in files if bundle.has(card_name(entry.path))]
     names += [name for name in REPORTS if bundle.has(name) and of_these(bundle, name, files)]
     for name in names:
-        write(to / name, neutral(bundle, name) if name in REPORTS else bundle.file(name).read_bytes())
+        write(inside(to, name), neutral(bundle, name) if name in REPORTS else bundle.file(name).read_bytes())
     manifest = packed(bundle, to, set(names))
     reports = {name: read_json(to / name, dict[str, Any]) for name in names if name in REPORTS}
     facts = model_card.Facts(manifest, tuple(files), reports.get(PARITY, {}), reports.get(LATENCY))
@@ -252,7 +252,7 @@ def refuse_places(folder: Path, bundle: Bundle) -> None:
 
 def listed(root: Path, entry: FileEntry) -> FileEntry:
     """The entry with the hash and size of the file as it lies in `root`."""
-    path = root / entry.path
+    path = inside(root, entry.path)
     return replace(entry, sha256=sha256(path), size=path.stat().st_size)
 
 

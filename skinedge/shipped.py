@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from skinedge.errors import BundleError
-from skinedge.files import disk_error, sha256
+from skinedge.files import disk_error, inside, sha256
 from skinedge.manifest import MANIFEST
 from skinedge.progress import note
 from skinedge.run_directory import Bundle, newest
@@ -93,7 +93,7 @@ def copy_to(shipped: Bundle, to: Path) -> None:
     try:
         part.mkdir(parents=True)
         for name in (*shipped.entries(), MANIFEST):
-            target = part / name
+            target = inside(part, name)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(shipped.root / name if name == MANIFEST else shipped.file(name), target)
         part.replace(to)

@@ -8,7 +8,7 @@ from typing import Any
 
 from skinedge import staging
 from skinedge.errors import BundleError
-from skinedge.files import sha256, sync
+from skinedge.files import inside, sha256, sync
 from skinedge.manifest import MANIFEST, FileEntry, Manifest, Stage, manifest_text, now
 from skinedge.owned import OwnedFolder
 
@@ -27,6 +27,7 @@ class StageWriter:
 
     def path(self, name: str, **info: Any) -> Path:
         """Where to write the file `name`: in the stage's private folder, until the stage is committed."""
+        inside(self._root, name)
         self._info[name] = info
         pending = self._pending(name)
         pending.parent.mkdir(parents=True, exist_ok=True)

@@ -20,11 +20,13 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path
 
 from skinedge import owned, signals
+from skinedge.documents import read_json, refusal
 from skinedge.errors import BundleError
-from skinedge.files import sha256, sync, write_synced
+from skinedge.files import inside, sha256, sync, write_synced
 from skinedge.manifest import MANIFEST, Manifest
 
 PREFIX = ".stage-"
@@ -34,6 +36,14 @@ LOCK = ".manifest.lock"
 A_DAY = 24 * 3600  # seconds
 _OF_EARLIER_VERSIONS = re.compile(r"(.+?)(?:\.[0-9a-f]{8})?\.part(?:\.old)?")
 PATIENCE = 60  # seconds; a commit takes milliseconds
+
+
+@dataclass(frozen=True)
+class Journal:
+    """commit.json: the names to move out of files/, and those to remove from the run."""
+
+    moved: tuple[str, ...]
+    removed: tuple[str, ...]
 
 
 @contextlib.contextmanager
@@ -62,7 +72,7 @@ def commit(folder: Path, root: Path, manifest: str, moved: Sequence[str], remove
     for name in moved:
         _check_free(root, name)
     for name in removed:
-        _place(root, name)
+        inside(root, name)
     write_synced(folder / MANIFEST, manifest)  # before the journal: a journal without it means committed
     write_synced(folder / JOURNAL, json.dumps({"moved": list(moved), "removed": list(removed)}))
     sync(folder)
@@ -89,14 +99,14 @@ def roll_forward(folder: Path, root: Path) -> None:
 
     Raises: OSError when the disk refuses; BundleError when the journal is damaged.
     """
-    moved, removed = _read_journal(folder / JOURNAL)
-    for name in moved:
-        new, final = folder / FILES / name, _place(root, name)
+    journal = read_json(folder / JOURNAL, Journal, error=refusal("damaged journal"))
+    for name in journal.moved:
+        new, final = inside(folder, f"{FILES}/{name}"), inside(root, name)
         if new.exists():
             final.parent.mkdir(parents=True, exist_ok=True)
             new.replace(final)
-    for name in removed:
-        _place(root, name).unlink(missing_ok=True)
+    for name in journal.removed:
+        inside(root, name).unlink(missing_ok=True)
     sync(root)
     forget(folder)
 
@@ -175,26 +185,9 @@ def _folders(root: Path) -> list[Path]:
 
 def _check_free(root: Path, name: str) -> None:
     """Raises: BundleError when a folder has the name of a file to write, or a file that of its folder."""
-    final = _place(root, name)
+    final = inside(root, name)
     if final.is_dir():
         raise BundleError("is a folder, and a file of this name is to be written", where=str(final))
     for parent in final.relative_to(root).parents:
         if (root / parent).exists() and not (root / parent).is_dir():
             raise BundleError("is a file, and a folder of this name is to be made", where=str(root / parent))
-
-
-def _place(root: Path, name: str) -> Path:
-    """Where a file of the run is. Raises: BundleError when that is outside the run."""
-    parts = PurePosixPath(name).parts
-    inside = parts and not PurePosixPath(name).is_absolute() and ".." not in parts and not set(name) & {"\\", "\0"}
-    if not inside or not (root / name).parent.resolve().is_relative_to(root.resolve()):
-        raise BundleError(f"'{name}' is no file name inside a run", where=str(root))
-    return root / name
-
-
-def _read_journal(path: Path) -> tuple[list[str], list[str]]:
-    try:
-        journal = json.loads(path.read_text(encoding="utf-8"))
-        return list(map(str, journal["moved"])), list(map(str, journal["removed"]))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BundleError(f"damaged journal ({error})", where=str(path)) from None

@@ -17,7 +17,7 @@ from skinedge import documents, golden, taxonomy
 from skinedge.contract import HEATMAP
 from skinedge.errors import BundleError, ConfigError, DataError
 from skinedge.file_card import card_name, read_card
-from skinedge.files import disk_error
+from skinedge.files import disk_error, inside
 from skinedge.preprocess import prepare
 from skinedge.run_directory import Bundle
 from skinedge_bench.blocks import DRIFT, LEAST_BLOCKS, NOISE, P99_SAMPLES, RESAMPLES
@@ -103,7 +103,7 @@ def write(site: Site, out: Path) -> None:
     part = place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
     try:
         for name, content in site.files.items():
-            target = part / name
+            target = inside(part, name)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
         part.replace(place)

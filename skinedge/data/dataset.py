@@ -9,16 +9,18 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
 from skinedge.errors import DataError
+from skinedge.files import read_regular
 from skinedge.image_file import load_image
 from skinedge.preprocess import Pixels
 
 SPLITS = ("train", "val", "cal", "test")
 SPLIT_COLUMNS = ("image_id", "lesion_id", "label", "split", "path", "sha256")
+SPLIT_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -116,13 +118,24 @@ def read_split(path: Path) -> tuple[Sample, ...]:
     Raises: DataError when it cannot be read, columns are missing or a split name is unknown.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream, restval=""))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = read_regular(path, SPLIT_BYTES, DataError).decode()
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), restval=""))
+    except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"unreadable split file ({error})", where=str(path)) from None
     if not rows or not set(SPLIT_COLUMNS) <= set(rows[0]):
         raise DataError(f"not a split file: it needs the columns {', '.join(SPLIT_COLUMNS)}", where=str(path))
     bad = {row["split"] for row in rows} - set(SPLITS)
     if bad:
         raise DataError(f"unknown split names {sorted(bad)}", where=str(path), todo=f"Valid: {', '.join(SPLITS)}.")
+    outside = next((row["path"] for row in rows if not _is_below(row["path"])), None)
+    if outside is not None:
+        raise DataError(f"the image {outside!r} is not below the folder of images", where=str(path))
     return tuple(Sample(r["image_id"], r["path"], r["label"], r["lesion_id"], r["split"], r["sha256"]) for r in rows)
+
+
+def _is_below(name: str) -> bool:
+    """Whether a path is relative and does not climb. Symbolic links below the folder are the user's own."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and not (
+        path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts or "\0" in name
+    )

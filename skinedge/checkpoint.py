@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from skinedge.errors import BundleError
 from skinedge.files import write_atomic
 from skinedge.processes import ALONE, Processes
 from skinedge.progress import note
+from skinedge.zip_file import open_zip
 
 NEWEST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 PARTS = {"job", "trainable", "optimizer", "progress"}
@@ -83,8 +83,9 @@ class Checkpoints:
         import torch
 
         try:
-            with zipfile.ZipFile(path) as archive:
-                if archive.testzip() is not None:  # torch.load compares no checksums: a flipped bit would train on
+            with open_zip(path, BundleError, "a checkpoint") as archive:
+                packed = any(info.compress_size != info.file_size for info in archive.infolist())
+                if packed or archive.testzip() is not None:  # torch.load compares no checksums: a flipped bit trains on
                     return None
             content = dict(torch.load(path, map_location="cpu", weights_only=True))
         except Exception:  # the unpickler raises whatever the damaged bytes make it raise

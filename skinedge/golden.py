@@ -7,8 +7,6 @@ tenth of the bytes.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from skinedge.arrays import open_arrays
 from skinedge.data.synth import draw
-from skinedge.errors import DataError
+from skinedge.errors import BundleError
 from skinedge.preprocess import Pixels, prepare
+from skinedge.run_directory import Bundle
 
 COUNT = 64
 WITH_SOURCE = 16
@@ -64,7 +64,7 @@ def flattened(pixels: Pixels, colours: int) -> Pixels:
 def save(path: Path, golden: Golden) -> None:
     """Write golden.npz."""
     indices = sorted(golden.sources)
-    named = {f"source_{place:02d}": golden.sources[index] for place, index in enumerate(indices)}
+    named = {_source(place): golden.sources[index] for place, index in enumerate(indices)}
     with path.open("wb") as stream:
         np.savez_compressed(
             stream,
@@ -76,15 +76,38 @@ def save(path: Path, golden: Golden) -> None:
 
 
 def load(path: Path) -> Golden:
-    """Read golden.npz.
+    """Read golden.npz; raises BundleError when it is not one: arrays missing, damaged, or that do not fit together."""
+    with open_arrays(path, BundleError, "a file of golden vectors") as archive:
+        indices = [int(index) for index in archive.read("source_index", "iu", 1)]
+        expected = {"pixels", "logits", "source_index", *(_source(place) for place in range(len(indices)))}
+        if set(archive.names) != expected or len(set(indices)) < len(indices):
+            raise ValueError("it has other arrays than golden vectors")
+        pixels, logits = archive.read("pixels", "u", 4), archive.read("logits", "f", 2)
+        sources = {index: archive.read(_source(place), "u", 3) for place, index in enumerate(indices)}
+        count, side = pixels.shape[:2]
+        shapes_fit = pixels.shape == (count, side, side, 3) and all(image.shape[2] == 3 for image in sources.values())
+        if not shapes_fit or len(logits) != count or min(pixels.size, logits.size) == 0:
+            raise ValueError(f"pixels {pixels.shape} and logits {logits.shape} do not fit together")
+        if any(image.dtype != np.uint8 or image.size == 0 for image in (pixels, *sources.values())):
+            raise ValueError("images are not of bytes, or are empty")
+        if not np.isfinite(logits).all() or any(index not in range(count) for index in indices):
+            raise ValueError("a logit is not a number, or a source has no image")
+        return Golden(pixels, sources, logits.astype(np.float32))
 
-    Raises: DataError when it is not one.
-    """
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            sources = {
-                int(index): archive[f"source_{place:02d}"] for place, index in enumerate(archive["source_index"])
-            }
-            return Golden(archive["pixels"], sources, archive["logits"])
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"not a file of golden vectors ({error})", where=str(path)) from None
+
+def of_run(bundle: Bundle) -> Golden:
+    """Read a run's golden.npz; raises BundleError as `load` does, and when it is not of the run's size and classes."""
+    path, manifest = bundle.file("golden.npz"), bundle.manifest
+    vectors = load(path)
+    size, classes = vectors.pixels.shape[1], vectors.logits.shape[1]
+    if (size, classes) != (manifest.preprocess.size, len(manifest.labels)):
+        raise BundleError(
+            f"golden vectors of {size} pixels and {classes} classes; the run has {manifest.preprocess.size} pixels "
+            f"and {len(manifest.labels)} classes",
+            where=str(path),
+        )
+    return vectors
+
+
+def _source(place: int) -> str:
+    return f"source_{place:02d}"

@@ -93,7 +93,7 @@ def restore(bundle: Bundle, made_from: Mapping[str, str]) -> Bundle:
     as the same (`same_as`) when it gives the golden logits within the fp32 gate.
     Raises: BundleError over other base weights; GateError when the golden logits differ.
     """
-    vectors, rule = golden.load(bundle.file("golden.npz")), bundle.manifest.preprocess
+    vectors, rule = golden.of_run(bundle), bundle.manifest.preprocess
     merged = load_adapted(bundle).merge_and_unload().eval()
     if bundle.manifest.calibration:  # a run of a version that did not calibrate has none
         fold(merged, Calibration.from_dict(bundle.manifest.calibration))

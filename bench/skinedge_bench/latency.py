@@ -47,7 +47,7 @@ def bench(bundle: Bundle, request: BenchRequest = STANDARD, data: Path | None = 
     if not targets:
         raise ConfigError(f"no file runs in {', '.join(request.runtimes)}")
     note_left_out(targets, request)
-    vectors = golden.load(bundle.file("golden.npz"))
+    vectors = golden.of_run(bundle)
     size = bundle.manifest.preprocess.size
     photos = _photos(bundle, data)
     report, sessions = measure(

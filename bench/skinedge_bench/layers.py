@@ -98,7 +98,7 @@ def pick_images(bundle: Bundle, data: Path | None, count: int) -> tuple[Pixels, 
     if root is not None:
         return load_prepared(root, chosen, bundle.manifest.preprocess.size), f"{len(chosen)} validation images"
     why = f"none of the validation images is {place_of(bundle.manifest)}" if chosen else "the run has no validation"
-    pixels = golden.load(bundle.file("golden.npz")).pixels[:count]
+    pixels = golden.of_run(bundle).pixels[:count]
     said = f"{len(pixels)} golden (drawn) images: {why}"
     note(f"no real images: {said}")
     return pixels, said

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinedge import __version__, documents, golden, metrics, parity
+from skinedge.arrays import open_arrays
 from skinedge.data.dataset import Sample
 from skinedge.data.prepared import prepared
 from skinedge.description import KEY, ModelDescription
@@ -107,7 +108,7 @@ def verify_file(path: Path, data: Path | None = None, *, strict: bool = False) -
 def check(bundle: Bundle, entries: Sequence[FileEntry], data: Path | None, strict: bool) -> ParityReport:
     """The report, without writing anything."""
     manifest = bundle.manifest
-    vectors = golden.load(bundle.file("golden.npz"))
+    vectors = golden.of_run(bundle)
     reference = read_reference(bundle)
     sessions = {entry.path: open_session(bundle, entry.path) for entry in entries}
     samples = test_split(bundle)
@@ -160,14 +161,16 @@ def is_exact(entry: FileEntry) -> bool:
 
 
 def read_reference(bundle: Bundle) -> Reference:
-    """Read a run's reference.npz; raises BundleError when it is missing, changed or not one."""
-    path = bundle.file("reference.npz")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            ids = tuple(str(name) for name in archive["id"])
-            return Reference(ids, archive["label"].astype(np.int64), archive["logits"].astype(np.float32))
-    except (OSError, ValueError, KeyError) as error:
-        raise BundleError(f"not a file of reference logits ({error})", where=str(path)) from None
+    """Read a run's reference.npz; raises BundleError when it is missing, changed, not one, or not of its classes."""
+    path, classes = bundle.file("reference.npz"), len(bundle.manifest.labels)
+    with open_arrays(path, BundleError, "a file of reference logits") as archive:
+        ids = tuple(str(name) for name in archive.read("id", "U", 1))
+        labels, logits = archive.read("label", "iu", 1), archive.read("logits", "f", 2)
+        if len(labels) != len(ids) or logits.shape != (len(ids), classes):
+            raise ValueError(f"{len(ids)} images, {len(labels)} labels, logits {logits.shape} of {classes} classes")
+        if not np.isfinite(logits).all() or any(label not in range(classes) for label in labels):
+            raise ValueError("a logit is not a number, or a label no class")
+        return Reference(ids, labels.astype(np.int64), logits.astype(np.float32))
 
 
 def open_session(bundle: Bundle, name: str) -> Session:

@@ -63,7 +63,7 @@ def build(bundle: Bundle, name: str | None = None) -> Site:
     card = bundle.file(card_name(model.name))
     if read_card(card)["sha256"] != model.sha256:
         raise BundleError("the card is of another file", where=str(card))
-    check, pixels = _check(model, golden.load(bundle.file("golden.npz")))
+    check, pixels = _check(model, golden.of_run(bundle))
     settings = _settings(model, runtime, check)
     page = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.is_file() and path.suffix != ".toml"}
     libraries = {f"vendor/{path}": file for path, file in vendored(runtime).items()}

@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import threading
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
+from skinedge.arrays import open_arrays
 from skinedge.errors import DataError
 from skinedge.files import read_regular
 from skinedge.image_file import load_image
@@ -95,11 +94,8 @@ def archive_images(path: Path, split: str) -> Pixels:
     key = (path, split)
     with _archives_lock:
         if key not in _archives:
-            try:
-                with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-                    _archives[key] = archive[f"{split}_images"]
-            except (OSError, ValueError, KeyError, EOFError, TypeError, zlib.error, zipfile.BadZipFile) as error:
-                raise DataError(f"unreadable MedMNIST archive ({error})", where=str(path)) from None
+            with open_arrays(path, DataError, "a MedMNIST archive") as archive:
+                _archives[key] = archive.read(f"{split}_images", "u", 3, 4)
         return _archives[key]
 
 

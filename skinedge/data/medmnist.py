@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+from math import prod
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skinedge.arrays import open_arrays
 from skinedge.data.dataset import Dataset, Sample, archive_images
 from skinedge.documents import read_toml, refusal
 from skinedge.errors import DataError
@@ -48,13 +48,10 @@ def read(root: Path, name: str) -> Dataset:
 
 
 def _labels(path: Path) -> dict[str, NDArray[np.int64]]:
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            found = {split: np.asarray(archive[f"{split}_labels"]) for split in SPLITS}
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zlib.error, zipfile.BadZipFile) as error:
-        raise DataError(f"no MedMNIST archive, or a damaged one ({error})", where=str(path)) from None
+    with open_arrays(path, DataError, "a MedMNIST archive") as archive:
+        found = {split: archive.read(f"{split}_labels", "biuf", 1, 2, 3) for split in SPLITS}
     for split, labels in found.items():
-        if labels.ndim > 2 or labels.reshape(len(labels), -1).shape[1] != 1 or labels.dtype.kind not in "iu":
+        if labels.ndim > 2 or prod(labels.shape[1:]) != 1 or labels.dtype.kind not in "iu":
             raise DataError(f"{split}_labels is {labels.dtype} {labels.shape}, not one class an image", where=str(path))
     return {split: labels.reshape(-1).astype(np.int64) for split, labels in found.items()}
 
@@ -62,7 +59,7 @@ def _labels(path: Path) -> dict[str, NDArray[np.int64]]:
 def _check_images(path: Path, split: str, count: int) -> None:
     images = archive_images(path, split)
     flat = images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)
-    if not flat or images.dtype != np.uint8 or len(images) != count:
+    if not flat or images.dtype != np.uint8 or len(images) != count or 0 in images.shape[1:]:
         raise DataError(
             f"{split}_images is {images.dtype} {images.shape}, not {count} grey or RGB images of bytes", where=str(path)
         )

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from skinedge import golden
-from skinedge.errors import DataError
+from skinedge.errors import BundleError
 from skinedge.golden import Golden
 from skinedge.preprocess import Pixels, prepare
 
@@ -84,5 +84,5 @@ def test_a_damaged_file_is_an_error(tmp_path: Path, damage: str) -> None:
     else:
         flipped = whole[:300] + bytes(byte ^ 255 for byte in whole[300:400]) + whole[400:]
         path.write_bytes({"cut": whole[:400], "flipped": flipped, "empty": b""}[damage])
-    with pytest.raises(DataError, match="not a file of golden vectors"):
+    with pytest.raises(BundleError, match="not a file of golden vectors"):
         golden.load(path)

@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from skinedge.arrays import open_arrays
+from skinedge.data import dataset
 from skinedge.data.dataset import archive_images, load_pixels
 from skinedge.data.hashing import hash_images, inspect_images
 from skinedge.data.readers import isic_id, read
@@ -218,13 +220,12 @@ def test_threads_that_ask_for_one_split_decompress_it_once(tmp_path: Path, monke
     path = medmnist(tmp_path / "dermamnist.npz")
     loads = []
 
-    def slow(stream: IO[bytes], **options: bool) -> object:
+    def slow(*arguments: Any) -> Any:
         loads.append(threading.get_ident())
         time.sleep(0.05)
-        return np_load(stream, **options)
+        return open_arrays(*arguments)
 
-    np_load = np.load
-    monkeypatch.setattr(np, "load", slow)
+    monkeypatch.setattr(dataset, "open_arrays", slow)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: archive_images(path, "val"), range(4)))
     assert len(loads) == 1 and all(images is found[0] for images in found)

@@ -15,7 +15,10 @@ from skinedge.description import KEY
 from skinedge.errors import BundleError, MissingDependencyError
 from skinedge.plugins import TensorSpec
 from skinedge.preprocess import Pixels
+from skinedge.zip_file import open_zip, read_member
 from skinedge_bench.tensors import FileSession, Layout
+
+MAX_METADATA = 1 << 20  # bytes of a description or a list of labels
 
 
 class LitertSession(FileSession):
@@ -88,19 +91,16 @@ def _library() -> Any:
 
 def _metadata(path: Path) -> dict[str, str]:
     """The texts of the zip that is appended to the file: the description, and a label file of any name."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     if not zipfile.is_zipfile(path):
-        return found
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if name == f"{KEY}.json":
-                    found[KEY] = archive.read(name).decode()
-                elif name.endswith(".txt") and "label" in name:
-                    found["labels"] = archive.read(name).decode()
-    except (zipfile.BadZipFile, UnicodeDecodeError) as error:
-        raise BundleError(f"damaged metadata ({error})", where=str(path)) from None
-    return found
+        return texts
+    with open_zip(path, BundleError, "a .tflite file with metadata") as archive:
+        for name in archive.namelist():
+            if name == f"{KEY}.json":
+                texts[KEY] = read_member(archive, name, MAX_METADATA).decode()
+            elif name.endswith(".txt") and "label" in name:
+                texts["labels"] = read_member(archive, name, MAX_METADATA).decode()
+    return texts
 
 
 def _named_outputs(interpreter: Any) -> dict[str, Mapping[str, Any]]:

@@ -83,7 +83,7 @@ def test_a_header_is_compared_with_its_bytes_before_anything_is_allocated(
 
 
 def test_sound_arrays_come_back(tmp_path: Path) -> None:
-    arrays = {
+    written = {
         "a": np.arange(6, dtype=np.float32).reshape(2, 3),
         "b": np.array(["x", "yz"]),
         "c": np.zeros((0, 3), "i8"),

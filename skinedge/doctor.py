@@ -5,34 +5,14 @@ from __future__ import annotations
 import importlib.util
 import platform
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from skinedge.bits import INSTALL_64, NEED_64, is_64_bit
-from skinedge.errors import MissingDependencyError
 from skinedge.int8_risks import RISKS, SAFE
 from skinedge.model import WEIGHT_PACKAGES
+from skinedge.requirements import EXPLAIN, EXPORT, PLOTS, RUN, TRAIN, installed, outside_range
 
-# Distribution -> import name, in the order of the commands that need it.
-RUN = {"numpy": "numpy", "pillow": "PIL", "onnxruntime": "onnxruntime", "ai-edge-litert": "ai_edge_litert"}
-TRAIN = {
-    "torch": "torch",
-    "torchvision": "torchvision",
-    "timm": "timm",
-    "peft": "peft",
-    "accelerate": "accelerate",
-    "safetensors": "safetensors",
-}
-EXPORT = {
-    "onnx": "onnx",
-    "onnxscript": "onnxscript",
-    "litert-torch": "litert_torch",
-    "ai-edge-quantizer": "ai_edge_quantizer",
-}
-PLOTS = {"matplotlib": "matplotlib"}
-EXPLAIN = {"grad-cam": "pytorch_grad_cam"}
 NEEDS = (
     ("predict, evaluate, verify, bench", "skinedge", RUN),
     ("train, merge", "skinedge[train]", TRAIN),
@@ -55,7 +35,8 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Everything that can be said without importing a framework."""
-    return [*system(), *packages(), *base_weights(), *int8_backbones(), *combinations(), *accelerator(), *disk()]
+    installation = [*packages(), *ranges(), *base_weights(), *combinations()]
+    return [*system(), *installation, *int8_backbones(), *accelerator(), *disk()]
 
 
 def system() -> list[Finding]:
@@ -74,6 +55,14 @@ def packages() -> list[Finding]:
             detail = known or f"needed by {commands}: pip install '{extra}'"
             found.append(Finding(name, "ok" if known else "missing", detail))
     return found
+
+
+def ranges() -> list[Finding]:
+    """Installed versions that skinedge does not ask for: older than what works, or newer than what was tried."""
+    return [
+        Finding(other.name, "problem", f"{other.version} is installed, skinedge needs {other.wanted}")
+        for other in outside_range()
+    ]
 
 
 def base_weights() -> list[Finding]:
@@ -125,22 +114,7 @@ def disk() -> list[Finding]:
     return [Finding("free disk here", "ok" if free > 2 else "problem", f"{free:.1f} GiB")]
 
 
-def installed(name: str) -> str | None:
-    """Version of a distribution, None where it is not installed."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
 def minor(number: str) -> int:
     """The second part of a version number; -1 where there is none."""
     parts = number.split(".")
     return int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else -1
-
-
-def require(packages: Mapping[str, str], extra: str) -> None:
-    """Raises: MissingDependencyError for the first that is not installed."""
-    for name in packages:
-        if installed(name) is None:
-            raise MissingDependencyError(name, extra)

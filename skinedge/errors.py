@@ -60,6 +60,13 @@ class MissingDependencyError(SkinedgeError):
         )
 
 
+class IncompatibleDependencyError(SkinedgeError):
+    """A package that is installed, in a version that does not work here."""
+
+    def __init__(self, package: str, reason: str, todo: str) -> None:
+        super().__init__(f"the installed {package} does not work here: {reason}", todo=todo)
+
+
 class UnavailableError(SkinedgeError):
     """Something that this machine, or the installed build of a library, does not have."""
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skinedge.errors import ConfigError, MissingDependencyError, SkinedgeError
+from skinedge.errors import ConfigError, SkinedgeError
 from skinedge.preprocess import Pixels, Preprocess
+from skinedge.requirements import import_failure
+from skinedge.weights import check_downloads, check_packaged
 
 if TYPE_CHECKING:
     import torch
@@ -46,8 +48,8 @@ def build(name: str, classes: int) -> nn.Module:
     """
     try:
         import timm
-    except ModuleNotFoundError:
-        raise MissingDependencyError("timm", "train") from None
+    except ImportError as error:
+        raise import_failure(error, "train") from None
     if not timm.is_model(name):
         import difflib
 
@@ -79,6 +81,7 @@ def load(name: str, classes: int, weights: str, seed: int) -> tuple[nn.Module, B
             load_state(net, read_state(Path(weights)), weights)
         elif (packed := packaged_weights(name)) is not None:
             source = f"package {WEIGHT_PACKAGES[name]}"
+            check_packaged(packed, name)
             load_state(net, read_state(packed), packed.name)
         else:
             source = f"hub {name}"
@@ -156,6 +159,7 @@ def hub_state(name: str) -> dict[str, torch.Tensor]:
     """
     import timm
 
+    check_downloads(timm.get_pretrained_cfg(name), name)
     try:
         return dict(timm.create_model(name, pretrained=True).state_dict())
     except Exception as error:  # no network, no such weights, a broken cache: all end the same way

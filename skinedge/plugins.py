@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinedge.bits import require_64_bit
-from skinedge.errors import ConfigError, MissingDependencyError
+from skinedge.errors import ConfigError, IncompatibleDependencyError, MissingDependencyError
 from skinedge.preprocess import Pixels
 from skinedge.progress import note
+from skinedge.requirements import import_failure
 
 CONVERTERS = "skinedge.converters"
 RUNTIMES = "skinedge.runtimes"
@@ -110,9 +111,8 @@ def load(group: str, name: str) -> Any:
         )
     try:
         return points[0].load()
-    except ModuleNotFoundError as error:
-        extra = "export" if group == CONVERTERS else "all"
-        raise MissingDependencyError(error.name or name, extra) from None
+    except ImportError as error:
+        raise import_failure(error, "export" if group == CONVERTERS else "all") from None
 
 
 def _origin(point: EntryPoint) -> str:
@@ -167,7 +167,7 @@ def _importable(name: str, required: bool) -> Runtime | None:
     """The runtime `name`; None, with a note, for one that is not required and whose imports fail."""
     try:
         runtime: Runtime = load(RUNTIMES, name)
-    except MissingDependencyError as error:
+    except (MissingDependencyError, IncompatibleDependencyError) as error:
         if required:
             raise
         _note_once(f"the runtime '{name}' is left out: {error.what}")

@@ -23,7 +23,6 @@ from skinedge.checkpoint import Checkpoints
 from skinedge.config import TrainConfig, known_config
 from skinedge.data.dataset import SPLITS, Sample, read_split
 from skinedge.data.terms import Terms, terms_of
-from skinedge.doctor import TRAIN, require
 from skinedge.errors import BundleError
 from skinedge.int8_risks import SAFE, int8_risks
 from skinedge.job import (
@@ -48,6 +47,7 @@ from skinedge.precision import choose_device
 from skinedge.preprocess import Preprocess
 from skinedge.processes import Processes, joined
 from skinedge.progress import note
+from skinedge.requirements import TRAIN, require
 from skinedge.run_directory import Bundle
 from skinedge.step import Examples, Problem
 from skinedge.teacher import called

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skinedge.errors import MissingDependencyError
 from skinedge.preprocess import Pixels
+from skinedge.requirements import import_failure
 from skinedge_bench.inside import Operation
 from skinedge_bench.tensors import Layout
 
@@ -72,8 +72,8 @@ def open_inside(path: Path, layout: Layout) -> OnnxInside:
 def _library() -> Any:
     try:
         import onnx
-    except ModuleNotFoundError:
-        raise MissingDependencyError("onnx", "export") from None
+    except ImportError as error:
+        raise import_failure(error, "export") from None
     return onnx
 
 

@@ -21,6 +21,7 @@ from skinedge.bits import INSTALL_64, NEED_64
 from skinedge.documents import parse_json
 from skinedge.errors import BundleError, SkinedgeError
 from skinedge.progress import note
+from skinedge.requirements import base, module_of
 from skinedge.run_directory import Bundle
 from skinedge_bench.latency_file import keep, report_of
 from skinedge_bench.latency_report import LatencyReport
@@ -31,7 +32,6 @@ FOLDER = ".cache/skinedge/bench"
 OLDEST = (3, 11)
 WORDS_64 = ("x86_64", "aarch64", "arm64", "riscv64", "ppc64le", "s390x", "loongarch64")
 ENVIRONMENT_SPACE = 450_000_000  # bytes: 250e6 stay, pip unpacks beside them
-MODULES = ("numpy", "PIL", "typer", "rich", "filelock", "onnxruntime", "ai_edge_litert")
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _broke(host: Host, what: str, said: str, todo: str) -> SkinedgeError:
 
 def _checked(connection: Connection, python: str) -> str:
     """The named Python itself, if it has all of the base install. Raises: SkinedgeError naming what is missing."""
-    _, out, _ = connection.ask("missing.sh", python, *MODULES)
+    _, out, _ = connection.ask("missing.sh", python, *map(module_of, base()))
     if missing := out.split():
         raise SkinedgeError(
             f"{python} lacks the modules {', '.join(missing)} there",

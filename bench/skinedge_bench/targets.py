@@ -8,7 +8,7 @@ from pathlib import Path
 
 from skinedge.cores import usable_cores
 from skinedge.description import KEY
-from skinedge.errors import ConfigError, MissingDependencyError, UnavailableError, one_of
+from skinedge.errors import ConfigError, IncompatibleDependencyError, MissingDependencyError, UnavailableError, one_of
 from skinedge.manifest import MODEL
 from skinedge.plugins import RUNTIMES, Runtime, names, runtimes_for
 from skinedge.progress import note
@@ -164,7 +164,7 @@ def why_missing(runtime: Runtime) -> str | None:
         runtime.version()
     except MissingDependencyError:
         return "not installed"
-    except UnavailableError as error:
+    except (UnavailableError, IncompatibleDependencyError) as error:
         return error.what
     return None
 

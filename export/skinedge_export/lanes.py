@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from skinedge.cores import usable_cores
-from skinedge.errors import MissingDependencyError, SkinedgeError
+from skinedge.errors import SkinedgeError
 from skinedge.memory import keep_freed_memory
+from skinedge.requirements import import_failure
 from skinedge.run_directory import Bundle
 from skinedge.workers import Worker
 from skinedge_export.ask import Ask, converter_of, recipe_of
@@ -116,11 +117,13 @@ class LaneOpener:
 
 @contextlib.contextmanager
 def missing_named() -> Iterator[None]:
-    """Raises: MissingDependencyError for a library that is not installed."""
+    """Raises: MissingDependencyError for a library that is not installed, IncompatibleDependencyError for one that
+    cannot be imported as it is.
+    """
     try:
         yield
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(error.name or str(error), "export") from None
+    except ImportError as error:
+        raise import_failure(error, "export") from None
 
 
 class Lane:

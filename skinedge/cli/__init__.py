@@ -59,3 +59,8 @@ def main() -> None:
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except ImportError as error:
+        from skinedge.requirements import import_failure
+
+        print(f"error: {import_failure(error)}", file=sys.stderr)
+        sys.exit(1)

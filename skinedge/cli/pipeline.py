@@ -20,9 +20,9 @@ def run_all(request: TrainRequest, json_: bool) -> None:
     Stages skip what is current, so with --resume only what is missing is done.
     Raises: SkinedgeError from any stage; GateError, after both reports were written, when a gate failed.
     """
-    from skinedge.doctor import EXPORT, require
     from skinedge.manifest import MODEL
     from skinedge.merge import merge
+    from skinedge.requirements import EXPORT, require
     from skinedge.train import train
     from skinedge_bench.latency import bench
     from skinedge_bench.targets import BenchRequest

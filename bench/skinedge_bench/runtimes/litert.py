@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinedge.description import KEY
-from skinedge.errors import BundleError, MissingDependencyError
+from skinedge.errors import BundleError
 from skinedge.plugins import TensorSpec
 from skinedge.preprocess import Pixels
+from skinedge.requirements import import_failure
 from skinedge.zip_file import open_zip, read_member
 from skinedge_bench.tensors import FileSession, Layout
 
@@ -84,8 +85,8 @@ class LitertRuntime:
 def _library() -> Any:
     try:
         from ai_edge_litert import interpreter
-    except ModuleNotFoundError:
-        raise MissingDependencyError("ai-edge-litert", "all") from None
+    except ImportError as error:
+        raise import_failure(error) from None
     return interpreter
 
 

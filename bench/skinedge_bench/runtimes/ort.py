@@ -8,9 +8,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from skinedge.errors import BundleError, MissingDependencyError
+from skinedge.errors import BundleError
 from skinedge.plugins import TensorSpec
 from skinedge.preprocess import Pixels
+from skinedge.requirements import import_failure
 from skinedge_bench.tensors import FileSession, Layout
 
 DTYPES = {
@@ -77,8 +78,8 @@ def library() -> Any:
     """The module onnxruntime; raises MissingDependencyError."""
     try:
         import onnxruntime
-    except ModuleNotFoundError:
-        raise MissingDependencyError("onnxruntime", "all") from None
+    except ImportError as error:
+        raise import_failure(error) from None
     return onnxruntime
 
 

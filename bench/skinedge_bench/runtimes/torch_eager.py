@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinedge.description import KEY, ModelDescription
-from skinedge.errors import BundleError, MissingDependencyError
+from skinedge.errors import BundleError
 from skinedge.plugins import Outputs, TensorSpec
 from skinedge.preprocess import Pixels
+from skinedge.requirements import import_failure
 from skinedge_bench.tensors import Layout, as_outputs, run_batches
 
 
@@ -105,8 +106,8 @@ def _library(name: str) -> Any:
 
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError:
-        raise MissingDependencyError(name, "train") from None
+    except ImportError as error:
+        raise import_failure(error, "train") from None
 
 
 runtime = TorchRuntime()

@@ -24,10 +24,10 @@ def check_packaged(path: Path, backbone: str) -> None:
 
     Raises: ConfigError when it is another than the known one.
     """
-    digest = sha256(path)
-    if digest != KNOWN_WEIGHTS[backbone]:
+    digest, known = sha256(path), KNOWN_WEIGHTS[backbone]
+    if digest != known:
         raise ConfigError(
-            f"these weights have sha256 {digest}, expected {KNOWN_WEIGHTS[backbone]}: the package was changed or damaged",
+            f"these weights have sha256 {digest}, expected {known}: the package was changed or damaged",
             where=str(path),
             todo='Install it again, or name the file to use it as it is: weights = "FILE" in --config.',
         )
@@ -41,7 +41,6 @@ def check_downloads(pretrained_cfg: Any, backbone: str) -> None:
     from timm.models import set_pretrained_check_hash
 
     set_pretrained_check_hash(True)
-    if getattr(pretrained_cfg, "hf_hub_id", None) or not _HASH_IN_NAME.search(getattr(pretrained_cfg, "url", "") or ""):
-        note(
-            f"the weights of {backbone} come from a hub, not checked against a known hash; the manifest keeps their own"
-        )
+    url = getattr(pretrained_cfg, "url", None) or ""
+    if getattr(pretrained_cfg, "hf_hub_id", None) or not _HASH_IN_NAME.search(url):
+        note(f"the weights of {backbone} are not checked against a known hash; the manifest keeps the one they have")

@@ -5,7 +5,7 @@ READY := .venv/.ready
 DEMO_DATA := .cache/demo-images
 MEDIAPIPE := .cache/mediapipe
 
-.PHONY: demo test check browser web mediapipe pi sshd android-tools apk android-test cross-check converters collapse bench-device bench-table bench-train throughput choices target flagship clean
+.PHONY: demo test check browser web mediapipe pi sshd android-tools apk android-test cross-check converters collapse bench-device bench-table bench-train throughput choices target flagship faults clean
 
 demo: $(READY)
 	test -d $(DEMO_DATA) || $(BIN)/skinedge data synth $(DEMO_DATA)
@@ -119,6 +119,11 @@ flagship: $(READY)
 	$(BIN)/skinedge verify runs/flagship --data .cache/flagship-images
 	$(BIN)/skinedge evaluate runs/flagship --file model.int8.tflite --split test --out runs/flagship-evaluation
 	$(BIN)/skinedge ship runs/flagship --to skinedge/flagship --evaluation runs/flagship-evaluation --force
+
+# Kills and injected errors at the filesystem calls of every command that writes: faults ARGS="--count N --seed S". Up to
+# 60 minutes on 2 cores.
+faults: $(READY)
+	$(BIN)/python -m benchmarks.faults $(ARGS)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -99,7 +99,7 @@ def perform(experiment: Experiment, area: Area, reference: Reference) -> Finding
         finding.add("leftovers", list(left.extra))
         finding.add("lost", [f"after the next command: {name}" for name in left.missing])
         finding.add("altered", list(left.altered))
-        finding.add("invalid", [f"after the next command: {what}" for what in invalid_runs(box)])
+        finding.add("invalid", [f"after the next command: {what}" for what in invalid_runs(box / "work")])
     return finding
 
 
@@ -127,7 +127,9 @@ def _box(area: Area, stage: str, experiment: Experiment) -> Iterator[Path]:
 
 def _judge(finding: Finding, ending: Ending, box: Path, reference: Reference) -> None:
     """What the disturbed command left and said."""
-    finding.add("invalid", invalid_runs(box))
+    copy = shutil.copytree(box / "work", box.with_name(f"{box.name}.logs") / "work")  # opening a run mends it
+    finding.add("invalid", invalid_runs(copy))
+    shutil.rmtree(copy)
     finding.add("lost", reference.lost(box))
     finding.add("orphans", list(ending.orphans))
     if not finding.struck:
@@ -144,12 +146,12 @@ def _judge(finding: Finding, ending: Ending, box: Path, reference: Reference) ->
         finding.add("unclean end", [name for name in extra if not any(part in name for part in UNFINISHED)])
 
 
-def invalid_runs(box: Path) -> list[str]:
+def invalid_runs(work: Path) -> list[str]:
     """Runs that do not open, and listed files that are missing or have another hash."""
     wrong = []
-    for path in (box / "work").rglob(MANIFEST):
+    for path in work.rglob(MANIFEST):
         folder = path.parent
-        if any(part in name for name in folder.relative_to(box).parts for part in OURS):
+        if any(part in name for name in folder.relative_to(work).parts for part in OURS):
             continue
         try:
             bundle = Bundle.open(folder)

@@ -23,7 +23,8 @@ from benchmarks.faults.strike import Call, Strike, Watcher
 HEAVY = (
     "numpy", "PIL.Image", "torch", "torchvision", "timm", "peft", "accelerate", "safetensors.torch", "onnx",
     "onnxscript", "onnxruntime", "onnxruntime.quantization", "ai_edge_litert.interpreter", "ai_edge_quantizer",
-    "litert_torch",    "matplotlib.figure", "matplotlib.backends.backend_agg", "pytorch_grad_cam", "rich.table", "filelock", "typer",
+    "litert_torch", "matplotlib.figure", "matplotlib.backends.backend_agg", "pytorch_grad_cam", "rich.table",
+    "filelock", "typer",
     "skinedge.cli", "skinedge.train", "skinedge.merge", "skinedge.ship", "skinedge_export.export",
     "skinedge_bench.verify", "skinedge_bench.layers", "skinedge_bench.latency", "skinedge_bench.evaluate",
     "skinedge_bench.report.draw", "skinedge_bench.web", "skinedge_bench.explain", "skinedge_bench.pictures",

@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.faults.commands import COMMANDS, Command
 from benchmarks.faults.experiment import Experiment, Finding, perform, row
 from benchmarks.faults.plan import Planner, Recorded, counts
-from benchmarks.faults.process import import_everything, launch
+from benchmarks.faults.process import import_ahead, launch
 from benchmarks.faults.results import Reference
 from benchmarks.faults.sandbox import Area, prepare
 from benchmarks.faults.table import details, table
@@ -56,8 +56,9 @@ def main() -> int:
         _ = [say("SKIPPED: web: its libraries are not there (make web)") for _ in skipped]
     with work_area(given.area) as area:
         os.environ["MPLCONFIGDIR"] = str(area.root / "matplotlib")
-        import_everything()
-        prepare(area, list(dict.fromkeys(command.stage for command in commands)), say)
+        stages = list(dict.fromkeys(command.stage for command in commands))
+        import_ahead(beyond_training=not {"empty", "interrupted", "trained"}.issuperset(stages))
+        prepare(area, stages, say)
         recorded = {command.name: record(area, command) for command in commands}
         disks = can_mount(area)
         experiments = Planner(recorded, given.seed, disks=disks).plan(given.count, given.count)

@@ -20,14 +20,16 @@ from typing import NoReturn
 
 from benchmarks.faults.strike import Call, Strike, Watcher
 
-HEAVY = (
-    "numpy", "PIL.Image", "torch", "torchvision", "timm", "peft", "accelerate", "safetensors.torch", "onnx",
-    "onnxscript", "onnxruntime", "onnxruntime.quantization", "ai_edge_litert.interpreter", "ai_edge_quantizer",
-    "litert_torch", "matplotlib.figure", "matplotlib.backends.backend_agg", "pytorch_grad_cam", "rich.table",
-    "filelock", "typer",
-    "skinedge.cli", "skinedge.train", "skinedge.merge", "skinedge.ship", "skinedge_export.export",
-    "skinedge_bench.verify", "skinedge_bench.layers", "skinedge_bench.latency", "skinedge_bench.evaluate",
-    "skinedge_bench.report.draw", "skinedge_bench.web", "skinedge_bench.explain", "skinedge_bench.pictures",
+TRAINING = (
+    "numpy", "PIL.Image", "torch", "timm", "peft", "accelerate", "safetensors.torch", "rich.table", "filelock", "typer",
+    "skinedge.cli", "skinedge.train", "skinedge.merge",
+)  # fmt: skip
+BEYOND = (
+    "onnx", "onnxscript", "onnxruntime", "onnxruntime.quantization", "ai_edge_litert.interpreter", "ai_edge_quantizer",
+    "litert_torch", "matplotlib.figure", "matplotlib.backends.backend_agg", "pytorch_grad_cam", "skinedge.ship",
+    "skinedge_export.export", "skinedge_bench.verify", "skinedge_bench.layers", "skinedge_bench.latency",
+    "skinedge_bench.evaluate", "skinedge_bench.report.draw", "skinedge_bench.web", "skinedge_bench.explain",
+    "skinedge_bench.pictures",
 )  # fmt: skip
 LIMIT = 300.0  # seconds, on a busy machine
 GRACE = 4.0  # seconds in which the processes that a command started must end after it
@@ -60,10 +62,10 @@ class Ending:
     sent: bool
 
 
-def import_everything() -> None:
+def import_ahead(*, beyond_training: bool) -> None:
     """Import what the commands import, and start no thread: a forked process has none of them."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    for name in HEAVY:
+    for name in (*TRAINING, *(BEYOND if beyond_training else ())):
         importlib.import_module(name)
     from skinedge import lora
 

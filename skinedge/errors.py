@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from skinedge.terminal import visible, visible_lines
+
 
 class SkinedgeError(Exception):
     """Something the user can act on: what is wrong, where, and what to do.
@@ -22,9 +24,10 @@ class SkinedgeError(Exception):
         return _restored, (type(self), self.what, self.where, self.todo)
 
     def __str__(self) -> str:
-        parts = [self.what if self.where is None else f"{self.where}: {self.what}"]
+        """One line that says what is wrong and where, then what to do; names of files in it cannot add lines."""
+        parts = [visible(self.what if self.where is None else f"{self.where}: {self.what}")]
         if self.todo:
-            parts.append(self.todo)
+            parts.append(visible_lines(self.todo))
         return "\n".join(parts)
 
 

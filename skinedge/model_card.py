@@ -10,6 +10,7 @@ from typing import Any
 from skinedge.config import TrainConfig
 from skinedge.data.terms import NON_COMMERCIAL
 from skinedge.manifest import FileEntry, Manifest
+from skinedge.terminal import visible, visible_lines
 
 NOTICE = "**Research tool, not a medical device. No output of it is a diagnosis.**"
 NAMES = {NON_COMMERCIAL: "Creative Commons Attribution-NonCommercial 4.0 International"}
@@ -30,7 +31,9 @@ class Facts:
 def card(facts: Facts, evaluation: str) -> str:
     """The card as Markdown. evaluation: a page of tables that `skinedge evaluate` wrote, '' without one."""
     manifest = facts.manifest
-    title = f"# Model card: {manifest.name}" + (" (trained on SYNTHETIC drawings)" if manifest.synthetic else "")
+    title = f"# Model card: {visible(manifest.name)}" + (
+        " (trained on SYNTHETIC drawings)" if manifest.synthetic else ""
+    )
     sections = {
         "Intended use": intended_use(manifest.domain),
         "Data": data(manifest),
@@ -45,7 +48,7 @@ def card(facts: Facts, evaluation: str) -> str:
     parts = [title, NOTICE, overview(facts)]
     for name, text in sections.items():
         parts += [f"## {name}", text]
-    return "\n\n".join(parts) + "\n"
+    return visible_lines("\n\n".join(parts)) + "\n"
 
 
 def overview(facts: Facts) -> str:
@@ -250,4 +253,4 @@ def number(value: float | None, digits: int = 3) -> str:
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(visible(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -15,13 +15,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from skinedge.errors import ConfigError, SkinedgeError
-from skinedge.progress import launched, note
+from skinedge.progress import note, silenced
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
 T = TypeVar("T")
+UNSET = "Start them with torchrun; alone, unset WORLD_SIZE and RANK."
 PATIENCE = timedelta(hours=6)  # the longest that the others wait while the main process reads and decodes images
 
 
@@ -29,8 +30,28 @@ class Dismissed(Exception):
     """Ends a process other than the main one, which tells how it went. code: the exit code to end with."""
 
     def __init__(self, code: int) -> None:
-        super().__init__(f"process {launched()[0]} is no longer needed")
+        super().__init__("this process is no longer needed")
         self.code = code
+
+
+def launched() -> tuple[int, int]:
+    """(this process's number, how many there are), as torchrun and its like set them; (0, 1) without a launcher.
+
+    Raises: ConfigError for RANK and WORLD_SIZE that no launcher sets.
+    """
+    count, rank = _number("WORLD_SIZE", 1), _number("RANK", 0)
+    if count <= 1:
+        return 0, 1
+    if rank >= count:
+        raise ConfigError(f"RANK is {rank}, and WORLD_SIZE is {count}", todo=UNSET)
+    return rank, count
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name) or str(default)
+    if not (text.isascii() and text.isdecimal() and len(text) < 7):
+        raise ConfigError(f"the environment variable {name} is {text!r}, not a number of processes", todo=UNSET)
+    return int(text)
 
 
 @dataclass(frozen=True)
@@ -105,7 +126,9 @@ class Team(Processes):
         except BaseException as error:
             failure = error
         with reaching():
-            said = gather_object([None if failure is None else str(failure) or type(failure).__name__])
+            said = gather_object(
+                [None if failure is None else " ".join(str(failure).split()) or type(failure).__name__]
+            )
         if failure and (self.rank == 0 or not isinstance(failure, SkinedgeError | OSError)):
             raise failure
         first = next((rank for rank, text in enumerate(said) if text is not None), None)
@@ -164,6 +187,11 @@ def joined(device: str) -> Iterator[Processes]:
     if count == 1:
         yield ALONE
         return
+    with silenced(rank > 0):
+        yield from _team(rank, count, device)
+
+
+def _team(rank: int, count: int, device: str) -> Iterator[Processes]:
     team = Team(rank, count, start(device))
     note(f"{count} processes train together on {device} ({team.accelerator.state.backend})")
     try:
@@ -183,7 +211,7 @@ def start(device: str) -> Any:
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    here = _number("LOCAL_WORLD_SIZE", 1)
     if device == "cuda" and torch.cuda.device_count() < here:
         raise ConfigError(
             f"{here} processes on this host for {torch.cuda.device_count()} GPUs", todo="Start one per GPU."
@@ -196,7 +224,7 @@ def start(device: str) -> Any:
     if accelerator.num_processes != launched()[1]:
         raise ConfigError(
             f"WORLD_SIZE says {launched()[1]} processes, but no launcher has joined them",
-            todo="Start them with torchrun; alone, unset WORLD_SIZE and RANK.",
+            todo=UNSET,
         )
     return accelerator
 

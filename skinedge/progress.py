@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterator
 
+from skinedge.terminal import visible
 
-def launched() -> tuple[int, int]:
-    """(this process's number, how many there are), as torchrun and its like tell them; (0, 1) without a launcher."""
-    count = int(os.environ.get("WORLD_SIZE") or 1)
-    return (int(os.environ.get("RANK") or 0), count) if count > 1 else (0, 1)
+_silent = False
+
+
+@contextlib.contextmanager
+def silenced(silent: bool) -> Iterator[None]:
+    """Print no notes within, in a process of a joined training whose main process prints them."""
+    global _silent
+    before, _silent = _silent, silent
+    try:
+        yield
+    finally:
+        _silent = before
 
 
 def note(text: str) -> None:
-    """Print one line; of several processes, the first one speaks."""
-    if launched()[0] == 0:
-        print(text, file=sys.stderr, flush=True)
+    """Print one line."""
+    if not _silent:
+        print(visible(text), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -26,10 +34,11 @@ def bar(title: str, total: int, unit: str = "images") -> Iterator[Callable[[int]
 
     Shown only on a terminal: a log file is better served by the lines that `note` prints.
     """
-    if launched()[0] or not sys.stderr.isatty():
+    if _silent or not sys.stderr.isatty():
         yield lambda amount: None
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
@@ -39,5 +48,5 @@ def bar(title: str, total: int, unit: str = "images") -> Iterator[Callable[[int]
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
     with Progress(*columns, Rate(), TimeRemainingColumn(), console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(title, total=total)
+        task = progress.add_task(escape(visible(title)), total=total)
         yield lambda amount: progress.advance(task, amount)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from skinedge import staging
+from skinedge import crash, staging
 from skinedge.errors import BundleError, SkinedgeError
 from skinedge.files import disk_error, inside, is_disk_error, sha256, write_atomic
 from skinedge.manifest import MANIFEST, MODEL, FileEntry, Manifest, manifest_text
@@ -83,6 +83,7 @@ class Bundle:
 
         Raises: BundleError when no stage lists it, it is gone, or its content differs.
         """
+        crash.working_on(self.root)
         entry = self.entries().get(name)
         if entry is None:
             listed = ", ".join(sorted(self.entries())) or "none"
@@ -114,6 +115,7 @@ class Bundle:
         """
         if self.read_only:
             raise BundleError("nothing is written into the model that ships with skinedge", where=str(self.root))
+        crash.working_on(self.root)
         try:
             staging.prepare(self.root)
             writer = StageWriter(self.root, made_by, dict(made_from))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from skinedge.terminal import visible
 from skinedge_bench.figures import PER_CLASS
 
 Cell = str | int | None
@@ -52,7 +53,7 @@ def markdown(document: Mapping[str, Any], notice: str, pictures: Sequence[str]) 
     """A page of the tables, with the intervals of each class, and the pictures that lie beside it."""
     warning = f"**CONTAMINATED: the model was trained on {document['contaminated']} of these images or their lesions.**"
     parts = [
-        f"# {document['file']}" + (" (trained on SYNTHETIC images)" if document["synthetic"] else ""),
+        f"# {escaped(document['file'])}" + (" (trained on SYNTHETIC images)" if document["synthetic"] else ""),
         notice,
         *([warning] if document["contaminated"] else []),
         *sections([*tables(document), class_intervals(document)], 2),
@@ -135,4 +136,4 @@ def markdown_table(table: Table) -> str:
 
 def escaped(text: str) -> str:
     """On one line, and nothing in it means anything in Markdown: no table's end, no HTML, no link, no emphasis."""
-    return re.sub(r"([\\`*\[\]<|])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*\[\]<|])", r"\\\1", visible(" ".join(text.split())))

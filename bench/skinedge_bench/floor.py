@@ -56,7 +56,7 @@ def measure_floors(targets: Sequence[Target], sides: Mapping[str, int]) -> tuple
     try:
         peaks = measure_peaks(sorted({workload.weight_bytes for workload in known.values()}))
     except SkinedgeError as error:
-        note(f"no floor: {error}")
+        note(f"no floor: {error.what}")
         return None, {}
     threads = {t.key: t.threads for t in targets}
     floors = {key: floor_of(workload, peaks, threads[key]) for key, workload in known.items()}
@@ -68,5 +68,5 @@ def _counted(target: Target, side: int) -> Workload | None:
     try:
         return count(target.path, side)
     except BundleError as error:
-        note(f"no floor: {error}")
+        note(f"no floor: {error.what}")
         return None

@@ -6,6 +6,7 @@ import os
 import sys
 from typing import NoReturn
 
+from skinedge import crash
 from skinedge.cli import (  # noqa: F401  registers commands
     android,
     bench,
@@ -21,9 +22,10 @@ from skinedge.cli import (  # noqa: F401  registers commands
     verify,
     web,
 )
-from skinedge.cli.app import app
+from skinedge.cli.app import Unexpected, app
 from skinedge.errors import SkinedgeError
 from skinedge.processes import Dismissed
+from skinedge.terminal import escape_unprintable, visible
 
 __all__ = ["app", "main", "process"]
 
@@ -48,19 +50,26 @@ def process() -> NoReturn:
 
 
 def main() -> None:
-    """The command: turns what a user can mend into two readable lines and exit code 1 (Ctrl-C is 130)."""
+    """Run the command. Every failure ends in readable lines on standard error and exit code 1 (Ctrl-C is 130)."""
+    escape_unprintable()
     try:
         app()
     except Dismissed as dismissed:
         sys.exit(dismissed.code)
     except SkinedgeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        fail(str(error))
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        fail(visible(error))
     except ImportError as error:
         from skinedge.requirements import import_failure
 
-        print(f"error: {import_failure(error)}", file=sys.stderr)
-        sys.exit(1)
+        fail(str(import_failure(error)))
+    except Unexpected as unexpected:
+        fail(crash.report(unexpected.error))
+    except Exception as error:
+        fail(crash.report(error))
+
+
+def fail(text: str) -> NoReturn:
+    print(f"error: {text}", file=sys.stderr)
+    sys.exit(1)

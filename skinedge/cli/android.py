@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from skinedge.cli.app import app
-from skinedge.cli.common import NOTICE, JsonOption, emit_json, note, pick_run
+from skinedge.cli.common import NOTICE, JsonOption, emit_json, note, pick_run, say
 
 
 @app.command()
@@ -34,5 +34,5 @@ def android(
         files = {"model": str(pair.model), "card": str(pair.card), "heatmap": pair.heatmap}
         emit_json("android", files, model_id=bundle.manifest.id, model_sha256=bundle.model_sha256)
     else:
-        print(f"{pair.model} and {pair.card.name}")
+        say(f"{pair.model} and {pair.card.name}")
         note(NOTICE)

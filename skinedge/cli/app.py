@@ -2,10 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
 import typer
+from typer.core import TyperGroup
+
+from skinedge.terminal import visible_lines
+
+
+class Unexpected(Exception):
+    """Carries an error past Typer, which would take it for the user's wish to end."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Commands(TyperGroup):
+    """The commands; what Typer would print raw or swallow is made visible."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with _visible():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _visible():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _visible() -> Iterator[None]:
+    """An EOFError of a reader is a fault; a usage error may quote a file's name."""
+    try:
+        yield
+    except EOFError as error:
+        raise Unexpected(error) from error
+    except Exception as error:
+        if hasattr(error, "format_message"):
+            error.message = visible_lines(error.message)  # type: ignore[attr-defined]
+        raise
+
 
 app = typer.Typer(
     name="skinedge",
+    cls=Commands,
     help="From labelled skin images to a verified int8 classifier on a phone or a Raspberry Pi. "
     "Research tool, not a medical device.",
     no_args_is_help=True,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import typer
-
 from skinedge.cli.common import figure, note, table
+from skinedge.terminal import say
 
 if TYPE_CHECKING:
     from skinedge_bench.latency_report import LatencyReport, Row
@@ -22,7 +21,7 @@ def show_context(report: LatencyReport, names: Sequence[str]) -> None:
         source = f"; from image to label, ms and share of each part: {report.photos}" if report.photos else ""
         table(f"the floor{source}", ("file", "p50 ms", "floor ms", "x floor", "image to label", *PARTS), cells)
     for reason in report.recommendation().reasons:
-        typer.echo(reason)
+        say(reason)
     if report.peaks:
         reading = dict(report.peaks.read_gb_s)[report.peaks.memory_bytes]
         note(

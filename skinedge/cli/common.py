@@ -12,13 +12,14 @@ import typer
 
 from skinedge import documents
 from skinedge.progress import note
+from skinedge.terminal import say, visible
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from skinedge.run_directory import Bundle
 
-__all__ = ["note"]
+__all__ = ["note", "say"]
 
 RunArgument = Annotated[
     Path | None,
@@ -63,12 +64,12 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     from rich.markup import escape
     from rich.table import Table
 
-    grid: Table = Table(title=escape(title), title_justify="left")
+    grid: Table = Table(title=escape(visible(title)), title_justify="left")
     for index, column in enumerate(columns):
         cells = [str(row[index]) for row in rows if row[index] is not None]
         figures = index > 0 and all(cell[:1] in "+-" or cell[:1].isdigit() for cell in cells)
-        grid.add_column(column, justify="right" if figures else "left", overflow="fold")
+        grid.add_column(escape(visible(column)), justify="right" if figures else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*("-" if cell is None else escape(str(cell)) for cell in row))
+        grid.add_row(*("-" if cell is None else escape(visible(cell)) for cell in row))
     width = None if sys.stdout.isatty() else 120
     Console(width=width, soft_wrap=False).print(grid)

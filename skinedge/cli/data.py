@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skinedge.cli.app import data_app
-from skinedge.cli.common import JsonOption, emit_json, note, table
+from skinedge.cli.common import JsonOption, emit_json, note, say, table
 
 if TYPE_CHECKING:
     from skinedge.data.check import Check, Pair
@@ -35,7 +35,7 @@ def synth(
         found = {"out": str(out), "images": count, "lesions": lesions, "classes": list(LABELS), "synthetic": True}
         emit_json("data.synth", found, model_id=None, model_sha256=None)
     else:
-        print(f"{count} synthetic images of {lesions} lesions in {out} ({MARKER} says so)")
+        say(f"{count} synthetic images of {lesions} lesions in {out} ({MARKER} says so)")
 
 
 @data_app.command()
@@ -55,10 +55,10 @@ def info(folder: FolderArgument, as_json: JsonOption = False) -> None:
     table(found.kind, ("class", "images", "group"), rows)
     lesions = "lesions not known" if found.lesions is None else f"{found.lesions} lesions"
     domain = found.domain.upper() if found.synthetic else found.domain
-    print(f"{folder}: {found.images} images, {lesions}, domain {domain}")
-    print("sizes: " + ", ".join(f"{size} ({n})" for size, n in list(found.sizes.items())[:SHOWN]))
+    say(f"{folder}: {found.images} images, {lesions}, domain {domain}")
+    say("sizes: " + ", ".join(f"{size} ({n})" for size, n in list(found.sizes.items())[:SHOWN]))
     if found.splits:
-        print("official splits: " + ", ".join(f"{name} {n}" for name, n in found.splits.items()))
+        say("official splits: " + ", ".join(f"{name} {n}" for name, n in found.splits.items()))
 
 
 @data_app.command()
@@ -89,16 +89,14 @@ def check(
         _show(folder, found)
         if shared is not None:
             _list(f"images that are also in {against}", [_line(pair) for pair in shared])
-        print("passed" if passed else "FAILED: repair the folder (or its splits) before training on it")
+        say("passed" if passed else "FAILED: repair the folder (or its splits) before training on it")
     if not passed:
         raise typer.Exit(1)
 
 
 def _show(folder: Path, found: Check) -> None:
     table(found.kind, ("class", "images"), list(found.counts.items()))
-    print(
-        f"{sum(found.counts.values())} images, " + (f"{found.lesions} lesions" if found.lesions else "lesions unknown")
-    )
+    say(f"{sum(found.counts.values())} images, " + (f"{found.lesions} lesions" if found.lesions else "lesions unknown"))
     _list("unreadable images", [f"{path}: {reason}" for path, reason in found.unreadable])
     _list("images under two labels", [" = ".join(paths) for paths in found.two_labels])
     _list("leaks between the folder's splits", [_line(pair) for pair in found.leaks])
@@ -107,11 +105,11 @@ def _show(folder: Path, found: Check) -> None:
 
 
 def _list(what: str, lines: list[str]) -> None:
-    print(f"{len(lines)} {what}")
+    say(f"{len(lines)} {what}")
     for line in lines[:SHOWN]:
-        print(f"  {line}")
+        say(f"  {line}")
     if len(lines) > SHOWN:
-        print("  ... (--json lists all)")
+        say("  ... (--json lists all)")
 
 
 def _line(pair: Pair) -> str:

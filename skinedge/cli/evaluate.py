@@ -10,7 +10,7 @@ import typer
 
 from skinedge import documents
 from skinedge.cli.app import app
-from skinedge.cli.common import NOTICE, DataOption, JsonOption, RunArgument, emit_json, note, table
+from skinedge.cli.common import NOTICE, DataOption, JsonOption, RunArgument, emit_json, note, say, table
 from skinedge.cli.predict import FileOption, JobsOption, ResumeOption, open_for_judging
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def show(result: Evaluation) -> None:
     """The tables that a person reads."""
     from skinedge_bench.evaluation_tables import tables
 
-    print(NOTICE)
+    say(NOTICE)
     document: Mapping[str, Any] = result.document
     if document["contaminated"]:
         note(f"CONTAMINATED: the model was trained on {document['contaminated']} of these images or their lesions")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skinedge.cli.app import app
-from skinedge.cli.common import NOTICE, JsonOption, emit_json, note, pick_run
+from skinedge.cli.common import NOTICE, JsonOption, emit_json, note, pick_run, say
 from skinedge.cli.predict import FileOption, ImagesArgument, RunOption, introduce, open_for_judging
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def explain(
     model, found = explainer.model, find_images(images)
     results = run_explain(explainer, found, label)
     if not json:
-        print(NOTICE)
+        say(NOTICE)
     failed = 0
     for stem, result in zip(named(found), results, strict=True):
         document = result.document(model.labels)
@@ -58,7 +58,7 @@ def explain(
         if json:
             emit_json("explain", document, model_id=model.model_id, model_sha256=model.sha256)
         else:
-            print(line)
+            say(line)
     if failed:
         note(f"error: {failed} image(s) could not be explained")
         raise typer.Exit(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skinedge.cli.common import emit_json, figure, note, pick_run, table
+from skinedge.cli.common import emit_json, figure, note, pick_run, say, table
 
 if TYPE_CHECKING:
     from skinedge_bench.layers_report import FileLayers, LayersReport
@@ -40,12 +40,13 @@ def show(report: LayersReport) -> None:
     """The worst layers of each file, and where most is lost."""
     from skinedge_bench.layers_report import METHOD
 
-    print(f"Layers against fp32 on {report.images}")
+    say(f"Layers against fp32 on {report.images}")
     for file in report.files:
         table(f"{file.name}: {_count(file)}, worst first", COLUMNS, _rows(file))
         if file.steepest is not None:
             found = file.steepest
-            print(f"most noise is added by {found.name} ({found.kind}): {found.added:.2%} of its signal's energy\n")
+            say(f"most noise is added by {found.name} ({found.kind}): {found.added:.2%} of its signal's energy")
+            say()
         if file.unmatched:
             note(f"{file.name}: not found in {file.reference}: {', '.join(file.unmatched)}")
     note(f"how: {METHOD}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skinedge.cli.bench_table import show as show_latency
-from skinedge.cli.common import NOTICE, emit_json, note
+from skinedge.cli.common import NOTICE, emit_json, note, say
 from skinedge.cli.verify import require_passed
 from skinedge.cli.verify import show as show_parity
 
@@ -56,5 +56,5 @@ def summarize(bundle: Bundle) -> None:
     manifest = bundle.manifest
     if manifest.synthetic:
         note("SYNTHETIC images: these figures say that the tool works, nothing about skin.")
-    print(f"run: {bundle.root}    default file: {bundle.root / str(manifest.default_file)}")
+    say(f"run: {bundle.root}    default file: {bundle.root / str(manifest.default_file)}")
     note(NOTICE)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skinedge.cli.app import app
-from skinedge.cli.common import NOTICE, JsonOption, emit_json, note
+from skinedge.cli.common import NOTICE, JsonOption, emit_json, note, say
 from skinedge.progress import bar
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def predict(
     found = find_images(images)
     model = open_for_judging(run, file)
     if not json:
-        print(NOTICE)
+        say(NOTICE)
     with closing(predictions(model, sources(found), len(found), work)) as coming:
         if out is None:
             failed = sum(_show(model, prediction, top, json) for prediction in coming)
@@ -73,7 +73,8 @@ def _show(model: LoadedModel, prediction: Prediction, top: int, json: bool) -> b
     if json:
         emit_json("predict", prediction.document(model.labels), model_id=model.model_id, model_sha256=model.sha256)
     else:
-        print("\n".join(describe(model, prediction, top)))
+        for line in describe(model, prediction, top):
+            say(line)
     return prediction.error is not None
 
 

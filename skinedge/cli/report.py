@@ -9,6 +9,7 @@ import typer
 
 from skinedge.cli.app import app
 from skinedge.cli.common import NOTICE, DataOption, JsonOption, RunArgument, emit_json, note, pick_run
+from skinedge.terminal import say
 
 
 @app.command()
@@ -42,4 +43,5 @@ def report(
         body = {**drawn.document, "page": str(place)}
         emit_json("report", body, model_id=bundle.manifest.id, model_sha256=bundle.model_sha256)
     else:
-        print(drawn.markdown, end="")
+        for line in drawn.markdown.rstrip("\n").split("\n"):
+            say(line)

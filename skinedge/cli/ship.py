@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skinedge.cli.app import app
-from skinedge.cli.common import NOTICE, JsonOption, emit_json, note
+from skinedge.cli.common import NOTICE, JsonOption, emit_json, note, say
 
 if TYPE_CHECKING:
     from skinedge.ship import Evaluation
@@ -44,7 +44,7 @@ def ship(
         }
         emit_json("ship", document, model_id=manifest.id, model_sha256=packed.model_sha256)
     else:
-        print(f"{to}: {len(files)} files, {size / 1e6:.1f} MB, licence {manifest.license or 'not stated'}")
+        say(f"{to}: {len(files)} files, {size / 1e6:.1f} MB, licence {manifest.license or 'not stated'}")
         note(NOTICE)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skinedge.cli.app import app
-from skinedge.cli.common import DataOption, JsonOption, RunArgument, emit_json, note, pick_run, table
+from skinedge.cli.common import DataOption, JsonOption, RunArgument, emit_json, note, pick_run, say, table
 from skinedge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def merge(run: RunArgument = None, data: DataOption = None, json_: JsonOption = 
         document = {"file": MODEL, "sha256": entry.sha256, "size_bytes": entry.size}
         emit_json("merge", document, model_id=bundle.manifest.id, model_sha256=entry.sha256)
     else:
-        print(f"{bundle.root / MODEL}  {entry.size / 2**20:.1f} MiB  sha256 {entry.sha256[:12]}")
+        say(f"{bundle.root / MODEL}  {entry.size / 2**20:.1f} MiB  sha256 {entry.sha256[:12]}")
 
 
 def make_request(

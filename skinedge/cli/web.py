@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from skinedge.cli.app import app
-from skinedge.cli.common import NOTICE, note, pick_run
+from skinedge.cli.common import NOTICE, note, pick_run, say
 
 
 @app.command()
@@ -31,9 +31,9 @@ def web(
 
     site = build(pick_run(run, allow_synthetic=False), file)
     note(f"model: {site.model}")
-    print(NOTICE)
+    say(NOTICE)
     if out is None:
-        serve(site, port, lambda url: print(f"{url}   (this machine only; Ctrl-C stops)", flush=True))
+        serve(site, port, lambda url: say(f"{url}   (this machine only; Ctrl-C stops)"))
     else:
         write(site, out)
-        print(f"{out}: {len(site.files)} files; serve them over https")
+        say(f"{out}: {len(site.files)} files; serve them over https")

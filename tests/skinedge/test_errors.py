@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from examples import manifest
 
-from skinedge import errors
+from skinedge import crash, errors
+from skinedge.run_directory import Bundle
 
 KINDS = [
     errors.SkinedgeError("what", where="here", todo="Do that."),
@@ -55,9 +57,68 @@ def test_a_commands_process_ends_at_once_with_all_that_was_said(body: str, code:
     assert done.communicate(timeout=30) == (out, err) and done.returncode == code
 
 
-def test_a_bug_keeps_its_traceback() -> None:
-    done = process("raise ZeroDivisionError('a bug')")
-    assert "ZeroDivisionError: a bug" in done.communicate(timeout=30)[1] and done.returncode == 1
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        ("raise ZeroDivisionError('a bug\\nof two lines')", "unexpected ZeroDivisionError: a bug"),
+        ("raise MemoryError", "unexpected MemoryError"),
+        ("f = lambda: f(); f()", "unexpected RecursionError: maximum recursion depth exceeded"),
+        ("bytearray(2**62)", "unexpected MemoryError"),
+        ("print(chr(0xd800).encode())", "unexpected UnicodeEncodeError"),
+    ],
+)
+def test_an_error_that_nobody_foresaw_is_a_line_and_a_file(
+    body: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    done = process(body)
+    out, err = done.communicate(timeout=30)
+    (path,) = (tmp_path / "skinedge").iterdir()
+    first, second = err.splitlines()
+    assert done.returncode == 1 and out == "" and first.startswith(f"error: {line}") and str(path) in second
+    text = path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "Traceback" in text and "skinedge 0" in text and "numpy" in text and "$ " in text and "Traceback" not in err
+
+
+def test_a_traceback_is_shown_where_it_is_asked_for_or_cannot_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("SKINEDGE_DEBUG", "1")
+    assert "Traceback" in process("1 / 0").communicate(timeout=30)[1]
+    monkeypatch.delenv("SKINEDGE_DEBUG")
+    (tmp_path / "file").write_text("")
+    for name in ("XDG_STATE_HOME", "TMPDIR", "TEMP", "TMP"):
+        monkeypatch.setenv(name, str(tmp_path / "file"))
+    monkeypatch.setattr(crash.tempfile, "gettempdir", lambda: str(tmp_path / "file"))
+    assert "could not be written" in crash.report(ZeroDivisionError("a bug"))
+
+
+def test_a_crash_names_the_stages_that_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "run").mkdir()
+    bundle = Bundle.create(tmp_path / "run", manifest())
+    with bundle.stage("one", "test", {}) as stage:
+        stage.path("a.txt").write_text("a")
+    with pytest.raises(ZeroDivisionError) as error, bundle.stage("two", "test", {}):
+        _ = 1 / 0
+    assert f"Finished stages of {tmp_path / 'run'} are kept: one." in crash.report(error.value)
+
+
+def test_the_end_of_a_file_is_no_wish_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Typer takes an EOFError for Ctrl-D and says "Aborted!"."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    code = """
+import sys, skinedge.cli, skinedge.data.readers
+def read(root): raise EOFError("No data left in file")
+skinedge.data.readers.read = read
+sys.argv = ["skinedge", "data", "info", "."]
+skinedge.cli.process()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and done.stderr.startswith("error: unexpected EOFError: No data left in file")
+    assert "Aborted" not in done.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")

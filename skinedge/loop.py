@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skinedge import metrics
+from skinedge import metrics, signals
 from skinedge.calibration import learned_prior
 from skinedge.checkpoint import Checkpoints
 from skinedge.config import OptimizerSettings
@@ -235,7 +235,7 @@ def load(trainable: dict[str, Any], values: dict[str, Any]) -> None:
 
 @contextmanager
 def stop_requests() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C (or SIGTERM) into a request that is met after the current step."""
+    """Turn the first Ctrl-C (SIGTERM, SIGHUP) into a request that is met after the current step."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -247,7 +247,8 @@ def stop_requests() -> Iterator[threading.Event]:
         stop.set()
         note("stopping after this step, a checkpoint will be written (again to stop at once)")
 
-    old = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    ending = [number for number in signals.ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    old = {number: signal.signal(number, handler) for number in ending}
     try:
         yield stop
     finally:

@@ -22,10 +22,13 @@ _TRIES = 100
 class OwnedFolder:
     """A new folder `parent/PREFIXtoken`, owned by this process until it is removed or released."""
 
-    def __init__(self, parent: Path, prefix: str) -> None:
+    def __init__(self, parent: Path, prefix: str, mode: int = 0o777) -> None:
         for _ in range(_TRIES):
-            path = parent / f"{prefix}{secrets.token_hex(8)}"
-            path.mkdir(mode=0o700)
+            path = parent / f"{prefix}{secrets.token_hex(4)}"
+            try:
+                path.mkdir(mode=mode)
+            except FileExistsError:
+                continue
             lock = adopt(path)
             if lock is not None:
                 self.path, self._lock = path, lock
@@ -76,8 +79,14 @@ def sweep(parent: Path, prefix: str) -> None:
     """Remove the folders `parent/PREFIX*` that have no owner. Those of other users are left alone."""
     with contextlib.suppress(OSError):
         for entry in list(os.scandir(parent)):
-            if entry.name.startswith(prefix) and entry.is_dir(follow_symlinks=False):
+            if entry.name.startswith(prefix) and _is_own_folder(entry):
                 with contextlib.suppress(OSError):
                     lock = adopt(Path(entry.path))
                     if lock is not None:
                         remove(Path(entry.path), lock)
+
+
+def _is_own_folder(entry: os.DirEntry[str]) -> bool:
+    if not entry.is_dir(follow_symlinks=False):
+        return False
+    return os.name == "nt" or entry.stat(follow_symlinks=False).st_uid == os.getuid()

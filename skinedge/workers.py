@@ -5,8 +5,8 @@ core does, two threads did 67 %, and two processes 83 % with their start and 92 
 pixels, EfficientNet-Lite0 in int8, 5.8 ms each).
 
 A worker is `python -m skinedge.workers`. From its standard input it reads an opener and then lists of items,
-pickled; it answers each list with one of results. It ends when its input does, however the process ended that
-started it, and is in a group of its own, so that Ctrl-C reaches that process alone.
+pickled; it answers each list with one of results. It ends with the process that started it (`skinedge.children`), and
+is in a group of its own, so that Ctrl-C reaches that process alone.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import IO, Any, Generic, Protocol, TypeVar
+from typing import IO, Any, Generic, Protocol, TypeVar, cast
 
+from skinedge.children import start_python
 from skinedge.errors import SkinedgeError
 
 CHUNK = 4  # items a message: it costs .1 ms, and what is on its way when the command is stopped is done again
 AHEAD = 16  # messages for each worker: as long may one slow image keep the results behind it waiting
 FEWER = "If it was for want of memory, fewer --jobs need less. What --out has is kept for --resume."
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -87,40 +87,26 @@ class Worker(Generic[T, R]):
     def __init__(self, opener: Opener[T, R], *, shown: bool = False, todo: str = FEWER) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  read when the process has ended
         self._todo = todo
-        group = {"process_group": 0} if os.name == "posix" else {}
-        # the same modules as here, and none that happens to lie in the current folder; one thread for NumPy's BLAS
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **ONE_THREAD}
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "skinedge.workers"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=None if shown else self._errors,
-            env=environment,
-            **group,  # type: ignore[call-overload]
-        )
+        pipe = subprocess.PIPE
+        self._child = start_python("skinedge.workers", stdin=pipe, stdout=pipe, stderr=None if shown else self._errors)
+        self._process = self._child.process
+        self._requests, self._answers = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
         self._first: tuple[Opener[T, R], ...] = (opener,)
 
     def __enter__(self) -> Worker[T, R]:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # it has ended
-            if os.name == "posix":
-                os.killpg(self._process.pid, signal.SIGKILL)  # and what it started
-            else:
-                self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._errors):
-            with contextlib.suppress(OSError):  # what could not be sent any more
-                stream.close()
+        self._child.close()
+        self._errors.close()
 
     def work(self, chunk: Sequence[T]) -> list[R]:
         """The results of some items. Raises: SkinedgeError as the work does, and when the process has ended."""
         try:
             for message in (*self._first, chunk):
-                _send(message, self._process.stdin)
+                _send(message, self._requests)
             self._first = ()
-            answer = pickle.load(self._process.stdout)
+            answer = pickle.load(self._answers)
         except (OSError, EOFError, pickle.UnpicklingError):
             raise self._ended(chunk) from None
         if isinstance(answer, SkinedgeError):

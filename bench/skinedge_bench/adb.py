@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from skinedge.children import run_program
 from skinedge.errors import SkinedgeError
 from skinedge.files import sha256
 
@@ -49,7 +50,7 @@ class Phone:
             )
         chosen = [] if self.serial is None else ["-s", self.serial]
         command = ["adb", *chosen, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        return run_program(command)
 
     def there(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A command on the phone, to its end."""

@@ -7,8 +7,6 @@ NumPy's matrix products can only be set before NumPy is loaded.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +14,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from skinedge.children import run_python
 from skinedge.documents import parse_json
 from skinedge.errors import SkinedgeError
 
@@ -24,7 +23,6 @@ SECONDS = 0.05  # for each candidate, of which the fastest call counts
 LEAST_CALLS = 3
 BEYOND_CACHE = 2  # times the last cache: what cannot lie in it
 UNKNOWN_CACHE, MOST = 32 << 20, 256 << 20  # bytes: where the OS does not tell; a small device has no more to spare
-ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -44,9 +42,7 @@ def measure_peaks(sizes: Sequence[int]) -> Peaks:
 
     Raises: SkinedgeError when that process fails.
     """
-    command = [sys.executable, "-m", "skinedge_bench.peaks", *(str(size) for size in sizes)]
-    environment = {**os.environ, **dict.fromkeys(ONE_THREAD, "1")}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    done = run_python("skinedge_bench.peaks", *(str(size) for size in sizes))
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise SkinedgeError(f"the peak rates of this machine could not be measured ({last})")

@@ -6,16 +6,15 @@ Run as `python -m skinedge_bench.probe RUNTIME FILE THREADS`; prints one line of
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from skinedge.children import run_python
 from skinedge.documents import parse_json
 from skinedge.errors import SkinedgeError
+from skinedge.scratch import scratch_folder
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,10 @@ class Probe:
 
 def probe(runtime: str, path: Path, threads: int) -> Probe:
     """Measure in a fresh process; raises SkinedgeError when that process fails."""
-    command = [sys.executable, "-m", "skinedge_bench.probe", runtime, str(path), str(threads)]
-    with tempfile.TemporaryDirectory() as empty:  # torch.compile finds nothing there that was compiled before
-        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": empty}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    with scratch_folder() as empty:  # torch.compile finds nothing there that was compiled before
+        kept_out = {"TORCHINDUCTOR_CACHE_DIR": str(empty)}
+        arguments = (runtime, str(path), str(threads))
+        done = run_python("skinedge_bench.probe", *arguments, environment=kept_out, one_thread=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise SkinedgeError(f"a process of its own could not run the file ({last})", where=str(path))

@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import IO
 
 from skinedge.errors import ConfigError, SkinedgeError
 from skinedge.progress import note
+from skinedge.scratch import scratch_folder
 
 PATIENCE = 15  # seconds without an answer, after which a host counts as gone
 LOST = 255  # what ssh exits with when the connection itself failed
@@ -101,8 +101,8 @@ def connect(host: Host) -> Iterator[Connection]:
     """
     if not shutil.which("ssh"):
         raise SkinedgeError("--host needs the program 'ssh', which is not installed", todo="Install OpenSSH's client.")
-    with tempfile.TemporaryDirectory(prefix="skinedge-ssh-") as folder, (Path(folder) / "said").open("w+b") as said:
-        socket = Path(folder) / "s"
+    with scratch_folder() as folder, (folder / "said").open("w+b") as said:
+        socket = folder / "s"
         pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
         with subprocess.Popen(_master(host, socket), stdin=pipe, stdout=nowhere, stderr=said) as master:
             try:

@@ -9,16 +9,16 @@ from __future__ import annotations
 import gzip
 import hashlib
 import shutil
-import subprocess
 import sys
 import tarfile
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from skinedge.children import run_program
 from skinedge.documents import read_toml
 from skinedge.errors import SkinedgeError
+from skinedge.scratch import scratch_folder
 
 PAGE = Path(__file__).parent / "page"
 VENDOR = PAGE / "vendor"
@@ -84,10 +84,10 @@ def fetch(vendor: Path = VENDOR) -> None:
     if npm is None:
         raise SkinedgeError("npm is not installed, which fetches the page's libraries", todo="Install Node.js.")
     vendor.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=vendor.parent, prefix=".vendor-") as work:
-        fresh = Path(work) / "fresh"
+    with scratch_folder(vendor.parent) as work:
+        fresh = work / "fresh"
         for package in packages():
-            keep(package, _packed(npm, package, Path(work)), fresh)
+            keep(package, _packed(npm, package, work), fresh)
         shutil.rmtree(vendor, ignore_errors=True)
         fresh.replace(vendor)
 
@@ -116,7 +116,7 @@ def keep(package: Package, archive: Path, to: Path) -> None:
 def _packed(npm: str, package: Package, work: Path) -> Path:
     """The package's archive, fetched into `work`."""
     command = [npm, "pack", "--silent", "--ignore-scripts", _spec(package)]
-    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+    done = run_program(command, cwd=work)
     lines = done.stdout.split()
     if done.returncode or not lines or not (work / lines[-1]).is_file():
         reason = (done.stderr or done.stdout).strip()[-300:] or f"npm exits with {done.returncode}"

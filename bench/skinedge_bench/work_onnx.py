@@ -8,7 +8,6 @@ packing, which hides them.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 
 from skinedge import documents
 from skinedge.errors import BundleError
+from skinedge.scratch import scratch_folder
 from skinedge_bench.runtimes.ort import DTYPES
 from skinedge_bench.workload import Layer
 
@@ -62,14 +62,14 @@ def _profile(path: Path, size: int) -> list[tuple[str, list[Tensor], list[Tensor
     """(operation, inputs, outputs) of each kernel that ran, in their order."""
     import onnxruntime
 
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         options.add_session_config_entry("session.disable_prepacking", "1")
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
         options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
+        options.profile_file_prefix = str(folder / "profile")
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         image = session.get_inputs()[0]
         shape = [side if isinstance(side, int) else size for side in image.shape]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from skinedge.manifest import MODEL, FileEntry
 from skinedge.parity import Gate
 from skinedge.progress import note
 from skinedge.run_directory import Bundle
+from skinedge.scratch import scratch_folder
 from skinedge.stage import StageWriter
 from skinedge_export import ladder
 from skinedge_export.ask import Ask, converter_of, recipe_of, runtime_of
@@ -106,7 +106,7 @@ def _export_all(
         else:
             note(f"{kept.path}: made from the same inputs already, kept (--force makes it again)")
     with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="skinedge-")))
+        scratch = stack.enter_context(scratch_folder())
         for ask, found in stack.enter_context(closing(climb_all(asked, materials, scratch))):
             if isinstance(found, SkinedgeError):
                 refused[ask] = found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from skinedge.contract import HEATMAP, Contract
 from skinedge.errors import ConfigError
 from skinedge.preprocess import Pixels
+from skinedge.scratch import scratch_folder
 from skinedge_export.calibrate import centred_range, in_order
 from skinedge_export.job import INPUT, ExportJob
 from skinedge_export.quiet import quiet
@@ -31,7 +31,7 @@ def quantize(model: Any, job: ExportJob, scopes: Mapping[str, str]) -> Any:
     if job.calibration is None:
         raise ConfigError("static int8 needs calibration images")
     calibration, method = job.calibration, job.recipe.calibration.ranges
-    with quiet("ONNX quantization", job.description.architecture), tempfile.TemporaryDirectory() as scratch:
+    with quiet("ONNX quantization", job.description.architecture), scratch_folder() as scratch:
         import onnx
 
         limits = job.once("onnx extremes", lambda: _observe(model, calibration, job.form.input))
@@ -44,7 +44,7 @@ def quantize(model: Any, job: ExportJob, scopes: Mapping[str, str]) -> Any:
                 for name, histogram in seen.items()
                 if name not in {HEATMAP, *drawn}  # a map's peak is what people look at
             }
-        target = Path(scratch) / "int8.onnx"
+        target = scratch / "int8.onnx"
         one = _Reader(calibration[:1], job.form.input)  # every range is given: its own calibration decides nothing
         _quantize_to(model, job, scopes, {**ranges, **_known_ranges(model, job)}, one, target)
         return onnx.load(target)

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import NoReturn
 
-from skinedge import crash
+from skinedge import crash, signals
 from skinedge.cli import (  # noqa: F401  registers commands
     android,
     bench,
@@ -34,6 +34,7 @@ def process() -> NoReturn:
     """The command as a process of its own: when `main` is done nothing is left to do, so Python does not take apart
     every module that was imported, which takes two seconds after torch.
     """
+    signals.end_with_cleanup()
     code: object = 0
     try:
         main()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import signal
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
@@ -17,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from skinedge.children import run_program
 from skinedge.documents import read_json
 from skinedge.errors import ConfigError, SkinedgeError
+from skinedge.scratch import scratch_folder
 from skinedge_export.job import INPUT, Artifact, ExportJob
 from skinedge_export.metadata import append_zip
 from skinedge_export.onnx2tf.channels_first import channels_first
@@ -82,8 +82,7 @@ def _convert(model: Any, job: ExportJob, python: Path) -> tuple[bytes, Mapping[s
         "precision": job.recipe.precision,
         "float_ops": job.recipe.tflite.float_ops,
     }
-    with tempfile.TemporaryDirectory(prefix="skinedge-onnx2tf-") as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         (folder / "request.json").write_text(json.dumps(request))
         (folder / "model.onnx").write_bytes(model.SerializeToString())
         np.save(folder / "sample.npy", encode(np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)))
@@ -98,12 +97,10 @@ def _convert(model: Any, job: ExportJob, python: Path) -> tuple[bytes, Mapping[s
 def _run(python: Path, folder: Path, where: str) -> None:
     """Raises: SkinedgeError that quotes what TensorFlow's environment said last."""
     command = [str(python), "-I", str(SCRIPT.resolve())]
-    surroundings = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(folder)}
-    done = subprocess.run(
-        command, cwd=folder, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-    )
+    settings = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(folder)}
+    done = run_program(command, cwd=folder, environment=settings, stderr=subprocess.STDOUT)
     if done.returncode:
-        text = COLOURS.sub("", done.stdout.decode(errors="replace"))
+        text = COLOURS.sub("", done.stdout)
         raise SkinedgeError(f"onnx2tf failed: {_said(text, done.returncode)}", where=where, todo=WITHOUT)
 
 

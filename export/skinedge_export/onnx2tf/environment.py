@@ -15,6 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from skinedge.children import run_program
 from skinedge.errors import SkinedgeError
 from skinedge.files import disk_error
 from skinedge.progress import note
@@ -70,7 +71,7 @@ def base_python() -> tuple[str, Path]:
 
 def _version(python: str) -> str:
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
-    done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=False)
+    done = run_program([python, "-I", "-c", code])
     return done.stdout.strip()
 
 
@@ -96,7 +97,7 @@ def _make(folder: Path, base: Path, python: Path) -> None:
 
 
 def _run(command: list[str], action: str) -> None:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = run_program(command, stderr=subprocess.STDOUT)
     if done.returncode:
         lines = [line.strip() for line in done.stdout.splitlines() if line.strip()] or ["no message"]
         said = next((line for line in lines if line.startswith(("ERROR", "Error"))), lines[-1])

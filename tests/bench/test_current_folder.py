@@ -1,0 +1,51 @@
+"""Nothing that lies in the current folder is executed, whatever its name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TRAPS = ("numpy", "json", "onnxruntime", "PIL", "torch", "skinedge", "ai_edge_litert", "filelock")
+
+
+@pytest.fixture
+def trapped(tmp_path: Path) -> Path:
+    """A folder of modules that tell when they are executed."""
+    executed = tmp_path / "executed"
+    for name in TRAPS:
+        (tmp_path / f"{name}.py").write_text(
+            f"from pathlib import Path\nPath({str(tmp_path / 'executed')!r}).touch()\n"
+        )
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("export", "RUN", "--force"),
+        ("bench", "RUN", "--protocol", "quick", "--runtime", "onnxruntime"),
+        ("predict", "DATA", "--run", "RUN", "--jobs", "2", "--out", "OUT"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_command_executes_nothing_of_the_current_folder(
+    trained_run: Path,
+    synthetic_images: Path,
+    trapped: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    arguments: tuple[str, ...],
+) -> None:
+
+    run = tmp_path_factory.mktemp("run") / "run"
+    shutil.copytree(trained_run, run)
+    places = {"RUN": str(run), "DATA": str(synthetic_images), "OUT": str(run.parent / "predictions.jsonl")}
+    command = [sys.executable, "-P", "-m", "skinedge", *(places.get(word, word) for word in arguments)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    done = subprocess.run(command, cwd=trapped, env=environment, capture_output=True, text=True, check=False)
+    assert not (trapped / "executed").exists(), done.stderr
+    assert done.returncode == 0, done.stderr

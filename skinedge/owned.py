@@ -51,7 +51,7 @@ def adopt(folder: Path) -> BaseFileLock | None:
     lock = FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
-    except (Timeout, FileNotFoundError):
+    except (Timeout, FileNotFoundError, FileExistsError):  # FileLock makes the folder again, if another removed it
         return None
     return lock
 

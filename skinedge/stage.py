@@ -52,11 +52,11 @@ class StageWriter:
             Nothing in the run has changed then.
         """
         entries = tuple(self._entry(name, info) for name, info in self._info.items())
-        removed = sorted(self._removed - set(self._info))
+        journal = staging.Journal(tuple(self._info), tuple(sorted(self._removed - set(self._info))))
         with staging.manifest_lock(self._root):
             staging.settle(self._root)
             manifest = self._next_manifest(stage, entries)
-            staging.commit(self._folder.path, self._root, manifest_text(manifest), list(self._info), removed)
+            staging.commit(self._folder.path, self._root, manifest_text(manifest), journal)
 
     def _next_manifest(self, stage: str, entries: tuple[FileEntry, ...]) -> Manifest:
         """The run's manifest with this stage, without the removed files and the stages that are left empty."""

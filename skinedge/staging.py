@@ -19,8 +19,8 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from skinedge import owned, signals
@@ -64,17 +64,17 @@ def manifest_lock(root: Path) -> Iterator[None]:
         lock.release()
 
 
-def commit(folder: Path, root: Path, manifest: str, moved: Sequence[str], removed: Sequence[str]) -> None:
+def commit(folder: Path, root: Path, manifest: str, journal: Journal) -> None:
     """Make the files of a stage folder part of the run; the manifest lock is held.
 
     Raises: OSError before the commit: nothing changed. BundleError after it: the next command finishes the move.
     """
-    for name in moved:
+    for name in journal.moved:
         _check_free(root, name)
-    for name in removed:
+    for name in journal.removed:
         inside(root, name)
     write_synced(folder / MANIFEST, manifest)  # before the journal: a journal without it means committed
-    write_synced(folder / JOURNAL, json.dumps({"moved": list(moved), "removed": list(removed)}))
+    write_synced(folder / JOURNAL, json.dumps(asdict(journal)))
     sync(folder)
     with signals.held():
         (folder / MANIFEST).replace(root / MANIFEST)
@@ -141,10 +141,12 @@ def prepare(root: Path) -> None:
     """Before a stage: what `recover` does, and remove what earlier versions left. Raises: OSError, BundleError."""
     with manifest_lock(root):
         settle(root)
-        for path in list(root.rglob("*.part*")):
-            name = _OF_EARLIER_VERSIONS.fullmatch(path.name)
-            if name and path.is_file() and time.time() - path.stat().st_mtime > A_DAY:
-                _put_back(path, path.with_name(name[1]), root)
+        for folder, folders, names in os.walk(root):  # unlike a glob, it passes over a folder that vanishes meanwhile
+            folders[:] = [name for name in folders if not name.startswith(PREFIX)]
+            for path in (Path(folder, name) for name in names if name.endswith((".part", ".part.old"))):
+                name = _OF_EARLIER_VERSIONS.fullmatch(path.name)
+                if name and path.is_file() and time.time() - path.stat().st_mtime > A_DAY:
+                    _put_back(path, path.with_name(name[1]), root)
 
 
 def _put_back(leftover: Path, final: Path, root: Path) -> None:

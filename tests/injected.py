@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,8 +73,8 @@ def status_of(action: Callable[[], object]) -> int:
         return 130
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
-    except BaseException as error:
-        print(f"traceback: {error!r}", file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
         return TRACEBACK
     return 0
 

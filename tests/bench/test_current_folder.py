@@ -18,9 +18,7 @@ def trapped(tmp_path: Path) -> Path:
     """A folder of modules that tell when they are executed."""
     executed = tmp_path / "executed"
     for name in TRAPS:
-        (tmp_path / f"{name}.py").write_text(
-            f"from pathlib import Path\nPath({str(tmp_path / 'executed')!r}).touch()\n"
-        )
+        (tmp_path / f"{name}.py").write_text(f"from pathlib import Path\nPath({str(executed)!r}).touch()\n")
     return tmp_path
 
 

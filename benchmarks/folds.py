@@ -153,7 +153,8 @@ def check_split_of(bundle: Bundle, samples: tuple[Sample, ...]) -> None:
 
 def judged(bundle: Bundle, samples: tuple[Sample, ...]) -> Fold:
     """What PyTorch and each int8 file say of the fold's test images, at the uniform prior."""
-    from skinedge_bench.verify import open_session, read_reference, run_all
+    from skinedge.class_order import read_reference
+    from skinedge_bench.verify import open_session, run_all
 
     manifest, reference = bundle.manifest, read_reference(bundle)
     if tuple(sample.image_id for sample in samples) != reference.ids:

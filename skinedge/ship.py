@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from skinedge import __version__, model_card
+from skinedge.class_order import check_run, taxonomy_warnings
 from skinedge.data.dataset import read_split
 from skinedge.description import describe
 from skinedge.documents import digest, read_json, to_text
@@ -51,6 +52,9 @@ def ship(bundle: Bundle, to: Path, evaluation: Evaluation | None = None, *, forc
     """
     to = to.resolve()  # '.' has no name that another could stand beside
     check_target(to, force)
+    check_run(bundle)
+    for warning in taxonomy_warnings(bundle.manifest):
+        note(f"warning: {warning}")
     files = shippable(bundle)
     check_evaluation(evaluation, bundle, files)
     part = to.with_name(f".{to.name}.{secrets.token_hex(4)}.part")

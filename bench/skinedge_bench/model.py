@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skinedge import documents, taxonomy
+from skinedge import taxonomy
+from skinedge.class_order import class_contradiction, label_lines
 from skinedge.description import KEY, ModelDescription
 from skinedge.errors import BundleError, ConfigError, DataError
 from skinedge.file_card import card_beside
@@ -21,7 +21,6 @@ from skinedge.run_directory import Bundle
 _NOT_FITTED = "no threshold was fitted for this file: that of the merged network is used"
 _UNKNOWN = "no run and no card beside the file: its threshold for the malignant score is not known"
 
-LABELS_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -131,22 +130,13 @@ def default_file(bundle: Bundle) -> str:
 
 def contradiction(session: Session, manifest: Manifest) -> str | None:
     """What the file says of itself that its run does not: labels, preprocessing, taxonomy, origin."""
-    if KEY not in session.metadata:
-        return "the file carries no description of itself"
+    if problem := class_contradiction(session.metadata, manifest):
+        return problem
     own = ModelDescription.from_json(session.metadata[KEY], "model file")
-    if own.labels != manifest.labels:
-        return f"the file's labels {list(own.labels)} are not the run's {list(manifest.labels)}"
-    plain = session.metadata.get("labels")
-    if plain is not None and _lines(plain) != manifest.labels:
-        return f"the file's label list {list(_lines(plain))} is not the run's {list(manifest.labels)}"
     if own.preprocess != manifest.preprocess:
         return f"the file's preprocessing {own.preprocess} is not the run's {manifest.preprocess}"
-    if dict(own.taxonomy) != dict(manifest.taxonomy):
-        return "the file's taxonomy (which classes count as malignant) is not the run's"
     if dict(own.class_prior) != dict(manifest.class_prior):
         return "the file assumes another class prior than the run"
-    if own.melanoma != manifest.melanoma:
-        return f"the file's melanoma class is {own.melanoma}, the run's is {manifest.melanoma}"
     if own.license != manifest.license:
         return f"the file's licence is '{own.license}', the run's is '{manifest.license}'"
     if own.attribution != manifest.attribution:
@@ -192,7 +182,7 @@ def _undescribed(path: Path, runtime: str, session: Session) -> LoadedModel:
     ]
     if "labels" in session.metadata:
         try:
-            labels = _lines(session.metadata["labels"])
+            labels = label_lines(session.metadata["labels"])
         except ValueError as error:
             raise ConfigError(f"the file's label list cannot be read ({error})", where=str(path)) from None
         if len(labels) != classes:
@@ -230,17 +220,3 @@ def _malignant(labels: Sequence[str]) -> tuple[int, ...] | None:
 def _nothing_exported(bundle: Bundle) -> BundleError:
     todo = "Make files with: skinedge export --format all --int8   (a file that is there is named with --file)"
     return BundleError("this run has no exported model yet", where=str(bundle.root), todo=todo)
-
-
-def _lines(text: str) -> tuple[str, ...]:
-    """A label list: JSON, Python's own spelling of a list, or one a line. Raises: ValueError."""
-    if not text.lstrip().startswith("["):
-        return tuple(text.strip().splitlines())
-    try:
-        found = documents.parse_json(text, list[Any], "labels", error=DataError, most=LABELS_BYTES)
-    except DataError:
-        try:
-            found = ast.literal_eval(text.strip()[:LABELS_BYTES])
-        except (SyntaxError, ValueError, MemoryError, RecursionError):
-            raise ValueError(f"neither JSON nor a Python list: {text.strip()[:60]}") from None
-    return tuple(str(label) for label in found)

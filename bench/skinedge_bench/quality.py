@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from skinedge import golden, metrics, parity
+from skinedge.class_order import read_reference
 from skinedge.data.dataset import Sample
 from skinedge.errors import DataError
 from skinedge.manifest import MODEL
@@ -20,7 +21,7 @@ from skinedge_bench.earlier import REPORT as PARITY
 from skinedge_bench.images import locate, place_of, test_split
 from skinedge_bench.targets import Target
 from skinedge_bench.tensors import input_side
-from skinedge_bench.verify import EXACT, read_reference, run_all
+from skinedge_bench.verify import EXACT, run_all
 
 Accuracy = tuple[float | None, str]  # balanced accuracy, and where it is from or why it is not there
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from skinedge import __version__, documents, golden, metrics, parity
-from skinedge.arrays import open_arrays
+from skinedge.class_order import Reference, check_folder, check_recorded, read_reference, taxonomy_warnings
 from skinedge.data.dataset import Sample
 from skinedge.data.prepared import prepared
 from skinedge.description import KEY, ModelDescription
-from skinedge.errors import BundleError, ConfigError
+from skinedge.errors import ConfigError
 from skinedge.file_card import card_name, disagreement, read_card
 from skinedge.manifest import FileEntry, Manifest
 from skinedge.parity import Gate
@@ -34,15 +33,6 @@ from skinedge_bench.tensors import SUM_TOLERANCE
 
 EXACT = ("fp32",)  # precisions that compute as the reference does; any other is judged statistically
 THREADS = 1
-
-
-@dataclass(frozen=True)
-class Reference:
-    """reference.npz: id (N,) str, labels (N,) int64, logits (N, C) float32 of the whole test split."""
-
-    ids: tuple[str, ...]
-    labels: NDArray[np.int64]
-    logits: NDArray[np.float32]
 
 
 def verify(bundle: Bundle, data: Path | None = None, *, strict: bool = False) -> ParityReport:
@@ -110,13 +100,14 @@ def check(bundle: Bundle, entries: Sequence[FileEntry], data: Path | None, stric
     manifest = bundle.manifest
     vectors = golden.of_run(bundle)
     reference = read_reference(bundle)
+    check_recorded(bundle, reference)
     sessions = {entry.path: open_session(bundle, entry.path) for entry in entries}
     samples = test_split(bundle)
-    if tuple(sample.image_id for sample in samples) != reference.ids:
-        raise BundleError("reference.npz and split.csv list different test images", where=str(bundle.root))
     root = locate(bundle, samples, data)
     outputs: dict[str, Outputs] = {}
     if root is not None:
+        if unread := check_folder(samples, root):
+            note(unread)
         images = f"{len(samples)} test images under {root}"
         outputs = run_all(sessions, root, samples, manifest.preprocess.size)
     else:
@@ -137,7 +128,8 @@ def check(bundle: Bundle, entries: Sequence[FileEntry], data: Path | None, stric
         files.append(judged if said is None else with_figures(judged, entry, manifest, reference, said))
     own = figures_of(manifest, reference, Outputs(metrics.softmax(reference.logits), reference.logits), "default")
     report = ParityReport(tuple(files), own, images, strict, manifest.id, bundle.model_sha256)
-    return on_this_cpu(report, {entry.path: str(entry.info.get("precision")) for entry in entries})
+    report = on_this_cpu(report, {entry.path: str(entry.info.get("precision")) for entry in entries})
+    return replace(report, warnings=(*report.warnings, *taxonomy_warnings(manifest)))
 
 
 def on_this_cpu(report: ParityReport, precisions: Mapping[str, str]) -> ParityReport:
@@ -158,19 +150,6 @@ def file_gates(entry: FileEntry, session: Session, manifest: Manifest, vectors: 
 
 def is_exact(entry: FileEntry) -> bool:
     return entry.info.get("precision") in EXACT
-
-
-def read_reference(bundle: Bundle) -> Reference:
-    """Read a run's reference.npz; raises BundleError when it is missing, changed, not one, or not of its classes."""
-    path, classes = bundle.file("reference.npz"), len(bundle.manifest.labels)
-    with open_arrays(path, BundleError, "a file of reference logits") as archive:
-        ids = tuple(str(name) for name in archive.read("id", "U", 1))
-        labels, logits = archive.read("label", "iu", 1), archive.read("logits", "f", 2)
-        if len(labels) != len(ids) or logits.shape != (len(ids), classes):
-            raise ValueError(f"{len(ids)} images, {len(labels)} labels, logits {logits.shape} of {classes} classes")
-        if not np.isfinite(logits).all() or any(label not in range(classes) for label in labels):
-            raise ValueError("a logit is not a number, or a label no class")
-        return Reference(ids, labels.astype(np.int64), logits.astype(np.float32))
 
 
 def open_session(bundle: Bundle, name: str) -> Session:

@@ -20,6 +20,7 @@ import sklearn.metrics as oracle
 from conftest import REPOSITORY
 from PIL import Image
 
+from skinedge.class_order import read_reference
 from skinedge.cli.common import NOTICE
 from skinedge.run_directory import Bundle
 from skinedge.ship import without_place
@@ -29,7 +30,6 @@ from skinedge_bench.recommendation import Recommendation
 from skinedge_bench.report.draw import Asked, draw
 from skinedge_bench.report.examples import telling
 from skinedge_bench.report.sources import of_network
-from skinedge_bench.verify import read_reference
 from skinedge_bench.workload import Workload
 
 Cli = Callable[..., tuple[int, str, str]]

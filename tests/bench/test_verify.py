@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from skinedge import golden
+from skinedge.class_order import Reference
 from skinedge.data.dataset import read_split
 from skinedge.errors import BundleError
 from skinedge.files import sha256
@@ -21,7 +22,6 @@ from skinedge.plugins import Outputs, Session
 from skinedge.run_directory import Bundle
 from skinedge_bench import verify as subject
 from skinedge_bench.device import cpu_features, instruction_set
-from skinedge_bench.verify import Reference
 
 Cli = Callable[..., tuple[int, str, str]]
 FILES = ["golden.npz", "model.fp32.onnx", "model.fp32.tflite", "model.int8.onnx", "model.int8.tflite"]

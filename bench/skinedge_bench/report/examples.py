@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from skinedge import metrics
+from skinedge.class_order import Reference, read_reference
 from skinedge.data.dataset import Sample
 from skinedge.data.prepared import read_checked
 from skinedge.errors import DataError
@@ -21,7 +22,6 @@ from skinedge_bench.maps import NAMES, Explainer, of_run
 from skinedge_bench.overlay import overlay
 from skinedge_bench.report.content import Picture, Pictures
 from skinedge_bench.report.sources import REFERENCE
-from skinedge_bench.verify import Reference, read_reference
 
 GAP = 8  # pixels between an image and its map
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from skinedge import metrics
+from skinedge.class_order import check_run, read_reference, taxonomy_warnings
 from skinedge.documents import finite, read_json, refusal
 from skinedge.errors import BundleError
 from skinedge.manifest import MANIFEST
@@ -18,7 +19,6 @@ from skinedge_bench.evaluate import Evaluation
 from skinedge_bench.figures import Predictions
 from skinedge_bench.images import test_split
 from skinedge_bench.selection import Selection
-from skinedge_bench.verify import read_reference
 
 Document = Mapping[str, Any]
 TRAINING, PARITY, LATENCY = "reports/training.json", "reports/parity.json", "reports/latency.json"
@@ -70,8 +70,12 @@ def collect(bundle: Bundle, evaluation: Path | None, runs: Sequence[Path]) -> So
 
     evaluation: a folder that `evaluate --out` wrote, of a file of this run; None: the run's own, if it was packed with
     one. runs: other runs, or folders of runs, whose files are to stand beside this run's.
-    Raises: BundleError when a document is damaged, was changed after it was made, or is another run's.
+    Raises: BundleError when a document is damaged, was changed after it was made, or is another run's, or when parts of
+    the run contradict each other on the classes.
     """
+    check_run(bundle)
+    for warning in taxonomy_warnings(bundle.manifest):
+        note(f"warning: {warning}")
     place = bundle.root / EVALUATION if evaluation is None else evaluation / "evaluation.json"
     said = read_own_evaluation(bundle) if evaluation is None else read_evaluation(place, bundle)
     network = of_network(bundle) if bundle.has(REFERENCE) and (said is None or "roc" not in said) else None
@@ -141,8 +145,6 @@ def of_network(bundle: Bundle) -> Document:
     """What `evaluate` would say of the merged network on the run's test split, from the logits that `merge` kept."""
     manifest, reference = bundle.manifest, read_reference(bundle)
     samples = test_split(bundle)
-    if tuple(sample.image_id for sample in samples) != reference.ids:
-        raise BundleError("reference.npz and split.csv list different test images", where=str(bundle.root))
     with sound(bundle.root / MANIFEST):
         priors = (manifest.class_prior, manifest.training["data"]["training_prior"])
         own, training = (tuple(prior[label] for label in manifest.labels) for prior in priors)

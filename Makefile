@@ -1,11 +1,11 @@
-# make demo | test | check | browser | web | mediapipe | pi | sshd | android-tools | apk | android-test | cross-check | converters | collapse | bench-device | bench-table | bench-train | throughput | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
+# make demo | test | check | browser | web | mediapipe | pi | sshd | minisign | android-tools | apk | android-test | cross-check | converters | collapse | bench-device | bench-table | bench-train | throughput | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO_DATA := .cache/demo-images
 MEDIAPIPE := .cache/mediapipe
 
-.PHONY: demo test check browser web mediapipe pi sshd android-tools apk android-test cross-check converters collapse bench-device bench-table bench-train throughput choices target flagship faults clean
+.PHONY: demo test check browser web mediapipe pi sshd minisign android-tools apk android-test cross-check converters collapse bench-device bench-table bench-train throughput choices target flagship faults clean
 
 demo: $(READY)
 	test -d $(DEMO_DATA) || $(BIN)/skinedge data synth $(DEMO_DATA)
@@ -49,6 +49,11 @@ pi: $(READY)
 sshd:
 	command -v sshd >/dev/null || test -x /usr/sbin/sshd || { apt-get update -q && \
 	  apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends openssh-server; }
+
+# Debian's minisign, which the tests hold our signatures against.
+minisign:
+	command -v minisign >/dev/null || { apt-get update -q && \
+	  apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends minisign; }
 
 # What builds the Android app, from Debian; without one of them `make apk` and `make android-test` skip, and say so.
 ANDROID_TOOLS := javac mvn aapt aapt2 apksigner zipalign gcc objdump aarch64-linux-gnu-gcc

@@ -10,12 +10,13 @@ import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skinedge import metrics, taxonomy
+from skinedge import documents, metrics, taxonomy
+from skinedge.arrays import open_arrays
 from skinedge.data import readers
 from skinedge.data.dataset import Sample, read_split
 from skinedge.description import KEY, ModelDescription
@@ -30,6 +31,22 @@ DRAWN = "SYNTHETIC"  # what the id of every drawn image begins with
 LABELS_BYTES = 1 << 20
 SAME = 1e-6  # figures that are computed again from the same logits
 TODO = "The run was changed after it was made, or is damaged: get it again, or make it again with skinedge run."
+
+
+class _Fitted(TypedDict):
+    threshold: float
+
+
+class _Thresholds(TypedDict):
+    files: dict[str, _Fitted]
+
+
+class _Figures(TypedDict):
+    sensitivity: dict[str, float | None]
+
+
+class _Parity(TypedDict):
+    reference: _Figures | None
 
 
 @dataclass(frozen=True)
@@ -102,17 +119,19 @@ def check_recorded(bundle: Bundle, reference: Reference) -> None:
     """Raises: BundleError when reports give other figures for the reference, or other thresholds, than the run has."""
     manifest = bundle.manifest
     if bundle.has(THRESHOLDS):
-        fitted = json.loads(bundle.file(THRESHOLDS).read_text(encoding="utf-8"))["files"]
+        fitted = documents.read_json(bundle.file(THRESHOLDS), _Thresholds)["files"]
         for name, threshold in manifest.thresholds.items():
-            if name in fitted and fitted[name]["threshold"] != threshold:
-                what = f"the threshold of {name} is {threshold}, in {THRESHOLDS} {fitted[name]['threshold']}"
+            recorded = fitted[name]["threshold"] if name in fitted else threshold
+            if recorded != threshold:
+                what = f"the threshold of {name} is {threshold}, in {THRESHOLDS} {recorded}"
                 raise BundleError(what, where=str(bundle.root), todo=TODO)
     if not bundle.has(PARITY) or _is_older(bundle, PARITY):
         return
-    recorded = json.loads(bundle.file(PARITY).read_text(encoding="utf-8")).get("reference") or {}
+    figures = documents.read_json(bundle.file(PARITY), _Parity)["reference"]
+    sensitivity = {} if figures is None else figures["sensitivity"]
     recall = metrics.per_class(reference.labels, metrics.softmax(reference.logits)).recall
     for label, value in zip(manifest.labels, recall.tolist(), strict=True):
-        before = recorded.get("sensitivity", {}).get(label)
+        before = sensitivity.get(label)
         if before is not None and not abs(before - value) <= SAME:
             what = f"{PARITY} has {before:.4f} for the sensitivity to {label}, reference.npz gives {value:.4f}"
             raise BundleError(what, where=str(bundle.root), todo=TODO)

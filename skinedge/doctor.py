@@ -11,7 +11,7 @@ from pathlib import Path
 from skinedge.bits import INSTALL_64, NEED_64, is_64_bit
 from skinedge.int8_risks import RISKS, SAFE
 from skinedge.model import WEIGHT_PACKAGES
-from skinedge.requirements import EXPLAIN, EXPORT, PLOTS, RUN, TRAIN, installed, outside_range
+from skinedge.requirements import EXPLAIN, EXPORT, PLOTS, RUN, SIGN, TRAIN, installed, outside_range
 
 NEEDS = (
     ("predict, evaluate, verify, bench", "skinedge", RUN),
@@ -19,6 +19,7 @@ NEEDS = (
     ("export", "skinedge[export]", EXPORT),
     ("evaluate --out", "skinedge[plots]", PLOTS),
     ("explain --method gradcam", "skinedge[explain]", EXPLAIN),
+    ("ship --sign, verify --key", "skinedge[sign]", SIGN),
 )
 # torchvision's compiled operators fit exactly one torch minor: torchvision 0.N goes with torch 2.(N - 15).
 TORCHVISION_OFFSET = 15

@@ -199,17 +199,14 @@ def check_shares(samples: tuple[Sample, ...], config: TrainConfig, processes: in
 
 
 def check_reused(samples: tuple[Sample, ...], dataset: Dataset, where: str) -> None:
-    """Raises: DataError when a reused split does not fit the folder, leaks, or lacks a class in train or val."""
+    """Raises: DataError when a reused split lacks images, does not fit the folder, or leaks."""
+    splitting.check_complete(samples, dataset.labels, where)
     splitting.check_against(samples, dataset.root)
     here = {sample.path: sample.label for sample in dataset.samples}
     wrong = [sample for sample in samples if here.get(sample.path) != sample.label]
     if wrong:
         found = here.get(wrong[0].path, "no labelled image")
         raise DataError(f"{wrong[0].path} is {wrong[0].label} in the split, {found} in the folder", where=where)
-    for split in ("train", "val"):
-        missing = set(dataset.labels) - {sample.label for sample in samples if sample.split == split}
-        if missing:
-            raise DataError(f"no image of {', '.join(sorted(missing))} in {split}", where=where)
 
 
 def versions() -> dict[str, str]:

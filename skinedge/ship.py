@@ -27,6 +27,7 @@ from skinedge.merge import ADAPTER
 from skinedge.progress import note
 from skinedge.report_schemas import read_parity
 from skinedge.run_directory import Bundle
+from skinedge.signature import open_secret_key, sign
 
 PARITY, LATENCY, THRESHOLDS = "reports/parity.json", "reports/latency.json", "reports/thresholds.json"
 EVALUATION = "reports/evaluation.json"
@@ -43,15 +44,19 @@ class Evaluation:
     page: str
 
 
-def ship(bundle: Bundle, to: Path, evaluation: Evaluation | None = None, *, force: bool = False) -> Bundle:
+def ship(
+    bundle: Bundle, to: Path, evaluation: Evaluation | None = None, *, force: bool = False, key: Path | None = None
+) -> Bundle:
     """Pack a run that was verified on its test images into the new folder `to`; returns it, open.
 
-    evaluation: of one of its int8 files, on the test split, for the model card; force: replace a packed model.
+    evaluation: of one of its int8 files, on the test split, for the model card; force: replace a packed model; key: a
+        secret key of minisign's that signs the manifest.
     Raises: BundleError when something is missing, changed, not this run's or names a place on this machine;
         GateError when the int8 files did not pass `verify`. Nothing is left at `to` then.
     """
     to = to.resolve()  # '.' has no name that another could stand beside
     check_target(to, force)
+    secret_key = None if key is None else open_secret_key(key)
     check_run(bundle)
     for warning in taxonomy_warnings(bundle.manifest):
         note(f"warning: {warning}")
@@ -63,6 +68,8 @@ def ship(bundle: Bundle, to: Path, evaluation: Evaluation | None = None, *, forc
         part.mkdir(parents=True)
         manifest = pack(bundle, part, files, evaluation)
         Bundle.create(part, manifest)
+        if secret_key is not None:
+            sign(part, secret_key)
         refuse_places(part, bundle)
         if to.exists():
             to.replace(old)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from skinedge import taxonomy
 from skinedge.class_order import class_contradiction, label_lines
@@ -20,7 +19,6 @@ from skinedge.run_directory import Bundle
 
 _NOT_FITTED = "no threshold was fitted for this file: that of the merged network is used"
 _UNKNOWN = "no run and no card beside the file: its threshold for the malignant score is not known"
-
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,9 @@ def ship(
         typer.Option("--evaluation", metavar="DIR", help="What `evaluate --split test --out DIR` wrote, for the card."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a packed model at --to.")] = False,
+    sign: Annotated[
+        Path | None, typer.Option("--sign", metavar="KEY", help="Sign the manifest with a secret key of minisign's.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Pack a finished run to travel: adapter, int8 files, golden vectors, model card, licence."""
@@ -30,7 +33,8 @@ def ship(
     from skinedge.ship import ship as pack
 
     bundle = Bundle.open(run)
-    packed = pack(bundle, to, None if evaluation is None else read_evaluation(evaluation), force=force)
+    judged = None if evaluation is None else read_evaluation(evaluation)
+    packed = pack(bundle, to, judged, force=force, key=sign)
     manifest, files = packed.manifest, packed.entries()
     if not manifest.license:
         note('no licence is stated: a run\'s comes from its images, or license = "SPDX" in --config of train')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -42,9 +43,15 @@ def verify(
     images: Annotated[
         int | None, typer.Option("--images", min=8, help="With --layers: how many images at most; default: 64.")
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", metavar="PUBKEY", help="First verify the model's signature; writes no report."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Check every file against the merged PyTorch model. Exit 1 when a gate fails."""
+    if key is not None:
+        _check_signature(run, key)
     if layers or images is not None:
         from skinedge.cli.layers import compare_layers
 
@@ -56,12 +63,23 @@ def verify(
     if run is not None and run.is_file():
         report = verify_file(run, data, strict=strict)
     else:
-        report = run_verify(pick_run(run, writes=True), data, strict=strict)
+        report = run_verify(pick_run(run, writes=key is None), data, strict=strict, keep=key is None)
     if json:
         emit_json("verify", report.document(), model_id=report.model_id, model_sha256=report.model_sha256)
     else:
         show(report)
     require_passed(report)
+
+
+def _check_signature(run: Path | None, key: str) -> None:
+    """Raises: BundleError when a packed model's signature, or the hash of any of its files, is wrong."""
+    from skinedge.errors import ConfigError
+    from skinedge.signature import check_signature
+
+    if run is not None and run.is_file():
+        raise ConfigError("--key checks a packed model: name its folder", where=str(run))
+    root = pick_run(None).root if run is None else run
+    note(f"signature and files verified: {check_signature(root, key)}")
 
 
 def require_passed(report: ParityReport) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 
 from skinedge.arrays import open_arrays
+from skinedge.data.cells import from_cell, to_cell
 from skinedge.errors import DataError
 from skinedge.files import read_regular
 from skinedge.image_file import load_image
@@ -100,11 +101,12 @@ def archive_images(path: Path, split: str) -> Pixels:
 
 
 def write_split(samples: tuple[Sample, ...]) -> str:
-    """The text of split.csv."""
+    """The text of split.csv; no cell is a formula to a spreadsheet."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(SPLIT_COLUMNS)
-    writer.writerows([getattr(sample, column) for column in SPLIT_COLUMNS] for sample in samples)
+    rows = [[to_cell(getattr(sample, column)) for column in SPLIT_COLUMNS] for sample in samples]
+    odd = any("\r" in cell for row in rows for cell in row)  # which the csv module leaves unquoted
+    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL)
+    writer.writerows([SPLIT_COLUMNS, *rows])
     return out.getvalue()
 
 
@@ -123,10 +125,14 @@ def read_split(path: Path) -> tuple[Sample, ...]:
     bad = {row["split"] for row in rows} - set(SPLITS)
     if bad:
         raise DataError(f"unknown split names {sorted(bad)}", where=str(path), todo=f"Valid: {', '.join(SPLITS)}.")
-    outside = next((row["path"] for row in rows if not _is_below(row["path"])), None)
+    cells = ([from_cell(row[column] or "") for column in SPLIT_COLUMNS] for row in rows)
+    samples = tuple(
+        Sample(image, path_, label, lesion, split, digest) for image, lesion, label, split, path_, digest in cells
+    )
+    outside = next((sample.path for sample in samples if not _is_below(sample.path)), None)
     if outside is not None:
         raise DataError(f"the image {outside!r} is not below the folder of images", where=str(path))
-    return tuple(Sample(r["image_id"], r["path"], r["label"], r["lesion_id"], r["split"], r["sha256"]) for r in rows)
+    return samples
 
 
 def _is_below(name: str) -> bool:

@@ -132,6 +132,26 @@ def check_labels(samples: Iterable[Sample]) -> None:
             )
 
 
+def check_complete(samples: Iterable[Sample], labels: Sequence[str], where: str) -> None:
+    """Check, before any training, that each split has an image of each class.
+
+    Raises: DataError that lists all that is missing.
+    """
+    present = {(sample.split, sample.label) for sample in samples}
+    missing = []
+    for split in SPLITS:
+        absent = [label for label in labels if (split, label) not in present]
+        if len(absent) == len(labels):
+            missing.append(f"no image in {split}")
+        elif absent:
+            missing.append(f"no image of {', '.join(absent)} in {split}")
+    if missing:
+        todo = (
+            "Every split needs images of every class: train for weights, val for the epoch, cal for thresholds, test."
+        )
+        raise DataError("; ".join(missing), where=where, todo=todo)
+
+
 def check_against(samples: Sequence[Sample], root: Path) -> None:
     """Check that the images of a reused split are still there, byte for byte.
 

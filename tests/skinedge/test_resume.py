@@ -140,12 +140,18 @@ def test_a_batch_larger_than_the_data_is_one_step_an_epoch(request_: TrainReques
     assert all(row["train_loss"] > 0 for row in history["history"])
 
 
-def test_a_class_missing_from_validation_is_named(trained_run: Path, request_: TrainRequest, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("split", "label", "words"),
+    [("val", "mel", "no image of mel in val"), ("test", "", "no image in test"), ("cal", "", "no image in cal")],
+)
+def test_what_a_reused_split_lacks_is_said_before_training(
+    trained_run: Path, request_: TrainRequest, tmp_path: Path, split: str, label: str, words: str
+) -> None:
     rows = (trained_run / "split.csv").read_text().splitlines()
-    kept = [row for row in rows if row.split(",")[2:4] != ["mel", "val"]]
+    kept = [row for row in rows if row.split(",")[2:4] != [label or row.split(",")[2], split]]
     assert len(kept) < len(rows)
     (tmp_path / "split.csv").write_text("\n".join(kept) + "\n")
     config = replace(CONFIG, split=str(tmp_path / "split.csv"))
-    with pytest.raises(DataError, match="no image of mel in val"):
+    with pytest.raises(DataError, match=words):
         train(replace(request_, config=config))
     assert not request_.work.exists() and not request_.out.exists()

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from skinedge.data.dataset import SPLITS, Dataset, Sample, read_split, write_split
-from skinedge.data.split import check_against, check_split, group_samples, limit, split
+from skinedge.data.split import check_against, check_complete, check_split, group_samples, limit, split
 from skinedge.errors import DataError
 
 
@@ -125,6 +125,20 @@ def test_official_split_that_shares_a_lesion_is_an_error() -> None:
     samples[-2] = replace(samples[-2], lesion_id="HAM_7")
     with pytest.raises(DataError, match="lesion HAM_7 in train and test"):
         split(replace(data, samples=tuple(samples)), seed=0)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_what_a_reused_split_lacks_is_listed(split: str) -> None:
+    samples = [Sample(f"{s}{label}", "a.png", label, "", s, "") for s in SPLITS for label in ("bcc", "mel", "nv")]
+    check_complete(samples, ("bcc", "mel", "nv"), "split.csv")
+    without = [sample for sample in samples if sample.split != split]
+    with pytest.raises(DataError, match=f"no image in {split}"):
+        check_complete(without, ("bcc", "mel", "nv"), "split.csv")
+    few = [sample for sample in samples if sample.split != split or sample.label == "mel"]
+    with pytest.raises(DataError, match=f"no image of bcc, nv in {split}"):
+        check_complete(few, ("bcc", "mel", "nv"), "split.csv")
+    with pytest.raises(DataError, match="no image in train; no image in val; no image in cal; no image in test"):
+        check_complete([], ("bcc", "mel", "nv"), "split.csv")
 
 
 def test_check_split_finds_each_kind_of_leak() -> None:

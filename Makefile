@@ -1,11 +1,11 @@
-# make demo | test | check | browser | web | mediapipe | pi | sshd | minisign | android-tools | apk | android-test | cross-check | converters | collapse | bench-device | bench-table | bench-train | throughput | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
+# make demo | test | check | browser | web | mediapipe | hashes | pi | sshd | minisign | android-tools | apk | android-test | cross-check | converters | collapse | bench-device | bench-table | bench-train | throughput | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO_DATA := .cache/demo-images
 MEDIAPIPE := .cache/mediapipe
 
-.PHONY: demo test check browser web mediapipe pi sshd minisign android-tools apk android-test cross-check converters collapse bench-device bench-table bench-train throughput choices target flagship faults clean
+.PHONY: demo test check browser web mediapipe hashes pi sshd minisign android-tools apk android-test cross-check converters collapse bench-device bench-table bench-train throughput choices target flagship faults clean
 
 demo: $(READY)
 	test -d $(DEMO_DATA) || $(BIN)/skinedge data synth $(DEMO_DATA)
@@ -35,10 +35,19 @@ web: $(READY)
 mediapipe: $(MEDIAPIPE)/.ready
 	$(BIN)/python -m pytest tests/pipeline/test_mediapipe.py
 
-$(MEDIAPIPE)/.ready: $(READY)
+$(MEDIAPIPE)/.ready: $(READY) benchmarks/mediapipe.txt
 	$(BIN)/uv venv --clear --python $(BIN)/python $(MEDIAPIPE)
-	VIRTUAL_ENV=$(MEDIAPIPE) $(BIN)/uv pip install --constraint constraints.txt mediapipe==1.2.3
+	VIRTUAL_ENV=$(MEDIAPIPE) $(BIN)/uv pip install --require-hashes --requirement benchmarks/mediapipe.txt
 	touch $@
+
+# The packages that this project installs by itself, each with the sha256 of its files for all platforms: after a change of
+# constraints.txt or pyproject.toml.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
+  --generate-hashes
+hashes: $(READY)
+	$(COMPILE) --constraint constraints.txt pyproject.toml --output-file bench/skinedge_bench/on_host/requirements.txt
+	echo mediapipe==1.2.3 | $(COMPILE) --constraint constraints.txt - --output-file benchmarks/mediapipe.txt
+	$(COMPILE) --no-deps export/skinedge_export/onnx2tf/pins.txt --output-file export/skinedge_export/onnx2tf/hashes.txt
 
 # The base install and the shipped model on three emulated Raspberry Pi cores (qemu, Debian's arm64 Python, aarch64 wheels;
 # 110 MB are downloaded the first time, into .cache/pi). Skips, and says so, where Debian's archive is out of reach.

@@ -131,7 +131,7 @@ def _installed(connection: Connection, seen: Seen) -> str:
     """The Python of the environment, which is made where it is not there."""
     folder = f"{FOLDER}/{environment(seen)}"
     if environment(seen) not in seen.environments:
-        note(f"{connection.host.name}: installing {', '.join(requirements())} (once, some minutes) ...")
+        note(f"{connection.host.name}: installing {', '.join(base())} (once, some minutes) ...")
         code, _, err = connection.ask("install.sh", folder, str(seen.python), *requirements())
         if code:
             raise _not_installed(connection.host, err)

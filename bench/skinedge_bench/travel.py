@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import distribution
+from importlib.resources import files
 from pathlib import Path
 from typing import IO
 
@@ -106,8 +107,9 @@ def code() -> dict[str, Path | bytes]:
 
 
 def requirements() -> list[str]:
-    """What the base install needs, as our package states it."""
-    return sorted(text for text in distribution("skinedge").requires or () if "extra ==" not in text)
+    """The base install, one package a line: pinned, with the sha256 of each of its files, from `make hashes`."""
+    text = files("skinedge_bench").joinpath("on_host", "requirements.txt").read_text(encoding="utf-8")
+    return text.replace("\\\n", "").splitlines()
 
 
 def _files(folder: Path) -> Iterator[Path]:

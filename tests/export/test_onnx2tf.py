@@ -3,6 +3,7 @@ SKINEDGE_CROSS_CHECK=1 (`make cross-check`), both converters on four networks.""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -96,13 +97,20 @@ def test_a_graph_that_does_not_begin_like_ours_is_refused() -> None:
         channels_first(helper.make_model(graph))
 
 
+WHEEL = "tiny-1.0-py3-none-any.whl"
+
+
 @pytest.fixture
 def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """pip's only source, empty; the environment is to hold the package `tiny` from it, in place of TensorFlow."""
     pins, folder = tmp_path / "pins.txt", tmp_path / "wheels"
-    pins.write_text("tiny==1.0\n")
     folder.mkdir()
+    write_wheel(folder)
+    digest = hashlib.sha256((folder / WHEEL).read_bytes()).hexdigest()
+    pins.write_text(f"tiny==1.0 --hash=sha256:{digest}\n")
+    (folder / WHEEL).unlink()
     monkeypatch.setattr(environment, "PINS", pins)
+    monkeypatch.setattr(environment, "HASHES", pins)
     monkeypatch.setattr(environment, "PYTHONS", (f"{sys.version_info.major}.{sys.version_info.minor}",))
     monkeypatch.setenv("SKINEDGE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -110,12 +118,16 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def write_wheel(folder: Path) -> None:
-    with zipfile.ZipFile(folder / "tiny-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("tiny.py", "size = 1")
-        wheel.writestr("tiny-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
-        wheel.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        wheel.writestr("tiny-1.0.dist-info/RECORD", "")
+def write_wheel(folder: Path, code: str = "size = 1") -> None:
+    files = {
+        "tiny.py": code,
+        "tiny-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n",
+        "tiny-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "tiny-1.0.dist-info/RECORD": "",
+    }
+    with zipfile.ZipFile(folder / WHEEL, "w") as wheel:
+        for name, text in files.items():
+            wheel.writestr(zipfile.ZipInfo(name), text)  # of one date: the same bytes each time
 
 
 def folders(cache: Path) -> list[str]:
@@ -138,10 +150,18 @@ def test_the_environment_is_made_whole_or_not_at_all_and_once(wheels: Path, caps
     assert folders(environment.cache()) == [name]
     assert subprocess.run([python, "-I", "-c", "import tiny"], check=False).returncode == 0
 
-    (wheels / "tiny-1.0-py3-none-any.whl").unlink()
+    (wheels / WHEEL).unlink()
     capsys.readouterr()
     assert environment.interpreter() == python
     assert capsys.readouterr().err == ""
+
+
+def test_another_file_than_the_pinned_one_is_refused(wheels: Path) -> None:
+    """A registry, or who stands between, gives another wheel of the same name and version."""
+    write_wheel(wheels, code="size = 2")
+    with pytest.raises(SkinedgeError, match=r"(?i)do not match the hashes"):
+        environment.interpreter()
+    assert folders(environment.cache()) == []
 
 
 def test_too_little_space_is_said_before_anything_is_installed(wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from skinedge.errors import SkinedgeError
 REPOSITORY = Path(__file__).resolve().parents[2]
 PYTHONS = {"3.11": "bookworm", "3.13": "trixie"}  # Pi OS is Debian's release with Debian's Python
 CORES = {"cortex-a53": "Pi 3", "cortex-a72": "Pi 4", "cortex-a76": "Pi 5"}
+PACKAGES = REPOSITORY / "bench" / "skinedge_bench" / "on_host" / "requirements.txt"
 WHEELS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64")
 HERE = (
     "import os, sys\nsys.executable = os.environ['PI_PYTHON']\n"  # what starts another Python must start the emulator
@@ -78,7 +79,7 @@ def prepare(folder: Path) -> list[Machine]:
 
 
 def install(folder: Path) -> None:
-    """The base install as a user gets it: this repository's wheel with its dependencies, versions as in constraints."""
+    """The base install as `bench --host` makes it: packages by their hashes, then this repository's wheel."""
     shutil.rmtree(folder / "wheel", ignore_errors=True)
     build = ["-m", "hatchling", "build", "-t", "wheel", "-d", str(folder / "wheel")]
     finished(*build, where=REPOSITORY, start=[sys.executable])
@@ -86,11 +87,13 @@ def install(folder: Path) -> None:
     for python in PYTHONS:
         platforms = [word for name in WHEELS for word in ("--platform", name)]
         target = folder / f"site-{python}"
-        fresh = ["--upgrade", "--force-reinstall", "--no-deps"] if target.is_dir() else []
-        constraint = ["--constraint", str(REPOSITORY / "constraints.txt")]
         pip = ["-m", "pip", "install", "--quiet", "--only-binary=:all:", "--implementation", "cp", *platforms]
-        options = ["--python-version", python, "--target", str(target), *constraint, *fresh, str(wheel)]
-        finished(*pip, *options, where=REPOSITORY, start=[sys.executable])
+        options = ["--python-version", python, "--target", str(target), "--no-deps"]
+        for wanted in (
+            ["--require-hashes", "--requirement", str(PACKAGES)],
+            ["--upgrade", "--force-reinstall", str(wheel)],
+        ):
+            finished(*pip, *options, *wanted, where=REPOSITORY, start=[sys.executable])
 
 
 def finished(*arguments: str, where: Path, start: list[str], environment: dict[str, str] | None = None) -> str:

@@ -1,4 +1,4 @@
-# Makes an environment, unless it is there. $1: its folder; $2: the Python; the rest: requirements.
+# Makes an environment, unless it is there. $1: its folder; $2: the Python; the rest: requirements with their hashes.
 # Made under another name, so that a folder of the right name is always whole.
 venv=$1 python=$2 part=$1.part.$$
 shift 2
@@ -7,6 +7,7 @@ trap 'rm -rf "$part"' EXIT
 trap 'exit 1' HUP INT TERM
 rm -rf "$venv" "$venv".part.*
 "$python" -m venv "$part" >&2 || exit 1
+printf '%s\n' "$@" >"$part/requirements.txt" || exit 1
 "$part/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --no-cache-dir --no-compile \
-  --only-binary=:all: "$@" >&2 || exit 1
+  --only-binary=:all: --require-hashes --requirement "$part/requirements.txt" >&2 || exit 1
 mv "$part" "$venv"

@@ -21,6 +21,7 @@ from skinedge.files import disk_error
 from skinedge.progress import note
 
 PINS = Path(__file__).with_name("pins.txt")
+HASHES = Path(__file__).with_name("hashes.txt")  # the pins with the sha256 of each package's files, from `make hashes`
 PYTHONS = ("3.12", "3.11")  # that the pins have wheels for
 SPACE = 2_500_000_000  # bytes: 1.6e9 stay, pip unpacks beside them
 WITHOUT = "Without --converter, the format's own converter makes the file."
@@ -32,7 +33,7 @@ def interpreter() -> Path:
     Raises: SkinedgeError when no Python fits the pins, they cannot be installed, or the disk is full.
     """
     version, base = base_python()
-    digest = hashlib.sha256(PINS.read_bytes()).hexdigest()[:12]
+    digest = hashlib.sha256(HASHES.read_bytes()).hexdigest()[:12]
     folder = cache() / f"onnx2tf-{digest}-py{version}"
     python = Path("bin") / "python"
     try:
@@ -90,7 +91,7 @@ def _make(folder: Path, base: Path, python: Path) -> None:
     try:
         _run([str(base), "-m", "venv", str(part)], "make an environment for onnx2tf")
         pip = [str(part / python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-deps"]
-        _run([*pip, "--requirement", str(PINS)], "install onnx2tf and TensorFlow")
+        _run([*pip, "--require-hashes", "--requirement", str(HASHES)], "install onnx2tf and TensorFlow")
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,48 @@
+"""The generated files of pinned packages: `make hashes`."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ON_HOST = REPOSITORY / "bench" / "skinedge_bench" / "on_host" / "requirements.txt"
+ONNX2TF = REPOSITORY / "export" / "skinedge_export" / "onnx2tf" / "hashes.txt"
+MEDIAPIPE = REPOSITORY / "benchmarks" / "mediapipe.txt"
+
+
+def pinned(path: Path) -> dict[str, str]:
+    """Package -> version, of a file where each has at least one sha256 and nothing else is said."""
+    found = {}
+    for line in path.read_text().replace("\\\n", "").splitlines():
+        stated, *hashes = line.split("--hash=")
+        requirement = Requirement(stated.strip())
+        (specifier,) = requirement.specifier
+        assert specifier.operator == "==" and requirement.url is None, line
+        assert hashes and all(re.fullmatch(r"sha256:[0-9a-f]{64}", each.strip()) for each in hashes), line
+        found[canonicalize_name(requirement.name)] = specifier.version
+    return found
+
+
+@pytest.mark.parametrize("path", [ON_HOST, ONNX2TF, MEDIAPIPE])
+def test_every_package_is_pinned_with_its_hashes_and_no_source(path: Path) -> None:
+    assert pinned(path) and "://" not in path.read_text()
+
+
+def test_they_are_of_today() -> None:
+    tested = dict(
+        line.split("==") for line in (REPOSITORY / "constraints.txt").read_text().splitlines() if "==" in line
+    )
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    base = pinned(ON_HOST)
+    assert {canonicalize_name(Requirement(text).name) for text in project["dependencies"]} <= set(base)
+    for packages in (base, pinned(MEDIAPIPE)):
+        assert {name: version for name, version in packages.items() if tested.get(name, version) != version} == {}
+    pins = ONNX2TF.with_name("pins.txt").read_text().splitlines()
+    wanted = [Requirement(line) for line in pins if not line.startswith("#")]
+    assert pinned(ONNX2TF) == {canonicalize_name(each.name): str(each.specifier)[2:] for each in wanted}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from skinedge.errors import BundleError
 from skinedge.files import disk_error
@@ -31,8 +32,21 @@ def claimed(path: Path, taken: str) -> Iterator[None]:
     try:
         yield
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
+        _release(lock)
         if fresh:
             with contextlib.suppress(OSError):  # it stays where something was made in it
                 folder.rmdir()
+
+
+def _release(lock: BaseFileLock) -> None:
+    """Release a lock and remove its file: before the release, so that nobody comes to hold a removed file.
+
+    Windows removes no open file. There it is released first, and stays where another process holds it already.
+    """
+    if os.name == "nt":
+        lock.release()
+        with contextlib.suppress(PermissionError):
+            Path(lock.lock_file).unlink(missing_ok=True)
+    else:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()

@@ -51,10 +51,6 @@ class TrainRequest:
         """Whether a training of this run was begun: job.json is the last thing that `begin` writes."""
         return (self.work / "job.json").is_file()
 
-    def retired(self, job_id: str) -> Path:
-        """Where the run that training `job_id` replaces is kept until that one is in its place."""
-        return self.out.with_name(f"{self.out.name}.replaced-{job_id}")
-
 
 @dataclass(frozen=True)
 class Job:

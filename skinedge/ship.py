@@ -6,15 +6,13 @@ What adapter, base weights and calibration give again is left out; no path of th
 from __future__ import annotations
 
 import re
-import secrets
-import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from skinedge import __version__, model_card
+from skinedge import __version__, model_card, swap
 from skinedge.class_order import check_run, taxonomy_warnings
 from skinedge.data.dataset import read_split
 from skinedge.description import describe
@@ -62,30 +60,21 @@ def ship(
         note(f"warning: {warning}")
     files = shippable(bundle)
     check_evaluation(evaluation, bundle, files)
-    part = to.with_name(f".{to.name}.{secrets.token_hex(4)}.part")
-    old = part.with_suffix(".old")
     try:
-        part.mkdir(parents=True)
-        manifest = pack(bundle, part, files, evaluation)
-        Bundle.create(part, manifest)
-        if secret_key is not None:
-            sign(part, secret_key)
-        refuse_places(part, bundle)
-        if to.exists():
-            to.replace(old)
-        part.replace(to)
+        with swap.new_folder(to, replace=force) as folder:
+            manifest = pack(bundle, folder, files, evaluation)
+            Bundle.create(folder, manifest)
+            if secret_key is not None:
+                sign(folder, secret_key)
+            refuse_places(folder, bundle)
     except OSError as error:
         raise disk_error(error, to) from None
-    finally:
-        if old.exists() and not to.exists():
-            old.replace(to)
-        for leftover in (part, old):
-            shutil.rmtree(leftover, ignore_errors=True)
     return Bundle.open(to)
 
 
 def check_target(to: Path, force: bool) -> None:
     """Raises: BundleError when `to` is there; with force, only when it is no packed model."""
+    swap.recover(to)
     if not to.exists() or (to.is_dir() and not any(to.iterdir())):
         return
     if not force:

@@ -7,7 +7,6 @@ SKINEDGE_SHIPPED names another folder with a packed model; empty, it says that t
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from skinedge.files import disk_error, inside, sha256
 from skinedge.manifest import MANIFEST
 from skinedge.progress import note
 from skinedge.run_directory import Bundle, newest
+from skinedge.swap import new_folder
 
 FOLDER = Path(__file__).parent / "flagship"
 VARIABLE = "SKINEDGE_SHIPPED"
@@ -89,16 +89,12 @@ def copy_to(shipped: Bundle, to: Path) -> None:
 
     Raises: BundleError when a file was changed, or the copy cannot be written.
     """
-    part = to.with_name(f".{to.name}.{secrets.token_hex(4)}.part")
     try:
-        part.mkdir(parents=True)
-        for name in (*shipped.entries(), MANIFEST):
-            target = inside(part, name)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(shipped.root / name if name == MANIFEST else shipped.file(name), target)
-        part.replace(to)
+        with new_folder(to) as folder:
+            for name in (*shipped.entries(), MANIFEST):
+                target = inside(folder, name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(shipped.root / name if name == MANIFEST else shipped.file(name), target)
     except OSError as error:
         if not (to / MANIFEST).is_file():  # else another process was faster
             raise disk_error(error, to) from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

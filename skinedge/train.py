@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from skinedge import __version__, model
+from skinedge import __version__, model, swap
 from skinedge.cache import build_cache
 from skinedge.calibration import learned_prior
 from skinedge.checkpoint import Checkpoints
@@ -37,6 +37,7 @@ from skinedge.job import (
     refuse_other_settings,
     reopen,
     replaces,
+    run_id,
 )
 from skinedge.loop import Progress as LoopProgress
 from skinedge.loop import fit
@@ -76,11 +77,13 @@ def open_training(
 
     The request that comes back is the one to go on with, in every process.
     """
+    swap.recover(request.out)
     if request.resume and request.out.exists():
         if not replaces(request):
             return finished_run(request)
         request = replace(request, force=True)  # as the interrupted command was
     held.enter_context(claimed(request))
+    discard_finished(request)
     check_output(request)
     if not (request.resume and request.begun):
         return request, *begin(request, device, processes)
@@ -98,8 +101,7 @@ def finished_run(request: TrainRequest) -> Bundle:
     refuse_other_settings(request.config, bundle.manifest.training["config"], request.out)
     if request.work.exists():  # the end came between the rename and the tidying up
         with claimed(request):
-            if not request.begun or read_job(request).id == bundle.manifest.id:
-                discard(request, bundle.manifest.id)
+            discard_finished(request)
     note(f"{request.out} is trained already")
     return bundle
 
@@ -110,7 +112,7 @@ def carry_on(request: TrainRequest, job: Job, samples: tuple[Sample, ...], proce
 
     def finish() -> Bundle:
         bundle = write_run(request, job, network, progress)
-        discard(request, job.id)
+        discard(request)
         return bundle
 
     return processes.on_main(finish)
@@ -205,16 +207,20 @@ def write_run(request: TrainRequest, job: Job, network: Any, progress: LoopProgr
         history = {"schema": "skinedge.training/1", "history": progress.history, "best_epoch": progress.best_epoch + 1}
         stage.path("reports/training.json").write_text(json.dumps(history, indent=2) + "\n", encoding="utf-8")
     check_output(replace(request, resume=True))  # something may have come there while training went on
-    if request.out.exists():
-        request.out.replace(request.retired(job.id))
-    built.replace(request.out)
+    swap.put_in_place(built, request.out, replace=True)
     return Bundle.open(request.out)
 
 
-def discard(request: TrainRequest, job_id: str) -> None:
-    """Remove what a finished training leaves: the run that it replaced, and its work folder, which tells of it."""
-    shutil.rmtree(request.retired(job_id), ignore_errors=True)
+def discard(request: TrainRequest) -> None:
+    """Remove the work folder of a finished training, which may hold the run that it replaced."""
     shutil.rmtree(request.work)
+
+
+def discard_finished(request: TrainRequest) -> None:
+    """Remove the work folder, if the run at `out` came from it or no training was begun in it: a kill left it."""
+    both = request.work.exists() and request.out.exists()
+    if both and (not request.begun or read_job(request).id == run_id(request.out)):
+        discard(request)
 
 
 def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress) -> Manifest:

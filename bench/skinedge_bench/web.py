@@ -6,14 +6,12 @@ The page is in `page/`, the libraries that run a model in it in `page/vendor` (`
 from __future__ import annotations
 
 import hashlib
-import secrets
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from skinedge import documents, golden, taxonomy
+from skinedge import documents, golden, swap, taxonomy
 from skinedge.contract import HEATMAP
 from skinedge.errors import BundleError, ConfigError, DataError
 from skinedge.file_card import card_name, read_card
@@ -97,20 +95,17 @@ def write(site: Site, out: Path) -> None:
 
     Raises: ConfigError when there is something already; BundleError when it cannot be written.
     """
+    swap.recover(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError("this is there already", where=f"--out {out}", todo="Name a folder that is new or empty.")
-    place = out.resolve()
-    part = place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
     try:
-        for name, content in site.files.items():
-            target = inside(part, name)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
-        part.replace(place)
+        with swap.new_folder(out) as folder:
+            for name, content in site.files.items():
+                target = inside(folder, name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content)
     except OSError as error:
         raise disk_error(error, out) from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _check(model: LoadedModel, vectors: golden.Golden) -> tuple[dict[str, Any], bytes]:

@@ -9,8 +9,6 @@ import csv
 import io
 import json
 import math
-import secrets
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from skinedge import swap
 from skinedge.data.lesions import PAINTERS, Canvas, Plane, blend, ramp, smooth_noise
 from skinedge.errors import DataError
 from skinedge.files import disk_error, write_atomic
@@ -167,21 +166,14 @@ def write_dataset(out: Path, count: int, size: int, seed: int) -> int:
         raise DataError(f"{count} images are too few to split", todo=f"Draw at least {10 * len(LABELS)}.")
     if not _SMALLEST <= size <= _LARGEST:
         raise DataError(f"the size is {_SMALLEST} to {_LARGEST} pixels, not {size}")
+    swap.recover(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError("exists and is not empty", where=str(out), todo="Name a new folder.")
-    part = out.with_name(f"{out.name}.{secrets.token_hex(4)}.part")
     try:
-        part.mkdir(parents=True)
-        with bar("drawing", count) as advance:
-            lesions = _write_images(part, count, size, seed, advance)
-        if out.exists():
-            out.rmdir()
-        part.replace(out)
+        with swap.new_folder(out) as folder, bar("drawing", count) as advance:
+            return _write_images(folder, count, size, seed, advance)
     except OSError as error:
         raise disk_error(error, out) from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return lesions
 
 
 def _write_images(root: Path, count: int, size: int, seed: int, advance: Callable[[int], None]) -> int:

@@ -12,6 +12,7 @@ from skinedge.errors import BundleError
 from skinedge.files import write_atomic
 from skinedge.processes import ALONE, Processes
 from skinedge.progress import note
+from skinedge.state_dict import difference, reading
 from skinedge.zip_file import open_zip
 
 NEWEST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
@@ -52,18 +53,19 @@ class Checkpoints:
 
         Raises: BundleError for a checkpoint of another job, or when every checkpoint is damaged.
         """
-        content = processes.on_main(self._newest)
+        content = processes.on_main(lambda: self._newest(trainable))
         if content is None:
             return {}
         for name, tensor in content["trainable"].items():
             trainable[name].data.copy_(tensor)
-        optimizer.load_state_dict(content["optimizer"])
+        with reading(self.folder, BundleError, "a folder of this training's checkpoints"):
+            optimizer.load_state_dict(content["optimizer"])
         return dict(content["progress"])
 
-    def _newest(self) -> dict[str, Any] | None:
+    def _newest(self, trainable: Mapping[str, Any]) -> dict[str, Any] | None:
         paths = [self.folder / name for name in (NEWEST, PREVIOUS) if (self.folder / name).exists()]
         for path in paths:
-            content = self._read(path)
+            content = self._read(path, trainable)
             if content is None:
                 note(f"{path.name} is damaged; trying the one before")
                 continue
@@ -79,7 +81,7 @@ class Checkpoints:
             raise BundleError("every checkpoint is damaged", where=str(self.folder), todo="Start again with --force.")
         return None
 
-    def _read(self, path: Path) -> dict[str, Any] | None:
+    def _read(self, path: Path, trainable: Mapping[str, Any]) -> dict[str, Any] | None:
         import torch
 
         try:
@@ -88,6 +90,9 @@ class Checkpoints:
                 if packed or archive.testzip() is not None:  # torch.load compares no checksums: a flipped bit trains on
                     return None
             content = dict(torch.load(path, map_location="cpu", weights_only=True))
+            sound = set(content) >= PARTS and isinstance(content["progress"]["step"], int)
+            if sound and content["job"] == self.job and difference(trainable, content["trainable"]):
+                return None
         except Exception:  # the unpickler raises whatever the damaged bytes make it raise
             return None
-        return content if set(content) >= PARTS else None
+        return content if sound else None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skinedge import model
+from skinedge import model, state_dict
 from skinedge.description import ModelDescription
 from skinedge.errors import ConfigError, MissingDependencyError, one_of
 from skinedge.preprocess import Pixels, Preprocess
@@ -35,7 +35,7 @@ def network_of(path: Path, description: ModelDescription) -> nn.Module:
     """
     _require()
     network = model.build(description.architecture, len(description.labels))
-    network.load_state_dict(model.read_state(path))
+    state_dict.fill(network, state_dict.read_state(path), str(path))
     return network.eval()
 
 

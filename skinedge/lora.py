@@ -10,11 +10,14 @@ import fnmatch
 import re
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skinedge import model
 from skinedge.config import LoraSettings
-from skinedge.errors import ConfigError
+from skinedge.documents import read_json
+from skinedge.errors import BundleError, ConfigError
+from skinedge.state_dict import difference, read_safetensors, reading
 
 if TYPE_CHECKING:
     from torch import nn
@@ -111,12 +114,24 @@ def train_mode(adapted: nn.Module) -> None:
             module.train()
 
 
-def quiet_load(net: nn.Module, folder: str) -> Any:
-    """`PeftModel.from_pretrained`, in eval mode."""
+def quiet_load(net: nn.Module, folder: Path) -> Any:
+    """Load an adapter onto `net` (`PeftModel.from_pretrained`), in eval mode.
+
+    Raises: BundleError when a file is damaged, is no LoRA adapter, or its tensors are not those that its settings ask
+        for: peft itself passes over a tensor that it does not know.
+    """
     peft = _peft()
-    with warnings.catch_warnings():
+    config, path = folder / "adapter_config.json", folder / "adapter_model.safetensors"
+    if read_json(config, dict[str, Any]).get("peft_type") != "LORA":
+        raise BundleError("not the settings of a LoRA adapter", where=str(config))
+    state, _ = read_safetensors(path)
+    with warnings.catch_warnings(), reading(folder, BundleError, "a LoRA adapter of this network"):
         warnings.simplefilter("ignore")  # peft warns that a timm model has no model card
-        return peft.PeftModel.from_pretrained(net, folder).eval()
+        adapted = peft.PeftModel.from_pretrained(net, str(folder)).eval()
+        problem = difference(peft.get_peft_model_state_dict(adapted), state)
+    if problem:
+        raise BundleError(f"the adapter does not fit its settings: {problem}", where=str(path))
+    return adapted
 
 
 def _peft() -> Any:

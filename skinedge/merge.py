@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from skinedge import __version__, golden, lora, model
+from skinedge import __version__, golden, lora, model, state_dict
 from skinedge.calibration import Calibration, Reading, arrays, class_prior, ece, fit, learned_prior, threshold
 from skinedge.data.dataset import Sample, images_of, read_split
 from skinedge.data.prepared import prepared
@@ -185,8 +185,8 @@ def load_adapted(bundle: Bundle) -> nn.Module:
     """
     training = bundle.manifest.training
     config: dict[str, object] = training["config"]
-    weights, seed = str(config["weights"]), int(str(config["seed"]))
-    net, base = model.load(str(training["backbone"]), len(bundle.manifest.labels), weights, seed)
+    source, seed = str(config["weights"]), int(str(config["seed"]))
+    net, base = model.load(str(training["backbone"]), len(bundle.manifest.labels), source, seed)
     wanted = training["base_weights"]
     if base.sha256 != wanted["sha256"]:
         raise BundleError(
@@ -197,7 +197,7 @@ def load_adapted(bundle: Bundle) -> nn.Module:
         )
     for name in ADAPTER:
         bundle.file(name)
-    adapted: nn.Module = lora.quiet_load(net, str(bundle.root / "adapter"))
+    adapted: nn.Module = lora.quiet_load(net, bundle.root / "adapter")
     return adapted
 
 
@@ -207,7 +207,8 @@ def load_merged(bundle: Bundle) -> nn.Module:
     Raises: BundleError when merge has not run or its file was changed.
     """
     net = model.build(str(bundle.manifest.training["backbone"]), len(bundle.manifest.labels))
-    net.load_state_dict(model.read_state(bundle.file(MODEL)))
+    path = bundle.file(MODEL)
+    state_dict.fill(net, state_dict.read_state(path, BundleError), str(path))
     return net.eval()
 
 

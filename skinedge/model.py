@@ -14,6 +14,7 @@ import numpy as np
 from skinedge.errors import ConfigError, SkinedgeError
 from skinedge.preprocess import Pixels, Preprocess
 from skinedge.requirements import import_failure
+from skinedge.state_dict import read_state
 from skinedge.weights import check_downloads, check_packaged
 
 if TYPE_CHECKING:
@@ -134,22 +135,6 @@ def packaged_weights(name: str) -> Path | None:
         return None
     found = sorted(Path(spec.origin).parent.glob("models/*.pth"))
     return found[0] if found else None
-
-
-def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """A state dict from .safetensors or a plain (weights only) torch file."""
-    import torch
-
-    if not path.is_file():
-        raise ConfigError("no such weights file", where=str(path))
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return dict(load_file(path))
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # the unpickler raises whatever the bytes make it raise
-        raise ConfigError(f"not a state dict ({type(error).__name__})", where=str(path)) from None
 
 
 def hub_state(name: str) -> dict[str, torch.Tensor]:

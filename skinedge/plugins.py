@@ -74,6 +74,7 @@ class Runtime(Protocol):
 
     name: as in reports; suffixes: of the files that it takes, e.g. ('.onnx',); optional: nobody misses it where it
     is not there (an accelerator), so it is left out in silence unless it was asked for.
+    A runtime may also have `safe_format = True`: no file that it takes can crash the process or fill the memory.
     """
 
     name: str

@@ -149,6 +149,9 @@ def contradiction(session: Session, manifest: Manifest) -> str | None:
 
 def _described(path: Path, runtime: str, session: Session) -> LoadedModel:
     own = ModelDescription.from_json(session.metadata[KEY], str(path))
+    classes = session.outputs[0].shape[-1]
+    if classes not in (-1, len(own.labels)):
+        raise ConfigError(f"the file describes {len(own.labels)} classes but has {classes} outputs", where=str(path))
     card = card_beside(path, own)
     said = {} if card is None else card["malignant_score"]
     supposed = [_UNKNOWN] if card is None else [] if said.get("fitted_to_this_file") else [_NOT_FITTED]

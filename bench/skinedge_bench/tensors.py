@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from skinedge.contract import CONTRACTS, HEATMAP, LOGITS, PROBABILITIES, Contract
 from skinedge.description import KEY, ModelDescription
-from skinedge.errors import ConfigError
+from skinedge.errors import BundleError, ConfigError, SkinedgeError
 from skinedge.metrics import softmax
 from skinedge.plugins import Outputs, Session, TensorSpec
 from skinedge.preprocess import Pixels
@@ -73,6 +74,18 @@ class Layout:
             if self.batch != -1 and count < step:
                 part = np.concatenate([part, np.repeat(part[-1:], step - count, axis=0)])
             yield part, count
+
+
+@contextmanager
+def refusing(runtime: str, doing: str, where: str) -> Iterator[None]:
+    """Turn whatever a runtime raises over a file into one line: BundleError with its first line; ours pass."""
+    try:
+        yield
+    except SkinedgeError:
+        raise
+    except Exception as error:  # C++ exceptions have no common base, and damaged files meet every one of Python's
+        reason = " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())
+        raise BundleError(f"{runtime} cannot {doing} this file ({reason[:200]})", where=where) from None
 
 
 def run_batches(
@@ -144,6 +157,7 @@ class FileSession:
     """
 
     partitions: int | None = None
+    runtime = "the runtime"  # as errors name it
 
     def __init__(
         self,
@@ -155,14 +169,14 @@ class FileSession:
     ) -> None:
         self.inputs, self.outputs, self.metadata = inputs, outputs, metadata
         specs = {spec.name: spec for spec in outputs}
-        self._layout = layout
+        self._layout, self._where = layout, where
         self._names = own_names(metadata, list(specs), where)
         self._wanted = [specs[name] for name in self._names or [outputs[0].name]]
         check_scores(self._wanted[0], where)
         self._logits: bool | None = None
 
     def run(self, pixels: Pixels) -> Outputs:
-        arrays = run_batches(self._layout, pixels, self._call, self._wanted)
+        arrays = self._arrays(pixels)
         if self._names is not None:
             found = dict(zip(self._names, arrays, strict=True))
             return Outputs(found[PROBABILITIES], found.get(LOGITS), found.get(HEATMAP))
@@ -172,7 +186,16 @@ class FileSession:
 
     def scores(self, pixels: Pixels) -> NDArray[Any]:
         """What the file itself gives first: (N, C) float32, probabilities or logits."""
-        return run_batches(self._layout, pixels, self._call, self._wanted)[0]
+        return self._arrays(pixels)[0]
+
+    def _arrays(self, pixels: Pixels) -> list[NDArray[Any]]:
+        """Raises: BundleError when the runtime cannot compute the file, or gives other shapes than the file says."""
+        with refusing(self.runtime, "run", self._where):
+            arrays = run_batches(self._layout, pixels, self._call, self._wanted)
+            shape, classes = arrays[0].shape, self._wanted[0].shape[1]
+            if len(shape) != 2 or shape[0] != len(pixels) or classes not in (-1, shape[1]):
+                raise ValueError(f"scores of shape {shape} for {len(pixels)} images")
+            return arrays
 
     def _call(self, pixels: Pixels) -> list[NDArray[Any]]:
         """One call's outputs, in the order of `_wanted`."""

@@ -17,13 +17,15 @@ from skinedge.plugins import TensorSpec
 from skinedge.preprocess import Pixels
 from skinedge.requirements import import_failure
 from skinedge.zip_file import open_zip, read_member
-from skinedge_bench.tensors import FileSession, Layout
+from skinedge_bench.tensors import FileSession, Layout, refusing
 
 MAX_METADATA = 1 << 20  # bytes of a description or a list of labels
 
 
 class LitertSession(FileSession):
     """One .tflite file in LiteRT. For one thread at a time: an interpreter owns its tensors."""
+
+    runtime = "LiteRT"
 
     def __init__(self, interpreter: Any, metadata: Mapping[str, str], where: str) -> None:
         self._interpreter = interpreter
@@ -73,13 +75,10 @@ class LitertRuntime:
         interpreter_class = _library().Interpreter
         if not path.is_file():
             raise BundleError("no such model file", where=str(path))
-        try:
+        with refusing(LitertSession.runtime, "load", str(path)):
             interpreter = interpreter_class(model_path=str(path), num_threads=threads)
             interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise BundleError(f"LiteRT cannot load this file ({reason})", where=str(path)) from None
-        return LitertSession(interpreter, _metadata(path), str(path))
+            return LitertSession(interpreter, _metadata(path), str(path))
 
 
 def _library() -> Any:

@@ -12,7 +12,7 @@ from skinedge.errors import BundleError
 from skinedge.plugins import TensorSpec
 from skinedge.preprocess import Pixels
 from skinedge.requirements import import_failure
-from skinedge_bench.tensors import FileSession, Layout
+from skinedge_bench.tensors import FileSession, Layout, refusing
 
 DTYPES = {
     "tensor(float)": "float32",
@@ -24,6 +24,8 @@ DTYPES = {
 
 class OrtSession(FileSession):
     """One .onnx file in ONNX Runtime."""
+
+    runtime = "ONNX Runtime"
 
     def __init__(self, session: Any, where: str) -> None:
         self._session = session
@@ -66,12 +68,8 @@ def open_session(path: Path, options: Any, providers: Sequence[Any]) -> OrtSessi
     """Raises: BundleError when ONNX Runtime cannot load the file so."""
     if not path.is_file():
         raise BundleError("no such model file", where=str(path))
-    try:
-        session = library().InferenceSession(str(path), options, providers=providers)
-    except Exception as error:  # its C++ exceptions have no common base below Exception
-        reason = str(error).strip().splitlines()[0]
-        raise BundleError(f"ONNX Runtime cannot load this file ({reason})", where=str(path)) from None
-    return OrtSession(session, str(path))
+    with refusing(OrtSession.runtime, "load", str(path)):
+        return OrtSession(library().InferenceSession(str(path), options, providers=providers), str(path))
 
 
 def library() -> Any:

@@ -15,6 +15,7 @@ class TorchCompileRuntime:
     name = "torch-compile"
     suffixes = (".safetensors",)
     optional = False
+    safe_format = True
 
     def version(self) -> str:
         return torch_eager.runtime.version()

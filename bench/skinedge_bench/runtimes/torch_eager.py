@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skinedge import state_dict
 from skinedge.description import KEY, ModelDescription
 from skinedge.errors import BundleError
 from skinedge.plugins import Outputs, TensorSpec
 from skinedge.preprocess import Pixels
 from skinedge.requirements import import_failure
-from skinedge_bench.tensors import Layout, as_outputs, run_batches
+from skinedge_bench.tensors import Layout, as_outputs, refusing, run_batches
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class TorchRuntime:
     name = "torch"
     suffixes = (".safetensors",)
     optional = False
+    safe_format = True
 
     def version(self) -> str:
         _library("timm")  # part of what opening a file needs: its import is not loading time
@@ -80,24 +82,19 @@ class TorchRuntime:
 def read_network(path: Path) -> Network:
     """Raises: BundleError when the file is no merged model of ours; MissingDependencyError."""
     _library("torch")
-    timm, safetensors = _library("timm"), _library("safetensors")
+    timm = _library("timm")
+    _library("safetensors")
     if not path.is_file():
         raise BundleError("no such model file", where=str(path))
-    try:
-        with safetensors.safe_open(str(path), "pt") as stream:
-            metadata = dict(stream.metadata() or {})
-            weights = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118  not a dict
-    except safetensors.SafetensorError as error:
-        raise BundleError(f"cannot read this file ({error})", where=str(path)) from None
+    state, metadata = state_dict.read_safetensors(path)
     if KEY not in metadata:
         raise BundleError("its header does not say which network the weights belong to", where=str(path))
     description = ModelDescription.from_json(metadata[KEY], str(path))
-    try:
+    if not timm.is_model(description.architecture):  # other names would be looked up on a hub
+        raise BundleError(f"timm knows no network '{description.architecture}'", where=str(path))
+    with refusing("timm", f"build '{description.architecture}' for", str(path)):
         model = timm.create_model(description.architecture, num_classes=len(description.labels))
-        model.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise BundleError(f"the weights do not fit '{description.architecture}' ({reason})", where=str(path)) from None
+    state_dict.fill(model, state, str(path))
     return Network(model.eval(), description, metadata)
 
 

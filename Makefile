@@ -106,6 +106,12 @@ bench-device: $(READY)
 	@test -n "$(DEVICE)" || { echo "name the device: make bench-device DEVICE=NAME" >&2; exit 1; }
 	$(BIN)/skinedge bench $(RUN) --out bench/results/$(DEVICE).json $(ARGS)
 
+# Mutated inputs of every kind through the real commands: fuzz ARGS="--count N --seed S --keep DIR --json FILE". The first
+# time, a small run is trained to mutate (some 4 minutes of one core), into .cache/fuzz.
+.PHONY: fuzz
+fuzz: web
+	PYTHONPATH=benchmarks $(BIN)/python -m fuzz $(ARGS)
+
 # README's latency tables, from the reports in bench/results.
 bench-table: $(READY)
 	$(BIN)/python benchmarks/tables.py

@@ -1,0 +1,1 @@
+"""`make fuzz`: mutated inputs of every kind, and what came of them."""

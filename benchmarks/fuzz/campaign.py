@@ -1,0 +1,166 @@
+"""The kinds of input, how many of each are tried, and what is counted."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Protocol
+
+from fuzz import arrays, commands, documents, images, models, tables, web_requests
+from fuzz.box import Box
+from fuzz.case import Base, Case, Outcome
+from fuzz.oracles import KINDS, Finding
+from fuzz.runner import Runner
+
+Make = Callable[[Random, Base], Case]
+# name -> (parts of a thousand, how one is made). What needs torch, a process or a conversion is dear, and rarer.
+INPUTS: Mapping[str, tuple[float, Make]] = {
+    "image": (180, images.case),
+    "image (explain)": (4, images.explained),
+    "manifest": (150, documents.manifest),
+    "manifest (names)": (70, documents.paths),
+    "run file": (120, documents.run_file),
+    "card": (50, documents.card),
+    "report": (60, documents.report),
+    "TOML (config)": (70, tables.config),
+    "TOML (labels)": (45, tables.labels),
+    "table": (60, tables.table),
+    "npz": (60, arrays.case),
+    "result lines": (50, tables.lines),
+    "request": (40, web_requests.case),
+    "arguments": (60, commands.arguments),
+    "environment": (4, commands.environment),
+    "tflite": (8, models.tflite),
+    "onnx": (8, models.onnx),
+    "model of a run": (8, models.of_run),
+    "safetensors": (4, models.merged),
+    "adapter": (2, models.adapter),
+    "checkpoint": (1, models.checkpoint),
+}
+
+
+class Target(Protocol):
+    """What takes inputs."""
+
+    def run(self, case: Case) -> tuple[Outcome, list[Finding]]: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class Row:
+    """The counts of one kind; peak_mib: of commands that import no torch."""
+
+    tried: int = 0
+    accepted: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+    peak_mib: float = 0.0
+    findings: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+
+    def add(self, outcome: Outcome, wrong: Sequence[Finding], seconds: float) -> None:
+        self.tried += 1
+        self.seconds += seconds
+        self.accepted += outcome.code == 0
+        self.refused += bool(outcome.code)
+        if not outcome.torch:
+            self.peak_mib = max(self.peak_mib, outcome.peak_mib)
+        for finding in wrong:
+            self.findings[finding.kind] += 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """count: inputs in all; kinds: names of INPUTS; only: the one index to run, None for all; keep: of findings."""
+
+    count: int
+    seed: int
+    kinds: tuple[str, ...]
+    only: int | None = None
+    keep: Path | None = None
+
+
+def run(plan: Plan, fixture: Path, box: Box, tell: Callable[[str], None]) -> dict[str, Row]:
+    """Try the planned inputs; tell of each new sort of finding. Returns: kind -> its counts."""
+    base, rows, seen = Base(fixture), {name: Row() for name in plan.kinds}, set[tuple[str, str]]()
+    runner = Runner(box)
+    server = web_requests.Server(box) if "request" in plan.kinds else None
+    try:
+        for name, index in order(plan):
+            case = make(plan.seed, name, index, base)
+            started = time.monotonic()
+            target: Target = server if server is not None and name == "request" else runner
+            outcome, wrong = target.run(case)
+            rows[name].add(outcome, wrong, time.monotonic() - started)
+            for finding in wrong:
+                key = (name, finding.kind + finding.detail.rpartition("[")[2][:80])
+                if key not in seen:
+                    tell(f"{name} {index}: {finding.kind}: {finding.detail}  ({' '.join(case.argv)[:90]!r})")
+                if plan.keep is not None and key not in seen:
+                    keep(plan.keep / f"{len(seen):03}", plan.seed, index, case, finding)
+                seen.add(key)
+    finally:
+        runner.close()
+        if server is not None:
+            server.close()
+    return rows
+
+
+def order(plan: Plan) -> Iterator[tuple[str, int]]:
+    """(kind, index) of every input, each kind in turn: the shares of INPUTS, at least one of each."""
+    if plan.only is not None:
+        yield from ((name, plan.only) for name in plan.kinds)
+        return
+    total = sum(INPUTS[name][0] for name in plan.kinds)
+    for name in plan.kinds:
+        yield from ((name, index) for index in range(max(1, round(plan.count * INPUTS[name][0] / total))))
+
+
+def make(seed: int, name: str, index: int, base: Base) -> Case:
+    """The input of one kind with this index: the same whatever else is tried."""
+    return INPUTS[name][1](Random(f"{seed}/{name}/{index}"), base)
+
+
+def keep(folder: Path, seed: int, index: int, case: Case, finding: Finding) -> None:
+    """Save an input with the command that repeats it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    again = f"make fuzz ARGS=\"--seed {seed} --kinds '{case.kind}' --only {index}\""
+    special = {name: repr(content) for name, content in case.files.items() if not isinstance(content, bytes)}
+    about = {"repeat": again, "argv": case.argv, "env": dict(case.env), "encoding": case.encoding, "special": special}
+    text = json.dumps({**about, "finding": asdict(finding), "files": [*case.files]}, indent=2)
+    (folder / "case.json").write_text(text + "\n", encoding="utf-8")
+    if case.request:
+        (folder / "request.bin").write_bytes(case.request)
+    for number, content in enumerate(case.files.values()):
+        if isinstance(content, bytes) and len(content) < 1 << 20:
+            (folder / f"file{number}.bin").write_bytes(content)
+
+
+def table(rows: Mapping[str, Row]) -> str:
+    """The counts, and their sums, as Markdown."""
+    titles = ["kind", "tried", "accepted", "refused", "tracebacks", "native crashes", "hangs > 10 s", "peak MiB",
+    "over 1.5 GiB",
+              "altered results accepted", "outside the run", "raw control characters", "other exit codes",
+              "inputs/s"]  # fmt: skip
+    lines = [titles, ["---"] + ["---:"] * (len(titles) - 1)]
+    total = Row()
+    for name, row in rows.items():
+        lines.append(_cells(name, row))
+        for field_ in ("tried", "accepted", "refused", "seconds"):
+            setattr(total, field_, getattr(total, field_) + getattr(row, field_))
+        total.peak_mib = max(total.peak_mib, row.peak_mib)
+        total.findings = {kind: total.findings[kind] + row.findings[kind] for kind in KINDS}
+    lines.append(_cells("all", total))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cells(name: str, row: Row) -> list[str]:
+    wrong = row.findings
+    counts = (row.tried, row.accepted, row.refused, wrong["traceback"], wrong["crash"], wrong["hang"])
+    more = (wrong["memory"], wrong["altered"], wrong["outside"], wrong["control"], wrong["code"])
+    rate = f"{row.tried / row.seconds:.1f}" if row.seconds else "-"
+    return [name, *map(str, counts), f"{row.peak_mib:.0f}" if row.peak_mib else "-", *map(str, more), rate]

@@ -102,11 +102,10 @@ class Server:
 
     def _announced(self) -> int:
         """The port in the address that the command prints."""
-        assert self._process.stdout is not None
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            if select.select([self._process.stdout], [], [], 1)[0]:
-                line = self._process.stdout.readline()
+        stdout, deadline = self._process.stdout, time.monotonic() + 120
+        while stdout is not None and time.monotonic() < deadline:
+            if select.select([stdout], [], [], 1)[0]:
+                line = stdout.readline()
                 address = re.search(rb"http://127\.0\.0\.1:(\d+)/", line)
                 if address:
                     return int(address.group(1))

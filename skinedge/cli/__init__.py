@@ -62,13 +62,21 @@ def main() -> None:
     except OSError as error:
         fail(visible(error))
     except ImportError as error:
-        from skinedge.requirements import import_failure
-
-        fail(str(import_failure(error)))
+        fail(explained(error))
     except Unexpected as unexpected:
         fail(crash.report(unexpected.error))
     except Exception as error:
         fail(crash.report(error))
+
+
+def explained(error: ImportError) -> str:
+    """Which package is missing or does not fit; a crash where the module is one of ours."""
+    from skinedge.requirements import import_failure
+
+    try:
+        return str(import_failure(error))
+    except ImportError:
+        return crash.report(error)
 
 
 def fail(text: str) -> NoReturn:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from skinedge.calibration import Calibration
 from skinedge.config import TrainConfig
 from skinedge.data.terms import NON_COMMERCIAL
 from skinedge.manifest import FileEntry, Manifest
@@ -116,14 +117,22 @@ def parity(facts: Facts) -> str:
                 f"{number(found['agreement'])} ({number(found['agreement_low'])}-{number(found['agreement_high'])})"
             )
             gates = [f"{g['name']} {g['verdict']}" for g in said["gates"] if g["verdict"] != "pass"]
-            rows.append([entry.path, found["n"], agreement, f"{found['fall']:+.4f}", ", ".join(gates) or "pass"])
+            rows.append(
+                [
+                    entry.path,
+                    found["n"],
+                    agreement,
+                    f"{'-' if found['fall'] is None else format(found['fall'], '+.4f')}",
+                    ", ".join(gates) or "pass",
+                ]
+            )
     columns = ("file", "images", "same class (95 %, Wilson)", "fall of balanced accuracy", "gates")
     return table(columns, rows) if rows else "Not measured."
 
 
 def thresholds(facts: Facts) -> str:
     manifest = facts.manifest
-    fitted = manifest.calibration
+    fitted = asdict(Calibration.from_dict(manifest.calibration)) if manifest.calibration else {}
     lines = []
     if fitted:
         reading, gain = fitted["reading"], [number(fitted[key]) for key in ("ece_before", "ece_after")]

@@ -12,18 +12,30 @@ EVALUATION = "skinedge.evaluate/1"
 NOT_AN_EVALUATION = refusal("not an evaluation", todo="Make one: skinedge evaluate RUN --split test --out DIR")
 
 
+class Rates(TypedDict, total=False):
+    """Of the malignant decision; counts: [hits, images]; wilson: 95 % interval. None where there was no such image."""
+
+    sensitivity: float | None
+    sensitivity_counts: tuple[int, int] | None
+    sensitivity_wilson: tuple[float, float] | None
+    specificity: float | None
+    specificity_counts: tuple[int, int] | None
+    specificity_wilson: tuple[float, float] | None
+
+
 class Metrics(TypedDict):
     """Figures on the test split; None where undefined."""
 
     n: int
-    agreement: float
-    agreement_low: float
-    agreement_high: float
-    fall: float
-    accuracy: float
-    balanced_accuracy: float
+    agreement: float | None
+    agreement_low: float | None
+    agreement_high: float | None
+    fall: float | None
+    accuracy: float | None
+    balanced_accuracy: float | None
     macro_auc: float | None
     melanoma_sensitivity: float | None
+    malignant: Rates
 
 
 class FileVerdict(TypedDict):
@@ -41,8 +53,34 @@ class Parity(TypedDict):
 
     images: str
     files: dict[str, FileVerdict]
-    reference: NotRequired[dict[str, Any] | None]
+    reference: NotRequired[Metrics | None]
     instruction_set: NotRequired[list[str]]
+
+
+class LatencyRow(TypedDict):
+    """One file in one runtime; times in milliseconds, None where not measured; n: samples."""
+
+    file: str
+    runtime: str
+    threads: int
+    p50_ms: float | None
+    p90_ms: float | None
+    n: int
+    reasons: list[str]
+
+
+class Machine(TypedDict):
+    """versions: runtime -> version."""
+
+    cpu: str
+    versions: dict[str, str]
+
+
+class Latency(TypedDict):
+    """What `bench` wrote."""
+
+    device: Machine
+    rows: list[LatencyRow]
 
 
 class Support(TypedDict):
@@ -72,6 +110,11 @@ class Evaluation(TypedDict):
 def read_parity(path: Path) -> Parity:
     """Raises: BundleError when it is no report of `verify`."""
     return read_json(path, Parity, error=refusal("damaged report"))
+
+
+def read_latency(path: Path) -> Latency:
+    """Raises: BundleError when it is no report of `bench`."""
+    return read_json(path, Latency, error=refusal("damaged report"))
 
 
 def read_evaluation(path: Path) -> Evaluation:

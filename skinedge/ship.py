@@ -23,7 +23,7 @@ from skinedge.files import disk_error, inside, sha256
 from skinedge.manifest import MODEL, SHIP, FileEntry, Manifest, Stage, now
 from skinedge.merge import ADAPTER
 from skinedge.progress import note
-from skinedge.report_schemas import read_parity
+from skinedge.report_schemas import read_latency, read_parity
 from skinedge.run_directory import Bundle
 from skinedge.signature import open_secret_key, sign
 
@@ -155,8 +155,8 @@ def pack(bundle: Bundle, to: Path, files: Sequence[FileEntry], evaluation: Evalu
     for name in names:
         write(inside(to, name), neutral(bundle, name) if name in REPORTS else bundle.file(name).read_bytes())
     manifest = packed(bundle, to, set(names))
-    reports = {name: read_json(to / name, dict[str, Any]) for name in names if name in REPORTS}
-    facts = model_card.Facts(manifest, tuple(files), reports.get(PARITY, {}), reports.get(LATENCY))
+    measured = read_latency(to / LATENCY) if LATENCY in names else None
+    facts = model_card.Facts(manifest, tuple(files), read_parity(to / PARITY), measured)
     extra = {
         CARD: model_card.card(facts, "" if evaluation is None else evaluation.page),
         LICENSE: model_card.license_text(manifest),

@@ -1,11 +1,11 @@
-# make demo | test | check | browser | web | mediapipe | hashes | pi | sshd | minisign | android-tools | apk | android-test | cross-check | converters | collapse | bench-device | bench-table | bench-train | throughput | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
+# make demo | test | check | browser | web | mediapipe | hashes | licenses | sbom | test-range | pi | sshd | minisign | android-tools | apk | android-test | cross-check | converters | collapse | bench-device | bench-table | bench-train | throughput | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO_DATA := .cache/demo-images
 MEDIAPIPE := .cache/mediapipe
 
-.PHONY: demo test check browser web mediapipe hashes pi sshd minisign android-tools apk android-test cross-check converters collapse bench-device bench-table bench-train throughput choices target flagship faults clean
+.PHONY: demo test check browser web mediapipe hashes licenses sbom test-range pi sshd minisign android-tools apk android-test cross-check converters collapse bench-device bench-table bench-train throughput choices target flagship faults clean
 
 demo: $(READY)
 	test -d $(DEMO_DATA) || $(BIN)/skinedge data synth $(DEMO_DATA)
@@ -47,7 +47,27 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-
 hashes: $(READY)
 	$(COMPILE) --constraint constraints.txt pyproject.toml --output-file bench/skinedge_bench/on_host/requirements.txt
 	echo mediapipe==1.2.3 | $(COMPILE) --constraint constraints.txt - --output-file benchmarks/mediapipe.txt
+	echo cyclonedx-bom==7.3.0 | $(COMPILE) - --output-file benchmarks/sbom.txt
 	$(COMPILE) --no-deps export/skinedge_export/onnx2tf/pins.txt --output-file export/skinedge_export/onnx2tf/hashes.txt
+
+# A short pipeline with the lowest and with the newest versions that pyproject.toml allows: about 15 minutes on 2 cores and
+# 7 GB of disk, so it is no part of .ci/run. ARGS="lowest" or "newest" for one of them.
+test-range: $(READY)
+	$(BIN)/python -m benchmarks.version_range $(ARGS)
+
+# docs/licenses.md: the licence of every package that each extra brings; fails on one that is not allowed, or not known.
+licenses: $(READY)
+	$(BIN)/python -m benchmarks.licenses
+
+# What is installed, as a CycloneDX SBOM in .cache/sbom.json, by CycloneDX's own tool in an environment of its own.
+sbom: $(READY) .cache/sbom/.ready
+	.cache/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-format JSON \
+	  --output-file .cache/sbom.json $(BIN)/python
+
+.cache/sbom/.ready: $(READY) benchmarks/sbom.txt
+	$(BIN)/uv venv --clear --python $(BIN)/python .cache/sbom
+	VIRTUAL_ENV=.cache/sbom $(BIN)/uv pip install --require-hashes --requirement benchmarks/sbom.txt
+	touch $@
 
 # The base install and the shipped model on three emulated Raspberry Pi cores (qemu, Debian's arm64 Python, aarch64 wheels;
 # 110 MB are downloaded the first time, into .cache/pi). Skips, and says so, where Debian's archive is out of reach.

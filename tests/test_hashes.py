@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 ON_HOST = REPOSITORY / "bench" / "skinedge_bench" / "on_host" / "requirements.txt"
 ONNX2TF = REPOSITORY / "export" / "skinedge_export" / "onnx2tf" / "hashes.txt"
 MEDIAPIPE = REPOSITORY / "benchmarks" / "mediapipe.txt"
+SBOM = REPOSITORY / "benchmarks" / "sbom.txt"
 
 
 def pinned(path: Path) -> dict[str, str]:
@@ -29,7 +30,7 @@ def pinned(path: Path) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("path", [ON_HOST, ONNX2TF, MEDIAPIPE])
+@pytest.mark.parametrize("path", [ON_HOST, ONNX2TF, MEDIAPIPE, SBOM])
 def test_every_package_is_pinned_with_its_hashes_and_no_source(path: Path) -> None:
     assert pinned(path) and "://" not in path.read_text()
 

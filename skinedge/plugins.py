@@ -56,13 +56,15 @@ class Session(Protocol):
 
     inputs, outputs: tensor specs; metadata: text that the file carries (key 'skinedge': the
     ModelDescription as JSON, where the file has one); partitions: how many pieces the graph was cut
-    into by the accelerating delegate, None where the runtime has no such thing.
+    into by the accelerating delegate, None where the runtime has no such thing; outside: the operations that run
+    outside that delegate, by name, None where nobody tells.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     metadata: Mapping[str, str]
     partitions: int | None
+    outside: tuple[str, ...] | None
 
     def run(self, pixels: Pixels) -> Outputs:
         """pixels: (N, S, S, 3) uint8, prepared by `skinedge.preprocess.prepare`."""

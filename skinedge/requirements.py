@@ -22,7 +22,7 @@ TRAIN = ("torch", "torchvision", "timm", "peft", "accelerate", "safetensors")
 EXPORT = ("onnx", "onnxscript", "litert-torch", "ai-edge-quantizer")
 PLOTS = ("matplotlib",)
 EXPLAIN = ("grad-cam",)
-SIGN = {"py-minisign": "minisign"}
+SIGN = ("py-minisign",)
 
 
 @dataclass(frozen=True)

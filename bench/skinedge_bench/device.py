@@ -26,7 +26,7 @@ class Device:
     """python: its version, None on a phone; cores: those this process may use; int8_dot_product: None where the CPU's
     features cannot be read; governor, max_frequency_mhz: None where the OS does not tell; emulated: 'aarch64 on
     x86_64' where another architecture is imitated; virtualization: 'virtual machine', 'container', both, or nothing
-    that could be seen.
+    that could be seen. Of a browser only: backend, what computes in it; clock_step_ms, the step of its clock.
     """
 
     machine: str
@@ -41,6 +41,8 @@ class Device:
     emulated: str | None
     virtualization: tuple[str, ...]
     versions: Mapping[str, str]
+    backend: str | None = None
+    clock_step_ms: float | None = None
 
 
 def describe_device(versions: Mapping[str, str]) -> Device:

@@ -32,8 +32,8 @@ class Row:
     accuracy_note: why balanced_accuracy is None, or where it is from; golden: verdict of the golden vectors ('pass',
     'fail', 'underpowered', None without them); parity: what the run's parity report says of these very bytes ('pass',
     'pass_elsewhere' on another instruction set, 'fail', None without it; 'reference': they are what it compares with);
-    partitions: see `plugins.Session`; in_run: the file is one of the run's; block_medians_ms: in the order measured;
-    floor: the hardware's bound, None where nobody can count; end_to_end: None where it was not timed.
+    partitions, outside: see `plugins.Session`; in_run: the file is one of the run's; block_medians_ms: in the order
+    measured; floor: the hardware's bound, None where nobody can count; end_to_end: None where it was not timed.
     """
 
     file: str
@@ -59,6 +59,7 @@ class Row:
     golden: str | None = None
     parity: str | None = None
     partitions: int | None = None
+    outside: tuple[str, ...] | None = None
     in_run: bool = True
     block_medians_ms: tuple[float, ...] = ()
     floor: Floor | None = None
@@ -165,11 +166,13 @@ class LatencyReport:
 
     def _pieces(self) -> tuple[str, ...]:
         """How XNNPACK, LiteRT's delegate, took the files."""
-        found = {row.file: row.partitions for row in self.rows if row.n and row.partitions is not None}
-        cut = [f"{file} in {count}" for file, count in found.items() if count != 1]
+        told = {row.file: row for row in self.rows if row.n and row.partitions is not None}
+        cut = [_split_by_delegate(row) for row in told.values() if row.partitions != 1 or row.outside]
         if cut:
-            return (f"pieces that XNNPACK took: {', '.join(cut)}; what lies between them runs on slower kernels",)
-        return ("XNNPACK took each file in one piece",) if found else ()
+            return (f"XNNPACK runs {'; '.join(cut)}: what is outside runs on slower kernels",)
+        known = all(row.outside is not None for row in told.values())
+        complete = ", with every operation in it" if known else ""
+        return (f"XNNPACK runs each file in one piece{complete}",) if told else ()
 
     def _small_gains(self) -> tuple[str, ...]:
         slow = [
@@ -181,6 +184,12 @@ class LatencyReport:
             names = " and ".join(sorted(set(slow)))
             return (f"int8 gains little in {names}: this CPU has no int8 dot product (x86 VNNI or AMX, Arm dotprod).",)
         return ()
+
+
+def _split_by_delegate(row: Row) -> str:
+    """'FILE in 2 pieces, without SOFTMAX'."""
+    pieces = "one piece" if row.partitions == 1 else f"{row.partitions} pieces"
+    return f"{row.file} in {pieces}" + (f", without {', '.join(row.outside)}" if row.outside else "")
 
 
 def with_ratios(rows: Sequence[Row], samples: Mapping[str, Blocks], percentile: int) -> tuple[Row, ...]:

@@ -159,6 +159,7 @@ def _timed_row(target: Target, session: Session, timings: Timings, doubts: Seque
         first_inference_ms=own.first_inference_ms,
         peak_rss_mib=own.peak_rss_mib,
         partitions=session.partitions,
+        outside=session.outside,
         block_medians_ms=tuple(medians(blocks).tolist()),
         floor=timings.floors.get(target.key),
         end_to_end=timings.chains.get(target.key),

@@ -157,6 +157,7 @@ class FileSession:
     """
 
     partitions: int | None = None
+    outside: tuple[str, ...] | None = None
     runtime = "the runtime"  # as errors name it
 
     def __init__(

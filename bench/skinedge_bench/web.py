@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +144,20 @@ def _settings(model: LoadedModel, runtime: str, check: Mapping[str, Any]) -> dic
 
 def _bench_settings(model: LoadedModel, runtime: str) -> dict[str, Any]:
     """The protocols, the limits of `skinedge_bench.blocks`, and the report of `bench` with nothing measured yet."""
-    unknown: dict[str, Any] = {field.name: None for field in fields(Device)}
-    device = Device(**{**unknown, "features": (), "virtualization": (), "versions": {runtime: version(runtime)}})
+    device = Device(
+        machine="a browser",  # the page fills in what its browser tells
+        cpu="not told by the browser",
+        system="a browser",
+        python=None,
+        features=(),
+        int8_dot_product=None,
+        cores=1,
+        governor=None,
+        max_frequency_mhz=None,
+        emulated=None,
+        virtualization=(),
+        versions={runtime: version(runtime)},
+    )
     row = Row(
         file=model.name,
         runtime=runtime,

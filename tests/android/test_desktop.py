@@ -30,7 +30,7 @@ def test_bench_reads_it_back() -> None:
     from skinedge_bench.regression import read_report
 
     report = read_report(OUT)
-    assert report.document()["rows"] and report.rows[0].runtime == "tflite" and report.rows[0].n == 120
+    assert report.document()["rows"] and report.rows[0].runtime == "litert" and report.rows[0].n == 120
 
 
 def names(kind: type) -> set[str]:

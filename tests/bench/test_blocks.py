@@ -124,9 +124,14 @@ def test_a_look_says_that_it_is_one() -> None:
 def test_the_pieces_that_xnnpack_took_are_told() -> None:
     here = device.describe_device({})
 
-    def said(*pieces: int | None) -> tuple[str, ...]:
-        rows = [replace(ROW, file=f"{i}.tflite", runtime="litert", partitions=n) for i, n in enumerate(pieces)]
+    def said(*pieces: int | None, outside: tuple[str, ...] | None = None) -> tuple[str, ...]:
+        rows = [
+            replace(ROW, file=f"{i}.tflite", runtime="litert", partitions=n, outside=outside)
+            for i, n in enumerate(pieces)
+        ]
         return LatencyReport(here, PLAN, 0, tuple(rows)).remarks()
 
-    assert said(1, 1) == ("XNNPACK took each file in one piece",) and said(None) == ()
-    assert "1.tflite in 23, 2.tflite in 0;" in said(1, 23, 0)[0]
+    assert said(1, 1) == ("XNNPACK runs each file in one piece",) and said(None) == ()
+    assert said(1, outside=()) == ("XNNPACK runs each file in one piece, with every operation in it",)
+    assert "1.tflite in 23 pieces; 2.tflite in 0 pieces:" in said(1, 23, 0)[0]
+    assert "0.tflite in one piece, without SOFTMAX:" in said(1, outside=("SOFTMAX",))[0]

@@ -16,6 +16,7 @@ from skinedge.errors import BundleError, ConfigError, SkinedgeError
 from skinedge.plugins import RUNTIMES, Session, load, runtimes_for
 from skinedge.preprocess import Preprocess
 from skinedge.run_directory import Bundle
+from skinedge_bench.runtimes.litert import _delegated
 
 FILES = ("model.safetensors", "model.fp32.onnx", "model.int8.onnx", "model.fp32.tflite", "model.int8.tflite")
 Foreign = Callable[..., Path]
@@ -234,6 +235,23 @@ def test_a_file_of_ours_that_is_not_what_it_says_is_refused(tmp_path: Path, text
         archive.writestr("skinedge.json", own.to_json() if text is None else text)
     with pytest.raises(SkinedgeError, match=complaint):
         open_session(path)
+
+
+@pytest.mark.parametrize("delegated", [True, False])
+def test_operations_outside_the_delegate_are_named(tiny_run: Path, delegated: bool) -> None:
+    """Without any delegate, all of the graph's operations are outside; with XNNPACK, none of a float file."""
+    from ai_edge_litert import interpreter as litert
+
+    kind = litert.OpResolverType
+    resolver = kind.AUTO if delegated else kind.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    path = str(tiny_run / "model.fp32.tflite")
+    interpreter = litert.Interpreter(model_path=path, num_threads=1, experimental_op_resolver_type=resolver)
+    interpreter.allocate_tensors()
+    names = {node["op_name"] for node in interpreter._get_ops_details()}
+    pieces, outside = _delegated(interpreter)
+    assert pieces is not None and outside is not None
+    assert (pieces, set(outside)) == ((1, set()) if delegated else (0, names))
+    assert "SOFTMAX" in names
 
 
 def test_every_runtime_tells_its_version() -> None:

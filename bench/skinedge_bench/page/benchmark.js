@@ -76,9 +76,9 @@ function report(model, protocol, bench, blocks, reasons) {
   };
   const device = {
     ...empty.device,
-    machine: navigator.userAgentData?.platform ?? navigator.platform,
+    machine: navigator.userAgentData?.platform || navigator.platform || empty.device.machine,
     system: navigator.userAgent,
-    cores: navigator.hardwareConcurrency ?? null,
+    cores: navigator.hardwareConcurrency ?? empty.device.cores,
     backend: model.backend,
     clock_step_ms: clockStep(),
   };

@@ -21,6 +21,8 @@ from skinedge_bench.tensors import FileSession, Layout, refusing
 
 MAX_METADATA = 1 << 20  # bytes of a description or a list of labels
 
+DELEGATE = "DELEGATE"
+
 
 class LitertSession(FileSession):
     """One .tflite file in LiteRT. For one thread at a time: an interpreter owns its tensors."""
@@ -35,7 +37,7 @@ class LitertSession(FileSession):
         outputs = tuple(replace(_spec(detail), name=name) for name, detail in details.items())
         fed = inputs[0] if KEY in metadata else replace(inputs[0], dtype="uint8")  # a stranger's: see `_encode`
         super().__init__(Layout.of(fed, metadata, where), inputs, outputs, metadata, where)
-        self.partitions = _partitions(interpreter)
+        self.partitions, self.outside = _delegated(interpreter)
         self._out = [details[spec.name] for spec in self._wanted]
 
     def _call(self, pixels: Pixels) -> list[NDArray[Any]]:
@@ -114,10 +116,27 @@ def _named_outputs(interpreter: Any) -> dict[str, Mapping[str, Any]]:
     return dict(sorted(found.items(), key=lambda item: order.index(item[1]["index"])))
 
 
-def _partitions(interpreter: Any) -> int | None:
-    """How many nodes of the plan are delegates; None where this version cannot tell."""
-    details = getattr(interpreter, "_get_ops_details", None)
-    return None if details is None else sum(op["op_name"] == "DELEGATE" for op in details())
+def _delegated(interpreter: Any) -> tuple[int | None, tuple[str, ...] | None]:
+    """Return how many nodes are delegates, and which operations run outside; None where this version cannot tell.
+
+    The graph still lists the nodes that a delegate replaced. What runs is what the outputs depend on, where a tensor
+    comes from a delegate if one gives it.
+    """
+    if not hasattr(interpreter, "_get_ops_details"):
+        return None, None
+    nodes = interpreter._get_ops_details()
+    delegates = [node for node in nodes if node["op_name"] == DELEGATE]
+    ordered = sorted(nodes, key=lambda node: node["op_name"] == DELEGATE)  # a delegate's claim to a tensor comes last
+    source = {int(tensor): node for node in ordered for tensor in node["outputs"]}
+    wanted = [int(detail["index"]) for detail in interpreter.get_output_details()]
+    running: dict[int, str] = {}
+    while wanted:
+        node = source.get(wanted.pop())
+        if node is not None and node["index"] not in running:
+            running[node["index"]] = node["op_name"]
+            wanted += map(int, node["inputs"])
+    outside = [running[index] for index in sorted(running) if running[index] != DELEGATE]
+    return len(delegates), tuple(dict.fromkeys(outside))
 
 
 def _spec(detail: Mapping[str, Any]) -> TensorSpec:

@@ -35,6 +35,7 @@ class TorchSession:
     """
 
     partitions: int | None = None
+    outside: tuple[str, ...] | None = None
 
     def __init__(self, network: Network, threads: int, batch: int = -1) -> None:
         import torch

@@ -23,7 +23,7 @@ class TfliteNetwork(model: ByteBuffer, settings: RuntimeSettings) : Network {
     private val signature = interpreter.signatureKeys.firstOrNull() ?: throw IllegalArgumentException("it has no signature")
     private val inputName = interpreter.getSignatureInputs(signature).single()
 
-    override val runtime = "tflite"
+    override val runtime = "litert" // as `skinedge bench` calls the runtime of .tflite files
     override val version: String = TensorFlowLite.runtimeVersion()
     override val input = described(inputName, interpreter.getInputTensorFromSignature(inputName, signature))
     override val outputs = interpreter.getSignatureOutputs(signature).map {

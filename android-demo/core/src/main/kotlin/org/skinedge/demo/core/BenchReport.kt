@@ -96,6 +96,7 @@ class BenchReport(
         "golden" to null,
         "parity" to null,
         "partitions" to null,
+        "outside" to null,
         "in_run" to false,
         "block_medians_ms" to measured.blocks.map { quantile(it, 0.5) },
         "floor" to null,

@@ -16,6 +16,7 @@ from skinedge.manifest import MANIFEST, MODEL, FileEntry, Manifest
 from skinedge.plugins import Outputs, Session, judge_for
 from skinedge.preprocess import Pixels
 from skinedge.run_directory import Bundle
+from skinedge.trial import try_file
 
 _NOT_FITTED = "no threshold was fitted for this file: that of the merged network is used"
 _UNKNOWN = "no run and no card beside the file: its threshold for the malignant score is not known"
@@ -88,7 +89,7 @@ def open_listed(bundle: Bundle, name: str | None = None, *, threads: int = 1) ->
 
 
 def open_file(path: Path, *, threads: int = 1) -> LoadedModel:
-    """A model file of anybody's. In the run that lists it, it is opened as that run's.
+    """A model file of anybody's, tried in a child process first. In the run that lists it, it is opened as that run's.
 
     A file of ours alone takes its threshold from the card beside it (`skinedge.file_card`), where there is one.
     Raises: BundleError, ConfigError when it cannot be loaded or is no image classifier, or its card is another's.
@@ -97,6 +98,7 @@ def open_file(path: Path, *, threads: int = 1) -> LoadedModel:
     if bundle is not None:
         return open_listed(bundle, path.name, threads=threads)
     runtime = judge_for(path)
+    try_file(path, runtime)
     session = runtime.open(path, threads)
     if KEY in session.metadata:
         return _described(path, runtime.name, session)

@@ -1,0 +1,84 @@
+"""Try a model file of unknown origin in a child process first: it may crash its runtime, fill the memory or never end.
+
+Only files that no manifest lists are tried. The child opens the file and runs one grey image; this process opens it
+afterwards, knowing what that takes.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from skinedge.documents import parse_json
+from skinedge.errors import BundleError, ConfigError, DataError, SkinedgeError, UnavailableError
+from skinedge.files import sha256
+from skinedge.plugins import RUNTIMES, Runtime, load
+
+# Address space: Python with LiteRT or ONNX Runtime and the shipped model peaks at 230 MiB, of which 80 are in memory. A
+# model holds its weights up to five times while it is loaded.
+MEMORY_MIB, PER_MODEL_MIB = 1280, 5
+SECONDS, MIB_PER_SECOND = 10, 4  # of CPU time: the shipped model takes 2
+FREE_SIDE = 224  # pixels, where the file takes any size
+
+
+def try_file(path: Path, runtime: Runtime) -> None:
+    """Open the file and run one image in a child process, once for the same bytes.
+
+    Raises: BundleError when the child crashes or passes a limit; whatever error the runtime gives to the file.
+    """
+    if path.is_file() and not getattr(runtime, "safe_format", False):
+        _try_once(path, runtime.name, sha256(path))
+
+
+@functools.cache
+def _try_once(path: Path, runtime: str, digest: str) -> None:
+    from skinedge.children import run_python
+
+    size_mib = path.stat().st_size >> 20
+    memory_mib, seconds = MEMORY_MIB + PER_MODEL_MIB * size_mib, SECONDS + size_mib // MIB_PER_SECOND
+    limits = f"limits: {memory_mib} MiB of memory, {seconds} s"
+    try:
+        done = run_python("skinedge.trial", runtime, str(path), memory_mib=memory_mib, seconds=seconds)
+    except SkinedgeError as error:
+        raise BundleError(f"{runtime} does not come to an end with this file ({error.what})", where=str(path)) from None
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        raise BundleError(f"{runtime} crashes on this file, or it takes too much ({name}; {limits})", where=str(path))
+    answer = done.stdout.strip().rpartition("\n")[2]
+    if not answer:
+        raise BundleError(f"{runtime} gives no answer for this file ({limits})", where=str(path))
+    refused = _restored(parse_json(answer, dict[str, str], "the answer of a child process"))
+    if refused is not None:
+        raise refused
+
+
+def _restored(answer: dict[str, str]) -> SkinedgeError | None:
+    """The error that the child met, if it met one; what is not installed, this process finds out itself."""
+    kinds = {kind.__name__: kind for kind in (BundleError, ConfigError, DataError, UnavailableError)}
+    if answer.get("kind") not in kinds:
+        return None
+    return kinds[answer["kind"]](answer["what"], where=answer["where"] or None, todo=answer["todo"] or None)
+
+
+def _answer(runtime: str, path: Path) -> dict[str, str]:
+    """What the child says: nothing when all is well."""
+    try:
+        session = load(RUNTIMES, runtime).open(path, 1)
+        side = max(session.inputs[0].shape[1:3])  # NHWC: S, S; NCHW: 3, S
+        side = side if side > 3 else FREE_SIDE
+        session.run(np.full((1, side, side, 3), 128, np.uint8))
+    except SkinedgeError as error:
+        return {"kind": type(error).__name__, "what": error.what, "where": error.where or "", "todo": error.todo or ""}
+    except Exception as error:  # MemoryError, and what a third-party runtime may raise
+        what = f"{runtime} cannot run this file ({type(error).__name__})"
+        return {"kind": "BundleError", "what": what, "where": str(path), "todo": ""}
+    return {}
+
+
+if __name__ == "__main__":
+    print("\n" + json.dumps(_answer(sys.argv[1], Path(sys.argv[2]))))

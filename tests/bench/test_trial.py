@@ -1,0 +1,152 @@
+"""Model files of unknown origin are opened in a child process first, within limits of memory and time."""
+
+from __future__ import annotations
+
+import random
+import resource
+import shutil
+import struct
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import nullcontext
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from skinedge import children, trial
+from skinedge.errors import SkinedgeError
+from skinedge_bench.model import open_file
+
+FLAGSHIP = Path(str(files("skinedge") / "flagship"))
+FOR_EVER = """
+import sys
+
+def spin(event, arguments):
+    while event == "import" and arguments[0] == "ai_edge_litert":
+        pass
+
+sys.addaudithook(spin)
+"""
+MODELS = ("model.int8.tflite", "model.int8.onnx")
+
+
+@pytest.fixture(autouse=True)
+def untried() -> Iterator[None]:
+    trial._try_once.cache_clear()
+    yield
+    trial._try_once.cache_clear()
+
+
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The arguments of every child process that is started, really."""
+    started: list[tuple[str, ...]] = []
+    run_python = children.run_python
+
+    def noted(*arguments: str, **limits: int) -> object:
+        started.append(arguments)
+        return run_python(*arguments, **limits)
+
+    monkeypatch.setattr(children, "run_python", noted)
+    return started
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_file_alone_is_tried_once_and_a_runs_own_never(
+    tmp_path: Path, name: str, starts: list[tuple[str, ...]]
+) -> None:
+    open_file(FLAGSHIP / name)
+    assert not starts
+    alone = tmp_path / name
+    shutil.copy(FLAGSHIP / name, alone)
+    labels = open_file(alone).labels
+    assert open_file(alone).labels == labels and len(starts) == 1
+    alone.write_bytes(alone.read_bytes() + b" ")
+    with pytest.raises(SkinedgeError) if name.endswith("onnx") else nullcontext():
+        open_file(alone)
+    assert len(starts) == 2
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"MEMORY_MIB": 120, "PER_MODEL_MIB": 0}, r"120 MiB of memory|cannot|MemoryError"),
+        (
+            {"SECONDS": 1, "MIB_PER_SECOND": 1 << 20},
+            r"it takes too much \(SIG(KILL|XCPU); limits: \d+ MiB of memory, 1 s\)",
+        ),
+    ],
+)
+def test_a_limit_that_is_passed_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: dict[str, int], message: str
+) -> None:
+    alone = tmp_path / "model.int8.tflite"
+    shutil.copy(FLAGSHIP / alone.name, alone)
+    for name, value in limits.items():
+        monkeypatch.setattr(trial, name, value)
+    if "SECONDS" in limits:  # a runtime that computes for ever, in the child
+        monkeypatch.syspath_prepend(str(tmp_path))
+        (tmp_path / "sitecustomize.py").write_text(FOR_EVER)
+    with pytest.raises(SkinedgeError, match=message) as raised:
+        open_file(alone)
+    assert str(alone) in str(raised.value) and "\n" not in raised.value.what
+
+
+def test_an_input_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    """The campaign's case: a .tflite of 3.5 MB that took 8.3 GiB, and was accepted."""
+    data = (FLAGSHIP / "model.int8.tflite").read_bytes()
+    shape = struct.pack("<5i", 4, 1, 224, 224, 3)
+    assert data.count(shape) >= 1
+    alone = tmp_path / "large.tflite"
+    alone.write_bytes(data.replace(shape, struct.pack("<5i", 4, 1, 40_000, 40_000, 3)))
+    with pytest.raises(SkinedgeError) as raised:
+        open_file(alone)
+    assert str(alone) in str(raised.value) and "\n" not in raised.value.what
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 1536 << 10
+
+
+def test_a_zip_bomb_in_a_tflite_file_is_not_unpacked(tmp_path: Path) -> None:
+    """The campaign's case: 3 MB that were 6.1 GiB. Here it is two MiB, the limit being one."""
+    alone = tmp_path / "model.int8.tflite"
+    shutil.copy(FLAGSHIP / alone.name, alone)
+    content = bytearray(alone.read_bytes())
+    end = content.index(b"PK\3\4")
+    alone.write_bytes(content[:end])
+    with zipfile.ZipFile(alone, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("skinedge.json", bytes(2 << 20))
+    with pytest.raises(SkinedgeError, match=r"'skinedge\.json' is larger than the limit of 1048576 bytes"):
+        open_file(alone)
+
+
+def changed(data: bytes, rng: random.Random) -> bytes:
+    """Numbers and bits changed in the tables, a cut, or a piece moved."""
+    mutated, kind = bytearray(data), rng.randrange(4)
+    if kind == 0:
+        return bytes(mutated[: rng.randrange(len(data))])
+    if kind == 1:
+        start, to = rng.randrange(len(data)), rng.randrange(len(data))
+        mutated[to:to] = data[start : start + rng.randrange(1, 64)]
+        return bytes(mutated)
+    for _ in range(rng.randrange(1, 6)):
+        at = rng.randrange(len(data) - 4)
+        value = rng.choice([b"\xff\xff\xff\xff", b"\0\0\1\0", b"\xff\xff\xff\x7f", b"\0\0\0\0"])
+        mutated[at : at + 4] = value if kind == 2 else bytes([data[at] ^ 1 << rng.randrange(8)])
+    return bytes(mutated)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_mutated_models_open_or_are_one_line(tmp_path: Path, name: str) -> None:
+    data, rng, refused = (FLAGSHIP / name).read_bytes(), random.Random(14), 0
+    for case in range(8):
+        alone = tmp_path / f"{case}-{name}"
+        alone.write_bytes(changed(data, rng))
+        start = time.monotonic()
+        try:
+            open_file(alone)
+        except SkinedgeError as error:
+            assert str(alone) in str(error) and "\n" not in error.what, case
+            refused += 1
+        assert time.monotonic() - start < 60, case
+    assert refused >= 3

@@ -47,7 +47,10 @@ class Outcome:
 
 
 def environment(name: str) -> Path:
-    """Install one set of versions; returns its Python. Raises: SkinedgeError when that fails, or the disk is too full."""
+    """Install one set of versions and return its Python.
+
+    Raises: SkinedgeError when that fails, or the disk is too full.
+    """
     FOLDER.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(FOLDER).free < SPACE:
         raise SkinedgeError(f"an environment needs {SPACE / 1e9:.0f} GB", where=str(FOLDER), todo="Free some space.")
@@ -85,12 +88,16 @@ def run(python: Path, work: Path) -> list[Outcome]:
         done = subprocess.run(
             command, cwd=work, env={**outside, "SKINEDGE_SHIPPED": ""}, capture_output=True, text=True, check=False
         )
-        lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
-        reason = (
-            None if done.returncode == 0 else next((line for line in lines if line.startswith("error:")), lines[-1])
-        )
-        outcomes.append(Outcome(step, time.monotonic() - started, reason))
+        outcomes.append(Outcome(step, time.monotonic() - started, _reason(done)))
     return outcomes
+
+
+def _reason(done: subprocess.CompletedProcess[str]) -> str | None:
+    """The error that a command printed, else its last line; None when it worked."""
+    if done.returncode == 0:
+        return None
+    lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+    return next((line for line in lines if line.startswith("error:")), lines[-1])
 
 
 def _finished(command: list[str]) -> str:

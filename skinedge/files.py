@@ -11,7 +11,9 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +29,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+SOME_ROOM = 16 << 20  # bytes: reports and pictures
 _TOKEN = "[0-9a-f]" * 8
 
 
@@ -165,6 +168,27 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def check_writable(folder: Path, need: int = SOME_ROOM) -> None:
+    """Before work whose result is to be kept in `folder`, which need not exist yet: is there a place for it?
+
+    Args:
+        need: bytes that the work will write, estimated.
+    Raises: BundleError when no file can be made there, or the disk has less room.
+    """
+    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    try:
+        tempfile.TemporaryFile(dir=existing).close()
+        free = shutil.disk_usage(existing).free
+    except OSError as error:
+        raise disk_error(error, existing) from None
+    if free < need:
+        raise BundleError(
+            f"the disk has {free >> 20} MiB of free space, about {-(-need >> 20)} MiB are needed; nothing was changed",
+            where=str(existing),
+            todo="Free some space and run the command again.",
+        )
 
 
 def is_disk_error(error: Exception) -> bool:

@@ -21,7 +21,7 @@ from skinedge.data.dataset import SPLITS, Dataset, Sample, data_root, read_split
 from skinedge.data.hashing import hash_images
 from skinedge.documents import digest
 from skinedge.errors import BundleError, ConfigError, DataError
-from skinedge.files import write_atomic
+from skinedge.files import SOME_ROOM, check_writable, write_atomic
 from skinedge.manifest import ID, MANIFEST, new_id, now
 from skinedge.precision import choose_device, choose_precision
 from skinedge.progress import note
@@ -128,6 +128,8 @@ def begin(request: TrainRequest, device: str, processes: int = 1) -> tuple[Job, 
     tutor = teacher.chosen(config, dataset.labels, dataset.synthetic)
     samples = divide(dataset, config)
     check_shares(samples, config, processes)
+    decoded = sum(sample.split in ("train", "val") for sample in samples) * 3 * config.image_size**2
+    check_writable(request.out.parent, decoded + SOME_ROOM)
     if tutor is not None:
         teacher.refuse_leaks(tutor, samples)
     net, base = model.load(config.backbone, len(dataset.labels), config.weights, config.seed)

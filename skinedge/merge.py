@@ -18,7 +18,7 @@ from skinedge.data.prepared import prepared
 from skinedge.description import KEY, describe
 from skinedge.documents import digest
 from skinedge.errors import BundleError, DataError, GateError
-from skinedge.files import sha256
+from skinedge.files import SOME_ROOM, check_writable, sha256
 from skinedge.manifest import MODEL, Manifest
 from skinedge.memory import keep_freed_memory
 from skinedge.metrics import malignant_score, softmax
@@ -61,6 +61,7 @@ def merge(bundle: Bundle, data: Path | None = None, reading: Reading | None = No
         )
     rule = bundle.manifest.preprocess
     adapted = load_adapted(bundle)
+    check_writable(bundle.root, sum(4 * value.numel() for value in adapted.parameters()) + SOME_ROOM)
     pixels, sources = golden.draw_golden(rule.size)
     before = eager_logits(adapted, pixels, rule)
     merged = adapted.merge_and_unload().eval()

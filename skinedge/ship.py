@@ -19,7 +19,7 @@ from skinedge.description import describe
 from skinedge.documents import digest, read_json, to_text
 from skinedge.errors import BundleError, GateError
 from skinedge.file_card import card_name, own_account
-from skinedge.files import disk_error, inside, sha256
+from skinedge.files import SOME_ROOM, check_writable, disk_error, inside, sha256
 from skinedge.manifest import MODEL, SHIP, FileEntry, Manifest, Stage, now
 from skinedge.merge import ADAPTER
 from skinedge.progress import note
@@ -60,6 +60,7 @@ def ship(
         note(f"warning: {warning}")
     files = shippable(bundle)
     check_evaluation(evaluation, bundle, files)
+    check_writable(to.parent, sum(entry.size for entry in files) + SOME_ROOM)
     try:
         with swap.new_folder(to, replace=force) as folder:
             manifest = pack(bundle, folder, files, evaluation)

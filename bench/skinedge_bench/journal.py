@@ -25,13 +25,14 @@ from skinedge.claim import claimed
 from skinedge.cores import usable_cores
 from skinedge.data.prepared import Source
 from skinedge.errors import BundleError, ConfigError, DataError
-from skinedge.files import disk_error
+from skinedge.files import check_writable, disk_error
 from skinedge.metrics import malignant_score
 from skinedge.progress import note
 from skinedge_bench.model import LoadedModel
 from skinedge_bench.predict import Prediction, predict
 from skinedge_bench.tensors import SUM_TOLERANCE
 
+LINE = 1000  # bytes of a kept prediction, about
 WORTH = 60  # images that are judged in the time in which a process starts
 _START = b'{"schema": "skinedge.predict/'
 _SUM = b', "sum": "'
@@ -81,6 +82,7 @@ def predictions(
     if work.kept is None:
         yield from predict(model, sources, jobs)
         return
+    check_writable(work.kept.parent, total * LINE)
     with claimed(work.kept, "another process writes this file"), _appending(work.kept) as stream:
         left, done, intact_bytes = iter(sources), 0, 0
         for line in _intact_lines(work.kept, model):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 
 from skinedge import __version__, documents, golden
 from skinedge.errors import BundleError, ConfigError, DataError
-from skinedge.files import disk_error, write_atomic
+from skinedge.files import check_writable, write_atomic
 from skinedge.plugins import Session
 from skinedge.preprocess import Pixels, prepare
 from skinedge.progress import note
@@ -87,19 +86,16 @@ def bench_files(paths: Sequence[Path], request: BenchRequest = STANDARD) -> Late
     return replace(report, rows=rows, model_id=open_file(paths[0]).model_id, model_sha256=targets[0].sha256)
 
 
-def check_writable(path: Path) -> None:
+def check_place(path: Path) -> None:
     """Before a benchmark whose report is to be kept at `path`. Raises: BundleError where no file can be made there."""
     if path.is_dir():
         raise BundleError("is a folder", where=str(path), todo="Name a file with --out.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise disk_error(error, path) from None
+    check_writable(path.parent)
 
 
 def keep(report: LatencyReport, path: Path) -> None:
     """Write the report with its raw samples to a file of its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, report.to_text())
 
 

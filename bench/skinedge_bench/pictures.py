@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from skinedge import metrics
 from skinedge.errors import ConfigError, MissingDependencyError
-from skinedge.files import disk_error, write_atomic
+from skinedge.files import check_writable, disk_error, write_atomic
 from skinedge.manifest import new_id
 from skinedge_bench.evaluate import Evaluation
 from skinedge_bench.intervals import Interval
@@ -67,6 +67,7 @@ def check(out: Path) -> None:
         raise MissingDependencyError("matplotlib", "plots")
     if out.exists() and not out.is_dir():
         raise ConfigError("is a file, not a folder", where=str(out), todo="Name a folder with --out DIR.")
+    check_writable(out)
 
 
 def draw(result: Evaluation) -> dict[str, bytes]:

@@ -14,7 +14,7 @@ from skinedge.calibration import Reading
 from skinedge.data.dataset import images_of
 from skinedge.description import describe
 from skinedge.errors import GateError, SkinedgeError
-from skinedge.files import sha256
+from skinedge.files import SOME_ROOM, check_writable, sha256
 from skinedge.manifest import MODEL, FileEntry
 from skinedge.parity import Gate
 from skinedge.progress import note
@@ -35,6 +35,8 @@ from skinedge_export.thresholds import Scores, fit_thresholds
 PREFERENCE = tuple(
     f"model.{precision}{suffix}" for suffix in (".tflite", ".onnx") for precision in ("int8", "int8-mixed", "fp32")
 )
+
+FILES = 3  # times the merged network's size: fp32 and int8 in two formats
 
 
 def export(
@@ -61,6 +63,7 @@ def export(
         from skinedge.merge import merge
 
         bundle = merge(bundle, data, reading)
+        check_writable(bundle.root, FILES * bundle.entries()[MODEL].size + SOME_ROOM)
         images = images_of(data, bundle.manifest.data_root)
         materials, before = Materials(bundle, images), bundle.manifest.stages
         _look_ahead(bundle, [*wanted, *_stale(bundle)], materials, force)

@@ -71,7 +71,7 @@ def bench(
     """Latency, memory, size and accuracy of every file. In every runtime; exit 1 when golden vectors fail."""
     from skinedge.errors import ConfigError, GateError
     from skinedge_bench.latency import bench as bench_run
-    from skinedge_bench.latency import bench_files, check_writable, keep
+    from skinedge_bench.latency import bench_files, check_place, keep
     from skinedge_bench.targets import BenchRequest, thread_counts
 
     limits = Limits(budget_latency, budget_accuracy, tuple(allow_different or ()), strict)
@@ -82,7 +82,7 @@ def bench(
     limits.refuse_alone()
     request = BenchRequest(protocol, thread_counts(threads), tuple(runtime or ()), tuple(beside or ()))
     if out is not None:
-        check_writable(out)
+        check_place(out)
     place = Place(host, port, python, with_data, adb, serial, tool)
     if not place.is_here():
         if beside:

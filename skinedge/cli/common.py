@@ -39,12 +39,18 @@ def pick_run(run: Path | None, *, allow_synthetic: bool = True, writes: bool = F
     Raises: BundleError.
     """
     from skinedge import shipped
+    from skinedge.files import check_writable
     from skinedge.run_directory import Bundle
 
     if run is None:
-        return shipped.default_run(allow_synthetic=allow_synthetic, writes=writes)
-    bundle = Bundle.open(run)
-    return shipped.opened(bundle, writes=writes) if writes and shipped.is_shipped(run) else bundle
+        bundle = shipped.default_run(allow_synthetic=allow_synthetic, writes=writes)
+    else:
+        bundle = Bundle.open(run)
+        if writes and shipped.is_shipped(run):
+            bundle = shipped.opened(bundle, writes=writes)
+    if writes:
+        check_writable(bundle.root)
+    return bundle
 
 
 def emit_json(command: str, body: Mapping[str, Any], *, model_id: str | None, model_sha256: str | None) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from skinedge.cli.app import app
 from skinedge.cli.common import NOTICE, DataOption, JsonOption, RunArgument, emit_json, note, pick_run
+from skinedge.files import check_writable
 from skinedge.terminal import say
 
 
@@ -34,6 +35,8 @@ def report(
     """What a run's stages reported: one HTML page, and its tables as Markdown on standard output."""
     from skinedge_bench.report import draw
 
+    if out is not None:
+        check_writable(out.parent)
     bundle = pick_run(run, writes=out is None)
     asked = draw.Asked(evaluation, tuple(runs or ()), with_images, data)
     drawn = draw.draw(bundle, asked, NOTICE)

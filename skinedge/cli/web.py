@@ -9,6 +9,7 @@ import typer
 
 from skinedge.cli.app import app
 from skinedge.cli.common import NOTICE, note, pick_run, say
+from skinedge.files import check_writable
 
 
 @app.command()
@@ -29,6 +30,8 @@ def web(
     from skinedge_bench.web import build, write
     from skinedge_bench.web_server import serve
 
+    if out is not None:
+        check_writable(out.parent)
     site = build(pick_run(run, allow_synthetic=False), file)
     note(f"model: {site.model}")
     say(NOTICE)

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from skinedge import swap
 from skinedge.data.lesions import PAINTERS, Canvas, Plane, blend, ramp, smooth_noise
 from skinedge.errors import DataError
-from skinedge.files import disk_error, write_atomic
+from skinedge.files import check_writable, disk_error, write_atomic
 from skinedge.preprocess import Pixels
 from skinedge.progress import bar
 
@@ -169,6 +169,7 @@ def write_dataset(out: Path, count: int, size: int, seed: int) -> int:
     swap.recover(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError("exists and is not empty", where=str(out), todo="Name a new folder.")
+    check_writable(out.parent, count * size * size // 2)  # a JPEG of this quality has fewer bits a pixel
     try:
         with swap.new_folder(out) as folder, bar("drawing", count) as advance:
             return _write_images(folder, count, size, seed, advance)

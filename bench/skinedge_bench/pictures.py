@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skinedge import metrics
+from skinedge import metrics, signals
 from skinedge.errors import ConfigError, MissingDependencyError
 from skinedge.files import check_writable, disk_error, write_atomic
-from skinedge.manifest import new_id
+from skinedge.scratch import scratch_folder
 from skinedge_bench.evaluate import Evaluation
 from skinedge_bench.intervals import Interval
 
@@ -89,20 +88,21 @@ def write(out: Path, files: Mapping[str, bytes | str]) -> None:
 
     Raises: BundleError when they cannot be written; ConfigError when a folder has the name of one of them.
     """
-    new, part = not out.exists(), out / f".{new_id()}.part"
+    new = not out.exists()
     try:
         for name in files:
             if (out / name).is_dir():
                 raise ConfigError("is a folder, and a file of this name is to be written", where=str(out / name))
-        part.mkdir(parents=True)
-        for name, content in files.items():
-            write_atomic(part / name, content)
-        for name in files:
-            (part / name).replace(out / name)
+        out.mkdir(parents=True, exist_ok=True)
+        with scratch_folder(out) as folder:
+            for name, content in files.items():
+                write_atomic(folder / name, content)
+            with signals.held():
+                for name in files:
+                    (folder / name).replace(out / name)
     except OSError as error:
         raise disk_error(error, out) from None
     finally:
-        shutil.rmtree(part, ignore_errors=True)
         if new:
             with contextlib.suppress(OSError):  # it holds what was written
                 out.rmdir()

@@ -19,6 +19,7 @@ from skinedge.children import run_program
 from skinedge.documents import read_toml
 from skinedge.errors import SkinedgeError
 from skinedge.scratch import scratch_folder
+from skinedge.swap import put_in_place
 
 PAGE = Path(__file__).parent / "page"
 VENDOR = PAGE / "vendor"
@@ -88,8 +89,7 @@ def fetch(vendor: Path = VENDOR) -> None:
         fresh = work / "fresh"
         for package in packages():
             keep(package, _packed(npm, package, work), fresh)
-        shutil.rmtree(vendor, ignore_errors=True)
-        fresh.replace(vendor)
+        put_in_place(fresh, vendor, replace=True)
 
 
 def keep(package: Package, archive: Path, to: Path) -> None:

@@ -117,15 +117,8 @@ def parity(facts: Facts) -> str:
                 f"{number(found['agreement'])} ({number(found['agreement_low'])}-{number(found['agreement_high'])})"
             )
             gates = [f"{g['name']} {g['verdict']}" for g in said["gates"] if g["verdict"] != "pass"]
-            rows.append(
-                [
-                    entry.path,
-                    found["n"],
-                    agreement,
-                    f"{'-' if found['fall'] is None else format(found['fall'], '+.4f')}",
-                    ", ".join(gates) or "pass",
-                ]
-            )
+            drop = "-" if found["fall"] is None else f"{found['fall']:+.4f}"
+            rows.append([entry.path, found["n"], agreement, drop, ", ".join(gates) or "pass"])
     columns = ("file", "images", "same class (95 %, Wilson)", "fall of balanced accuracy", "gates")
     return table(columns, rows) if rows else "Not measured."
 
@@ -249,10 +242,11 @@ def license_text(manifest: Manifest) -> str:
 
 def rate(said: Mapping[str, Any], name: str) -> str:
     """'0.903 (84/93, 0.826-0.948)'; '-' where it was not measured."""
-    if said.get(name) is None:
+    share, counts, bounds = (said.get(f"{name}{part}") for part in ("", "_counts", "_wilson"))
+    if share is None or counts is None or bounds is None:
         return "-"
-    (hits, n), (low, high) = said[f"{name}_counts"], said[f"{name}_wilson"]
-    return f"{number(said[name])} ({hits}/{n}, {number(low)}-{number(high)})"
+    (hits, n), (low, high) = counts, bounds
+    return f"{number(share)} ({hits}/{n}, {number(low)}-{number(high)})"
 
 
 def number(value: float | None, digits: int = 3) -> str:

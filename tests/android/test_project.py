@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from skinedge.image_file import MAX_PIXELS
 from skinedge_bench.overlay import STEPS
 from skinedge_bench.protocol import protocol_names, read_protocol
 
@@ -60,6 +61,11 @@ def test_the_protocols_are_those_of_bench() -> None:
     for name, *numbers in rows:
         said = read_protocol(name.lower())
         assert list(map(float, numbers)) == [said.warmup, said.block, said.blocks, said.min_seconds, said.headline]
+
+
+def test_the_limit_of_pixels_is_that_of_python() -> None:
+    text = (CORE / "Preparation.kt").read_text()
+    assert f"const val MAX_PIXELS = {MAX_PIXELS:_}L" in text
 
 
 def test_the_colours_are_those_of_explain() -> None:

@@ -23,6 +23,7 @@ from conftest import REPOSITORY
 from examples import manifest
 
 from skinedge.errors import BundleError, ConfigError, SkinedgeError
+from skinedge.image_file import MAX_PIXELS
 from skinedge.preprocess import LONGEST, Preprocess
 from skinedge.run_directory import Bundle
 from skinedge_bench import web_assets
@@ -159,6 +160,7 @@ def test_the_page_knows_the_rule_of_preprocessing() -> None:
     rule = Preprocess(224)
     assert f"const RULE = ['{rule.resize}', '{rule.crop}'];" in (PAGE / "model.js").read_text()
     assert f"const LONGEST = {LONGEST};" in (PAGE / "resize.js").read_text()
+    assert f"const MAX_PIXELS = {MAX_PIXELS};" in (PAGE / "decode.js").read_text()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -452,6 +452,14 @@ def test_a_model_that_fails_leaves_nothing_of_the_image_before(ready: Page, tmp_
     assert "out of memory" in problem(ready) and remains(ready) == []
 
 
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(ready: Page, tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    Image.new("1", (8192, 6145)).save(path)
+    ready.evaluate("() => { globalThis.createImageBitmap = () => { throw new Error('decoded'); }; }")
+    ready.set_input_files("#file", path)
+    assert "The image of 50.3 megapixels is larger than the limit of 50.3." in problem(ready)
+
+
 @pytest.mark.parametrize("slow_fails", [False, True])
 def test_a_slower_image_never_replaces_the_one_after_it(
     ready: Page, model: LoadedModel, tmp_path: Path, slow_fails: bool

@@ -3,15 +3,42 @@
 
 import {Problem} from './problem.js';
 
+const MAX_PIXELS = 50331648; // skinedge's limit: the largest photo of a "50 megapixel" camera, 8192 x 6144
+
 // blob: an image file. Returns what `prepare` in resize.js takes, with close(). Raises: Problem.
 export async function decode(blob) {
   try {
+    refuseLarge(await countPixels(blob));
     return source(await createImageBitmap(blob, {colorSpaceConversion: 'none', premultiplyAlpha: 'none'}));
   } catch (error) {
+    if (error instanceof Problem) throw error;
     throw new Problem(
       `${blob.name ?? 'The file'} is not an image that this browser can read.`,
       'JPEG, PNG and WebP files can be read everywhere.',
     );
+  }
+}
+
+function refuseLarge(pixels) {
+  if (pixels > MAX_PIXELS) {
+    const [size, limit] = [pixels, MAX_PIXELS].map((number) => (number / 1e6).toFixed(1));
+    throw new Problem(`The image of ${size} megapixels is larger than the limit of ${limit}.`);
+  }
+}
+
+// By the header alone: browsers decode an image that is on no page when it is drawn, and this one never is.
+async function countPixels(blob) {
+  const image = new Image();
+  const address = URL.createObjectURL(blob);
+  try {
+    await new Promise((loaded, failed) => {
+      image.onload = loaded;
+      image.onerror = failed;
+      image.src = address;
+    });
+    return image.naturalWidth * image.naturalHeight;
+  } finally {
+    URL.revokeObjectURL(address);
   }
 }
 

@@ -11,6 +11,7 @@ import org.skinedge.demo.core.Fault
 import org.skinedge.demo.core.FaultException
 import org.skinedge.demo.core.Photo
 import org.skinedge.demo.core.endsEarly
+import org.skinedge.demo.core.refuseLarge
 import org.skinedge.demo.core.upright
 
 /** A photo, upright. reducedBy: what its sides were divided by to fit into memory; 1 for every pixel. */
@@ -22,12 +23,13 @@ private const val MOST_REDUCED = 64
 /**
  * Decodes a photo with all its pixels, or, where `budget` bytes do not hold them, with every 2nd, 4th, ... of a side.
  *
- * Throws [FaultException]: PHOTO_UNREADABLE, also for one that ends early; PHOTO_TOO_LARGE.
+ * Throws [FaultException]: PHOTO_UNREADABLE, also for one that ends early; PHOTO_PIXELS; PHOTO_TOO_LARGE.
  */
 fun ContentResolver.decode(uri: Uri, budget: Long = spareBytes()): DecodedPhoto {
     val bounds = BitmapFactory.Options().apply { inJustDecodeBounds = true }
     read(uri) { BitmapFactory.decodeStream(it, null, bounds) }
     if (bounds.outWidth < 1 || bounds.outHeight < 1) throw FaultException(Fault.PHOTO_UNREADABLE, "${bounds.outMimeType ?: "?"}")
+    refuseLarge(bounds.outWidth, bounds.outHeight)
     if (read(uri) { endsEarly(it.buffered()) }) throw FaultException(Fault.PHOTO_CUT_OFF)
     var reducedBy = reduction(bounds.outWidth, bounds.outHeight, budget)
     while (reducedBy <= MOST_REDUCED) {

@@ -96,6 +96,7 @@ class Words(private val resources: Resources) {
         Fault.PHOTO_UNREADABLE -> R.string.fault_photo_unreadable
         Fault.PHOTO_CUT_OFF -> R.string.fault_photo_cut_off
         Fault.PHOTO_STRIP -> R.string.fault_photo_strip
+        Fault.PHOTO_PIXELS -> R.string.fault_photo_pixels
         Fault.PHOTO_TOO_LARGE -> R.string.fault_photo_too_large
     }
 }

@@ -21,6 +21,7 @@ enum class Fault(val english: String) {
     PHOTO_UNREADABLE("The photo cannot be read: %s."),
     PHOTO_CUT_OFF("The photo's file ends before the photo does."),
     PHOTO_STRIP("The photo, %s x %s pixels, is more than %s times as long as wide."),
+    PHOTO_PIXELS("The photo of %s megapixels is larger than the limit of %s."),
     PHOTO_TOO_LARGE("The photo, %s x %s pixels, is too large for this device."),
 }
 

@@ -1,5 +1,6 @@
 package org.skinedge.demo.core
 
+import java.util.Locale
 import kotlin.math.max
 import kotlin.math.min
 
@@ -8,6 +9,17 @@ class Prepared(val size: Int, val rgb: ByteArray)
 
 /** The centre square of anything longer shows next to nothing of it. */
 const val LONGEST = 20
+
+/** skinedge's limit: the largest photo of a "50 megapixel" camera, 8192 x 6144. */
+const val MAX_PIXELS = 50_331_648L
+
+/** Throws [FaultException] for more than [MAX_PIXELS] pixels. */
+fun refuseLarge(width: Int, height: Int) {
+    val pixels = width.toLong() * height
+    if (pixels > MAX_PIXELS) throw FaultException(Fault.PHOTO_PIXELS, megapixels(pixels), megapixels(MAX_PIXELS))
+}
+
+private fun megapixels(pixels: Long): String = String.format(Locale.ROOT, "%.1f", pixels / 1e6)
 
 /**
  * Resizes the shorter side to `size` and cuts out the centre square: skinedge/preprocess.py, byte for byte.

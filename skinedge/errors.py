@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 from skinedge.terminal import visible, visible_lines
+
+REPORT = "This is a fault of skinedge or of a library; SKINEDGE_DEBUG=1 shows the traceback."
+MEMORY = "Close other programs, or do less at a time: one --format, fewer --jobs."
 
 
 class SkinedgeError(Exception):
@@ -20,8 +24,9 @@ class SkinedgeError(Exception):
         self.todo = todo
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Kinds that are made from other arguments come back from another process too."""
-        return _restored, (type(self), self.what, self.where, self.todo)
+        """Kinds that are made from other arguments come back from another process too, with their notes."""
+        notes = getattr(self, "__notes__", None)
+        return _restored, (type(self), self.what, self.where, self.todo), {"__notes__": notes} if notes else None
 
     def __str__(self) -> str:
         """One line that says what is wrong and where, then what to do; names of files in it cannot add lines."""
@@ -35,6 +40,20 @@ def _restored(kind: type[SkinedgeError], what: str, where: str | None, todo: str
     error = kind.__new__(kind)
     SkinedgeError.__init__(error, what, where=where, todo=todo)
     return error
+
+
+def unexpected(error: Exception, where: str | None = None) -> SkinedgeError:
+    """Return an exception of any kind as a SkinedgeError that names its kind and message; a SkinedgeError as it is.
+
+    The traceback is kept as a note (PEP 678), also on the way from another process.
+    """
+    if isinstance(error, SkinedgeError):
+        return error
+    message = next((line.strip()[:300] for line in str(error).splitlines() if line.strip()), "no message")
+    todo = MEMORY if isinstance(error, MemoryError) else REPORT
+    wrapped = SkinedgeError(f"{type(error).__name__}: {message}", where=where, todo=todo)
+    wrapped.add_note("".join(traceback.format_exception(error)))
+    return wrapped
 
 
 class DataError(SkinedgeError):

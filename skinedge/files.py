@@ -93,6 +93,12 @@ def read_regular(path: Path, most: int, error: Callable[..., SkinedgeError] = Bu
     return content
 
 
+def cache_folder() -> Path:
+    """SKINEDGE_CACHE, else XDG_CACHE_HOME/skinedge, else ~/.cache/skinedge; it need not exist."""
+    named = os.environ.get("SKINEDGE_CACHE")
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skinedge"
+
+
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Replace a file in one step; a full disk or a crash leaves the old one.
 

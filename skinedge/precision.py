@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import platform
 import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skinedge.errors import ConfigError, one_of
+from skinedge import documents
+from skinedge.documents import digest
+from skinedge.errors import ConfigError, SkinedgeError, one_of
+from skinedge.files import cache_folder, write_atomic
 from skinedge.progress import note
 
 if TYPE_CHECKING:
     from torch import nn
 
 DEVICES = ("auto", "cpu", "cuda")
+FASTER = 1.3  # how many times as fast a step in bf16 must be: where both are about equal, load would decide
+CPU_INFO = Path("/proc/cpuinfo")
+CPU_FIELDS = ("model name", "flags", "CPU implementer", "CPU part", "Features")
 
 
 def choose_device(asked: str) -> str:
@@ -28,11 +37,29 @@ def choose_device(asked: str) -> str:
     return "cuda" if usable and asked != "cpu" else "cpu"
 
 
-def choose_precision(asked: str, network: nn.Module, size: int) -> str:
-    """'fp32' or 'bf16': as asked, else the faster one of a short trial of the network to be trained.
+@dataclass(frozen=True)
+class Trial:
+    """Seconds of a training step in each precision, both above 0."""
 
-    A trial, since bf16 is 2 times faster on a CPU that has it and 7 times slower on one that
-    emulates it, and no feature flag tells how good the kernels are.
+    fp32: float
+    bf16: float
+
+    def __post_init__(self) -> None:
+        if not (self.fp32 > 0 and self.bf16 > 0):
+            raise ConfigError("a trial step took no time")
+
+    @property
+    def chosen(self) -> str:
+        """'bf16' where it is faster beyond what a busy machine explains, else 'fp32'."""
+        return "bf16" if self.fp32 >= FASTER * self.bf16 else "fp32"
+
+
+def choose_precision(asked: str, network: nn.Module, size: int) -> str:
+    """Return 'fp32' or 'bf16': as asked, else by a trial on this machine.
+
+    A trial, since bf16 is 2 times faster on a CPU that has it and 7 times slower on one that emulates it, and no
+    feature flag tells how good the kernels are. Its result is kept in the user's cache folder, so that the same
+    command gives the same model the next time, whatever else runs.
     """
     import torch
 
@@ -40,14 +67,57 @@ def choose_precision(asked: str, network: nn.Module, size: int) -> str:
         return asked
     if next(network.parameters()).is_cuda:
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    seconds = trial(network, size)
-    chosen = min(seconds, key=lambda name: seconds[name])
-    note(f"precision: {chosen} (a trial step took {seconds['fp32']:.2f} s in fp32, {seconds['bf16']:.2f} s in bf16)")
-    return chosen
+    path = cache_folder() / "precision" / f"{_situation(network, size)}.json"
+    measured = _recall(path)
+    source = f"kept in {path}"
+    if measured is None:
+        measured, source = trial(network, size), "a trial"
+        _keep(path, measured)
+    figures = f"seconds a step by {source}: {measured.fp32:.2f} in fp32, {measured.bf16:.2f} in bf16"
+    note(f'precision: {measured.chosen} ({figures}); precision = "{measured.chosen}" in --config pins it')
+    return measured.chosen
 
 
-def trial(network: nn.Module, size: int) -> dict[str, float]:
-    """precision -> seconds of a training step of 16 blank images: the best of five, in turns, after one to warm up.
+def _situation(network: nn.Module, size: int) -> str:
+    """Return a digest of what decides how long a step takes: processor, PyTorch, threads, network and image size."""
+    import torch
+
+    parts = [(name, list(part.shape), part.requires_grad) for name, part in network.named_parameters()]
+    return digest([processor(), torch.__version__, torch.get_num_threads(), size, type(network).__name__, parts])[:32]
+
+
+def processor() -> list[str]:
+    """Return the model and the instruction flags of the first CPU; without /proc, what `platform` knows."""
+    try:
+        lines = CPU_INFO.read_text(encoding="utf-8", errors="replace").partition("\n\n")[0].splitlines()
+    except OSError:
+        lines = []
+    named = [line for line in lines if line.partition(":")[0].strip() in CPU_FIELDS]
+    return named or [platform.machine(), platform.processor()]
+
+
+def _recall(path: Path) -> Trial | None:
+    """Return the trial that was kept, None without one; a damaged file is ignored with a note."""
+    if not path.exists():
+        return None
+    try:
+        return documents.read_json(path, Trial)
+    except SkinedgeError as error:
+        note(f"ignored: {error}")
+        return None
+
+
+def _keep(path: Path, measured: Trial) -> None:
+    """Keep the trial; a folder that cannot be written costs another trial the next time, and a note."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, documents.to_text(asdict(measured)))
+    except (OSError, SkinedgeError) as error:
+        note(f"the precision is not kept for the next training: {error}")
+
+
+def trial(network: nn.Module, size: int) -> Trial:
+    """Time a training step of 16 blank images: the best of five in each precision, in turns, after one to warm up.
 
     In turns and the best, so that what else runs on the machine does not choose the precision of hours of training.
     """
@@ -64,4 +134,4 @@ def trial(network: nn.Module, size: int) -> dict[str, float]:
             if attempt:
                 best[precision] = min(best[precision], time.perf_counter() - start)
     network.zero_grad(set_to_none=True)
-    return best
+    return Trial(**best)

@@ -26,7 +26,7 @@ from queue import SimpleQueue
 from typing import IO, Any, Generic, Protocol, TypeVar, cast
 
 from skinedge.children import start_python
-from skinedge.errors import SkinedgeError
+from skinedge.errors import SkinedgeError, unexpected
 
 CHUNK = 4  # items a message: it costs .1 ms, and what is on its way when the command is stopped is done again
 AHEAD = 16  # messages for each worker: as long may one slow image keep the results behind it waiting
@@ -120,9 +120,13 @@ class Worker(Generic[T, R]):
         said = self._errors.read().decode(errors="replace").strip().splitlines()
         why = f": {said[-1]}" if code > 0 and said else ""
         return SkinedgeError(
-            f"a worker process {how}{why}, at one of these: {', '.join(map(str, chunk))}",
+            f"a worker process {how}{why}, at one of these: {_shown(chunk)}",
             todo=self._todo,
         )
+
+
+def _shown(chunk: Sequence[Any]) -> str:
+    return ", ".join(map(str, chunk))
 
 
 def _chunks(items: Iterable[T]) -> Iterator[Sequence[T]]:
@@ -132,7 +136,8 @@ def _chunks(items: Iterable[T]) -> Iterator[Sequence[T]]:
 
 
 def _send(message: Any, stream: IO[bytes]) -> None:
-    pickle.dump(message, stream, protocol=pickle.HIGHEST_PROTOCOL)
+    content = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)  # whole, or an error before the first byte
+    stream.write(content)
     stream.flush()
 
 
@@ -147,10 +152,11 @@ def serve() -> None:
             chunk = pickle.load(requests)
             try:
                 work = work or opener.open()
-                answer: Any = [work(item) for item in chunk]
-            except SkinedgeError as error:
-                answer = error
-            _send(answer, answers)
+                _send([work(item) for item in chunk], answers)
+            except BrokenPipeError:
+                raise
+            except Exception as error:  # whatever it is, it is these items' own: the next ones may do
+                _send(unexpected(error, f"in a worker process, at one of these: {_shown(chunk)}"), answers)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,10 @@ class Squares:
             raise DataError("no number", where="here", todo="Give numbers.")
         if item == "bug":
             raise ZeroDivisionError("a bug")
+        if item == "full":
+            raise MemoryError
+        if item == "secret":
+            return lambda: 0  # type: ignore[return-value]  # no process can be sent it
         if item == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         assert isinstance(item, int)

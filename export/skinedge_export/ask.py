@@ -49,6 +49,11 @@ class Ask:
         parts = ("model", precision, arm, *self.form.parts, self.converter)
         return ".".join(part for part in parts if part) + suffix
 
+    @property
+    def shown(self) -> str:
+        """The name that people know it by: that of its first candidate's file."""
+        return self.file_name(self.precisions[0], f".{self.format}")
+
     @classmethod
     def of(cls, entry: FileEntry) -> Ask:
         """What a file of a run was asked for as."""

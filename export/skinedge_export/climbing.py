@@ -10,7 +10,7 @@ from pathlib import Path
 from skinedge.errors import GateError
 from skinedge.progress import note
 from skinedge_export import ladder
-from skinedge_export.ask import LADDER, Ask, converter_of, recipe_of, runtime_of
+from skinedge_export.ask import Ask, converter_of, recipe_of, runtime_of
 from skinedge_export.gate import judge
 from skinedge_export.ladder import Attempt, Rung
 from skinedge_export.materials import Materials
@@ -35,8 +35,7 @@ def climb(ask: Ask, materials: Materials, scratch: Path) -> Climbed:
 
     Raises: GateError, which names the file, when none passes.
     """
-    shown = ask.file_name("int8" if ask.precision == LADDER else ask.precision, converter_of(ask).suffix)
-    note(f"{shown}: converting ...")
+    note(f"{ask.shown}: converting ...")
     steps = ladder.load_ladder()
     ranges = tuple(name for name in steps.ranges if name in converter_of(ask).ranges)
 
@@ -53,7 +52,7 @@ def climb(ask: Ask, materials: Materials, scratch: Path) -> Climbed:
             worst_first,
         )
     except GateError as error:
-        raise GateError(error.what, where=shown, todo=error.todo) from None
+        raise GateError(error.what, where=ask.shown, todo=error.todo) from None
     malignant, cal = materials.bundle.manifest.malignant, materials.cal()
     return Climbed(
         tuple(rungs), None if cal is None else scores(rungs[-1].artifact.path, runtime_of(ask), cal, malignant)

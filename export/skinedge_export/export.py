@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +13,7 @@ from skinedge import __version__, documents
 from skinedge.calibration import Reading
 from skinedge.data.dataset import images_of
 from skinedge.description import describe
-from skinedge.errors import GateError, SkinedgeError
+from skinedge.errors import GateError, SkinedgeError, unexpected
 from skinedge.files import SOME_ROOM, check_writable, sha256
 from skinedge.manifest import MODEL, FileEntry
 from skinedge.parity import Gate
@@ -26,7 +26,7 @@ from skinedge_export.ask import Ask, converter_of, recipe_of, runtime_of
 from skinedge_export.cards import write_cards
 from skinedge_export.job import Artifact
 from skinedge_export.ladder import Rung
-from skinedge_export.lanes import climb_all, missing_named
+from skinedge_export.lanes import climb_all, failure, missing_named
 from skinedge_export.materials import Materials
 from skinedge_export.quiet import quiet
 from skinedge_export.recipe import CALIBRATED
@@ -54,8 +54,8 @@ def export(
     not at the manifest's data_root; force: make current files again; reading: see `skinedge.calibration`, default:
     as it is.
     Raises: ConfigError for an unknown format; GateError when a file fails a gate (the earlier file
-        stays); DataError when int8 lacks its images; MissingDependencyError; BundleError; SkinedgeError when several
-        files were not made, for different reasons.
+        stays); DataError when int8 lacks its images; MissingDependencyError; BundleError; SkinedgeError for any other
+        reason why a file was not made, and for several: one that fails costs no other.
     """
     for entry in bundle.model_files():
         converter_of(Ask.of(entry))  # fail now, where a plug-in is gone
@@ -73,19 +73,42 @@ def export(
         bundle, more = _export_all(bundle, stale, materials, force, scores)
         errors = [*refused.values(), *more.values()]
         if not errors or bundle.manifest.stages != before:  # else nothing was made, and nothing is written
-            bundle = write_cards(fit_thresholds(bundle, images, scores))
+            bundle = _finish(bundle, images, scores, errors)
     if errors:
         raise _all_of(errors)
     return bundle
 
 
 def _look_ahead(bundle: Bundle, asked: Sequence[Ask], materials: Materials, force: bool) -> None:
-    """Read the images that will be needed: what is wrong with them is said now, not after minutes of converting."""
+    """Read the images that will be needed: what is wrong with them is said now, not after minutes of converting.
+
+    Any other error will be met again, by the file that it costs.
+    """
     for ask in dict.fromkeys(asked):
-        if force or current(bundle, ask) is None:
-            materials.cal()
-            if ask.calibrated:
-                materials.calibration(recipe_of(ask, "int8").calibration)
+        try:
+            if force or current(bundle, ask) is None:
+                materials.cal()
+                if ask.calibrated:
+                    materials.calibration(recipe_of(ask, "int8").calibration)
+        except SkinedgeError:
+            raise
+        except Exception:
+            continue
+
+
+def _finish(bundle: Bundle, images: Path | None, scores: Mapping[str, Scores], errors: list[SkinedgeError]) -> Bundle:
+    """Fit the thresholds and write the cards of the files that were made; a step that fails is one more of `errors`."""
+    steps: Mapping[str, Callable[[Bundle], Bundle]] = {
+        "thresholds": lambda run: fit_thresholds(run, images, scores),
+        "cards": write_cards,
+    }
+    for name, step in steps.items():
+        try:
+            bundle = step(bundle)
+        except Exception as error:
+            errors.append(unexpected(error, name))
+            bundle = bundle.reload()
+    return bundle
 
 
 def _stale(bundle: Bundle) -> list[Ask]:
@@ -103,20 +126,28 @@ def _export_all(
     asked: list[Ask] = []
     refused: dict[Ask, SkinedgeError] = {}
     for ask in dict.fromkeys(wanted):
-        kept = None if force else current(bundle, ask)
+        try:
+            kept = None if force else current(bundle, ask)
+        except Exception as error:
+            refused[ask] = failure(ask, error)
+            continue
         if kept is None:
             asked.append(ask)
         else:
             note(f"{kept.path}: made from the same inputs already, kept (--force makes it again)")
     with ExitStack() as stack:
         scratch = stack.enter_context(scratch_folder())
-        for ask, found in stack.enter_context(closing(climb_all(asked, materials, scratch))):
-            if isinstance(found, SkinedgeError):
-                refused[ask] = found
+        for ask, outcome in stack.enter_context(closing(climb_all(asked, materials, scratch))):
+            if isinstance(outcome, SkinedgeError):
+                refused[ask] = outcome
                 continue
-            name, bundle = _keep(bundle, ask, *_timed(bundle, ask, found.rungs, materials), materials)
-            if found.scores is not None:
-                scores[name] = found.scores
+            try:
+                name, bundle = _keep(bundle, ask, *_timed(bundle, ask, outcome.rungs, materials), materials)
+            except Exception as error:
+                refused[ask], bundle = failure(ask, error), bundle.reload()
+                continue
+            if outcome.scores is not None:
+                scores[name] = outcome.scores
     return bundle, refused
 
 
@@ -128,7 +159,10 @@ def _all_of(errors: Sequence[SkinedgeError]) -> SkinedgeError:
     lines = "\n".join(f"{error.where}: {error.what}" if error.where else error.what for error in (first, *others))
     if all(isinstance(error, GateError) for error in errors):
         return GateError(f"{len(errors)} files were refused:\n{lines}", todo=first.todo)
-    return SkinedgeError(f"{len(errors)} files were not made:\n{lines}", todo=first.todo)
+    every = SkinedgeError(f"{len(errors)} files were not made:\n{lines}", todo=first.todo)
+    for text in (text for error in errors for text in getattr(error, "__notes__", ())):
+        every.add_note(text)
+    return every
 
 
 def current(bundle: Bundle, ask: Ask) -> FileEntry | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from skinedge.cores import usable_cores
-from skinedge.errors import SkinedgeError
+from skinedge.errors import SkinedgeError, unexpected
 from skinedge.memory import keep_freed_memory
 from skinedge.requirements import import_failure
 from skinedge.run_directory import Bundle
@@ -43,18 +43,23 @@ def climb_all(asked: Sequence[Ask], materials: Materials, scratch: Path) -> Gene
     found: list[tuple[Ask, Outcome]] = []
     with contextlib.ExitStack() as stack:
         root, images = materials.bundle.root, materials.images
-        away = [stack.enter_context(Lane(lane, root, images, scratch)) for lane in others]
+        away: list[Lane] = []
+        for lane in others:
+            try:
+                away.append(stack.enter_context(Lane(lane, root, images, scratch)))
+            except Exception as error:
+                found += [(ask, failure(ask, error)) for ask in lane]
         for calibrated in (False, True):  # what needs no calibration begins while that is prepared
-            for lane in away:
-                lane.send(calibrated, materials)
+            for started in away:
+                started.send(calibrated, materials)
         for ask in own:
             made = (ask, outcome(ask, materials, scratch))
             if ask.calibrated:
                 found.append(made)
             else:
                 yield made
-        for lane in away:
-            found += lane.outcomes()
+        for started in away:
+            found += started.outcomes()
     yield from found
 
 
@@ -70,11 +75,19 @@ def _lanes(asked: Sequence[Ask]) -> list[list[Ask]]:
 
 
 def outcome(ask: Ask, materials: Materials, scratch: Path) -> Outcome:
+    """Return the file, or the error of whatever kind that kept it from being made: it costs no other file."""
     try:
         with missing_named():
             return climb(ask, materials, scratch)
-    except SkinedgeError as error:
-        return error
+    except Exception as error:
+        return failure(ask, error)
+
+
+def failure(ask: Ask, error: Exception) -> SkinedgeError:
+    """Return the error of one target, which it names; errors that users know how to mend are as they were."""
+    if type(error) is SkinedgeError and error.where != ask.shown:  # a converter's or runtime's
+        error.where = f"{ask.shown} ({error.where})" if error.where else ask.shown
+    return unexpected(error, ask.shown)
 
 
 @dataclass(frozen=True)
@@ -107,10 +120,7 @@ class LaneOpener:
 
         def work(parcel: Parcel) -> list[Outcome]:
             materials.take(parcel.made)
-            try:
-                return [outcome(ask, materials, self.scratch) for ask in parcel.asks]
-            except OSError as error:
-                raise SkinedgeError(str(error)) from None
+            return [outcome(ask, materials, self.scratch) for ask in parcel.asks]
 
         return work
 
@@ -148,19 +158,21 @@ class Lane:
 
     def send(self, calibrated: bool, materials: Materials) -> None:
         """Have the asks made that are calibrated, or those that are not, with what they need."""
-        asks = []
-        for ask in self._asks:
-            if ask.calibrated == calibrated:
-                try:
-                    _prepare(ask, materials)
-                    asks.append(ask)
-                except SkinedgeError as error:
-                    self._found[ask] = error
+        asks = [ask for ask in self._asks if ask.calibrated == calibrated and self._prepared(ask, materials)]
         if not asks:
             return
         made = {key: value for key, value in materials.made.items() if key not in (*self._known, *OWN)}
         self._known.update(made)
         self._sent.append((asks, self._thread.submit(self._worker.work, (Parcel(tuple(asks), made),))))
+
+    def _prepared(self, ask: Ask, materials: Materials) -> bool:
+        """Whether what it needs could be made; else the error is its outcome."""
+        try:
+            _prepare(ask, materials)
+        except Exception as error:
+            self._found[ask] = failure(ask, error)
+            return False
+        return True
 
     def outcomes(self) -> list[tuple[Ask, Outcome]]:
         """What came of them, in their order."""
@@ -168,8 +180,8 @@ class Lane:
         for asks, done in self._sent:
             try:
                 self._found.update(zip(asks, done.result()[0], strict=True))
-            except SkinedgeError as error:
-                ended = ended or error  # a process that has ended is one error, however much it had to do
+            except Exception as error:
+                ended = ended or unexpected(error)  # a process that has ended is one error, however much it had to do
                 self._found.update(dict.fromkeys(asks, ended))
         return [(ask, self._found[ask]) for ask in self._asks]
 

@@ -27,7 +27,7 @@ def quiet(action: str, where: str) -> Iterator[None]:
             with _streams_to(log), warnings.catch_warnings(), _no_logging():
                 warnings.simplefilter("ignore")
                 yield
-        except (SkinedgeError, OSError, ImportError):
+        except (SkinedgeError, OSError, ImportError, MemoryError):
             raise
         except Exception as error:  # converters raise anything: whatever it is, the file was not made
             lines = [line for line in str(error).splitlines() if line.strip()] or _tail(log) or ["no message"]

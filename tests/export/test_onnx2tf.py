@@ -18,6 +18,7 @@ import pytest
 
 from skinedge.description import ModelDescription
 from skinedge.errors import ConfigError, SkinedgeError
+from skinedge.files import cache_folder
 from skinedge.golden import load as load_golden
 from skinedge.preprocess import Preprocess
 from skinedge.run_directory import Bundle
@@ -138,16 +139,16 @@ def test_the_environment_is_made_whole_or_not_at_all_and_once(wheels: Path, caps
     with pytest.raises(SkinedgeError, match=r"cannot install onnx2tf and TensorFlow: ERROR: .*tiny==1\.0") as caught:
         environment.interpreter()
     assert "Without --converter" in str(caught.value)
-    assert folders(environment.cache()) == []
+    assert folders(cache_folder()) == []
 
     said = capsys.readouterr().err
     assert "once; 1.6 GB" in said
     name = Path(said.partition(" into ")[2].partition(" (once")[0]).name
-    left = environment.cache() / f"{name}.part" / "lib"  # as a process leaves it that is killed
+    left = cache_folder() / f"{name}.part" / "lib"  # as a process leaves it that is killed
     left.mkdir(parents=True)
     write_wheel(wheels)
     python = environment.interpreter()
-    assert folders(environment.cache()) == [name]
+    assert folders(cache_folder()) == [name]
     assert subprocess.run([python, "-I", "-c", "import tiny"], check=False).returncode == 0
 
     (wheels / WHEEL).unlink()
@@ -169,7 +170,7 @@ def test_too_little_space_is_said_before_anything_is_installed(wheels: Path, mon
     with pytest.raises(SkinedgeError, match=r"needs 1000000000\.0 GB, .* are free") as caught:
         environment.interpreter()
     assert "SKINEDGE_CACHE" in str(caught.value)
-    assert folders(environment.cache()) == []
+    assert folders(cache_folder()) == []
 
 
 def test_a_cache_that_cannot_be_made_is_named(wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,11 +194,11 @@ def test_another_python_is_looked_for_and_its_version_asked(tmp_path: Path, monk
 def test_the_cache_is_where_the_variables_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SKINEDGE_CACHE", "/a")
     monkeypatch.setenv("XDG_CACHE_HOME", "/b")
-    assert environment.cache() == Path("/a")
+    assert cache_folder() == Path("/a")
     monkeypatch.delenv("SKINEDGE_CACHE")
-    assert environment.cache() == Path("/b/skinedge")
+    assert cache_folder() == Path("/b/skinedge")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert environment.cache() == Path.home() / ".cache" / "skinedge"
+    assert cache_folder() == Path.home() / ".cache" / "skinedge"
 
 
 def test_every_pin_is_exact() -> None:

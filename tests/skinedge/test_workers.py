@@ -16,7 +16,7 @@ import pytest
 from openers import Pids, Squares, Unopenable
 
 from skinedge.errors import DataError, SkinedgeError
-from skinedge.workers import AHEAD, CHUNK, in_order
+from skinedge.workers import AHEAD, CHUNK, Worker, in_order
 
 PARENT = """
 import itertools, sys
@@ -77,12 +77,25 @@ def test_what_cannot_be_opened_says_so() -> None:
 
 
 @pytest.mark.parametrize(("item", "words"), [("killed", "signal 9"), ("bug", "ZeroDivisionError: a bug")])
-def test_a_process_that_ends_is_a_clear_error_that_names_the_items(item: str, words: str) -> None:
+def test_what_ends_a_process_or_its_work_is_a_clear_error_that_names_the_items(item: str, words: str) -> None:
     results = in_order(Squares(), [*range(2 * CHUNK), 7, item, *range(100)], 2)
     assert [next(results) for _ in range(2 * CHUNK)] == [number * number for number in range(2 * CHUNK)]
     with pytest.raises(SkinedgeError, match=words) as found:
         next(results)
     assert f"7, {item}, 0" in str(found.value)
+
+
+def test_a_worker_outlives_errors_of_every_kind() -> None:
+    """What fails is this message; the next one is answered."""
+    with Worker(Squares()) as worker:
+        for bad, kind in (("bug", "ZeroDivisionError"), ("secret", "Error"), ("full", "MemoryError: no message")):
+            with pytest.raises(SkinedgeError, match=kind) as caught:
+                worker.work([3, bad])
+            assert any("openers.py" in note or "pickle" in note for note in caught.value.__notes__)
+            assert worker.work([3, 4]) == [9, 16]
+        with pytest.raises(Exception, match="pickle"):
+            worker.work([lambda: 0])
+        assert worker.work([5]) == [25]
 
 
 def test_workers_end_when_the_process_that_started_them_is_killed() -> None:

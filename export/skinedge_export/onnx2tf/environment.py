@@ -7,7 +7,6 @@ its Python: other pins make another one. A removed folder is made again.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from filelock import FileLock
 
 from skinedge.children import run_program
 from skinedge.errors import SkinedgeError
-from skinedge.files import disk_error
+from skinedge.files import cache_folder, disk_error
 from skinedge.progress import note
 
 PINS = Path(__file__).with_name("pins.txt")
@@ -34,7 +33,7 @@ def interpreter() -> Path:
     """
     version, base = base_python()
     digest = hashlib.sha256(HASHES.read_bytes()).hexdigest()[:12]
-    folder = cache() / f"onnx2tf-{digest}-py{version}"
+    folder = cache_folder() / f"onnx2tf-{digest}-py{version}"
     python = Path("bin") / "python"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -44,12 +43,6 @@ def interpreter() -> Path:
     except OSError as error:
         raise disk_error(error, folder) from None
     return folder / python
-
-
-def cache() -> Path:
-    """The folder that environments are kept in; it need not exist."""
-    named = os.environ.get("SKINEDGE_CACHE")
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skinedge"
 
 
 def base_python() -> tuple[str, Path]:

@@ -56,6 +56,11 @@ def report(error: BaseException) -> str:
     return "\n".join(lines)
 
 
+def notes(error: BaseException) -> list[str]:
+    """Return the tracebacks that an error brought along, if they are to be shown."""
+    return list(getattr(error, "__notes__", ())) if os.environ.get(DEBUG) else []
+
+
 def first_line(error: BaseException) -> str:
     """At most 300 characters of its message."""
     return visible(str(error).splitlines()[0][:300]) if str(error).splitlines() else ""

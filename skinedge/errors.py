@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 from skinedge.terminal import visible, visible_lines
@@ -12,33 +13,42 @@ MEMORY = "Close other programs, or do less at a time: one --format, fewer --jobs
 
 
 class SkinedgeError(Exception):
-    """Something the user can act on: what is wrong, where, and what to do.
+    """Something the user can act on: what is wrong, where, and what to do; lines: each a detail of it.
 
     The command line prints it without a traceback and exits with 1.
     """
 
-    def __init__(self, what: str, *, where: str | None = None, todo: str | None = None) -> None:
+    def __init__(
+        self, what: str, *, where: str | None = None, todo: str | None = None, lines: Sequence[str] = ()
+    ) -> None:
         super().__init__(what)
         self.what = what
         self.where = where
         self.todo = todo
+        self.lines = tuple(lines)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Kinds that are made from other arguments come back from another process too, with their notes."""
         notes = getattr(self, "__notes__", None)
-        return _restored, (type(self), self.what, self.where, self.todo), {"__notes__": notes} if notes else None
+        parts = (type(self), self.what, self.where, self.todo, self.lines)
+        return _restored, parts, {"__notes__": notes} if notes else None
 
     def __str__(self) -> str:
-        """One line that says what is wrong and where, then what to do; names of files in it cannot add lines."""
+        """One line that says what is wrong and where, those of its details, then what to do; names of files in it
+        cannot add lines.
+        """
         parts = [visible(self.what if self.where is None else f"{self.where}: {self.what}")]
+        parts += map(visible, self.lines)
         if self.todo:
             parts.append(visible_lines(self.todo))
         return "\n".join(parts)
 
 
-def _restored(kind: type[SkinedgeError], what: str, where: str | None, todo: str | None) -> SkinedgeError:
+def _restored(
+    kind: type[SkinedgeError], what: str, where: str | None, todo: str | None, lines: Sequence[str]
+) -> SkinedgeError:
     error = kind.__new__(kind)
-    SkinedgeError.__init__(error, what, where=where, todo=todo)
+    SkinedgeError.__init__(error, what, where=where, todo=todo, lines=lines)
     return error
 
 

@@ -52,7 +52,7 @@ def climb(ask: Ask, materials: Materials, scratch: Path) -> Climbed:
             worst_first,
         )
     except GateError as error:
-        raise GateError(error.what, where=ask.shown, todo=error.todo) from None
+        raise GateError(error.what, where=ask.shown, todo=error.todo, lines=error.lines) from None
     malignant, cal = materials.bundle.manifest.malignant, materials.cal()
     return Climbed(
         tuple(rungs), None if cal is None else scores(rungs[-1].artifact.path, runtime_of(ask), cal, malignant)

@@ -156,10 +156,12 @@ def _all_of(errors: Sequence[SkinedgeError]) -> SkinedgeError:
     first, *others = {str(error): error for error in errors}.values()
     if not others:
         return first
-    lines = "\n".join(f"{error.where}: {error.what}" if error.where else error.what for error in (first, *others))
+    lines: list[str] = []
+    for error in (first, *others):
+        lines += [f"{error.where}: {error.what}" if error.where else error.what, *error.lines]
     if all(isinstance(error, GateError) for error in errors):
-        return GateError(f"{len(errors)} files were refused:\n{lines}", todo=first.todo)
-    every = SkinedgeError(f"{len(errors)} files were not made:\n{lines}", todo=first.todo)
+        return GateError(f"{len(errors)} files were refused:", todo=first.todo, lines=lines)
+    every = SkinedgeError(f"{len(errors)} files were not made:", todo=first.todo, lines=lines)
     for text in (text for error in errors for text in getattr(error, "__notes__", ())):
         every.add_note(text)
     return every

@@ -181,11 +181,11 @@ def refused(tried: Sequence[Rung]) -> GateError:
             f"gate '{failed.name}' failed: {failed.measured}, limit {failed.limit:g} ({failed.detail})",
             todo="It was not written; an earlier file of that name is as it was.",
         )
-    lines = "".join(f"\n  {rung.name}: {reason(rung)}" for rung in tried)
     return GateError(
-        f"no file kept the diagnosis on validation images:{lines}",
+        "no file kept the diagnosis on validation images:",
         todo="This file was not written. --int8 --fallback any goes on below int8 (weights only, half precision); "
         "--precision fp32 is exact.",
+        lines=[f"  {rung.name}: {reason(rung)}" for rung in tried],
     )
 
 

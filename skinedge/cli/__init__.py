@@ -58,7 +58,7 @@ def main() -> None:
     except Dismissed as dismissed:
         sys.exit(dismissed.code)
     except SkinedgeError as error:
-        fail(str(error))
+        fail("\n".join([str(error), *crash.notes(error)]))
     except OSError as error:
         fail(visible(error))
     except ImportError as error:

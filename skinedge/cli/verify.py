@@ -87,7 +87,7 @@ def require_passed(report: ParityReport) -> None:
     from skinedge.errors import GateError
 
     if not report.passed:
-        raise GateError("a gate failed:\n" + "\n".join(f"  {line}" for line in report.failures()))
+        raise GateError("a gate failed:", lines=[f"  {line}" for line in report.failures()])
 
 
 def show(report: ParityReport) -> None:

@@ -15,7 +15,7 @@ from skinedge.run_directory import Bundle
 
 KINDS = [
     errors.SkinedgeError("what", where="here", todo="Do that."),
-    errors.GateError("failed"),
+    errors.GateError("failed:", lines=["one", "two"]),
     errors.MissingDependencyError("litert_torch", "export"),
     errors.UnavailableError("not here", where="gpu"),
 ]
@@ -26,6 +26,17 @@ def test_an_error_is_the_same_in_another_process(error: errors.SkinedgeError) ->
     found = pickle.loads(pickle.dumps(error))
     assert type(found) is type(error) and str(found) == str(error)
     assert (found.what, found.where, found.todo, found.args) == (error.what, error.where, error.todo, error.args)
+    assert found.lines == error.lines
+
+
+def test_an_unexpected_error_keeps_its_kind_and_its_traceback_on_the_way() -> None:
+    try:
+        raise ZeroDivisionError("first\nsecond")
+    except ZeroDivisionError as error:
+        found = pickle.loads(pickle.dumps(errors.unexpected(error, "model.int8.onnx")))
+    assert str(found).splitlines()[0] == "model.int8.onnx: ZeroDivisionError: first"
+    assert "test_errors.py" in found.__notes__[0]
+    assert errors.unexpected(found) is found
 
 
 def process(body: str, **streams: int) -> subprocess.Popen[str]:

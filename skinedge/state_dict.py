@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+NESTS = ("state_dict", "model")  # keys under which training scripts keep a state dict
 MAX_HEADER = 16 << 20  # bytes; EfficientNet-Lite0's has 40 thousand
 State = dict[str, "torch.Tensor"]
 
@@ -32,6 +33,7 @@ def read_state(path: Path, kind: type[SkinedgeError] = ConfigError) -> State:
         if zipfile.is_zipfile(path):
             _refuse_packed(path, kind)
         state = dict(torch.load(path, map_location="cpu", weights_only=True))
+        state = next((dict(state[nest]) for nest in NESTS if isinstance(state.get(nest), Mapping)), state)
         other = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
         if other:
             raise ValueError(f"'{other[0]}' is no tensor")

@@ -55,13 +55,17 @@ def _restored(
 def unexpected(error: Exception, where: str | None = None) -> SkinedgeError:
     """Return an exception of any kind as a SkinedgeError that names its kind and message; a SkinedgeError as it is.
 
-    The traceback is kept as a note (PEP 678), also on the way from another process.
+    The traceback is kept as a note (PEP 678), also on the way from another process; SKINEDGE_DEBUG=1 shows it.
     """
     if isinstance(error, SkinedgeError):
         return error
     message = next((line.strip()[:300] for line in str(error).splitlines() if line.strip()), "no message")
     todo = MEMORY if isinstance(error, MemoryError) else REPORT
-    wrapped = SkinedgeError(f"{type(error).__name__}: {message}", where=where, todo=todo)
+    return traced(SkinedgeError(f"{type(error).__name__}: {message}", where=where, todo=todo), error)
+
+
+def traced(wrapped: SkinedgeError, error: Exception) -> SkinedgeError:
+    """Return `wrapped` with the traceback of the error that it stands for as a note."""
     wrapped.add_note("".join(traceback.format_exception(error)))
     return wrapped
 

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from typing import IO
 
-from skinedge.errors import SkinedgeError
+from skinedge.errors import SkinedgeError, traced
 
 
 @contextlib.contextmanager
@@ -31,12 +31,13 @@ def quiet(action: str, where: str) -> Iterator[None]:
             raise
         except Exception as error:  # converters raise anything: whatever it is, the file was not made
             lines = [line for line in str(error).splitlines() if line.strip()] or _tail(log) or ["no message"]
-            raise SkinedgeError(
+            failed = SkinedgeError(
                 f"{action} failed: {type(error).__name__}: {lines[0].strip()[:300]}",
                 where=where,
                 todo="The network may use an operation that this converter lacks: try another --format, or for TFLite "
                 "--converter onnx2tf.",
-            ) from error
+            )
+            raise traced(failed, error) from error
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -49,7 +49,8 @@ class Kill:
 class Ending:
     """How a command ended. status: as `os.waitstatus_to_exitcode` says it; calls: those that the watcher logged.
 
-    orphans: command lines of the processes that outlived it; sent: whether the timed signal came before the end.
+    orphans: command lines of the processes that outlived it; sent: whether the timed signal came before the end;
+    modules: those that it imported, where it ended by itself.
     """
 
     status: int
@@ -60,6 +61,7 @@ class Ending:
     calls: tuple[Call, ...]
     orphans: tuple[str, ...]
     sent: bool
+    modules: tuple[str, ...]
 
 
 def import_ahead(*, beyond_training: bool) -> None:
@@ -70,7 +72,15 @@ def import_ahead(*, beyond_training: bool) -> None:
     from skinedge import lora
 
     lora._peft()
-    gc.collect()
+    gc.freeze()
+
+
+def import_more(names: Iterable[str]) -> None:
+    """Import what an undisturbed command did import, so that the others find it imported."""
+    for name in names:
+        if name not in sys.modules:
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
     gc.freeze()
 
 
@@ -87,7 +97,8 @@ def launch(
     logs.mkdir(exist_ok=True)
     for old in logs.iterdir():
         old.unlink()
-    (logs / "calls").touch()
+    for name in ("calls", "modules"):
+        (logs / name).touch()
     started = time.monotonic()
     child = os.fork()
     if child == 0:
@@ -97,7 +108,9 @@ def launch(
     orphans = tuple(_orphans(child))
     calls = tuple(Call(**json.loads(line)) for line in (logs / "calls").read_text().splitlines())
     output, errors = ((logs / name).read_text(errors="replace") for name in ("stdout", "stderr"))
-    return Ending(status, output, errors, seconds, usage.ru_utime + usage.ru_stime, calls, orphans, sent)
+    modules = tuple((logs / "modules").read_text().split())
+    cpu_seconds = usage.ru_utime + usage.ru_stime
+    return Ending(status, output, errors, seconds, cpu_seconds, calls, orphans, sent, modules)
 
 
 def _become(box: Path, logs: Path, arguments: Sequence[str], strike: Strike | None, largest: int | None) -> NoReturn:
@@ -120,7 +133,14 @@ def _become(box: Path, logs: Path, arguments: Sequence[str], strike: Strike | No
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
         from skinedge.cli import process
 
-        sys.argv = ["skinedge", *arguments]
+        sys.argv, known, end = ["skinedge", *arguments], set(sys.modules), os._exit
+
+        def exit_(code: int) -> NoReturn:
+            if largest is None and strike is None:
+                (logs / "modules").write_text("\n".join(name for name in list(sys.modules) if name not in known))
+            end(code)
+
+        os._exit = exit_
         if largest is None:  # which would hold for the log of the calls as well
             Watcher(box, logs / "calls", strike).install()
         process()

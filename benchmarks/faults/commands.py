@@ -9,7 +9,7 @@ from pathlib import Path
 CONFIG = """
 backbone = "test_efficientnet"
 weights = "random"
-image_size = 32
+image_size = 64
 epochs = 2
 patience = 8
 batch_size = 16

@@ -1,4 +1,4 @@
-"""Choose the experiments: each call site of each command once, then a seeded sample, the cheap commands more often."""
+"""Choose the experiments: each call site, then a seeded sample of all calls, those of cheap commands more often."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from benchmarks.faults.results import Reference
 from benchmarks.faults.strike import ERRORS, SIGNALS, Call, Strike
 
 TIMED = 0.25  # share of the sampled kills that come at a random time
+SECONDS = 120.0  # of CPU for the call sites of one command
 LIMITED = 0.2  # share of the sampled errors that are a full disk or a limit of size
 
 
@@ -29,6 +30,11 @@ class Recorded:
         return Counter(call.site for call in self.calls)
 
 
+def _cost(known: Recorded) -> float:
+    """CPU seconds of an experiment: the command, and the command once more."""
+    return 2 * max(0.1, known.reference.cpu_seconds)
+
+
 class Planner:
     """Draws experiments, with numbers of their own."""
 
@@ -42,7 +48,7 @@ class Planner:
         """At least as many of each kind; more where there are more call sites."""
         chosen = list(self._every_site())
         writing = [known for known in self._recorded.values() if known.calls]
-        costs = [1 / max(0.2, known.reference.cpu_seconds) for known in writing]
+        costs = [1 / _cost(known) for known in writing]
         while writing and sum(each.is_kill for each in chosen) < kills:
             chosen.append(self._kill(self._rng.choices(writing, costs)[0]))
         while writing and sum(not each.is_kill for each in chosen) < errors:
@@ -51,12 +57,22 @@ class Planner:
         return chosen
 
     def _every_site(self) -> Iterator[Experiment]:
-        """Kill -9, another signal and an error at the first time that a command passes a call site."""
-        for known in self._recorded.values():
-            for index, site in enumerate(known.sites):
-                yield self._struck(known, site, 1, "KILL")
-                yield self._struck(known, site, 1, SIGNALS[1 + index % 3])
-                yield self._struck(known, site, 1, ERRORS[index % 3])
+        """Kill -9, another signal and an error at each call site, in the cheapest command that passes it.
+
+        A command that takes long is disturbed at a sample of its own sites, as many as SECONDS allow.
+        """
+        passed: set[str] = set()
+        for known in sorted(self._recorded.values(), key=_cost):
+            own = [site for site in known.sites if site not in passed]
+            passed.update(own)
+            disturbed = [
+                (site, action)
+                for index, site in enumerate(own)
+                for action in ("KILL", SIGNALS[1 + index % 3], ERRORS[index % 3])
+            ]
+            most = int(SECONDS / _cost(known))
+            for site, action in self._rng.sample(disturbed, min(most, len(disturbed))):
+                yield self._struck(known, site, 1, action)
 
     def _struck(self, known: Recorded, site: str, occurrence: int, action: str, delay: float = 0.0) -> Experiment:
         return self._experiment(known, strike=Strike(site, occurrence, action, delay))

@@ -19,6 +19,7 @@ checkpoint_minutes = 0.0
 Arguments = tuple[str, ...]
 DATA = "@data"  # stands for the folder of images
 FOLDER = "@folder"  # stands for a folder of a few of them
+IMAGE = "@image"  # stands for one of them
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,7 @@ COMMANDS = (
         ("predicted.jsonl",),
         children=True,
     ),
-    Command(
-        "explain", "finished", ("explain", FOLDER, "--run", "runs/a", "--out", "explained"), None, ("explained/*",)
-    ),
+    Command("explain", "finished", ("explain", IMAGE, "--run", "runs/a", "--out", "explained"), None, ("explained/*",)),
     Command("report", "finished", ("report", "runs/a", "--evaluation", "evaluation")),
     Command("ship", "finished", SHIP, once=True),
     Command("ship --force", "shipped", (*SHIP, "--force")),

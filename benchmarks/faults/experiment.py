@@ -58,7 +58,10 @@ class Experiment:
 
 @dataclass
 class Finding:
-    """What came of an experiment; struck: whether the disturbance came before the command was done."""
+    """What came of an experiment; struck: whether the disturbance came before the command was done.
+
+    faults: kind -> what is wrong; swept: what an error or a signal other than KILL left until the next command.
+    """
 
     experiment: Experiment
     struck: bool = False
@@ -67,6 +70,7 @@ class Finding:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     faults: dict[str, list[str]] = field(default_factory=dict)
+    swept: list[str] = field(default_factory=list)
 
     def add(self, kind: str, what: list[str]) -> None:
         if what:
@@ -143,7 +147,7 @@ def _judge(finding: Finding, ending: Ending, box: Path, reference: Reference) ->
     if finding.experiment.action != "KILL":
         allowed = {*reference.before, *reference.after}
         extra = [name for name in reference.differences(box).extra if name not in allowed]
-        finding.add("unclean end", [name for name in extra if not any(part in name for part in UNFINISHED)])
+        finding.swept = [name for name in extra if not any(part in name for part in UNFINISHED)]
 
 
 def invalid_runs(work: Path) -> list[str]:
@@ -205,4 +209,5 @@ def row(finding: Finding) -> dict[str, Any]:
         "seconds": round(finding.seconds, 2),
         "cpu_seconds": round(finding.cpu_seconds, 2),
         "faults": finding.faults,
+        "swept": finding.swept,
     }

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.faults.commands import CONFIG, DATA, EVALUATE, FOLDER, PREDICT, SHIP, TRAIN, Arguments
+from benchmarks.faults.commands import CONFIG, DATA, EVALUATE, FOLDER, IMAGE, PREDICT, SHIP, TRAIN, Arguments
 from benchmarks.faults.process import Ending, launch
 from benchmarks.faults.strike import Strike
 
@@ -26,7 +26,8 @@ class Area:
 
     def filled(self, arguments: Sequence[str]) -> Arguments:
         """The arguments with the folders of images in the place of their names."""
-        places = {DATA: str(self.root / "data"), FOLDER: str(self.root / "few")}
+        few = self.root / "few"
+        places = {DATA: str(self.root / "data"), FOLDER: str(few), IMAGE: str(min(few.glob("*.jpg"), default=""))}
         return tuple(places.get(argument, argument) for argument in arguments)
 
     def copy(self, stage: str, to: Path) -> Path:

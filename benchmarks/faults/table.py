@@ -38,6 +38,7 @@ def _line(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     kills = sum(row["kind"] == "kill" for row in struck)
     survived = sum(not row["faults"] for row in struck)
     seen = [sum(kind in row["faults"] for row in rows) for kind in FATAL]
+    seen.append(sum(bool(row["swept"]) for row in rows))
     seconds = sum(row["cpu_seconds"] for row in rows)
     numbers = (kills, len(struck) - kills, survived, *seen, len(rows) - len(struck), round(seconds))
     return [name, *map(str, numbers)]

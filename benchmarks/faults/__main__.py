@@ -33,6 +33,7 @@ def options() -> argparse.Namespace:
         "--commands", nargs="*", metavar="NAME", help="only these: " + ", ".join(c.name for c in COMMANDS)
     )
     parser.add_argument("--jobs", type=int, default=2, help="experiments at a time")
+    parser.add_argument("--minutes", type=float, default=55, help="after which no experiment begins any more")
     parser.add_argument("--most", type=int, help="experiments at most: a sample of them")
     parser.add_argument("--only", nargs="*", type=int, metavar="N", help="only the experiments with these numbers")
     parser.add_argument(
@@ -67,7 +68,7 @@ def main() -> int:
         experiments = experiments[: given.most]
         kills, errors = counts(experiments)
         say(f"{len(experiments)} experiments: {kills} kills, {errors} errors; seed {given.seed}")
-        rows = sorted(carry_out(area, experiments, recorded, given.jobs), key=lambda each: int(each["number"]))
+        rows = list(carry_out(area, experiments, recorded, given.jobs, started + 60 * given.minutes))
     faulty = [each for each in rows if each["faults"]]
     minutes = (time.monotonic() - started) / 60
     print(f"{details(faulty)}\n\n{table(rows)}\n{minutes:.1f} minutes, {given.jobs} at a time, seed {given.seed}")
@@ -81,7 +82,7 @@ def work_area(named: Path | None) -> Iterator[Area]:
     """A temporary folder, or the named one, in which the prepared sandboxes stay."""
     if named is not None:
         named.mkdir(parents=True, exist_ok=True)
-        for old in ("boxes", "references", "results", "mount"):
+        for old in ("boxes", "references", "results", "mount", "made"):
             shutil.rmtree(named / old, ignore_errors=True)
         yield Area(named.resolve())
         return
@@ -125,13 +126,16 @@ def can_mount(area: Area) -> bool:
 
 
 def carry_out(
-    area: Area, experiments: Sequence[Experiment], recorded: dict[str, Recorded], jobs: int
+    area: Area, experiments: Sequence[Experiment], recorded: dict[str, Recorded], jobs: int, deadline: float
 ) -> Iterator[dict[str, Any]]:
     """Each experiment in a forked process, so many at a time; what came of them, as they end."""
     waiting, running, done, bad = list(reversed(experiments)), {}, 0, 0
     results = area.root / "results"
     results.mkdir()
     while waiting or running:
+        if waiting and time.monotonic() > deadline:
+            say(f"NOT DONE: {len(waiting)} experiments, as the time is over (--minutes)")
+            waiting = []
         while waiting and len(running) < jobs:
             experiment = waiting.pop()
             file = results / f"{experiment.number}.json"

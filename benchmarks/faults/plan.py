@@ -13,7 +13,7 @@ from benchmarks.faults.results import Reference
 from benchmarks.faults.strike import ERRORS, SIGNALS, Call, Strike
 
 TIMED = 0.25  # share of the sampled kills that come at a random time
-SECONDS = 120.0  # of CPU for the call sites of one command
+SECONDS = 60.0  # of CPU for the call sites of one command
 LIMITED = 0.2  # share of the sampled errors that are a full disk or a limit of size
 
 

@@ -14,7 +14,6 @@ FATAL = (
     "does not go on",
     "wrong success",
     "message",
-    "unclean end",
     "campaign",
 )
 COLUMNS = ("command", "kills", "errors", "survived", *FATAL, "not struck", "CPU s")

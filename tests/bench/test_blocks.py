@@ -92,7 +92,7 @@ def test_ratios_and_the_remark_about_int8() -> None:
     assert [row.ratio_to_fp32 for row in found] == [1.0, 1.0, 1.25, None]
     assert [row.ratio_to_eager for row in found] == [1.0, 2.0, 2.5, 5.0]
     here = device.describe_device({})
-    report = LatencyReport(replace(here, int8_dot_product=False), PLAN, 0, found)
+    report = LatencyReport(replace(here, int8_dot_product=False, features=()), PLAN, 0, found)
     assert len(report.remarks()) == 1 and "no int8 dot product" in report.remarks()[0]
     for known in (True, None):  # None: the CPU's features cannot be read, so it is not to blame
         assert LatencyReport(replace(here, int8_dot_product=known), PLAN, 0, found).remarks() == ()

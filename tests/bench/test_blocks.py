@@ -95,7 +95,7 @@ def test_ratios_and_the_remark_about_int8() -> None:
     report = LatencyReport(replace(here, int8_dot_product=False, features=()), PLAN, 0, found)
     assert len(report.remarks()) == 1 and "no int8 dot product" in report.remarks()[0]
     for known in (True, None):  # None: the CPU's features cannot be read, so it is not to blame
-        assert LatencyReport(replace(here, int8_dot_product=known), PLAN, 0, found).remarks() == ()
+        assert LatencyReport(replace(here, int8_dot_product=known, features=()), PLAN, 0, found).remarks() == ()
 
 
 def test_the_base_is_the_runs_plain_fp32_file_with_as_many_threads() -> None:

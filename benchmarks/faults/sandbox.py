@@ -118,9 +118,14 @@ def _interrupted(area: Area, box: Path) -> None:
 
 
 def _evaluating(area: Area, box: Path) -> None:
-    _interrupt(area, box, EVALUATE, ".part")
-    shutil.rmtree(next((box / "work/evaluated").glob(".*.part")), ignore_errors=True)
-    _halve(box / "work/evaluated/unfinished.jsonl")
+    _interrupt(area, box, EVALUATE, "/evaluation.json")
+    kept = box / "work/evaluated/unfinished.jsonl"
+    for path in kept.parent.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path != kept:
+            path.unlink()
+    _halve(kept)
 
 
 def _predicting(area: Area, box: Path) -> None:

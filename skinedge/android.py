@@ -28,23 +28,27 @@ class Pair:
 
 
 def place(bundle: Bundle, folder: Path, file: str | None = None) -> Pair:
-    """Copy a .tflite file of a run and its card into `folder`, in place of the pair that was there.
+    """Copy a .tflite file of a run and its card into `folder`, in place of what was there.
 
+    Every model has its card at any moment, so that the next call removes the pairs, or halves, of an interrupted one.
     file: its name; None: the run's int8 file with a heatmap, else without, else the default of the other precisions.
     Raises: BundleError when the run has none that the app can use, or it was changed; ConfigError for another file.
     """
     entry = choose(bundle, file)
-    contents = {name: bundle.file(name).read_bytes() for name in (entry.path, card_name(entry.path))}
+    contents = {name: bundle.file(name).read_bytes() for name in (card_name(entry.path), entry.path)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise disk_error(error, folder) from None
-    before = installed(folder)
     for name, content in contents.items():
         write_atomic(inside(folder, name), content)
-    if before is not None and before.model.name != entry.path:
-        before.card.unlink()
-        before.model.unlink(missing_ok=True)
+    try:
+        for card in folder.glob(f"*{SUFFIX}"):
+            if card.name not in contents:
+                model_of(card).unlink(missing_ok=True)
+                card.unlink()
+    except OSError as error:
+        raise disk_error(error, folder) from None
     return Pair(folder / entry.path, folder / card_name(entry.path), has_heatmap(entry))
 
 
@@ -71,13 +75,18 @@ def installed(folder: Path) -> Pair | None:
         return None
     if len(cards) > 1:
         raise BundleError(f"{len(cards)} models", where=str(folder), todo="The app takes one: remove the others.")
-    model = cards[0].with_name(cards[0].name.removesuffix(SUFFIX))
+    model = model_of(cards[0])
     if not model.is_file():
         raise BundleError(
             "a card without its model", where=str(cards[0]), todo="Remove it, or put the model beside it."
         )
     outputs = documents.build(read_card(cards[0]).get("outputs", []), list[Tensor], str(cards[0]))
     return Pair(model, cards[0], any(output["name"] == HEATMAP for output in outputs))
+
+
+def model_of(card: Path) -> Path:
+    """The model file that a card in an assets folder lies beside."""
+    return card.with_name(card.name.removesuffix(SUFFIX))
 
 
 def assets_folder(named: Path | None) -> Path:

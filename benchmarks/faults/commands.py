@@ -122,6 +122,7 @@ COMMANDS = (
     Command("ship", "finished", SHIP, once=True),
     Command("ship --force", "shipped", (*SHIP, "--force")),
     Command("android", "finished", ("android", "--model", "runs/a", "--to", "assets"), None, ("assets/*",)),
+    Command("android over", "placed", ("android", "--model", "runs/a", "--to", "assets"), None, ("assets/*",)),
     Command("web", "finished", ("web", "--run", "runs/a", "--out", "site"), None, ("site/**",), once=True),
     Command(
         "data synth",

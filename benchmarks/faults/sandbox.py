@@ -137,6 +137,13 @@ def _shipped(area: Area, box: Path) -> None:
     _done(area, box, SHIP)
 
 
+def _placed(area: Area, box: Path) -> None:
+    """Another model is in the app, with the card of this one, since only its name matters here."""
+    _done(area, box, ("android", "--model", "runs/a", "--to", "assets"))
+    for path in list((box / "work/assets").iterdir()):
+        path.rename(path.with_name(path.name.replace("model.", "older.")))
+
+
 # name -> the stage that it is made from, and how; in the order in which they are made
 STAGES: dict[str, tuple[str, Callable[[Area, Path], None]]] = {
     "empty": ("bare", _empty),
@@ -148,4 +155,5 @@ STAGES: dict[str, tuple[str, Callable[[Area, Path], None]]] = {
     "evaluating": ("finished", _evaluating),
     "predicting": ("finished", _predicting),
     "shipped": ("finished", _shipped),
+    "placed": ("finished", _placed),
 }

@@ -95,3 +95,18 @@ def test_two_models_or_a_half_are_not_an_installed_model(flagship: Bundle, tmp_p
     (assets / f"{PLAIN}.skinedge.json").write_bytes((assets / f"{HEATMAP}.skinedge.json").read_bytes())
     with pytest.raises(BundleError, match="2 models"):
         android.installed(assets)
+
+
+@pytest.mark.parametrize("left", [(PLAIN,), (f"{PLAIN}.skinedge.json",), (PLAIN, HEATMAP), (HEATMAP,)])
+def test_what_an_interrupted_command_left_is_replaced(flagship: Bundle, tmp_path: Path, left: tuple[str, ...]) -> None:
+    """A pair that is not removed yet, a card without its model, or both models."""
+    assets = tmp_path / "assets"
+    for name in (HEATMAP, PLAIN):
+        other = tmp_path / name
+        android.place(flagship, other, name)
+        for path in other.iterdir() if {name, f"{name}.skinedge.json"} & set(left) else ():
+            assets.mkdir(exist_ok=True)
+            if path.name in left or path.suffix == ".json":
+                path.rename(assets / path.name)
+    android.place(flagship, assets)
+    assert names(assets) == [HEATMAP, f"{HEATMAP}.skinedge.json"]

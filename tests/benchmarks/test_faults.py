@@ -9,7 +9,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMANDS = ("data synth", "train", "train --force", "merge")
-COUNT = 48  # experiments
+COUNT = 32  # experiments
 
 
 def test_nothing_is_lost_and_nothing_is_left_by_a_kill_or_an_error(tmp_path: Path) -> None:

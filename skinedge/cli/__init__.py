@@ -40,6 +40,7 @@ def process() -> NoReturn:
         main()
     except SystemExit as end:
         code = end.code or 0
+    signals.end_at_once()
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
@@ -52,9 +53,11 @@ def process() -> NoReturn:
 
 def main() -> None:
     """Run the command. Every failure ends in readable lines on standard error and exit code 1 (Ctrl-C is 130)."""
-    escape_unprintable()
     try:
+        escape_unprintable()
         app()
+    except KeyboardInterrupt:  # while Typer reads the command line; later it handles Ctrl-C itself
+        sys.exit(130)
     except Dismissed as dismissed:
         sys.exit(dismissed.code)
     except SkinedgeError as error:

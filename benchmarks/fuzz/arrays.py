@@ -72,7 +72,10 @@ def _member(rng: Random, member: bytes) -> bytes:
     if operation == 2:
         return _header(rng, array, member)
     stream = io.BytesIO()
-    np.save(stream, _array(rng, array), allow_pickle=True)
+    try:
+        np.save(stream, _array(rng, array), allow_pickle=True)
+    except (ValueError, TypeError):  # text is no number
+        return mutated(rng, member)
     return stream.getvalue()
 
 

@@ -73,8 +73,7 @@ class Box:
                 _remove(self.root / name)
         for name in sorted(differing & self._clean.keys(), key=len):
             self._restore(name)
-        if differing:
-            self._clean = self._state()
+            self._clean[name] = _about((self.root / name).lstat())
 
     def _differing(self) -> set[str]:
         now = self._state()
@@ -99,20 +98,21 @@ class Box:
     def _state(self) -> State:
         """Path -> mode, size, time of change and inode of every file; of folders, the mode alone."""
         state: State = {}
-        pending = [self.root]
+        pending, start = [str(self.root)], len(str(self.root)) + 1
         while pending:
             with os.scandir(pending.pop()) as entries:
                 for entry in entries:
-                    about = entry.stat(follow_symlinks=False)
                     if entry.is_dir(follow_symlinks=False):
-                        pending.append(Path(entry.path))
-                        about_folder = (about.st_mode, 0, 0, 0)
-                    name = os.path.relpath(entry.path, self.root)
-                    folder = entry.is_dir(follow_symlinks=False)
-                    state[name] = (
-                        about_folder if folder else (about.st_mode, about.st_size, about.st_mtime_ns, about.st_ino)
-                    )
+                        pending.append(entry.path)
+                    state[entry.path[start:]] = _about(entry.stat(follow_symlinks=False))
         return state
+
+
+def _about(status: os.stat_result) -> tuple[int, int, int, int]:
+    """What tells a file from another, or from itself after a change; of a folder, its mode."""
+    if stat.S_ISDIR(status.st_mode):
+        return status.st_mode, 0, 0, 0
+    return status.st_mode, status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def _within(name: str, allowed: tuple[str, ...]) -> bool:

@@ -43,6 +43,9 @@ INPUTS: Mapping[str, tuple[float, Make]] = {
 }
 
 
+SIZES = {"image": 5}  # inputs of one command, on average
+
+
 class Target(Protocol):
     """What takes inputs."""
 
@@ -62,11 +65,13 @@ class Row:
     peak_mib: float = 0.0
     findings: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
 
-    def add(self, outcome: Outcome, wrong: Sequence[Finding], seconds: float) -> None:
-        self.tried += 1
+    def add(self, case: Case, outcome: Outcome, wrong: Sequence[Finding], seconds: float) -> None:
+        self.tried += case.inputs
         self.seconds += seconds
-        self.accepted += outcome.code == 0
-        self.refused += bool(outcome.code)
+        if outcome.code is not None:
+            accepted = _accepted(case, outcome)
+            self.accepted += accepted
+            self.refused += case.inputs - accepted
         if not outcome.torch:
             self.peak_mib = max(self.peak_mib, outcome.peak_mib)
         for finding in wrong:
@@ -95,7 +100,7 @@ def run(plan: Plan, fixture: Path, box: Box, tell: Callable[[str], None]) -> dic
             started = time.monotonic()
             target: Target = server if server is not None and name == "request" else runner
             outcome, wrong = target.run(case)
-            rows[name].add(outcome, wrong, time.monotonic() - started)
+            rows[name].add(case, outcome, wrong, time.monotonic() - started)
             for finding in wrong:
                 key = (name, finding.kind + finding.detail.rpartition("[")[2][:80])
                 if key not in seen:
@@ -117,7 +122,9 @@ def order(plan: Plan) -> Iterator[tuple[str, int]]:
         return
     total = sum(INPUTS[name][0] for name in plan.kinds)
     for name in plan.kinds:
-        yield from ((name, index) for index in range(max(1, round(plan.count * INPUTS[name][0] / total))))
+        yield from (
+            (name, index) for index in range(max(1, round(plan.count * INPUTS[name][0] / total / SIZES.get(name, 1))))
+        )
 
 
 def make(seed: int, name: str, index: int, base: Base) -> Case:
@@ -138,6 +145,14 @@ def keep(folder: Path, seed: int, index: int, case: Case, finding: Finding) -> N
     for number, content in enumerate(case.files.values()):
         if isinstance(content, bytes) and len(content) < 1 << 20:
             (folder / f"file{number}.bin").write_bytes(content)
+
+
+def _accepted(case: Case, outcome: Outcome) -> int:
+    """How many of the inputs of a command that ended were accepted: of several, each has its own line."""
+    if case.inputs == 1:
+        return int(outcome.code == 0)
+    failed = outcome.stdout.count(b'"error": ') + outcome.stdout.count(b": error: ")
+    return max(0, case.inputs - failed)
 
 
 def table(rows: Mapping[str, Row]) -> str:

@@ -66,7 +66,7 @@ class Case:
     lists with their hash: a command that reads them must refuse their change; judge: what is wrong with an accepted
     result, from the outcome, the outcome without the mutation and the working folder; env: over the environment, None
     removes; torch: whether the command may import torch; fresh: run in a process of its own; encoding: of standard
-    output; request: bytes to send to the web server, in place of a command.
+    output; request: bytes to send to the web server, in place of a command; inputs: how many mutated inputs it is.
     """
 
     kind: str
@@ -80,6 +80,7 @@ class Case:
     fresh: bool = False
     encoding: str = "utf-8"
     request: bytes = b""
+    inputs: int = 1
 
 
 @dataclass(frozen=True)

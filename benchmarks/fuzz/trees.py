@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -12,8 +13,11 @@ from fuzz.mutate import NAMES
 Tree = Any
 
 
-class Raw(str):
+@dataclass(frozen=True)
+class Raw:
     """Text that is written as it is, in place of a value."""
+
+    text: str
 
 
 NUMBERS = (
@@ -120,13 +124,16 @@ def to_json(rng: Random, tree: Tree) -> bytes:
 
 def written(tree: Tree) -> str:
     """JSON text; `Raw` as it is, NaN and infinities as Python writes them."""
-    if isinstance(tree, Raw):
-        return str(tree)
-    if isinstance(tree, dict):
-        return "{" + ", ".join(f"{json.dumps(str(key))}: {written(value)}" for key, value in tree.items()) + "}"
-    if isinstance(tree, list | tuple):
-        return "[" + ", ".join(map(written, tree)) + "]"
-    return json.dumps(tree)
+    texts: list[Raw] = []
+
+    def mark(raw: Raw) -> str:
+        texts.append(raw)
+        return f"\0{len(texts) - 1}\0"
+
+    text = json.dumps(tree, default=mark)
+    for number, raw in enumerate(texts):
+        text = text.replace(f'"\\u0000{number}\\u0000"', raw.text, 1)
+    return text
 
 
 def to_toml(tree: Tree) -> bytes:
@@ -147,7 +154,7 @@ def _key(name: str) -> str:
 def _toml(value: Tree) -> str:
     if isinstance(value, Raw):
         return {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}.get(
-            str(value), str(value).replace('{"a":', "{a = ")
+            value.text, value.text.replace('{"a":', "{a = ")
         )
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_key(str(key))} = {_toml(item)}" for key, item in value.items()) + "}"

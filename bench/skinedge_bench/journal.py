@@ -99,6 +99,8 @@ def predictions(
 
 def _known(line: bytes, source: Source | None, model: LoadedModel, where: str) -> Prediction:
     """The prediction in a line, which must be this model's, of this image as it is now."""
+    if not line.startswith(_START):  # and so was not checked for its checksum
+        raise _differs("is no prediction of an image", where)
     try:
         raw = documents.parse_json(line, dict[str, Any], where)
         found = Prediction.from_document(raw)

@@ -20,7 +20,7 @@ Make = Callable[[Random, Base], Case]
 # name -> (parts of a thousand, how one is made). What needs torch, a process or a conversion is dear, and rarer.
 INPUTS: Mapping[str, tuple[float, Make]] = {
     "image": (180, images.case),
-    "image (explain)": (4, images.explained),
+    "image (explain)": (3, images.explained),
     "manifest": (150, documents.manifest),
     "manifest (names)": (70, documents.paths),
     "run file": (120, documents.run_file),
@@ -33,13 +33,13 @@ INPUTS: Mapping[str, tuple[float, Make]] = {
     "result lines": (50, tables.lines),
     "request": (40, web_requests.case),
     "arguments": (60, commands.arguments),
-    "environment": (4, commands.environment),
-    "tflite": (8, models.tflite),
-    "onnx": (8, models.onnx),
+    "environment": (2, commands.environment),
+    "tflite": (3, models.tflite),
+    "onnx": (3, models.onnx),
     "model of a run": (8, models.of_run),
-    "safetensors": (4, models.merged),
-    "adapter": (2, models.adapter),
-    "checkpoint": (1, models.checkpoint),
+    "safetensors": (3, models.merged),
+    "adapter": (1, models.adapter),
+    "checkpoint": (0.5, models.checkpoint),
 }
 
 

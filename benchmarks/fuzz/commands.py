@@ -47,7 +47,6 @@ VALUES = (
     "-h",
     "None",
 )
-SLOW = ("--count", "--size")  # large numbers there are work that was asked for
 VARIABLES = {
     "WORLD_SIZE": ("x", "0", "-1", "2", "1.5", "9" * 30, ""), "RANK": ("x", "-1", "1", "7", ""), "LOCAL_RANK": ("x",
     "0"),
@@ -57,7 +56,7 @@ VARIABLES = {
     "LC_ALL": ("C", "POSIX"),
     "HOME": ("/nonexistent", "", None), "TMPDIR": ("/nonexistent", ""), "XDG_RUNTIME_DIR": ("/nonexistent", "", None),
     "TERM": ("dumb", "x", None),
-    "OMP_NUM_THREADS": ("x", "0", "-1"), "NO_COLOR": ("1",), "PYTHONIOENCODING": ("ascii", "latin-1", "utf-16"),
+    "OMP_NUM_THREADS": ("x", "0", "-1"), "NO_COLOR": ("1",), "PYTHONIOENCODING": ("ascii", "latin-1"),
     "PATH": ("", None),
     "PYTHONUTF8": ("0",), "TZ": ("x" * 300,), "USER": (None, "\x1b[31m"),
 }  # fmt: skip
@@ -66,8 +65,9 @@ VARIABLES = {
 def arguments(rng: Random, base: Base) -> Case:
     """A command line with one or two arguments changed, left out, repeated or added."""
     argv = list(rng.choice(COMMANDS))
+    first = 2 if argv[1] == "out/none" else 1  # without a name they work on the newest run, which takes long
     for _ in range(rng.choice((1, 1, 2))):
-        place = rng.randrange(1, len(argv)) if len(argv) > 1 else 0
+        place = rng.randrange(first, len(argv)) if len(argv) > first else 0
         operation = rng.randrange(6)
         if operation < 3:
             argv[place] = _argument(rng.choice(VALUES))

@@ -162,9 +162,12 @@ def class_contradiction(metadata: Mapping[str, str], manifest: Manifest) -> str 
     own = ModelDescription.from_json(metadata[KEY], "model file")
     if own.labels != manifest.labels:
         return f"the file's labels {list(own.labels)} are not the run's {list(manifest.labels)}"
-    plain = metadata.get("labels")
-    if plain is not None and label_lines(plain) != manifest.labels:
-        return f"the file's label list {list(label_lines(plain))} is not the run's {list(manifest.labels)}"
+    try:
+        plain = label_lines(metadata["labels"]) if "labels" in metadata else own.labels
+    except ValueError as error:
+        return f"the file's label list cannot be read ({error})"
+    if plain != manifest.labels:
+        return f"the file's label list {list(plain)} is not the run's {list(manifest.labels)}"
     if dict(own.taxonomy) != dict(manifest.taxonomy):
         return "the file's taxonomy (which classes count as malignant) is not the run's"
     if own.melanoma != manifest.melanoma:

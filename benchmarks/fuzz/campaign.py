@@ -95,12 +95,14 @@ def run(plan: Plan, fixture: Path, box: Box, tell: Callable[[str], None]) -> dic
     runner = Runner(box)
     server = web_requests.Server(box) if "request" in plan.kinds else None
     try:
-        for name, index in order(plan):
+        for number, (name, index) in enumerate(order(plan), 1):
             case = make(plan.seed, name, index, base)
             started = time.monotonic()
             target: Target = server if server is not None and name == "request" else runner
             outcome, wrong = target.run(case)
             rows[name].add(case, outcome, wrong, time.monotonic() - started)
+            if number % 1000 == 0:
+                tell(f"{sum(row.tried for row in rows.values())} inputs, {name}")
             for finding in wrong:
                 key = (name, finding.kind + finding.detail.rpartition("[")[2][:80])
                 if key not in seen:

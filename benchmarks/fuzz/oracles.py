@@ -12,11 +12,12 @@ from fuzz.case import Case, Outcome
 CODES = (0, 1, 2, 130)
 MEMORY_MIB = 1536  # of commands that do not import torch
 TRACEBACK = re.compile(
-    rb"Traceback \(most recent call last\)|internal error|^Aborted[!.]|Fatal Python error|Exception ignored in",
+    rb"Traceback \(most recent call last\)|^error: unexpected |^Aborted[!.]|Fatal Python error|Exception ignored in",
     re.M,
 )
 # Control characters other than line ends and tabs; C1 as UTF-8 writes them. A progress bar's return is none.
 CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
+CRASH = re.compile(r"/crash-|/skinedge$|home/\.(state|local)$")
 INJECTED = re.compile(rb"(^|[\r\x85])INJECTED", re.M)
 KINDS = ("traceback", "crash", "hang", "memory", "altered", "outside", "control", "code")
 
@@ -45,6 +46,7 @@ def findings(case: Case, outcome: Outcome, plain: Outcome | None, outside: Seque
         result.append(Finding("code", f"exit code {outcome.code}: {_last_line(outcome.stderr)}"))
     if outcome.peak_mib > MEMORY_MIB and not outcome.torch:
         result.append(Finding("memory", f"{outcome.peak_mib:.0f} MiB"))
+    outside = [name for name in outside if not CRASH.search(name)]  # counted as a traceback
     if outside:
         result.append(Finding("outside", ", ".join(outside[:5])))
     control = CONTROL.search(output) or INJECTED.search(output)
@@ -69,4 +71,5 @@ def _last_line(stderr: bytes) -> str:
     lines = stderr.decode("utf-8", "replace").strip().splitlines()
     places = [re.sub(r'^.*?/?((?:skinedge|export|bench)/[^"]*)", line (\d+).*$', r"\1:\2", line) for line in lines
               if re.search(r'File ".*(skinedge|skinedge_\w+)/.*", line', line)]  # fmt: skip
-    return f"{lines[-1][:300] if lines else ''} [{places[-1].strip() if places else ''}]"
+    unexpected = [line for line in lines if line.startswith("error: unexpected ")]
+    return f"{(unexpected or lines or [''])[-1][:300]} [{places[-1].strip() if places else ''}]"

@@ -47,12 +47,10 @@ def ready(folder: Path) -> Path:
     return folder
 
 
-def of_run(run: Path, images: Path, folder: Path) -> Path:
-    """A fixture around a run that exists already (without reports and unfinished trainings); images: of its data."""
+def of_run(run: Path, folder: Path) -> Path:
+    """A fixture around a run that exists already, without an evaluation, a packed model or an unfinished training."""
     write_images(folder)
     (folder / "config.toml").write_text(CONFIG)
-    shutil.rmtree(folder / "data" / "ham")
-    shutil.copytree(images, folder / "data" / "ham")
     shutil.copytree(run, folder / RUN)
     results(folder)
     return folder

@@ -40,9 +40,9 @@ def fuzz() -> Iterator[ModuleType]:
 
 
 @pytest.fixture(scope="module")
-def base(fuzz: ModuleType, tiny_run: Path, synthetic_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(fuzz: ModuleType, tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files to mutate, around the suite's own run."""
-    folder: Path = fuzz.fixture.of_run(tiny_run, synthetic_images, tmp_path_factory.mktemp("fuzz") / "fixture")
+    folder: Path = fuzz.fixture.of_run(tiny_run, tmp_path_factory.mktemp("fuzz") / "fixture")
     return folder
 
 

@@ -23,9 +23,9 @@ SHAPES = ((), (0,), (1,), (3,), (2**31,), (2**62, 4), (-1, 3), (64, 3, 32, 32), 
 
 def case(rng: Random, base: Base) -> Case:
     """An archive of a run, with a hash that fits, or of labelled images."""
-    if rng.random() < 0.6:
+    if rng.random() < 0.75:
         name = "data/med/tinted.npz"
-        check = rng.random() < 0.1
+        check = rng.random() < 0.05
         return Case("npz", ("data", "check" if check else "info", "data/med"), {name: archive(rng, base.read(name))})
     name = f"{RUN}/{rng.choice(('golden.npz', 'reference.npz'))}"
     argv = rng.choice((SHIP, PREDICT, REPORT, VERIFY[:2], VERIFY)) if rng.random() < 0.25 else SHIP

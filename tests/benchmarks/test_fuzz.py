@@ -54,7 +54,7 @@ def test_no_input_of_a_cheap_kind_makes_anything_worse_than_an_error(
     rows = fuzz.campaign.run(plan, base, fuzz.box.Box(tmp_path / "box", base), told.append)
     print(fuzz.campaign.table(rows))
     assert not told, "\n".join(told)
-    assert sum(row.tried for row in rows.values()) >= COUNT - len(KINDS)
+    assert sum(row.tried for row in rows.values()) > 0.9 * COUNT
     assert all(row.refused for row in rows.values())
 
 

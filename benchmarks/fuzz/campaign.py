@@ -101,15 +101,14 @@ def run(plan: Plan, fixture: Path, box: Box, tell: Callable[[str], None]) -> dic
             target: Target = server if server is not None and name == "request" else runner
             outcome, wrong = target.run(case)
             rows[name].add(case, outcome, wrong, time.monotonic() - started)
+            new = [finding for finding in wrong if (name, finding.sort) not in seen]
+            seen |= {(name, finding.sort) for finding in wrong}
+            for finding in new:
+                tell(f"{name} {index}: {finding.kind}: {finding.detail}  ({' '.join(case.argv)[:90]!r})")
+                if plan.keep is not None:
+                    keep(plan.keep / f"{len(seen):03}-{name.split()[0]}-{index}", plan.seed, index, case, finding)
             if number % 1000 == 0:
                 tell(f"{sum(row.tried for row in rows.values())} inputs, {name}")
-            for finding in wrong:
-                key = (name, finding.kind + finding.detail.rpartition("[")[2][:80])
-                if key not in seen:
-                    tell(f"{name} {index}: {finding.kind}: {finding.detail}  ({' '.join(case.argv)[:90]!r})")
-                if plan.keep is not None and key not in seen:
-                    keep(plan.keep / f"{len(seen):03}", plan.seed, index, case, finding)
-                seen.add(key)
     finally:
         runner.close()
         if server is not None:

@@ -29,6 +29,11 @@ class Finding:
     kind: str
     detail: str
 
+    @property
+    def sort(self) -> str:
+        """What findings of the same cause have in common."""
+        return f"{self.kind} {self.detail.rpartition('[')[2][:80]}"
+
 
 def findings(case: Case, outcome: Outcome, plain: Outcome | None, outside: Sequence[str], work: Path) -> list[Finding]:
     """Everything that is wrong with what came of an input.

@@ -96,10 +96,11 @@ class Child:
         """Raises: RuntimeError when the process does not take the job at all."""
         self.jobs += 1
         self._connection.send(job)
-        started = time.monotonic()
-        waited = run_delay(self._process.pid)
+        seconds, waited = 0.0, run_delay(self._process.pid)
         while not self._connection.poll(1):
-            seconds = time.monotonic() - started - (run_delay(self._process.pid) - waited)
+            delay = run_delay(self._process.pid)
+            seconds += max(0.0, 1 - (delay - waited))  # not by the clock: a suspended machine is no hang
+            waited = delay
             if seconds > HANG:
                 self.close()
                 return Outcome(None, b"", b"no answer", "hang", seconds=seconds)

@@ -111,6 +111,7 @@ class Server:
                     return int(address.group(1))
                 if not line:
                     break
+        self.close()
         raise RuntimeError(f"skinedge web did not start: {self._log.read_text()}")
 
     def _answer(self, request: bytes) -> bytes | None:

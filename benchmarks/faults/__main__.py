@@ -71,9 +71,9 @@ def main() -> int:
         rows = list(carry_out(area, experiments, recorded, given.jobs, started + 60 * given.minutes))
     faulty = [each for each in rows if each["faults"]]
     minutes = (time.monotonic() - started) / 60
-    print(f"{details(faulty)}\n\n{table(rows)}\n{minutes:.1f} minutes, {given.jobs} at a time, seed {given.seed}")
     if given.out:
         given.out.write_text(json.dumps({"seed": given.seed, "minutes": minutes, "experiments": rows}, indent=1) + "\n")
+    print(f"{details(faulty)}\n\n{table(rows)}\n{minutes:.1f} minutes, {given.jobs} at a time, seed {given.seed}")
     return 1 if faulty else 0
 
 

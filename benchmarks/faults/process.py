@@ -97,13 +97,13 @@ def launch(
     logs.mkdir(exist_ok=True)
     for old in logs.iterdir():
         old.unlink()
-    for name in ("calls", "modules"):
+    for name in ("calls", "modules", "stdout", "stderr"):
         (logs / name).touch()
     started = time.monotonic()
     child = os.fork()
     if child == 0:
         _become(box, logs, arguments, strike, largest_file)
-    status, usage, sent = _waited(child, started, kill)
+    status, usage, sent = _waited(child, logs / "begun", kill)
     seconds = time.monotonic() - started
     orphans = tuple(_orphans(child))
     calls = tuple(Call(**json.loads(line)) for line in (logs / "calls").read_text().splitlines())
@@ -143,6 +143,7 @@ def _become(box: Path, logs: Path, arguments: Sequence[str], strike: Strike | No
         os._exit = exit_
         if largest is None:  # which would hold for the log of the calls as well
             Watcher(box, logs / "calls", strike).install()
+        (logs / "begun").touch()
         process()
     except BaseException:
         traceback.print_exc()
@@ -150,9 +151,12 @@ def _become(box: Path, logs: Path, arguments: Sequence[str], strike: Strike | No
         os._exit(1)
 
 
-def _waited(child: int, started: float, kill: Kill | None) -> tuple[int, resource.struct_rusage, bool]:
-    """Wait for the command, and send what is to be sent on the way."""
-    sent = False
+def _waited(child: int, begun: Path, kill: Kill | None) -> tuple[int, resource.struct_rusage, bool]:
+    """Wait for the command, and send what is to be sent on the way. begun: a file that is there once it has begun."""
+    sent, started = False, time.monotonic()
+    while kill is not None and not begun.exists():
+        time.sleep(POLL)
+    beginning = time.monotonic()
     while True:
         done, status, usage = os.wait4(child, os.WNOHANG)
         if done:
@@ -160,7 +164,7 @@ def _waited(child: int, started: float, kill: Kill | None) -> tuple[int, resourc
         passed = time.monotonic() - started
         if passed > LIMIT:
             os.kill(child, signal.SIGKILL)
-        if kill is not None and not sent and passed >= kill.after:
+        if kill is not None and not sent and time.monotonic() - beginning >= kill.after:
             targets = [pid for pid in session(child) if pid != child] if kill.to_child else [child]
             for pid in targets[:1]:
                 with contextlib.suppress(ProcessLookupError):

@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-FATAL = (
-    "invalid",
-    "lost",
-    "leftovers",
-    "orphans",
-    "altered",
-    "does not go on",
-    "wrong success",
-    "message",
-    "campaign",
-)
-COLUMNS = ("command", "kills", "errors", "survived", *FATAL, "not struck", "CPU s")
+FAULTS = (
+    "invalid", "lost", "leftovers", "orphans", "altered", "does not go on", "wrong success", "message", "campaign",
+)  # fmt: skip
+SWEPT = "swept"  # left by an error or a signal other than KILL, and removed by the next command: no fault
+COLUMNS = ("command", "kills", "errors", "survived", *FAULTS, SWEPT, "not struck", "CPU s")
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -36,8 +29,8 @@ def _line(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     struck = [row for row in rows if row["struck"]]
     kills = sum(row["kind"] == "kill" for row in struck)
     survived = sum(not row["faults"] for row in struck)
-    seen = [sum(kind in row["faults"] for row in rows) for kind in FATAL]
-    seen.append(sum(bool(row["swept"]) for row in rows))
+    seen = [sum(kind in row["faults"] for row in rows) for kind in FAULTS]
+    seen.append(sum(bool(row[SWEPT]) for row in rows))
     seconds = sum(row["cpu_seconds"] for row in rows)
     numbers = (kills, len(struck) - kills, survived, *seen, len(rows) - len(struck), round(seconds))
     return [name, *map(str, numbers)]
@@ -48,9 +41,8 @@ def details(rows: Sequence[Mapping[str, Any]], most: int = 60) -> str:
     seen: dict[tuple[str, ...], int] = {}
     for row in rows:
         for kind, what in row["faults"].items():
-            where = (row["strike"] or {}).get(
-                "site"
-            ) or f"{row['timed'] or ''}{row['disk'] or ''}{row['largest_file'] or ''}"
+            limit = row["disk"] or row["largest_file"] or row["timed"]
+            where = row["strike"]["site"] if row["strike"] else str(limit)
             key = (row["command"], row["action"], kind, where, str(what[0])[:300])
             seen[key] = seen.get(key, 0) + 1
     lines = [f"{count} x {' | '.join(key)}" for key, count in sorted(seen.items())]

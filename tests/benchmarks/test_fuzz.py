@@ -21,9 +21,8 @@ KINDS = (
     "table",
     "npz",
     "result lines",
-    "arguments",
 )
-COUNT, SEED = 500, 14
+COUNT, SEED = 300, 14
 
 
 @pytest.fixture(scope="module")
@@ -102,4 +101,4 @@ def test_the_same_seed_makes_the_same_input_whatever_else_is_tried(fuzz: ModuleT
     for kind in KINDS:
         first, second = (fuzz.campaign.make(SEED, kind, 3, kept) for _ in range(2))
         assert (first.argv, dict(first.files)) == (second.argv, dict(second.files))
-        assert dict(fuzz.campaign.make(SEED + 1, kind, 3, kept).files) != dict(first.files) or kind == "arguments"
+        assert dict(fuzz.campaign.make(SEED + 1, kind, 3, kept).files) != dict(first.files)

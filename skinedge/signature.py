@@ -71,6 +71,7 @@ def check_signature(root: Path, key: str) -> str:
     if not path.is_file():
         todo = "Only a model that was packed with `skinedge ship --sign KEY` has a signature."
         raise BundleError("not signed", where=str(path), todo=todo)
+    Bundle.open(root)  # finishes or drops an interrupted stage: nothing replaces the manifest once it is verified
     try:
         signature = minisign.Signature.from_bytes(read_regular(path, MOST_BYTES, BundleError))
         if not signature.is_prehashed():

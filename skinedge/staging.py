@@ -40,10 +40,17 @@ PATIENCE = 60  # seconds; a commit takes milliseconds
 
 @dataclass(frozen=True)
 class Journal:
-    """commit.json: the names to move out of files/, and those to remove from the run."""
+    """commit.json: the names to move out of files/, and those to remove from the run.
+
+    Raises: BundleError when it names the manifest, which only the commit itself replaces.
+    """
 
     moved: tuple[str, ...]
     removed: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if MANIFEST in (*self.moved, *self.removed):
+            raise BundleError(f"a journal that names {MANIFEST}")
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 import class_edits as edits
 import pytest
 
-from skinedge import shipped
+from skinedge import shipped, staging
 from skinedge.errors import BundleError, ConfigError
 from skinedge.manifest import MANIFEST
 from skinedge.run_directory import Bundle
@@ -173,3 +173,19 @@ def test_the_commands_sign_and_verify(
     (packed / "LICENSE").write_text("Do what you like.")
     done = run([*skinedge, "verify", packed, "--key", public, "--json"], capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == "" and "does not match the hash" in done.stderr
+
+
+def test_an_interrupted_stage_in_a_received_folder_cannot_replace_the_signed_manifest(
+    folder: Path, keys: tuple[Path, Path]
+) -> None:
+    """A forged stage folder that looks committed would be finished when the run is opened."""
+    sign(folder, open_secret_key(keys[0]))
+    signed = (folder / MANIFEST).read_bytes()
+    stage = folder / f"{staging.PREFIX}0123456789abcdef"
+    forged = stage / staging.FILES / MANIFEST
+    forged.parent.mkdir(parents=True)
+    forged.write_bytes(signed.replace(b'"mel"', b'"nv"'))
+    (stage / staging.JOURNAL).write_text(f'{{"moved": ["{MANIFEST}"], "removed": []}}')
+    with pytest.raises(BundleError, match="a journal that names"):
+        check_signature(folder, str(keys[1]))
+    assert (folder / MANIFEST).read_bytes() == signed

@@ -13,6 +13,8 @@ from hypothesis import settings
 settings.register_profile("suite", deadline=None, derandomize=True)  # no assertion about time; the same cases every run
 settings.load_profile("suite")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job, and its children, ignore
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup, and its children, ignore
 os.environ["SKINEDGE_SHIPPED"] = ""  # no test, and no command that it starts, depends on whether a model is shipped
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -17,6 +17,7 @@ from skinedge.plugins import Outputs, Session, judge_for
 from skinedge.preprocess import Pixels
 from skinedge.run_directory import Bundle
 from skinedge.trial import try_file
+from skinedge_bench.device import cpu_features, saturation
 
 _NOT_FITTED = "no threshold was fitted for this file: that of the merged network is used"
 _UNKNOWN = "no run and no card beside the file: its threshold for the malignant score is not known"
@@ -50,6 +51,11 @@ class LoadedModel:
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def saturation(self) -> str | None:
+        """A warning where this CPU computes the file otherwise than others do; see `device.saturation`."""
+        return saturation({self.name: self.precision}, cpu_features())
 
     def run(self, pixels: Pixels) -> Outputs:
         """pixels: (N, S, S, 3) uint8, prepared."""

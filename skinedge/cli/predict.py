@@ -110,6 +110,8 @@ def introduce(model: LoadedModel) -> None:
     note(f"model: {model.path} ({model.runtime})")
     for assumption in model.assumptions:
         note(f"assumed: {assumption}")
+    if model.saturation:
+        note(f"warning: {model.saturation}")
     if model.synthetic:
         note("warning: this model was trained on synthetic drawings; what it says of a real image means nothing")
 

@@ -142,6 +142,17 @@ def test_a_model_file_alone(cli: Cli, tiny_run: Path, images: Path, tmp_path: Pa
     assert code == 1 and "--file" in err
 
 
+def test_a_cpu_that_saturates_is_warned_of(
+    cli: Cli, tiny_run: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skinedge_bench.model.cpu_features", lambda: frozenset({"sse4_1", "avx2", "fma"}))
+    warned = {}
+    for name in ("model.int8.onnx", "model.fp32.onnx", "model.int8.tflite"):
+        _, _, err = cli("predict", images / "a.jpg", "--run", tiny_run, "--file", name)
+        warned[name] = "this x86 CPU has no VNNI" in err
+    assert warned == {"model.int8.onnx": True, "model.fp32.onnx": False, "model.int8.tflite": False}
+
+
 def test_a_strangers_file(cli: Cli, foreign: Callable[..., Path], images: Path) -> None:
     code, out, err = cli("predict", images / "a.jpg", "--run", foreign(), "--json")
     line = json.loads(out)

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
+import numpy as np
 import pytest
 from conftest import REPOSITORY
 from examples import manifest
@@ -27,7 +28,7 @@ from skinedge.image_file import MAX_PIXELS
 from skinedge.preprocess import LONGEST, Preprocess
 from skinedge.run_directory import Bundle
 from skinedge_bench import web_assets
-from skinedge_bench.web import Site, build, write
+from skinedge_bench.web import LIMIT, Site, build, write
 from skinedge_bench.web_assets import PAGE, Package, compressed, fetch, keep, packages, vendored
 from skinedge_bench.web_server import SiteServer
 
@@ -103,6 +104,18 @@ def test_the_site_has_the_page_one_model_and_its_runtime(
     model = {f"model/{file}", f"model/{file}.skinedge.json"}
     assert set(built.files) == PAGES | libraries | model | {"site.json", "check.bin"}
     assert built.model == file and built.files[f"model/{file}"] == (FLAGSHIP / file).read_bytes()
+
+
+def test_the_page_is_held_to_answers_that_no_cpu_has_saturated(vendor: Path) -> None:
+    """ONNX int8 on an x86 CPU without VNNI is wrong by more than the limit, and each browser would be blamed for it."""
+    onnx, tflite = (
+        [
+            image["probabilities"]
+            for image in json.loads(build(Bundle.open(FLAGSHIP), name).files["site.json"])["check"]["images"]
+        ]
+        for name in ("model.int8.onnx", "model.int8.tflite")
+    )
+    np.testing.assert_allclose(onnx, tflite, rtol=0, atol=LIMIT)
 
 
 def test_settings_say_what_python_found(vendor: Path) -> None:

@@ -1,11 +1,11 @@
-# make demo | test | check | browser | web | mediapipe | hashes | licenses | sbom | test-range | pi | sshd | minisign | android-tools | apk | android-test | cross-check | converters | collapse | bench-device | bench-table | bench-train | throughput | choices | target | flagship: each works alone from a clean clone; set-up happens once, into .venv.
+# make demo | test | check | browser | web | mediapipe | hashes | licenses | sbom | test-range | pi | sshd | minisign | android-tools | apk | android-test | cross-check | converters | collapse | bench-device | bench-table | bench-train | throughput | choices | target | seeds | flagship: each works alone from a clean clone; set-up happens once, into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO_DATA := .cache/demo-images
 MEDIAPIPE := .cache/mediapipe
 
-.PHONY: demo test check browser web mediapipe hashes licenses sbom test-range pi sshd minisign android-tools apk android-test cross-check converters collapse bench-device bench-table bench-train throughput choices target flagship faults clean
+.PHONY: demo test check browser web mediapipe hashes licenses sbom test-range pi sshd minisign android-tools apk android-test cross-check converters collapse bench-device bench-table bench-train throughput choices target seeds flagship faults clean
 
 demo: $(READY)
 	test -d $(DEMO_DATA) || $(BIN)/skinedge data synth $(DEMO_DATA)
@@ -149,6 +149,11 @@ choices: $(READY)
 # ROW=dermamnist-lesion-free | dermamnist-official | folds, options in ARGS; the same command goes on after an interruption.
 target: $(READY)
 	$(BIN)/python benchmarks/targets.py $(ROW) $(ARGS)
+
+# The main job with one seed after another: seeds ARGS="--data DIR --seeds 0-9 --out FOLDER"; the same command goes on after
+# an interruption.
+seeds: $(READY)
+	$(BIN)/python benchmarks/seeds.py $(ARGS)
 
 # Trains, exports, verifies, times and judges the model that ships with the package, then packs it. About 45 minutes on
 # 2 cores; after an interruption the same command goes on.

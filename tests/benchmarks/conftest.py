@@ -61,6 +61,11 @@ def tables() -> Iterator[ModuleType]:
 
 
 @pytest.fixture(scope="module")
+def seeds() -> Iterator[ModuleType]:
+    yield from script("seeds")
+
+
+@pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A config that learns to tell the tints apart in seconds, so surely that no gate hangs on the last bit."""
     path = tmp_path_factory.mktemp("config") / "tiny.toml"

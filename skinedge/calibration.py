@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinedge import metrics
-from skinedge.errors import ConfigError, one_of
+from skinedge.errors import ConfigError, GateError, one_of
 
 Array = NDArray[Any]
 PRIORS = ("uniform", "training")
@@ -93,9 +93,15 @@ def fit(raw: Array, labels: Array, reading: Reading, wanted: Array, assumed: Arr
     that the raw logits assume. The weighted log-likelihood (each class counts as in `wanted`; Platt 1999, Guo et al.
     2017) with a normal prior around log(wanted / assumed), so that a class with a dozen images is not fitted to
     their chance. Without images it is that shift alone.
+    Raises: GateError when a logit is not finite.
     """
     import torch
 
+    if not np.isfinite(raw).all():
+        raise GateError(
+            "the network's outputs on the cal images are not finite (NaN or infinite)",
+            todo="Training diverged or the file is damaged: train again, with a lower learning rate.",
+        )
     shift = torch.from_numpy(np.log(np.asarray(wanted) / np.asarray(assumed)))
     shift = shift - shift.mean()
     weights = torch.from_numpy(metrics.prior_weights(labels, wanted))

@@ -39,10 +39,15 @@ def rank_sum_p(before: Floats, after: Floats) -> float:
 def slowdown(before: Floats, after: Floats, *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
     """Median of `after` over the median of `before` (1.1: ten per cent slower), with a 95 % percentile bootstrap.
 
-    before, after: (A,), (B,), positive, each redrawn by itself (Efron and Tibshirani, "An Introduction to the
+    NaN where `before` has a median of 0: its clock is too coarse for a ratio.
+
+    before, after: (A,), (B,), not negative, each redrawn by itself (Efron and Tibshirani, "An Introduction to the
     Bootstrap", 1993, sections 8.3 and 13.3).
     """
     rng = np.random.default_rng(seed)
     first, second = (np.median(rng.choice(side, (resamples, len(side))), axis=1) for side in (before, after))
+    n, least = len(before) + len(after), np.finfo(np.float64).tiny
+    if min(np.median(before), first.min()) < least:
+        return Estimate(math.nan, math.nan, math.nan, n)
     low, high = np.quantile(second / first, [0.025, 0.975])
-    return Estimate(float(np.median(after) / np.median(before)), float(low), float(high), len(before) + len(after))
+    return Estimate(float(np.median(after) / np.median(before)), float(low), float(high), n)

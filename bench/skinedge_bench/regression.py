@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,7 +35,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Change:
-    """One file in one runtime, in both reports. slowdown: new median over old; p: that they do not differ."""
+    """One file in one runtime, in both reports.
+
+    slowdown: new median over old, NaN where the old is 0; p: that they do not differ.
+    """
 
     before: Row
     after: Row
@@ -45,7 +49,7 @@ class Change:
     @property
     def verdict(self) -> str:
         """'slower', 'faster', or 'alike': no difference was shown."""
-        if self.p >= SIGNIFICANT:
+        if self.p >= SIGNIFICANT or math.isnan(self.slowdown.value):
             return "alike"
         return "slower" if self.slowdown.value > 1 else "faster"
 

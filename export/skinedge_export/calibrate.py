@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from skinedge.contract import Contract
 from skinedge.data.dataset import Sample
 from skinedge.data.prepared import load_prepared
-from skinedge.errors import DataError, GateError
+from skinedge.errors import DataError
 from skinedge.preprocess import Pixels, Preprocess
 from skinedge_export.recipe import CalibrationSettings
 
@@ -78,16 +77,6 @@ def load_calibration(root: Path, chosen: Sequence[Sample], size: int) -> Calibra
 def in_order(pixels: Pixels) -> Pixels:
     """The images in an order of their own, so that sums over batches are the same however they came."""
     return pixels[sorted(range(len(pixels)), key=lambda i: hashlib.sha256(pixels[i].tobytes()).digest())]
-
-
-def require_finite(layer: str, *values: float) -> None:
-    """Raises: GateError when one of the values that `layer` takes or gives on calibration images is not finite."""
-    if not all(map(math.isfinite, values)):
-        raise GateError(
-            "values on the calibration images are not finite (NaN or infinite)",
-            where=layer,
-            todo="Training diverged or the file is damaged: train again, with a lower learning rate.",
-        )
 
 
 def centred_range(rule: Preprocess, contract: Contract) -> tuple[float, float]:

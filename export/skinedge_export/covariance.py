@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from skinedge_export.calibrate import require_finite
+from skinedge_export.finite import require_finite
 
 if TYPE_CHECKING:
     import torch

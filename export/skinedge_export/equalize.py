@@ -17,6 +17,7 @@ from skinedge import model
 from skinedge.preprocess import Pixels, Preprocess
 from skinedge.progress import note
 from skinedge_export.calibrate import in_order
+from skinedge_export.finite import require_finite
 
 if TYPE_CHECKING:
     import torch
@@ -49,6 +50,7 @@ def equalize(network: nn.Module, pixels: Pixels, rule: Preprocess) -> nn.Module:
 
     network: eval mode, CPU, fp32, normalized NCHW input; returned as it is where torch.fx cannot trace it;
     pixels: (N, S, S, 3) uint8, prepared, whose order does not matter.
+    Raises: GateError when a value is not finite.
     """
     import torch
 
@@ -158,6 +160,7 @@ def _largest(
             result = super().run_node(node)
             if node.name in wanted:
                 seen = result.abs().transpose(0, 1).flatten(1).amax(dim=1)
+                require_finite(str(node.target), *seen.tolist())
                 largest[node.name] = torch.maximum(seen, largest.get(node.name, seen))
             return result
 

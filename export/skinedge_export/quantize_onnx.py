@@ -14,6 +14,7 @@ from skinedge.errors import ConfigError
 from skinedge.preprocess import Pixels
 from skinedge.scratch import scratch_folder
 from skinedge_export.calibrate import centred_range, in_order
+from skinedge_export.finite import require_finite
 from skinedge_export.job import INPUT, ExportJob
 from skinedge_export.quiet import quiet
 from skinedge_export.ranges import IMAGES, Histogram, Range, count, narrowed
@@ -87,11 +88,15 @@ def _float_nodes(model: Any, job: ExportJob, scopes: Mapping[str, str]) -> list[
 
 
 def _observe(model: Any, calibration: Pixels, contract: Contract) -> dict[str, Range]:
-    """Smallest and largest value of every float tensor that a node writes, over the images."""
+    """Smallest and largest value of every float tensor that a node writes, over the images.
+
+    Raises: GateError when one is not finite.
+    """
     found: dict[str, Range] = {}
     for tensors in _runs(model, calibration, contract):
         for name, values in tensors.items():
             low, high = float(values.min()), float(values.max())
+            require_finite(name, low, high)
             before = found.get(name, (low, high))
             found[name] = (min(low, before[0]), max(high, before[1]))
     return found

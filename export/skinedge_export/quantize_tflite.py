@@ -13,6 +13,7 @@ from skinedge.contract import HEATMAP, Contract
 from skinedge.errors import ConfigError
 from skinedge.preprocess import Pixels
 from skinedge_export.calibrate import centred_range, in_order
+from skinedge_export.finite import require_finite
 from skinedge_export.job import INPUT, ExportJob
 from skinedge_export.quiet import quiet
 from skinedge_export.ranges import IMAGES, Histogram, count, narrowed
@@ -114,6 +115,7 @@ def _observe(model: bytes, calibration: Pixels, job: ExportJob) -> dict[str, Any
     """Tensor name -> smallest and largest value over the images.
 
     `Quantizer.calibrate` would take a moving average, which depends on the order of the images.
+    Raises: GateError when one is not finite.
     """
     from ai_edge_quantizer import calibrator, recipe_manager
     from ai_edge_quantizer.utils import qsv_utils
@@ -125,7 +127,10 @@ def _observe(model: bytes, calibration: Pixels, job: ExportJob) -> dict[str, Any
     rules.load_quantization_recipe(_quantizer(model, job).get_quantization_recipe())
     images = [{INPUT: job.form.input.encode(image[np.newaxis])} for image in calibration]
     observer.calibrate({SIGNATURE: images}, rules)
-    return dict(observer.get_model_qsvs())
+    observed = dict(observer.get_model_qsvs())
+    for name, limits in observed.items():
+        require_finite(name, *limits["min"].flat, *limits["max"].flat)
+    return observed
 
 
 def _histograms(

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from skinedge_export.finite import require_finite
+
 BINS = 2048
 LEVELS = 255  # steps of an 8-bit tensor
 TAIL = 1e-4  # share of the values that 'percentile' cuts, half at each end
@@ -38,13 +40,19 @@ class Histogram:
 def count(
     runs: Callable[[], Iterable[Mapping[str, NDArray[np.float32]]]], limits: Mapping[str, Range]
 ) -> dict[str, Histogram]:
-    """One histogram of each tensor in `limits` (its smallest and largest value); runs: gives every image's tensors."""
+    """One histogram of each tensor in `limits` (its smallest and largest value); runs: gives every image's tensors.
+
+    In float64: in float32 the width of a bin overflows where values are huge, and its inverse where they are tiny.
+    Raises: GateError for limits that are not finite.
+    """
     counts = {name: np.zeros(BINS, np.int64) for name in limits}
+    for name, pair in limits.items():
+        require_finite(name, *pair)
     for tensors in runs():
         for name, (low, high) in limits.items():
             if name in tensors and high > low:
-                places = (tensors[name].ravel() - np.float32(low)) * np.float32(BINS / (high - low))
-                counts[name] += np.bincount(places.astype(np.int32).clip(0, BINS - 1), minlength=BINS)
+                places = (tensors[name].ravel().astype(np.float64) - low) * (BINS / (high - low))
+                counts[name] += np.bincount(places.clip(0, BINS - 1).astype(np.int64), minlength=BINS)
     return {name: Histogram(found, *limits[name]) for name, found in counts.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from skinedge import model
 from skinedge.int8_risks import is_gate
 from skinedge.preprocess import Pixels, Preprocess
+from skinedge_export.finite import require_finite
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +75,9 @@ def layers(network: nn.Module) -> list[Layer]:
 def ranked(network: nn.Module, pixels: Pixels, rule: Preprocess) -> list[tuple[Layer, float]]:
     """Layers with the rms change of the centred logits when that layer alone is 8-bit, worst first.
 
-    network: eval mode, CPU, fp32; pixels: (N, S, S, 3) uint8, prepared.
+    network: eval mode, CPU, fp32; pixels: (N, S, S, 3) uint8, prepared. A layer with which the logits are not finite
+    any more is worst.
+    Raises: GateError when the network's logits are not finite.
     """
     import torch
 
@@ -81,14 +85,16 @@ def ranked(network: nn.Module, pixels: Pixels, rule: Preprocess) -> list[tuple[L
 
     def logits() -> torch.Tensor:
         with torch.inference_mode():
-            found = torch.cat([network(images) for images in inputs])
+            found = torch.cat([network(images) for images in inputs]).double()
         return found - found.mean(dim=1, keepdim=True)
 
     exact = logits()
+    require_finite("logits", *exact.flatten().tolist())
     found = []
     for layer in layers(network):
         with rounded(network, layer):
-            found.append((layer, float((logits() - exact).square().mean().sqrt())))
+            change = float((logits() - exact).square().mean().sqrt())
+            found.append((layer, change if math.isfinite(change) else math.inf))
     return sorted(found, key=lambda pair: -pair[1])
 
 
@@ -121,13 +127,18 @@ def rounded(network: nn.Module, layer: Layer) -> Iterator[None]:
 
 def eight_bits(values: torch.Tensor) -> torch.Tensor:
     """Rounded to 256 levels between its smallest and largest value (zero among them)."""
-    low, high = values.amin().clamp_max(0), values.amax().clamp_min(0)
-    step = (high - low).clamp_min(1e-12) / 255
-    return (values / step).round() * step
+    low, high = (limit.double() for limit in (values.amin().clamp_max(0), values.amax().clamp_min(0)))
+    return _on_grid(values, (high - low) / 255)
 
 
 def channelwise(weight: torch.Tensor) -> torch.Tensor:
     """(O, ...) rounded to 127 steps up to each output channel's largest magnitude."""
-    step = weight.abs().flatten(1).amax(dim=1).clamp_min(1e-12) / 127
-    step = step.view(-1, *[1] * (weight.dim() - 1))
-    return (weight / step).round() * step
+    step = weight.abs().flatten(1).amax(dim=1).double() / 127
+    return _on_grid(weight, step.view(-1, *[1] * (weight.dim() - 1)))
+
+
+def _on_grid(values: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+    """Rounded to multiples of `step`, float64: in float32 it is infinite or 0 where values are huge or tiny."""
+    import torch
+
+    return ((values / step.clamp_min(torch.finfo(torch.float64).tiny)).round() * step).to(values.dtype)

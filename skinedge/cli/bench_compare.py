@@ -126,7 +126,7 @@ def _cells(change: Change) -> list[str | None]:
         figure(before.p50_ms, 2),
         figure(after.p50_ms, 2),
         figure(ratio.value, 3),
-        f"{ratio.low:.3f}-{ratio.high:.3f}",
+        None if math.isnan(ratio.low) else f"{ratio.low:.3f}-{ratio.high:.3f}",
         f"{change.p:.2g}",
         change.verdict,
         _both(figure(before.balanced_accuracy), figure(after.balanced_accuracy)),

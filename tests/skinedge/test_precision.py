@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from skinedge import precision
-from skinedge.precision import FASTER, Trial, choose_precision
+from skinedge.precision import CLEAR, FASTER, TURNS, Trial, choose_precision, in_turns
 
 seconds = st.floats(1e-4, 1e4)
 
@@ -111,6 +111,48 @@ def test_a_cache_that_cannot_be_written_costs_a_note(
     measured(monkeypatch, 2.0, 1.0)
     assert choose_precision("auto", network(), 64) == "bf16"
     assert "not kept for the next training" in capsys.readouterr().err
+
+
+def steps(fp32: list[float], bf16: list[float]) -> tuple[Trial, int]:
+    """A trial of steps that take these seconds, by a clock that they alone advance; and how many were made."""
+    left = {"fp32": iter(fp32), "bf16": iter(bf16)}
+    now, made = 0.0, 0
+
+    def step(precision: str) -> None:
+        nonlocal now, made
+        now, made = now + next(left[precision]), made + 1
+
+    return in_turns(step, lambda: now), made
+
+
+@pytest.mark.parametrize(("fp32", "bf16", "chosen"), [(0.9, 9.0, "fp32"), (1.0, 2.0, "fp32"), (3.0, 1.0, "bf16")])
+def test_one_turn_is_enough_where_the_choice_is_clear(fp32: float, bf16: float, chosen: str) -> None:
+    found, made = steps([fp32] * TURNS, [bf16] * TURNS)
+    assert made == 2 and (found.fp32, found.bf16) == pytest.approx((fp32, bf16)) and found.chosen == chosen
+
+
+@given(st.lists(st.floats(1.0, 1.3), min_size=TURNS, max_size=TURNS), st.floats(0.8, 1.5), st.integers(0, TURNS - 1))
+def test_close_ones_are_timed_in_turns_and_the_best_counts(busy: list[float], ratio: float, quiet: int) -> None:
+    """What else runs makes any step up to 1.3 times as long: the quiet ones decide."""
+    busy[quiet] = 1.0
+    found, made = steps([ratio * factor for factor in busy], busy[::-1])
+    assert made == 2 * TURNS and found.fp32 == pytest.approx(ratio) and found.bf16 == pytest.approx(1.0)
+
+
+@given(st.floats(0.1, 10), st.floats(1, 1.99), st.booleans())
+def test_a_first_turn_that_another_program_disturbs_decides_nothing(ratio: float, factor: float, fp32: bool) -> None:
+    """A first step that takes nearly CLEAR times as long does not change what quiet steps would choose."""
+    disturbed, steady = [factor, *[1.0] * (TURNS - 1)], [1.0] * TURNS
+    found, _ = steps([ratio * part for part in (disturbed if fp32 else steady)], steady if fp32 else disturbed)
+    assert factor < CLEAR and (found.chosen == Trial(ratio, 1.0).chosen or abs(ratio - FASTER) < 1e-9)
+
+
+def test_a_real_trial_leaves_the_network_as_it_was() -> None:
+    tried = network()
+    before = {name: tensor.clone() for name, tensor in tried.state_dict().items()}
+    precision.trial(tried, 32)
+    assert all(part.grad is None for part in tried.parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in tried.state_dict().items())
 
 
 def test_a_real_trial_times_both() -> None:

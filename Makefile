@@ -5,14 +5,21 @@ READY := .venv/.ready
 DEMO_DATA := .cache/demo-images
 MEDIAPIPE := .cache/mediapipe
 
-.PHONY: demo test check browser web mediapipe hashes licenses sbom test-range pi sshd minisign android-tools apk android-test cross-check converters collapse bench-device bench-table bench-train throughput choices target seeds flagship faults clean
+.PHONY: demo test test-models test-rest check browser web mediapipe hashes licenses sbom test-range pi sshd minisign android-tools apk android-test cross-check converters collapse bench-device bench-table bench-train throughput choices target seeds flagship faults clean
 
 demo: $(READY)
 	test -d $(DEMO_DATA) || $(BIN)/skinedge data synth $(DEMO_DATA)
 	$(BIN)/skinedge run --data $(DEMO_DATA) --out runs/demo --config demo.toml --force
 
+# In two processes, one for each core of a small machine: what one prints comes when it has ended.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target test-models test-rest
+
+test-models: $(READY)
+	$(BIN)/python -m pytest tests/export tests/bench
+
+test-rest: $(READY)
+	$(BIN)/python -m pytest tests --ignore=tests/export --ignore=tests/bench
 
 check: $(READY)
 	$(BIN)/ruff format --check .

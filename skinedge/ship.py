@@ -55,10 +55,10 @@ def ship(
     to = to.resolve()  # '.' has no name that another could stand beside
     check_target(to, force)
     secret_key = None if key is None else open_secret_key(key)
+    files = shippable(bundle)
     check_run(bundle)
     for warning in taxonomy_warnings(bundle.manifest):
         note(f"warning: {warning}")
-    files = shippable(bundle)
     check_evaluation(evaluation, bundle, files)
     check_writable(to.parent, sum(entry.size for entry in files) + SOME_ROOM)
     try:

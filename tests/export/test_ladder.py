@@ -252,5 +252,5 @@ def test_a_ladder_whose_numbers_are_words_is_refused(tmp_path: Path, monkeypatch
     path = tmp_path / "ladder.toml"
     path.write_text(ladder.LADDER.read_text().replace("[1, 2,", '["one", 2,'))
     monkeypatch.setattr(ladder, "LADDER", path)
-    with pytest.raises(ConfigError, match="'kept_float' must be a list of integers"):
+    with pytest.raises(ConfigError, match=r"kept_float\[0\]: expected int, got str"):
         load_ladder()

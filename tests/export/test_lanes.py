@@ -165,7 +165,7 @@ def test_a_library_that_the_other_process_lacks_is_named(copy: Bundle, monkeypat
         "raise ModuleNotFoundError(\"No module named 'litert_torch'\", name='litert_torch')"
     )
     monkeypatch.syspath_prepend(str(hidden.parent))
-    with pytest.raises(MissingDependencyError, match="litert_torch"):
+    with pytest.raises(MissingDependencyError, match="litert-torch"):
         export(copy, asks(BOTH))
     assert [entry.path for entry in copy.reload().model_files()] == ["model.fp32.onnx"]
 

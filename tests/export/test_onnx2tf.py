@@ -162,7 +162,7 @@ def test_another_file_than_the_pinned_one_is_refused(wheels: Path) -> None:
     write_wheel(wheels, code="size = 2")
     with pytest.raises(SkinedgeError, match=r"(?i)do not match the hashes"):
         environment.interpreter()
-    assert folders(environment.cache()) == []
+    assert folders(cache_folder()) == []
 
 
 def test_too_little_space_is_said_before_anything_is_installed(wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -277,7 +277,7 @@ def test_a_report_of_earlier_files_stays_behind(
     run: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with run.stage("thresholds", "test", {INT8[0]: "0" * 64}) as stage:
-        stage.path("reports/thresholds.json").write_text("{}")
+        stage.path("reports/thresholds.json").write_text('{"files": {}}')
     assert not ship(run.reload(), tmp_path / "packed").has("reports/thresholds.json")
     assert "reports/thresholds.json is of other files" in capsys.readouterr().err
 

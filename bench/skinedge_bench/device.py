@@ -70,19 +70,27 @@ def instruction_set(features: Collection[str]) -> tuple[str, ...]:
     return tuple(name for name in SHOWN if name in features)
 
 
-def saturation(files: Mapping[str, str], features: Collection[str]) -> str | None:
-    """A warning where U8S8 files ran on an x86 CPU without VNNI; None where they did not, or the CPU is not known.
+def saturates(features: Collection[str]) -> bool:
+    """Return True for an x86 CPU without VNNI.
 
-    There ONNX Runtime adds two products of a byte with a byte in 16 bits (vpmaddubsw), and what is too large becomes
-    the largest number (onnxruntime's documentation of quantization, on the choice of U8S8).
+    There ONNX Runtime adds two products of bytes in 16 bits (vpmaddubsw), and a sum that is too large becomes the
+    largest number (onnxruntime's documentation of quantization, on the choice of U8S8), unless it is told otherwise.
+    features: names of instruction sets.
+    """
+    return any(name in features for name in _X86) and not any(name in features for name in _EXACT_U8S8)
+
+
+def saturation(files: Mapping[str, str], features: Collection[str]) -> str | None:
+    """Return a warning where U8S8 files run on a CPU that saturates; None elsewhere, or where the CPU is not known.
+
     files: name -> precision; features: names of instruction sets.
     """
     names = sorted(name for name, precision in files.items() if is_u8s8(name, precision))
-    if not names or not any(name in features for name in _X86) or any(name in features for name in _EXACT_U8S8):
+    if not names or not saturates(features):
         return None
     return (
-        f"{', '.join(names)}: this x86 CPU has no VNNI, so sums of int8 products saturate in ONNX Runtime: what is "
-        "measured here does not hold for a CPU with VNNI, nor the other way round"
+        f"{', '.join(names)}: this x86 CPU has no VNNI. skinedge has ONNX Runtime compute exact sums here, which is "
+        "slower; in a program that does not set session.x64quantprecision to 1, sums saturate and answers differ"
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from skinedge_bench.latency_report import LatencyReport, Row
 from skinedge_bench.model import LoadedModel, default_file, exported, open_listed
 from skinedge_bench.overlay import OPACITY, STEPS
 from skinedge_bench.protocol import read_protocol
-from skinedge_bench.runtimes import ort
 from skinedge_bench.web_assets import PAGE, vendored, version
 
 SCHEMA = "skinedge.web/1"
@@ -62,7 +61,7 @@ def build(bundle: Bundle, name: str | None = None) -> Site:
     card = bundle.file(card_name(model.name))
     if read_card(card)["sha256"] != model.sha256:
         raise BundleError("the card is of another file", where=str(card))
-    check, pixels = _check(as_in_a_browser(model), golden.of_run(bundle))
+    check, pixels = _check(model, golden.of_run(bundle))
     settings = _settings(model, runtime, check)
     page = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.is_file() and path.suffix != ".toml"}
     libraries = {f"vendor/{path}": file for path, file in vendored(runtime).items()}
@@ -73,11 +72,6 @@ def build(bundle: Bundle, name: str | None = None) -> Site:
         SETTINGS: documents.to_text(settings).encode(),
     }
     return Site({**page, **libraries, **own}, model.name)
-
-
-def as_in_a_browser(model: LoadedModel) -> LoadedModel:
-    """The model as WebAssembly computes it: no sum of int8 products saturates, whatever this CPU does."""
-    return replace(model, session=ort.open_exact(model.path)) if model.path.suffix == ".onnx" else model
 
 
 def choose(bundle: Bundle) -> LoadedModel:

@@ -141,4 +141,4 @@ def _on_grid(values: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
     """Rounded to multiples of `step`, float64: in float32 it is infinite or 0 where values are huge or tiny."""
     import torch
 
-    return ((values / step.clamp_min(torch.finfo(torch.float64).tiny)).round() * step).to(values.dtype)
+    return ((values.double() / step.clamp_min(torch.finfo(torch.float64).tiny)).round() * step).to(values.dtype)

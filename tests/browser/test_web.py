@@ -26,7 +26,7 @@ from skinedge.run_directory import Bundle
 from skinedge_bench import overlay
 from skinedge_bench.latency_report import Row
 from skinedge_bench.model import LoadedModel, open_listed
-from skinedge_bench.web import Site, as_in_a_browser, build
+from skinedge_bench.web import Site, build
 from skinedge_bench.web_server import SiteServer
 
 FLAGSHIP = REPOSITORY / "skinedge" / "flagship"
@@ -143,11 +143,8 @@ def problem(page: Page) -> str:
 
 @pytest.mark.parametrize(("name", "tolerance"), [(TFLITE, SAME), (ONNX, 0.02)])
 def test_golden_images_are_judged_as_in_python(page: Page, name: str, tolerance: float) -> None:
-    """ONNX Runtime's int8 kernels round otherwise in WebAssembly than on this CPU; LiteRT's do not.
-
-    Nor do they saturate there, as they do on an x86 CPU without VNNI.
-    """
-    model = as_in_a_browser(open_listed(Bundle.open(FLAGSHIP), name))
+    """ONNX Runtime's int8 kernels round otherwise in WebAssembly than on this CPU; LiteRT's do not."""
+    model = open_listed(Bundle.open(FLAGSHIP), name)
     pixels = golden.load(FLAGSHIP / "golden.npz").pixels[::2]
     wanted = model.run(pixels)
     with served(built(name), {"prepared.bin": pixels.tobytes()}) as address:

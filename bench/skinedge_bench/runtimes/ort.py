@@ -12,6 +12,7 @@ from skinedge.errors import BundleError
 from skinedge.plugins import TensorSpec
 from skinedge.preprocess import Pixels
 from skinedge.requirements import import_failure
+from skinedge_bench.device import cpu_features, saturates
 from skinedge_bench.tensors import FileSession, Layout, refusing
 
 DTYPES = {
@@ -54,24 +55,19 @@ class OrtRuntime:
 
 
 def session_options(threads: int) -> Any:
-    """onnxruntime.SessionOptions for so many threads; raises MissingDependencyError."""
+    """Return onnxruntime.SessionOptions for `threads` threads, with exact sums of int8 products on every CPU.
+
+    Raises: MissingDependencyError.
+    """
     options = library().SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what goes wrong is raised as well
     # idle worker threads of this session must not spin while another runtime is being timed
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if saturates(cpu_features()):
+        options.add_session_config_entry("session.x64quantprecision", "1")
     return options
-
-
-def open_exact(path: Path) -> OrtSession:
-    """As the runtime opens it, but no sum of int8 products saturates, on any CPU: slower; WebAssembly computes so.
-
-    Raises: BundleError when ONNX Runtime cannot load the file.
-    """
-    options = session_options(threads=1)
-    options.add_session_config_entry("session.x64quantprecision", "1")
-    return open_session(path, options, ["CPUExecutionProvider"])
 
 
 def open_session(path: Path, options: Any, providers: Sequence[Any]) -> OrtSession:

@@ -121,9 +121,10 @@ def test_zeros_do_not_swell(tmp_path: Path) -> None:
     path = bomb(tmp_path / "dermamnist.npz")
     assert path.stat().st_size < 5_000_000
     code = (
-        "import resource, sys\nfrom pathlib import Path\nfrom skinedge.data.dataset import archive_images\n"
+        "import sys\nfrom pathlib import Path\nfrom skinedge.data.dataset import archive_images\n"
+        "from skinedge_bench.probe import peak_rss_mib\n"
         "try: archive_images(Path(sys.argv[1]), 'train')\nexcept Exception as error: print(error)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+        "print(int(peak_rss_mib()))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     said, mib = done.stdout.strip().splitlines()

@@ -50,8 +50,8 @@ def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
 def peak_mib(path: Path) -> tuple[float, str]:
     """Peak memory of a process that decodes `path`, above that of one that only imports; and what it printed."""
     code = (
-        "import resource, sys\nfrom pathlib import Path\nfrom skinedge.image_file import load_image\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\nbefore = peak()\n"
+        "import sys\nfrom pathlib import Path\nfrom skinedge.image_file import load_image\n"
+        "from skinedge_bench.probe import peak_rss_mib as peak\nbefore = peak()\n"
         "try: print(load_image(Path(sys.argv[1])).shape)\nexcept Exception as error: print(error)\n"
         "print(peak() - before)"
     )

@@ -35,7 +35,7 @@ from skinedge.run_directory import Bundle
 from skinedge.step import Examples, Problem, share_gradients
 from skinedge.train import train
 
-TOLERANCE = 1e-5  # largest difference of a trained weight; training moves them by about 1e-2
+TOLERANCE = 3e-5  # largest difference of a trained weight (1.5e-5 on an AVX2 CPU); training moves them by about 1e-2
 CONFIG = """
 backbone = "test_efficientnet"
 weights = "random"

@@ -76,7 +76,9 @@ def test_a_packed_torch_file_is_not_unpacked(tmp_path: Path) -> None:
 
 def test_a_torch_file_of_other_things_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
-    for content in ({"state_dict": small_state()}, [1, 2], {"a": 1.5}):
+    torch.save({"state_dict": small_state()}, path)
+    assert state_dict.read_state(path).keys() == small_state().keys()
+    for content in ([1, 2], {"a": 1.5}, {"state_dict": {"a": 1.5}}):
         torch.save(content, path)
         with pytest.raises(ConfigError, match="not a state dict"):
             state_dict.read_state(path)

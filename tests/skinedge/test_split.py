@@ -203,7 +203,7 @@ HEAD = "image_id,lesion_id,label,split,path,sha256\n"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "unreadable split file"),
+        (None, "no such file"),
         (b"\xff\xfe\x00", "unreadable split file"),
         (b"", "needs the columns"),
         (b"image_id,label\na,nv\n", "needs the columns"),

@@ -31,6 +31,7 @@ DOCUMENTED = {
         "classes",
         "file",
         "synthetic",
+        "runtime",
         "accuracy",
         "balanced_accuracy",
         "macro_auc",

@@ -101,9 +101,12 @@ def measure(data: Path, tried: Mapping[str, Mapping[str, Any]], seeds: int) -> l
 
 
 def divided(dataset: Dataset, seed: int) -> tuple[Sample, ...]:
-    """The training part of `seed`'s split, divided again by lesion, stratified."""
-    kept = [replace(sample, split="") for sample in split(dataset, seed) if sample.split == "train"]
-    return split(replace(dataset, samples=tuple(kept)), seed, FRACTIONS)
+    """The training part of `seed`'s split, divided again by lesion, stratified; cal and test, which training reads
+    nothing of, stay as they are, since a split file without them is refused."""
+    samples = split(dataset, seed)
+    kept = [replace(sample, split="") for sample in samples if sample.split == "train"]
+    unread = [sample for sample in samples if sample.split in ("cal", "test")]
+    return (*split(replace(dataset, samples=tuple(kept)), seed, FRACTIONS), *unread)
 
 
 if __name__ == "__main__":

@@ -26,11 +26,13 @@ imbalance = "none"
 
 def test_no_image_that_judges_a_model_chooses_its_settings(choices: ModuleType, tinted: Path) -> None:
     dataset = hash_images(read(tinted))
-    whole, inner = split(dataset, 0), choices.divided(dataset, 0)
+    whole, divided = split(dataset, 0), choices.divided(dataset, 0)
+    inner = [s for s in divided if s.split in ("train", "val")]
     assert {s.path for s in inner} == {s.path for s in whole if s.split == "train"}
+    assert [s for s in divided if s not in inner] == [s for s in whole if s.split in ("cal", "test")]
     lesions = {part: {s.lesion_id for s in inner if s.split == part} for part in ("train", "val")}
     assert lesions["train"] and lesions["val"] and not lesions["train"] & lesions["val"]
-    assert {s.split for s in inner} == {"train", "val"}
+    assert {s.split for s in divided} == {"train", "val", "cal", "test"}
 
 
 def test_every_setting_is_trained_and_printed(
@@ -86,4 +88,4 @@ def test_an_unknown_setting_and_a_broken_file_are_errors(
     assert "unknown: third" in capsys.readouterr().err
     path.write_text("[common")
     assert choices.main(["--settings", str(path)]) == 1
-    assert "no settings that can be read" in capsys.readouterr().err
+    assert "not valid TOML" in capsys.readouterr().err

@@ -72,7 +72,9 @@ def test_work_begins_with_a_warning(put: Put, capfd: pytest.CaptureFixture[str])
         requirements.require(["odd-one", "odd-none"], "train")
 
 
-def test_only_what_is_not_installed_is_called_so(put: Put) -> None:
+def test_only_what_is_not_installed_is_called_so(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in [name for name in sys.modules if name.partition(".")[0] == "pytorch_grad_cam"]:
+        monkeypatch.delitem(sys.modules, module)
     put("skinedge", "9", "old-one>=2; extra == 'train'")
     put("old-one", "1.9")
     put("odd-one", "1.5", code="from old_one import taken_away")
@@ -114,7 +116,7 @@ def test_the_command_says_it_in_two_lines(put: Put, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert "error: the installed timm 0.1 does not work here: cannot import name 'taken_away'" in done.stderr
-    assert "WARNING: timm 0.1 (skinedge needs >=" in done.stderr and not (tmp_path / "run").exists()
+    assert "WARNING: timm 0.1 (skinedge needs " in done.stderr and not (tmp_path / "run").exists()
 
 
 def test_the_tables_name_what_pyproject_asks_for() -> None:

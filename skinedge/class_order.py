@@ -25,6 +25,7 @@ from skinedge.file_card import card_name, read_card
 from skinedge.manifest import FileEntry, Manifest
 from skinedge.plugins import judge_for
 from skinedge.run_directory import Bundle
+from skinedge.trial import open_tried
 
 PARITY, THRESHOLDS, REFERENCE = "reports/parity.json", "reports/thresholds.json", "reference.npz"
 DRAWN = "SYNTHETIC"  # what the id of every drawn image begins with
@@ -146,7 +147,7 @@ def _is_older(bundle: Bundle, report: str) -> bool:
 def check_account(bundle: Bundle, entry: FileEntry) -> None:
     """Raises: BundleError when a model file, or the card beside it, names other classes than the manifest."""
     path = bundle.file(entry.path)
-    metadata = judge_for(path).open(path, threads=1).metadata
+    metadata = open_tried(path, judge_for(path)).metadata
     problem = class_contradiction(metadata, bundle.manifest)
     if problem:
         raise BundleError(problem, where=entry.path, todo=TODO)

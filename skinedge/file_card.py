@@ -19,6 +19,7 @@ from skinedge.errors import BundleError
 from skinedge.files import sha256
 from skinedge.manifest import FileEntry, Manifest
 from skinedge.model_card import intended_use
+from skinedge.trial import open_tried
 
 SCHEMA = "skinedge.file/1"
 SUFFIX = ".skinedge.json"
@@ -72,7 +73,7 @@ def card(manifest: Manifest, entry: FileEntry, said: ModelDescription) -> dict[s
 
 def own_account(path: Path) -> ModelDescription:
     """What a model file says of itself. Raises: DataError when it says nothing that can be read."""
-    session = plugins.judge_for(path).open(path, threads=1)
+    session = open_tried(path, plugins.judge_for(path))
     return ModelDescription.from_json(session.metadata.get(KEY, ""), str(path))
 
 

@@ -60,8 +60,8 @@ def fit(network: nn.Module, problem: Problem, checkpoints: Checkpoints) -> Progr
     """Train until the epochs are over or validation stops improving; leaves the best weights loaded.
 
     Resumes from the newest good checkpoint if there is one.
-    Raises: SkinedgeError when the loss is not finite; KeyboardInterrupt after a checkpoint was written, in every
-    process when any was asked to stop.
+    Raises: SkinedgeError when the loss is not finite; after a checkpoint was written, in every process when any was
+    asked to stop: KeyboardInterrupt, or SystemExit(128 + number) where a signal other than SIGINT asked.
     """
     processes = problem.processes
     trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
@@ -81,12 +81,12 @@ def fit(network: nn.Module, problem: Problem, checkpoints: Checkpoints) -> Progr
                     if progress.step % problem.steps_per_epoch == 0:
                         end_epoch(network, trainable, problem, progress)
                     late = time.monotonic() - saved > 60 * problem.config.checkpoint_minutes
-                    due, stopping = processes.sum(late, stop.is_set())
+                    due, stopping = processes.sum(late, stop.asked)
                     if due or stopping or len(progress.history) > epoch_before:
                         processes.on_main(lambda: checkpoints.save(trainable, optimizer, vars(progress)))
                         saved = time.monotonic()
                     if stopping:
-                        raise KeyboardInterrupt
+                        raise signals.ended_by(stop.number)
     load(trainable, progress.best)
     return progress
 
@@ -233,18 +233,29 @@ def load(trainable: dict[str, Any], values: dict[str, Any]) -> None:
         trainable[name].data.copy_(tensor)
 
 
+@dataclass
+class StopRequest:
+    """number: of the signal that asked to stop, None before one did."""
+
+    number: int | None = None
+
+    @property
+    def asked(self) -> bool:
+        return self.number is not None
+
+
 @contextmanager
-def stop_requests() -> Iterator[threading.Event]:
+def stop_requests() -> Iterator[StopRequest]:
     """Turn the first Ctrl-C (SIGTERM, SIGHUP) into a request that is met after the current step."""
-    stop = threading.Event()
+    stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
     def handler(number: int, frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
+        if stop.asked:
+            raise signals.ended_by(number)
+        stop.number = number
         note("stopping after this step, a checkpoint will be written (again to stop at once)")
 
     ending = [number for number in signals.ENDING if signal.getsignal(number) is not signal.SIG_IGN]

@@ -48,6 +48,11 @@ def end_with_cleanup() -> None:
             signal.signal(number, _exit)
 
 
+def ended_by(number: int | None) -> BaseException:
+    """Return what ends a command that a signal, None for another process's, has asked to stop."""
+    return KeyboardInterrupt() if number in (None, signal.SIGINT) else SystemExit(128 + number)
+
+
 def end_at_once() -> None:
     """From now on the ending signals end the process without a word: nothing is left to clean up."""
     for number in ENDING:

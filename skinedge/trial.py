@@ -1,46 +1,84 @@
 """Try a model file of unknown origin in a child process first: it may crash its runtime, fill the memory or never end.
 
-Only files that no manifest lists are tried. The child opens the file and runs one grey image; this process opens it
-afterwards, knowing what that takes.
+The child opens the file and runs one grey image; this process opens it afterwards, knowing what that takes. Files that
+passed are remembered in the user's cache folder, by their bytes and the runtime's version, and so are those that
+`skinedge export` made on this machine. A listed file is tried too: whoever damages it can write its hash as well.
 """
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import json
 import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 
 from skinedge.documents import parse_json
 from skinedge.errors import BundleError, ConfigError, DataError, SkinedgeError, UnavailableError
-from skinedge.files import sha256
-from skinedge.plugins import RUNTIMES, Runtime, load
+from skinedge.files import cache_folder, sha256, write_atomic
+from skinedge.plugins import RUNTIMES, Runtime, Session, load
 
 # Address space: Python with LiteRT or ONNX Runtime and the shipped model peaks at 230 MiB, of which 80 are in memory. A
 # model holds its weights up to five times while it is loaded.
 MEMORY_MIB, PER_MODEL_MIB = 1280, 5
 SECONDS, MIB_PER_SECOND = 10, 4  # of CPU time: the shipped model takes 2
+LOOP, LOOP_SECONDS = 1_000_000, 0.04  # a sum of so many numbers takes so long where SECONDS was set; a Pi gets more
 FREE_SIDE = 224  # pixels, where the file takes any size
+PACKAGE = Path(__file__).resolve().parent
+
+
+def open_tried(path: Path, runtime: Runtime, threads: int = 1) -> Session:
+    """Open a model file after a trial. Raises: as `try_file`, and as the runtime's `open`."""
+    try_file(path, runtime)
+    return runtime.open(path, threads)
 
 
 def try_file(path: Path, runtime: Runtime) -> None:
-    """Open the file and run one image in a child process, once for the same bytes.
+    """Open the file and run one image in a child process, once for the same bytes; not what is installed with skinedge.
 
     Raises: BundleError when the child crashes or passes a limit; whatever error the runtime gives to the file.
     """
-    if path.is_file() and not getattr(runtime, "safe_format", False):
-        _try_once(path, runtime.name, sha256(path))
+    if not path.is_file() or getattr(runtime, "safe_format", False) or PACKAGE in path.resolve().parents:
+        return
+    mark = _mark(path, runtime)
+    if not mark.is_file():
+        _try(path, runtime.name)
+        _keep(mark)
 
 
-@functools.cache
-def _try_once(path: Path, runtime: str, digest: str) -> None:
+def remember(path: Path, runtime: Runtime) -> None:
+    """Say of a file that this process made and ran that it needs no trial on this machine."""
+    _keep(_mark(path, runtime))
+
+
+def _mark(path: Path, runtime: Runtime) -> Path:
+    """The empty file in the cache folder that says: these bytes were run by this version of the runtime."""
+    return cache_folder() / "tried" / f"{runtime.name}-{runtime.version()}" / sha256(path)
+
+
+def _keep(mark: Path) -> None:
+    """A cache folder that cannot be written costs another trial the next time."""
+    with contextlib.suppress(OSError, SkinedgeError):
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(mark, "")
+
+
+def _seconds(size_mib: int) -> int:
+    """Limit of CPU time: SECONDS and more for a large file, as many times longer as this machine computes slower."""
+    start = time.process_time()
+    sum(range(LOOP))
+    slower = max(1.0, (time.process_time() - start) / LOOP_SECONDS)
+    return round(slower * (SECONDS + size_mib // MIB_PER_SECOND))
+
+
+def _try(path: Path, runtime: str) -> None:
     from skinedge.children import run_python
 
     size_mib = path.stat().st_size >> 20
-    memory_mib, seconds = MEMORY_MIB + PER_MODEL_MIB * size_mib, SECONDS + size_mib // MIB_PER_SECOND
+    memory_mib, seconds = MEMORY_MIB + PER_MODEL_MIB * size_mib, _seconds(size_mib)
     limits = f"limits: {memory_mib} MiB of memory, {seconds} s"
     try:
         done = run_python("skinedge.trial", runtime, str(path), memory_mib=memory_mib, seconds=seconds)

@@ -107,6 +107,20 @@ def test_one_module_parses_json_and_toml(package: str) -> None:
         assert not calls & PARSERS or path.relative_to(REPOSITORY).as_posix() in PARSING, path
 
 
+STARTERS = {"subprocess.run", "subprocess.Popen", "subprocess.call", "subprocess.check_call", "subprocess.check_output",
+            "os.system", "os.popen", "os.fork", "os.posix_spawn", "os.execv", "os.execvp"}  # fmt: skip
+# The helper itself; and ssh, whose processes share the terminal that asks for a password.
+STARTING = {"skinedge/children.py", "bench/skinedge_bench/ssh.py"}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_one_helper_starts_other_processes(package: str) -> None:
+    """They end with this one, and execute nothing that lies in the current folder."""
+    for path in files_of(package):
+        calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
+        assert not calls & STARTERS or path.relative_to(REPOSITORY).as_posix() in STARTING, path
+
+
 def test_help_imports_no_framework() -> None:
     code = (
         "import sys\nsys.argv = ['skinedge', '--help']\nfrom skinedge.cli import main\n"

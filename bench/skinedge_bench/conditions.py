@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from skinedge.children import run_program
 from skinedge.cores import usable
 from skinedge_bench.device import Device, read_text
 
@@ -140,7 +140,7 @@ def pi_throttled() -> int | None:
     command = shutil.which("vcgencmd")
     if command is None:
         return None
-    done = subprocess.run([command, "get_throttled"], capture_output=True, text=True, check=False)
+    done = run_program([command, "get_throttled"])
     return throttled_bits(done.stdout)
 
 

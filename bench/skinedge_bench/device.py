@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import platform
 import re
-import subprocess
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from skinedge.children import run_program
 from skinedge.cores import usable_cores
 
 # Instructions that multiply int8 and add into int32 in one step: x86 VNNI and AMX, Arm dotprod and i8mm.
@@ -171,5 +171,5 @@ def _cpuinfo(key: str, path: Path = Path("/proc/cpuinfo")) -> str | None:
 def _sysctl(key: str) -> str | None:
     if platform.system() != "Darwin":
         return None
-    done = subprocess.run(["sysctl", "-n", key], capture_output=True, text=True, check=False)
+    done = run_program(["sysctl", "-n", key])
     return done.stdout.strip() or None

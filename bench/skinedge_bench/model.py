@@ -16,7 +16,7 @@ from skinedge.manifest import MANIFEST, MODEL, FileEntry, Manifest
 from skinedge.plugins import Outputs, Session, judge_for
 from skinedge.preprocess import Pixels
 from skinedge.run_directory import Bundle
-from skinedge.trial import try_file
+from skinedge.trial import open_tried
 from skinedge_bench.device import cpu_features, saturation
 
 _NOT_FITTED = "no threshold was fitted for this file: that of the merged network is used"
@@ -69,7 +69,7 @@ def open_listed(bundle: Bundle, name: str | None = None, *, threads: int = 1) ->
     """
     path = bundle.file(name or default_file(bundle))
     runtime = judge_for(path)
-    session = runtime.open(path, threads)
+    session = open_tried(path, runtime, threads)
     problem = contradiction(session, bundle.manifest)
     if bundle.model_sha256 and not bundle.fits_model(bundle.entries()[path.name]) and path.name != MODEL:
         problem = problem or "the file was made from another merged model than the run has now"
@@ -104,8 +104,7 @@ def open_file(path: Path, *, threads: int = 1) -> LoadedModel:
     if bundle is not None:
         return open_listed(bundle, path.name, threads=threads)
     runtime = judge_for(path)
-    try_file(path, runtime)
-    session = runtime.open(path, threads)
+    session = open_tried(path, runtime, threads)
     if KEY in session.metadata:
         return _described(path, runtime.name, session)
     return _undescribed(path, runtime.name, session)

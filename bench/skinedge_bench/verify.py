@@ -22,6 +22,7 @@ from skinedge.preprocess import prepare
 from skinedge.progress import bar, note
 from skinedge.run_directory import Bundle
 from skinedge.spread import joined, run_each
+from skinedge.trial import open_tried
 from skinedge_bench.comparison import Pair, Side, changes, compare
 from skinedge_bench.device import cpu_features, instruction_set, saturation
 from skinedge_bench.earlier import REPORT, measured_before, with_earlier
@@ -158,7 +159,7 @@ def is_exact(entry: FileEntry) -> bool:
 def open_session(bundle: Bundle, name: str) -> Session:
     """A file of the run, its hash checked, in the runtime that judges files of its type."""
     path = bundle.file(name)
-    return judge_for(path).open(path, THREADS)
+    return open_tried(path, judge_for(path), THREADS)
 
 
 def run_all(sessions: dict[str, Session], root: Path, samples: Sequence[Sample], size: int) -> dict[str, Outputs]:

@@ -57,6 +57,7 @@ def main() -> int:
         _ = [say("SKIPPED: web: its libraries are not there (make web)") for _ in skipped]
     with work_area(given.area) as area:
         os.environ["MPLCONFIGDIR"] = str(area.root / "matplotlib")
+        os.environ["SKINEDGE_CACHE"] = str(area.root / "cache")  # no part of what is judged
         stages = list(dict.fromkeys(command.stage for command in commands))
         import_ahead(beyond_training=not {"empty", "interrupted", "trained"}.issuperset(stages))
         prepare(area, stages, say)

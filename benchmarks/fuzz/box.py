@@ -40,6 +40,7 @@ class Box:
         return {"HOME": home, "TMPDIR": temporary, "XDG_RUNTIME_DIR": temporary, "PATH": path, "SKINEDGE_SHIPPED": "",
                 "XDG_CACHE_HOME": f"{home}/.cache", "XDG_STATE_HOME": f"{home}/.state", "OMP_NUM_THREADS": "1",
                 "MPLCONFIGDIR": str(self.root.parent / "matplotlib"),
+                "SKINEDGE_CACHE": str(self.root.parent / "cache"),  # what was tried stays so
                 "SKINEDGE_DEBUG": None, "WORLD_SIZE": None, "RANK": None}  # fmt: skip
 
     def put(self, files: Mapping[str, Content]) -> None:

@@ -21,6 +21,7 @@ from skinedge.progress import note
 from skinedge.run_directory import Bundle
 from skinedge.scratch import scratch_folder
 from skinedge.stage import StageWriter
+from skinedge.trial import open_tried, remember
 from skinedge_export import ladder
 from skinedge_export.ask import Ask, converter_of, recipe_of, runtime_of
 from skinedge_export.cards import write_cards
@@ -205,7 +206,8 @@ def _timed(
     full = ask.file_name("fp32", converter_of(ask).suffix)
     exact = [bundle.root / full] if bundle.has(full) and (bundle.root / full).is_file() else []
     with quiet("running the files", full):
-        sessions = [runtime.open(path, threads=1) for path in (*(rung.artifact.path for rung in rungs), *exact)]
+        sessions = [runtime.open(rung.artifact.path, threads=1) for rung in rungs]
+        sessions += [open_tried(path, runtime) for path in exact]
         return ladder.timed(rungs, sessions, materials.golden(ask.form).pixels[:1])
 
 
@@ -226,7 +228,9 @@ def _keep(
         thresholds = {key: value for key, value in bundle.manifest.thresholds.items() if key != name}  # fitted anew
         stage.set(default_file=next((file for file in PREFERENCE if file in present), name), thresholds=thresholds)
     note(f"{name}: gates passed")
-    return name, bundle.reload()
+    bundle = bundle.reload()
+    remember(bundle.file(name), runtime_of(ask))
+    return name, bundle
 
 
 def _write_report(

@@ -18,6 +18,7 @@ from skinedge.preprocess import Pixels
 from skinedge.progress import note
 from skinedge.run_directory import Bundle
 from skinedge.spread import Spread
+from skinedge.trial import try_file
 from skinedge_export.quiet import quiet
 
 REPORT = "reports/thresholds.json"
@@ -46,7 +47,9 @@ def fit_thresholds(bundle: Bundle, images: Path | None, known: Mapping[str, Scor
     others = [bundle.file(entry.path) for entry in entries if entry.path not in found]
     pixels = load_prepared(images, cal if others else [], bundle.manifest.preprocess.size)
     for path in others:
-        found[path.name] = scores(path, plugins.judge_for(path), pixels, bundle.manifest.malignant)
+        runtime = plugins.judge_for(path)
+        try_file(path, runtime)
+        found[path.name] = scores(path, runtime, pixels, bundle.manifest.malignant)
     malignant = np.isin([bundle.manifest.labels.index(s.label) for s in cal], bundle.manifest.malignant)
     chosen = {entry.path: threshold(found[entry.path], malignant, sensitivity) for entry in entries}
     with bundle.stage("thresholds", f"skinedge {__version__}", made_from) as stage:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from importlib.resources import files
 from pathlib import Path
@@ -17,8 +17,14 @@ from pathlib import Path
 import pytest
 
 from skinedge import children, trial
+from skinedge.class_order import check_account
 from skinedge.errors import SkinedgeError
-from skinedge_bench.model import open_file
+from skinedge.file_card import own_account
+from skinedge.files import sha256
+from skinedge.plugins import judge_for
+from skinedge.run_directory import Bundle
+from skinedge_bench.model import open_file, open_listed
+from skinedge_bench.verify import open_session
 
 FLAGSHIP = Path(str(files("skinedge") / "flagship"))
 FOR_EVER = """
@@ -33,11 +39,17 @@ sys.addaudithook(spin)
 MODELS = ("model.int8.tflite", "model.int8.onnx")
 
 
+def without_scale(tflite: bytes) -> bytes:
+    """A graph whose prepared pixels, uint8 of scale 1, have the scale 0: LiteRT calls abort() while it is planned."""
+    scale = struct.pack("<If", 1, 1.0)
+    assert scale in tflite
+    return tflite.replace(scale, struct.pack("<If", 1, 0.0))
+
+
 @pytest.fixture(autouse=True)
-def untried() -> Iterator[None]:
-    trial._try_once.cache_clear()
-    yield
-    trial._try_once.cache_clear()
+def untried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file has been tried on this machine."""
+    monkeypatch.setenv("SKINEDGE_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -55,7 +67,7 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_file_alone_is_tried_once_and_a_runs_own_never(
+def test_a_file_alone_is_tried_once_and_an_installed_one_never(
     tmp_path: Path, name: str, starts: list[tuple[str, ...]]
 ) -> None:
     open_file(FLAGSHIP / name)
@@ -68,6 +80,47 @@ def test_a_file_alone_is_tried_once_and_a_runs_own_never(
     with pytest.raises(SkinedgeError) if name.endswith("onnx") else nullcontext():
         open_file(alone)
     assert len(starts) == 2
+
+
+def test_a_file_that_was_made_here_needs_no_trial(tmp_path: Path, starts: list[tuple[str, ...]]) -> None:
+    alone = tmp_path / MODELS[0]
+    shutil.copy(FLAGSHIP / MODELS[0], alone)
+    trial.remember(alone, judge_for(alone))
+    open_file(alone)
+    assert not starts
+
+
+def test_a_cache_that_cannot_be_written_costs_a_trial_each_time(tmp_path: Path, starts: list[tuple[str, ...]]) -> None:
+    (tmp_path / "cache").write_text("no folder")
+    alone = tmp_path / MODELS[0]
+    shutil.copy(FLAGSHIP / MODELS[0], alone)
+    open_file(alone)
+    open_file(alone)
+    assert len(starts) == 2
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        lambda bundle: open_listed(bundle, MODELS[0]),
+        lambda bundle: open_session(bundle, MODELS[0]),
+        lambda bundle: check_account(bundle, bundle.entries()[MODELS[0]]),
+        lambda bundle: own_account(bundle.file(MODELS[0])),
+    ],
+    ids=["open_listed", "verify", "class_order", "file_card"],
+)
+def test_a_damaged_file_whose_hash_was_made_right_does_not_end_this_process(
+    tmp_path: Path, opened: Callable[[Bundle], object]
+) -> None:
+    """As in a run that was received from someone."""
+    root = tmp_path / "run"
+    shutil.copytree(FLAGSHIP, root)
+    path, manifest = root / MODELS[0], root / "manifest.json"
+    before = sha256(path)
+    path.write_bytes(without_scale(path.read_bytes()))
+    manifest.write_text(manifest.read_text().replace(before, sha256(path)))
+    with pytest.raises(SkinedgeError, match="crashes on this file"):
+        opened(Bundle.open(root))
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_training_resumes_to_the_same_bits(
     trained_run: Path, synthetic_images: Path, tiny_config: Path, tmp_path: Path, number: int
 ) -> None:
@@ -173,7 +173,7 @@ def test_an_interrupted_training_resumes_to_the_same_bits(
     process = subprocess.Popen(command(synthetic_images, out, config), stderr=subprocess.DEVNULL)
     wait_for(work / "checkpoint.pt", process)
     os.kill(process.pid, number)
-    assert process.wait() == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    assert process.wait() == (128 + number if number == signal.SIGTERM else -number)
     assert (work / "checkpoint.pt").exists() and not out.exists()
 
     refused = subprocess.run(command(synthetic_images, out, config), capture_output=True, text=True)

@@ -27,6 +27,8 @@ from skinedge.precision import choose_device, choose_precision
 from skinedge.progress import note
 from skinedge.run_directory import Bundle, newest
 
+MARKS = (".skinedge-training", "job.json")  # by either of which a work folder is known; the first one is there longest
+
 
 @dataclass(frozen=True)
 class TrainRequest:
@@ -50,6 +52,23 @@ class TrainRequest:
     def begun(self) -> bool:
         """Whether a training of this run was begun: job.json is the last thing that `begin` writes."""
         return (self.work / "job.json").is_file()
+
+
+def is_work(folder: Path) -> bool:
+    """Whether a folder is the work folder of a training, or an empty one."""
+    return folder.is_dir() and (not any(folder.iterdir()) or any((folder / mark).is_file() for mark in MARKS))
+
+
+def remove_work(work: Path) -> None:
+    """Remove a work folder, the mark by which it is known last: a kill on the way leaves that."""
+    (work / MARKS[0]).touch()
+    (work / MARKS[1]).unlink(missing_ok=True)
+    for path in work.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != MARKS[0]:
+            path.unlink()
+    shutil.rmtree(work)
 
 
 @dataclass(frozen=True)
@@ -87,7 +106,7 @@ class Job:
 
 
 def check_output(request: TrainRequest) -> None:
-    """Refuse to touch what is there, unless told to; and anything that is not a run even then.
+    """Refuse to touch what is there, unless told to; and anything that is no run, and no training, even then.
 
     Raises: BundleError.
     """
@@ -102,6 +121,9 @@ def check_output(request: TrainRequest) -> None:
             )
         if request.data.resolve().is_relative_to(out.resolve()):
             raise BundleError("the images lie inside the output", where=str(out), todo=other)
+    if request.work.exists() and not is_work(request.work):
+        todo = "Rename it, or choose another --out."
+        raise BundleError("no unfinished training, and its place is needed", where=str(request.work), todo=todo)
     if request.begun and not (request.resume or request.force):
         raise BundleError(
             "an unfinished training is here",
@@ -137,8 +159,9 @@ def begin(request: TrainRequest, device: str, processes: int = 1) -> tuple[Job, 
     rule = model.preprocess(net, base.source, config.image_size)
     precision = choose_precision(config.precision, ready(net, config, device), config.image_size)
     if request.work.exists():
-        shutil.rmtree(request.work)
+        remove_work(request.work)
     request.work.mkdir(parents=True)
+    (request.work / MARKS[0]).touch()
     text = write_split(samples)
     job = Job(
         id=new_id(),

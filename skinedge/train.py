@@ -32,9 +32,11 @@ from skinedge.job import (
     check_output,
     check_shares,
     claimed,
+    is_work,
     read_job,
     ready,
     refuse_other_settings,
+    remove_work,
     reopen,
     replaces,
     run_id,
@@ -213,12 +215,12 @@ def write_run(request: TrainRequest, job: Job, network: Any, progress: LoopProgr
 
 def discard(request: TrainRequest) -> None:
     """Remove the work folder of a finished training, which may hold the run that it replaced."""
-    shutil.rmtree(request.work)
+    remove_work(request.work)
 
 
 def discard_finished(request: TrainRequest) -> None:
     """Remove the work folder, if the run at `out` came from it or no training was begun in it: a kill left it."""
-    both = request.work.exists() and request.out.exists()
+    both = is_work(request.work) and request.out.exists()
     if both and (not request.begun or read_job(request).id == run_id(request.out)):
         discard(request)
 

@@ -13,10 +13,10 @@ from skinedge import job
 from skinedge.config import TrainConfig
 from skinedge.data.dataset import data_root, load_pixels, write_split
 from skinedge.data.readers import read
-from skinedge.errors import DataError
+from skinedge.errors import BundleError, DataError
 from skinedge.job import TrainRequest, begin, divide
 from skinedge.preprocess import prepare
-from skinedge.train import examples
+from skinedge.train import examples, train
 
 CONFIG = TrainConfig(image_size=32, precision="fp32", taxonomy={"black": "melanoma", "brown": "benign"})
 
@@ -73,3 +73,24 @@ def test_two_melanoma_classes_stop_before_an_image_is_read(tmp_path: Path, monke
     with pytest.raises(DataError, match="two classes mean melanoma: mal"):
         begin(TrainRequest(tmp_path / "data", tmp_path / "run", TrainConfig()), "cpu")
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_folder_of_the_users_is_no_unfinished_training(archive: Path, tmp_path: Path, *, force: bool) -> None:
+    request = TrainRequest(archive, tmp_path / "skin", CONFIG, device="cpu", force=force)
+    request.work.mkdir()
+    (request.work / "notes.txt").write_text("mine")
+    with pytest.raises(BundleError, match=r"skin\.training: no unfinished training"):
+        train(request)
+    assert (request.work / "notes.txt").read_text() == "mine"
+
+
+def test_what_a_kill_leaves_of_a_removal_is_known_as_ours(archive: Path, tmp_path: Path) -> None:
+    request = TrainRequest(archive, tmp_path / "run", CONFIG, device="cpu")
+    begin(request, "cpu")
+    assert job.is_work(request.work)
+    for name in ("job.json", "split.csv"):
+        (request.work / name).unlink()
+        assert job.is_work(request.work)
+    job.remove_work(request.work)
+    assert not request.work.exists()

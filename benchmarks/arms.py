@@ -57,19 +57,17 @@ class Task:
 
 
 def split(task: Task) -> dict[str, Any]:
-    """Write the split: by lesion, 70 % of each class to train on, the other 30 % to validate on."""
+    """Write the split that `skinedge train` makes; train and val are used of it."""
     from skinedge.data import readers
     from skinedge.data import split as splitting
     from skinedge.data.hashing import hash_images
 
     dataset = splitting.limit(hash_images(readers.read(Path(task.data))), task.images, seed=0)
-    samples = [
-        sample if sample.split == "train" else replace(sample, split="val") for sample in splitting.split(dataset, 0)
-    ]
-    Path(task.split).write_text(write_split(tuple(samples)), encoding="utf-8")
+    samples = splitting.split(dataset, 0)
+    Path(task.split).write_text(write_split(samples), encoding="utf-8")
     height, width = load_pixels(dataset.root, samples[0].path).shape[:2]
-    train = sum(sample.split == "train" for sample in samples)
-    return {"kind": dataset.kind, "train": train, "val": len(samples) - train, "first_image": f"{width} x {height}"}
+    counts = {part: sum(sample.split == part for sample in samples) for part in ("train", "val")}
+    return {"kind": dataset.kind, **counts, "first_image": f"{width} x {height}"}
 
 
 def seen_digest(batches: Iterable[Batch], samples: Sequence[Sample]) -> str:

@@ -21,7 +21,7 @@ def claimed(path: Path, taken: str) -> Iterator[None]:
     """
     folder = path.parent
     fresh = not folder.exists()
-    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+    lock = FileLock(lock_file(path), timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -36,6 +36,11 @@ def claimed(path: Path, taken: str) -> Iterator[None]:
         if fresh:
             with contextlib.suppress(OSError):  # it stays where something was made in it
                 folder.rmdir()
+
+
+def lock_file(path: Path) -> Path:
+    """Where the lock of the name `path` lies while a process holds it, or since one that did was killed."""
+    return path.with_name(f".{path.name}.lock")
 
 
 def _release(lock: BaseFileLock) -> None:

@@ -20,6 +20,7 @@ from skinedge import __version__, model, swap
 from skinedge.cache import build_cache
 from skinedge.calibration import learned_prior
 from skinedge.checkpoint import Checkpoints
+from skinedge.claim import lock_file
 from skinedge.config import TrainConfig, known_config
 from skinedge.data.dataset import SPLITS, Sample, read_split
 from skinedge.data.terms import Terms, terms_of
@@ -101,7 +102,7 @@ def finished_run(request: TrainRequest) -> Bundle:
     """
     bundle = Bundle.open(request.out)
     refuse_other_settings(request.config, bundle.manifest.training["config"], request.out)
-    if request.work.exists():  # the end came between the rename and the tidying up
+    if request.work.exists() or lock_file(request.out).exists():  # a kill came before the tidying up was done
         with claimed(request):
             discard_finished(request)
     note(f"{request.out} is trained already")

@@ -189,8 +189,9 @@ def _wrong_words(experiment: Experiment, ending: Ending) -> list[str]:
 def _names_a_place(experiment: Experiment, ending: Ending) -> bool:
     """Whether an error line names a run, or where the file that could not be written was to be."""
     lines = [line for line in ending.errors.splitlines() if line.startswith("error:")]
-    outputs = [Path(call.path).parts[1].lstrip(".").split(".")[0] for call in ending.calls]  # work/.drawn.new-1/images
-    places = ("runs/", *outputs, *(() if experiment.strike else ("/", ".")))
+    outputs = [Path(call.path).parts[1:2] for call in ending.calls]  # of work/.drawn.new-1/images
+    names = [part.lstrip(".").split(".")[0] for parts in outputs for part in parts]
+    places = ("runs/", *names, *(() if experiment.strike else ("/", ".")))
     return bool(lines) and any(place in line for line in ending.errors.splitlines() for place in places)
 
 

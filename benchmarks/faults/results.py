@@ -17,12 +17,21 @@ from benchmarks.faults.commands import Command
 from skinedge.files import sha256
 
 Leaves = dict[str, Any]
+PROBE = b"blat"
+MEASURED = ("seconds", "_ms", "_mib", "per_second")  # at the end of a key: two undisturbed runs may agree by chance
 
 
 def names(box: Path) -> dict[str, Path]:
-    """Everything in a sandbox: path relative to it (folders with a slash at the end) -> where it is."""
-    paths = sorted(box.rglob("*"))
+    """Everything in a sandbox: path relative to it (folders with a slash at the end) -> where it is.
+
+    Left out: the file with which Python's `tempfile` tries whether it may write, which a kill at that instant leaves.
+    """
+    paths = [path for path in sorted(box.rglob("*")) if not (path.parent == box / "tmp" and _is_probe(path))]
     return {path.relative_to(box).as_posix() + ("/" if path.is_dir() else ""): path for path in paths}
+
+
+def _is_probe(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size <= len(PROBE) and PROBE.startswith(path.read_bytes())
 
 
 def leaves(path: Path) -> Leaves:
@@ -120,8 +129,9 @@ def _is_timed(command: Command, name: str) -> bool:
 
 
 def _common(one: Leaves, other: Leaves) -> Leaves:
-    """The values that are the same in both; the size of a file whose hash is not is none of them."""
+    """The values that are the same in both, but for times; the size of a file whose hash is not is none of them."""
     same = {pointer: value for pointer, value in one.items() if pointer in other and other[pointer] == value}
+    same = {pointer: value for pointer, value in same.items() if not pointer.endswith(MEASURED)}
     varying = {pointer.rpartition("/")[0] for pointer in one if pointer.endswith("/sha256") and pointer not in same}
     return {p: v for p, v in same.items() if not (p.endswith("/size") and p.rpartition("/")[0] in varying)}
 

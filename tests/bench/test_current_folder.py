@@ -32,7 +32,7 @@ def trapped(tmp_path: Path) -> Path:
     ids=lambda arguments: arguments[0],
 )
 def test_a_command_executes_nothing_of_the_current_folder(
-    trained_run: Path,
+    tiny_run: Path,
     synthetic_images: Path,
     trapped: Path,
     tmp_path_factory: pytest.TempPathFactory,
@@ -40,7 +40,7 @@ def test_a_command_executes_nothing_of_the_current_folder(
 ) -> None:
 
     run = tmp_path_factory.mktemp("run") / "run"
-    shutil.copytree(trained_run, run)
+    shutil.copytree(tiny_run, run)
     places = {"RUN": str(run), "DATA": str(synthetic_images), "OUT": str(run.parent / "predictions.jsonl")}
     command = [sys.executable, "-P", "-m", "skinedge", *(places.get(word, word) for word in arguments)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}

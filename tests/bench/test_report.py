@@ -314,7 +314,7 @@ def test_a_damaged_report_is_an_error_that_names_it(
     cli: Cli, trained_run: Path, tmp_path: Path, name: str, content: str
 ) -> None:
     bundle = Bundle.open(Path(shutil.copytree(trained_run, tmp_path / "run")))
-    put(bundle, {"training": "train", "parity": "verify", "latency": "bench"}[name], name, content)
+    put(bundle, {"training": "changed", "parity": "verify", "latency": "bench"}[name], name, content)
     code, out, err = cli("report", bundle.root)
     assert code == 1 and out == "" and f"reports/{name}.json: damaged report" in err and "Traceback" not in err
     assert not (bundle.root / "reports" / "report.html").exists()

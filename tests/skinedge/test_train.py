@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from skinedge import model
+from skinedge.claim import lock_file
 from skinedge.config import LoraSettings, OptimizerSettings, load_config
 from skinedge.errors import BundleError, ConfigError, SkinedgeError
 from skinedge.files import sha256
@@ -89,7 +90,9 @@ def test_an_existing_run_is_refused_and_force_replaces_it(
 def test_resuming_a_finished_run_does_nothing(trained_run: Path, synthetic_images: Path, tiny_config: Path) -> None:
     before = sha256(trained_run / "manifest.json")
     config = load_config(tiny_config)
+    lock_file(trained_run).touch()  # as a kill after everything else leaves it
     again = train(TrainRequest(synthetic_images, trained_run, config, resume=True))
+    assert not lock_file(trained_run).exists()
     assert again.manifest == Bundle.open(trained_run).manifest and sha256(trained_run / "manifest.json") == before
     with pytest.raises(BundleError, match="other settings: epochs"):
         train(TrainRequest(synthetic_images, trained_run, replace(config, epochs=9), resume=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ def test_a_changed_package_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     content = bytearray(original.read_bytes())
     content[-1000] ^= 1
     (package / "models" / original.name).write_bytes(content)
+    for known in [name for name in sys.modules if name.partition(".")[0] == package.name]:
+        monkeypatch.delitem(sys.modules, known)
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ConfigError, match=r"(?s)sha256 .*expected 57934424.*changed or damaged"):
         model.load("tf_efficientnet_lite0", 7, "auto", seed=0)

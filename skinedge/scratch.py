@@ -22,3 +22,14 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
         yield folder.path
     finally:
         folder.remove()
+
+
+@contextlib.contextmanager
+def temporary_files_in(folder: Path) -> Iterator[None]:
+    """Let libraries make their temporary files in `folder`, with which they go if this process is killed."""
+    before = tempfile.tempdir
+    tempfile.tempdir = str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before

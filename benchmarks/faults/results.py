@@ -31,7 +31,8 @@ def names(box: Path) -> dict[str, Path]:
 
 
 def _is_probe(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size <= len(PROBE) and PROBE.startswith(path.read_bytes())
+    named = re.fullmatch(r"[a-z0-9_]{8}", path.name)
+    return bool(named) and path.is_file() and path.read_bytes() in (b"", PROBE)
 
 
 def leaves(path: Path) -> Leaves:

@@ -19,7 +19,7 @@ from skinedge.manifest import MODEL, FileEntry
 from skinedge.parity import Gate
 from skinedge.progress import note
 from skinedge.run_directory import Bundle
-from skinedge.scratch import scratch_folder
+from skinedge.scratch import scratch_folder, temporary_files_in
 from skinedge.stage import StageWriter
 from skinedge.trial import open_tried, remember
 from skinedge_export import ladder
@@ -138,6 +138,7 @@ def _export_all(
             note(f"{kept.path}: made from the same inputs already, kept (--force makes it again)")
     with ExitStack() as stack:
         scratch = stack.enter_context(scratch_folder())
+        stack.enter_context(temporary_files_in(scratch))
         for ask, outcome in stack.enter_context(closing(climb_all(asked, materials, scratch))):
             if isinstance(outcome, SkinedgeError):
                 refused[ask] = outcome

@@ -11,7 +11,7 @@ import pytest
 from injected import TRACEBACK, Fault, calls_of, run
 
 from skinedge import swap
-from skinedge.scratch import PREFIX, scratch_folder
+from skinedge.scratch import PREFIX, scratch_folder, temporary_files_in
 
 STRIKES = {
     "kill": {"signal": SIGKILL},
@@ -95,6 +95,14 @@ def test_an_empty_folder_is_filled_and_folders_of_the_user_stay(tmp_path: Path) 
     users.mkdir()
     write(out, "new", replace=False)
     assert content(out) == NEW and users.is_dir()
+
+
+def test_libraries_make_their_files_where_they_go_with_the_rest(tmp_path: Path) -> None:
+    usual = tempfile.gettempdir()
+    with pytest.raises(ValueError, match="stop"), temporary_files_in(tmp_path):
+        assert Path(tempfile.mkdtemp()).parent == tmp_path
+        raise ValueError("stop")
+    assert tempfile.gettempdir() == usual
 
 
 def test_the_scratch_folder_of_a_killed_process_is_removed_and_a_living_one_stays(tmp_path: Path) -> None:

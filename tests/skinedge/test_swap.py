@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGTERM
 

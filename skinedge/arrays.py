@@ -45,6 +45,8 @@ class Arrays:
             shape, _, dtype = _HEADERS[version](stream)
             if dtype.kind not in kinds or dtype.kind not in _KINDS or len(shape) not in dims:
                 raise ValueError(f"'{name}' is {dtype} {shape}")
+            if dtype.itemsize == 0:  # text of no characters: any number of them fits into no byte
+                raise ValueError(f"'{name}' is {dtype} {shape}")
             if min(shape, default=0) < 0 or prod(shape) * dtype.itemsize != member.file_size - stream.tell():
                 raise ValueError(f"'{name}' has {member.file_size} bytes, its header says {dtype} {shape}")
         with self._archive.open(member) as stream:

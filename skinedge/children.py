@@ -146,7 +146,11 @@ def _to_its_end(child: Child, seconds: float | None) -> subprocess.CompletedProc
 
 def search_path() -> list[str]:
     """Where this process finds modules: not in the current folder, unless PYTHONPATH names it or skinedge is there."""
-    here, package = Path.cwd(), Path(__file__).resolve().parents[1]
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        raise SkinedgeError("the current folder is gone", todo="Change to one that exists.") from None
+    package = Path(__file__).resolve().parents[1]
     named = [Path(entry).absolute() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     kept = {package, *named}
     paths = [Path(entry).absolute() for entry in sys.path if entry]

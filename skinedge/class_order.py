@@ -29,7 +29,7 @@ from skinedge.trial import open_tried
 
 PARITY, THRESHOLDS, REFERENCE = "reports/parity.json", "reports/thresholds.json", "reference.npz"
 DRAWN = "SYNTHETIC"  # what the id of every drawn image begins with
-LABELS_BYTES = 1 << 20
+LABELS_BYTES = 64 << 10
 SAME = 1e-6  # figures that are computed again from the same logits
 TODO = "The run was changed after it was made, or is damaged: get it again, or make it again with skinedge run."
 
@@ -66,8 +66,11 @@ def read_reference(bundle: Bundle) -> Reference:
     """
     path, classes = bundle.file(REFERENCE), len(bundle.manifest.labels)
     with open_arrays(path, BundleError, "a file of reference logits") as archive:
-        ids = tuple(str(name) for name in archive.read("id", "U", 1))
-        labels, logits = archive.read("label", "iu", 1), archive.read("logits", "f", 2)
+        names, logits = archive.read("id", "U", 1), archive.read("logits", "f", 2)
+        labels = archive.read("label", "iu", 1)
+        if len(names) != len(logits):
+            raise ValueError(f"{len(names)} images, logits {logits.shape}")
+        ids = tuple(names.tolist())
         if len(labels) != len(ids) or logits.shape != (len(ids), classes):
             raise ValueError(f"{len(ids)} images, {len(labels)} labels, logits {logits.shape} of {classes} classes")
         if not np.isfinite(logits).all() or any(label not in range(classes) for label in labels):
@@ -234,6 +237,6 @@ def label_lines(text: str) -> tuple[str, ...]:
     except DataError:
         try:
             labels = ast.literal_eval(text.strip()[:LABELS_BYTES])
-        except (SyntaxError, ValueError, MemoryError, RecursionError):
+        except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
             raise ValueError(f"neither JSON nor a Python list: {text.strip()[:60]}") from None
     return tuple(str(label) for label in labels)

@@ -48,7 +48,7 @@ def report(error: BaseException) -> str:
             what,
             f"This is a fault of skinedge. Please report it with {write(text)} (it holds names of your files).",
         ]
-    except OSError as problem:
+    except (OSError, RuntimeError) as problem:  # RuntimeError: no home folder
         lines = [what, f"This is a fault of skinedge; its account could not be written ({problem}):\n{text}"]
     lines += kept()
     if os.environ.get(DEBUG):
@@ -72,9 +72,16 @@ def account(error: BaseException) -> str:
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions.append(f"{package} {metadata.version(package)}")
-    head = [*versions, platform.platform(), f"$ {visible(shlex.join(sys.argv))}", f"in {visible(Path.cwd())}"]
+    head = [*versions, platform.platform(), f"$ {visible(shlex.join(sys.argv))}", f"in {visible(_current_folder())}"]
     trace = "".join(traceback.format_exception(error))
     return "\n".join([*head, "", *(visible(line) for line in trace.splitlines())]) + "\n"
+
+
+def _current_folder() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return "a folder that is gone"
 
 
 def write(text: str) -> Path:
@@ -83,11 +90,11 @@ def write(text: str) -> Path:
     Raises: OSError when neither takes it.
     """
     name = f"crash-{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}.txt"
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "skinedge"
     try:
+        state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "skinedge"
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         return _create(state / name, text)
-    except OSError:
+    except (OSError, RuntimeError):
         return _create(Path(tempfile.gettempdir()) / f"skinedge-{name}", text)
 
 

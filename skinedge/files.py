@@ -94,9 +94,17 @@ def read_regular(path: Path, most: int, error: Callable[..., SkinedgeError] = Bu
 
 
 def cache_folder() -> Path:
-    """SKINEDGE_CACHE, else XDG_CACHE_HOME/skinedge, else ~/.cache/skinedge; it need not exist."""
+    """SKINEDGE_CACHE, else XDG_CACHE_HOME/skinedge, else ~/.cache/skinedge; it need not exist.
+
+    Raises: SkinedgeError for a user without a home folder.
+    """
     named = os.environ.get("SKINEDGE_CACHE")
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skinedge"
+    if named:
+        return Path(named)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skinedge"
+    except RuntimeError:
+        raise SkinedgeError("this user has no home folder", todo="Set SKINEDGE_CACHE=DIR, or HOME.") from None
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:

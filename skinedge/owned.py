@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 LOCK = ".lock"
+TOKEN = re.compile(r"[0-9a-f]{8}")
 _TRIES = 100
 
 
@@ -51,7 +53,8 @@ def adopt(folder: Path) -> BaseFileLock | None:
     lock = FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
-    except (Timeout, FileNotFoundError, FileExistsError):  # FileLock makes the folder again, if another removed it
+    except (Timeout, FileNotFoundError, FileExistsError, IsADirectoryError):
+        # FileLock makes the folder again, if another removed it; what has a folder for its lock is none of ours
         return None
     return lock
 
@@ -75,11 +78,16 @@ def remove(folder: Path, lock: BaseFileLock) -> None:
     lock.release()
 
 
+def has_token(name: str, prefix: str) -> bool:
+    """Whether a folder has a name as this module gives them: another `PREFIX*` may be the user's."""
+    return name.startswith(prefix) and TOKEN.fullmatch(name.removeprefix(prefix)) is not None
+
+
 def sweep(parent: Path, prefix: str) -> None:
-    """Remove the folders `parent/PREFIX*` that have no owner. Those of other users are left alone."""
+    """Remove the folders `parent/PREFIXtoken` that have no owner. Those of other users are left alone."""
     with contextlib.suppress(OSError):
         for entry in list(os.scandir(parent)):
-            if entry.name.startswith(prefix) and _is_own_folder(entry):
+            if has_token(entry.name, prefix) and _is_own_folder(entry):
                 with contextlib.suppress(OSError):
                     lock = adopt(Path(entry.path))
                     if lock is not None:

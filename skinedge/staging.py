@@ -35,6 +35,7 @@ FILES = "files"
 LOCK = ".manifest.lock"
 A_DAY = 24 * 3600  # seconds
 _OF_EARLIER_VERSIONS = re.compile(r"(.+?)(?:\.[0-9a-f]{8})?\.part(?:\.old)?")
+DAMAGED = "Remove its folder; what of the run then has another hash or is missing is made again by its command."
 PATIENCE = 60  # seconds; a commit takes milliseconds
 
 
@@ -61,6 +62,8 @@ def manifest_lock(root: Path) -> Iterator[None]:
     lock = FileLock(root / LOCK, timeout=PATIENCE)
     try:
         lock.acquire()
+    except IsADirectoryError:
+        raise BundleError("is a folder, and the run is locked by a file of this name", where=str(root / LOCK)) from None
     except Timeout:
         raise BundleError(
             f"another process has been writing to this run for {PATIENCE} s", where=str(root), todo="End it, or wait."
@@ -79,7 +82,8 @@ def commit(folder: Path, root: Path, manifest: str, journal: Journal) -> None:
     for name in journal.moved:
         _check_free(root, name)
     for name in journal.removed:
-        inside(root, name)
+        if inside(root, name).is_dir():
+            raise BundleError("is a folder, and was a file of the run", where=str(root / name), todo="Remove it.")
     write_synced(folder / MANIFEST, manifest)  # before the journal: a journal without it means committed
     write_synced(folder / JOURNAL, json.dumps(asdict(journal)))
     sync(folder)
@@ -106,14 +110,16 @@ def roll_forward(folder: Path, root: Path) -> None:
 
     Raises: OSError when the disk refuses; BundleError when the journal is damaged.
     """
-    journal = read_json(folder / JOURNAL, Journal, error=refusal("damaged journal"))
+    journal = read_json(folder / JOURNAL, Journal, error=refusal("damaged journal", todo=DAMAGED))
     for name in journal.moved:
         new, final = inside(folder, f"{FILES}/{name}"), inside(root, name)
         if new.exists():
             final.parent.mkdir(parents=True, exist_ok=True)
             new.replace(final)
     for name in journal.removed:
-        inside(root, name).unlink(missing_ok=True)
+        final = inside(root, name)
+        if not final.is_dir():  # which somebody else has put there
+            final.unlink(missing_ok=True)
     sync(root)
     forget(folder)
 
@@ -138,10 +144,15 @@ def recover(root: Path) -> None:
         if any(map(committed, folders)):
             raise BundleError(
                 f"a command ended before it had moved its files into this run, and they cannot be moved now "
-                f"({error.strerror})",
+                f"({error.strerror}{_place(error)})",
                 where=str(root),
                 todo="Open the run once, as with `skinedge report`, where it may be written and the disk has space.",
             ) from None
+
+
+def _place(error: OSError) -> str:
+    name = error.filename2 or error.filename
+    return f": {os.fsdecode(name)}" if isinstance(name, str | bytes) else ""
 
 
 def prepare(root: Path) -> None:
@@ -153,16 +164,18 @@ def prepare(root: Path) -> None:
             for path in (Path(folder, name) for name in names if name.endswith((".part", ".part.old"))):
                 name = _OF_EARLIER_VERSIONS.fullmatch(path.name)
                 if name and path.is_file() and time.time() - path.stat().st_mtime > A_DAY:
-                    _put_back(path, path.with_name(name[1]), root)
+                    _put_back(path, (path.parent.relative_to(root) / name[1]).as_posix(), root)
 
 
-def _put_back(leftover: Path, final: Path, root: Path) -> None:
-    """Remove a leftover, or give it its name back where it is the file that the manifest lists and that is lost."""
-    name = final.relative_to(root).as_posix()
+def _put_back(leftover: Path, name: str, root: Path) -> None:
+    """Remove a leftover of a listed file, or give it its name back where it is that file and that is lost.
+
+    Whatever else ends like this is the user's.
+    """
     entries = {file.path: file for stage in Manifest.read(root / MANIFEST).stages.values() for file in stage.files}
     if name in entries and sha256(leftover) == entries[name].sha256:
-        leftover.replace(final)
-    else:
+        leftover.replace(inside(root, name))
+    elif name in (*entries, MANIFEST):
         leftover.unlink()
 
 
@@ -188,7 +201,7 @@ def _folders(root: Path) -> list[Path]:
         return sorted(
             Path(entry.path)
             for entry in entries
-            if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False)
+            if owned.has_token(entry.name, PREFIX) and entry.is_dir(follow_symlinks=False)
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,10 @@ def finished_run(request: TrainRequest) -> Bundle:
     Raises: BundleError when it was trained with other settings.
     """
     bundle = Bundle.open(request.out)
+    if "config" not in bundle.manifest.training:
+        raise BundleError(
+            "this run does not say how it was trained", where=str(request.out), todo="Choose another --out."
+        )
     refuse_other_settings(request.config, bundle.manifest.training["config"], request.out)
     if request.work.exists() or lock_file(request.out).exists():  # a kill came before the tidying up was done
         with claimed(request):
@@ -209,7 +213,11 @@ def write_run(request: TrainRequest, job: Job, network: Any, progress: LoopProgr
         shutil.copyfile(request.work / "split.csv", stage.path("split.csv"))
         history = {"schema": "skinedge.training/1", "history": progress.history, "best_epoch": progress.best_epoch + 1}
         stage.path("reports/training.json").write_text(json.dumps(history, indent=2) + "\n", encoding="utf-8")
-    check_output(replace(request, resume=True))  # something may have come there while training went on
+    try:
+        check_output(replace(request, resume=True))
+    except BundleError as error:
+        todo = f"Move it away, then give the same command with --resume: the training is kept in {request.work}."
+        raise BundleError("something came there while training went on", where=error.where, todo=todo) from None
     swap.put_in_place(built, request.out, replace=True)
     return Bundle.open(request.out)
 
@@ -220,10 +228,14 @@ def discard(request: TrainRequest) -> None:
 
 
 def discard_finished(request: TrainRequest) -> None:
-    """Remove the work folder, if the run at `out` came from it or no training was begun in it: a kill left it."""
+    """Remove the work folder, if the run at `out` came from it or no training was begun in it: a kill left it.
+
+    One whose job cannot be read is another version's, and another training's.
+    """
     both = is_work(request.work) and request.out.exists()
-    if both and (not request.begun or read_job(request).id == run_id(request.out)):
-        discard(request)
+    with suppress(BundleError):
+        if both and (not request.begun or read_job(request).id == run_id(request.out)):
+            discard(request)
 
 
 def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress) -> Manifest:

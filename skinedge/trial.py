@@ -1,7 +1,8 @@
 """Try a model file of unknown origin in a child process first: it may crash its runtime, fill the memory or never end.
 
-The child opens the file and runs one grey image; this process opens it afterwards, knowing what that takes. Files that
-passed are remembered in the user's cache folder, by their bytes and the runtime's version, and so are those that
+The child opens the file and runs one grey image; this process opens it afterwards, knowing what that takes. This guards
+against damage, not against a model that was made to compute for ever on certain images. Files that passed are
+remembered in the user's cache folder, by their bytes and the runtime's version, and so are those that
 `skinedge export` made on this machine. A listed file is tried too: whoever damages it can write its hash as well.
 """
 
@@ -44,7 +45,7 @@ def try_file(path: Path, runtime: Runtime) -> None:
     if not path.is_file() or getattr(runtime, "safe_format", False) or PACKAGE in path.resolve().parents:
         return
     mark = _mark(path, runtime)
-    if not mark.is_file():
+    if mark is None or not mark.is_file():
         _try(path, runtime.name)
         _keep(mark)
 
@@ -54,13 +55,20 @@ def remember(path: Path, runtime: Runtime) -> None:
     _keep(_mark(path, runtime))
 
 
-def _mark(path: Path, runtime: Runtime) -> Path:
-    """The empty file in the cache folder that says: these bytes were run by this version of the runtime."""
-    return cache_folder() / "tried" / f"{runtime.name}-{runtime.version()}" / sha256(path)
+def _mark(path: Path, runtime: Runtime) -> Path | None:
+    """The empty file in the cache folder that says: these bytes were run by this version of the runtime.
+
+    None for a user without such a folder.
+    """
+    with contextlib.suppress(SkinedgeError):
+        return cache_folder() / "tried" / f"{runtime.name}-{runtime.version()}" / sha256(path)
+    return None
 
 
-def _keep(mark: Path) -> None:
+def _keep(mark: Path | None) -> None:
     """A cache folder that cannot be written costs another trial the next time."""
+    if mark is None:
+        return
     with contextlib.suppress(OSError, SkinedgeError):
         mark.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(mark, "")

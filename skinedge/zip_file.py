@@ -11,7 +11,6 @@ from typing import BinaryIO
 from skinedge.errors import SkinedgeError
 
 MAX_DIRECTORY = 1 << 20  # bytes of the list of members; zipfile reads all of it
-_TAIL = 65_535 + 22 + 20 + 56  # a comment, and the three records that may end an archive
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -46,14 +45,11 @@ def read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
 
 
 def _check_directory_size(stream: BinaryIO) -> None:
-    size = stream.seek(0, 2)
-    stream.seek(max(0, size - _TAIL))
-    tail = stream.read()
-    for signature, at, width in ((b"PK\5\6", 12, 4), (b"PK\6\6", 40, 8)):  # the second: zip64
-        record = tail.rfind(signature)
-        stated = int.from_bytes(tail[record + at : record + at + width], "little")
-        if record >= 0 and stated > MAX_DIRECTORY and stated != 0xFFFF_FFFF:
-            raise ValueError("the archive's directory is too large")
+    """Read the record at the archive's end as zipfile will: another reading than its own could be led elsewhere."""
+    record = zipfile._EndRecData(stream)  # type: ignore[attr-defined]
+    if record is not None and record[zipfile._ECD_SIZE] > MAX_DIRECTORY:  # type: ignore[attr-defined]
+        raise ValueError("the archive's directory is too large")
+    stream.seek(0)
 
 
 def _check_members(members: list[zipfile.ZipInfo], file_size: int) -> None:

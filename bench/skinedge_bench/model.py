@@ -67,19 +67,20 @@ def open_listed(bundle: Bundle, name: str | None = None, *, threads: int = 1) ->
 
     Raises: BundleError when the run has no such file, it was changed, or it contradicts the manifest.
     """
-    path = bundle.file(name or default_file(bundle))
+    listed = name or default_file(bundle)
+    path = bundle.file(listed)
     runtime = judge_for(path)
     session = open_tried(path, runtime, threads)
     problem = contradiction(session, bundle.manifest)
-    if bundle.model_sha256 and not bundle.fits_model(bundle.entries()[path.name]) and path.name != MODEL:
+    if bundle.model_sha256 and not bundle.fits_model(bundle.entries()[listed]) and listed != MODEL:
         problem = problem or "the file was made from another merged model than the run has now"
     if problem:
         raise BundleError(problem, where=str(path), todo="Export it again: skinedge export RUN --format all --int8")
     manifest = bundle.manifest
-    own = path.name in manifest.thresholds or path.name == MODEL
+    own = listed in manifest.thresholds or listed == MODEL
     return LoadedModel(
         path=path,
-        sha256=bundle.entries()[path.relative_to(bundle.root).as_posix()].sha256,
+        sha256=bundle.entries()[listed].sha256,
         runtime=runtime.name,
         session=session,
         model_id=manifest.id,
@@ -87,8 +88,8 @@ def open_listed(bundle: Bundle, name: str | None = None, *, threads: int = 1) ->
         size=manifest.preprocess.size,
         malignant=manifest.malignant,
         melanoma=manifest.melanoma_index,
-        threshold=manifest.threshold(path.name),
-        precision=str(bundle.entries()[path.name].info.get("precision", "unknown")),
+        threshold=manifest.threshold(listed),
+        precision=str(bundle.entries()[listed].info.get("precision", "unknown")),
         synthetic=manifest.synthetic,
         assumptions=() if own else (_NOT_FITTED,),
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skinedge.cli.app import app
-from skinedge.cli.common import DataOption, JsonOption, RunArgument, emit_json, note, pick_run, say, table
+from skinedge.cli.common import DataOption, JsonOption, RunArgument, emit_json, figure, note, pick_run, say, table
 from skinedge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -137,8 +137,10 @@ def make_request(
 
 def report_training(bundle: Bundle, json_: bool) -> None:
     training = bundle.manifest.training
-    entry = bundle.entries()["adapter/adapter_model.safetensors"]
-    best = training["best"]
+    adapter = "adapter/adapter_model.safetensors"
+    bundle.file(adapter)
+    entry = bundle.entries()[adapter]
+    best = training.get("best", {})
     if json_:
         document = {"run": str(bundle.root), "labels": list(bundle.manifest.labels), "best": best}
         emit_json("train", document, model_id=bundle.manifest.id, model_sha256=entry.sha256)
@@ -149,9 +151,9 @@ def report_training(bundle: Bundle, json_: bool) -> None:
             "images (train, val, cal, test)",
             ", ".join(str(sum(c.values())) for c in training["data"]["counts"].values()),
         ),
-        ("best epoch", f"{best['epoch']:.0f}"),
-        ("validation balanced accuracy", f"{best['val_balanced_accuracy']:.3f}"),
-        ("validation macro AUC", f"{best['val_macro_auc']:.3f}"),
+        ("best epoch", figure(best.get("epoch"), 0)),
+        ("validation balanced accuracy", figure(best.get("val_balanced_accuracy"), 3)),
+        ("validation macro AUC", figure(best.get("val_macro_auc"), 3)),
         ("training time", f"{training['seconds'] / 60:.1f} min"),
         ("adapter", f"{entry.size / 2**20:.2f} MiB"),
     ]

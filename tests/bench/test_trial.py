@@ -210,3 +210,14 @@ def test_mutated_models_open_or_are_one_line(tmp_path: Path, name: str) -> None:
             refused += 1
         assert time.monotonic() - start < 60, case
     assert refused >= 3
+
+
+def test_a_listed_file_in_a_folder_of_the_run_is_opened(tmp_path: Path) -> None:
+    root = Path(shutil.copytree(FLAGSHIP, tmp_path / "run"))
+    (root / "sub").mkdir()
+    (root / MODELS[0]).rename(root / "sub" / MODELS[0])
+    manifest = root / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(f'"{MODELS[0]}"', f'"sub/{MODELS[0]}"'))
+    bundle = Bundle.open(root)
+    loaded = open_listed(bundle, f"sub/{MODELS[0]}")
+    assert loaded.threshold == bundle.manifest.thresholds[f"sub/{MODELS[0]}"] and loaded.precision == "int8"

@@ -7,6 +7,7 @@ import random
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -68,6 +69,7 @@ def medmnist_file(path: Path) -> Path:
         ("'" + "(" * 60 + "'", "()", b""),
         ("(" * 90, "()", b""),
         ("'<c8'", "(1,)", bytes(8)),
+        ("'<U0'", "(1000000000000,)", b""),
     ],
 )
 def test_a_header_is_compared_with_its_bytes_before_anything_is_allocated(
@@ -225,11 +227,25 @@ def test_archives_with_tricks_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(crowded, "w") as opened:
         for index in range(12_000):
             opened.writestr(f"{index:0>90}", b"")
+    end = crowded.getvalue().rindex(b"PK\5\6")  # with the record's own signature in its fields for disk numbers
+    decoy = io.BytesIO(crowded.getvalue()[: end + 4] + b"PK\5\6" + crowded.getvalue()[end + 8 :])
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_BZIP2) as opened:
         opened.writestr("a", bytes(100))
-    for content, reason in ((twice, "comes twice"), (crowded, "directory is too large"), (packed, "another way")):
+    large = "directory is too large"
+    for content, reason in ((twice, "comes twice"), (crowded, large), (decoy, large), (packed, "another way")):
         path = tmp_path / "a.zip"
         path.write_bytes(content.getvalue())
         with pytest.raises(BundleError, match=reason), open_zip(path, BundleError, "a test"):
             pass
+
+
+def test_more_source_numbers_than_sources_are_refused_before_they_are_listed(tmp_path: Path) -> None:
+    path = golden_file(tmp_path / "golden.npz")
+    with np.load(path) as known:
+        np.savez_compressed(path, **{**known, "source_index": np.zeros(2_000_000, np.int64)})
+    tracemalloc.start()
+    with pytest.raises(BundleError, match="other arrays than golden vectors"):
+        load(path)
+    assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    tracemalloc.stop()

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skinedge import shipped
+from skinedge import class_order, shipped
 from skinedge.class_order import (
     Reference,
     check_folder,
@@ -185,3 +185,9 @@ def test_every_command_refuses_them(packed: Path, command: Callable[[Bundle], bo
         edit(packed, 4, 5)
     edits.with_right_hashes(packed)
     assert refuses(command, Bundle.open(packed)) == bool(subset)
+
+
+@pytest.mark.parametrize("text", ["[{[]: 1}]", "[{[]}]", "[" * 500, "[1, 2", "[" + "1," * 50_000 + "]"])
+def test_a_label_list_that_is_none_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match="neither JSON nor a Python list"):
+        class_order.label_lines(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +12,14 @@ import pytest
 from PIL import Image
 
 from skinedge import job
-from skinedge.config import TrainConfig
+from skinedge import train as train_module
+from skinedge.config import TrainConfig, load_config
 from skinedge.data.dataset import data_root, load_pixels, write_split
 from skinedge.data.readers import read
 from skinedge.errors import BundleError, DataError
 from skinedge.job import TrainRequest, begin, divide
 from skinedge.preprocess import prepare
-from skinedge.train import examples, train
+from skinedge.train import examples, open_training, train
 
 CONFIG = TrainConfig(image_size=32, precision="fp32", taxonomy={"black": "melanoma", "brown": "benign"})
 
@@ -94,3 +97,36 @@ def test_what_a_kill_leaves_of_a_removal_is_known_as_ours(archive: Path, tmp_pat
         assert job.is_work(request.work)
     job.remove_work(request.work)
     assert not request.work.exists()
+
+
+def test_a_job_of_another_version_is_replaced_when_forced(archive: Path, trained_run: Path, tmp_path: Path) -> None:
+    request = TrainRequest(archive, Path(shutil.copytree(trained_run, tmp_path / "run")), CONFIG, device="cpu")
+    request.work.mkdir()
+    (request.work / "job.json").write_text('{"id": "other"}')
+    with pytest.raises(BundleError, match="output exists"), ExitStack() as held:
+        open_training(request, "cpu", held, 1)
+    with pytest.raises(BundleError, match="written by another version"), ExitStack() as held:
+        open_training(replace(request, resume=True), "cpu", held, 1)
+    with ExitStack() as held:
+        open_training(replace(request, force=True), "cpu", held, 1)
+    assert job.read_job(request).kind
+
+
+def test_a_finished_training_is_kept_where_something_took_its_place(
+    trained_run: Path, synthetic_images: Path, tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(load_config(tiny_config), epochs=1)
+    request = TrainRequest(synthetic_images, tmp_path / "run", config, device="cpu")
+    begun = train_module.begin
+
+    def and_something_comes(*given: object) -> object:
+        made = begun(*given)
+        shutil.copytree(trained_run, request.out)
+        return made
+
+    monkeypatch.setattr(train_module, "begin", and_something_comes)
+    with pytest.raises(BundleError, match=r"(?s)while training went on.*Move it away.*--resume"):
+        train(request)
+    monkeypatch.undo()
+    shutil.move(request.out, tmp_path / "away")
+    assert len(train(replace(request, resume=True)).manifest.training["config"]) > 0

@@ -165,7 +165,7 @@ def test_a_listed_file_that_is_a_link_is_not_read(received: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../victim.txt", "/etc/hostname"])
 def test_the_journal_of_a_received_run_moves_and_removes_nothing_outside(received: Path, name: str) -> None:
-    folder = received / f"{staging.PREFIX}0"
+    folder = received / f"{staging.PREFIX}0123abcd"
     (folder / "files").mkdir(parents=True)
     before = victims(received.parent)
     for journal in ({"moved": [], "removed": [name]}, {"moved": [name], "removed": []}):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -262,3 +263,40 @@ def test_a_run_that_cannot_be_written_opens_unless_a_commit_is_half_done(bundle:
         subprocess.run(["umount", bundle.root], check=True)
     Bundle.open(bundle.root)
     assert not folder.exists()
+
+
+def test_what_only_ends_or_begins_like_ours_is_the_users(bundle: Bundle) -> None:
+    bundle = two_stages(bundle)
+    for name in ("notes.part", "..part", "reports/thesis.0a1b2c3d.part", ".stage-mine/notes.txt"):
+        (bundle.root / name).parent.mkdir(exist_ok=True)
+        (bundle.root / name).write_text("mine")
+        os.utime(bundle.root / name, (0, 0))
+    with bundle.stage("third", "test", {}):
+        pass
+    assert list(files_of(bundle).values()).count(b"mine") == 4
+
+
+def test_a_folder_in_the_place_of_a_file_to_remove_is_refused_before_the_commit(bundle: Bundle) -> None:
+    bundle = two_stages(bundle)
+    (bundle.root / "a.txt").unlink()
+    (bundle.root / "a.txt").mkdir()
+    before = (bundle.root / "manifest.json").read_bytes()
+    with pytest.raises(BundleError, match=r"a\.txt: is a folder"), bundle.stage("new", "test", {}) as stage:
+        stage.remove("a.txt")
+    assert (bundle.root / "manifest.json").read_bytes() == before
+    assert Bundle.open(bundle.root).manifest == bundle.manifest
+
+
+def test_folders_in_the_place_of_locks_are_named(bundle: Bundle) -> None:
+    bundle = two_stages(bundle)
+    (bundle.root / ".stage-0a1b2c3d" / ".lock").mkdir(parents=True)
+    with bundle.stage("third", "test", {}):
+        pass
+    shutil.rmtree(bundle.root / ".manifest.lock", ignore_errors=True)
+    (bundle.root / ".manifest.lock").unlink(missing_ok=True)
+    (bundle.root / ".manifest.lock").mkdir()
+    with (
+        pytest.raises(BundleError, match=r"\.manifest\.lock: is a folder"),
+        bundle.reload().stage("fourth", "test", {}),
+    ):
+        pass

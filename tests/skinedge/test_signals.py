@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -34,3 +36,14 @@ def test_a_signal_while_a_command_begins(tmp_path: Path, event: str, count: int,
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 128 + number, done.stderr
     assert "Traceback" not in done.stderr and not done.stdout
+
+
+@pytest.mark.parametrize("after", [0.05, 0.1, 0.2])
+def test_ctrl_c_while_python_imports_the_command(tmp_path: Path, after: float) -> None:
+    command = [sys.executable, "-m", "skinedge", "data", "info", "nowhere"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(after)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+    assert "skinedge" not in said.partition("Traceback")[2], said  # Python's own start is not ours
+    assert process.returncode in (1, 130, -signal.SIGINT)

@@ -181,7 +181,7 @@ def test_an_interrupted_stage_in_a_received_folder_cannot_replace_the_signed_man
     """A forged stage folder that looks committed would be finished when the run is opened."""
     sign(folder, open_secret_key(keys[0]))
     signed = (folder / MANIFEST).read_bytes()
-    stage = folder / f"{staging.PREFIX}0123456789abcdef"
+    stage = folder / f"{staging.PREFIX}01234567"
     forged = stage / staging.FILES / MANIFEST
     forged.parent.mkdir(parents=True)
     forged.write_bytes(signed.replace(b'"mel"', b'"nv"'))

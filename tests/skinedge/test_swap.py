@@ -118,3 +118,11 @@ def test_the_scratch_folder_of_a_killed_process_is_removed_and_a_living_one_stay
         with scratch_folder(tmp_path) as other:
             assert {living, other} == set(tmp_path.glob(f"{PREFIX}*"))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_the_users_with_a_like_name_stays(tmp_path: Path) -> None:
+    for name in (".out.new-backup", ".out.new-0123456789", "out.replaced-mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.txt").write_text("mine")
+    swap.recover(tmp_path / "out")
+    assert len(list(tmp_path.rglob("mine.txt"))) == 3

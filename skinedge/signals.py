@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
+A_MOMENT = 0.01  # seconds
 ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -42,10 +44,34 @@ def _raise_all(numbers: list[int]) -> None:
 
 
 def end_with_cleanup() -> None:
-    """From now on SIGTERM and SIGHUP raise SystemExit(128 + number), unless they are ignored, as under nohup."""
+    """From now on SIGTERM and SIGHUP raise SystemExit(128 + number), unless they are ignored, as under nohup.
+
+    An exception of a signal that comes in a finalizer, where Python drops it, is raised again a moment later.
+    """
+    sys.unraisablehook = functools.partial(_raise_later, sys.unraisablehook)
     for number in ENDING:
         if number != signal.SIGINT and signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _exit)
+
+
+def _raise_later(otherwise: Callable[[sys.UnraisableHookArgs], object], dropped: sys.UnraisableHookArgs) -> None:
+    error, number = dropped.exc_value, 0
+    if isinstance(error, KeyboardInterrupt):
+        number = signal.SIGINT
+    elif isinstance(error, SystemExit) and isinstance(error.code, int):
+        number = error.code - 128
+    if number in ENDING:
+        threading.Timer(A_MOMENT, _to_main_thread, [number]).start()
+    else:
+        otherwise(dropped)
+
+
+def _to_main_thread(number: int) -> None:
+    """The thread that a signal interrupts in what it waits for is the one that it is sent to."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        signal.raise_signal(number)
 
 
 def ended_by(number: int | None) -> BaseException:

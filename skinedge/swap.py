@@ -61,7 +61,10 @@ def put_in_place(content: Path, to: Path, *, replace: bool) -> None:
                 retired.rename(to)
                 raise
         shutil.rmtree(retired, ignore_errors=True)
-    sync(to.parent)
+    try:
+        sync(to.parent)
+    except OSError as error:  # too late to be a failure: what was there before is gone
+        note(f"warning: {to} is in its place, but a power failure now may undo that ({error.strerror})")
 
 
 def recover(to: Path) -> None:

@@ -191,7 +191,7 @@ def _names_a_place(experiment: Experiment, ending: Ending) -> bool:
     lines = [line for line in ending.errors.splitlines() if line.startswith("error:")]
     outputs = [Path(call.path).parts[1:2] for call in ending.calls]  # of work/.drawn.new-1/images
     names = [part.lstrip(".").split(".")[0] for parts in outputs for part in parts]
-    places = ("runs/", *names, *(() if experiment.strike else ("/", ".")))
+    places = ("runs/", *names, *(() if names else ("/", ".")))
     return bool(lines) and any(place in line for line in ending.errors.splitlines() for place in places)
 
 

@@ -47,3 +47,33 @@ def test_ctrl_c_while_python_imports_the_command(tmp_path: Path, after: float) -
         _, said = process.communicate()
     assert "skinedge" not in said.partition("Traceback")[2], said  # Python's own start is not ours
     assert process.returncode in (1, 130, -signal.SIGINT)
+
+
+FINALIZER = """
+import os, sys, time
+from skinedge import signals
+signals.end_with_cleanup()
+
+class Finalized:
+    def __del__(self):
+        if sys.argv[1] == "0":
+            raise ValueError("odd")
+        os.kill(os.getpid(), int(sys.argv[1]))
+        time.sleep(0.01)
+
+Finalized()
+time.sleep(30 if int(sys.argv[1]) else 0)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(2, -2), (15, 143), (1, 129)])
+def test_a_signal_in_a_finalizer_is_not_lost(tmp_path: Path, number: int, code: int) -> None:
+    """Where Python drops the exception of the handler. Without Typer, an interrupted Python ends by its signal."""
+    command = [sys.executable, "-c", FINALIZER, str(number)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=20)
+    assert done.returncode == code and "Exception ignored" not in done.stderr, done.stderr
+
+
+def test_another_exception_in_a_finalizer_is_still_shown(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FINALIZER, "0"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "Exception ignored" in done.stderr and "ValueError: odd" in done.stderr

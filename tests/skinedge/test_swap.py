@@ -126,3 +126,16 @@ def test_a_folder_of_the_users_with_a_like_name_stays(tmp_path: Path) -> None:
         (tmp_path / name / "mine.txt").write_text("mine")
     swap.recover(tmp_path / "out")
     assert len(list(tmp_path.rglob("mine.txt"))) == 3
+
+
+def test_a_folder_that_cannot_be_synchronized_is_in_its_place_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write(tmp_path / "out", "old", replace=False)
+    monkeypatch.setattr(swap, "sync", full)
+    write(tmp_path / "out", "new", replace=True)
+    assert content(tmp_path / "out") == NEW
+    assert "a power failure now may undo that" in capsys.readouterr().err

@@ -99,9 +99,9 @@ def cache_folder() -> Path:
     Raises: SkinedgeError for a user without a home folder.
     """
     named = os.environ.get("SKINEDGE_CACHE")
-    if named:
-        return Path(named)
     try:
+        if named:
+            return Path(named).expanduser()
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skinedge"
     except RuntimeError:
         raise SkinedgeError("this user has no home folder", todo="Set SKINEDGE_CACHE=DIR, or HOME.") from None

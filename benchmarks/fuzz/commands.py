@@ -100,7 +100,8 @@ def environment(rng: Random, base: Base) -> Case:
         argv = ("report", RUN, "--out", "out/page.html")
     name = "data/few/mel/\x1b[31mä\u202e.png"
     files = {name: base.read(IMAGE)} if rng.random() < 0.5 else {}
-    return Case("environment", argv, files, env=kept, fresh=True)
+    cache = kept.get("SKINEDGE_CACHE")
+    return Case("environment", argv, files, writes=("out", *([cache] if cache else [])), env=kept, fresh=True)
 
 
 def _argument(value: str) -> str:

@@ -112,6 +112,8 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
     What a killed process left beside it is removed: its temporary files are those that nobody holds a lock on.
     """
+    if path.is_dir():  # also '', which is the current one
+        raise BundleError("is a folder, and a file is to be written", where=str(path.absolute()), todo="Name a file.")
     try:
         for leftover in path.parent.glob(f"{glob.escape(path.name)}.{_TOKEN}.part"):
             _remove_unheld(leftover)

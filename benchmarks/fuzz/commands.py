@@ -27,9 +27,9 @@ COMMANDS = (
     ("train", "--data", "out/none", "--out", "out/run", "--epochs", "1", "--limit", "10", "--image-size", "32",
     "--seed", "0"),
 )  # fmt: skip
-# Numbers: none that asks for long work.
+# None that asks for long work: no large number of anything, and not every file of the machine.
 VALUES = (
-    *NAMES,
+    *(name for name in NAMES if name != "/"),
     "0",
     "-1",
     "1",

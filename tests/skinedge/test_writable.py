@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from skinedge.cli import app
 from skinedge.data.synth import write_dataset
 from skinedge.errors import BundleError
-from skinedge.files import check_writable
+from skinedge.files import check_writable, write_atomic
 from skinedge.run_directory import Bundle
 
 
@@ -89,3 +89,12 @@ def test_a_command_says_it_before_it_reads_the_model(small_disk: Path, command: 
     words = [word.replace("FULL", str(small_disk)) for word in command]
     result = CliRunner().invoke(app, [*words[:1], str(run), *words[1:]] if words[-1] != "--run" else [*words, str(run)])
     assert isinstance(result.exception, BundleError) and "are needed" in str(result.exception), result.exception
+
+
+@pytest.mark.parametrize("name", ["", ".", "folder"])
+def test_a_folder_is_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError, match="is a folder, and a file is to be written"):
+        write_atomic(Path(name), "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]

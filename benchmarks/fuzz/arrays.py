@@ -80,6 +80,7 @@ def _member(rng: Random, member: bytes) -> bytes:
 
 
 def _array(rng: Random, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    array = np.atleast_1d(array)
     with np.errstate(all="ignore"):
         changes: tuple[Any, ...] = (
             array.astype(rng.choice(("f8", "f4", "f2", "i8", "u1", "?", "c16", "U3", "O"))),

@@ -9,6 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from skinedge.progress import note
 from skinedge.terminal import visible_lines
 
 
@@ -39,6 +40,9 @@ def _visible() -> Iterator[None]:
         yield
     except EOFError as error:
         raise Unexpected(error) from error
+    except KeyboardInterrupt:
+        note("interrupted; train, predict --out and evaluate --out go on where they stopped with --resume")
+        raise
     except Exception as error:
         if hasattr(error, "format_message"):
             error.message = visible_lines(error.message)  # type: ignore[attr-defined]

@@ -78,9 +78,9 @@ def hash_images(dataset: Dataset) -> Dataset:
     """
     found = inspect_images(dataset)
     if found.unreadable:
-        listed = "\n".join(f"  {path}: {reason}" for path, reason in found.unreadable[:5])
         raise DataError(
-            f"{len(found.unreadable)} of {len(dataset.samples)} images cannot be used:\n{listed}",
+            f"{len(found.unreadable)} of {len(dataset.samples)} images cannot be used:",
+            lines=[f"  {path}: {reason}" for path, reason in found.unreadable[:5]],
             where=str(dataset.root),
             todo="Repair or remove them. `skinedge data check DIR --json` lists them all.",
         )

@@ -340,7 +340,7 @@ def test_unreadable_images_are_listed_before_anything_starts(tmp_path: Path) -> 
     found = read(tmp_path)
     with pytest.raises(DataError, match="7 of 17 images cannot be used") as caught:
         hash_images(found)
-    assert str(caught.value).count("nv/bad") == 5
+    assert str(caught.value).count("\n  nv/bad") == 5
     assert len(inspect_images(found).unreadable) == 7
     assert len(inspect_images(found).samples) == 10
 

@@ -66,16 +66,13 @@ def read_reference(bundle: Bundle) -> Reference:
     """
     path, classes = bundle.file(REFERENCE), len(bundle.manifest.labels)
     with open_arrays(path, BundleError, "a file of reference logits") as archive:
-        names, logits = archive.read("id", "U", 1), archive.read("logits", "f", 2)
-        labels = archive.read("label", "iu", 1)
-        if len(names) != len(logits):
-            raise ValueError(f"{len(names)} images, logits {logits.shape}")
-        ids = tuple(names.tolist())
+        ids = archive.read("id", "U", 1)
+        labels, logits = archive.read("label", "iu", 1), archive.read("logits", "f", 2)
         if len(labels) != len(ids) or logits.shape != (len(ids), classes):
             raise ValueError(f"{len(ids)} images, {len(labels)} labels, logits {logits.shape} of {classes} classes")
         if not np.isfinite(logits).all() or any(label not in range(classes) for label in labels):
             raise ValueError("a logit is not a number, or a label no class")
-        reference = Reference(ids, labels.astype(np.int64), logits.astype(np.float32))
+        reference = Reference(tuple(ids.tolist()), labels.astype(np.int64), logits.astype(np.float32))
     samples = read_split(bundle.file("split.csv"))
     check_manifest(bundle.manifest, samples)
     check_reference(reference, bundle.manifest, samples, str(path))

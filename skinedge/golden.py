@@ -78,10 +78,7 @@ def save(path: Path, golden: Golden) -> None:
 def load(path: Path) -> Golden:
     """Read golden.npz; raises BundleError when it is not one: arrays missing, damaged, or that do not fit together."""
     with open_arrays(path, BundleError, "a file of golden vectors") as archive:
-        numbers = archive.read("source_index", "iu", 1)
-        if len(numbers) > len(archive.names):
-            raise ValueError("it has other arrays than golden vectors")
-        indices = numbers.tolist()
+        indices = archive.read("source_index", "iu", 1)[: len(archive.names)].tolist()  # more of them fit no file
         expected = {"pixels", "logits", "source_index", *(_source(place) for place in range(len(indices)))}
         if set(archive.names) != expected or len(set(indices)) < len(indices):
             raise ValueError("it has other arrays than golden vectors")

@@ -35,6 +35,12 @@ def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
     return found
 
 
+def calls_in(path: Path) -> set[str]:
+    """What a file calls, as it is written there: 'json.loads'."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+
+
 def files_of(package: str) -> list[Path]:
     found = sorted(PACKAGES[package].rglob("*.py"))
     assert found
@@ -103,8 +109,7 @@ PARSING = {"skinedge/documents.py", "export/skinedge_export/onnx2tf/foreign.py"}
 @pytest.mark.parametrize("package", PACKAGES)
 def test_one_module_parses_json_and_toml(package: str) -> None:
     for path in files_of(package):
-        calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
-        assert not calls & PARSERS or path.relative_to(REPOSITORY).as_posix() in PARSING, path
+        assert not calls_in(path) & PARSERS or path.relative_to(REPOSITORY).as_posix() in PARSING, path
 
 
 STARTERS = {"subprocess.run", "subprocess.Popen", "subprocess.call", "subprocess.check_call", "subprocess.check_output",
@@ -117,8 +122,7 @@ STARTING = {"skinedge/children.py", "bench/skinedge_bench/ssh.py"}
 def test_one_helper_starts_other_processes(package: str) -> None:
     """They end with this one, and execute nothing that lies in the current folder."""
     for path in files_of(package):
-        calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
-        assert not calls & STARTERS or path.relative_to(REPOSITORY).as_posix() in STARTING, path
+        assert not calls_in(path) & STARTERS or path.relative_to(REPOSITORY).as_posix() in STARTING, path
 
 
 def test_help_imports_no_framework() -> None:

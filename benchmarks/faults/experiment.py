@@ -92,15 +92,16 @@ def perform(experiment: Experiment, area: Area, reference: Reference) -> Finding
         _judge(finding, ending, box, reference)
         if experiment.disk is not None:
             subprocess.run(["mount", "-o", "remount,size=1g", box], check=True)
-        if reference.differences(box) or not command.once:
+        left = reference.differences(box)
+        if left or not command.once:
             again = launch(box, area.filled(command.repeated(box / "work")))
             finding.cpu_seconds += again.cpu_seconds
             finding.seconds += again.seconds
-            complete = not (left := reference.differences(box)).missing and not left.altered
+            left = reference.differences(box)
+            complete = not (left.missing or left.altered)
             if again.status != 0 and not (command.once and complete):  # which says that it is there already
                 finding.add("does not go on", [f"status {again.status}: {again.errors.strip()[-600:]}"])
             finding.add("orphans", list(again.orphans))
-        left = reference.differences(box)
         finding.add("leftovers", list(left.extra))
         finding.add("lost", [f"after the next command: {name}" for name in left.missing])
         finding.add("altered", list(left.altered))
@@ -189,8 +190,8 @@ def _wrong_words(experiment: Experiment, ending: Ending) -> list[str]:
 def _names_a_place(experiment: Experiment, ending: Ending) -> bool:
     """Whether an error line names a run, or where the file that could not be written was to be."""
     lines = [line for line in ending.errors.splitlines() if line.startswith("error:")]
-    outputs = [Path(call.path).parts[1:2] for call in ending.calls]  # of work/.drawn.new-1/images
-    names = [part.lstrip(".").split(".")[0] for parts in outputs for part in parts]
+    parts = [part for call in ending.calls for part in Path(call.path).parts[1:2]]  # of work/.drawn.new-1/images
+    names = [part.lstrip(".").split(".")[0] for part in parts]
     places = ("runs/", *names, *(() if names else ("/", ".")))
     return bool(lines) and any(place in line for line in ending.errors.splitlines() for place in places)
 

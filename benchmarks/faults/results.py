@@ -131,8 +131,8 @@ def _is_timed(command: Command, name: str) -> bool:
 
 def _common(one: Leaves, other: Leaves) -> Leaves:
     """The values that are the same in both, but for times; the size of a file whose hash is not is none of them."""
-    same = {pointer: value for pointer, value in one.items() if pointer in other and other[pointer] == value}
-    same = {pointer: value for pointer, value in same.items() if not pointer.endswith(MEASURED)}
+    compared = {pointer: value for pointer, value in one.items() if not pointer.endswith(MEASURED)}
+    same = {pointer: value for pointer, value in compared.items() if pointer in other and other[pointer] == value}
     varying = {pointer.rpartition("/")[0] for pointer in one if pointer.endswith("/sha256") and pointer not in same}
     return {p: v for p, v in same.items() if not (p.endswith("/size") and p.rpartition("/")[0] in varying)}
 

@@ -44,8 +44,8 @@ def test_ctrl_c_while_python_imports_the_command(tmp_path: Path, after: float) -
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         time.sleep(after)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate()
-    assert "skinedge" not in said.partition("Traceback")[2], said  # Python's own start is not ours
+        _, errors = process.communicate()
+    assert "skinedge" not in errors.partition("Traceback")[2], errors  # Python's own start is not ours
     assert process.returncode in (1, 130, -signal.SIGINT)
 
 

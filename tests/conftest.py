@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,16 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, trained_run: Path) -> Pat
     out = copy_run(trained_run, tmp_path_factory.mktemp("runs") / "tiny")
     export(merge(Bundle.open(out)), asks(("onnx", "tflite"), int8=True))
     return out
+
+
+@pytest.fixture(autouse=True)
+def shared_runs_stay_as_they_are(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test that changes a shared run, in place of a later test that reads it."""
+    names = {"trained_run", "tiny_run"} & set(request.fixturenames)
+    manifests = [request.getfixturevalue(name) / "manifest.json" for name in sorted(names)]
+    before = [manifest.read_bytes() for manifest in manifests]
+    yield
+    assert [manifest.read_bytes() for manifest in manifests] == before, f"changed by {request.node.name}: copy it first"
 
 
 def copy_run(run: Path, to: Path) -> Path:

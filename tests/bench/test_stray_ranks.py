@@ -10,6 +10,7 @@ import pytest
 from skinedge import progress
 from skinedge.errors import ConfigError
 from skinedge.processes import launched
+from skinedge.run_directory import Bundle
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -24,13 +25,13 @@ Cli = Callable[..., tuple[int, str, str]]
 )
 def test_a_second_process_that_nobody_started_says_all(
     cli: Cli,
-    tiny_run: Path,
+    run: Bundle,
     synthetic_images: Path,
     monkeypatch: pytest.MonkeyPatch,
     command: tuple[str, ...],
     warning: str,
 ) -> None:
-    names = {"run": tiny_run, "image": next(synthetic_images.rglob("*.jpg"))}
+    names = {"run": run.root, "image": next(synthetic_images.rglob("*.jpg"))}
     words = [word.format(**names) for word in command]
     before = cli(*words)
     monkeypatch.setenv("RANK", "1")

@@ -12,7 +12,8 @@ from pathlib import Path
 from skinedge.cli.bench_table import label
 from skinedge.errors import SkinedgeError
 from skinedge.files import write_atomic
-from skinedge_bench.latency_report import LatencyReport, Row
+from skinedge_bench.latency_report import LatencyReport
+from skinedge_bench.latency_row import Row
 from skinedge_bench.regression import read_report
 
 ROOT = Path(__file__).resolve().parents[1]

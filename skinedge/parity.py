@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinedge import metrics
+from skinedge.outputs import Outputs
 from skinedge.paired import FEWEST, ONE_SIDED, Estimate, McNemar, balanced_fall, mean_estimate, score_interval
-from skinedge.plugins import Outputs
 
 MAX_DIFFERENCE = 1e-3
 DECIDED_MARGIN = 2e-3  # twice the largest difference: below it two right files may disagree

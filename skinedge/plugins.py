@@ -13,11 +13,9 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from skinedge.bits import require_64_bit
 from skinedge.errors import ConfigError, IncompatibleDependencyError, MissingDependencyError
+from skinedge.outputs import Outputs
 from skinedge.preprocess import Pixels
 from skinedge.progress import note
 from skinedge.requirements import import_failure
@@ -35,20 +33,6 @@ class TensorSpec:
     name: str
     shape: tuple[int, ...]
     dtype: str
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What a model said of N images.
-
-    probabilities: (N, C) float32, rows sum to 1; logits: (N, C) float32 where the file has them;
-    heatmaps: (N, H, W, C) float32 where the file has them: each class's activation map, the classifier's weights
-    applied to the last features. Its mean over H and W, plus the classifier's bias, is the logits.
-    """
-
-    probabilities: NDArray[np.float32]
-    logits: NDArray[np.float32] | None = None
-    heatmaps: NDArray[np.float32] | None = None
 
 
 class Session(Protocol):

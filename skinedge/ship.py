@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from skinedge.files import SOME_ROOM, check_writable, disk_error, inside, sha256
 from skinedge.manifest import MODEL, SHIP, FileEntry, Manifest, Stage, now
 from skinedge.merge import ADAPTER
 from skinedge.progress import note
+from skinedge.redaction import strings, without_place, without_places
 from skinedge.report_schemas import read_latency, read_parity
 from skinedge.run_directory import Bundle
 from skinedge.signature import open_secret_key, sign
@@ -209,13 +210,6 @@ def packed(bundle: Bundle, to: Path, kept: set[str]) -> Manifest:
     )
 
 
-def without_places(training: Mapping[str, Any]) -> dict[str, Any]:
-    """A reused split and a teacher are known by their names alone."""
-    config = {**training["config"]}
-    names = {key: Path(config.get(key, "")).name for key in ("split", "teacher")}
-    return {**training, "config": {**config, **names}}
-
-
 def neutral(bundle: Bundle, name: str) -> bytes:
     """A report without the places where the images lay."""
     found = read(bundle, name)
@@ -223,21 +217,6 @@ def neutral(bundle: Bundle, name: str) -> bytes:
         found["images"] = without_place(found["images"])
     root = bundle.manifest.data_root
     return to_text(strings(found, lambda text: text.replace(root, "DATA") if root else text)).encode()
-
-
-def without_place(images: str) -> str:
-    """A parity report's sentence on its test images, as `verify` writes it, without the folder that it names."""
-    rest = r"(?=(?:: only the golden vectors were replayed)?(?:; kept from an earlier report: [^;]*)?$)"
-    return re.sub(rf" under .*?{rest}", "", images.replace(" is under ", " is there under "), flags=re.DOTALL)
-
-
-def strings(value: Any, change: Callable[[str], str]) -> Any:
-    """`value` with every string changed, at any depth."""
-    if isinstance(value, dict):
-        return {key: strings(item, change) for key, item in value.items()}
-    if isinstance(value, list):
-        return [strings(item, change) for item in value]
-    return change(value) if isinstance(value, str) else value
 
 
 def refuse_places(folder: Path, bundle: Bundle) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from skinedge.cores import usable_cores
-from skinedge.plugins import Outputs, Runtime, Session
+from skinedge.outputs import Outputs
+from skinedge.plugins import Runtime, Session
 from skinedge.preprocess import Pixels
 
 CHUNK = 64  # images a session takes at a time: a multiple of any batch, so that batches fall as in one session

@@ -18,7 +18,8 @@ from skinedge.run_directory import Bundle
 from skinedge_bench.earlier import REPORT as PARITY
 from skinedge_bench.end_to_end import Photos, drawn_photos, photos_of_run
 from skinedge_bench.images import locate, test_split
-from skinedge_bench.latency_report import LatencyReport, Row
+from skinedge_bench.latency_report import LatencyReport
+from skinedge_bench.latency_row import Row
 from skinedge_bench.measure import FREE, measure
 from skinedge_bench.model import open_file
 from skinedge_bench.quality import Accuracy, accuracies, golden_verdict, parity_verdicts

@@ -8,16 +8,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from skinedge import explain
 from skinedge.contract import HEATMAP
 from skinedge.description import KEY, ModelDescription
 from skinedge.errors import ConfigError, one_of
-from skinedge.explain import Mapper
 from skinedge.manifest import MODEL
-from skinedge.plugins import Outputs
+from skinedge.outputs import Outputs
 from skinedge.preprocess import Pixels
 from skinedge.run_directory import Bundle
 from skinedge_bench.model import LoadedModel, default_file, exported, open_listed
+from skinedge_bench.runtimes import torch_gradcam
+from skinedge_bench.runtimes.torch_eager import read_network
+from skinedge_bench.runtimes.torch_gradcam import Mapper
 
 CAM = "cam"  # the class activation map that a file itself carries (Zhou et al. 2016)
 NAMES = {CAM: "class activation map", "gradcam": "Grad-CAM", "gradcam++": "Grad-CAM++"}
@@ -47,7 +48,7 @@ def of_run(bundle: Bundle, method: str | None) -> Explainer:
     merged network; MissingDependencyError without torch or grad-cam where gradients were asked for.
     """
     if known(method) is None:
-        method = "gradcam" if bundle.has(MODEL) and explain.missing() is None else CAM
+        method = "gradcam" if bundle.has(MODEL) and torch_gradcam.missing() is None else CAM
     if method == CAM:
         return Explainer(_open_with_heatmap(bundle), CAM)
     return of_file(open_listed(bundle, MODEL), method)
@@ -71,8 +72,8 @@ def of_file(model: LoadedModel, method: str | None) -> Explainer:
             todo="Name the run instead of the file, or ask for the file's own map: --method cam",
         )
     description = ModelDescription.from_json(model.session.metadata[KEY], str(model.path))
-    network = explain.network_of(model.path, description)
-    return Explainer(model, method, explain.mapper(network, description.preprocess, method))
+    network = read_network(model.path).model
+    return Explainer(model, method, torch_gradcam.mapper(network, description.preprocess, method))
 
 
 def known(method: str | None) -> str | None:
@@ -95,7 +96,7 @@ def _has_heatmap(model: LoadedModel) -> bool:
 
 
 def _no_heatmap(where: Path) -> ConfigError:
-    lacking = explain.missing()
+    lacking = torch_gradcam.missing()
     gradients = "" if lacking is None else f", and Grad-CAM needs {lacking}, which is not installed"
     return ConfigError(
         f"no model file here has an output '{HEATMAP}'{gradients}",

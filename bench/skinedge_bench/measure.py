@@ -16,7 +16,8 @@ from skinedge_bench.conditions import Conditions, conditions, cpu_clock, machine
 from skinedge_bench.device import describe_device
 from skinedge_bench.end_to_end import Chain, EndToEnd, Photos, time_chains
 from skinedge_bench.floor import Floor, measure_floors
-from skinedge_bench.latency_report import LatencyReport, Row, with_ratios
+from skinedge_bench.latency_report import LatencyReport
+from skinedge_bench.latency_row import Row, with_ratios
 from skinedge_bench.peaks import Peaks
 from skinedge_bench.probe import Probe, probe
 from skinedge_bench.protocol import Protocol

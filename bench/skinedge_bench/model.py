@@ -13,7 +13,8 @@ from skinedge.errors import BundleError, ConfigError, DataError
 from skinedge.file_card import card_beside
 from skinedge.files import sha256
 from skinedge.manifest import MANIFEST, MODEL, FileEntry, Manifest
-from skinedge.plugins import Outputs, Session, judge_for
+from skinedge.outputs import Outputs
+from skinedge.plugins import Session, judge_for
 from skinedge.preprocess import Pixels
 from skinedge.run_directory import Bundle
 from skinedge.trial import open_tried

@@ -23,7 +23,8 @@ from skinedge_bench.blocks import Blocks
 from skinedge_bench.conditions import Conditions
 from skinedge_bench.device import INT8_DOT, Device, instruction_set
 from skinedge_bench.latency_file import keep
-from skinedge_bench.latency_report import LatencyReport, Row, with_ratios
+from skinedge_bench.latency_report import LatencyReport
+from skinedge_bench.latency_row import Row, with_ratios
 from skinedge_bench.model import exported
 from skinedge_bench.protocol import Protocol, read_protocol
 from skinedge_bench.targets import thread_counts

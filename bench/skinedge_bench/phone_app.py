@@ -19,7 +19,7 @@ from skinedge.errors import BundleError, SkinedgeError
 from skinedge.progress import note
 from skinedge_bench.adb import Phone
 from skinedge_bench.blocks import medians, noise_reasons, summarize
-from skinedge_bench.latency_report import Row
+from skinedge_bench.latency_row import Row
 from skinedge_bench.phone import Job, Timed
 from skinedge_bench.protocol import Protocol
 

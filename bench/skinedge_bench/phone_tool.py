@@ -16,7 +16,7 @@ import numpy as np
 from skinedge.errors import ConfigError, SkinedgeError
 from skinedge.progress import bar
 from skinedge_bench.blocks import median_interval
-from skinedge_bench.latency_report import Row
+from skinedge_bench.latency_row import Row
 from skinedge_bench.phone import Job, Timed
 
 NAME = "benchmark_model"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from skinedge_bench.latency_report import Row
+from skinedge_bench.latency_row import Row
 
 GOLDEN = {
     "pass": "the golden vectors pass here",

@@ -18,7 +18,8 @@ from skinedge.run_directory import Bundle
 from skinedge_bench.block_test import rank_sum_p, slowdown
 from skinedge_bench.latency import REPORT
 from skinedge_bench.latency_file import report_of
-from skinedge_bench.latency_report import LatencyReport, Row
+from skinedge_bench.latency_report import LatencyReport
+from skinedge_bench.latency_row import Row
 
 SIGNIFICANT = 0.01  # several files are compared at once
 

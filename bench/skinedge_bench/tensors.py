@@ -14,7 +14,8 @@ from skinedge.contract import CONTRACTS, HEATMAP, LOGITS, PROBABILITIES, Contrac
 from skinedge.description import KEY, ModelDescription
 from skinedge.errors import BundleError, ConfigError, SkinedgeError
 from skinedge.metrics import softmax
-from skinedge.plugins import Outputs, Session, TensorSpec
+from skinedge.outputs import Outputs
+from skinedge.plugins import Session, TensorSpec
 from skinedge.preprocess import Pixels
 
 BATCH = 16  # images a call where the file's batch dimension is free: bounds memory, costs no speed on a CPU

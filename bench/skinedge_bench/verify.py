@@ -16,8 +16,9 @@ from skinedge.description import KEY, ModelDescription
 from skinedge.errors import ConfigError
 from skinedge.file_card import card_name, disagreement, read_card
 from skinedge.manifest import FileEntry, Manifest
+from skinedge.outputs import Outputs
 from skinedge.parity import Gate
-from skinedge.plugins import Outputs, Session, judge_for
+from skinedge.plugins import Session, judge_for
 from skinedge.preprocess import prepare
 from skinedge.progress import bar, note
 from skinedge.run_directory import Bundle

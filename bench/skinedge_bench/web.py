@@ -20,7 +20,8 @@ from skinedge.preprocess import prepare
 from skinedge.run_directory import Bundle
 from skinedge_bench.blocks import DRIFT, LEAST_BLOCKS, NOISE, P99_SAMPLES, RESAMPLES
 from skinedge_bench.device import Device
-from skinedge_bench.latency_report import LatencyReport, Row
+from skinedge_bench.latency_report import LatencyReport
+from skinedge_bench.latency_row import Row
 from skinedge_bench.model import LoadedModel, default_file, exported, open_listed
 from skinedge_bench.overlay import OPACITY, STEPS
 from skinedge_bench.protocol import read_protocol

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from skinedge import metrics, parity
 from skinedge.description import KEY, ModelDescription
 from skinedge.errors import DataError, GateError
+from skinedge.outputs import Outputs
 from skinedge.parity import Gate
-from skinedge.plugins import Outputs, Runtime, Session
+from skinedge.plugins import Runtime, Session
 from skinedge.preprocess import Pixels
 from skinedge.spread import Spread, joined
 

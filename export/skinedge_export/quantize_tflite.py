@@ -17,6 +17,7 @@ from skinedge_export.finite import require_finite
 from skinedge_export.job import INPUT, ExportJob
 from skinedge_export.quiet import quiet
 from skinedge_export.ranges import IMAGES, Histogram, count, narrowed
+from skinedge_export.tflite_metadata import SIGNATURE
 from skinedge_export.wrapper import EVIDENCE
 
 
@@ -119,8 +120,6 @@ def _observe(model: bytes, calibration: Pixels, job: ExportJob) -> dict[str, Any
     """
     from ai_edge_quantizer import calibrator, recipe_manager
     from ai_edge_quantizer.utils import qsv_utils
-
-    from skinedge_export.to_tflite import SIGNATURE
 
     observer = calibrator.Calibrator(model, num_threads=1, qsv_update_func=qsv_utils.min_max_update)
     rules = recipe_manager.RecipeManager()

@@ -18,6 +18,7 @@ from skinedge.file_card import MEANING, formula, resize_text
 from skinedge.model_card import intended_use
 from skinedge_export.metadata import LABELS_FILE
 
+SIGNATURE = "serving_default"  # name of the graph's only signature
 ENTRY = b"TFLITE_METADATA"
 _MODEL_MAGIC, _METADATA_MAGIC = b"TFL3", b"M001"
 _PARSER = "1.0.0"  # the oldest parser that knows every field used here

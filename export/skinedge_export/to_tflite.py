@@ -11,18 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinedge.plugins import TensorSpec
+from skinedge_export import quantize_tflite
 from skinedge_export.job import INPUT, Artifact, ExportJob
 from skinedge_export.metadata import append_zip
 from skinedge_export.quiet import quiet
 from skinedge_export.ranges import METHODS
 from skinedge_export.recipe import CALIBRATED, RECIPES, ExportRecipe, load_recipe
 from skinedge_export.renew import Renewal, Said, graph_of
-from skinedge_export.tflite_metadata import with_metadata
+from skinedge_export.tflite_metadata import SIGNATURE, with_metadata
 
 if TYPE_CHECKING:
     from torch import nn
-
-SIGNATURE = "serving_default"
 
 
 class TfliteConverter:
@@ -41,8 +40,6 @@ class TfliteConverter:
         content = job.once("tflite", lambda: graph_of(job, "tflite", _trace, _renewed, _run))
         tools = ["torch", "litert-torch", "litert-converter"]
         if job.recipe.precision != "fp32":
-            from skinedge_export import quantize_tflite
-
             quantize = quantize_tflite.quantize if job.recipe.precision in CALIBRATED else quantize_tflite.shrink
             content, tools = quantize(content, job), [*tools, "ai-edge-quantizer", "ai-edge-litert"]
         path.write_bytes(with_metadata(content, job.description, job.form.outputs))

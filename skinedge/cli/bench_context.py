@@ -9,7 +9,8 @@ from skinedge.cli.common import figure, note, table
 from skinedge.terminal import say
 
 if TYPE_CHECKING:
-    from skinedge_bench.latency_report import LatencyReport, Row
+    from skinedge_bench.latency_report import LatencyReport
+    from skinedge_bench.latency_row import Row
 
 PARTS = ("decode", "resize", "infer", "label")
 

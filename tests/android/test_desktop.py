@@ -11,7 +11,8 @@ import pytest
 
 from skinedge_bench.conditions import Conditions
 from skinedge_bench.device import Device
-from skinedge_bench.latency_report import LatencyReport, Row
+from skinedge_bench.latency_report import LatencyReport
+from skinedge_bench.latency_row import Row
 from skinedge_bench.protocol import Protocol
 
 OUT = Path(__file__).resolve().parents[2] / ".cache" / "android" / "build" / "oracle" / "bench.json"

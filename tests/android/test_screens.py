@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from skinedge_bench.latency_report import Row
+from skinedge_bench.latency_row import Row
 from skinedge_bench.phone_app import timed
 
 PICTURES = Path(__file__).resolve().parents[2] / ".cache" / "android" / "screens"

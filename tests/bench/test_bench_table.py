@@ -9,7 +9,8 @@ import pytest
 from skinedge.cli.bench_table import label, machine, show
 from skinedge_bench.conditions import Conditions
 from skinedge_bench.device import describe_device
-from skinedge_bench.latency_report import LatencyReport, Row
+from skinedge_bench.latency_report import LatencyReport
+from skinedge_bench.latency_row import Row
 from skinedge_bench.protocol import read_protocol
 
 HERE = replace(

@@ -10,7 +10,8 @@ import scipy.stats
 
 from skinedge_bench import device
 from skinedge_bench.blocks import median_interval, medians, noise_reasons, ratio, summarize
-from skinedge_bench.latency_report import LatencyReport, Row, with_ratios
+from skinedge_bench.latency_report import LatencyReport
+from skinedge_bench.latency_row import Row, with_ratios
 from skinedge_bench.protocol import Protocol
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from skinedge_bench.latency_report import Row
+from skinedge_bench.latency_row import Row
 from skinedge_bench.recommendation import obstacle, recommend
 
 

@@ -14,7 +14,8 @@ import pytest
 from skinedge.errors import BundleError, ConfigError
 from skinedge.run_directory import Bundle
 from skinedge_bench.device import Device
-from skinedge_bench.latency_report import LatencyReport, Row
+from skinedge_bench.latency_report import LatencyReport
+from skinedge_bench.latency_row import Row
 from skinedge_bench.protocol import Protocol
 from skinedge_bench.regression import Budget, Regression, compare, read_report
 

@@ -22,8 +22,8 @@ from PIL import Image
 
 from skinedge.class_order import read_reference
 from skinedge.cli.common import NOTICE
+from skinedge.redaction import without_place
 from skinedge.run_directory import Bundle
-from skinedge.ship import without_place
 from skinedge_bench.end_to_end import EndToEnd
 from skinedge_bench.floor import Floor
 from skinedge_bench.recommendation import Recommendation

@@ -18,7 +18,8 @@ from skinedge.data.dataset import read_split
 from skinedge.errors import BundleError
 from skinedge.files import sha256
 from skinedge.manifest import FileEntry
-from skinedge.plugins import Outputs, Session
+from skinedge.outputs import Outputs
+from skinedge.plugins import Session
 from skinedge.run_directory import Bundle
 from skinedge_bench import verify as subject
 from skinedge_bench.device import cpu_features, instruction_set

@@ -11,7 +11,8 @@ import pytest
 
 from skinedge.errors import SkinedgeError
 from skinedge_bench.device import describe_device
-from skinedge_bench.latency_report import LatencyReport, Row
+from skinedge_bench.latency_report import LatencyReport
+from skinedge_bench.latency_row import Row
 from skinedge_bench.protocol import read_protocol
 from skinedge_bench.regression import read_report
 

@@ -24,7 +24,7 @@ from skinedge.image_file import load_image
 from skinedge.preprocess import Pixels, prepare
 from skinedge.run_directory import Bundle
 from skinedge_bench import overlay
-from skinedge_bench.latency_report import Row
+from skinedge_bench.latency_row import Row
 from skinedge_bench.model import LoadedModel, open_listed
 from skinedge_bench.web import Site, build
 from skinedge_bench.web_server import SiteServer

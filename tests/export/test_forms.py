@@ -21,7 +21,8 @@ from skinedge.data.prepared import load_prepared
 from skinedge.description import describe
 from skinedge.errors import ConfigError, GateError
 from skinedge.files import sha256
-from skinedge.plugins import Outputs, TensorSpec
+from skinedge.outputs import Outputs
+from skinedge.plugins import TensorSpec
 from skinedge.preprocess import Preprocess
 from skinedge.run_directory import Bundle
 from skinedge_bench.images import test_split as split_of

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from skinedge.errors import ConfigError, GateError
+from skinedge.outputs import Outputs
 from skinedge.parity import Gate
-from skinedge.plugins import Outputs
 from skinedge_export import ladder
 from skinedge_export.gate import Figures
 from skinedge_export.job import Artifact

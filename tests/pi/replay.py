@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from skinedge.plugins import Outputs
+from skinedge.outputs import Outputs
 from skinedge.run_directory import Bundle
 from skinedge_bench import verify
 

@@ -9,8 +9,8 @@ import pytest
 import scipy.stats
 
 from skinedge import metrics, parity
+from skinedge.outputs import Outputs
 from skinedge.parity import Gate
-from skinedge.plugins import Outputs
 
 RNG = np.random.default_rng(11)
 LOGITS = (RNG.normal(size=(300, 7)) * 3).astype(np.float32)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from skinedge import cores, spread
-from skinedge.plugins import Outputs, runtimes_for
+from skinedge.outputs import Outputs
+from skinedge.plugins import runtimes_for
 
 
 @pytest.mark.parametrize("name", ["model.fp32.onnx", "model.int8.onnx", "model.fp32.tflite", "model.int8.tflite"])

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from skinedge.parity import MAX_FALL, MIN_AGREEMENT
-from skinedge.ship import without_place
+from skinedge.redaction import without_place
 from skinedge_bench.evaluation_tables import Cell, Table, interval, number
 from skinedge_bench.report import charts
 from skinedge_bench.report.charts import Estimate

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from skinedge import model_card
 from skinedge.manifest import MANIFEST
+from skinedge.redaction import without_places
 from skinedge.run_directory import Bundle
-from skinedge.ship import without_places
 from skinedge_bench.evaluation_tables import Cell, Table, interval, number
 from skinedge_bench.report import accuracy, charts, ladder, latency, parity
 from skinedge_bench.report.content import Block, Card, Charts, Missing, Pictures, Report, Section, Text, Tile, Tiles

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from skinedge import state_dict
 from skinedge.description import KEY, ModelDescription
 from skinedge.errors import BundleError
-from skinedge.plugins import Outputs, TensorSpec
+from skinedge.outputs import Outputs
+from skinedge.plugins import TensorSpec
 from skinedge.preprocess import Pixels
 from skinedge.requirements import import_failure
 from skinedge_bench.tensors import Layout, as_outputs, refusing, run_batches

@@ -1,17 +1,14 @@
-"""Grad-CAM and Grad-CAM++ of the merged network: where in an image the evidence for a class was found. Needs torch."""
+"""Grad-CAM and Grad-CAM++ of a network in PyTorch: where in an image the evidence for a class is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skinedge import model, state_dict
-from skinedge.description import ModelDescription
 from skinedge.errors import ConfigError, MissingDependencyError, one_of
 from skinedge.preprocess import Pixels, Preprocess
 
@@ -26,17 +23,6 @@ PACKAGES = {"torch": "train", "timm": "train", "pytorch_grad_cam": "explain"}  #
 def missing() -> str | None:
     """The first package that gradients need and the installation lacks; None when all are there."""
     return next((name for name in PACKAGES if find_spec(name) is None), None)
-
-
-def network_of(path: Path, description: ModelDescription) -> nn.Module:
-    """The network that a merged .safetensors file holds, in eval mode; takes normalized NCHW input, gives logits.
-
-    Raises: ConfigError for a file that is no state dict; MissingDependencyError without torch and timm.
-    """
-    _require()
-    network = model.build(description.architecture, len(description.labels))
-    state_dict.fill(network, state_dict.read_state(path), str(path))
-    return network.eval()
 
 
 def mapper(network: nn.Module, rule: Preprocess, method: str) -> Mapper:
@@ -62,7 +48,7 @@ def mapper(network: nn.Module, rule: Preprocess, method: str) -> Mapper:
     engine = (GradCAM if method == "gradcam" else GradCAMPlusPlus)(network, [layer])
 
     def look(pixels: Pixels, classes: Sequence[int]) -> NDArray[np.float32]:
-        images = next(model.inputs(np.array(pixels), rule, len(pixels)))  # torch takes no read-only array
+        images = inputs(pixels, rule)
         targets = [ClassifierOutputTarget(index) for index in classes]
         engine(images, targets)  # what it returns is stretched to 0..1: whether there was any evidence is lost
         seen = engine.activations_and_grads
@@ -72,6 +58,15 @@ def mapper(network: nn.Module, rule: Preprocess, method: str) -> Mapper:
         return np.asarray(found * cells, dtype=np.float32)
 
     return look
+
+
+def inputs(pixels: Pixels, rule: Preprocess) -> Tensor:
+    """Normalize (N, S, S, 3) uint8 pixels to the network's input, (N, 3, S, S) float32."""
+    import torch
+
+    images = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float()  # a copy: torch takes no read-only array
+    mean, std = (torch.tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (rule.mean, rule.std))
+    return (images - mean) / std
 
 
 def last_features(network: nn.Module, size: int) -> nn.Module:

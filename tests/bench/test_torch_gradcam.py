@@ -12,13 +12,14 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from skinedge import explain, model
+from skinedge import model
 from skinedge.contract import HEATMAP
 from skinedge.errors import ConfigError, MissingDependencyError
 from skinedge.image_file import load_image
 from skinedge.merge import load_adapted
 from skinedge.preprocess import Pixels, Preprocess, prepare
 from skinedge.run_directory import Bundle
+from skinedge_bench.runtimes import torch_gradcam
 from skinedge_export.form import Form
 from skinedge_export.wrapper import pixel_model
 
@@ -61,7 +62,7 @@ def test_both_methods_follow_their_papers(name: str) -> None:
     features, gradients = by_hand(network, pixels, CLASSES)
     weights = gradients.mean(dim=(2, 3), keepdim=True)
     expected = (weights * features).sum(dim=1).numpy() * features.shape[2] * features.shape[3]
-    found = explain.mapper(network, RULE, "gradcam")(pixels, CLASSES)
+    found = torch_gradcam.mapper(network, RULE, "gradcam")(pixels, CLASSES)
     assert found.dtype == np.float32 and found.min() < 0 < found.max()
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
 
@@ -69,13 +70,13 @@ def test_both_methods_follow_their_papers(name: str) -> None:
     alpha = gradients**2 / (2 * gradients**2 + total * gradients**3 + 1e-6)  # the library's guard against 0 / 0
     positive = (alpha * gradients.clamp(min=0)).sum(dim=(2, 3), keepdim=True)
     expected = (positive * features).sum(dim=1).numpy()
-    found = explain.mapper(random_network(name), RULE, "gradcam++")(pixels, CLASSES)
+    found = torch_gradcam.mapper(random_network(name), RULE, "gradcam++")(pixels, CLASSES)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
 
 
 def test_images_do_not_meet_in_a_batch_and_the_network_may_be_frozen() -> None:
     pixels = noise(3, 160)
-    look = explain.mapper(random_network("test_efficientnet").requires_grad_(False), RULE, "gradcam")
+    look = torch_gradcam.mapper(random_network("test_efficientnet").requires_grad_(False), RULE, "gradcam")
     together = look(pixels, CLASSES)
     pixels.setflags(write=False)  # as Pillow's arrays are
     for index, label in enumerate(CLASSES):
@@ -90,9 +91,9 @@ def test_it_is_the_map_that_a_file_carries(trained_run: Path, request: pytest.Fi
     logits, carried = outputs["logits"].numpy(), outputs[HEATMAP].numpy()
     classes = logits.argmax(axis=1).tolist()
     mine = carried[np.arange(len(classes)), :, :, classes]
-    theirs = explain.mapper(network, LARGE, "gradcam")(pixels, classes)
+    theirs = torch_gradcam.mapper(network, LARGE, "gradcam")(pixels, classes)
     ranks = correlations(theirs, mine)
-    plus = correlations(explain.mapper(network, LARGE, "gradcam++")(pixels, classes), mine)
+    plus = correlations(torch_gradcam.mapper(network, LARGE, "gradcam++")(pixels, classes), mine)
     print(f"\nrank correlation with the file's map, {len(ranks)} images: Grad-CAM {np.mean(ranks):.6f} ", end="")
     print(f"(worst {min(ranks):.6f}), Grad-CAM++ {np.mean(plus):.3f} (worst {min(plus):.3f})")
     assert mine.shape == theirs.shape == (7, 7, 7) and min(ranks) > 0.999
@@ -105,8 +106,8 @@ def test_a_network_that_forgets_shows_other_maps(trained_run: Path, request: pyt
     """Adebayo et al. 2018, cascading randomization: a map that stays as it is would be about the image alone."""
     pixels, forgetting = pictures(request, 7), merged(trained_run)
     classes = list(range(7))
-    trained = explain.mapper(merged(trained_run), LARGE, "gradcam")(pixels, classes)
-    assert min(correlations(trained, explain.mapper(forgetting, LARGE, "gradcam")(pixels, classes))) > 0.999
+    trained = torch_gradcam.mapper(merged(trained_run), LARGE, "gradcam")(pixels, classes)
+    assert min(correlations(trained, torch_gradcam.mapper(forgetting, LARGE, "gradcam")(pixels, classes))) > 0.999
     parts = {
         "classifier": [forgetting.classifier],
         "last convolution": [forgetting.conv_head, forgetting.bn2],
@@ -118,7 +119,7 @@ def test_a_network_that_forgets_shows_other_maps(trained_run: Path, request: pyt
             for module in (inner for outer in modules for inner in outer.modules()):
                 if hasattr(module, "reset_parameters"):
                     module.reset_parameters()
-            ranks = correlations(trained, explain.mapper(forgetting, LARGE, "gradcam")(pixels, classes))
+            ranks = correlations(trained, torch_gradcam.mapper(forgetting, LARGE, "gradcam")(pixels, classes))
             print(f"\nrank correlation with the trained network's maps, {part} randomized too: {np.mean(ranks):.3f}")
             assert np.mean(ranks) < 0.6, part
 
@@ -133,18 +134,18 @@ def test_a_network_that_forgets_shows_other_maps(trained_run: Path, request: pyt
 )
 def test_features_that_are_no_image_are_refused(name: str, size: int, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
-        explain.last_features(random_network(name), size)
+        torch_gradcam.last_features(random_network(name), size)
 
 
 def test_an_unknown_method_and_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     network = random_network("test_efficientnet")
     with pytest.raises(ConfigError, match=r"(?s)eigencam.*gradcam, gradcam\+\+"):
-        explain.mapper(network, RULE, "eigencam")
-    assert explain.missing() is None
+        torch_gradcam.mapper(network, RULE, "eigencam")
+    assert torch_gradcam.missing() is None
     monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
-    assert explain.missing() == "pytorch_grad_cam"
+    assert torch_gradcam.missing() == "pytorch_grad_cam"
     with pytest.raises(MissingDependencyError, match=r"(?s)grad-cam.*skinedge\[explain\]"):
-        explain.mapper(network, RULE, "gradcam")
+        torch_gradcam.mapper(network, RULE, "gradcam")
 
 
 def correlations(one: np.ndarray, other: np.ndarray) -> list[float]:

@@ -38,16 +38,16 @@ browser:
 
 # The libraries that run a model in the page of `skinedge web`, from npm.
 web: $(READY)
-	$(BIN)/python -m skinedge_bench.web_assets
+	$(BIN)/python -m skinedge_bench.web.assets
 
 # MediaPipe, which the exported .tflite files are tried in: an environment of its own, since the OpenCV that it brings
 # has the same files as the one that grad-cam brings. SKINEDGE_MEDIAPIPE names the Python of another such environment.
 mediapipe: $(MEDIAPIPE)/.ready
 	$(BIN)/python -m pytest tests/pipeline/test_mediapipe.py
 
-$(MEDIAPIPE)/.ready: $(READY) benchmarks/mediapipe.txt
+$(MEDIAPIPE)/.ready: $(READY) bench/experiments/mediapipe.txt
 	$(BIN)/uv venv --clear --python $(BIN)/python $(MEDIAPIPE)
-	VIRTUAL_ENV=$(MEDIAPIPE) $(BIN)/uv pip install --require-hashes --requirement benchmarks/mediapipe.txt
+	VIRTUAL_ENV=$(MEDIAPIPE) $(BIN)/uv pip install --require-hashes --requirement bench/experiments/mediapipe.txt
 	touch $@
 
 # The packages that this project installs by itself, each with the sha256 of its files for all platforms: after a change of
@@ -55,28 +55,28 @@ $(MEDIAPIPE)/.ready: $(READY) benchmarks/mediapipe.txt
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
   --generate-hashes
 hashes: $(READY)
-	$(COMPILE) --constraint constraints.txt pyproject.toml --output-file bench/skinedge_bench/on_host/requirements.txt
-	echo mediapipe==1.2.3 | $(COMPILE) --constraint constraints.txt - --output-file benchmarks/mediapipe.txt
-	echo cyclonedx-bom==7.3.0 | $(COMPILE) - --output-file benchmarks/sbom.txt
-	$(COMPILE) --no-deps export/skinedge_export/onnx2tf/pins.txt --output-file export/skinedge_export/onnx2tf/hashes.txt
+	$(COMPILE) --constraint constraints.txt pyproject.toml --output-file bench/skinedge_bench/devices/on_host/requirements.txt
+	echo mediapipe==1.2.3 | $(COMPILE) --constraint constraints.txt - --output-file bench/experiments/mediapipe.txt
+	echo cyclonedx-bom==7.3.0 | $(COMPILE) - --output-file bench/experiments/sbom.txt
+	$(COMPILE) --no-deps export/skinedge_export/formats/onnx2tf/pins.txt --output-file export/skinedge_export/formats/onnx2tf/hashes.txt
 
 # A short pipeline with the lowest and with the newest versions that pyproject.toml allows: about 15 minutes on 2 cores and
 # 7 GB of disk, so it is no part of .ci/run. ARGS="lowest" or "newest" for one of them.
 test-range: $(READY)
-	$(BIN)/python -m benchmarks.version_range $(ARGS)
+	$(BIN)/python -m experiments.version_range $(ARGS)
 
 # docs/licenses.md: the licence of every package that each extra brings; fails on one that is not allowed, or not known.
 licenses: $(READY)
-	$(BIN)/python -m benchmarks.licenses
+	$(BIN)/python -m experiments.licenses
 
 # What is installed, as a CycloneDX SBOM in .cache/sbom.json, by CycloneDX's own tool in an environment of its own.
 sbom: $(READY) .cache/sbom/.ready
 	.cache/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-format JSON \
 	  --output-file .cache/sbom.json $(BIN)/python
 
-.cache/sbom/.ready: $(READY) benchmarks/sbom.txt
+.cache/sbom/.ready: $(READY) bench/experiments/sbom.txt
 	$(BIN)/uv venv --clear --python $(BIN)/python .cache/sbom
-	VIRTUAL_ENV=.cache/sbom $(BIN)/uv pip install --require-hashes --requirement benchmarks/sbom.txt
+	VIRTUAL_ENV=.cache/sbom $(BIN)/uv pip install --require-hashes --requirement bench/experiments/sbom.txt
 	touch $@
 
 # The base install and the shipped model on three emulated Raspberry Pi cores (qemu, Debian's arm64 Python, aarch64 wheels;
@@ -120,15 +120,15 @@ android-test: $(READY)
 
 # Both TFLite converters on four networks. The first time, TensorFlow is installed into a cache of its own (1.6 GB).
 cross-check: $(READY)
-	SKINEDGE_CROSS_CHECK=1 $(BIN)/python -m pytest tests/export/test_onnx2tf.py $(ARGS)
+	SKINEDGE_CROSS_CHECK=1 $(BIN)/python -m pytest tests/export/formats/test_onnx2tf.py $(ARGS)
 
 # How long each converter takes, and how fast what it makes is: converters ARGS="RUN --data DIR".
 converters: $(READY)
-	$(BIN)/python benchmarks/converters.py $(ARGS)
+	$(BIN)/python -m experiments.converters $(ARGS)
 
 # A backbone that int8 is known to break, trained on real images, and where the ladder ends: collapse ARGS="--backbone NAME".
 collapse: $(READY)
-	$(BIN)/python benchmarks/collapse.py $(ARGS)
+	$(BIN)/python -m experiments.collapse $(ARGS)
 
 # One more device in README's latency tables, or its figures anew, on a quiet machine: bench-device DEVICE=NAME, with
 # RUN=DIR for another run than the newest and ARGS for options of `skinedge bench`.
@@ -140,36 +140,36 @@ bench-device: $(READY)
 # time, a small run is trained to mutate (some 4 minutes of one core), into .cache/fuzz.
 .PHONY: fuzz
 fuzz: web
-	PYTHONPATH=benchmarks $(BIN)/python -m fuzz $(ARGS)
+	$(BIN)/python -m experiments.fuzz $(ARGS)
 
 # README's latency tables, from the reports in bench/results.
 bench-table: $(READY)
-	$(BIN)/python benchmarks/tables.py
+	$(BIN)/python -m experiments.tables
 
 bench-train: $(READY)
-	$(BIN)/python benchmarks/train_speed.py $(ARGS)
+	$(BIN)/python -m experiments.train_speed $(ARGS)
 
 # predict and evaluate on 10,000 images, on one core and on all: throughput ARGS="--data DIR --images N --out FILE.json".
 throughput: $(READY)
-	$(BIN)/python benchmarks/throughput.py $(ARGS)
+	$(BIN)/python -m experiments.throughput $(ARGS)
 
 choices: $(READY)
-	$(BIN)/python benchmarks/choices.py $(ARGS)
+	$(BIN)/python -m experiments.choices $(ARGS)
 
 # ROW=dermamnist-lesion-free | dermamnist-official | folds, options in ARGS; the same command goes on after an interruption.
 target: $(READY)
-	$(BIN)/python benchmarks/targets.py $(ROW) $(ARGS)
+	$(BIN)/python -m experiments.targets $(ROW) $(ARGS)
 
 # The main job with one seed after another: seeds ARGS="--data DIR --seeds 0-9 --out FOLDER"; the same command goes on after
 # an interruption.
 seeds: $(READY)
-	$(BIN)/python benchmarks/seeds.py $(ARGS)
+	$(BIN)/python -m experiments.seeds $(ARGS)
 
 # Trains, exports, verifies, times and judges the model that ships with the package, then packs it. About 45 minutes on
 # 2 cores; after an interruption the same command goes on.
 flagship: $(READY)
-	$(BIN)/python benchmarks/flagship.py .cache/flagship-images
-	$(BIN)/skinedge run --data .cache/flagship-images --config benchmarks/flagship.toml --out runs/flagship --resume
+	$(BIN)/python -m experiments.flagship .cache/flagship-images
+	$(BIN)/skinedge run --data .cache/flagship-images --config bench/experiments/flagship.toml --out runs/flagship --resume
 	$(BIN)/skinedge export runs/flagship --format tflite --precision int8 --heatmap --data .cache/flagship-images
 	$(BIN)/skinedge verify runs/flagship --data .cache/flagship-images
 	$(BIN)/skinedge evaluate runs/flagship --file model.int8.tflite --split test --out runs/flagship-evaluation
@@ -178,7 +178,7 @@ flagship: $(READY)
 # Kills and injected errors at the filesystem calls of every command that writes: faults ARGS="--count N --seed S". Up to
 # 60 minutes on 2 cores.
 faults: $(READY)
-	$(BIN)/python -m benchmarks.faults $(ARGS)
+	$(BIN)/python -m experiments.faults $(ARGS)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -17,7 +17,7 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 CODE = "Apache-2.0"
 MODEL = "skinedge/flagship"
-BROWSER = "bench/skinedge_bench/page/vendor"
+BROWSER = "bench/skinedge_bench/web/page/vendor"
 WITHOUT = "SKINEDGE_WITHOUT_MODEL"
 
 

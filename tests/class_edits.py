@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from skinedge.description import KEY
+from skinedge.run.embedded_metadata import KEY
 
 Json = dict[str, Any]
 

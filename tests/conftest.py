@@ -47,7 +47,7 @@ def real_images() -> Path:
 @pytest.fixture(scope="session")
 def synthetic_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of drawn images in HAM10000's layout: 7 classes, several photos per lesion."""
-    from skinedge.data.synth import write_dataset
+    from skinedge.data.synthetic import write_dataset
 
     out = tmp_path_factory.mktemp("data") / "synthetic"
     write_dataset(out, count=140, size=72, seed=3)
@@ -64,9 +64,9 @@ def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory: pytest.TempPathFactory, synthetic_images: Path, tiny_config: Path) -> Path:
     """A run as `skinedge train` leaves it. Shared: copy it (`copy_run`) before changing anything."""
-    from skinedge.config import load_config
-    from skinedge.job import TrainRequest
-    from skinedge.train import train
+    from skinedge.run.config import load_config
+    from skinedge.training.job import TrainRequest
+    from skinedge.training.train import train
 
     out = tmp_path_factory.mktemp("runs") / "trained"
     train(TrainRequest(synthetic_images, out, load_config(tiny_config), device="cpu"))
@@ -76,10 +76,10 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory, synthetic_images: Path
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory, trained_run: Path) -> Path:
     """A run with merged model and all four files. Shared: copy it before changing anything."""
-    from skinedge.merge import merge
-    from skinedge.run_directory import Bundle
-    from skinedge_export.ask import asks
+    from skinedge.run.run_directory import Bundle
+    from skinedge.training.merge import merge
     from skinedge_export.export import export
+    from skinedge_export.target import asks
 
     out = copy_run(trained_run, tmp_path_factory.mktemp("runs") / "tiny")
     export(merge(Bundle.open(out)), asks(("onnx", "tflite"), int8=True))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from skinedge.manifest import Manifest
-from skinedge.preprocess import Preprocess
+from skinedge.core.preprocess import Preprocess
+from skinedge.run.manifest import Manifest
 
 TRAINING = {
     "backbone": "test_efficientnet",

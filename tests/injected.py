@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skinedge import signals
-from skinedge.errors import SkinedgeError
+from skinedge.core.errors import SkinedgeError
+from skinedge.system import signals
 
 EVENTS = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.scandir", "os.listdir", "os.truncate")
 TRACEBACK = 99  # exit status of a child that ended by an exception that no user should see

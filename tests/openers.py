@@ -1,4 +1,4 @@
-"""What the processes of tests/skinedge/test_workers.py are given to do: they import this module by its name."""
+"""Openers and work of the processes in test_process_pool.py: they import this module by its name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from skinedge.errors import DataError
+from skinedge.core.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from conftest import REPOSITORY
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ON_HOST = REPOSITORY / "bench" / "skinedge_bench" / "on_host" / "requirements.txt"
-ONNX2TF = REPOSITORY / "export" / "skinedge_export" / "onnx2tf" / "hashes.txt"
-MEDIAPIPE = REPOSITORY / "benchmarks" / "mediapipe.txt"
-SBOM = REPOSITORY / "benchmarks" / "sbom.txt"
+ON_HOST = REPOSITORY / "bench" / "skinedge_bench" / "devices" / "on_host" / "requirements.txt"
+ONNX2TF = REPOSITORY / "export" / "skinedge_export" / "formats" / "onnx2tf" / "hashes.txt"
+MEDIAPIPE = REPOSITORY / "bench" / "experiments" / "mediapipe.txt"
+SBOM = REPOSITORY / "bench" / "experiments" / "sbom.txt"
 
 
 def pinned(path: Path) -> dict[str, str]:

@@ -79,7 +79,7 @@ def test_the_wheel_carries_the_model_and_both_licences(tree: Path) -> None:
         for path in (tree / FLAGSHIP).rglob("*")
         if path.is_file()
     }
-    assert "skinedge/taxonomy.toml" in files and "skinedge/shipped.py" in files
+    assert "skinedge/core/taxonomy.toml" in files and "skinedge/publish/bundled_model.py" in files
 
 
 @pytest.mark.parametrize("how", ["variable", "absent"])
@@ -90,11 +90,11 @@ def test_a_wheel_without_the_model_is_apache_alone(tree: Path, how: str) -> None
     assert metadata["License-Expression"] == CODE
     assert metadata.get_all("License-File") == ["LICENSE"]
     assert not [name for name in files if "flagship" in name]
-    assert "skinedge/shipped.py" in files
+    assert "skinedge/publish/bundled_model.py" in files
 
 
 def test_what_runs_models_in_a_browser_is_carried_where_it_was_fetched(tree: Path) -> None:
-    page = "skinedge_bench/page"
+    page = "skinedge_bench/web/page"
     fetched = tree / "bench" / page / "vendor" / "litert" / "core.js"
     fetched.parent.mkdir(parents=True)
     fetched.write_bytes(b"code")

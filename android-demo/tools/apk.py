@@ -17,10 +17,10 @@ from packing import pack, sign
 from resources import MAIN, link
 from steps import CACHE, Unavailable
 
-from skinedge import shipped
-from skinedge.android import Pair, installed, place
-from skinedge.errors import ConfigError, SkinedgeError, one_of
-from skinedge.progress import note
+from skinedge.core.errors import ConfigError, SkinedgeError, one_of
+from skinedge.publish import bundled_model
+from skinedge.publish.android import Pair, installed, place
+from skinedge.system.progress import note
 
 OUT = CACHE / "skinedge-demo.apk"
 ABIS = ("arm64-v8a", "armeabi-v7a", "x86_64")
@@ -51,7 +51,7 @@ def assets() -> dict[str, bytes]:
 
 def shipped_pair() -> Pair:
     """The shipped model's files for an app. Raises: ConfigError when this package has none."""
-    bundle = shipped.find()
+    bundle = bundled_model.find()
     if bundle is None:
         raise ConfigError("no model in the app, and none ships with skinedge", todo="skinedge android --model RUN")
     return place(bundle, CACHE / "shipped-assets")

@@ -9,7 +9,7 @@ from pathlib import Path
 from downloads import fetch, fetch_one
 from steps import BUILD, JDK, PROJECT, Stamp, emptied, files_under, java, run, tool
 
-from skinedge.progress import note
+from skinedge.system.progress import note
 
 MAIN = (PROJECT / "core" / "src" / "main" / "kotlin", PROJECT / "app" / "src" / "main" / "kotlin")
 FLAGS = (

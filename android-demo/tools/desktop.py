@@ -18,9 +18,9 @@ from screens import test_screens
 from shim import make_shim
 from steps import BUILD, JDK, PROJECT, Unavailable, files_under, run, tool
 
-from skinedge import shipped
-from skinedge.android import choose
-from skinedge.errors import SkinedgeError
+from skinedge.core.errors import SkinedgeError
+from skinedge.publish import bundled_model
+from skinedge.publish.android import choose
 
 TESTS = (PROJECT / "core" / "src" / "test" / "kotlin", PROJECT / "desktop" / "src")
 ABI = "x86_64"
@@ -33,7 +33,7 @@ def test() -> str:
     """
     if platform.machine() != ABI:
         raise Unavailable(f"the desktop tests run on {ABI} only, this is {platform.machine()}")
-    bundle = shipped.find()
+    bundle = bundled_model.find()
     if bundle is None:
         raise Unavailable("no model ships with this package, so there are no golden images to replay")
     linked = link()

@@ -10,8 +10,8 @@ from classes import libraries
 from downloads import fetch, fetch_one
 from steps import BUILD, JDK, MIN_SDK, PROJECT, BuildError, Unavailable, emptied, java, tool
 
-from skinedge.errors import one_of
-from skinedge.progress import note
+from skinedge.core.errors import one_of
+from skinedge.system.progress import note
 
 RULES = PROJECT / "app" / "proguard.pro"
 DEXERS = ("r8", "proguard")

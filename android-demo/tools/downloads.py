@@ -9,8 +9,8 @@ from xml.sax.saxutils import escape
 
 from steps import CACHE, BuildError, Unavailable, run, tool
 
-from skinedge.files import sha256
-from skinedge.progress import note
+from skinedge.core.files import sha256
+from skinedge.system.progress import note
 
 PINS = Path(__file__).with_name("downloads.toml")
 FOLDER = CACHE / "downloads"

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from steps import emptied
 
-from skinedge import golden
-from skinedge.contract import HEATMAP
-from skinedge.file_card import card_name
-from skinedge.image_file import load_image
-from skinedge.preprocess import LONGEST, Pixels, prepare
-from skinedge.run_directory import Bundle
-from skinedge_bench.overlay import overlay
+from skinedge.core.image_file import load_image
+from skinedge.core.input_format import HEATMAP
+from skinedge.core.preprocess import LONGEST, Pixels, prepare
+from skinedge.run import golden
+from skinedge.run.file_card import card_name
+from skinedge.run.run_directory import Bundle
+from skinedge_bench.explain.overlay import overlay
 
 SEED = 20_260_102
 NOISE_SIDES = ((1, 1), (3, 2), (17, 300), (223, 224), (224, 224), (225, 224), (448, 449), (640, 480), (501, 1733))

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 from steps import emptied
 
-from skinedge import golden
-from skinedge.preprocess import load_image, prepare
-from skinedge.run_directory import Bundle
+from skinedge.core.preprocess import load_image, prepare
+from skinedge.run import golden
+from skinedge.run.run_directory import Bundle
 
 ORIENTATION = 0x0112
 MEGAPIXELS_200 = (16_384, 12_288)  # width, height

@@ -17,10 +17,10 @@ from resources import Linked
 from shim import make_shim
 from steps import BUILD, CACHE, PACKAGE, PROJECT, BuildError, emptied, files_under, java
 
-from skinedge.android import choose
-from skinedge.file_card import card_name
-from skinedge.progress import note
-from skinedge.run_directory import Bundle
+from skinedge.publish.android import choose
+from skinedge.run.file_card import card_name
+from skinedge.run.run_directory import Bundle
+from skinedge.system.progress import note
 
 SDKS = ("28", "35")
 TESTS = PROJECT / "desktop" / "screens"

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from skinedge.errors import SkinedgeError
+from skinedge.core.errors import SkinedgeError
 
 PROJECT = Path(__file__).resolve().parents[1]  # android-demo
 CACHE = PROJECT.parent / ".cache" / "android"

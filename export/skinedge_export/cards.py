@@ -1,12 +1,13 @@
-"""The card beside each exported file: see `skinedge.file_card`."""
+"""The card beside each exported file: see `skinedge.run.file_card`."""
 
 from __future__ import annotations
 
-from skinedge import __version__, documents
-from skinedge.file_card import card, card_name, own_account
-from skinedge.manifest import FileEntry
-from skinedge.run_directory import Bundle
-from skinedge_export.quiet import quiet
+from skinedge import __version__
+from skinedge.core import json_io
+from skinedge.run.file_card import card, card_name, own_account
+from skinedge.run.manifest import FileEntry
+from skinedge.run.run_directory import Bundle
+from skinedge_export.captured_output import quiet
 
 STAGE = "cards"
 
@@ -15,7 +16,7 @@ def write_cards(bundle: Bundle) -> Bundle:
     """Write a card for every exported file, once thresholds are fitted; nothing to do if they say the same already."""
     entries = bundle.model_files()
     texts = {card_name(entry.path): _text(bundle, entry) for entry in entries}
-    made_from = {"said": documents.digest(texts), **{entry.path: entry.sha256 for entry in entries}}
+    made_from = {"said": json_io.digest(texts), **{entry.path: entry.sha256 for entry in entries}}
     if bundle.is_current(STAGE, made_from):
         return bundle
     with bundle.stage(STAGE, f"skinedge {__version__}", made_from) as stage:
@@ -35,4 +36,4 @@ def _text(bundle: Bundle, entry: FileEntry) -> str:
     path = bundle.file(entry.path)
     with quiet("reading the file", entry.path):
         said = own_account(path)
-    return documents.to_text(card(bundle.manifest, entry, said))
+    return json_io.to_text(card(bundle.manifest, entry, said))

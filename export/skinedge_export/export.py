@@ -9,28 +9,29 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from skinedge import __version__, documents
-from skinedge.calibration import Reading
+from skinedge import __version__
+from skinedge.core import json_io
+from skinedge.core.errors import GateError, SkinedgeError, unexpected
+from skinedge.core.files import SOME_ROOM, check_writable, sha256
 from skinedge.data.dataset import images_of
-from skinedge.description import describe
-from skinedge.errors import GateError, SkinedgeError, unexpected
-from skinedge.files import SOME_ROOM, check_writable, sha256
-from skinedge.manifest import MODEL, FileEntry
-from skinedge.parity import Gate
-from skinedge.progress import note
-from skinedge.run_directory import Bundle
-from skinedge.scratch import scratch_folder, temporary_files_in
-from skinedge.stage import StageWriter
-from skinedge.trial import open_tried, remember
-from skinedge_export import ladder
-from skinedge_export.ask import Ask, converter_of, recipe_of, runtime_of
+from skinedge.run.embedded_metadata import describe
+from skinedge.run.file_trial import open_tried, remember
+from skinedge.run.manifest import MODEL, FileEntry
+from skinedge.run.run_directory import Bundle
+from skinedge.run.stage import StageWriter
+from skinedge.stats.calibration import Reading
+from skinedge.stats.gates import Gate
+from skinedge.system.progress import note
+from skinedge.system.temporary_folder import scratch_folder, temporary_files_in
+from skinedge_export.captured_output import quiet
 from skinedge_export.cards import write_cards
-from skinedge_export.job import Artifact
-from skinedge_export.ladder import Rung
-from skinedge_export.lanes import climb_all, failure, missing_named
-from skinedge_export.materials import Materials
-from skinedge_export.quiet import quiet
+from skinedge_export.context import Materials
+from skinedge_export.converter import Artifact
+from skinedge_export.parallel import climb_all, failure, missing_named
 from skinedge_export.recipe import CALIBRATED
+from skinedge_export.search import candidates
+from skinedge_export.search.candidates import Rung
+from skinedge_export.target import Ask, converter_of, recipe_of, runtime_of
 from skinedge_export.thresholds import Scores, fit_thresholds
 
 PREFERENCE = tuple(
@@ -52,7 +53,7 @@ def export(
 
     Merges first if that has not been done, or was for another reading. A file of another merged model, which may
     assume another class prior, is made again whether it was asked for or not. data: where the images are now, if
-    not at the manifest's data_root; force: make current files again; reading: see `skinedge.calibration`, default:
+    not at the manifest's data_root; force: make current files again; reading: see `stats.calibration`, default:
     as it is.
     Raises: ConfigError for an unknown format; GateError when a file fails a gate (the earlier file
         stays); DataError when int8 lacks its images; MissingDependencyError; BundleError; SkinedgeError for any other
@@ -61,7 +62,7 @@ def export(
     for entry in bundle.model_files():
         converter_of(Ask.of(entry))  # fail now, where a plug-in is gone
     with missing_named():
-        from skinedge.merge import merge
+        from skinedge.training.merge import merge
 
         bundle = merge(bundle, data, reading)
         check_writable(bundle.root, FILES * bundle.entries()[MODEL].size + SOME_ROOM)
@@ -191,9 +192,9 @@ def _inputs(bundle: Bundle, ask: Ask) -> dict[str, str]:
     return {
         "model": sha256(bundle.file(MODEL)),
         "split": sha256(bundle.file("split.csv")),
-        "description": documents.digest(describe(bundle.manifest, ask.precision, ask.form.contract).to_json()),
-        "recipe": documents.digest([*[sha256(ladder.LADDER)] * ask.calibrated, *recipes]),
-        "asked": documents.digest(asdict(ask)),
+        "description": json_io.digest(describe(bundle.manifest, ask.precision, ask.form.contract).to_json()),
+        "recipe": json_io.digest([*[sha256(candidates.LADDER)] * ask.calibrated, *recipes]),
+        "asked": json_io.digest(asdict(ask)),
     }
 
 
@@ -209,7 +210,7 @@ def _timed(
     with quiet("running the files", full):
         sessions = [runtime.open(rung.artifact.path, threads=1) for rung in rungs]
         sessions += [open_tried(path, runtime) for path in exact]
-        return ladder.timed(rungs, sessions, materials.golden(ask.form).pixels[:1])
+        return candidates.timed(rungs, sessions, materials.golden(ask.form).pixels[:1])
 
 
 def _keep(
@@ -239,10 +240,10 @@ def _write_report(
 ) -> None:
     images = rungs[-1].figures.images if rungs[-1].figures else 0
     model = {"model_id": bundle.manifest.id, "model_sha256": bundle.model_sha256}
-    document = documents.document(
-        "ladder", {"file": name, "runtime": runtime, **ladder.report(rungs, images, exact)}, **model
+    document = json_io.document(
+        "ladder", {"file": name, "runtime": runtime, **candidates.report(rungs, images, exact)}, **model
     )
-    stage.path(report_name(name)).write_text(documents.to_text(document), encoding="utf-8")
+    stage.path(report_name(name)).write_text(json_io.to_text(document), encoding="utf-8")
 
 
 def report_name(name: str) -> str:

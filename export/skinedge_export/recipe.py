@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from skinedge.documents import TOML_BYTES, build, parse_toml
-from skinedge.errors import ConfigError, one_of
-from skinedge.files import read_regular
-from skinedge_export.ranges import METHODS
+from skinedge.core.errors import ConfigError, one_of
+from skinedge.core.files import read_regular
+from skinedge.core.json_io import TOML_BYTES, build, parse_toml
+from skinedge_export.int8.activation_ranges import METHODS
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -25,8 +25,8 @@ class CalibrationSettings:
     """Which training images the activation ranges are read from, and what is done to the network for int8.
 
     images: how many at most, spread evenly over the classes; seed: of the choice; equalize: give channels
-    equal ranges first (`skinedge_export.equalize`); rounding: of weights, 'covariance' (for the images, see
-    `skinedge_export.rounding`) or 'nearest'; ranges: of activations, see `skinedge_export.ranges`.
+    equal ranges first (`skinedge_export.int8.equalization`); rounding: of weights, 'covariance' (for the images, see
+    `skinedge_export.int8.gptq`) or 'nearest'; ranges: of activations, see `skinedge_export.int8.activation_ranges`.
     """
 
     images: int = 128

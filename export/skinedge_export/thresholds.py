@@ -8,18 +8,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from skinedge import __version__, documents, plugins
-from skinedge.calibration import Reading, threshold
+from skinedge import __version__
+from skinedge.core import json_io
+from skinedge.core.preprocess import Pixels
 from skinedge.data.dataset import read_split
-from skinedge.data.prepared import load_prepared
-from skinedge.manifest import MODEL
-from skinedge.metrics import malignant_score, sensitivity_specificity
-from skinedge.preprocess import Pixels
-from skinedge.progress import note
-from skinedge.run_directory import Bundle
-from skinedge.spread import Spread
-from skinedge.trial import try_file
-from skinedge_export.quiet import quiet
+from skinedge.data.loading import load_prepared
+from skinedge.run import plugins
+from skinedge.run.file_trial import try_file
+from skinedge.run.manifest import MODEL
+from skinedge.run.parallel_sessions import Spread
+from skinedge.run.run_directory import Bundle
+from skinedge.stats.calibration import Reading, threshold
+from skinedge.stats.metrics import malignant_score, sensitivity_specificity
+from skinedge.system.progress import note
+from skinedge_export.captured_output import quiet
 
 REPORT = "reports/thresholds.json"
 Scores = NDArray[np.float64]
@@ -33,7 +35,7 @@ def fit_thresholds(bundle: Bundle, images: Path | None, known: Mapping[str, Scor
     """
     entries, cal = bundle.model_files(), [s for s in read_split(bundle.file("split.csv")) if s.split == "cal"]
     sensitivity = Reading.of(bundle.manifest.calibration).sensitivity
-    asked = documents.digest([sensitivity, bundle.manifest.malignant])
+    asked = json_io.digest([sensitivity, bundle.manifest.malignant])
     made_from = {"asked": asked, **{entry.path: entry.sha256 for entry in (*entries, bundle.entries()[MODEL])}}
     missing = [entry.path for entry in entries if entry.path not in bundle.manifest.thresholds]
     if not missing and bundle.is_current("thresholds", made_from):
@@ -56,7 +58,7 @@ def fit_thresholds(bundle: Bundle, images: Path | None, known: Mapping[str, Scor
         files = {name: _document(limit, found[name], malignant) for name, limit in chosen.items()}
         content = {"sensitivity": sensitivity, "images": len(cal), "malignant": int(malignant.sum()), "files": files}
         model = {"model_id": bundle.manifest.id, "model_sha256": bundle.entries()[MODEL].sha256}
-        text = documents.to_text(documents.document("thresholds", content, **model))
+        text = json_io.to_text(json_io.document("thresholds", content, **model))
         stage.path(REPORT).write_text(text, encoding="utf-8")
         stage.set(thresholds={"default": bundle.manifest.thresholds["default"], **chosen})
     return bundle.reload()

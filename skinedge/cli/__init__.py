@@ -6,7 +6,6 @@ import os
 import sys
 from typing import NoReturn
 
-from skinedge import crash, signals
 from skinedge.cli import (  # noqa: F401  registers commands
     android,
     bench,
@@ -23,9 +22,11 @@ from skinedge.cli import (  # noqa: F401  registers commands
     web,
 )
 from skinedge.cli.app import Unexpected, app
-from skinedge.errors import SkinedgeError
-from skinedge.processes import Dismissed
-from skinedge.terminal import escape_unprintable, visible
+from skinedge.core.errors import SkinedgeError
+from skinedge.core.terminal import escape_unprintable, visible
+from skinedge.run import crash_report
+from skinedge.system import signals
+from skinedge.training.distributed import Dismissed
 
 __all__ = ["app", "main", "process"]
 
@@ -61,25 +62,25 @@ def main() -> None:
     except Dismissed as dismissed:
         sys.exit(dismissed.code)
     except SkinedgeError as error:
-        fail("\n".join([str(error), *crash.notes(error)]))
+        fail("\n".join([str(error), *crash_report.notes(error)]))
     except OSError as error:
         fail(visible(error))
     except ImportError as error:
         fail(explained(error))
     except Unexpected as unexpected:
-        fail(crash.report(unexpected.error))
+        fail(crash_report.report(unexpected.error))
     except Exception as error:
-        fail(crash.report(error))
+        fail(crash_report.report(error))
 
 
 def explained(error: ImportError) -> str:
     """Which package is missing or does not fit; a crash where the module is one of ours."""
-    from skinedge.requirements import import_failure
+    from skinedge.system.requirements import import_failure
 
     try:
         return str(import_failure(error))
     except ImportError:
-        return crash.report(error)
+        return crash_report.report(error)
 
 
 def fail(text: str) -> NoReturn:

@@ -23,7 +23,7 @@ def android(
     json: JsonOption = False,
 ) -> None:
     """Put a run's model and its card into the Android app, in place of the one that was there."""
-    from skinedge.android import assets_folder, place
+    from skinedge.publish.android import assets_folder, place
 
     folder = assets_folder(to)
     bundle = pick_run(model, allow_synthetic=model is not None)

@@ -9,8 +9,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from skinedge.progress import note
-from skinedge.terminal import visible_lines
+from skinedge.core.terminal import visible_lines
+from skinedge.system.progress import note
 
 
 class Unexpected(Exception):

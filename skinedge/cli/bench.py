@@ -69,10 +69,10 @@ def bench(
     json: JsonOption = False,
 ) -> None:
     """Latency, memory, size and accuracy of every file. In every runtime; exit 1 when golden vectors fail."""
-    from skinedge.errors import ConfigError, GateError
-    from skinedge_bench.latency import bench as bench_run
-    from skinedge_bench.latency import bench_files, check_place, keep
-    from skinedge_bench.targets import BenchRequest, thread_counts
+    from skinedge.core.errors import ConfigError, GateError
+    from skinedge_bench.latency.bench import bench as bench_run
+    from skinedge_bench.latency.bench import bench_files, check_place, keep
+    from skinedge_bench.latency.targets import BenchRequest, thread_counts
 
     limits = Limits(budget_latency, budget_accuracy, tuple(allow_different or ()), strict)
     if compare is not None:

@@ -12,7 +12,7 @@ import typer
 from skinedge.cli.common import emit_json, figure, note, table
 
 if TYPE_CHECKING:
-    from skinedge_bench.regression import Change, Regression
+    from skinedge_bench.latency.regression import Change, Regression
 
 CompareOption = Annotated[
     tuple[Path, Path] | None,
@@ -63,7 +63,7 @@ class Limits:
 
     def refuse_alone(self) -> None:
         """Raises: ConfigError when one was given without `--compare`."""
-        from skinedge.errors import ConfigError
+        from skinedge.core.errors import ConfigError
 
         if self != Limits(None, None, (), False):
             what = "--budget-latency, --budget-accuracy, --allow-different and --strict are for two reports"
@@ -72,7 +72,7 @@ class Limits:
 
 def refuse_measuring(given: typer.Context) -> None:
     """Raises: ConfigError where what was given beside `--compare` is for a measurement, such as a run or `--out`."""
-    from skinedge.errors import ConfigError
+    from skinedge.core.errors import ConfigError
 
     for parameter in given.command.params:
         name = parameter.name or ""
@@ -83,8 +83,8 @@ def refuse_measuring(given: typer.Context) -> None:
 
 def compare_reports(reports: tuple[Path, Path], limits: Limits, *, json: bool) -> None:
     """Compare, print, and fail where something is beyond the budget."""
-    from skinedge.errors import GateError
-    from skinedge_bench.regression import Budget, compare, read_report
+    from skinedge.core.errors import GateError
+    from skinedge_bench.latency.regression import Budget, compare, read_report
 
     before, after = map(read_report, reports)
     budget = Budget(limits.latency, limits.accuracy)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from skinedge.cli.common import figure, note, table
-from skinedge.terminal import say
+from skinedge.core.terminal import say
 
 if TYPE_CHECKING:
-    from skinedge_bench.latency_report import LatencyReport
-    from skinedge_bench.latency_row import Row
+    from skinedge_bench.latency.report import LatencyReport
+    from skinedge_bench.latency.row import Row
 
 PARTS = ("decode", "resize", "infer", "label")
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skinedge.cli.common import pick_run
-from skinedge.errors import ConfigError
+from skinedge.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from skinedge_bench.latency_report import LatencyReport
+    from skinedge_bench.latency.report import LatencyReport
 
 HostOption = Annotated[
     str | None, typer.Option("--host", metavar="USER@HOST", help="Measure there, over SSH; the report comes back.")
@@ -66,18 +66,18 @@ def bench_there(
         raise ConfigError("another device measures a run, not a file alone", where=str(run), todo="Name its run.")
     bundle = pick_run(run, writes=True)
     if place.host is None:
-        from skinedge_bench.adb import Phone
-        from skinedge_bench.phone import bench_phone
-        from skinedge_bench.phone_app import App
-        from skinedge_bench.phone_tool import BenchmarkTool
+        from skinedge_bench.devices.adb import Phone
+        from skinedge_bench.devices.phone import bench_phone
+        from skinedge_bench.devices.phone_app import App
+        from skinedge_bench.devices.phone_tool import BenchmarkTool
 
         if data is not None or runtimes:
             raise ConfigError("--adb takes neither --data nor --runtime: a phone times, in LiteRT")
         way = App() if place.tool is None else BenchmarkTool(place.tool)
         return bench_phone(bundle, Phone(place.serial), way, protocol, threads)
-    from skinedge_bench.remote import bench_on
-    from skinedge_bench.ssh import Host
-    from skinedge_bench.travel import split_images
+    from skinedge_bench.devices.payload import split_images
+    from skinedge_bench.devices.remote import bench_on
+    from skinedge_bench.devices.ssh import Host
 
     if data is not None and not place.with_data:
         raise ConfigError("--data stays here unless --with-data is given too")

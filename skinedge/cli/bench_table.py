@@ -8,8 +8,8 @@ from skinedge.cli.bench_context import show_context
 from skinedge.cli.common import figure, note, table
 
 if TYPE_CHECKING:
-    from skinedge_bench.latency_report import LatencyReport
-    from skinedge_bench.latency_row import Row
+    from skinedge_bench.latency.report import LatencyReport
+    from skinedge_bench.latency.row import Row
 
 TIMES = ("p50 ms", "95 %", "p90 ms", "p99 ms")
 RATIOS = ("x fp32", "x eager", "bal. acc.")

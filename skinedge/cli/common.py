@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from skinedge import documents
-from skinedge.progress import note
-from skinedge.terminal import say, visible
+from skinedge.core import json_io
+from skinedge.core.terminal import say, visible
+from skinedge.system.progress import note
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from skinedge.run_directory import Bundle
+    from skinedge.run.run_directory import Bundle
 
 __all__ = ["note", "say"]
 
@@ -38,16 +38,16 @@ def pick_run(run: Path | None, *, allow_synthetic: bool = True, writes: bool = F
     writes: the command adds files to the run; of the shipped model, named or not, a copy under runs/ takes them.
     Raises: BundleError.
     """
-    from skinedge import shipped
-    from skinedge.files import check_writable
-    from skinedge.run_directory import Bundle
+    from skinedge.core.files import check_writable
+    from skinedge.publish import bundled_model
+    from skinedge.run.run_directory import Bundle
 
     if run is None:
-        bundle = shipped.default_run(allow_synthetic=allow_synthetic, writes=writes)
+        bundle = bundled_model.default_run(allow_synthetic=allow_synthetic, writes=writes)
     else:
         bundle = Bundle.open(run)
-        if writes and shipped.is_shipped(run):
-            bundle = shipped.opened(bundle, writes=writes)
+        if writes and bundled_model.is_shipped(run):
+            bundle = bundled_model.opened(bundle, writes=writes)
     if writes:
         check_writable(bundle.root)
     return bundle
@@ -55,7 +55,7 @@ def pick_run(run: Path | None, *, allow_synthetic: bool = True, writes: bool = F
 
 def emit_json(command: str, body: Mapping[str, Any], *, model_id: str | None, model_sha256: str | None) -> None:
     """Print one document, on one line."""
-    full = documents.document(command, body, model_id=model_id, model_sha256=model_sha256)
+    full = json_io.document(command, body, model_id=model_id, model_sha256=model_sha256)
     print(json.dumps(full, allow_nan=False), flush=True)
 
 

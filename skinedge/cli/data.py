@@ -11,7 +11,7 @@ from skinedge.cli.app import data_app
 from skinedge.cli.common import JsonOption, emit_json, note, say, table
 
 if TYPE_CHECKING:
-    from skinedge.data.check import Check, Pair
+    from skinedge.data.audit import Check, Pair
     from skinedge.data.dataset import Dataset
     from skinedge.data.hashing import Inspection
 
@@ -28,7 +28,7 @@ def synth(
     as_json: JsonOption = False,
 ) -> None:
     """Draw synthetic images of seven classes. For demos and tests, never for judging a model."""
-    from skinedge.data.synth import LABELS, MARKER, write_dataset
+    from skinedge.data.synthetic import LABELS, MARKER, write_dataset
 
     lesions = write_dataset(out, count, size, seed)
     if as_json:
@@ -43,7 +43,7 @@ def info(folder: FolderArgument, as_json: JsonOption = False) -> None:
     """What a folder holds. Kind, classes and their groups, lesions, sizes."""
     from dataclasses import asdict
 
-    from skinedge.data.check import info as summarize
+    from skinedge.data.audit import info as summarize
     from skinedge.data.readers import read
 
     found = summarize(read(folder))
@@ -74,8 +74,8 @@ def check(
     """
     from dataclasses import asdict
 
-    from skinedge.data.check import check as judge
-    from skinedge.data.check import overlaps
+    from skinedge.data.audit import check as judge
+    from skinedge.data.audit import overlaps
 
     dataset, inspection = _inspect(folder)
     found = judge(dataset, inspection)

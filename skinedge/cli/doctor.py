@@ -13,7 +13,7 @@ def doctor(json_: JsonOption = False) -> None:
     """What is installed, missing or known not to work. Exit 1 when something is known not to work."""
     from dataclasses import asdict
 
-    from skinedge.doctor import Finding, examine
+    from skinedge.publish.doctor import Finding, examine
     from skinedge_bench.device import describe_device
 
     device = describe_device({})

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from skinedge import documents
 from skinedge.cli.app import app
 from skinedge.cli.common import NOTICE, DataOption, JsonOption, RunArgument, emit_json, note, say, table
 from skinedge.cli.predict import FileOption, JobsOption, ResumeOption, open_for_judging
+from skinedge.core import json_io
 
 if TYPE_CHECKING:
-    from skinedge_bench.evaluate import Evaluation
-    from skinedge_bench.model import LoadedModel
+    from skinedge_bench.evaluate.evaluate import Evaluation
+    from skinedge_bench.loaded_model import LoadedModel
 
 
 @app.command()
@@ -38,15 +38,15 @@ def evaluate(
     json: JsonOption = False,
 ) -> None:
     """Accuracy, AUC and sensitivity on labelled images. And the confusion matrix."""
-    from skinedge_bench import pictures
-    from skinedge_bench.evaluate import UNFINISHED
-    from skinedge_bench.evaluate import evaluate as run_evaluate
-    from skinedge_bench.journal import Work
-    from skinedge_bench.model import run_of
+    from skinedge_bench.evaluate import plots
+    from skinedge_bench.evaluate.evaluate import UNFINISHED
+    from skinedge_bench.evaluate.evaluate import evaluate as run_evaluate
+    from skinedge_bench.loaded_model import run_of
+    from skinedge_bench.predict.resumable import Work
 
     work = Work(jobs, out and out / UNFINISHED, resume)
     if out is not None:
-        pictures.check(out)
+        plots.check(out)
     model = open_for_judging(run, file)
     result = run_evaluate(model, data, run_of(model.path), split=split, allow_train=allow_train, work=work)
     if out is not None:
@@ -59,21 +59,21 @@ def evaluate(
 
 def _write(out: Path, result: Evaluation, model: LoadedModel) -> None:
     """The document, the page and the pictures, all or none."""
-    from skinedge_bench import pictures
-    from skinedge_bench.evaluate import UNFINISHED
-    from skinedge_bench.evaluation_tables import markdown
+    from skinedge_bench.evaluate import plots
+    from skinedge_bench.evaluate.evaluate import UNFINISHED
+    from skinedge_bench.evaluate.tables import markdown
 
-    full = documents.document("evaluate", result.document, model_id=model.model_id, model_sha256=model.sha256)
-    drawn = pictures.draw(result)
+    full = json_io.document("evaluate", result.document, model_id=model.model_id, model_sha256=model.sha256)
+    drawn = plots.draw(result)
     page = markdown(result.document, NOTICE, list(drawn))
-    pictures.write(out, {**drawn, "evaluation.md": page, "evaluation.json": documents.to_text(full)})
+    plots.write(out, {**drawn, "evaluation.md": page, "evaluation.json": json_io.to_text(full)})
     (out / UNFINISHED).unlink(missing_ok=True)
     note(f"written: evaluation.json, evaluation.md and pictures in {out}")
 
 
 def show(result: Evaluation) -> None:
     """The tables that a person reads."""
-    from skinedge_bench.evaluation_tables import tables
+    from skinedge_bench.evaluate.tables import tables
 
     say(NOTICE)
     document: Mapping[str, Any] = result.document

@@ -12,7 +12,7 @@ from skinedge.cli.common import NOTICE, JsonOption, emit_json, note, pick_run, s
 from skinedge.cli.predict import FileOption, ImagesArgument, RunOption, introduce, open_for_judging
 
 if TYPE_CHECKING:
-    from skinedge_bench.maps import Explainer
+    from skinedge_bench.explain.saliency import Explainer
 
 
 @app.command()
@@ -35,9 +35,9 @@ def explain(
     json: JsonOption = False,
 ) -> None:
     """Where in an image the evidence for a class is. A picture each: the image, a map over it, the probability."""
-    from skinedge_bench.explain import Failure, check_out, named, save
-    from skinedge_bench.explain import explain as run_explain
-    from skinedge_bench.predict import find_images
+    from skinedge_bench.explain.explain import Failure, check_out, named, save
+    from skinedge_bench.explain.explain import explain as run_explain
+    from skinedge_bench.predict.predict import find_images
 
     check_out(out, images)
     explainer = choose(run, file, method)
@@ -65,8 +65,8 @@ def explain(
 
 
 def choose(run: Path | None, file: str | None, method: str | None) -> Explainer:
-    """Who makes the maps, said on screen. Raises: as `skinedge_bench.maps.of_run` and `of_file`."""
-    from skinedge_bench.maps import NAMES, known, of_file, of_run
+    """Who makes the maps, said on screen. Raises: as `skinedge_bench.explain.saliency.of_run` and `of_file`."""
+    from skinedge_bench.explain.saliency import NAMES, known, of_file, of_run
 
     known(method)
     if file is not None or (run is not None and run.is_file()):

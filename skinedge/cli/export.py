@@ -8,12 +8,12 @@ import typer
 
 from skinedge.cli.app import app
 from skinedge.cli.common import DataOption, JsonOption, RunArgument, emit_json, note, pick_run, table
-from skinedge.cores import leave_cores_while_waiting
-from skinedge.errors import one_of
+from skinedge.core.errors import one_of
+from skinedge.system.cpu import leave_cores_while_waiting
 
 if TYPE_CHECKING:
-    from skinedge.manifest import FileEntry
-    from skinedge.run_directory import Bundle
+    from skinedge.run.manifest import FileEntry
+    from skinedge.run.run_directory import Bundle
 
 FormatOption = Annotated[str, typer.Option("--format", help="onnx, tflite, an installed plug-in's, or all.")]
 Int8Option = Annotated[
@@ -75,13 +75,13 @@ def export(
     one_of("--cpu", cpu or "arm", ("arm",))
     leave_cores_while_waiting()
     bundle = pick_run(run, writes=True)
-    from skinedge.calibration import Reading
-    from skinedge.files import sha256
-    from skinedge.manifest import MODEL
-    from skinedge_export.ask import asks, formats
+    from skinedge.core.files import sha256
+    from skinedge.run.manifest import MODEL
+    from skinedge.stats.calibration import Reading
     from skinedge_export.export import current
     from skinedge_export.export import export as write_files
-    from skinedge_export.form import Form
+    from skinedge_export.signature import Form
+    from skinedge_export.target import asks, formats
 
     wanted = asks(
         formats() if format == "all" else [format],

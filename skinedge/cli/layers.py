@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from skinedge.cli.common import emit_json, figure, note, pick_run, say, table
 
 if TYPE_CHECKING:
-    from skinedge_bench.layers_report import FileLayers, LayersReport
+    from skinedge_bench.verify.layers.report import FileLayers, LayersReport
 
 COLUMNS = ("layer", "operation", "SQNR dB", "cosine", "adds", "lost channels")
 SHOWN = 15
@@ -19,8 +19,8 @@ def compare_layers(run: Path | None, data: Path | None, images: int | None, *, j
 
     refused: an option was given that does nothing here. Raises: ConfigError then.
     """
-    from skinedge.errors import ConfigError
-    from skinedge_bench.layers import IMAGES, compare_file, compare_run
+    from skinedge.core.errors import ConfigError
+    from skinedge_bench.verify.layers.compare import IMAGES, compare_file, compare_run
 
     if refused:
         raise ConfigError("--images goes with --layers only, and --strict with the gates only")
@@ -38,7 +38,7 @@ def compare_layers(run: Path | None, data: Path | None, images: int | None, *, j
 
 def show(report: LayersReport) -> None:
     """The worst layers of each file, and where most is lost."""
-    from skinedge_bench.layers_report import METHOD
+    from skinedge_bench.verify.layers.report import METHOD
 
     say(f"Layers against fp32 on {report.images}")
     for file in report.files:

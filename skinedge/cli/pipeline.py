@@ -10,8 +10,8 @@ from skinedge.cli.verify import require_passed
 from skinedge.cli.verify import show as show_parity
 
 if TYPE_CHECKING:
-    from skinedge.job import TrainRequest
-    from skinedge.run_directory import Bundle
+    from skinedge.run.run_directory import Bundle
+    from skinedge.training.job import TrainRequest
 
 
 def run_all(request: TrainRequest, json_: bool) -> None:
@@ -20,15 +20,15 @@ def run_all(request: TrainRequest, json_: bool) -> None:
     Stages skip what is current, so with --resume only what is missing is done.
     Raises: SkinedgeError from any stage; GateError, after both reports were written, when a gate failed.
     """
-    from skinedge.manifest import MODEL
-    from skinedge.merge import merge
-    from skinedge.requirements import EXPORT, require
-    from skinedge.train import train
-    from skinedge_bench.latency import bench
-    from skinedge_bench.targets import BenchRequest
-    from skinedge_bench.verify import verify
-    from skinedge_export.ask import asks, formats
+    from skinedge.run.manifest import MODEL
+    from skinedge.system.requirements import EXPORT, require
+    from skinedge.training.merge import merge
+    from skinedge.training.train import train
+    from skinedge_bench.latency.bench import bench
+    from skinedge_bench.latency.targets import BenchRequest
+    from skinedge_bench.verify.verify import verify
     from skinedge_export.export import export
+    from skinedge_export.target import asks, formats
 
     require(EXPORT, "export")  # before the minutes of training
     bundle = export(merge(train(request), request.data), asks(formats(), int8=True), data=request.data)

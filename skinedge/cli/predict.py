@@ -11,11 +11,11 @@ import typer
 
 from skinedge.cli.app import app
 from skinedge.cli.common import NOTICE, JsonOption, emit_json, note, say
-from skinedge.progress import bar
+from skinedge.system.progress import bar
 
 if TYPE_CHECKING:
-    from skinedge_bench.model import LoadedModel
-    from skinedge_bench.predict import Prediction
+    from skinedge_bench.loaded_model import LoadedModel
+    from skinedge_bench.predict.predict import Prediction
 
 ImagesArgument = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, or folders of images.")]
 RunOption = Annotated[
@@ -50,8 +50,8 @@ def predict(
     json: JsonOption = False,
 ) -> None:
     """The likeliest classes and the malignant score. For images or folders of them, on all cores."""
-    from skinedge_bench.journal import Work, predictions
-    from skinedge_bench.predict import find_images, sources
+    from skinedge_bench.predict.predict import find_images, sources
+    from skinedge_bench.predict.resumable import Work, predictions
 
     work = Work(jobs, out, resume)
     found = find_images(images)
@@ -92,8 +92,8 @@ def _keep(coming: Iterator[Prediction], total: int, out: Path) -> int:
 def open_for_judging(run: Path | None, file: str | None) -> LoadedModel:
     """The model to judge images with; says on screen which, and what had to be assumed of it."""
     from skinedge.cli.common import pick_run
-    from skinedge.errors import ConfigError
-    from skinedge_bench.model import open_file, open_listed
+    from skinedge.core.errors import ConfigError
+    from skinedge_bench.loaded_model import open_file, open_listed
 
     if run is not None and run.is_file():
         if file is not None:

@@ -9,8 +9,8 @@ import typer
 
 from skinedge.cli.app import app
 from skinedge.cli.common import NOTICE, DataOption, JsonOption, RunArgument, emit_json, note, pick_run
-from skinedge.files import check_writable
-from skinedge.terminal import say
+from skinedge.core.files import check_writable
+from skinedge.core.terminal import say
 
 
 @app.command()

@@ -11,7 +11,7 @@ from skinedge.cli.app import app
 from skinedge.cli.common import NOTICE, JsonOption, emit_json, note, say
 
 if TYPE_CHECKING:
-    from skinedge.ship import Evaluation
+    from skinedge.publish.package import Evaluation
 
 
 @app.command()
@@ -29,8 +29,8 @@ def ship(
     json: JsonOption = False,
 ) -> None:
     """Pack a finished run to travel: adapter, int8 files, golden vectors, model card, licence."""
-    from skinedge.run_directory import Bundle
-    from skinedge.ship import ship as pack
+    from skinedge.publish.package import ship as pack
+    from skinedge.run.run_directory import Bundle
 
     bundle = Bundle.open(run)
     judged = None if evaluation is None else read_evaluation(evaluation)
@@ -54,10 +54,10 @@ def ship(
 
 def read_evaluation(folder: Path) -> Evaluation:
     """Raises: BundleError when the folder is not what `evaluate --out` writes."""
-    from skinedge.report_schemas import NOT_AN_EVALUATION
-    from skinedge.report_schemas import read_evaluation as read
-    from skinedge.ship import Evaluation
-    from skinedge_bench.evaluation_tables import markdown
+    from skinedge.publish.package import Evaluation
+    from skinedge.run.report_schemas import NOT_AN_EVALUATION
+    from skinedge.run.report_schemas import read_evaluation as read
+    from skinedge_bench.evaluate.tables import markdown
 
     path = folder / "evaluation.json"
     document = read(path)

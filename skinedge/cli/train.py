@@ -11,11 +11,11 @@ import typer
 
 from skinedge.cli.app import app
 from skinedge.cli.common import DataOption, JsonOption, RunArgument, emit_json, figure, note, pick_run, say, table
-from skinedge.errors import ConfigError
+from skinedge.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from skinedge.job import TrainRequest
-    from skinedge.run_directory import Bundle
+    from skinedge.run.run_directory import Bundle
+    from skinedge.training.job import TrainRequest
 
 OutOption = Annotated[Path | None, typer.Option("--out", help="Run directory to make; default: under runs/.")]
 BackboneOption = Annotated[str | None, typer.Option(help="A timm model name. [default: tf_efficientnet_lite0]")]
@@ -59,7 +59,7 @@ def train(
     json_: JsonOption = False,
 ) -> None:
     """Train LoRA adapters; leaves a run directory."""
-    from skinedge.train import train as train_run
+    from skinedge.training.train import train as train_run
 
     settings = Settings(backbone, image_size, epochs, limit, seed, str(teacher) if teacher else None)
     bundle = train_run(make_request(data, out, settings, config, device, resume, force))
@@ -92,8 +92,8 @@ def run(
 @app.command()
 def merge(run: RunArgument = None, data: DataOption = None, json_: JsonOption = False) -> None:
     """Merge the adapter into the base weights. The logits must stay the same."""
-    from skinedge.manifest import MODEL
-    from skinedge.merge import merge as merge_run
+    from skinedge.run.manifest import MODEL
+    from skinedge.training.merge import merge as merge_run
 
     bundle = merge_run(pick_run(run, writes=True), data)
     entry = bundle.entries()[MODEL]
@@ -116,8 +116,8 @@ def make_request(
     """What to train; raises ConfigError, with what to do, when no data were named."""
     from dataclasses import asdict
 
-    from skinedge.config import load_config
-    from skinedge.job import TrainRequest, find_unfinished
+    from skinedge.run.config import load_config
+    from skinedge.training.job import TrainRequest, find_unfinished
 
     if data is None:
         raise ConfigError(

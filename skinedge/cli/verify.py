@@ -11,9 +11,9 @@ from skinedge.cli.app import app
 from skinedge.cli.common import DataOption, JsonOption, RunArgument, emit_json, figure, note, pick_run, table
 
 if TYPE_CHECKING:
-    from skinedge.paired import Estimate
-    from skinedge_bench.comparison import Change, Comparison
-    from skinedge_bench.parity_report import Figures, FileParity, ParityReport
+    from skinedge.stats.paired import Estimate
+    from skinedge_bench.verify.comparison import Change, Comparison
+    from skinedge_bench.verify.report import Figures, FileParity, ParityReport
 
 COLUMNS = (
     "file",
@@ -57,8 +57,8 @@ def verify(
 
         compare_layers(run, data, images, json=json, refused=strict or not layers)
         return
-    from skinedge_bench.verify import verify as run_verify
-    from skinedge_bench.verify import verify_file
+    from skinedge_bench.verify.verify import verify as run_verify
+    from skinedge_bench.verify.verify import verify_file
 
     if run is not None and run.is_file():
         report = verify_file(run, data, strict=strict)
@@ -73,8 +73,8 @@ def verify(
 
 def _check_signature(run: Path | None, key: str) -> None:
     """Raises: BundleError when a packed model's signature, or the hash of any of its files, is wrong."""
-    from skinedge.errors import ConfigError
-    from skinedge.signature import check_signature
+    from skinedge.core.errors import ConfigError
+    from skinedge.run.signing import check_signature
 
     if run is not None and run.is_file():
         raise ConfigError("--key checks a packed model: name its folder", where=str(run))
@@ -84,7 +84,7 @@ def _check_signature(run: Path | None, key: str) -> None:
 
 def require_passed(report: ParityReport) -> None:
     """Raises: GateError naming every gate that failed."""
-    from skinedge.errors import GateError
+    from skinedge.core.errors import GateError
 
     if not report.passed:
         raise GateError("a gate failed:", lines=[f"  {line}" for line in report.failures()])
@@ -92,7 +92,7 @@ def require_passed(report: ParityReport) -> None:
 
 def show(report: ParityReport) -> None:
     """The table that a person reads (reference: the merged model in PyTorch); what did not pass: standard error."""
-    from skinedge_bench.parity_report import shown
+    from skinedge_bench.verify.report import shown
 
     rows = [] if report.reference is None else [["reference", *_cells(report.reference), ""]]
     for file in report.files:

@@ -9,7 +9,7 @@ import typer
 
 from skinedge.cli.app import app
 from skinedge.cli.common import NOTICE, note, pick_run, say
-from skinedge.files import check_writable
+from skinedge.core.files import check_writable
 
 
 @app.command()
@@ -27,8 +27,8 @@ def web(
     ] = None,
 ) -> None:
     """A page in which the model judges photos and camera frames. In your browser; nothing is uploaded."""
-    from skinedge_bench.web import build, write
-    from skinedge_bench.web_server import serve
+    from skinedge_bench.web.server import serve
+    from skinedge_bench.web.site import build, write
 
     if out is not None:
         check_writable(out.parent)

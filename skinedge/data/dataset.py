@@ -11,12 +11,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
-from skinedge.arrays import open_arrays
-from skinedge.data.cells import from_cell, to_cell
-from skinedge.errors import DataError
-from skinedge.files import read_regular
-from skinedge.image_file import load_image
-from skinedge.preprocess import Pixels
+from skinedge.core.arrays import open_arrays
+from skinedge.core.errors import DataError
+from skinedge.core.files import read_regular
+from skinedge.core.image_file import load_image
+from skinedge.core.preprocess import Pixels
+from skinedge.data.csv_cells import from_cell, to_cell
 
 SPLITS = ("train", "val", "cal", "test")
 SPLIT_COLUMNS = ("image_id", "lesion_id", "label", "split", "path", "sha256")

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from skinedge.image_file import IMAGE_SUFFIXES
-from skinedge.progress import note
+from skinedge.core.image_file import IMAGE_SUFFIXES
+from skinedge.system.progress import note
 
 # Kinds of photos and scans that people have, and that are not read.
 UNREAD_SUFFIXES = frozenset(

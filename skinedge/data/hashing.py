@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from skinedge.cores import usable_cores
+from skinedge.core.errors import DataError
+from skinedge.core.image_file import load_image, read_bytes
+from skinedge.core.preprocess import Pixels
 from skinedge.data.dataset import Dataset, Sample, load_pixels
-from skinedge.errors import DataError
-from skinedge.image_file import load_image, read_bytes
-from skinedge.preprocess import Pixels
-from skinedge.progress import bar
-from skinedge.workers import in_order
+from skinedge.system.cpu import usable_cores
+from skinedge.system.process_pool import in_order
+from skinedge.system.progress import bar
 
 # Chosen on HAM10000 at 200 x 150 against 5,984 of its images as 224-pixel centre crops: see docs/log.md.
 NEAR_BITS = 44

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from skinedge.core.errors import DataError
 from skinedge.data.dataset import SPLITS, Dataset, Sample
 from skinedge.data.hashing import content_hash, hash_images, near_pairs
 from skinedge.data.readers import isic_id
-from skinedge.errors import DataError
 
 FRACTIONS: Mapping[str, float] = {"train": 0.70, "val": 0.10, "cal": 0.10, "test": 0.10}
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from skinedge import shipped
-from skinedge.manifest import MANIFEST
-from skinedge.run_directory import Bundle
+from skinedge.publish import bundled_model
+from skinedge.run.manifest import MANIFEST
+from skinedge.run.run_directory import Bundle
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEMO = REPOSITORY / "android-demo"
@@ -30,7 +30,7 @@ def tools() -> Iterator[Path]:
 @pytest.fixture
 def flagship(tmp_path: Path) -> Bundle:
     """A copy of the shipped model; the test is skipped, visibly, where none is shipped."""
-    if not (shipped.FOLDER / MANIFEST).is_file():
+    if not (bundled_model.FOLDER / MANIFEST).is_file():
         pytest.skip("no model ships with this checkout")
-    shipped.copy_to(Bundle.open(shipped.FOLDER), tmp_path / "flagship")
+    bundled_model.copy_to(Bundle.open(bundled_model.FOLDER), tmp_path / "flagship")
     return Bundle.open(tmp_path / "flagship")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from skinedge.files import sha256
+from skinedge.core.files import sha256
 
 APK = Path(os.environ.get("SKINEDGE_APK", ""))
 if not APK.is_file():

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from pi.emulator import FOLDER
 
-from skinedge import golden
-from skinedge.android import choose
-from skinedge.run_directory import Bundle
+from skinedge.publish.android import choose
+from skinedge.run import golden
+from skinedge.run.run_directory import Bundle
 
 FEW = 2
 COUNT = None if os.environ.get("SKINEDGE_GOLDEN") == "all" else FEW

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from skinedge import android
-from skinedge.errors import BundleError
-from skinedge.files import sha256
-from skinedge.run_directory import Bundle
+from skinedge.core.errors import BundleError
+from skinedge.core.files import sha256
+from skinedge.publish import android
+from skinedge.run.run_directory import Bundle
 
 HEATMAP = "model.int8.heatmap.tflite"
 PLAIN = "model.int8.tflite"

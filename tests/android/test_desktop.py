@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from skinedge_bench.conditions import Conditions
 from skinedge_bench.device import Device
-from skinedge_bench.latency_report import LatencyReport
-from skinedge_bench.latency_row import Row
-from skinedge_bench.protocol import Protocol
+from skinedge_bench.latency.conditions import Conditions
+from skinedge_bench.latency.protocol import Protocol
+from skinedge_bench.latency.report import LatencyReport
+from skinedge_bench.latency.row import Row
 
 OUT = Path(__file__).resolve().parents[2] / ".cache" / "android" / "build" / "oracle" / "bench.json"
 if not OUT.is_file():
@@ -28,7 +28,7 @@ def document() -> dict[str, Any]:
 
 
 def test_bench_reads_it_back() -> None:
-    from skinedge_bench.regression import read_report
+    from skinedge_bench.latency.regression import read_report
 
     report = read_report(OUT)
     assert report.document()["rows"] and report.rows[0].runtime == "litert" and report.rows[0].n == 120
@@ -48,7 +48,7 @@ def test_the_fields_are_those_of_bench(document: dict[str, Any]) -> None:
 
 
 def test_the_figures_are_what_bench_makes_of_the_samples(document: dict[str, Any]) -> None:
-    from skinedge_bench.blocks import noise_reasons, summarize
+    from skinedge_bench.latency.block_stats import noise_reasons, summarize
 
     (row,) = document["rows"]
     blocks = document["samples_ms"][Row(**row).key]

@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from skinedge.image_file import MAX_PIXELS
-from skinedge_bench.overlay import STEPS
-from skinedge_bench.protocol import protocol_names, read_protocol
+from skinedge.core.image_file import MAX_PIXELS
+from skinedge_bench.explain.overlay import STEPS
+from skinedge_bench.latency.protocol import protocol_names, read_protocol
 
 DEMO = Path(__file__).resolve().parents[2] / "android-demo"
 CORE = DEMO / "core" / "src" / "main" / "kotlin" / "org" / "skinedge" / "demo" / "core"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from skinedge_bench.latency_row import Row
-from skinedge_bench.phone_app import timed
+from skinedge_bench.devices.phone_app import timed
+from skinedge_bench.latency.row import Row
 
 PICTURES = Path(__file__).resolve().parents[2] / ".cache" / "android" / "screens"
 if not PICTURES.is_dir():

@@ -132,7 +132,7 @@ def test_what_cannot_be_laid_out_is_refused(broken: bytes) -> None:
 def test_an_unknown_abi_is_refused_before_anything_is_built(abi: str) -> None:
     import apk
 
-    from skinedge.errors import ConfigError
+    from skinedge.core.errors import ConfigError
 
     with pytest.raises(ConfigError, match="unknown ABI") as raised:
         apk.build([abi])

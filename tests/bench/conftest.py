@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skinedge.run_directory import Bundle
+from skinedge.run.run_directory import Bundle
 
 Cli = Callable[..., tuple[int, str, str]]
 

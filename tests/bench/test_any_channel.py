@@ -10,12 +10,12 @@ from channels import Values, channels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skinedge.calibration import Reading, fit
-from skinedge.errors import GateError
-from skinedge.paired import balanced_fall, mean_estimate
-from skinedge_bench.block_test import rank_sum_p, slowdown
-from skinedge_bench.intervals import percentiles
-from skinedge_bench.moments import Moments, cosines, noise, sqnr
+from skinedge.core.errors import GateError
+from skinedge.stats.calibration import Reading, fit
+from skinedge.stats.paired import balanced_fall, mean_estimate
+from skinedge_bench.evaluate.bootstrap import percentiles
+from skinedge_bench.latency.regression_stats import rank_sum_p, slowdown
+from skinedge_bench.verify.layers.sqnr import Moments, cosines, noise, sqnr
 
 MANY = settings(max_examples=60, deadline=None)
 times = st.lists(st.sampled_from([0.0, 1e-320, 1e-3, 0.1, 5.0, 1e6]), min_size=1, max_size=8).map(np.array)

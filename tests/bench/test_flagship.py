@@ -8,32 +8,33 @@ from pathlib import Path
 
 import pytest
 
-from skinedge import parity, shipped
 from skinedge.data.dataset import read_split
 from skinedge.data.split import check_split
-from skinedge.manifest import MANIFEST
-from skinedge.run_directory import Bundle
-from skinedge_bench.verify import verify
+from skinedge.publish import bundled_model
+from skinedge.run.manifest import MANIFEST
+from skinedge.run.run_directory import Bundle
+from skinedge.stats import gates
+from skinedge_bench.verify.verify import verify
 
-if not (shipped.FOLDER / MANIFEST).is_file():
+if not (bundled_model.FOLDER / MANIFEST).is_file():
     pytest.skip("no model ships with this checkout", allow_module_level=True)
 
 
 @pytest.fixture
 def flagship(tmp_path: Path) -> Bundle:
     """A copy: what writes may write."""
-    shipped.copy_to(Bundle.open(shipped.FOLDER), tmp_path / "flagship")
+    bundled_model.copy_to(Bundle.open(bundled_model.FOLDER), tmp_path / "flagship")
     return Bundle.open(tmp_path / "flagship")
 
 
 def test_both_int8_files_give_the_golden_answers_here(flagship: Bundle) -> None:
     """On an x86 CPU without VNNI too, where U8S8 would saturate but for exact sums."""
     files = {file.name: file.gates for file in verify(flagship).files}
-    assert parity.passed(files["model.int8.tflite"]) and parity.passed(files["model.int8.onnx"])
+    assert gates.passed(files["model.int8.tflite"]) and gates.passed(files["model.int8.onnx"])
 
 
 def test_every_file_is_listed_and_none_is_an_image() -> None:
-    bundle = Bundle.open(shipped.FOLDER)
+    bundle = Bundle.open(bundled_model.FOLDER)
     listed = {*bundle.entries(), MANIFEST}
     found = {path.relative_to(bundle.root).as_posix() for path in bundle.root.rglob("*") if path.is_file()}
     assert found == listed
@@ -44,7 +45,7 @@ def test_every_file_is_listed_and_none_is_an_image() -> None:
 
 
 def test_no_lesion_is_in_two_splits_and_the_card_counts_what_the_split_holds() -> None:
-    bundle = Bundle.open(shipped.FOLDER)
+    bundle = Bundle.open(bundled_model.FOLDER)
     samples = read_split(bundle.file("split.csv"))
     check_split(samples)
     assert all(sample.lesion_id for sample in samples)
@@ -54,7 +55,7 @@ def test_no_lesion_is_in_two_splits_and_the_card_counts_what_the_split_holds() -
 
 
 def test_its_licence_and_domain_are_said_everywhere() -> None:
-    bundle = Bundle.open(shipped.FOLDER)
+    bundle = Bundle.open(bundled_model.FOLDER)
     assert bundle.manifest.license == "CC-BY-NC-4.0" and "HAM10000" in bundle.manifest.attribution
     assert bundle.manifest.domain == "dermoscopic" and not bundle.manifest.synthetic
     for name in ("MODEL_CARD.md", "LICENSE"):

@@ -11,12 +11,18 @@ import pytest
 import sklearn.metrics as oracle
 from scipy import stats
 
-from skinedge import metrics
-from skinedge.errors import DataError
-from skinedge.run_directory import Bundle
-from skinedge_bench.evaluate import priors_of
-from skinedge_bench.figures import Predictions, overall_document, per_class_document, priors_document, reweighed
-from skinedge_bench.model import open_file, open_listed
+from skinedge.core.errors import DataError
+from skinedge.run.run_directory import Bundle
+from skinedge.stats import metrics
+from skinedge_bench.evaluate.document import (
+    Predictions,
+    overall_document,
+    per_class_document,
+    priors_document,
+    reweighed,
+)
+from skinedge_bench.evaluate.evaluate import priors_of
+from skinedge_bench.loaded_model import open_file, open_listed
 
 LABELS = ("a", "b", "c")
 UNIFORM, TRAINING = (1 / 3, 1 / 3, 1 / 3), (0.7, 0.2, 0.1)

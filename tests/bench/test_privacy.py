@@ -10,7 +10,7 @@ from pathlib import Path
 RUN = """
 import sys
 from pathlib import Path
-from skinedge.plugins import runtimes_for
+from skinedge.run.plugins import runtimes_for
 path = Path(sys.argv[1])
 runtimes_for(path)[0].open(path, 1)
 """

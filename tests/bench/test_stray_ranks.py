@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from skinedge import progress
-from skinedge.errors import ConfigError
-from skinedge.processes import launched
-from skinedge.run_directory import Bundle
+from skinedge.core.errors import ConfigError
+from skinedge.run.run_directory import Bundle
+from skinedge.system import progress
+from skinedge.training.distributed import launched
 
 Cli = Callable[..., tuple[int, str, str]]
 

@@ -9,7 +9,7 @@ from conftest import REPOSITORY
 from playwright.sync_api import Page
 
 from skinedge.cli.common import NOTICE
-from skinedge.run_directory import Bundle
+from skinedge.run.run_directory import Bundle
 from skinedge_bench.report.draw import Asked, draw
 
 FLAGSHIP = REPOSITORY / "skinedge" / "flagship"

@@ -17,17 +17,17 @@ from conftest import REPOSITORY
 from PIL import Image
 from playwright.sync_api import Page
 
-from skinedge import golden
 from skinedge.cli.common import NOTICE
-from skinedge.errors import SkinedgeError
-from skinedge.image_file import load_image
-from skinedge.preprocess import Pixels, prepare
-from skinedge.run_directory import Bundle
-from skinedge_bench import overlay
-from skinedge_bench.latency_row import Row
-from skinedge_bench.model import LoadedModel, open_listed
-from skinedge_bench.web import Site, build
-from skinedge_bench.web_server import SiteServer
+from skinedge.core.errors import SkinedgeError
+from skinedge.core.image_file import load_image
+from skinedge.core.preprocess import Pixels, prepare
+from skinedge.run import golden
+from skinedge.run.run_directory import Bundle
+from skinedge_bench.explain import overlay
+from skinedge_bench.latency.row import Row
+from skinedge_bench.loaded_model import LoadedModel, open_listed
+from skinedge_bench.web.server import SiteServer
+from skinedge_bench.web.site import Site, build
 
 FLAGSHIP = REPOSITORY / "skinedge" / "flagship"
 TFLITE = "model.int8.heatmap.tflite"
@@ -540,7 +540,7 @@ def test_the_benchmark_gives_the_row_of_bench(ready: Page, model: LoadedModel, t
 
 
 def test_noise_is_told_as_in_python(ready: Page) -> None:
-    from skinedge_bench.blocks import noise_reasons
+    from skinedge_bench.latency.block_stats import noise_reasons
 
     rng = np.random.default_rng(0)
     steady = 5 + rng.random((9, 20)) / 10

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skinedge import golden, merge, model
+from skinedge.core.preprocess import Preprocess, prepare
 from skinedge.data.dataset import Sample, write_split
-from skinedge.data.synth import LABELS, draw
-from skinedge.data.terms import HAM10000, NON_COMMERCIAL
-from skinedge.manifest import Manifest, new_id, now
-from skinedge.preprocess import Preprocess, prepare
-from skinedge.run_directory import Bundle
+from skinedge.data.licensing import HAM10000, NON_COMMERCIAL
+from skinedge.data.synthetic import LABELS, draw
+from skinedge.network import model
+from skinedge.run import golden
+from skinedge.run.manifest import Manifest, new_id, now
+from skinedge.run.run_directory import Bundle
+from skinedge.training import merge
 
 SIZE = 64
 RULE = Preprocess(SIZE)
@@ -138,8 +140,8 @@ def merged_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def exported_run(merged_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The merged run with its four model files. Shared: copy it before changing anything."""
-    from skinedge_export.ask import asks
     from skinedge_export.export import export
+    from skinedge_export.target import asks
 
     root = tmp_path_factory.mktemp("exported") / "run"
     shutil.copytree(merged_run, root)

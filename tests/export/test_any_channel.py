@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from skinedge.errors import GateError
-from skinedge.preprocess import Preprocess
-from skinedge_export.equalize import equalize
-from skinedge_export.ranges import BINS, METHODS, count, narrowed
-from skinedge_export.sensitivity import channelwise, eight_bits, ranked
+from skinedge.core.errors import GateError
+from skinedge.core.preprocess import Preprocess
+from skinedge_export.int8.activation_ranges import BINS, METHODS, count, narrowed
+from skinedge_export.int8.equalization import equalize
+from skinedge_export.int8.sensitivity import channelwise, eight_bits, ranked
 
 MANY = settings(max_examples=60, deadline=None)
 kinds, seeds = st.sampled_from(sorted(KINDS)), st.integers(0, 2**32 - 1)

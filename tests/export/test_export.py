@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skinedge import golden, merge
+from skinedge.core.errors import BundleError, ConfigError, DataError, GateError
 from skinedge.data.dataset import read_split, write_split
-from skinedge.errors import BundleError, ConfigError, DataError, GateError
-from skinedge.run_directory import Bundle
-from skinedge_export.ask import asks
+from skinedge.run import golden
+from skinedge.run.run_directory import Bundle
+from skinedge.training import merge
 from skinedge_export.export import export
+from skinedge_export.target import asks
 
 FILES = ["model.fp32.onnx", "model.fp32.tflite", "model.int8.onnx", "model.int8.tflite"]
 

@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 import torch
 
-from skinedge.errors import SkinedgeError
-from skinedge.run_directory import Bundle
-from skinedge_export import climbing, lanes, materials, rounding
+from skinedge.core.errors import SkinedgeError
+from skinedge.run.run_directory import Bundle
+from skinedge_export import context, parallel
 from skinedge_export import export as exporting
-from skinedge_export.ask import asks
 from skinedge_export.export import export
-from skinedge_export.to_onnx import OnnxConverter
+from skinedge_export.formats.onnx.convert import OnnxConverter
+from skinedge_export.int8 import gptq
+from skinedge_export.search import precision_search
+from skinedge_export.target import asks
 from tests.export.test_export import run_cli
 
 ONNX = ("onnx",)
@@ -28,10 +30,10 @@ ERRORS = (
     OSError(errno.ENOSPC, "No space left on device"),
 )
 STAGES: dict[str, tuple[Any, str, Callable[..., bool]]] = {
-    "preparing int8": (rounding, "round_weights", lambda *_: True),
+    "preparing int8": (gptq, "round_weights", lambda *_: True),
     "converting": (OnnxConverter, "convert", lambda _self, job, *_: job.recipe.precision == "int8"),
-    "judging": (climbing, "judge", lambda _path, description, *_: description.precision == "int8"),
-    "scoring": (climbing, "scores", lambda path, *_: path.parent.joinpath("1.onnx").exists()),
+    "judging": (precision_search, "judge", lambda _path, description, *_: description.precision == "int8"),
+    "scoring": (precision_search, "scores", lambda path, *_: path.parent.joinpath("1.onnx").exists()),
     "timing": (exporting, "_timed", lambda _bundle, ask, *_: ask.calibrated),
     "keeping": (exporting, "_keep", lambda _bundle, ask, *_: ask.calibrated),
 }
@@ -87,7 +89,7 @@ def test_the_command_ends_with_1_names_the_file_and_makes_it_the_next_time(
 ) -> None:
     arguments = ("export", str(copy.root), "--format", "tflite", "--int8")  # ONNX int8 may not hold on this CPU
     with monkeypatch.context() as faulty:
-        inject(faulty, materials.Materials, "quantizable", ERRORS[0])
+        inject(faulty, context.Materials, "quantizable", ERRORS[0])
         assert run_cli(monkeypatch, *arguments) == 1
     said = capsys.readouterr().err
     assert "error: model.int8.tflite: _LinAlgError: not positive-definite\n" in said and "Traceback" not in said
@@ -113,7 +115,7 @@ def test_a_failing_step_after_the_files_costs_none_of_them(
 def test_images_that_do_not_fit_into_memory_cost_int8_alone(
     copy: Bundle, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    inject(monkeypatch, materials, "load_calibration", error)
+    inject(monkeypatch, context, "load_calibration", error)
     with pytest.raises(SkinedgeError, match=r"model\.int8\.onnx"):
         export(copy, asks(ONNX, int8=True))
     assert files(copy) == ["model.fp32.onnx"]
@@ -122,8 +124,8 @@ def test_images_that_do_not_fit_into_memory_cost_int8_alone(
 def test_a_preparation_that_fails_for_the_other_process_costs_its_file(
     copy: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes, "usable_cores", lambda: 2)
-    inject(monkeypatch, rounding, "round_weights", ERRORS[0])
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
+    inject(monkeypatch, gptq, "round_weights", ERRORS[0])
     with pytest.raises(SkinedgeError, match="2 files were not made") as caught:
         export(copy, asks(("onnx", "tflite"), int8=True))
     assert all(f"model.int8.{name}: _LinAlgError: not positive-definite" in str(caught.value) for name in ONNX)
@@ -131,8 +133,8 @@ def test_a_preparation_that_fails_for_the_other_process_costs_its_file(
 
 
 def test_a_process_that_cannot_be_started_costs_its_files(copy: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "usable_cores", lambda: 2)
-    inject(monkeypatch, lanes, "Worker", OSError(errno.EAGAIN, "Resource temporarily unavailable"))
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
+    inject(monkeypatch, parallel, "Worker", OSError(errno.EAGAIN, "Resource temporarily unavailable"))
     with pytest.raises(SkinedgeError, match=r"(?s)model\.fp32\.tflite.*Resource temporarily unavailable"):
         export(copy, asks(("onnx", "tflite")))
     assert files(copy) == ["model.fp32.onnx"]
@@ -141,7 +143,7 @@ def test_a_process_that_cannot_be_started_costs_its_files(copy: Bundle, monkeypa
 def test_an_error_of_any_kind_in_the_other_process_costs_its_files(
     copy: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes, "usable_cores", lambda: 2)
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
     library = copy.root.with_name("broken") / "litert_torch"
     library.mkdir(parents=True)
     (library / "__init__.py").write_text("raise MemoryError('in a library')")

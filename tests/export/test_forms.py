@@ -14,31 +14,33 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from skinedge import golden, merge, model, plugins
-from skinedge.contract import CONTRACTS
+from skinedge.core.errors import ConfigError, GateError
+from skinedge.core.files import sha256
+from skinedge.core.input_format import CONTRACTS
+from skinedge.core.outputs import Outputs
+from skinedge.core.preprocess import Preprocess
 from skinedge.data.dataset import read_split
-from skinedge.data.prepared import load_prepared
-from skinedge.description import describe
-from skinedge.errors import ConfigError, GateError
-from skinedge.files import sha256
-from skinedge.outputs import Outputs
-from skinedge.plugins import TensorSpec
-from skinedge.preprocess import Preprocess
-from skinedge.run_directory import Bundle
-from skinedge_bench.images import test_split as split_of
-from skinedge_bench.measure import open_all
-from skinedge_bench.quality import accuracies
-from skinedge_bench.targets import BenchRequest, run_targets
-from skinedge_export.ask import LADDER, Ask, asks
-from skinedge_export.calibrate import choose
+from skinedge.data.loading import load_prepared
+from skinedge.network import model
+from skinedge.run import golden, plugins
+from skinedge.run.embedded_metadata import describe
+from skinedge.run.plugins import TensorSpec
+from skinedge.run.run_directory import Bundle
+from skinedge.training import merge
+from skinedge_bench.latency.accuracy import accuracies
+from skinedge_bench.latency.measure import open_all
+from skinedge_bench.latency.targets import BenchRequest, run_targets
+from skinedge_bench.split_images import test_split as split_of
+from skinedge_export.candidate_check import Reference, judge
+from skinedge_export.converter import Artifact, ExportJob
 from skinedge_export.export import current, export
-from skinedge_export.form import Form
-from skinedge_export.gate import Reference, judge
-from skinedge_export.job import Artifact, ExportJob
-from skinedge_export.metadata import describe_onnx
-from skinedge_export.ranges import METHODS
+from skinedge_export.formats.metadata import describe_onnx
+from skinedge_export.graph.graph import heatmaps, pixel_model
+from skinedge_export.int8.activation_ranges import METHODS
+from skinedge_export.int8.calibration_images import choose
 from skinedge_export.recipe import CalibrationSettings, ExportRecipe
-from skinedge_export.wrapper import heatmaps, pixel_model
+from skinedge_export.signature import Form
+from skinedge_export.target import LADDER, Ask, asks
 
 GOOGLE = "model.int8.google.logits.heatmap.tflite"
 BYTES = "model.fp32.uint8.heatmap.onnx"

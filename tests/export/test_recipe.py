@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from skinedge.errors import ConfigError
-from skinedge_export import to_onnx, to_tflite
+from skinedge.core.errors import ConfigError
+from skinedge_export.formats.onnx import convert as onnx_convert
+from skinedge_export.formats.tflite import convert as tflite_convert
 from skinedge_export.recipe import RECIPES, load_recipe
 
 
@@ -24,8 +25,8 @@ def test_every_shipped_recipe_loads_and_is_named_after_its_content() -> None:
 
 
 def test_int8_leaves_what_follows_the_last_layer_in_float() -> None:
-    assert to_tflite.converter.recipe("int8").tflite.float_ops == ("INPUT", "OUTPUT", "SOFTMAX")
-    assert to_onnx.converter.recipe("int8").onnx.float_ops == ("Softmax",)
+    assert tflite_convert.converter.recipe("int8").tflite.float_ops == ("INPUT", "OUTPUT", "SOFTMAX")
+    assert onnx_convert.converter.recipe("int8").onnx.float_ops == ("Softmax",)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_a_bad_recipe_is_refused(tmp_path: Path, text: str, complaint: str) -> N
 
 def test_an_unknown_precision_lists_the_known_recipes() -> None:
     with pytest.raises(ConfigError, match="onnx-int8"):
-        to_onnx.converter.recipe("int4")
+        onnx_convert.converter.recipe("int4")
 
 
 def test_the_hash_follows_the_text(tmp_path: Path) -> None:

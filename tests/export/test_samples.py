@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skinedge import golden
-from skinedge.run_directory import Bundle
-from skinedge_export.ask import Ask
+from skinedge.run import golden
+from skinedge.run.run_directory import Bundle
 from skinedge_export.export import export
-from skinedge_export.form import Form
+from skinedge_export.signature import Form
+from skinedge_export.target import Ask
 
 GOOGLE = "model.fp32.google.tflite"
 QUALCOMM = "model.fp32.qualcomm.tflite"

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from skinedge import shipped
-from skinedge.data.terms import HAM10000, NON_COMMERCIAL
-from skinedge.errors import BundleError, GateError, SkinedgeError
-from skinedge.file_card import own_account
-from skinedge.manifest import MODEL, manifest_text
-from skinedge.run_directory import Bundle
-from skinedge.ship import Evaluation, ship
-from skinedge_bench.latency import bench
-from skinedge_bench.model import open_listed
-from skinedge_bench.targets import BenchRequest
-from skinedge_bench.verify import verify
-from skinedge_export.ask import asks
+from skinedge.core.errors import BundleError, GateError, SkinedgeError
+from skinedge.data.licensing import HAM10000, NON_COMMERCIAL
+from skinedge.publish import bundled_model
+from skinedge.publish.package import Evaluation, ship
+from skinedge.run.file_card import own_account
+from skinedge.run.manifest import MODEL, manifest_text
+from skinedge.run.run_directory import Bundle
+from skinedge_bench.latency.bench import bench
+from skinedge_bench.latency.targets import BenchRequest
+from skinedge_bench.loaded_model import open_listed
+from skinedge_bench.verify.verify import verify
 from skinedge_export.export import export
+from skinedge_export.target import asks
 
 INT8 = ["model.int8.onnx", "model.int8.tflite"]
 
@@ -114,11 +114,11 @@ def test_the_cards_figures_are_those_of_the_parity_report(run: Bundle, packed: B
 def test_it_runs_without_images_and_says_what_it_did_not_check(
     packed: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(shipped.VARIABLE, str(packed.root))
+    monkeypatch.setenv(bundled_model.VARIABLE, str(packed.root))
     monkeypatch.chdir(tmp_path)
-    assert open_listed(shipped.find()).name == "model.int8.tflite"
+    assert open_listed(bundled_model.find()).name == "model.int8.tflite"
     before = {path: path.read_bytes() for path in packed.root.rglob("*") if path.is_file()}
-    copy = shipped.default_run(writes=True)
+    copy = bundled_model.default_run(writes=True)
     report = verify(copy)
     said = capsys.readouterr().err
     assert report.passed and report.unmeasured
@@ -150,7 +150,7 @@ def test_a_file_of_another_model_is_found_out(packed: Bundle) -> None:
 
 
 def test_what_needs_images_says_so_and_changes_nothing(packed: Bundle) -> None:
-    from skinedge.calibration import Reading
+    from skinedge.stats.calibration import Reading
 
     before = {path: path.read_bytes() for path in packed.root.rglob("*") if path.is_file()}
     with pytest.raises(SkinedgeError, match="--data DIR"):

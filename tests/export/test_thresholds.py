@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skinedge import plugins
-from skinedge.calibration import Reading
+from skinedge.core.errors import BundleError
 from skinedge.data.dataset import read_split
-from skinedge.data.prepared import load_prepared
-from skinedge.description import KEY, ModelDescription
-from skinedge.errors import BundleError
-from skinedge.merge import merge
-from skinedge.run_directory import Bundle
-from skinedge_bench.model import open_listed
-from skinedge_bench.verify import verify
-from skinedge_export.ask import asks
+from skinedge.data.loading import load_prepared
+from skinedge.run import plugins
+from skinedge.run.embedded_metadata import KEY, ModelDescription
+from skinedge.run.run_directory import Bundle
+from skinedge.stats.calibration import Reading
+from skinedge.training.merge import merge
+from skinedge_bench.loaded_model import open_listed
+from skinedge_bench.verify.verify import verify
 from skinedge_export.export import export
+from skinedge_export.target import asks
 from skinedge_export.thresholds import REPORT, fit_thresholds
 
 FILES = ["model.fp32.onnx", "model.fp32.tflite", "model.int8.onnx", "model.int8.tflite"]

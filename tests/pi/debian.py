@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from skinedge.errors import SkinedgeError
+from skinedge.core.errors import SkinedgeError
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 

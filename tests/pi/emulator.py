@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file
 
 from pi import debian
 
-from skinedge.progress import note
+from skinedge.system.progress import note
 
 FOLDER = Path(__file__).resolve().parents[2] / ".cache" / "pi"
 QEMU = "trixie"  # bookworm's crashes on onnxruntime and LiteRT

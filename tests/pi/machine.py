@@ -15,12 +15,12 @@ from pathlib import Path
 
 from pi import emulator
 
-from skinedge.errors import SkinedgeError
+from skinedge.core.errors import SkinedgeError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PYTHONS = {"3.11": "bookworm", "3.13": "trixie"}  # Pi OS is Debian's release with Debian's Python
 CORES = {"cortex-a53": "Pi 3", "cortex-a72": "Pi 4", "cortex-a76": "Pi 5"}
-PACKAGES = REPOSITORY / "bench" / "skinedge_bench" / "on_host" / "requirements.txt"
+PACKAGES = REPOSITORY / "bench" / "skinedge_bench" / "devices" / "on_host" / "requirements.txt"
 WHEELS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64")
 HERE = (
     "import os, sys\nsys.executable = os.environ['PI_PYTHON']\n"  # what starts another Python must start the emulator

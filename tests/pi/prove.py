@@ -27,11 +27,11 @@ from pi.debian import Unreachable
 from pi.emulator import FOLDER
 from pi.machine import CORES, REPOSITORY, Machine, finished, prepare
 
-from skinedge import golden
 from skinedge.cli.common import table
-from skinedge.data import synth
-from skinedge.errors import SkinedgeError
-from skinedge.progress import note
+from skinedge.core.errors import SkinedgeError
+from skinedge.data import synthetic
+from skinedge.run import golden
+from skinedge.system.progress import note
 
 SHIPPED = REPOSITORY / "skinedge" / "flagship"
 REPLAY = Path(__file__).with_name("replay.py")
@@ -82,9 +82,9 @@ def draw(images: Path) -> None:
     """Drawn images with labels in `images`, and photos without in `images`/../photos: they show no patient."""
     fresh(images)
     for index in range(DRAWN):
-        label = images / synth.LABELS[index % len(synth.LABELS)]
+        label = images / synthetic.LABELS[index % len(synthetic.LABELS)]
         label.mkdir(exist_ok=True)
-        Image.fromarray(synth.draw(index, index % len(synth.LABELS), 224, 224)).save(label / f"{index}.png")
+        Image.fromarray(synthetic.draw(index, index % len(synthetic.LABELS), 224, 224)).save(label / f"{index}.png")
     photos = fresh(images.with_name("photos"))
     sources = golden.load(SHIPPED / "golden.npz").sources
     for index in sorted(sources)[:PHOTOS]:

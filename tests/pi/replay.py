@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from skinedge.outputs import Outputs
-from skinedge.run_directory import Bundle
-from skinedge_bench import verify
+from skinedge.core.outputs import Outputs
+from skinedge.run.run_directory import Bundle
+from skinedge_bench.verify import verify
 
 
 class Listening:

@@ -12,7 +12,7 @@ from pi import debian, prove
 from pi.compare import same_answers, same_evaluation, same_predictions, untimed
 from pi.machine import CORES, PYTHONS, REPOSITORY, Machine, finished
 
-from skinedge.errors import SkinedgeError
+from skinedge.core.errors import SkinedgeError
 
 HERE = np.array([[0.7, 0.2, 0.1], [0.3, 0.35, 0.35], [0.05, 0.05, 0.9]], dtype=np.float32)
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from skinedge.contract import CONTRACTS
-from skinedge.description import KEY, ModelDescription, describe
-from skinedge.run_directory import Bundle
-from skinedge_bench.model import open_file
-from skinedge_bench.predict import find_images
-from skinedge_export.metadata import append_zip
-from skinedge_export.tflite_metadata import with_metadata
+from skinedge.core.input_format import CONTRACTS
+from skinedge.run.embedded_metadata import KEY, ModelDescription, describe
+from skinedge.run.run_directory import Bundle
+from skinedge_bench.loaded_model import open_file
+from skinedge_bench.predict.predict import find_images
+from skinedge_export.formats.metadata import append_zip
+from skinedge_export.formats.tflite.metadata import with_metadata
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHIPPED = REPOSITORY / "skinedge" / "flagship" / "model.int8.tflite"
@@ -28,8 +28,10 @@ COUNT = 200
 
 @pytest.fixture(scope="module")
 def proof() -> Iterator[ModuleType]:
-    """benchmarks/mediapipe_proof.py; the test is skipped, visibly, where MediaPipe is not installed."""
-    spec = importlib.util.spec_from_file_location("mediapipe_proof", REPOSITORY / "benchmarks" / "mediapipe_proof.py")
+    """bench/experiments/mediapipe_proof.py; the test is skipped, visibly, where MediaPipe is not installed."""
+    spec = importlib.util.spec_from_file_location(
+        "mediapipe_proof", REPOSITORY / "bench/experiments/mediapipe_proof.py"
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -75,10 +77,10 @@ def test_it_takes_another_contract_and_files_with_more_outputs(
     proof: ModuleType, tiny_run: Path, photographs: list[Path], tmp_path: Path
 ) -> None:
     """Its own arithmetic makes the input of the bytes; its first answer is that of the probabilities."""
-    from skinedge.merge import load_merged
-    from skinedge_export.form import Form
-    from skinedge_export.job import ExportJob
-    from skinedge_export.to_tflite import converter
+    from skinedge.training.merge import load_merged
+    from skinedge_export.converter import ExportJob
+    from skinedge_export.formats.tflite.convert import converter
+    from skinedge_export.signature import Form
 
     bundle, form = Bundle.open(tiny_run), Form("google", logits=True, heatmap=True)
     said = describe(bundle.manifest, contract=form.contract)
@@ -154,7 +156,7 @@ def test_labels_stay_with_the_probabilities_wherever_they_stand(read: dict[str, 
 def test_the_disagreement_on_other_sizes_is_printed(
     proof: ModuleType, tiny_run: Path, real_images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """How large it is depends on the model: `python benchmarks/mediapipe_proof.py` measures it."""
+    """How large it is depends on the model: `python bench/experiments/mediapipe_proof.py` measures it."""
     proof.report([tiny_run / "model.int8.tflite"], find_images([real_images])[:8])
     header, *rows = capsys.readouterr().out.splitlines()
     assert "same class" in header and len(rows) == 3
@@ -163,7 +165,7 @@ def test_the_disagreement_on_other_sizes_is_printed(
 
 
 def test_a_file_that_it_cannot_load_is_told(proof: ModuleType, tmp_path: Path) -> None:
-    from skinedge.errors import SkinedgeError
+    from skinedge.core.errors import SkinedgeError
 
     (tmp_path / "x.tflite").write_bytes(json.dumps("no model").encode())
     with pytest.raises(SkinedgeError, match="MediaPipe refused"):

@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from skinedge import golden, lora, merge, model
-from skinedge.calibration import Reading
-from skinedge.errors import DataError, GateError
-from skinedge.files import sha256
-from skinedge.manifest import MODEL
-from skinedge.run_directory import Bundle
-from skinedge.ship import ship
-from skinedge_bench.verify import verify
-from skinedge_export.ask import asks
+from skinedge.core.errors import DataError, GateError
+from skinedge.core.files import sha256
+from skinedge.network import lora, model
+from skinedge.publish.package import ship
+from skinedge.run import golden
+from skinedge.run.manifest import MODEL
+from skinedge.run.run_directory import Bundle
+from skinedge.stats.calibration import Reading
+from skinedge.training import merge
+from skinedge_bench.verify.verify import verify
 from skinedge_export.export import export
+from skinedge_export.target import asks
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from skinedge.run_directory import Bundle
+from skinedge.run.run_directory import Bundle
 
 
 def skinedge(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:

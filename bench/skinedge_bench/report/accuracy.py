@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from skinedge_bench.evaluation_tables import class_intervals, interval, number, tables
+from skinedge_bench.evaluate.tables import class_intervals, interval, number, tables
 from skinedge_bench.report import charts
 from skinedge_bench.report.content import Block, Chart, Charts, Heat, Missing, Section, Text
 from skinedge_bench.report.sources import NETWORK, Document, Sources

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from skinedge_bench.evaluation_tables import Table
+from skinedge_bench.evaluate.tables import Table
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Charts:
 
 @dataclass(frozen=True)
 class Card:
-    """A piece of the model card, in the Markdown that `skinedge.model_card` writes."""
+    """A piece of the model card, in the Markdown that `skinedge.run.model_card` writes."""
 
     markdown: str
 

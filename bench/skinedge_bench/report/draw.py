@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skinedge import __version__
-from skinedge.errors import ConfigError
-from skinedge.files import write_atomic
-from skinedge.run_directory import Bundle
+from skinedge.core.errors import ConfigError
+from skinedge.core.files import write_atomic
+from skinedge.run.run_directory import Bundle
 from skinedge_bench.report.examples import pictures
 from skinedge_bench.report.markdown import markdown
 from skinedge_bench.report.page import page

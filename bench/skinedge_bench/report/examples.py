@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from skinedge import metrics
-from skinedge.class_order import Reference, read_reference
+from skinedge.core.errors import DataError
+from skinedge.core.preprocess import Pixels, prepare
 from skinedge.data.dataset import Sample
-from skinedge.data.prepared import read_checked
-from skinedge.errors import DataError
-from skinedge.preprocess import Pixels, prepare
-from skinedge.progress import bar
-from skinedge.run_directory import Bundle
-from skinedge_bench.images import locate, place_of, test_split
-from skinedge_bench.maps import NAMES, Explainer, of_run
-from skinedge_bench.overlay import overlay
+from skinedge.data.loading import read_checked
+from skinedge.run.class_order import Reference, read_reference
+from skinedge.run.run_directory import Bundle
+from skinedge.stats import metrics
+from skinedge.system.progress import bar
+from skinedge_bench.explain.overlay import overlay
+from skinedge_bench.explain.saliency import NAMES, Explainer, of_run
 from skinedge_bench.report.content import Picture, Pictures
 from skinedge_bench.report.sources import REFERENCE
+from skinedge_bench.split_images import locate, place_of, test_split
 
 GAP = 8  # pixels between an image and its map
 

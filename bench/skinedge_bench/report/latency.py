@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from skinedge.class_order import read_reference
-from skinedge_bench.evaluation_tables import Cell, Table, number
+from skinedge.run.class_order import read_reference
+from skinedge_bench.evaluate.tables import Cell, Table, number
+from skinedge_bench.latency.targets import sample_key
 from skinedge_bench.report import charts, pareto
 from skinedge_bench.report.content import Block, Charts, Missing, Section, Text
 from skinedge_bench.report.pareto import Candidate
 from skinedge_bench.report.sources import LATENCY, REFERENCE, Document, Sources, sound
-from skinedge_bench.targets import sample_key
 
 PARTS = ("decode", "resize", "infer", "label")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import singledispatch
 
-from skinedge_bench.evaluation_tables import Table, escaped, sections
+from skinedge_bench.evaluate.tables import Table, escaped, sections
 from skinedge_bench.report.content import Block, Card, Charts, Heat, Missing, Pictures, Report, Text, Tiles
 
 

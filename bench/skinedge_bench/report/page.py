@@ -14,7 +14,7 @@ from pathlib import Path
 from string import Template
 
 from skinedge import __version__
-from skinedge_bench.evaluation_tables import Cell, Table
+from skinedge_bench.evaluate.tables import Cell, Table
 from skinedge_bench.report import markup
 from skinedge_bench.report.content import (
     Block,

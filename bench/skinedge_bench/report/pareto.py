@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from skinedge_bench.evaluation_tables import Table
+from skinedge_bench.evaluate.tables import Table
 from skinedge_bench.report import svg
 from skinedge_bench.report.charts import WIDTH, spread
 from skinedge_bench.report.content import Chart

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from skinedge.parity import MAX_FALL, MIN_AGREEMENT
-from skinedge.redaction import without_place
-from skinedge_bench.evaluation_tables import Cell, Table, interval, number
+from skinedge.run.redaction import without_place
+from skinedge.stats.gates import MAX_FALL, MIN_AGREEMENT
+from skinedge_bench.evaluate.tables import Cell, Table, interval, number
 from skinedge_bench.report import charts
 from skinedge_bench.report.charts import Estimate
 from skinedge_bench.report.content import Block, Charts, Missing, Section, Text

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from skinedge import model_card
-from skinedge.manifest import MANIFEST
-from skinedge.redaction import without_places
-from skinedge.run_directory import Bundle
-from skinedge_bench.evaluation_tables import Cell, Table, interval, number
-from skinedge_bench.report import accuracy, charts, ladder, latency, parity
+from skinedge.run import model_card
+from skinedge.run.manifest import MANIFEST
+from skinedge.run.redaction import without_places
+from skinedge.run.run_directory import Bundle
+from skinedge_bench.evaluate.tables import Cell, Table, interval, number
+from skinedge_bench.report import accuracy, charts, latency, parity, precision_search
 from skinedge_bench.report.content import Block, Card, Charts, Missing, Pictures, Report, Section, Text, Tile, Tiles
 from skinedge_bench.report.sources import LATENCY, PARITY, TRAINING, Sources, sound
 
@@ -36,7 +36,7 @@ def build(sources: Sources, notice: str, examples: Pictures | None) -> Report:
         glance += tuple(latency_tiles(sources))
     shown = (Section("Examples", (Text(EXAMPLES), examples)),) if examples else ()
     summary = Section("Summary", (Tiles(glance), *first))
-    sections = (summary, *judged, *shown, ladder.ladder(sources), compared, timed, trained, card)
+    sections = (summary, *judged, *shown, precision_search.ladder(sources), compared, timed, trained, card)
     known = (*((PATIENTS,) if examples else ()), *warnings(sources))
     return Report(sources.bundle.manifest.name, notice, known, sections)
 

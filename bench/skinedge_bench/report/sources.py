@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skinedge import metrics
-from skinedge.class_order import check_run, read_reference, taxonomy_warnings
-from skinedge.documents import finite, read_json, refusal
-from skinedge.errors import BundleError
-from skinedge.manifest import MANIFEST
-from skinedge.progress import note
-from skinedge.run_directory import Bundle
-from skinedge_bench.evaluate import Evaluation
-from skinedge_bench.figures import Predictions
-from skinedge_bench.images import test_split
-from skinedge_bench.selection import Selection
+from skinedge.core.errors import BundleError
+from skinedge.core.json_io import finite, read_json, refusal
+from skinedge.run.class_order import check_run, read_reference, taxonomy_warnings
+from skinedge.run.manifest import MANIFEST
+from skinedge.run.run_directory import Bundle
+from skinedge.stats import metrics
+from skinedge.system.progress import note
+from skinedge_bench.evaluate.document import Predictions
+from skinedge_bench.evaluate.evaluate import Evaluation
+from skinedge_bench.evaluate.selection import Selection
+from skinedge_bench.split_images import test_split
 
 Document = Mapping[str, Any]
 TRAINING, PARITY, LATENCY = "reports/training.json", "reports/parity.json", "reports/latency.json"

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skinedge.description import KEY
-from skinedge.errors import BundleError
-from skinedge.plugins import TensorSpec
-from skinedge.preprocess import Pixels
-from skinedge.requirements import import_failure
-from skinedge.zip_file import open_zip, read_member
-from skinedge_bench.tensors import FileSession, Layout, refusing
+from skinedge.core.errors import BundleError
+from skinedge.core.preprocess import Pixels
+from skinedge.core.zip_file import open_zip, read_member
+from skinedge.run.embedded_metadata import KEY
+from skinedge.run.plugins import TensorSpec
+from skinedge.system.requirements import import_failure
+from skinedge_bench.runtimes.session import FileSession, Layout, refusing
 
 MAX_METADATA = 1 << 20  # bytes of a description or a list of labels
 

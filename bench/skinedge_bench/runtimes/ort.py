@@ -8,12 +8,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from skinedge.errors import BundleError
-from skinedge.plugins import TensorSpec
-from skinedge.preprocess import Pixels
-from skinedge.requirements import import_failure
+from skinedge.core.errors import BundleError
+from skinedge.core.preprocess import Pixels
+from skinedge.run.plugins import TensorSpec
+from skinedge.system.requirements import import_failure
 from skinedge_bench.device import cpu_features, saturates
-from skinedge_bench.tensors import FileSession, Layout, refusing
+from skinedge_bench.runtimes.session import FileSession, Layout, refusing
 
 DTYPES = {
     "tensor(float)": "float32",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from skinedge.errors import BundleError, UnavailableError
+from skinedge.core.errors import BundleError, UnavailableError
 from skinedge_bench.runtimes import ort
 
 

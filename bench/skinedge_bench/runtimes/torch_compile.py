@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from skinedge.errors import UnavailableError
+from skinedge.core.errors import UnavailableError
 from skinedge_bench.runtimes import torch_eager
 
 

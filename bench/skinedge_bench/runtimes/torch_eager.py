@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skinedge import state_dict
-from skinedge.description import KEY, ModelDescription
-from skinedge.errors import BundleError
-from skinedge.outputs import Outputs
-from skinedge.plugins import TensorSpec
-from skinedge.preprocess import Pixels
-from skinedge.requirements import import_failure
-from skinedge_bench.tensors import Layout, as_outputs, refusing, run_batches
+from skinedge.core import state_dict
+from skinedge.core.errors import BundleError
+from skinedge.core.outputs import Outputs
+from skinedge.core.preprocess import Pixels
+from skinedge.run.embedded_metadata import KEY, ModelDescription
+from skinedge.run.plugins import TensorSpec
+from skinedge.system.requirements import import_failure
+from skinedge_bench.runtimes.session import Layout, as_outputs, refusing, run_batches
 
 
 @dataclass(frozen=True)

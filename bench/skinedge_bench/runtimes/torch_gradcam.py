@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skinedge.errors import ConfigError, MissingDependencyError, one_of
-from skinedge.preprocess import Pixels, Preprocess
+from skinedge.core.errors import ConfigError, MissingDependencyError, one_of
+from skinedge.core.preprocess import Pixels, Preprocess
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

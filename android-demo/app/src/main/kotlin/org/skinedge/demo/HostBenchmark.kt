@@ -11,7 +11,7 @@ import org.skinedge.demo.core.toJson
 import org.skinedge.demo.runtime.RuntimeSettings
 import org.skinedge.demo.runtime.TfliteNetwork
 
-/** A benchmark for `skinedge bench --adb`: names of places and extras are those of bench/skinedge_bench/phone_app.py. */
+/** A benchmark for `skinedge bench --adb`: names of places and extras are those of bench/skinedge_bench/devices/phone_app.py. */
 class HostBenchmark(context: Context, private val intent: Intent) {
     private val models = File(context.filesDir, "benchmark")
     private val result = File(context.filesDir, "benchmark.json")

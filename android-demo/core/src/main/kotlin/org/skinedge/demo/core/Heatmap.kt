@@ -14,7 +14,7 @@ class Heatmap(val height: Int, val width: Int, val values: FloatArray) {
 }
 
 /**
- * The map over the grey image, as `skinedge explain` draws it (skinedge_bench/overlay.py): clipped at 0, enlarged
+ * The map over the grey image, as `skinedge explain` draws it (skinedge_bench/explain/overlay.py): clipped at 0, enlarged
  * bilinearly, coloured by eleven steps of 'inferno', fading away where there is little evidence.
  *
  * Returns size * size colours, 0xFFRRGGBB.

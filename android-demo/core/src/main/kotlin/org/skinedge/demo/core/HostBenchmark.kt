@@ -5,7 +5,7 @@ import java.nio.ByteOrder
 import kotlin.random.Random
 
 /**
- * What `skinedge bench --adb` asks of the app, and how it is answered (bench/skinedge_bench/phone_app.py).
+ * What `skinedge bench --adb` asks of the app, and how it is answered (bench/skinedge_bench/devices/phone_app.py).
  *
  * files: model files by name; threads: each file is timed with each of these numbers.
  */

@@ -9,7 +9,7 @@ data class Tensor(val name: String, val shape: List<Int>, val dtype: String) {
 data class ModelClass(val label: String, val group: String, val prior: Double)
 
 /**
- * What `FILE.skinedge.json` says of the model file beside it (skinedge/file_card.py).
+ * What `FILE.skinedge.json` says of the model file beside it (skinedge/run/file_card.py).
  *
  * domain: what the model knows, 'dermoscopic' or 'clinical'; size: side of its square input in pixels; black, white: what
  * the bytes 0 and 255 become as input; malignant: indices whose probabilities add up to the malignant score; melanoma:

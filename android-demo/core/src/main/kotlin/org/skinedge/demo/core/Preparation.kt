@@ -22,7 +22,7 @@ fun refuseLarge(width: Int, height: Int) {
 private fun megapixels(pixels: Long): String = String.format(Locale.ROOT, "%.1f", pixels / 1e6)
 
 /**
- * Resizes the shorter side to `size` and cuts out the centre square: skinedge/preprocess.py, byte for byte.
+ * Resizes the shorter side to `size` and cuts out the centre square: skinedge/core/preprocess.py, byte for byte.
  *
  * Bilinear with antialiasing, along one side and then along the other, each pass rounded to bytes, as Pillow 13 does it.
  * Transparency is laid on white. Only what the square needs is read and computed, a row at a time.

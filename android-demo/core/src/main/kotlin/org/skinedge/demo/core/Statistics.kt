@@ -22,7 +22,7 @@ fun latency(blocks: List<DoubleArray>): Latency {
 
 private fun medians(blocks: List<DoubleArray>) = DoubleArray(blocks.size) { quantile(blocks[it], 0.5) }
 
-/** By percentile bootstrap over the blocks, as skinedge_bench/blocks.py has it, with random numbers of its own. */
+/** By percentile bootstrap over the blocks, as skinedge_bench/latency/block_stats.py has it, with random numbers of its own. */
 private fun medianInterval(values: DoubleArray): List<Double>? {
     if (values.size < LEAST_BLOCKS) return null
     val random = Random(0)
@@ -31,7 +31,7 @@ private fun medianInterval(values: DoubleArray): List<Double>? {
 }
 
 /**
- * What the samples themselves say against them, as skinedge_bench/blocks.py has it: half of the blocks' medians
+ * What the samples themselves say against them, as skinedge_bench/latency/block_stats.py has it: half of the blocks' medians
  * spread over more than 15 % of the median, or the last third is more than 10 % slower than the first.
  */
 fun noiseReasons(blocks: List<DoubleArray>): List<String> {

@@ -1,0 +1,1 @@
+"""Benchmarks on other devices: hosts over SSH, Android phones over ADB."""

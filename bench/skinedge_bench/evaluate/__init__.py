@@ -1,0 +1,1 @@
+"""`skinedge evaluate`: metrics with confidence intervals, subgroups, tables and plots."""

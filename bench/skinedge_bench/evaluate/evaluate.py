@@ -1,0 +1,155 @@
+"""`skinedge evaluate`: how well a model does on a labelled folder, and whether it has seen it before."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skinedge.core.errors import DataError
+from skinedge.data.loading import Source
+from skinedge.run.embedded_metadata import KEY, ModelDescription
+from skinedge.run.run_directory import Bundle
+from skinedge.stats import metrics
+from skinedge.system.progress import bar
+from skinedge_bench.evaluate import document
+from skinedge_bench.evaluate.bootstrap import Interval, Intervals, bootstrap, units_of
+from skinedge_bench.evaluate.document import Predictions
+from skinedge_bench.evaluate.selection import Selection, select
+from skinedge_bench.evaluate.subgroups import subgroups
+from skinedge_bench.loaded_model import LoadedModel
+from skinedge_bench.predict.resumable import Work, predictions
+
+UNFINISHED = "unfinished.jsonl"  # in the folder of --out, until the evaluation is written
+Prior = tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` reports of one file.
+
+    file: its name; synthetic: whether the model was trained on drawings; runtime: that judged the images, '' where
+    kept answers were read.
+    """
+
+    file: str
+    synthetic: bool
+    said: Predictions
+    selection: Selection
+    runtime: str = ""
+
+    @cached_property
+    def intervals(self) -> Intervals:
+        """Bootstrap intervals of the figures; the same every time."""
+        return bootstrap(self.said, units_of(self.selection.samples))
+
+    @cached_property
+    def document(self) -> dict[str, object]:
+        """The JSON form; undefined figures are NaN (null once printed)."""
+        said, intervals = self.said, self.intervals
+        units = intervals.units
+        return {
+            "n": len(said.truth),
+            "classes": list(said.labels),
+            "file": self.file,
+            "runtime": self.runtime,
+            "synthetic": self.synthetic,
+            "split": self.selection.split,
+            "seen": self.selection.seen,
+            "contaminated": self.selection.trained_on,
+            **document.priors_document(said),
+            **document.overall_document(said),
+            **document.reliability_document(said),
+            **document.roc_document(said),
+            "per_class": _with_intervals(document.per_class_document(said), intervals),
+            "malignant": document.malignant_document(said),
+            "intervals": dict(intervals.overall),
+            "bootstrap": {
+                "unit": units.name,
+                "units": units.count,
+                "resamples": intervals.resamples,
+                "seed": intervals.seed,
+                "level": 0.95,
+            },
+            "subgroups": subgroups(said, self.selection.samples),
+            "confusion": metrics.confusion(said.truth, said.predicted, len(said.labels)).tolist(),
+        }
+
+
+def evaluate(
+    model: LoadedModel,
+    data: Path | None,
+    bundle: Bundle | None,
+    *,
+    split: str | None = None,
+    allow_train: bool = False,
+    work: Work = Work(),  # noqa: B008  frozen
+) -> Evaluation:
+    """Judge the images of `data` (default: where the run's own images are) and compare with their labels.
+
+    Raises: DataError for unknown classes, unreadable images, nothing to judge, or images or lesions that
+    the model was trained on (unless allow_train); ConfigError for an unknown split; what `predictions` does.
+    """
+    selection = select(model, data, bundle, split)
+    if selection.trained_on and not allow_train:
+        share = f"{selection.trained_on} of these {len(selection.samples)} images"
+        raise DataError(
+            f"the model was trained on {share}, or on their lesions",
+            where=str(selection.root),
+            todo="Choose another --split, or add --allow-train, which marks the result as contaminated.",
+        )
+    truth = np.array([model.labels.index(sample.label) for sample in selection.samples], dtype=np.int64)
+    probabilities = run_on(model, selection, work)
+    own, training = priors_of(model, bundle)
+    said = Predictions(model.labels, truth, probabilities, model.malignant, model.threshold, own, training)
+    return Evaluation(model.name, model.synthetic, said, selection, model.runtime)
+
+
+def priors_of(model: LoadedModel, bundle: Bundle | None) -> tuple[Prior, Prior]:
+    """(C,) the class shares that the probabilities assume, and those of the training images; None where unknown.
+
+    A file without its run tells the first only, one that is not ours neither.
+    Raises: DataError when a share is missing or is none.
+    """
+    if bundle is not None:
+        training = bundle.manifest.training["data"]["training_prior"]
+        return _shares(bundle.manifest.class_prior, model), _shares(training, model)
+    if KEY in model.session.metadata:
+        own = ModelDescription.from_json(model.session.metadata[KEY], str(model.path))
+        return _shares(own.class_prior, model), None
+    return None, None
+
+
+def _shares(prior: Mapping[str, float], model: LoadedModel) -> tuple[float, ...]:
+    shares = tuple(prior.get(label, 0.0) for label in model.labels)
+    if not (all(share > 0 for share in shares) and math.isclose(sum(shares), 1, abs_tol=1e-6)):
+        what = f"the class prior {dict(prior)} does not give each of {', '.join(model.labels)} its share of 1"
+        raise DataError(what, where=str(model.path), todo="Make the file again: skinedge export RUN --force")
+    return shares
+
+
+def run_on(model: LoadedModel, selection: Selection, work: Work) -> NDArray[np.float32]:
+    """(N, C) float32 probabilities of the selected images; raises DataError at the first that cannot be judged."""
+    total = len(selection.samples)
+    probabilities = np.empty((total, len(model.labels)), dtype=np.float32)
+    sources = (Source.of(selection.root, sample) for sample in selection.samples)
+    with bar("evaluating", total) as advance, closing(predictions(model, sources, total, work)) as coming:
+        for row, prediction in zip(probabilities, coming, strict=True):
+            if prediction.error is not None:
+                raise prediction.error
+            row[:] = prediction.probabilities
+            advance(1)
+    return probabilities
+
+
+def _with_intervals(rows: dict[str, dict[str, object]], found: Intervals) -> dict[str, dict[str, object]]:
+    for_class: dict[str, dict[str, Interval]] = {
+        label: {name: values[i] for name, values in found.per_class.items()} for i, label in enumerate(rows)
+    }
+    return {label: {**row, "intervals": for_class[label]} for label, row in rows.items()}

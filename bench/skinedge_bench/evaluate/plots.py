@@ -1,0 +1,248 @@
+"""`evaluate --out`: confusion matrix, ROC, precision and recall, reliability, as PNG.
+
+Colours are Okabe and Ito's (jfly.uni-koeln.de/color, 2008), told apart with every kind of colour vision; lines also
+differ in their dashes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skinedge.core.errors import ConfigError, MissingDependencyError
+from skinedge.core.files import check_writable, disk_error, write_atomic
+from skinedge.stats import metrics
+from skinedge.system import signals
+from skinedge.system.temporary_folder import scratch_folder
+from skinedge_bench.evaluate.bootstrap import Interval
+from skinedge_bench.evaluate.evaluate import Evaluation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    Painter = Callable[[Evaluation], Figure]
+
+NOTICE = "Research tool, not a medical device"
+BLUE, VERMILION = "#0072B2", "#D55E00"
+COLOURS = (BLUE, "#E69F00", "#009E73", "#CC79A7", "#56B4E9", VERMILION, "#8C7A00")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))  # as many as share no factor with the colours
+MALIGNANT = {"color": "black", "linestyle": "-", "linewidth": 2.5}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a picture: the operating points of a score.
+
+    hits, alarms: (T,) positives and negatives at or above each threshold, rising; area: under the line, with its
+    interval; style: for matplotlib.
+    """
+
+    name: str
+    hits: NDArray[np.float64]
+    alarms: NDArray[np.float64]
+    area: float
+    interval: Interval
+    style: Mapping[str, Any]
+
+    def legend(self, figure: str) -> str:
+        low, high = self.interval
+        return f"{figure} {self.area:.3f} [{low:.3f}, {high:.3f}]  {self.name}"
+
+
+def check(out: Path) -> None:
+    """Before the work: can pictures be drawn, and may `out` be a folder of them?
+
+    Raises: MissingDependencyError without matplotlib; ConfigError when `out` is a file.
+    """
+    if find_spec("matplotlib") is None:
+        raise MissingDependencyError("matplotlib", "plots")
+    if out.exists() and not out.is_dir():
+        raise ConfigError("is a file, not a folder", where=str(out), todo="Name a folder with --out DIR.")
+    check_writable(out)
+
+
+def draw(result: Evaluation) -> dict[str, bytes]:
+    """File name -> PNG."""
+    import matplotlib
+
+    painters: dict[str, Painter] = {
+        "confusion.png": confusion,
+        "roc.png": roc,
+        "precision_recall.png": precision_recall,
+        "reliability.png": reliability,
+    }
+    with matplotlib.rc_context({"text.parse_math": False, "font.size": 10, "axes.grid": False}):
+        return {name: _png(paint(result)) for name, paint in painters.items()}
+
+
+def write(out: Path, files: Mapping[str, bytes | str]) -> None:
+    """Put all files into the folder `out` (made where it is not there), or none; other files in it stay.
+
+    Raises: BundleError when they cannot be written; ConfigError when a folder has the name of one of them.
+    """
+    new = not out.exists()
+    try:
+        for name in files:
+            if (out / name).is_dir():
+                raise ConfigError("is a folder, and a file of this name is to be written", where=str(out / name))
+        out.mkdir(parents=True, exist_ok=True)
+        with scratch_folder(out) as folder:
+            for name, content in files.items():
+                write_atomic(folder / name, content)
+            with signals.held():
+                for name in files:
+                    (folder / name).replace(out / name)
+    except OSError as error:
+        raise disk_error(error, out) from None
+    finally:
+        if new:
+            with contextlib.suppress(OSError):  # it holds what was written
+                out.rmdir()
+
+
+def confusion(result: Evaluation) -> Figure:
+    """Counts, coloured by their share of the true class."""
+    said = result.said
+    matrix = metrics.confusion(said.truth, said.predicted, len(said.labels))
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = 3.0 + 0.62 * len(said.labels)
+    figure, axes = _axes(result, "Confusion matrix", (side + 1.2, side))
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(matrix):
+        text = f"{count}\n{share[row, column]:.0%}" if count else "0"
+        colour = "white" if share[row, column] > 0.6 else "black"
+        axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+    places = range(len(said.labels))
+    axes.set_xticks(places, said.labels, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, [f"{label} (n={n})" for label, n in zip(said.labels, matrix.sum(axis=1), strict=True)])
+    axes.set(xlabel="predicted class", ylabel="true class")
+    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
+    return figure
+
+
+def roc(result: Evaluation) -> Figure:
+    """Sensitivity against false alarms: each class against the rest, and malignant against benign."""
+    figure, axes = _axes(result, "ROC", (9.4, 5.8))
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
+    for curve in _curves(result, "auc"):
+        alarms, hits = np.r_[0, curve.alarms] / curve.alarms[-1], np.r_[0, curve.hits] / curve.hits[-1]
+        axes.plot(alarms, hits, label=curve.legend("AUC"), **curve.style)
+    if result.said.flagged is not None:
+        sensitivity, specificity = metrics.sensitivity_specificity(result.said.positive, result.said.flagged)
+        _mark(axes, result, 1 - specificity, sensitivity)
+    axes.set(xlabel="1 - specificity (share of the others that is flagged)", ylabel="sensitivity")
+    return _with_legend(figure, axes)
+
+
+def precision_recall(result: Evaluation) -> Figure:
+    """Precision against recall: each class against the rest, and malignant against benign."""
+    figure, axes = _axes(result, "Precision and recall", (9.4, 5.8))
+    for curve in _curves(result, "average_precision"):
+        recall, precision = curve.hits / curve.hits[-1], curve.hits / (curve.hits + curve.alarms)
+        axes.step(np.r_[0, recall], np.r_[precision[0], precision], label=curve.legend("AP"), **curve.style)
+    said = result.said
+    if said.flagged is not None and said.flagged.any() and said.positive.any():
+        _mark(axes, result, float(said.flagged[said.positive].mean()), float(said.positive[said.flagged].mean()))
+    axes.set(xlabel="recall (sensitivity)", ylabel="precision (share of the flagged that is right)")
+    return _with_legend(figure, axes)
+
+
+def reliability(result: Evaluation) -> Figure:
+    """How often the top class is right, by how sure the model was; below, how many images were that sure."""
+    from matplotlib.figure import Figure
+
+    found = metrics.reliability(result.said.truth, result.said.probabilities)
+    figure = Figure(figsize=(6.4, 7.4), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    middle, width = (found.edges[:-1] + found.edges[1:]) / 2, np.diff(found.edges)
+    above.bar(middle, found.accuracy, width, color="#56B4E9", edgecolor="white", label="share that is right")
+    above.plot(
+        found.confidence,
+        found.accuracy,
+        "o",
+        color="black",
+        clip_on=False,
+        label="the same, at the bin's mean confidence",
+    )
+    above.plot([0, 1], [0, 1], color=VERMILION, linestyle="--", label="perfectly calibrated")
+    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is right")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    below.bar(middle, found.share * len(result.said.truth), width, color="grey", edgecolor="white")
+    below.set(xlabel="confidence in the likeliest class (15 bins)", ylabel="images")
+    assumed = result.document["ece_at_class_prior"]
+    weighted = f"\nECE {assumed:.3f} at the class shares that the model assumes" if isinstance(assumed, float) else ""
+    above.set_title(_title(result, f"Reliability\nECE {found.ece:.3f} on these images{weighted}"), fontsize=10)
+    return figure
+
+
+def _curves(result: Evaluation, figure: str) -> Iterator[Curve]:
+    """Those that are defined; malignant last, so that it lies on top. figure: 'auc' or 'average_precision'."""
+    said, intervals = result.said, result.intervals
+    area = {"auc": metrics.auc, "average_precision": metrics.average_precision}[figure]
+    lines: list[tuple[str, NDArray[np.bool_], NDArray[Any], Interval, Mapping[str, Any]]] = [
+        (label, said.truth == i, said.uniform[:, i], intervals.per_class[figure][i], _style(i))
+        for i, label in enumerate(said.labels)
+    ]
+    if said.malignant is not None:
+        interval = intervals.overall[f"malignant_{figure}"]
+        lines.append(("malignant against benign", said.positive, said.score, interval, MALIGNANT))
+    for name, positive, score, interval, style in lines:
+        if positive.any() and not positive.all():
+            _, hits, alarms = metrics.operating_points(positive, score)
+            yield Curve(name, hits, alarms, area(positive, score), interval, style)
+
+
+def _style(index: int) -> Mapping[str, Any]:
+    return {
+        "color": COLOURS[index % len(COLOURS)],
+        "linestyle": DASHES[index % len(DASHES)],
+        "linewidth": 1.8,
+    }
+
+
+def _mark(axes: Axes, result: Evaluation, x: float, y: float) -> None:
+    """The point where the threshold lies on the malignant curve."""
+    label = f"malignant score >= {result.said.threshold:.3f}"
+    axes.plot([x], [y], "o", color=VERMILION, markersize=9, markeredgecolor="black", zorder=5, label=label)
+
+
+def _title(result: Evaluation, what: str) -> str:
+    warnings = ["model of SYNTHETIC images"] if result.synthetic else []
+    if result.selection.trained_on:
+        warnings.append(f"CONTAMINATED: trained on {result.selection.trained_on} of them")
+    about = f"{result.file}, n = {len(result.said.truth):,} images, split {result.selection.split}"
+    return "\n".join([what, about, *warnings, NOTICE])
+
+
+def _axes(result: Evaluation, what: str, inches: tuple[float, float]) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=inches, layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(_title(result, what), fontsize=10)
+    return figure, axes
+
+
+def _with_legend(figure: Figure, axes: Axes) -> Figure:
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), box_aspect=1)
+    if axes.get_legend_handles_labels()[0]:
+        title = "area with its 95 % interval"
+        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8, title=title, title_fontsize=8)
+    else:
+        axes.text(0.5, 0.5, "no curve: these images are all of one kind", ha="center")
+    return figure
+
+
+def _png(figure: Figure) -> bytes:
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=130, bbox_inches="tight")
+    return out.getvalue()

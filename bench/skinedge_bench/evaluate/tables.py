@@ -1,0 +1,139 @@
+"""What `evaluate` found as tables, for the screen and for a page in Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from skinedge.core.terminal import visible
+from skinedge_bench.evaluate.document import PER_CLASS
+
+Cell = str | int | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """rows: as many cells as columns; None for what is undefined."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[Cell]]
+
+
+def tables(document: Mapping[str, Any]) -> list[Table]:
+    """The tables of an evaluation's document, in the order of reading."""
+    labels = document["classes"]
+    return [
+        Table(
+            f"{document['n']} images, split {document['split']} ({_prior(document, 'per_class')})",
+            ("class", *(name.replace("recall", "sensitivity").replace("_", " ") for name in PER_CLASS), "images"),
+            [
+                [label, *(number(row[name], 3) for name in PER_CLASS), row["support"]]
+                for label, row in _classes(document)
+            ],
+        ),
+        Table(
+            f"Confusion (rows: truth; as the file answers, {_prior(document, 'confusion')})",
+            ("", *labels),
+            [[label, *counts] for label, counts in zip(labels, document["confusion"], strict=True)],
+        ),
+        _overall(document),
+        *(_subgroups(attribute, groups) for attribute, groups in document["subgroups"].items()),
+    ]
+
+
+def sections(found: Sequence[Table], level: int) -> list[str]:
+    """Headings and tables in Markdown, in turn. level: of the headings."""
+    return [part for table in found for part in (f"{'#' * level} {escaped(table.title)}", markdown_table(table))]
+
+
+def markdown(document: Mapping[str, Any], notice: str, pictures: Sequence[str]) -> str:
+    """A page of the tables, with the intervals of each class, and the pictures that lie beside it."""
+    warning = f"**CONTAMINATED: the model was trained on {document['contaminated']} of these images or their lesions.**"
+    parts = [
+        f"# {escaped(document['file'])}" + (" (trained on SYNTHETIC images)" if document["synthetic"] else ""),
+        notice,
+        *([warning] if document["contaminated"] else []),
+        *sections([*tables(document), class_intervals(document)], 2),
+    ]
+    parts += [f"![{name.removesuffix('.png').replace('_', ' ')}]({name})" for name in pictures]
+    return "\n\n".join(parts) + "\n"
+
+
+def _classes(document: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    return list(document["per_class"].items())
+
+
+def _overall(document: Mapping[str, Any]) -> Table:
+    intervals, malignant, drawn = document["intervals"], document["malignant"], document["bootstrap"]
+    rows: list[list[Cell]] = []
+    for name in ("accuracy", "balanced_accuracy", "macro_auc", "macro_auc_training_prior", "macro_average_precision"):
+        title = name.removesuffix("_training_prior").replace("_", " ")
+        value, bounds = number(document[name]), interval(intervals.get(name))
+        if value or name != "macro_auc_training_prior":
+            rows.append([f"{title}, {_prior(document, name)}", value, bounds, None, None])
+    for name in ("sensitivity", "specificity", "auc", "average_precision"):
+        bounds = interval(intervals.get(f"malignant_{name}"))
+        counts, wilson = malignant.get(f"{name}_counts"), interval(malignant.get(f"{name}_wilson"))
+        right = f"{counts[0]} of {counts[1]}" if counts else None
+        rows.append([f"malignant {name.replace('_', ' ')}", number(malignant[name]), bounds, right, wilson])
+    rows.append(["malignant threshold", number(malignant["threshold"]), None, None, None])
+    for name, title in (("ece", "calibration error (ECE)"), ("ece_at_class_prior", "ECE at the class prior")):
+        rows.append([title, number(document[name]), interval(intervals.get(name)), None, None])
+    title = f"Overall (bootstrap over {drawn['units']} {drawn['unit']}s, {drawn['resamples']} resamples)"
+    return Table(title, ("figure", "value", f"95 % by {drawn['unit']}", "images", "95 % by image (Wilson)"), rows)
+
+
+def _prior(document: Mapping[str, Any], figure: str) -> str:
+    """'training prior', 'uniform prior' or 'own prior': which class prior a figure assumes."""
+    return f"{document['assumed_prior'][figure].replace('file', 'own')} prior"
+
+
+def _subgroups(attribute: str, groups: Mapping[str, Mapping[str, Any]]) -> Table:
+    """A group that is too small shows how many images it has."""
+    columns = ("balanced accuracy (classes)", "malignant sensitivity, 95 %", "malignant specificity, 95 %")
+    rows: list[list[Cell]] = []
+    for value, group in groups.items():
+        if "balanced_accuracy" in group:
+            accuracy = f"{number(group['balanced_accuracy'], 3)} ({group['classes']})"
+            rows.append([value, group["n"], accuracy, _rate(group, "sensitivity"), _rate(group, "specificity")])
+        else:
+            rows.append([value, group["n"], None, None, None])
+    return Table(f"By {attribute}", (attribute, "images", *columns), rows)
+
+
+def class_intervals(document: Mapping[str, Any]) -> Table:
+    """The interval of every figure of every class."""
+    names = tuple(name.replace("recall", "sensitivity").replace("_", " ") for name in PER_CLASS)
+    rows = [[label, *(interval(row["intervals"][name]) for name in PER_CLASS)] for label, row in _classes(document)]
+    return Table(f"95 % intervals of each class, by {document['bootstrap']['unit']}", ("class", *names), rows)
+
+
+def _rate(group: Mapping[str, Any], name: str) -> str | None:
+    """'0.812 (13/16) 0.570-0.934'; None where nothing is flagged, or nothing could be."""
+    share, counts = number(group[name], 3), group[f"{name}_counts"]
+    return f"{share} ({counts[0]}/{counts[1]}) {interval(group[f'{name}_wilson'])}" if share else None
+
+
+def interval(pair: Sequence[float] | None) -> str | None:
+    """'0.570-0.934'; None where it is undefined."""
+    low, high = (number(value, 3) for value in pair or (None, None))
+    return f"{low}-{high}" if low and high else None
+
+
+def number(value: float | None, digits: int = 4) -> str | None:
+    """For a cell; None where it is undefined."""
+    return None if value is None or value != value else f"{value:.{digits}f}"
+
+
+def markdown_table(table: Table) -> str:
+    cells = [["-" if cell is None else escaped(str(cell)) for cell in line] for line in (table.columns, *table.rows)]
+    lines = [cells[0], ["---"] * len(table.columns), *cells[1:]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def escaped(text: str) -> str:
+    """On one line, and nothing in it means anything in Markdown: no table's end, no HTML, no link, no emphasis."""
+    return re.sub(r"([\\`*\[\]<|])", r"\\\1", visible(" ".join(text.split())))

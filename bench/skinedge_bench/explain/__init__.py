@@ -1,0 +1,1 @@
+"""`skinedge explain`: saliency maps of a model's predictions."""

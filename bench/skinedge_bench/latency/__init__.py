@@ -1,0 +1,1 @@
+"""`skinedge bench`: latency, memory and accuracy on one device."""

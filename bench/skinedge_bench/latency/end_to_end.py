@@ -1,0 +1,152 @@
+"""What a user waits for: from an encoded image in memory to its label, and what each part of it takes."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from skinedge.core.image_file import load_image, read_bytes
+from skinedge.core.preprocess import prepare
+from skinedge.data.dataset import Sample
+from skinedge.data.synthetic import draw
+from skinedge.run.plugins import Session
+from skinedge.stats.metrics import malignant_score
+from skinedge_bench.evaluate.bootstrap import Interval
+from skinedge_bench.latency.block_stats import summarize
+from skinedge_bench.latency.protocol import Protocol
+from skinedge_bench.latency.targets import Target
+from skinedge_bench.latency.timer import SETTLE, interleave
+from skinedge_bench.predict.predict import Prediction
+
+COUNT = 16
+DRAWN = (450, 600)  # height, width: of HAM10000's photos
+QUALITY = 90  # of the JPEG that a drawn image becomes
+LEAST_BLOCKS, SHARE = 5, 4  # a quarter of the protocol's samples will do for p50 and p90
+PARTS = ("decode", "resize", "infer", "label")
+
+
+@dataclass(frozen=True)
+class PhotoSource:
+    """Which images were classified: n of them; source: in words; the rest: medians, in pixels and bytes. No image is
+    part of a report.
+    """
+
+    source: str
+    n: int
+    width: int
+    height: int
+    size_bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.n} {self.source}, median {self.width} x {self.height} px and {self.size_bytes:,} bytes"
+
+
+@dataclass(frozen=True)
+class Photos:
+    """encoded: the files' bytes, in memory, so that no disk is timed; malignant: indices of the run's labels that count
+    towards the malignant score, None where they are unknown.
+    """
+
+    encoded: tuple[bytes, ...]
+    source: PhotoSource
+    malignant: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class EndToEnd:
+    """Milliseconds from encoded image to label, of n images one by one. p50_interval_ms: 95 %, over blocks;
+    parts_ms: the median of each part: decode (to RGB), resize (and crop), infer (with the file's own input format),
+    label (likeliest class, malignant score, the document that `predict` prints).
+    """
+
+    p50_ms: float
+    p50_interval_ms: Interval | None
+    p90_ms: float
+    n: int
+    parts_ms: Mapping[str, float]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Of the parts' sum."""
+        total = sum(self.parts_ms.values())
+        return {part: value / total for part, value in self.parts_ms.items()}
+
+
+class Chain:
+    """Everything from bytes to label, in one session. parts_ms: what each call so far took, part by part."""
+
+    def __init__(self, session: Session, side: int, photos: Photos, target: Target) -> None:
+        self._session, self._side, self._photos = session, side, photos.encoded
+        self._labels = target.labels
+        self._malignant = photos.malignant if target.in_run else None
+        self.parts_ms: list[tuple[float, ...]] = []
+
+    def __call__(self, index: int) -> dict[str, Any]:
+        clock = [time.perf_counter_ns()]
+        pixels = load_image(self._photos[index % len(self._photos)])
+        clock.append(time.perf_counter_ns())
+        prepared = prepare(pixels, self._side)
+        clock.append(time.perf_counter_ns())
+        row = self._session.run(prepared[None]).probabilities[0]
+        clock.append(time.perf_counter_ns())
+        answer = self._answer(row)
+        clock.append(time.perf_counter_ns())
+        self.parts_ms.append(tuple((end - start) / 1e6 for start, end in pairwise(clock)))
+        return answer
+
+    def _answer(self, row: NDArray[np.float32]) -> dict[str, Any]:
+        score = None if self._malignant is None else float(malignant_score(row[None], self._malignant)[0])
+        labels = self._labels or tuple(map(str, range(len(row))))
+        return Prediction("", row, score).document(labels)
+
+
+def time_chains(chains: Mapping[str, Chain], protocol: Protocol, seed: int) -> dict[str, EndToEnd]:
+    """Time new chains in turns, by the protocol's blocks, of which a quarter are taken, at least 5."""
+    least = max(LEAST_BLOCKS, protocol.blocks // SHARE)
+    shorter = replace(protocol, blocks=least, min_seconds=protocol.min_seconds / SHARE)
+    samples = interleave(chains, shorter, seed)
+    found = {}
+    for key, chain in chains.items():
+        said, counted = summarize(samples[key]), np.array(chain.parts_ms[shorter.warmup :])
+        parts = counted.reshape(-1, SETTLE + shorter.block, len(PARTS))[:, SETTLE:].reshape(-1, len(PARTS))
+        medians = dict(zip(PARTS, np.median(parts, axis=0).tolist(), strict=True))
+        found[key] = EndToEnd(said.p50_ms, said.p50_interval_ms, said.p90_ms, said.n, medians)
+    return found
+
+
+def drawn_photos() -> Photos:
+    """The same on every device: drawn in the size of HAM10000's photos, as JPEG."""
+    encoded = []
+    for index in range(COUNT):
+        stream = io.BytesIO()
+        Image.fromarray(draw(index, index % 7, *DRAWN)).save(stream, "JPEG", quality=QUALITY)
+        encoded.append(stream.getvalue())
+    return _described(encoded, f"drawn images as JPEG of quality {QUALITY}")
+
+
+def photos_of_run(root: Path, samples: Sequence[Sample]) -> Photos | None:
+    """Test images of the run, evenly over the split; None where they are not image files (MedMNIST's archive).
+
+    Raises: DataError for one that cannot be read or decoded.
+    """
+    files = [sample.path for sample in samples if "#" not in sample.path]
+    if not files:
+        return None
+    chosen = [files[place] for place in np.linspace(0, len(files) - 1, min(COUNT, len(files))).astype(int)]
+    return _described([read_bytes(root / path) for path in chosen], "test images of the run")
+
+
+def _described(encoded: Sequence[bytes], source: str) -> Photos:
+    shapes = [load_image(data).shape for data in encoded]
+    height, width = (int(np.median([shape[axis] for shape in shapes])) for axis in (0, 1))
+    size = int(np.median([len(data) for data in encoded]))
+    return Photos(tuple(encoded), PhotoSource(source, len(encoded), width, height, size))

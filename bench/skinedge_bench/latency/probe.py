@@ -1,0 +1,84 @@
+"""One model file in a process of its own: load time, first inference, peak memory.
+
+Run as `python -m skinedge_bench.latency.probe RUNTIME FILE THREADS`; prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from skinedge.core.errors import SkinedgeError
+from skinedge.core.json_io import parse_json
+from skinedge.system.child_process import run_python
+from skinedge.system.temporary_folder import scratch_folder
+
+
+@dataclass(frozen=True)
+class Probe:
+    """load_ms: opening the file (with torch.compile: compiling it), the library being imported already;
+    first_inference_ms: the first image's scores; peak_rss_mib: of the whole process (interpreter, library and model),
+    after five images.
+    """
+
+    load_ms: float
+    first_inference_ms: float
+    peak_rss_mib: float
+
+
+def probe(runtime: str, path: Path, threads: int) -> Probe:
+    """Measure in a fresh process; raises SkinedgeError when that process fails."""
+    with scratch_folder() as empty:  # torch.compile finds nothing there that was compiled before
+        kept_out = {"TORCHINDUCTOR_CACHE_DIR": str(empty)}
+        arguments = (runtime, str(path), str(threads))
+        done = run_python("skinedge_bench.latency.probe", *arguments, environment=kept_out, one_thread=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise SkinedgeError(f"a process of its own could not run the file ({last})", where=str(path))
+    return parse_json(done.stdout.strip().rpartition("\n")[2], Probe, str(path), error=SkinedgeError)
+
+
+def measure(runtime_name: str, path: Path, threads: int) -> Probe:
+    """Measure in this process, which should be a fresh one."""
+    import numpy as np
+
+    from skinedge.run.plugins import RUNTIMES, Runtime, load
+    from skinedge_bench.runtimes.session import input_side
+
+    runtime: Runtime = load(RUNTIMES, runtime_name)
+    runtime.version()  # imports the library
+    started = time.perf_counter()
+    session = runtime.open(path, threads)
+    opened = time.perf_counter()
+    side = input_side(session, 224)
+    image = np.full((1, side, side, 3), 127, dtype=np.uint8)
+    # the first `run` of a stranger's file also asks four more images what the scores mean
+    infer = getattr(session, "scores", session.run)
+    ready = time.perf_counter()
+    infer(image)
+    first = time.perf_counter()
+    for _ in range(4):
+        session.run(image)
+    return Probe((opened - started) * 1e3, (first - ready) * 1e3, peak_rss_mib())
+
+
+def peak_rss_mib() -> float:
+    """This process's peak resident memory in MiB."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # unlike ru_maxrss, it does not carry over what the parent had before exec
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+if __name__ == "__main__":
+    from dataclasses import asdict
+
+    print(json.dumps(asdict(measure(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])))))

@@ -1,0 +1,37 @@
+"""A latency report of another device: read from its JSON, and kept in the run that it measured."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from typing import Any
+
+from skinedge import __version__
+from skinedge.core import json_io
+from skinedge.core.errors import BundleError
+from skinedge.run.run_directory import Bundle
+from skinedge_bench.latency.report import LatencyReport
+
+SCHEMA = "skinedge.bench/1"
+
+
+def report_of(document: Any, where: str) -> LatencyReport:
+    """The report that a document of `LatencyReport.to_text` holds, as JSON gave it.
+
+    Raises: BundleError when it is none, or another version's.
+    """
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        raise BundleError(f"not a report of bench ({SCHEMA})", where=where)
+    damaged = json_io.refusal("a damaged report of bench, or another version's")
+    conditions = json_io.build(document.get("conditions"), dict[str, Any], where, error=damaged)
+    flat = {**document, **conditions}
+    known = {field.name: flat[field.name] for field in fields(LatencyReport) if field.name in flat}
+    return json_io.build(known, LatencyReport, where, error=damaged)
+
+
+def keep(bundle: Bundle, report: LatencyReport, device: str) -> None:
+    """Write the report into the run: reports/latency.DEVICE.json, a stage of its own for each device."""
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", device).strip(".-") or "device"
+    made_from = {row.file: row.sha256 for row in report.rows if row.in_run}
+    with bundle.stage(f"bench.{name}", f"skinedge {__version__}", made_from) as stage:
+        stage.path(f"reports/latency.{name}.json").write_text(report.to_text(), encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Roofline bounds: the time that the hardware needs at least."""

@@ -1,0 +1,60 @@
+"""How much one inference of a model file has to compute and to read, as the file's own runtime takes it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+FORMATS = {".onnx": "skinedge_bench.latency.roofline.onnx", ".tflite": "skinedge_bench.latency.roofline.tflite"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operation with weights. dtype: of the weights that it multiplies by ('int8', 'float32', ...), behind what
+    dequantizes them; macs: multiply-accumulates of one inference; weight_bytes: of the same weights.
+    """
+
+    kind: str
+    dtype: str
+    macs: int
+    weight_bytes: int
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One inference of one image. Convolutions and matrix products alone are counted; all else is far less.
+
+    int8_macs, float32_macs: multiply-accumulates by the type of the weights; other_macs: in any other type;
+    weight_bytes: read once each.
+    """
+
+    int8_macs: int
+    float32_macs: int
+    other_macs: int
+    weight_bytes: int
+
+    @classmethod
+    def of(cls, layers: Sequence[Layer]) -> Workload:
+        by_type = {"int8": 0, "float32": 0, "other": 0}
+        for layer in layers:
+            dtype = "int8" if layer.dtype == "uint8" else layer.dtype
+            by_type[dtype if dtype in by_type else "other"] += layer.macs
+        weights = sum(layer.weight_bytes for layer in layers)
+        return cls(by_type["int8"], by_type["float32"], by_type["other"], weights)
+
+    @property
+    def macs(self) -> int:
+        return self.int8_macs + self.float32_macs + self.other_macs
+
+
+def count(path: Path, size: int) -> Workload | None:
+    """The work of a file that its runtime has opened before; None for a format in which nobody can count.
+
+    size: side of the images in pixels, for a file that leaves it free. Raises: BundleError when the runtime cannot say.
+    """
+    if path.suffix not in FORMATS:
+        return None
+    layers: Sequence[Layer] = importlib.import_module(FORMATS[path.suffix]).layers(path, size)
+    return Workload.of(layers)

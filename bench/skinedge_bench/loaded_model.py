@@ -1,0 +1,232 @@
+"""A model that is ready to run: a session, with what its run or the file itself says about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from skinedge.core import taxonomy
+from skinedge.core.errors import BundleError, ConfigError, DataError
+from skinedge.core.files import sha256
+from skinedge.core.outputs import Outputs
+from skinedge.core.preprocess import Pixels
+from skinedge.run.class_order import class_contradiction, label_lines
+from skinedge.run.embedded_metadata import KEY, ModelDescription
+from skinedge.run.file_card import card_beside
+from skinedge.run.file_trial import open_tried
+from skinedge.run.manifest import MANIFEST, MODEL, FileEntry, Manifest
+from skinedge.run.plugins import Session, judge_for
+from skinedge.run.run_directory import Bundle
+from skinedge_bench.device import cpu_features, saturation
+
+_NOT_FITTED = "no threshold was fitted for this file: that of the merged network is used"
+_UNKNOWN = "no run and no card beside the file: its threshold for the malignant score is not known"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """One open model file.
+
+    labels: in the order of the outputs; size: side of its input in pixels; malignant: indices that count
+    towards the malignant score, None where the classes are unknown; melanoma: its index, None if there is
+    none; precision: fp32, int8, ... or 'unknown'; threshold: malignant score at and above which a lesion is
+    flagged, None where neither run nor card tells; assumptions: what had to be supposed about a file that does not
+    say it.
+    """
+
+    path: Path
+    sha256: str
+    runtime: str
+    session: Session
+    model_id: str | None
+    labels: tuple[str, ...]
+    size: int
+    malignant: tuple[int, ...] | None
+    melanoma: int | None
+    threshold: float | None
+    precision: str
+    synthetic: bool = False
+    assumptions: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def saturation(self) -> str | None:
+        """A warning where this CPU computes the file otherwise than others do; see `device.saturation`."""
+        return saturation({self.name: self.precision}, cpu_features())
+
+    def run(self, pixels: Pixels) -> Outputs:
+        """pixels: (N, S, S, 3) uint8, prepared."""
+        return self.session.run(pixels)
+
+
+def open_listed(bundle: Bundle, name: str | None = None, *, threads: int = 1) -> LoadedModel:
+    """A file of a run (default: the manifest's default file), its hash and its own description checked.
+
+    Raises: BundleError when the run has no such file, it was changed, or it contradicts the manifest.
+    """
+    listed = name or default_file(bundle)
+    path = bundle.file(listed)
+    runtime = judge_for(path)
+    session = open_tried(path, runtime, threads)
+    problem = contradiction(session, bundle.manifest)
+    if bundle.model_sha256 and not bundle.fits_model(bundle.entries()[listed]) and listed != MODEL:
+        problem = problem or "the file was made from another merged model than the run has now"
+    if problem:
+        raise BundleError(problem, where=str(path), todo="Export it again: skinedge export RUN --format all --int8")
+    manifest = bundle.manifest
+    own = listed in manifest.thresholds or listed == MODEL
+    return LoadedModel(
+        path=path,
+        sha256=bundle.entries()[listed].sha256,
+        runtime=runtime.name,
+        session=session,
+        model_id=manifest.id,
+        labels=manifest.labels,
+        size=manifest.preprocess.size,
+        malignant=manifest.malignant,
+        melanoma=manifest.melanoma_index,
+        threshold=manifest.threshold(listed),
+        precision=str(bundle.entries()[listed].info.get("precision", "unknown")),
+        synthetic=manifest.synthetic,
+        assumptions=() if own else (_NOT_FITTED,),
+    )
+
+
+def open_file(path: Path, *, threads: int = 1) -> LoadedModel:
+    """A model file of anybody's, tried in a child process first. In the run that lists it, it is opened as that run's.
+
+    A file of ours alone takes its threshold from the card beside it (`skinedge.run.file_card`), where there is one.
+    Raises: BundleError, ConfigError when it cannot be loaded or is no image classifier, or its card is another's.
+    """
+    bundle = run_of(path)
+    if bundle is not None:
+        return open_listed(bundle, path.name, threads=threads)
+    runtime = judge_for(path)
+    session = open_tried(path, runtime, threads)
+    if KEY in session.metadata:
+        return _described(path, runtime.name, session)
+    return _undescribed(path, runtime.name, session)
+
+
+def run_of(path: Path) -> Bundle | None:
+    """The run that lists this file, None for a file that stands alone."""
+    if not (path.parent / MANIFEST).is_file():
+        return None
+    bundle = Bundle.open(path.parent)
+    return bundle if bundle.has(path.name) else None
+
+
+def exported(bundle: Bundle) -> list[FileEntry]:
+    """The run's exported model files, by name; raises BundleError when nothing was exported yet."""
+    entries = bundle.model_files()
+    if not entries:
+        raise _nothing_exported(bundle)
+    return entries
+
+
+def default_file(bundle: Bundle) -> str:
+    """Name of the run's default model file; raises BundleError when nothing was exported yet."""
+    if bundle.manifest.default_file is None:
+        raise _nothing_exported(bundle)
+    return bundle.manifest.default_file
+
+
+def contradiction(session: Session, manifest: Manifest) -> str | None:
+    """What the file says of itself that its run does not: labels, preprocessing, taxonomy, origin."""
+    if problem := class_contradiction(session.metadata, manifest):
+        return problem
+    own = ModelDescription.from_json(session.metadata[KEY], "model file")
+    if own.preprocess != manifest.preprocess:
+        return f"the file's preprocessing {own.preprocess} is not the run's {manifest.preprocess}"
+    if dict(own.class_prior) != dict(manifest.class_prior):
+        return "the file assumes another class prior than the run"
+    if own.license != manifest.license:
+        return f"the file's licence is '{own.license}', the run's is '{manifest.license}'"
+    if own.attribution != manifest.attribution:
+        return f"the file asks to name '{own.attribution}', the run '{manifest.attribution}'"
+    if own.run_id != manifest.id:
+        return f"the file was made from run {own.run_id}, this is run {manifest.id}"
+    classes = session.outputs[0].shape[-1]
+    if classes not in (-1, len(manifest.labels)):
+        return f"the file has {classes} outputs, the run has {len(manifest.labels)} labels"
+    return None
+
+
+def _described(path: Path, runtime: str, session: Session) -> LoadedModel:
+    own = ModelDescription.from_json(session.metadata[KEY], str(path))
+    classes = session.outputs[0].shape[-1]
+    if classes not in (-1, len(own.labels)):
+        raise ConfigError(f"the file describes {len(own.labels)} classes but has {classes} outputs", where=str(path))
+    card = card_beside(path, own)
+    said = {} if card is None else card["malignant_score"]
+    supposed = [_UNKNOWN] if card is None else [] if said.get("fitted_to_this_file") else [_NOT_FITTED]
+    return LoadedModel(
+        path=path,
+        sha256=sha256(path),
+        runtime=runtime,
+        session=session,
+        model_id=own.run_id,
+        labels=own.labels,
+        size=own.preprocess.size,
+        malignant=own.malignant,
+        melanoma=own.melanoma_index,
+        threshold=said.get("flag_from"),
+        precision=own.precision,
+        synthetic=own.synthetic,
+        assumptions=tuple(supposed),
+    )
+
+
+def _undescribed(path: Path, runtime: str, session: Session) -> LoadedModel:
+    size = max(session.inputs[0].shape[1:3])  # NHWC: S, S; NCHW: 3, S
+    classes = session.outputs[0].shape[1]
+    if size < 1 or classes < 1:
+        raise ConfigError("the file does not say how large its input is, or how many classes it has", where=str(path))
+    supposed = [
+        "the file does not say how it wants its pixels: RGB 0..255 (a quantized input: the bytes), not normalized",
+        f"shorter side to {size}, centre crop",
+    ]
+    if "labels" in session.metadata:
+        try:
+            labels = label_lines(session.metadata["labels"])
+        except ValueError as error:
+            raise ConfigError(f"the file's label list cannot be read ({error})", where=str(path)) from None
+        if len(labels) != classes:
+            raise ConfigError(f"the file lists {len(labels)} labels but has {classes} outputs", where=str(path))
+    else:
+        labels = tuple(f"class {index}" for index in range(classes))
+        supposed.append("it has no class names either: they are numbered")
+    malignant = _malignant(labels)
+    if malignant is None:
+        supposed.append("its classes are not in the taxonomy: no malignant score")
+    melanoma = taxonomy.melanoma(labels)
+    return LoadedModel(
+        path=path,
+        sha256=sha256(path),
+        runtime=runtime,
+        session=session,
+        model_id=None,
+        labels=labels,
+        size=size,
+        malignant=malignant,
+        melanoma=None if melanoma is None else labels.index(melanoma),
+        threshold=None,
+        precision="unknown",
+        assumptions=tuple(supposed),
+    )
+
+
+def _malignant(labels: Sequence[str]) -> tuple[int, ...] | None:
+    try:
+        return tuple(i for i, label in enumerate(labels) if taxonomy.resolve(label).group != "benign")
+    except DataError:
+        return None
+
+
+def _nothing_exported(bundle: Bundle) -> BundleError:
+    todo = "Make files with: skinedge export --format all --int8   (a file that is there is named with --file)"
+    return BundleError("this run has no exported model yet", where=str(bundle.root), todo=todo)

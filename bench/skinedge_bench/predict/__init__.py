@@ -1,0 +1,1 @@
+"""`skinedge predict`, and results that an interrupted command resumes."""

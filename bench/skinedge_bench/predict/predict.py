@@ -1,0 +1,137 @@
+"""`skinedge predict`: what a model says of images on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skinedge.core.errors import BundleError, DataError
+from skinedge.core.files import sha256
+from skinedge.core.image_file import IMAGE_SUFFIXES
+from skinedge.core.preprocess import prepare
+from skinedge.data.folder import list_folder
+from skinedge.data.loading import Source
+from skinedge.run.plugins import RUNTIMES, Runtime, Session, load
+from skinedge.stats.metrics import malignant_score
+from skinedge.system.process_pool import in_order
+from skinedge_bench.loaded_model import LoadedModel
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was said of one image; error: why nothing was.
+
+    probabilities: (C,) float32; malignant_probability: None where the classes are unknown; image_sha256: of the
+    image's bytes, None where they could not be read.
+    """
+
+    image: str
+    probabilities: NDArray[np.float32] | None = None
+    malignant_probability: float | None = None
+    image_sha256: str | None = None
+    error: DataError | None = None
+
+    def document(self, labels: Sequence[str]) -> dict[str, object]:
+        """The JSON form: `image, label, probability, probabilities, malignant_probability` or `image, error`."""
+        if self.probabilities is None:
+            return {"image": self.image, "error": self.error and self.error.what}
+        best = int(self.probabilities.argmax())
+        return {
+            "image": self.image,
+            "label": labels[best],
+            "probability": float(self.probabilities[best]),
+            "probabilities": {label: float(p) for label, p in zip(labels, self.probabilities, strict=True)},
+            "malignant_probability": self.malignant_probability,
+        }
+
+    @classmethod
+    def from_document(cls, raw: Mapping[str, Any]) -> Prediction:
+        """What `document` was made from, with its `image_sha256`: every bit of the probabilities.
+
+        Raises: KeyError, TypeError, ValueError for any other document.
+        """
+        digest = raw["image_sha256"]
+        if "error" in raw:
+            return cls(raw["image"], image_sha256=digest, error=DataError(raw["error"], where=raw["image"]))
+        row = np.array(list(raw["probabilities"].values()), dtype=np.float32)
+        return cls(raw["image"], row, raw["malignant_probability"], digest)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How to judge an image with a model file: what a worker needs to know of a `LoadedModel`."""
+
+    path: Path
+    sha256: str
+    runtime: str
+    size: int
+    malignant: tuple[int, ...] | None
+
+    @classmethod
+    def of(cls, model: LoadedModel) -> Judge:
+        return cls(model.path, model.sha256, model.runtime, model.size, model.malignant)
+
+    def open(self) -> Callable[[Source], Prediction]:
+        """Load the file, for one thread. Raises: BundleError when it is another than the model was opened from."""
+        runtime: Runtime = load(RUNTIMES, self.runtime)
+        if sha256(self.path) != self.sha256:
+            raise BundleError("the model file was changed meanwhile", where=str(self.path), todo="Start again.")
+        return partial(self.judge, runtime.open(self.path, 1))
+
+    def judge(self, session: Session, source: Source) -> Prediction:
+        """One image, alone in its batch, so that no answer depends on what else is judged."""
+        digest = None
+        try:
+            data, digest = source.read()
+            row = session.run(prepare(source.decode(data), self.size)[None]).probabilities[0]
+            if not np.isfinite(row).all():
+                raise DataError("the model gave no numbers (NaN or infinite)", where=source.name)
+        except DataError as error:
+            return Prediction(source.name, image_sha256=digest, error=error)
+        score = None if self.malignant is None else float(malignant_score(row[None], self.malignant)[0])
+        return Prediction(source.name, row, score, digest)
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """The named files, and the images in and below the named folders (`list_folder`), sorted within each.
+
+    Raises: DataError for a folder without images. A named file is taken as it is: if it cannot be
+    read, its prediction says so.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        folder = list_folder(path)
+        folder.note_left_out()
+        inside = sorted(path / name for name in folder.images)
+        if not inside:
+            raise DataError(
+                "no images in this folder", where=str(path), todo=f"Known kinds: {', '.join(sorted(IMAGE_SUFFIXES))}."
+            )
+        found.extend(inside)
+    return found
+
+
+def sources(images: Sequence[Path]) -> Iterator[Source]:
+    """Images on disk, as `predict` takes them."""
+    return (Source(str(image), image) for image in images)
+
+
+def predict(model: LoadedModel, sources: Iterable[Source], jobs: int = 1) -> Generator[Prediction, None, None]:
+    """One prediction per image, in their order, the same bits whatever `jobs` is: so many processes.
+
+    A bad image gives its error and the others go on. Raises: SkinedgeError when a process ends.
+    """
+    judge = Judge.of(model)
+    if jobs > 1:
+        yield from in_order(judge, sources, jobs)
+    else:
+        yield from map(partial(judge.judge, model.session), sources)

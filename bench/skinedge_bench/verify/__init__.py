@@ -1,0 +1,1 @@
+"""`skinedge verify`: every model file against the merged network in PyTorch."""

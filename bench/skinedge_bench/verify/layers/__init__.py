@@ -1,0 +1,1 @@
+"""`skinedge verify --layers`: two model files compared layer by layer."""

@@ -1,0 +1,200 @@
+"""`skinedge verify --layers`: how far each layer of a small file is from the same layer in fp32."""
+
+from __future__ import annotations
+
+import importlib
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from skinedge import __version__
+from skinedge.core import json_io
+from skinedge.core.errors import BundleError, ConfigError
+from skinedge.core.preprocess import Pixels
+from skinedge.data.dataset import read_split
+from skinedge.data.loading import load_prepared
+from skinedge.run import golden
+from skinedge.run.embedded_metadata import KEY, ModelDescription
+from skinedge.run.manifest import FileEntry
+from skinedge.run.run_directory import Bundle
+from skinedge.system.progress import bar, note
+from skinedge_bench.loaded_model import LoadedModel, exported, open_listed, run_of
+from skinedge_bench.runtimes.session import Layout
+from skinedge_bench.split_images import locate, place_of
+from skinedge_bench.verify.layers import plot as layers_plot
+from skinedge_bench.verify.layers.graph import Inside, Step, computed, matched, steps
+from skinedge_bench.verify.layers.report import FileLayers, Layer, LayersReport
+from skinedge_bench.verify.layers.sqnr import Moments, cosines, share, sqnr
+
+REPORT, PICTURE = "reports/layers.json", "reports/layers.png"
+REFERENCE = "fp32"
+IMAGES = 64
+INSIDES = {".onnx": "skinedge_bench.verify.layers.onnx", ".tflite": "skinedge_bench.verify.layers.tflite"}
+
+
+def compare(bundle: Bundle, names: Sequence[str], data: Path | None = None, images: int = IMAGES) -> LayersReport:
+    """Files of a run that are not fp32, layer by layer, each against the fp32 file of its format and contract.
+
+    images: at most so many of the run's validation images, else of the golden ones. Nothing is written.
+    Raises: BundleError when an fp32 file is missing, a file was changed or gives what is no number; DataError for
+    images that are missing or changed; MissingDependencyError for an ONNX file without the package onnx.
+    """
+    pairs = [_pair(bundle, name) for name in names]
+    pixels, said = pick_images(bundle, data, images)
+    files = tuple(compare_pair(small, exact, pixels) for small, exact in pairs)
+    return LayersReport(files, said, len(pixels), bundle.manifest.id, bundle.model_sha256)
+
+
+def compare_run(bundle: Bundle, data: Path | None = None, images: int = IMAGES) -> LayersReport:
+    """All of a run's files that are not fp32; report and picture are kept in the run. Raises: as `compare`."""
+    small = [entry.path for entry in exported(bundle) if _precision(entry) != REFERENCE]
+    if not small:
+        todo = "Make one with: skinedge export RUN --format all --int8"
+        raise BundleError("this run has fp32 files only: nothing to compare", where=str(bundle.root), todo=todo)
+    report = compare(bundle, small, data, images)
+    keep(bundle, report)
+    return report
+
+
+def compare_file(path: Path, data: Path | None = None, images: int = IMAGES) -> LayersReport:
+    """One file of a run; nothing is written. Raises: as `compare`; ConfigError for a file alone, or an fp32 one."""
+    bundle = run_of(path)
+    if bundle is None:
+        todo = "Name a file inside its run, or the run itself: skinedge verify RUN --layers"
+        raise ConfigError("a file alone: there is no fp32 file to compare its layers with", where=str(path), todo=todo)
+    if _precision(bundle.entries()[path.name]) == REFERENCE:
+        todo = "Name a smaller one, or the run itself: skinedge verify RUN --layers"
+        raise ConfigError("an fp32 file is what the others' layers are compared with", where=str(path), todo=todo)
+    return compare(bundle, [path.name], data, images)
+
+
+def keep(bundle: Bundle, report: LayersReport) -> None:
+    """Write reports/layers.json and, where matplotlib is installed, reports/layers.png, as the stage 'layers'."""
+    picture = layers_plot.draw(report) if layers_plot.can_draw() else None
+    named = {name for file in report.files for name in (file.name, file.reference)}
+    made_from = {name: entry.sha256 for name, entry in bundle.entries().items() if name in named}
+    body = report.document()
+    with bundle.stage("layers", f"skinedge {__version__}", made_from) as stage:
+        document = json_io.document("layers", body, model_id=report.model_id, model_sha256=report.model_sha256)
+        stage.path(REPORT).write_text(json_io.to_text(document), encoding="utf-8")
+        if picture is not None:
+            stage.path(PICTURE).write_bytes(picture)
+    if picture is None:
+        note("no picture: it needs matplotlib (pip install 'skinedge[plots]')")
+    note(f"written: {REPORT}{'' if picture is None else f' and {PICTURE}'} in {bundle.root}")
+
+
+def pick_images(bundle: Bundle, data: Path | None, count: int) -> tuple[Pixels, str]:
+    """(n, S, S, 3) uint8, and what they are: validation images, drawn with a fixed seed, else golden ones.
+
+    Raises: DataError when some of them are missing or changed, or `data` does not hold them.
+    """
+    chosen = sorted(
+        (sample for sample in read_split(bundle.file("split.csv")) if sample.split == "val"),
+        key=lambda sample: sample.image_id,
+    )
+    chosen = random.Random(0).sample(chosen, min(count, len(chosen)))
+    root = locate(bundle, chosen, data) if chosen else None
+    if root is not None:
+        return load_prepared(root, chosen, bundle.manifest.preprocess.size), f"{len(chosen)} validation images"
+    why = f"none of the validation images is {place_of(bundle.manifest)}" if chosen else "the run has no validation"
+    pixels = golden.of_run(bundle).pixels[:count]
+    said = f"{len(pixels)} golden (drawn) images: {why}"
+    note(f"no real images: {said}")
+    return pixels, said
+
+
+def compare_pair(small: LoadedModel, exact: LoadedModel, pixels: Pixels) -> FileLayers:
+    """Both files on the same images, one at a time."""
+    mine, theirs = _inside(small), _inside(exact)
+    twins = matched(mine, theirs)
+    shared = steps(mine, twins)
+    if not shared:
+        raise BundleError(f"no layer is one of {exact.name}", where=str(small.path))
+    seen = _observe(mine, theirs, twins, pixels, small)
+    unmatched = tuple(name for tensor, name in computed(mine).items() if tensor not in seen)
+    return FileLayers(small.name, small.sha256, exact.name, exact.sha256, _layers(shared, seen), unmatched)
+
+
+def _observe(
+    mine: Inside, theirs: Inside, twins: Mapping[str, str], pixels: Pixels, small: LoadedModel
+) -> dict[str, Moments]:
+    """tensor of `mine` -> its moments; left out where its size differs. twins: from `matched`."""
+    seen: dict[str, Moments] = {}
+    with bar(small.name, len(pixels)) as advance:
+        for index in range(len(pixels)):
+            image = pixels[index : index + 1]
+            made, exact = mine.values(image, list(twins)), theirs.values(image, list(twins.values()))
+            for name, twin in twins.items():
+                if made[name].shape != exact[twin].shape:
+                    continue
+                new = Moments.of(exact[twin], made[name])
+                if not np.isfinite(new.ss.sum() + new.qq.sum()):
+                    raise BundleError(f"the layer '{name}' gives what is no number", where=str(small.path))
+                seen[name] = seen[name].plus(new) if name in seen else new
+            advance(1)
+    return seen
+
+
+def _layers(shared: Sequence[Step], seen: Mapping[str, Moments]) -> tuple[Layer, ...]:
+    """In graph order."""
+    quality: dict[str, float] = {}
+    found: list[Layer] = []
+    for step in shared:
+        if step.tensor not in seen:
+            continue
+        moments = seen[step.tensor]
+        quality[step.tensor] = sqnr(moments, step.free)
+        alike = cosines(moments)
+        before = max((share(quality[name]) for name in step.reads if name in quality), default=0.0)
+        layer = Layer(
+            place=len(found),
+            name=step.name,
+            kind=step.kind,
+            tensor=step.tensor,
+            sqnr_db=quality[step.tensor],
+            cosine=float(alike.mean()) if len(alike) else float("nan"),
+            added=share(quality[step.tensor]) - before,
+            channels=len(moments.ss),
+            silent=len(moments.ss) - len(alike),
+            lost=int((alike <= 0).sum()),
+            rescaled=step.free,
+        )
+        found.append(layer)
+    return tuple(found)
+
+
+def _pair(bundle: Bundle, name: str) -> tuple[LoadedModel, LoadedModel]:
+    """The file, and the fp32 one of its format that takes the same input; the one named alike comes first."""
+    entry, small = bundle.entries()[name], open_listed(bundle, name)
+    format_, contract = str(entry.info["format"]), _contract(small)
+    alike = name.replace(f".{_precision(entry)}.", f".{REFERENCE}.", 1)
+    candidates = [e.path for e in exported(bundle) if (_precision(e), e.info["format"]) == (REFERENCE, format_)]
+    for candidate in sorted(candidates, key=lambda path: (path != alike, path)):
+        exact = open_listed(bundle, candidate)
+        if _contract(exact) == contract:
+            return small, exact
+    option = "" if contract == "pixels" else f" --contract {contract}"
+    raise BundleError(
+        f"there is no fp32 {format_} file with the input '{contract}' to compare its layers with",
+        where=str(bundle.root / name),
+        todo=f"Make it with: skinedge export {bundle.root} --format {format_} --precision {REFERENCE}{option}",
+    )
+
+
+def _inside(model: LoadedModel) -> Inside:
+    if model.path.suffix not in INSIDES:
+        raise ConfigError(f"cannot look inside '{model.name}'", todo=f"Known: {', '.join(INSIDES)}.")
+    layout = Layout.of(model.session.inputs[0], model.session.metadata, str(model.path))
+    open_inside: Callable[[Path, Layout], Inside] = importlib.import_module(INSIDES[model.path.suffix]).open_inside
+    return open_inside(model.path, layout)
+
+
+def _contract(model: LoadedModel) -> str:
+    return ModelDescription.from_json(model.session.metadata[KEY], str(model.path)).input
+
+
+def _precision(entry: FileEntry) -> str:
+    return str(entry.info.get("precision"))

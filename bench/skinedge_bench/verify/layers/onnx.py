@@ -1,0 +1,100 @@
+"""An .onnx file from inside: its tensors as further outputs, in ONNX Runtime without graph optimizations."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skinedge.core.preprocess import Pixels
+from skinedge.system.requirements import import_failure
+from skinedge_bench.runtimes.session import Layout
+from skinedge_bench.verify.layers.graph import Operation
+
+
+class OnnxInside:
+    """See `graph.Inside`. Where a tensor is quantized, its value is what the next layer reads of it.
+
+    The quantized layers are computed as the file defines them, in float between QuantizeLinear and DequantizeLinear: a
+    CPU whose int8 kernels saturate does worse.
+    """
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        self._path = path
+        self._layout = layout
+        self._model = _library().load(path)
+        graph = self._model.graph
+        self.operations = _operations(graph)
+        self.outputs = tuple(value.name for value in graph.output)
+        self._input = graph.input[0].name
+        self._read = _dequantized(graph)
+        before = itertools.takewhile(lambda made: made.kind != "Transpose", self.operations)
+        self._channels_last = set() if layout.channels_first else {made.output for made in before}
+        self._session: Any = None
+        self._fetched: tuple[str, ...] = ()
+
+    def values(self, pixels: Pixels, tensors: Sequence[str]) -> dict[str, NDArray[Any]]:
+        wanted = tuple(self._read.get(name, name) for name in tensors)
+        if self._fetched != wanted:
+            self._session, self._fetched = self._open(wanted), wanted
+        arrays = self._session.run(list(wanted), {self._input: self._layout.arrange(pixels)})
+        return {name: self._rows(name, array) for name, array in zip(tensors, arrays, strict=True)}
+
+    def _rows(self, tensor: str, array: NDArray[Any]) -> NDArray[Any]:
+        """(N, C, H, W), or (N, ..., C), as (places, C)."""
+        first = array.ndim == 4 and tensor not in self._channels_last
+        last = np.moveaxis(array, 1, -1) if first else array
+        return last.reshape(-1, last.shape[-1] if last.ndim else 1)
+
+    def _open(self, wanted: Sequence[str]) -> Any:
+        import onnxruntime
+
+        onnx, model = _library(), _library().ModelProto()
+        model.CopyFrom(self._model)
+        given = {value.name for value in model.graph.output}
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in given)
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def open_inside(path: Path, layout: Layout) -> OnnxInside:
+    """A file that a session has opened before; raises MissingDependencyError without the package onnx."""
+    return OnnxInside(path, layout)
+
+
+def _library() -> Any:
+    try:
+        import onnx
+    except ImportError as error:
+        raise import_failure(error, "export") from None
+    return onnx
+
+
+def _operations(graph: Any) -> tuple[Operation, ...]:
+    """Named by the module whose weights they have; without weights, by the module before, and the tensor's name."""
+    modules: dict[str, str] = {}
+    found = []
+    for node in graph.node:
+        weights = next((name for name in node.input[1:] if ".weight" in name), "")
+        own = weights.partition(".weight")[0].removeprefix("network.")
+        before = own or next((modules[name] for name in node.input if modules.get(name)), "")
+        for output in node.output:
+            modules[output] = before
+            name = own or (f"{before}/{output}" if before else output)
+            # a quantizer folds a Clip into the layer before it, which then writes the Clip's tensor
+            found.append(Operation(node.op_type, name, tuple(node.input), output, key=output))
+    return tuple(found)
+
+
+def _dequantized(graph: Any) -> dict[str, str]:
+    """tensor -> what QuantizeLinear and DequantizeLinear make of it."""
+    quantized = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "QuantizeLinear"}
+    back = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    return {name: back[made] for name, made in quantized.items() if made in back}

@@ -1,0 +1,119 @@
+"""What `verify` reports: gates and figures of every file of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from skinedge.stats.gates import Gate, passed
+from skinedge_bench.verify.comparison import Change, Comparison
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How one file does on the test split; NaN where undefined.
+
+    agreement_low, agreement_high: Wilson's 95 % interval; fall: of balanced accuracy, from the reference;
+    melanoma_sensitivity: recall of the class melanoma (its argmax); sensitivity: label -> recall; own_threshold:
+    whether the malignant figures are at a threshold fitted for this file, not at the merged network's.
+    """
+
+    n: int
+    max_difference: float
+    agreement: float
+    agreement_low: float
+    agreement_high: float
+    accuracy: float
+    balanced_accuracy: float
+    fall: float
+    macro_auc: float
+    melanoma_sensitivity: float
+    sensitivity: dict[str, float]
+    malignant: Mapping[str, Any]
+    own_threshold: bool
+
+
+@dataclass(frozen=True)
+class FileParity:
+    """One file's gates, and its figures where the test images were there.
+
+    comparison: with the reference, of a file that is not exact; changed: the images whose diagnosis did;
+    runtime: in which it ran, None for what is no model file.
+    """
+
+    name: str
+    sha256: str
+    gates: tuple[Gate, ...]
+    figures: Figures | None = None
+    comparison: Comparison | None = None
+    changed: tuple[Change, ...] = ()
+    runtime: str | None = None
+
+    def document(self, *, strict: bool) -> dict[str, object]:
+        """The JSON form."""
+        return {
+            "passed": passed(self.gates, strict=strict),
+            "sha256": self.sha256,
+            "runtime": self.runtime,
+            "gates": [asdict(gate) for gate in self.gates],
+            "metrics": None if self.figures is None else asdict(self.figures),
+            "comparison": None if self.comparison is None else self.comparison.document(),
+            "changed": [asdict(change) for change in self.changed],
+        }
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """What `verify` found.
+
+    reference: the merged model's own figures; images: where the test images are, or that they are not there;
+    model_id, model_sha256: of the run and its merged weights, or of the one file that was judged;
+    instruction_set: of the CPU that the files ran on, for which alone the verdicts hold, as Linux spells it;
+    warnings: what it does to some of the files.
+    """
+
+    files: tuple[FileParity, ...]
+    reference: Figures | None
+    images: str
+    strict: bool = False
+    model_id: str | None = None
+    model_sha256: str | None = None
+    instruction_set: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def unmeasured(self) -> bool:
+        """No file was judged on images, and nothing failed."""
+        failed = any(gate.verdict == "fail" for file in self.files for gate in file.gates)
+        return not failed and not any(file.figures for file in self.files)
+
+    @property
+    def passed(self) -> bool:
+        return all(passed(file.gates, strict=self.strict) for file in self.files)
+
+    def failures(self) -> list[str]:
+        """'file: gate' of everything that stands in the way of passing."""
+        return [
+            f"{file.name}: {gate.name} is {gate.verdict} ({shown(gate)})"
+            for file in self.files
+            for gate in file.gates
+            if not passed((gate,), strict=self.strict)
+        ]
+
+    def document(self) -> dict[str, object]:
+        """The JSON form; undefined figures are NaN (null once printed)."""
+        return {
+            "passed": self.passed,
+            "strict": self.strict,
+            "images": self.images,
+            "reference": None if self.reference is None else asdict(self.reference),
+            "instruction_set": list(self.instruction_set),
+            "warnings": list(self.warnings),
+            "files": {file.name: file.document(strict=self.strict) for file in self.files},
+        }
+
+
+def shown(gate: Gate) -> str:
+    """Value, limit and detail of a gate, for people."""
+    return f"{gate.measured}, limit {gate.limit:g}; {gate.detail}"

@@ -1,0 +1,1 @@
+"""`skinedge web`: a page that runs a model in the browser."""

@@ -1,0 +1,77 @@
+// From a file or a video's frame to pixels, as the browser decodes them: turned upright by EXIF, embedded colour profiles
+// ignored, transparency on white, which is what skinedge.core.preprocess.load_image does.
+
+import {Problem} from './problem.js';
+
+const MAX_PIXELS = 50331648; // skinedge's limit: the largest photo of a "50 megapixel" camera, 8192 x 6144
+
+// blob: an image file. Returns what `prepare` in resize.js takes, with close(). Raises: Problem.
+export async function decode(blob) {
+  try {
+    refuseLarge(await countPixels(blob));
+    return source(await createImageBitmap(blob, {colorSpaceConversion: 'none', premultiplyAlpha: 'none'}));
+  } catch (error) {
+    if (error instanceof Problem) throw error;
+    throw new Problem(
+      `${blob.name ?? 'The file'} is not an image that this browser can read.`,
+      'JPEG, PNG and WebP files can be read everywhere.',
+    );
+  }
+}
+
+function refuseLarge(pixels) {
+  if (pixels > MAX_PIXELS) {
+    const [size, limit] = [pixels, MAX_PIXELS].map((number) => (number / 1e6).toFixed(1));
+    throw new Problem(`The image of ${size} megapixels is larger than the limit of ${limit}.`);
+  }
+}
+
+// By the header alone: browsers decode an image that is on no page when it is drawn, and this one never is.
+async function countPixels(blob) {
+  const image = new Image();
+  const address = URL.createObjectURL(blob);
+  try {
+    await new Promise((loaded, failed) => {
+      image.onload = loaded;
+      image.onerror = failed;
+      image.src = address;
+    });
+    return image.naturalWidth * image.naturalHeight;
+  } finally {
+    URL.revokeObjectURL(address);
+  }
+}
+
+// video: a playing video element. Returns the frame that it shows, as `decode` does.
+export async function frame(video) {
+  return source(await createImageBitmap(video));
+}
+
+// bytes: RGB, row by row. The same for pixels that are decoded already.
+export function raw(bytes, width, height) {
+  const block = (left, top, columns, rows) => {
+    const rgba = new Uint8ClampedArray(columns * rows * 4);
+    for (let to = 0; to < rgba.length; to += 4) {
+      const at = to / 4;
+      const from = ((top + Math.floor(at / columns)) * width + left + (at % columns)) * 3;
+      rgba.set(bytes.subarray(from, from + 3), to);
+    }
+    return rgba;
+  };
+  return {width, height, block, close() {}};
+}
+
+function source(bitmap) {
+  const {width, height} = bitmap;
+  const canvas = document.createElement('canvas');
+  const pen = canvas.getContext('2d', {willReadFrequently: true});
+  const block = (left, top, columns, rows) => {
+    canvas.width = columns; // also clears it
+    canvas.height = rows;
+    pen.fillStyle = 'white';
+    pen.fillRect(0, 0, columns, rows);
+    pen.drawImage(bitmap, -left, -top);
+    return pen.getImageData(0, 0, columns, rows).data;
+  };
+  return {width, height, block, close: () => bitmap.close()};
+}

@@ -1,0 +1,1 @@
+"""File formats: one converter each, named in the entry points `skinedge.converters`."""

@@ -1,0 +1,168 @@
+"""ONNX files: one file, a free batch dimension, checked."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from skinedge.core.errors import SkinedgeError
+from skinedge.run.embedded_metadata import ModelDescription
+from skinedge.run.plugins import TensorSpec
+from skinedge_export.captured_output import quiet
+from skinedge_export.converter import INPUT, Artifact, ExportJob
+from skinedge_export.formats.metadata import describe_onnx
+from skinedge_export.graph.weight_swap import Renewal, Said, graph_of
+from skinedge_export.int8.activation_ranges import METHODS
+from skinedge_export.recipe import CALIBRATED, RECIPES, ExportRecipe, load_recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Graph = tuple[Any, dict[str, str]]  # onnx.ModelProto, node name -> path of the module that computes it
+MAX_IR_VERSION = 10  # what ONNX Runtime 1.20, the oldest that we support, reads
+
+
+class OnnxConverter:
+    """See `skinedge_export.converter.Converter`."""
+
+    format = "onnx"
+    suffix = ".onnx"
+    runtime = "onnxruntime"
+    ranges = METHODS
+    libraries = ("timm", "torch.onnx", "onnxscript", "onnxruntime.quantization")
+
+    def recipe(self, precision: str) -> ExportRecipe:
+        return load_recipe(RECIPES / f"onnx-{precision}.toml")
+
+    def convert(self, job: ExportJob, path: Path) -> Artifact:
+        model, scopes = fp32_graph(job)
+        tools = ["torch", "onnxscript", "onnx"]
+        if job.recipe.precision in CALIBRATED:
+            from skinedge_export.formats.onnx.quantize import quantize
+
+            model, tools = quantize(model, job, scopes), [*tools, "onnxruntime"]
+        elif job.recipe.precision != "fp32":
+            from skinedge_export.formats.onnx.weight_only import shrink
+
+            model = shrink(model, job.recipe.precision)
+        _write(model, job.description, path)
+        return _artifact(model, job.recipe.precision, path, {tool: version(tool) for tool in tools})
+
+
+converter = OnnxConverter()
+
+
+def op_list(path: Path) -> list[str]:
+    """Operation names of an ONNX file, in graph order."""
+    import onnx
+
+    return [node.op_type for node in onnx.load(path, load_external_data=False).graph.node]
+
+
+def fp32_graph(job: ExportJob) -> Graph:
+    """The fp32 onnx.ModelProto of the job's network, and node name -> path of the module that computes it."""
+    kind = f"onnx {job.recipe.onnx.opset}"
+    graph: Graph = job.once("onnx", lambda: graph_of(job, kind, _trace, _renewed, _run))
+    return graph
+
+
+def _trace(model: nn.Module, job: ExportJob) -> Graph:
+    import torch
+
+    size, form = job.description.preprocess.size, job.form
+    sample = torch.zeros(2, size, size, 3, dtype=getattr(torch, form.input.dtype))  # 1 would be taken for a constant
+    with quiet("ONNX export", job.description.architecture):
+        program = torch.onnx.export(
+            model,
+            (sample,),
+            dynamo=True,
+            external_data=False,
+            opset_version=job.recipe.onnx.opset,
+            input_names=[INPUT],
+            output_names=list(form.outputs),
+            dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}},
+            verbose=False,
+        )
+        proto = program.model_proto
+        scopes = {node.name: _scope(node) for node in proto.graph.node}
+        return _slim(proto), scopes
+
+
+def _renewed(graph: Graph, renewal: Renewal) -> Graph:
+    """The graph with other weights."""
+    from onnx import numpy_helper
+
+    model, scopes = graph
+    made = type(model)()
+    made.CopyFrom(model)
+    for tensor in made.graph.initializer:
+        new = renewal.of(numpy_helper.to_array(tensor))
+        if new is not None:
+            tensor.CopyFrom(numpy_helper.from_array(new, tensor.name))
+    return made, scopes
+
+
+def _run(graph: Graph, images: Sequence[NDArray[Any]]) -> list[Said]:
+    import onnxruntime as ort
+
+    with quiet("running the ONNX graph", "noise"):
+        session = ort.InferenceSession(graph[0].SerializeToString(), providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+        return [dict(zip(names, session.run(names, {INPUT: image}), strict=True)) for image in images]
+
+
+def _scope(node: Any) -> str:
+    """Path, in the job's network, of the module that a node comes from; '' where the exporter did not note it."""
+    noted = {prop.key: prop.value for prop in node.metadata_props}.get("pkg.torch.onnx.name_scopes", "[]")
+    modules = ast.literal_eval(noted)[:-1]  # the last one is the operation
+    return modules[-1].removeprefix("network").removeprefix(".") if modules else ""
+
+
+def _slim(model: Any) -> Any:
+    """Without the exporter's notes, which hold source paths of the machine that made the file."""
+    graph = model.graph
+    model.doc_string = ""
+    for part in (graph, *graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output):
+        part.doc_string = ""
+        part.ClearField("metadata_props")
+    return model
+
+
+def _write(model: Any, description: ModelDescription, path: Path) -> None:
+    import onnx
+
+    if model.ir_version > MAX_IR_VERSION:
+        raise SkinedgeError(f"the ONNX file has IR version {model.ir_version}, newer than {MAX_IR_VERSION}")
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise SkinedgeError("the ONNX exporter put weights outside the file")
+    describe_onnx(model, description)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise SkinedgeError(f"the ONNX exporter wrote an invalid graph ({error})") from None
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _artifact(model: Any, precision: str, path: Path, versions: dict[str, str]) -> Artifact:
+    graph = model.graph
+    return Artifact(
+        path=path,
+        precision=precision,
+        inputs=tuple(_spec(value) for value in graph.input),
+        outputs=tuple(_spec(value) for value in graph.output),
+        ops=tuple(node.op_type for node in graph.node),
+        versions=versions,
+    )
+
+
+def _spec(value: Any) -> TensorSpec:
+    import onnx
+
+    tensor = value.type.tensor_type
+    shape = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim)
+    return TensorSpec(value.name, shape, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name)

@@ -1,0 +1,1 @@
+"""The graph that is exported: normalization, network and outputs, traced once."""

@@ -1,0 +1,1 @@
+"""Preparation of a network for int8: calibration, ranges, equalization, rounding."""

@@ -1,0 +1,17 @@
+"""Values that are not finite are an error where they are first seen, not a wrong range in a file."""
+
+from __future__ import annotations
+
+import math
+
+from skinedge.core.errors import GateError
+
+
+def require_finite(layer: str, *values: float) -> None:
+    """Raises: GateError when one of the values that `layer` takes or gives on calibration images is not finite."""
+    if not all(map(math.isfinite, values)):
+        raise GateError(
+            "values on the calibration images are not finite (NaN or infinite)",
+            where=layer,
+            todo="Training diverged or the file is damaged: train again, with a lower learning rate.",
+        )

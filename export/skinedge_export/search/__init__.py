@@ -1,0 +1,1 @@
+"""Search for the smallest precision whose file passes the gates."""

@@ -1,0 +1,1 @@
+"""Ground floor: errors, safe reading of files, preprocessing, classes. NumPy and Pillow only."""

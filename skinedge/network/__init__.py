@@ -1,0 +1,1 @@
+"""The network: backbone, LoRA adapters and faster layers. Needs torch."""

@@ -1,0 +1,117 @@
+"""What is left of an error that nobody foresaw: one line on the screen, and a file with everything a report needs."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import platform
+import secrets
+import shlex
+import sys
+import tempfile
+import traceback
+from importlib import metadata
+from pathlib import Path
+
+from skinedge import __version__
+from skinedge.core.terminal import visible
+
+DEBUG = "SKINEDGE_DEBUG"  # not empty: the traceback is shown as well
+PACKAGES = (
+    "numpy",
+    "pillow",
+    "torch",
+    "timm",
+    "peft",
+    "onnx",
+    "onnxruntime",
+    "ai-edge-litert",
+    "litert-torch",
+    "typer",
+)
+_runs: list[Path] = []  # that this process used, the last one last
+
+
+def working_on(run: Path) -> None:
+    """Remember the run that a crash would concern."""
+    if run not in _runs[-1:]:
+        _runs.append(run)
+
+
+def report(error: BaseException) -> str:
+    """Write the crash file. Returns: the lines to show in place of the traceback."""
+    text = account(error)
+    what = f"unexpected {type(error).__name__}" + (f": {first_line(error)}" if str(error) else "")
+    try:
+        lines = [
+            what,
+            f"This is a fault of skinedge. Please report it with {write(text)} (it holds names of your files).",
+        ]
+    except (OSError, RuntimeError) as problem:  # RuntimeError: no home folder
+        lines = [what, f"This is a fault of skinedge; its account could not be written ({problem}):\n{text}"]
+    lines += kept()
+    if os.environ.get(DEBUG):
+        lines.append(text)
+    return "\n".join(lines)
+
+
+def notes(error: BaseException) -> list[str]:
+    """Return the tracebacks that an error brought along, if they are to be shown."""
+    return list(getattr(error, "__notes__", ())) if os.environ.get(DEBUG) else []
+
+
+def first_line(error: BaseException) -> str:
+    """At most 300 characters of its message."""
+    return visible(str(error).splitlines()[0][:300]) if str(error).splitlines() else ""
+
+
+def account(error: BaseException) -> str:
+    """Versions, platform, command line and traceback."""
+    versions = [f"skinedge {__version__}", f"Python {sys.version}"]
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions.append(f"{package} {metadata.version(package)}")
+    head = [*versions, platform.platform(), f"$ {visible(shlex.join(sys.argv))}", f"in {visible(_current_folder())}"]
+    trace = "".join(traceback.format_exception(error))
+    return "\n".join([*head, "", *(visible(line) for line in trace.splitlines())]) + "\n"
+
+
+def _current_folder() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return "a folder that is gone"
+
+
+def write(text: str) -> Path:
+    """Write a new file that only its owner can read, in the folder for states, else in the temporary one.
+
+    Raises: OSError when neither takes it.
+    """
+    name = f"crash-{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}.txt"
+    try:
+        state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "skinedge"
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return _create(state / name, text)
+    except (OSError, RuntimeError):
+        return _create(Path(tempfile.gettempdir()) / f"skinedge-{name}", text)
+
+
+def _create(path: Path, text: str) -> Path:
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
+    with os.fdopen(os.open(path, flags, 0o600), "wb") as stream:
+        stream.write(text.encode(errors="backslashreplace"))
+    return path
+
+
+def kept() -> list[str]:
+    """What of the run is finished, and stays."""
+    from skinedge.core.errors import SkinedgeError
+    from skinedge.run.manifest import MANIFEST, Manifest
+
+    for run in reversed(_runs):
+        with contextlib.suppress(SkinedgeError, OSError):
+            stages = Manifest.read(run / MANIFEST).stages
+            return [f"Finished stages of {visible(run)} are kept: {visible(', '.join(stages))}."] if stages else []
+    return []

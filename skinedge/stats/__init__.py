@@ -1,0 +1,1 @@
+"""Metrics, paired comparisons, gates and calibration: pure functions of arrays."""

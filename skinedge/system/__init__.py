@@ -1,0 +1,1 @@
+"""The machine: processor, processes, locks, signals, temporary folders, progress."""

@@ -1,0 +1,1 @@
+"""`skinedge train` and `skinedge merge`. Needs torch."""

@@ -1,0 +1,254 @@
+"""`skinedge merge`: base weights + adapter -> one network, checked, calibrated, with references to replay."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skinedge import __version__
+from skinedge.core import state_dict
+from skinedge.core.errors import BundleError, DataError, GateError
+from skinedge.core.files import SOME_ROOM, check_writable, sha256
+from skinedge.core.json_io import digest
+from skinedge.core.preprocess import Pixels, Preprocess
+from skinedge.data.dataset import Sample, images_of, read_split
+from skinedge.data.loading import prepared
+from skinedge.network import lora, model
+from skinedge.run import golden
+from skinedge.run.embedded_metadata import KEY, describe
+from skinedge.run.manifest import MODEL, Manifest
+from skinedge.run.run_directory import Bundle
+from skinedge.stats.calibration import Calibration, Reading, arrays, class_prior, ece, fit, learned_prior, threshold
+from skinedge.stats.gates import MAX_DIFFERENCE
+from skinedge.stats.metrics import malignant_score, softmax
+from skinedge.system.malloc import keep_freed_memory
+from skinedge.system.progress import bar, note
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# Merging only re-associates float32 sums; what was seen on EfficientNet-Lite0 is below 1e-5.
+LARGEST_DIFFERENCE = 1e-4
+ADAPTER = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
+
+
+def merge(bundle: Bundle, data: Path | None = None, reading: Reading | None = None) -> Bundle:
+    """Add model.safetensors, golden.npz and reference.npz to a trained run; nothing to do if current.
+
+    A shipped run that is to be read as it is needs no images: see `restore`.
+    data: where the images are now, if not at the manifest's data_root; reading: how its outputs are to be read;
+    default: as they are now, at first `Reading()`.
+    Raises: BundleError over other base weights; DataError without the cal and test images; GateError when the
+    merged network's logits differ from the unmerged one's.
+    """
+    keep_freed_memory()
+    reading = reading or Reading.of(bundle.manifest.calibration)
+    made_from = merge_inputs(bundle, reading)
+    if bundle.is_current("merge", made_from):
+        return bundle
+    if left_out(bundle) and reading == Reading.of(bundle.manifest.calibration):
+        return restore(bundle, made_from)
+    root = images_of(data, bundle.manifest.data_root)
+    if root is None:
+        raise DataError(
+            f"to read the model for {reading.prior} prior and {reading.sensitivity:.0%} sensitivity, the images of "
+            "its cal and test splits are needed, and nothing says where they are",
+            where=str(bundle.root),
+            todo="Give the folder that it was trained from with --data DIR.",
+        )
+    rule = bundle.manifest.preprocess
+    adapted = load_adapted(bundle)
+    check_writable(bundle.root, sum(4 * value.numel() for value in adapted.parameters()) + SOME_ROOM)
+    pixels, sources = golden.draw_golden(rule.size)
+    before = eager_logits(adapted, pixels, rule)
+    merged = adapted.merge_and_unload().eval()
+    after = eager_logits(merged, pixels, rule)
+    check_same(before, after)
+    cal, test = (judged(bundle, merged, root, split) for split in ("cal", "test"))
+    manifest, calibration = calibrate(bundle.manifest, reading, cal, test)
+    fold(merged, calibration)
+    with bundle.stage("merge", f"skinedge {__version__}", made_from) as stage:
+        save_network(stage.path(MODEL, precision="fp32"), merged, manifest)
+        golden.save(stage.path("golden.npz"), golden.Golden(pixels, sources, calibration.apply(after)))
+        with stage.path("reference.npz").open("wb") as stream:
+            np.savez(stream, id=np.array(test.ids), label=test.labels, logits=calibration.apply(test.logits))
+        kept = ("class_prior", "calibration", "thresholds")
+        stage.set(**{name: getattr(manifest, name) for name in kept})
+    note(f"merged: largest difference to the unmerged logits {np.abs(before - after).max():.1e}")
+    note(summary(calibration))
+    return bundle.reload()
+
+
+def left_out(bundle: Bundle) -> bool:
+    """Whether the run was packed without its merged network, which adapter and base weights give again."""
+    return not bundle.has(MODEL) and bundle.model_sha256 is not None
+
+
+def restore(bundle: Bundle, made_from: Mapping[str, str]) -> Bundle:
+    """Merge again what was merged before the run was packed; no images needed.
+
+    Golden vectors and reference are kept as they are. Another CPU may give other last bits, so the network counts
+    as the same (`same_as`) when it gives the golden logits within the fp32 gate.
+    Raises: BundleError over other base weights; GateError when the golden logits differ.
+    """
+    vectors, rule = golden.of_run(bundle), bundle.manifest.preprocess
+    merged = load_adapted(bundle).merge_and_unload().eval()
+    if bundle.manifest.calibration:  # a run of a version that did not calibrate has none
+        fold(merged, Calibration.from_dict(bundle.manifest.calibration))
+    difference = float(np.abs(eager_logits(merged, vectors.pixels, rule) - vectors.logits).max())
+    if not difference <= MAX_DIFFERENCE:
+        raise GateError(
+            f"the network merged here differs from the golden logits by {difference:.2e}; limit {MAX_DIFFERENCE:.0e}",
+            where=str(bundle.root),
+        )
+    with bundle.stage("merge", f"skinedge {__version__}", made_from) as stage:
+        save_network(stage.path(MODEL, precision="fp32", same_as=bundle.model_sha256), merged, bundle.manifest)
+        for name in ("golden.npz", "reference.npz"):
+            shutil.copyfile(bundle.file(name), stage.path(name))
+    note(f"merged from the adapter, without images: largest difference to the golden logits {difference:.1e}")
+    return bundle.reload()
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the merged network says of one split, before calibration: ids, labels (N,) int64, logits (N, C)."""
+
+    ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+    logits: NDArray[np.float32]
+
+
+def judged(bundle: Bundle, merged: nn.Module, root: Path, split: str) -> Judged:
+    """Raises: DataError for a missing or changed image."""
+    labels = bundle.manifest.labels
+    mine = [sample for sample in read_split(bundle.file("split.csv")) if sample.split == split]
+    logits = sample_logits(merged, root, mine, bundle.manifest.preprocess, len(labels))
+    indices = np.array([labels.index(sample.label) for sample in mine], dtype=np.int64)
+    return Judged(tuple(sample.image_id for sample in mine), indices, logits)
+
+
+def calibrate(manifest: Manifest, reading: Reading, cal: Judged, test: Judged) -> tuple[Manifest, Calibration]:
+    """Fit on the cal split, measure on the test split; returns the manifest as it will be too.
+
+    Of the thresholds only 'default', the merged network's own, is set: a file's is fitted to what the file says.
+    """
+    training = dict(manifest.training["data"]["training_prior"])
+    prior, learned = class_prior(reading, training), learned_prior(manifest.training["config"]["imbalance"], training)
+    wanted, assumed = arrays(manifest.labels, prior, learned)
+    found = fit(cal.logits, cal.labels, reading, wanted, assumed)
+    calibration = replace(
+        found,
+        ece_before=ece(test.logits + np.log(wanted / assumed), test.labels, wanted),
+        ece_after=ece(found.apply(test.logits), test.labels, wanted),
+    )
+    scores = malignant_score(softmax(found.apply(cal.logits)), manifest.malignant)
+    flag = threshold(scores, np.isin(cal.labels, manifest.malignant), reading.sensitivity)
+    read = replace(manifest, class_prior=prior, calibration=calibration.to_dict(), thresholds={"default": flag})
+    return read, calibration
+
+
+def fold(network: nn.Module, calibration: Calibration) -> None:
+    """Put temperature and bias into the classifier, in place."""
+    import torch
+
+    head = network.get_submodule(str(model.classifier_name(network)))
+    with torch.no_grad():
+        head.weight.div_(calibration.temperature)
+        head.bias.div_(calibration.temperature).add_(torch.tensor(calibration.bias, dtype=head.bias.dtype))
+
+
+def summary(calibration: Calibration) -> str:
+    """One line for people."""
+    if calibration.ece_before is None or calibration.ece_after is None:
+        gain = "no test images"
+    else:
+        gain = f"ECE on test {calibration.ece_before:.3f} -> {calibration.ece_after:.3f}"
+    return (
+        f"calibrated on {calibration.images} images for a {calibration.reading.prior} class prior: "
+        f"temperature {calibration.temperature:.2f}, {gain}"
+    )
+
+
+def merge_inputs(bundle: Bundle, reading: Reading | None = None) -> dict[str, str]:
+    files = (*ADAPTER, "split.csv")
+    base = str(bundle.manifest.training["base_weights"]["sha256"])
+    read = digest(asdict(reading or Reading.of(bundle.manifest.calibration)))
+    return {"base_weights": base, "reading": read, **{name: sha256(bundle.file(name)) for name in files}}
+
+
+def load_adapted(bundle: Bundle) -> nn.Module:
+    """The base network with the run's adapter on it (peft), in eval mode.
+
+    Raises: BundleError when the base weights here are not those of training.
+    """
+    training = bundle.manifest.training
+    config: dict[str, object] = training["config"]
+    source, seed = str(config["weights"]), int(str(config["seed"]))
+    net, base = model.load(str(training["backbone"]), len(bundle.manifest.labels), source, seed)
+    wanted = training["base_weights"]
+    if base.sha256 != wanted["sha256"]:
+        raise BundleError(
+            f"refusing to merge over other base weights: trained over {wanted['source']} "
+            f"(sha256 {wanted['sha256'][:12]}), found {base.source} (sha256 {base.sha256[:12]})",
+            where=str(bundle.root),
+            todo="Give the same weights file or install the same weights package.",
+        )
+    for name in ADAPTER:
+        bundle.file(name)
+    adapted: nn.Module = lora.quiet_load(net, bundle.root / "adapter")
+    return adapted
+
+
+def load_merged(bundle: Bundle) -> nn.Module:
+    """The merged network: fp32, CPU, eval mode; takes normalized NCHW input, gives logits.
+
+    Raises: BundleError when merge has not run or its file was changed.
+    """
+    net = model.build(str(bundle.manifest.training["backbone"]), len(bundle.manifest.labels))
+    path = bundle.file(MODEL)
+    state_dict.fill(net, state_dict.read_state(path, BundleError), str(path))
+    return net.eval()
+
+
+def save_network(path: Path, net: nn.Module, manifest: Manifest) -> None:
+    """A plain timm state dict, with the model's description in the header."""
+    from safetensors.torch import save
+
+    state = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
+    path.write_bytes(save(state, metadata={"format": "pt", KEY: describe(manifest).to_json()}))
+
+
+def check_same(before: NDArray[np.float32], after: NDArray[np.float32]) -> None:
+    """Raises: GateError when merging changed the logits."""
+    difference = float(np.abs(before - after).max())
+    if not difference <= LARGEST_DIFFERENCE:
+        raise GateError(
+            f"merging changed a logit by {difference:.2e}; the gate is {LARGEST_DIFFERENCE:.0e}",
+            todo="The run is unchanged. An adapter on a layer that cannot be merged exactly does this.",
+        )
+
+
+def eager_logits(net: nn.Module, pixels: Pixels, rule: Preprocess, batch: int = 32) -> NDArray[np.float32]:
+    """The reference: PyTorch, eager, fp32, CPU. pixels: (N, S, S, 3) uint8 -> (N, C) float32."""
+    import torch
+
+    with torch.inference_mode():
+        return np.concatenate([net(images).numpy() for images in model.inputs(pixels, rule, batch)])
+
+
+def sample_logits(
+    net: nn.Module, root: Path, samples: Sequence[Sample], rule: Preprocess, classes: int
+) -> NDArray[np.float32]:
+    """Logits of images on disk: (N, C) float32. Raises: DataError for a missing or changed image."""
+    rows = [np.empty((0, classes), dtype=np.float32)]
+    with bar("reference", len(samples)) as advance:
+        for pixels in prepared(root, samples, rule.size):
+            rows.append(eager_logits(net, pixels, rule))
+            advance(len(pixels))
+    return np.concatenate(rows)

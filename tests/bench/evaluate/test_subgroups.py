@@ -1,0 +1,79 @@
+"""Who is in which group, and the figures of a group against scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import sklearn.metrics as oracle
+from scipy import stats
+
+from skinedge.data.dataset import Sample
+from skinedge_bench.evaluate.document import Predictions
+from skinedge_bench.evaluate.subgroups import LEAST, age_band, subgroups
+
+RNG = np.random.default_rng(4)
+SEXES = RNG.choice(["female", "male"], 90)
+TRUTH = RNG.integers(0, 3, 90)
+PROBABILITIES = RNG.dirichlet(np.ones(3), 90).astype(np.float32) * 0.5 + np.float32(0.5) * np.eye(3, dtype="f")[TRUTH]
+PROBABILITIES[::4] = np.roll(PROBABILITIES[::4], 1, axis=1)
+SAID = Predictions(("a", "b", "c"), TRUTH, PROBABILITIES, (2,), 0.4)
+
+
+def samples(**meta: list[str]) -> list[Sample]:
+    return [
+        Sample(f"{i}", f"{i}.jpg", "a", meta={name: values[i] for name, values in meta.items() if values[i]})
+        for i in range(90)
+    ]
+
+
+AGES = {
+    "<30": ("0.0", "5", "29.9"),
+    "30-44": ("30", "44.9"),
+    "45-59": ("45.0", "59"),
+    "60-74": ("60", "74.99"),
+    ">=75": ("75", "101"),
+    "unknown": ("", "unknown", "nan", "inf", "-1"),
+}
+
+
+@pytest.mark.parametrize(("band", "ages"), AGES.items())
+def test_age_bands(band: str, ages: tuple[str, ...]) -> None:
+    assert {age_band(age) for age in ages} == {band}
+
+
+def test_a_groups_figures_are_those_of_its_images() -> None:
+    found = subgroups(SAID, samples(sex=SEXES.tolist()))
+    assert list(found) == ["sex"] and set(found["sex"]) == {"female", "male"}
+    for sex, said in found["sex"].items():
+        inside = sex == SEXES
+        truth, predicted = TRUTH[inside], PROBABILITIES[inside].argmax(axis=1)
+        positive, flagged = truth == 2, PROBABILITIES[inside, 2] >= 0.4
+        assert said["n"] == inside.sum() and said["classes"] == 3
+        assert said["balanced_accuracy"] == pytest.approx(oracle.balanced_accuracy_score(truth, predicted))
+        for name, kind, right in (("sensitivity", positive, flagged), ("specificity", ~positive, ~flagged)):
+            assert said[name] == pytest.approx(oracle.recall_score(kind, right))
+            assert said[f"{name}_counts"] == [(kind & right).sum(), kind.sum()]
+            wilson = stats.binomtest(int((kind & right).sum()), int(kind.sum())).proportion_ci(method="wilson")
+            assert said[f"{name}_wilson"] == pytest.approx([wilson.low, wilson.high])
+    assert 0 < found["sex"]["male"]["sensitivity"] < 1  # both kinds of outcome are there to be counted
+
+
+def test_a_small_group_shows_how_many_it_is_and_nothing_else() -> None:
+    sites = ["ear"] * (LEAST - 1) + ["Back"] * LEAST + ["face"] * 60 + [""] * (71 - LEAST - 60 + 20 - LEAST)
+    found = subgroups(SAID, samples(site=sites))["site"]
+    assert list(found) == ["face", "back", "ear", "unknown"]
+    assert found["ear"] == {"n": LEAST - 1} and "sensitivity" in found["back"]
+    assert sum(said["n"] for said in found.values()) == 90
+
+
+def test_ages_are_in_order_and_an_attribute_that_nobody_knows_is_left_out() -> None:
+    ages = ["80"] * 30 + [""] * 20 + ["5.0"] * 15 + ["50"] * 25
+    found = subgroups(SAID, samples(age=ages, sex=["unknown"] * 90))
+    assert list(found) == ["age"] and list(found["age"]) == ["<30", "45-59", ">=75", "unknown"]
+    assert subgroups(SAID, samples()) == {}
+
+
+def test_without_a_threshold_nothing_is_flagged() -> None:
+    alone = Predictions(SAID.labels, TRUTH, PROBABILITIES, (2,), None)
+    said = subgroups(alone, samples(sex=SEXES.tolist()))["sex"]["male"]
+    assert said["sensitivity"] is None and said["specificity_wilson"] is None and said["balanced_accuracy"] > 0

@@ -1,0 +1,104 @@
+"""Each cell of the tables is the document's figure, under the right heading; the page holds the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skinedge.data.dataset import Sample
+from skinedge.stats import metrics
+from skinedge_bench.evaluate.document import Predictions
+from skinedge_bench.evaluate.evaluate import Evaluation
+from skinedge_bench.evaluate.selection import Selection
+from skinedge_bench.evaluate.tables import Table, markdown, tables
+
+LABELS = ("mel", "nv", "a|b")  # the last has no image
+
+
+@pytest.fixture(scope="module")
+def result() -> Evaluation:
+    rng = np.random.default_rng(6)
+    truth = rng.choice(2, 90)
+    probabilities = metrics.softmax(rng.normal(size=(90, 3)) + 1.5 * np.eye(3)[truth])
+    samples = tuple(
+        Sample(f"{i}", f"{i}.jpg", LABELS[t], f"L{i // 2}", meta={"sex": "female" if i % 15 else "male"})
+        for i, t in enumerate(truth)
+    )
+    said = Predictions(LABELS, truth, probabilities, (0,), 0.5, (0.2, 0.5, 0.3), (0.6, 0.3, 0.1))
+    return Evaluation("model.int8.onnx", True, said, Selection(Path(), samples, "test", {"train": 7}))
+
+
+def cells(found: Table) -> dict[str, dict[str, Any]]:
+    """First cell of a row -> heading -> cell."""
+    assert all(len(row) == len(found.columns) for row in found.rows)
+    return {str(row[0]): dict(zip(found.columns, row, strict=True)) for row in found.rows}
+
+
+def test_the_cells_are_the_figures(result: Evaluation) -> None:
+    document: Mapping[str, Any] = result.document
+    classes, confusion, overall, sex = tables(document)
+    assert classes.title == "90 images, split test (uniform prior)" and sex.title == "By sex"
+    for label, row in document["per_class"].items():
+        shown = cells(classes)[label]
+        for name in ("precision", "sensitivity", "specificity", "f1", "auc", "average_precision"):
+            value = row[name]
+            assert shown[name.replace("_", " ")] == (f"{value:.3f}" if value == value else None)
+        assert shown["images"] == row["support"]
+    assert [list(row[1:]) for row in confusion.rows] == document["confusion"]
+    low, high = document["intervals"]["malignant_sensitivity"]
+    right, of = document["malignant"]["sensitivity_counts"]
+    below, above = document["malignant"]["sensitivity_wilson"]
+    assert cells(overall)["malignant sensitivity"] == {
+        "figure": "malignant sensitivity",
+        "value": f"{document['malignant']['sensitivity']:.4f}",
+        "95 % by lesion": f"{low:.3f}-{high:.3f}",
+        "images": f"{right} of {of}",
+        "95 % by image (Wilson)": f"{below:.3f}-{above:.3f}",
+    }
+    assert "45 lesions, 2000 resamples" in overall.title and "own prior" in confusion.title
+    for figure, name in {
+        "accuracy, training prior": "accuracy",
+        "balanced accuracy, uniform prior": "balanced_accuracy",
+        "macro auc, uniform prior": "macro_auc",
+        "macro auc, training prior": "macro_auc_training_prior",
+        "calibration error (ECE)": "ece",
+        "ECE at the class prior": "ece_at_class_prior",
+    }.items():
+        low, high = document["intervals"][name]
+        row = cells(overall)[figure]
+        assert (row["value"], row["95 % by lesion"]) == (f"{document[name]:.4f}", f"{low:.3f}-{high:.3f}")
+    female = document["subgroups"]["sex"]["female"]
+    share, (right, of) = female["specificity"], female["specificity_counts"]
+    below, above = female["specificity_wilson"]
+    shown = cells(sex)["female"]
+    assert shown["malignant specificity, 95 %"] == f"{share:.3f} ({right}/{of}) {below:.3f}-{above:.3f}"
+    assert list(cells(sex)["male"].values()) == ["male", 6, None, None, None]
+
+
+def test_where_no_prior_is_known_no_other_is_claimed(result: Evaluation) -> None:
+    alone = replace(result, said=replace(result.said, prior=None, training=None))
+    overall = cells(tables(alone.document)[2])
+    assert overall["accuracy, own prior"]["value"] == f"{alone.document['accuracy']:.4f}"
+    assert overall["ECE at the class prior"]["value"] is None
+    assert "balanced accuracy, own prior" in overall and not [name for name in overall if "training" in name]
+
+
+def test_the_page_holds_every_table_the_warnings_and_the_pictures(result: Evaluation) -> None:
+    page = markdown(result.document, "NOTICE", ["roc.png"])
+    assert page.startswith("# model.int8.onnx (trained on SYNTHETIC images)\n\nNOTICE\n")
+    assert "CONTAMINATED: the model was trained on 7" in page and page.endswith("![roc](roc.png)\n")
+    assert r"| a\|b | 0 | 0 | 0 |" in page and "| male | 6 | - | - | - |" in page
+    low, high = result.document["per_class"]["mel"]["intervals"]["auc"]  # type: ignore[index]
+    (row,) = [line for line in page.splitlines() if line.startswith("| mel |") and f"{low:.3f}-{high:.3f}" in line]
+    assert row.count("|") == 8
+    for found in tables(result.document):
+        assert f"## {found.title}\n" in page
+    clean = replace(result, synthetic=False, selection=replace(result.selection, seen={}))
+    assert "CONTAMINATED" not in markdown(clean.document, "", []) and "SYNTHETIC" not in markdown(
+        clean.document, "", []
+    )

@@ -1,0 +1,102 @@
+"""What is drawn is where the map says, in matplotlib's own colours."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from matplotlib import colormaps
+from PIL import Image, ImageFont
+
+from skinedge_bench.explain import overlay
+from skinedge_bench.explain.overlay import MARGIN, OPACITY, Words, draw, levels, tint
+
+WORDS = Words("title", "subtitle", ("left", "right"), "evidence for mel", ("a note", "another"), {"skinedge": "{}"})
+SKIN = np.full((64, 64, 3), (200, 150, 130), dtype=np.uint8)
+
+
+def drawn(found: np.ndarray, pixels: np.ndarray = SKIN, words: Words = WORDS) -> np.ndarray:
+    content = draw(pixels, found.astype(np.float32), words)
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
+
+
+def panels(sheet: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    side = (sheet.shape[1] - 2 * MARGIN - overlay.GAP) // 2
+    top = MARGIN + 66
+    left, right = MARGIN, MARGIN + side + overlay.GAP
+    return sheet[top : top + side, left : left + side], sheet[top : top + side, right : right + side]
+
+
+def test_colours_are_infernos_over_what_shines_through() -> None:
+    level = np.linspace(0, 1, 101, dtype=np.float32)[None]
+    found = tint(np.full(level.shape, 90, dtype=np.uint8), level).astype(float)
+    opacity = OPACITY * np.minimum(2 * level, 1)[..., None]
+    expected = 90 * (1 - opacity) + opacity * 255 * colormaps["inferno"](level)[..., :3]
+    assert np.abs(found - expected).max() < 8  # eleven steps, between them straight lines
+    assert (tint(np.arange(256, dtype=np.uint8)[None], np.zeros((1, 256), np.float32)) == np.arange(256)[:, None]).all()
+
+
+@pytest.mark.parametrize(("row", "column"), [(0, 6), (5, 1)])
+def test_the_hottest_place_is_where_the_map_has_it(row: int, column: int) -> None:
+    found = np.zeros((7, 7))
+    found[row, column] = 3.0
+    _, right = panels(drawn(found))
+    heat = right[..., 0] - right[..., 2]  # yellow against grey
+    at = np.argwhere(heat == heat.max()).mean(axis=0) / len(right) * 7
+    assert np.abs(at - [row + 0.5, column + 0.5]).max() < 0.35
+    far = panels(drawn(found))[1][np.ix_([447 * (row < 3)], [447 * (column < 3)])].reshape(3)
+    assert far.max() == far.min()  # grey: no evidence, no colour
+
+
+def test_the_left_panel_is_the_image() -> None:
+    pixels = np.zeros((64, 64, 3), dtype=np.uint8)
+    pixels[:32, :32] = (200, 0, 0)
+    pixels[32:, 32:] = (0, 0, 200)
+    left, _ = panels(drawn(np.ones((2, 2)), pixels))
+    assert len(left) == 448
+    for y, x, colour in ((100, 100, (200, 0, 0)), (100, 350, (0, 0, 0)), (350, 350, (0, 0, 200))):
+        assert tuple(left[y, x]) == colour
+
+
+def test_evidence_against_and_no_evidence_are_not_coloured() -> None:
+    assert levels(np.array([[-4.0, 2.0, 1.0]], np.float32)).tolist() == [[0.0, 1.0, 0.5]]
+    assert levels(np.array([[-4.0, -2.0]], np.float32)).tolist() == [[0.0, 0.0]]
+    _, right = panels(drawn(np.full((3, 3), -1.0)))
+    assert (right == right[:1, :1, :1]).all()
+
+
+def test_the_ends_of_the_scale_are_written() -> None:
+    """The same map on another scale gives the same panels and another picture."""
+    found = np.arange(9.0).reshape(3, 3)
+    small, large = drawn(found), drawn(1000 * found)
+    for one, other in zip(panels(small), panels(large), strict=True):
+        assert (one == other).all()
+    assert (small != large).any()
+
+
+def test_a_large_input_is_not_made_smaller_and_long_words_stay_inside() -> None:
+    long = "m" * 2000
+    words = replace(WORDS, title=long, subtitle=long, captions=(long, long), evidence=long, notes=(long,))
+    sheet = drawn(np.ones((2, 2)), np.full((500, 500, 3), 128, dtype=np.uint8), words)
+    left, right = panels(sheet)
+    assert left.shape == right.shape == (500, 500, 3)
+    assert (sheet[:, -MARGIN + 2 :] == 255).all() and (sheet[-10:] == 255).all()
+
+
+@pytest.mark.parametrize("text", ["", "a", "two\nlines", "caf\udce9.jpg", "表" * 300, "w" * 37])
+def test_text_is_cut_to_its_room_and_no_shorter(text: str) -> None:
+    font = ImageFont.load_default(14)
+    for room in (20.0, 100.0, 1e6):
+        shown = overlay._fitted(text, 14, room)
+        assert font.getlength(shown) <= room and "\n" not in shown
+        if shown.endswith("..."):
+            assert font.getlength(text[: len(shown) - 2] + "...") > room
+
+
+def test_the_file_says_what_it_is_in_any_language() -> None:
+    content = draw(SKIN, np.ones((2, 2), np.float32), replace(WORDS, title="表", meta={"skinedge": "ünï 表"}))
+    with Image.open(io.BytesIO(content)) as image:
+        image.load()
+        assert image.info["skinedge"] == "ünï 表"

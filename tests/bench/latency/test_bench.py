@@ -1,0 +1,239 @@
+"""skinedge bench: what is measured, how it is summed up, and what makes it doubtful. No timing is asserted."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn.metrics
+
+from skinedge.core.errors import ConfigError, SkinedgeError
+from skinedge.core.files import sha256
+from skinedge.run.plugins import runtimes_for
+from skinedge.run.run_directory import Bundle
+from skinedge_bench import device
+from skinedge_bench.latency import bench as latency_bench
+from skinedge_bench.latency.accuracy import accuracies
+from skinedge_bench.latency.probe import probe
+from skinedge_bench.latency.protocol import Protocol, protocol_names, read_protocol
+from skinedge_bench.latency.report import LatencyReport
+from skinedge_bench.latency.targets import BenchRequest, run_targets
+from skinedge_bench.latency.timer import SETTLE, interleave
+from skinedge_bench.verify import verify
+
+QUICK = BenchRequest("quick")
+
+Cli = Callable[..., tuple[int, str, str]]
+ROW_KEYS = {
+    *("file", "runtime", "precision", "threads", "p50_ms", "p90_ms", "p99_ms", "load_ms", "first_inference_ms"),
+    *("peak_rss_mib", "size_bytes", "n", "balanced_accuracy", "trustworthy", "reasons"),
+}
+
+
+@pytest.fixture(scope="module")
+def benched(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, LatencyReport]:
+    import shutil
+
+    bundle = Bundle.open(Path(shutil.copytree(tiny_run, tmp_path_factory.mktemp("bench") / "run")))
+    report = latency_bench.bench(bundle, QUICK)
+    return bundle.reload(), report
+
+
+def test_a_row_for_every_file_in_its_runtime(benched: tuple[Bundle, LatencyReport]) -> None:
+    _, report = benched
+    assert [(row.file, row.runtime, row.precision) for row in report.rows] == [
+        ("model.safetensors", "torch", "fp32"),
+        ("model.fp32.onnx", "onnxruntime", "fp32"),
+        ("model.fp32.tflite", "litert", "fp32"),
+        ("model.int8.onnx", "onnxruntime", "int8"),
+        ("model.int8.tflite", "litert", "int8"),
+    ]
+    protocol = read_protocol("quick")
+    for row in report.rows:
+        assert row.n == protocol.block * protocol.blocks and row.p99_ms is None
+        assert row.p50_ms is not None and row.p90_ms is not None and 0 < row.p50_ms <= row.p90_ms
+        assert row.load_ms and row.first_inference_ms and row.golden in ("pass", "underpowered")
+        assert row.trustworthy == (not row.reasons)
+    memory = {row.runtime: row.peak_rss_mib for row in report.rows}
+    assert 20 < (memory["litert"] or 0) < (memory["torch"] or 0)  # in processes of their own: torch alone is large
+
+
+def test_accuracy_and_size_are_the_files_own(benched: tuple[Bundle, LatencyReport]) -> None:
+    bundle, report = benched
+    figures = {file.name: file.figures for file in verify.verify(bundle).files}
+    for row in report.rows:
+        assert row.size_bytes == (bundle.root / row.file).stat().st_size
+        if row.file == "model.safetensors":
+            reference = np.load(bundle.root / "reference.npz")
+            said, right = reference["logits"].argmax(axis=1), reference["label"]
+            assert row.accuracy_note == "reference.npz"
+            assert row.balanced_accuracy == pytest.approx(sklearn.metrics.balanced_accuracy_score(right, said))
+            continue
+        known = figures[row.file]
+        assert known is not None and row.balanced_accuracy == pytest.approx(known.balanced_accuracy)
+
+
+def test_the_report_in_the_run_keeps_the_raw_samples(benched: tuple[Bundle, LatencyReport]) -> None:
+    bundle, report = benched
+    kept = json.loads(bundle.file("reports/latency.json").read_text())
+    assert kept["schema"] == "skinedge.bench/1" and kept["model_id"] == bundle.manifest.id
+    assert kept["model_sha256"] == bundle.entries()["model.safetensors"].sha256
+    for row, said in zip(report.rows, kept["rows"], strict=True):
+        blocks = kept["samples_ms"][f"{row.runtime} {row.file}"]
+        assert [len(block) for block in blocks] == [20] * 6
+        assert said["p50_ms"] == pytest.approx(float(np.median(np.concatenate(blocks))))
+
+
+def test_accuracy_comes_from_parity_when_it_is_of_the_same_bytes(run: Bundle, tmp_path: Path) -> None:
+    verify.verify(run)
+    root = run.reload().manifest
+    bundle = replace(run.reload(), manifest=replace(root, data_root=str(tmp_path / "gone")))
+    targets = run_targets(bundle, QUICK)
+    known = accuracies(bundle, None, targets, {})
+    assert set(known) == {target.path.name for target in targets}
+    assert known["model.int8.onnx"][1] == "reports/parity.json"
+    others = [replace(target, sha256="another") for target in targets]
+    assert set(accuracies(bundle, None, others, {})) == {"model.safetensors"}
+
+
+def test_without_torch_and_without_images(cli: Cli, imageless: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a small device: the rest goes on, the row says why it is empty, the accuracy why it is null."""
+    monkeypatch.setitem(sys.modules, "torch", None)  # what an installation without torch answers to `import torch`
+    code, out, err = cli("bench", imageless.root, "--protocol", "quick", "--json")
+    document = json.loads(out)
+    assert code == 0 and "Traceback" not in err
+    assert document["schema"] == "skinedge.bench/1" and document["model_id"] == imageless.manifest.id
+    assert {"cpu", "cores", "features", "int8_dot_product", "governor", "virtualization", "versions"} <= set(
+        document["device"]
+    )
+    assert "torch" not in document["device"]["versions"]
+    assert all(set(row) >= ROW_KEYS for row in document["rows"])
+    first, *rest = document["rows"]
+    assert first["file"] == "model.safetensors" and first["p50_ms"] is None and first["reasons"] == ["not installed"]
+    assert not first["trustworthy"] and first["balanced_accuracy"] is not None
+    for row in rest:
+        assert row["p50_ms"] and row["ratio_to_eager"] is None
+        assert row["balanced_accuracy"] is None and "golden vectors" in row["accuracy_note"]
+        assert row["golden"] in ("pass", "underpowered")
+
+
+def test_a_wrong_file_is_not_trusted_and_the_command_fails(cli: Cli, imageless: Bundle) -> None:
+    import onnx
+
+    path = imageless.root / "model.fp32.onnx"
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if "classifier" in tensor.name:
+            values = onnx.numpy_helper.to_array(tensor)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(-values, tensor.name))
+    onnx.save(model, path)
+    text = (imageless.root / "manifest.json").read_text()
+    listed = imageless.entries()["model.fp32.onnx"].sha256
+    (imageless.root / "manifest.json").write_text(text.replace(listed, sha256(path)))
+    code, out, err = cli("bench", imageless.root, "--protocol", "quick", "--json")
+    assert code == 1 and "golden vectors fail in: model.fp32.onnx (onnxruntime)" in err
+    rows = {row["file"]: row for row in json.loads(out)["rows"]}
+    judged = rows["model.fp32.onnx"]
+    assert judged["golden"] == "fail" and not judged["trustworthy"]
+    assert any("golden" in reason for reason in judged["reasons"])
+    assert rows["model.fp32.tflite"]["golden"] == "pass"
+    kept = json.loads(imageless.reload().file("reports/latency.json").read_text())
+    assert [row["golden"] for row in kept["rows"]] == [row["golden"] for row in json.loads(out)["rows"]]
+
+
+def test_blocks_are_interleaved_in_a_seeded_order_after_a_warm_up() -> None:
+    def order(seed: int) -> tuple[list[str], dict[str, list[list[float]]]]:
+        log: list[str] = []
+        work = {name: lambda index, name=name: log.append(name) for name in "abc"}
+        plan = Protocol("test", warmup=3, block=20, blocks=8, min_seconds=0.0)
+        samples = interleave(work, plan, seed)
+        return log, samples
+
+    log, samples = order(1)
+    assert log[:9] == list("aaabbbccc")
+    step = SETTLE + 20
+    rounds = [log[9 + start : 9 + start + 3 * step : step] for start in range(0, 8 * 3 * step, 3 * step)]
+    assert all(sorted(names) == ["a", "b", "c"] for names in rounds) and len({tuple(r) for r in rounds}) > 1
+    assert all([len(block) for block in blocks] == [20] * 8 for blocks in samples.values())
+    assert order(1)[0] == log and order(2)[0] != log
+
+
+def test_more_blocks_until_the_least_time_is_reached() -> None:
+    plan = Protocol("test", warmup=1, block=20, blocks=1, min_seconds=0.02)
+    samples = interleave({"a": lambda index: None}, plan, 0)
+    assert sum(map(sum, samples["a"])) >= 20 and len(samples["a"]) > 1
+
+
+def test_an_emulator_is_not_timed(cli: Cli, imageless: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `make pi` shows it under a real one: golden vectors are judged, and no time stands anywhere."""
+    monkeypatch.setattr(device, "emulation", lambda: "aarch64 on x86_64")
+    code, out, err = cli("bench", imageless.root, "--protocol", "quick", "--json")
+    document = json.loads(out)
+    assert code == 0 and "nothing is timed" in err and document["device"]["emulated"] == "aarch64 on x86_64"
+    assert len(document["rows"]) >= 5
+    for row in document["rows"]:
+        assert row["p50_ms"] is row["load_ms"] is row["p90_ms"] is row["end_to_end"] is None and not row["trustworthy"]
+        assert "emulated (aarch64 on x86_64): not timed" in row["reasons"] and row["n"] == 0
+        assert row["golden"] in ("pass", "underpowered")
+    kept = json.loads(imageless.reload().file("reports/latency.json").read_text())
+    assert kept["samples_ms"] == {} and kept["conditions"] == {"before": None, "after": None}
+
+
+def test_protocols_and_what_is_refused(cli: Cli, tiny_run: Path) -> None:
+    assert protocol_names() == ["mlperf", "quick", "standard"]
+    for name in protocol_names():
+        assert read_protocol(name).block >= 20
+    quick, standard, mlperf = (read_protocol(name) for name in ("quick", "standard", "mlperf"))
+    assert standard.block * standard.blocks >= 1000 > quick.block * quick.blocks
+    assert (mlperf.block * mlperf.blocks, mlperf.min_seconds) == (1024, 60)
+    assert (quick.headline, standard.headline, mlperf.headline) == (50, 50, 90)
+    code, _, err = cli("bench", tiny_run, "--protocol", "fast")
+    assert code == 1 and "mlperf, quick, standard" in err
+    code, _, err = cli("bench", tiny_run, "--threads", 4096)
+    assert code == 1 and "--threads 4096" in err
+    with pytest.raises(ConfigError, match="threads 0"):
+        latency_bench.bench(Bundle.open(tiny_run), BenchRequest(threads=(0,)))
+
+
+def test_a_probe_that_fails_says_why(tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"nonsense")
+    with pytest.raises(SkinedgeError, match=r"bad\.onnx"):
+        probe("onnxruntime", tmp_path / "bad.onnx", 1)
+
+
+def test_a_file_alone(cli: Cli, foreign: Callable[..., Path]) -> None:
+    code, out, err = cli("bench", foreign(), "--protocol", "quick")
+    assert code == 0 and ".onnx" in out and "files alone" in err
+    code, out, err = cli("bench", foreign(), "--data", "anywhere")
+    assert code == 1 and out == "" and "--data" in err
+
+
+def test_a_file_of_ours_alone_says_which_model_it_is(cli: Cli, tiny_run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "copied.tflite"
+    path.write_bytes((tiny_run / "model.int8.tflite").read_bytes())
+    code, out, _ = cli("bench", path, "--protocol", "quick", "--json")
+    document = json.loads(out)
+    assert code == 0 and document["model_id"] == Bundle.open(tiny_run).manifest.id
+    assert document["model_sha256"] == document["rows"][0]["sha256"] == sha256(path)
+    assert document["rows"][0]["precision"] == "int8" and document["rows"][0]["partitions"] == 1
+
+
+def test_a_probe_does_not_time_what_the_scores_mean(foreign: Callable[..., Path]) -> None:
+    """A stranger's file is asked with four images more, in its first run: not in load_ms, not in first_inference_ms."""
+    path = foreign()
+    session = runtimes_for(path)[0].open(path, 1)
+    calls: list[int] = []
+    real = session._call  # type: ignore[attr-defined]
+    session._call = lambda pixels: (calls.append(len(pixels)), real(pixels))[1]  # type: ignore[attr-defined]
+    pixels = np.zeros((1, 8, 8, 3), np.uint8)
+    assert calls == []
+    session.scores(pixels)  # type: ignore[attr-defined]
+    assert calls == [1]
+    assert session.run(pixels).logits is not None and calls == [1, 1, 4]
+    session.run(pixels)
+    assert calls == [1, 1, 4, 1]

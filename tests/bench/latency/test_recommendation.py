@@ -1,0 +1,100 @@
+"""Which file is recommended, and what is said of it: a pure function of the rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from skinedge_bench.latency.recommendation import obstacle, recommend
+from skinedge_bench.latency.row import Row
+
+
+def row(file: str, p50: float | None, runtime: str = "litert", **changes: Any) -> Row:
+    """A row that passed its gates; its interval is 1 % wide on each side."""
+    interval = None if p50 is None else (p50 * 0.99, p50 * 1.01)
+    precision = "int8" if "int8" in file else "fp32"
+    plain = Row(file, runtime, precision, 1, 4_000_000 if precision == "int8" else 13_600_000, "0")
+    given = {"p50_ms": p50, "p90_ms": p50, "p50_interval_ms": interval, "golden": "pass", "parity": "pass"}
+    return replace(plain, **{**given, "trustworthy": True, **changes})
+
+
+def test_the_fastest_that_passed_is_recommended_and_compared_with_the_next() -> None:
+    rows = (
+        row("model.fp32.tflite", 9.0),
+        row("model.int8.tflite", 4.4, ratio_to_fp32=2.05),
+        row("model.int8.onnx", 6.6, "onnxruntime"),
+    )
+    found = recommend(rows, 50, True)
+    assert (found.file, found.runtime, found.threads) == ("model.int8.tflite", "litert", 1)
+    first, second, third = found.reasons
+    assert "model.int8.tflite in litert, p50 4.40 ms" in first and "golden vectors pass here" in first
+    assert second.startswith("1.50 times as fast as the next, model.int8.onnx in onnxruntime")
+    assert "do not overlap" in second and "2.05 times as fast as fp32" in third
+    assert recommend(tuple(reversed(rows)), 50, True) == found
+
+
+def test_overlapping_intervals_are_said_so() -> None:
+    close = (row("model.int8.tflite", 4.40), row("model.int8.onnx", 4.45, "onnxruntime"))
+    assert any("overlap, so either will do" in text for text in recommend(close, 50, True).reasons)
+    few = tuple(replace(r, p50_interval_ms=None) for r in close)
+    assert any("too few blocks" in text for text in recommend(few, 50, True).reasons)
+
+
+def test_on_a_cpu_without_an_int8_dot_product_fp32_may_be_it() -> None:
+    rows = (row("model.fp32.onnx", 14.6, "onnxruntime"), row("model.int8.tflite", 15.4))
+    found = recommend(rows, 50, False)
+    assert found.file == "model.fp32.onnx"
+    text = found.reasons[-1]
+    assert "int8 gains nothing here, since this CPU has no int8 dot product" in text
+    assert "1.05 times as long" in text and "4.0 MB instead of 13.6" in text
+    assert "dot product" not in " ".join(recommend(rows, 50, None).reasons)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"golden": "fail"}, "golden vectors fail here"),
+        ({"golden": None}, "no golden vectors"),
+        ({"parity": None}, "no parity report"),
+        ({"parity": "fail"}, "a gate failed"),
+        ({"golden": "underpowered", "parity": "pass_elsewhere"}, "nothing shows that it is right here"),
+    ],
+)
+def test_what_did_not_pass_is_named_however_fast_it_is(changes: dict[str, Any], why: str) -> None:
+    fast, slow = row("fast.int8.tflite", 2.0, **changes), row("model.fp32.tflite", 9.0)
+    found = recommend((fast, slow), 50, True)
+    assert found.file == "model.fp32.tflite"
+    assert any(
+        text.startswith("faster, but not recommended: fast.int8.tflite") and why in text for text in found.reasons
+    )
+    alone = recommend((fast,), 50, True)
+    assert (alone.file, alone.runtime, alone.threads) == (None, None, None)
+    assert alone.reasons[0].startswith("nothing is recommended") and why in alone.reasons[1]
+    assert why in (obstacle(fast) or "") and obstacle(slow) is None
+
+
+def test_nothing_was_timed() -> None:
+    """As in an emulator: no gate is to blame."""
+    for rows in ((), (row("model.int8.tflite", None),)):
+        assert recommend(rows, 50, True).reasons == ("nothing is recommended: nothing was timed",)
+    found = recommend((row("model.int8.tflite", None), row("model.fp32.tflite", 9.0)), 50, True)
+    assert found.file == "model.fp32.tflite" and len(found.reasons) == 1
+
+
+def test_the_headline_percentile_decides() -> None:
+    rows = (row("a.int8.tflite", 4.0, p90_ms=9.0), row("b.int8.tflite", 5.0, p90_ms=5.5))
+    assert recommend(rows, 50, True).file == "a.int8.tflite"
+    by_p90 = recommend(rows, 90, True)
+    assert by_p90.file == "b.int8.tflite" and "p90 5.50 ms" in by_p90.reasons[0]
+    assert "p50 do not overlap" in by_p90.reasons[1]  # although the next is the faster one by p50
+
+
+def test_threads_a_doubtful_timing_and_a_verdict_from_elsewhere_are_said() -> None:
+    best = row("model.int8.tflite", 3.0, threads=2, parity="pass_elsewhere", reasons=("on battery",), trustworthy=False)
+    reasons = recommend((best, row("model.int8.tflite", 4.0)), 50, True).reasons
+    assert "in litert with 2 threads" in reasons[0] and "another instruction set" in reasons[0]
+    assert "measure again" in reasons[-1] and "on battery" in reasons[-1]
+    reference = row("model.safetensors", 1.0, "torch", parity="reference", golden="underpowered")
+    assert "the merged model itself" in recommend((reference,), 50, True).reasons[0]

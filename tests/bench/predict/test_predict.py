@@ -1,0 +1,165 @@
+"""skinedge predict, as typed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from skinedge.core.errors import BundleError
+from skinedge.core.image_file import load_image
+from skinedge.core.preprocess import prepare
+from skinedge.run.run_directory import Bundle
+from skinedge_bench.loaded_model import open_listed
+from skinedge_bench.predict import resumable
+from skinedge_bench.predict.predict import Judge
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("b.png", "a.jpg"):
+        Image.fromarray(rng.integers(0, 256, (90, 120, 3)).astype(np.uint8)).save(folder / name)
+    (folder / "notes.txt").write_text("not an image")
+    return folder
+
+
+def test_json_lines_say_what_the_session_says(cli: Cli, tiny_run: Path, images: Path) -> None:
+    code, out, _ = cli("predict", images, "--run", tiny_run, "--json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and [Path(line["image"]).name for line in lines] == ["a.jpg", "b.png"]
+    bundle = Bundle.open(tiny_run)
+    model = open_listed(bundle)
+    for line in lines:
+        assert line["schema"] == "skinedge.predict/1"
+        assert (line["model_id"], line["model_sha256"]) == (bundle.manifest.id, model.sha256)
+        row = model.run(prepare(load_image(Path(line["image"])), model.size)[None]).probabilities[0]
+        assert list(line["probabilities"]) == list(bundle.manifest.labels)
+        np.testing.assert_allclose(list(line["probabilities"].values()), row, atol=1e-6)
+        assert line["label"] == bundle.manifest.labels[int(row.argmax())]
+        assert line["probability"] == pytest.approx(float(row.max()))
+        expected = sum(line["probabilities"][bundle.manifest.labels[i]] for i in bundle.manifest.malignant)
+        assert line["malignant_probability"] == pytest.approx(expected)
+
+
+def test_the_screen_shows_classes_score_melanoma_and_the_notice(cli: Cli, tiny_run: Path, images: Path) -> None:
+    code, out, err = cli("predict", images / "a.jpg", "--run", tiny_run, "--top", 2)
+    assert code == 0 and "not a medical device" in out
+    assert "malignant or premalignant" in out and "threshold" in out and "melanoma 0." in out
+    line = next(text for text in out.splitlines() if "a.jpg" in text)
+    assert line.count(",") == 1
+    assert "synthetic" in err
+
+
+@pytest.mark.parametrize(("score", "word"), [(0.0, "FLAGGED"), (1.1, "below")])
+def test_flagging_follows_the_manifests_threshold(cli: Cli, run: Bundle, images: Path, score: float, word: str) -> None:
+    with run.stage("thresholds", "test", {}) as stage:
+        stage.set(thresholds={"default": score})
+    assert word in cli("predict", images / "a.jpg", "--run", run.root)[1]
+
+
+def test_a_bad_image_gives_an_error_and_the_others_go_on(cli: Cli, tiny_run: Path, images: Path) -> None:
+    (images / "aa.jpg").write_bytes((images / "a.jpg").read_bytes()[:300])
+    arguments = ("predict", images, images / "gone.jpg", "--run", tiny_run)
+    code, out, err = cli(*arguments, "--json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert code == 1 and ["error" in line for line in lines] == [False, True, False, True]
+    assert "2 image(s)" in err and "Traceback" not in err
+    assert set(lines[1]) == {"schema", "model_id", "model_sha256", "image", "error"}
+    code, out, _ = cli(*arguments)
+    assert code == 1 and "no such image" in out
+
+
+@pytest.mark.parametrize("name", ["model.int8.tflite", "model.int8.onnx", "model.fp32.onnx"])
+def test_the_number_of_processes_changes_no_bit(
+    cli: Cli, run: Bundle, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does what else is judged: an image alone has the same answer."""
+    monkeypatch.setattr(resumable, "usable_cores", lambda: 3)
+    folder = Path(run.manifest.data_root)
+    (bad := run.root / "bad.png").write_bytes(b"not an image")
+    command = ("predict", folder, bad, folder, "--run", run.root, "--file", name, "--json")
+    found = {jobs: cli(*command, *jobs)[:2] for jobs in ((), ("--jobs", 1), ("--jobs", 2), ("--jobs", 3))}
+    assert len(set(found.values())) == 1
+    code, shown = found["--jobs", 3]
+    lines = shown.splitlines()
+    assert code == 1 and len(lines) == 281 and "error" in json.loads(lines[140])
+    alone = cli("predict", json.loads(lines[77])["image"], "--run", run.root, "--file", name, "--json")[1]
+    assert alone.splitlines() == [lines[77]] == [lines[141 + 77]]
+
+
+def test_a_model_file_that_is_replaced_meanwhile_is_refused(run: Bundle) -> None:
+    judge = Judge.of(open_listed(run))
+    judge.path.write_bytes(run.file("model.fp32.tflite").read_bytes())
+    with pytest.raises(BundleError, match="changed meanwhile"):
+        judge.open()
+
+
+def test_exif_rotation_is_respected(cli: Cli, tiny_run: Path, tmp_path: Path) -> None:
+    upright = np.zeros((80, 80, 3), dtype=np.uint8)
+    upright[:40] = (200, 150, 120)
+    Image.fromarray(upright).save(tmp_path / "upright.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored turned by 90 degrees
+    Image.fromarray(np.rot90(upright)).save(tmp_path / "turned.png", exif=exif)
+    _, out, _ = cli("predict", tmp_path / "upright.png", tmp_path / "turned.png", "--run", tiny_run, "--json")
+    first, second = (json.loads(line)["probabilities"] for line in out.splitlines())
+    assert first == pytest.approx(second)
+
+
+def test_an_empty_folder_and_no_folder(cli: Cli, tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    code, _, err = cli("predict", tmp_path / "empty", "--run", tiny_run)
+    assert code == 1 and "no images" in err
+
+
+def test_a_synthetic_run_is_never_taken_unasked(
+    cli: Cli, run: Bundle, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs").mkdir()
+    shutil.move(run.root, tmp_path / "runs" / "drawn")
+    monkeypatch.chdir(tmp_path)
+    code, out, err = cli("predict", images / "a.jpg")
+    assert code == 1 and out == "" and "synthetic" in err
+
+
+def test_a_model_file_alone(cli: Cli, tiny_run: Path, images: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.tflite"
+    shutil.copy(tiny_run / "model.int8.tflite", alone)
+    code, out, err = cli("predict", images / "a.jpg", "--run", alone, "--json")
+    whole = cli("predict", images / "a.jpg", "--run", tiny_run, "--file", "model.int8.tflite", "--json")[1]
+    assert code == 0 and json.loads(out) == json.loads(whole) and "assumed" in err
+    code, _, err = cli("predict", images / "a.jpg", "--run", alone, "--file", "model.int8.tflite")
+    assert code == 1 and "--file" in err
+
+
+def test_a_cpu_that_saturates_is_warned_of(
+    cli: Cli, tiny_run: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skinedge_bench.loaded_model.cpu_features", lambda: frozenset({"sse4_1", "avx2", "fma"}))
+    warned = {}
+    for name in ("model.int8.onnx", "model.fp32.onnx", "model.int8.tflite"):
+        _, _, err = cli("predict", images / "a.jpg", "--run", tiny_run, "--file", name)
+        warned[name] = "this x86 CPU has no VNNI" in err
+    assert warned == {"model.int8.onnx": True, "model.fp32.onnx": False, "model.int8.tflite": False}
+
+
+def test_a_strangers_file(cli: Cli, foreign: Callable[..., Path], images: Path) -> None:
+    code, out, err = cli("predict", images / "a.jpg", "--run", foreign(), "--json")
+    line = json.loads(out)
+    assert code == 0 and line["malignant_probability"] is None and line["model_id"] is None
+    assert set(line["probabilities"]) == {"class 0", "class 1", "class 2"} and "numbered" in err
+
+
+def test_wrong_usage_exits_with_2(cli: Cli) -> None:
+    assert cli("predict")[0] == 2
+    assert cli("predict", "a.jpg", "--top", "0")[0] == 2

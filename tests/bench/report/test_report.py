@@ -1,0 +1,404 @@
+"""skinedge report: the page and its Markdown say what the documents say, and nothing that must not travel."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sklearn.metrics as oracle
+from conftest import REPOSITORY
+from PIL import Image
+
+from skinedge.cli.common import NOTICE
+from skinedge.run.class_order import read_reference
+from skinedge.run.redaction import without_place
+from skinedge.run.run_directory import Bundle
+from skinedge_bench.latency.end_to_end import EndToEnd
+from skinedge_bench.latency.recommendation import Recommendation
+from skinedge_bench.latency.roofline.roofline import Floor
+from skinedge_bench.latency.roofline.workload import Workload
+from skinedge_bench.report.draw import Asked, draw
+from skinedge_bench.report.examples import telling
+from skinedge_bench.report.sources import of_network
+
+Cli = Callable[..., tuple[int, str, str]]
+Tables = dict[str, list[list[str]]]
+FLAGSHIP = REPOSITORY / "skinedge" / "flagship"
+
+
+class Reader(HTMLParser):
+    """Tables by the heading above them, and the text that is not in a table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tables: Tables = {}
+        self.tags: list[str] = []
+        self.words: list[str] = []
+        self._place: list[str] = []
+        self._heading = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag in ("h3", "th", "td", "tr", "table", "style"):
+            self._place.append(tag)
+        if tag == "h3":
+            self._heading = ""
+        elif tag == "table":
+            self.tables[self._heading] = []
+        elif tag == "tr":
+            self.tables[self._heading].append([])
+        elif tag in ("th", "td"):
+            self.tables[self._heading][-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._place and self._place[-1] == tag:
+            self._place.pop()
+
+    def handle_data(self, data: str) -> None:
+        place = self._place[-1] if self._place else ""
+        if place == "h3":
+            self._heading += data
+        elif place in ("th", "td"):
+            self.tables[self._heading][-1][-1] += data
+        elif place == "":
+            self.words.append(data)
+
+
+def read(page: str) -> Reader:
+    reader = Reader()
+    reader.feed(page)
+    return reader
+
+
+def in_markdown(text: str) -> Tables:
+    """The same of Markdown."""
+    found: Tables = {}
+    heading = ""
+    for line in text.splitlines():
+        if line.startswith("#"):
+            heading = re.sub(r"\\(.)", r"\1", line.lstrip("# "))
+        elif line.startswith("| ") and not line.startswith("| ---"):
+            cells = re.split(r"(?<!\\)\|", line)[1:-1]
+            found.setdefault(heading, []).append([re.sub(r"\\(.)", r"\1", cell.strip()) for cell in cells])
+    return found
+
+
+def plain(rows: list[list[str]]) -> list[list[str]]:
+    """Cells without the signs of verdicts and the shares of a confusion matrix; one kind of dash."""
+    return [
+        [re.sub(r"^[✓✗?] |(?<=\d)\d+%$", "", cell.replace("\N{EN DASH}", "-")).strip() for cell in row] for row in rows
+    ]
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Path:
+    if not (FLAGSHIP / "manifest.json").is_file():
+        pytest.skip("the model that ships with the package is not there")
+    return FLAGSHIP
+
+
+@pytest.fixture(scope="module")
+def written(shipped: Path) -> tuple[str, str]:
+    """The shipped model's page and Markdown."""
+    drawn = draw(Bundle.open(shipped), Asked(), NOTICE)
+    return drawn.html, drawn.markdown
+
+
+def report_of(run: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "reports" / f"{name}.json").read_text())
+    return found
+
+
+def put(run: Bundle, stage: str, name: str, content: str) -> None:
+    """Write a report as its stage does, whatever it says."""
+    with run.stage(stage, "test", {}) as writer:
+        writer.path(f"reports/{name}.json").write_text(content)
+
+
+def test_the_figures_are_those_of_the_documents(written: tuple[str, str], shipped: Path) -> None:
+    tables = read(written[0]).tables
+    said = report_of(shipped, "evaluation")
+    overall = {row[0]: row for row in next(rows for title, rows in tables.items() if title.startswith("Overall"))}
+    low, high = said["intervals"]["balanced_accuracy"]
+    assert overall["balanced accuracy, uniform prior"][1:3] == [
+        f"{said['balanced_accuracy']:.4f}",
+        f"{low:.3f}-{high:.3f}",
+    ]
+    assert overall["malignant sensitivity"][3] == "{} of {}".format(*said["malignant"]["sensitivity_counts"])
+    confusion = next(rows for title, rows in tables.items() if title.startswith("Confusion"))
+    for row, expected in zip(confusion[1:], said["confusion"], strict=True):
+        shares = [f"{count}{count / sum(expected):.0%}" for count in expected]
+        assert row[1:] == shares
+    files = {row[0]: row for row in tables["Every file beside the merged network"]}
+    for name, file in report_of(shipped, "parity")["files"].items():
+        if file["metrics"]:
+            assert files[name][3] == f"{file['metrics']['agreement']:.4f}"
+            assert files[name][5] == f"{file['metrics']['balanced_accuracy']:.4f}"
+    times = {row[0]: row for row in tables["Every file and runtime"]}
+    for row in report_of(shipped, "latency")["rows"]:
+        if row["p50_ms"] is not None:
+            shown = times[f"{row['file']} ({row['runtime']})"]
+            assert shown[1:3] == [f"{row['p50_ms']:.2f}", f"{row['p90_ms']:.2f}"] and shown[-1] == str(row["n"])
+    history = report_of(shipped, "training")["history"]
+    assert [row[1] for row in tables["Every epoch"][1:]] == [f"{row['train_loss']:.4f}" for row in history]
+    assert list(said["subgroups"]) == [title[3:] for title in tables if title.startswith("By ")]
+
+
+def test_the_markdown_has_the_same_tables(written: tuple[str, str]) -> None:
+    reader, theirs = read(written[0]), in_markdown(written[1])
+    theirs.pop("At a glance")  # tiles in the page
+    assert list(theirs) == list(reader.tables)
+    for title, rows in reader.tables.items():
+        if not title.startswith("Confusion"):
+            assert plain(rows) == plain(theirs[title]), title
+        else:
+            counts = [[re.match(r"\d+", cell) for cell in row[1:]] for row in rows[1:]]
+            assert all(counts) and len(rows) == len(theirs[title])
+
+
+def test_the_curves_are_those_of_the_logits(written: tuple[str, str], shipped: Path) -> None:
+    """Without an evaluation of a file that keeps them, the ROC curves are the network's."""
+    bundle = Bundle.open(shipped)
+    reference, labels = read_reference(bundle), bundle.manifest.labels
+    logits = reference.logits.astype(np.float64)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    document = of_network(bundle)
+    malignant = list(bundle.manifest.malignant)
+    areas = {label: oracle.roc_auc_score(reference.labels == i, probabilities[:, i]) for i, label in enumerate(labels)}
+    areas["malignant"] = oracle.roc_auc_score(
+        np.isin(reference.labels, malignant), probabilities[:, malignant].sum(axis=1)
+    )
+    assert document["malignant"]["auc"] == pytest.approx(areas["malignant"], abs=1e-6)
+    assert document["n"] == len(reference.labels) and document["file"] == "PyTorch, merged"
+    for label in labels:
+        assert document["per_class"][label]["auc"] == pytest.approx(areas[label], abs=1e-6)
+    if "roc" not in report_of(shipped, "evaluation"):
+        for label, area in areas.items():
+            assert f"AUC {area:.3f}" in written[0], label
+
+
+def test_nothing_but_the_page_is_needed_and_no_image_is_in_it(written: tuple[str, str]) -> None:
+    page, markdown = written
+    reader = read(page)
+    assert not {"img", "script", "iframe", "object", "image"} & set(reader.tags)
+    places = re.findall(r"(?:src|href)=\"([^\"]*)\"", page)
+    assert len(places) == len(re.findall("src=|href=", page)) > 8
+    assert all(place == "data:," or place[0] == "#" for place in places)
+    assert not re.search(r"url\(|@import|data:image", page)
+    assert reader.words and "Research tool, not a medical device" in "".join(reader.words[:20])
+    assert "not a medical device" in markdown.splitlines()[2]
+    heights = [int(tag[1]) for tag in reader.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert heights[0] == 1 and heights.count(1) == 1 and all(b - a <= 1 for a, b in pairwise(heights))
+
+
+def test_no_place_of_this_machine_is_in_it(cli: Cli, run: Bundle, tmp_path: Path) -> None:
+    assert cli("verify", run.root)[0] in (0, 1)
+    code, out, _ = cli("report", run.root, "--out", tmp_path / "page.html")
+    assert code == 0 and run.manifest.data_root and "test images" in out
+    assert run.manifest.data_root not in out and run.manifest.data_root not in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize("place", ["/home/ann/images", "/data; ann/x", "under /a: b", "/a\nb", "/kept; from"])
+@pytest.mark.parametrize("kept", ["", "; kept from an earlier report: model.fp32.onnx, model.fp32.tflite"])
+def test_the_place_of_the_images_is_left_out_whatever_its_name(place: str, kept: str) -> None:
+    assert without_place(f"9 test images under {place}{kept}") == f"9 test images{kept}"
+    none, rest = "none of the 9 test images is", ": only the golden vectors were replayed"
+    assert without_place(f"{none} under {place}{rest}{kept}") == f"{none} there{rest}{kept}"
+    assert without_place(f"{none} here (--data DIR){rest}{kept}") == f"{none} here (--data DIR){rest}{kept}"
+
+
+def test_what_has_not_run_is_named_with_its_command(cli: Cli, trained_run: Path, tmp_path: Path) -> None:
+    code, out, _ = cli("report", trained_run, "--out", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert code == 0
+    for text in (out, page):
+        for command in ("merge", "verify", "bench", "export"):
+            assert f"skinedge {command} RUN" in text, command
+        assert str(trained_run) not in text
+        assert "SYNTHETIC" in text
+    assert f"| 1 | {report_of(trained_run, 'training')['history'][0]['train_loss']:.4f} |" in out
+
+
+def test_the_page_is_a_file_of_the_run_and_json_is_the_documents(cli: Cli, run: Bundle) -> None:
+    assert cli("verify", run.root)[0] in (0, 1)
+    code, out, err = cli("report", run.root, "--json")
+    document = json.loads(out)
+    assert code == 0 and document["schema"] == "skinedge.report/1" and document["latency"] is None
+    assert document["parity"] == report_of(run.root, "parity") and document["training"] == report_of(
+        run.root, "training"
+    )
+    assert {ladder["file"] for ladder in document["ladders"]} == {"model.int8.onnx", "model.int8.tflite"}
+    assert document["evaluation"]["file"] == "PyTorch, merged" and len(document["evaluation"]["roc"]["per_class"]) == 7
+    assert document["page"] == str(run.root / "reports" / "report.html") and document["page"] in err
+    assert run.reload().file("reports/report.html").read_text().startswith("<!doctype html>")
+
+
+def test_an_evaluation_stands_in_the_page(cli: Cli, run: Bundle, tmp_path: Path) -> None:
+    assert cli("evaluate", run.root, "--out", tmp_path / "said")[0] == 0
+    code, out, _ = cli("report", run.root, "--evaluation", tmp_path / "said", "--out", tmp_path / "page.html")
+    said = json.loads((tmp_path / "said" / "evaluation.json").read_text())
+    page = (tmp_path / "page.html").read_text()
+    assert code == 0 and f"{said['file']}, judged by skinedge evaluate" in out
+    assert f"Malignant against benign ({said['file']})" in page
+    assert f"AUC {said['malignant']['auc']:.3f}" in page
+    assert not said["subgroups"] and "Nothing tells sex, age or site" in page
+
+
+def test_undefined_figures_are_dashes(cli: Cli, shipped: Path, tmp_path: Path) -> None:
+    said = report_of(shipped, "evaluation")
+    said["balanced_accuracy"] = said["malignant"]["auc"] = said["per_class"]["nv"]["auc"] = None
+    said["intervals"]["balanced_accuracy"] = [None, None]
+    said["reliability"][3]["accuracy"] = said["ece"] = None
+    said["malignant"] |= dict.fromkeys(("sensitivity", "sensitivity_counts", "sensitivity_wilson"))
+    (tmp_path / "evaluation.json").write_text(json.dumps(said))
+    code, out, err = cli("report", shipped, "--evaluation", tmp_path, "--out", tmp_path / "page.html")
+    assert code == 0, err
+    page = (tmp_path / "page.html").read_text()
+    assert "| balanced accuracy, uniform prior | - | - |" in out and "| malignant auc | - |" in out
+    assert not re.search(r"\b(nan|None|null)\b", page + out)
+
+
+def test_floor_way_to_a_label_and_recommendation_stand_in_it(shipped: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(Path(shutil.copytree(shipped, tmp_path / "run")))
+    latency = report_of(shipped, "latency")
+    floor = Floor(1.25, "arithmetic", Workload(1, 2, 3, 4))
+    way = EndToEnd(7.5, (7.0, 8.0), 9.25, 96, {"decode": 1.5, "resize": 1.125, "infer": 4.375, "label": 0.25})
+    latency["rows"][1] |= {"floor": asdict(floor), "end_to_end": asdict(way)}
+    choice = Recommendation("model.int8.onnx", "onnxruntime", 1, ("recommended here: it", "measure again"))
+    more = {"recommendation": asdict(choice), "floor_method": "How it is bounded.", "host": "pi@<board>"}
+    put(bundle, "bench", "latency", json.dumps({**latency, **more}))
+    drawn = draw(bundle.reload(), Asked(), NOTICE)
+    tables, name = read(drawn.html).tables, "model.fp32.onnx (onnxruntime)"
+    column = tables["Every file and runtime"][0].index("floor ms")
+    floors = {row[0]: row[column] for row in tables["Every file and runtime"]}
+    assert floors[name] == "1.25" and floors["model.safetensors (torch)"] == "\N{EN DASH}"
+    assert tables["From encoded photo to label"][1:] == [[name, "7.50", "9.25", "96", "1.50", "1.12", "4.38", "0.25"]]
+    for text in ("Recommended here: it.", "Measure again.", "How it is bounded.", "pi@&lt;board&gt;: AMD"):
+        assert f"<p>{text}" in drawn.html, text
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "no such file"),
+        ("{", "damaged report"),
+        ("[]", "expected object, got array"),
+        ('{"schema": "skinedge.bench/1"}', "not an evaluation"),
+        ('{"schema": "skinedge.evaluate/1", "model_sha256": "0"}', "a file that this run does not have"),
+    ],
+)
+def test_an_evaluation_that_is_none_is_refused(
+    cli: Cli, trained_run: Path, tmp_path: Path, content: str | None, says: str
+) -> None:
+    if content is not None:
+        (tmp_path / "evaluation.json").write_text(content)
+    code, out, err = cli("report", trained_run, "--evaluation", tmp_path, "--out", tmp_path / "page.html")
+    assert code == 1 and out == "" and says in err and str(tmp_path / "evaluation.json") in err
+    assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize("name", ["training", "parity", "latency"])
+@pytest.mark.parametrize("content", ["{", "{}", '{"files": 3, "rows": 3, "history": 3, "passed": true, "device": {}}'])
+def test_a_damaged_report_is_an_error_that_names_it(
+    cli: Cli, trained_run: Path, tmp_path: Path, name: str, content: str
+) -> None:
+    bundle = Bundle.open(Path(shutil.copytree(trained_run, tmp_path / "run")))
+    put(bundle, {"training": "changed", "parity": "verify", "latency": "bench"}[name], name, content)
+    code, out, err = cli("report", bundle.root)
+    assert code == 1 and out == "" and f"reports/{name}.json: damaged report" in err and "Traceback" not in err
+    assert not (bundle.root / "reports" / "report.html").exists()
+
+
+def test_a_changed_report_is_refused(cli: Cli, run: Bundle) -> None:
+    path = run.root / "reports" / "training.json"
+    path.write_text(path.read_text().replace("1", "2"))
+    code, out, err = cli("report", run.root)
+    assert code == 1 and "does not match the hash" in err and out == ""
+
+
+def test_markup_in_a_name_is_text(cli: Cli, trained_run: Path, tmp_path: Path) -> None:
+    bad = "</title><script>alert(1)</script><img src=x> **bold** [link](x)"
+    copy = Path(shutil.copytree(trained_run, tmp_path / "run"))
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "name": bad, "attribution": bad, "license": bad}))
+    code, out, _ = cli("report", copy, "--out", tmp_path / "page.html")
+    reader = read((tmp_path / "page.html").read_text())
+    assert code == 0 and not {"script", "img"} & set(reader.tags)
+    assert "".join(reader.words).count(bad) >= 2  # the title and the heading
+    assert out.startswith(r"# \</title>\<script>alert(1)\</script>\<img src=x> \*\*bold\*\* \[link\](x)")
+
+
+def test_images_are_in_it_only_where_they_were_asked_for(cli: Cli, run: Bundle, tmp_path: Path) -> None:
+    page, bundle = tmp_path / "page.html", run.reload()
+    assert cli("report", run.root, "--out", page)[0] == 0 and "<img" not in page.read_text()
+    code, out, err = cli("report", run.root, "--with-images", "--out", page)
+    assert code == 0 and "PATIENTS' IMAGES" in err and "<img" not in out
+    assert "PATIENTS&#x27; IMAGES" in page.read_text().partition("<main>")[0]
+    chosen = list(telling(read_reference(bundle)))
+    pictures = re.findall(r'<img alt="([^"]+)" src="data:image/jpeg;base64,([^"]+)">', page.read_text())
+    assert len(pictures) == len(chosen) == page.read_text().count("<img") > 0
+    for says, data in pictures:
+        with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+            assert image.size == (2 * 64 + 8, 64) and not image.getexif()
+        assert re.match(r"Image of the class \w+ beside its .+; (right|wrong): ", says)
+
+
+def test_of_each_class_the_surest_right_and_wrong_answers_are_shown(run: Bundle) -> None:
+    reference = read_reference(run)
+    powers = np.exp(reference.logits.astype(np.float64))
+    sure = (powers / powers.sum(axis=1, keepdims=True)).max(axis=1)
+    right = reference.logits.argmax(axis=1) == reference.labels
+    groups = {(int(label), bool(hit)) for label, hit in zip(reference.labels, right, strict=True)}
+    chosen = list(telling(reference))
+    assert {(int(reference.labels[i]), bool(right[i])) for i in chosen} == groups and len(chosen) == len(groups)
+    for i in chosen:
+        same = (reference.labels == reference.labels[i]) & (right == right[i])
+        assert sure[i] == pytest.approx(sure[same].max())
+
+
+def test_images_that_are_not_there_are_an_error(cli: Cli, imageless: Bundle, tmp_path: Path) -> None:
+    code, out, err = cli("report", imageless.root, "--with-images", "--out", tmp_path / "page.html")
+    assert code == 1 and out == "" and "--data DIR" in err and not (tmp_path / "page.html").exists()
+
+
+def test_data_without_images_is_refused(cli: Cli, trained_run: Path, tmp_path: Path) -> None:
+    code, _, err = cli("report", trained_run, "--data", tmp_path, "--out", tmp_path / "page.html")
+    assert code == 1 and "--with-images" in err
+
+
+def test_a_page_that_cannot_be_written_is_an_error(cli: Cli, trained_run: Path, tmp_path: Path) -> None:
+    code, out, err = cli("report", trained_run, "--out", tmp_path / "no" / "page.html")
+    assert code == 1 and out == "" and "cannot write" in err
+
+
+def test_other_runs_stand_beside_it_where_they_can_be_compared(cli: Cli, shipped: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(shipped, runs / "same")
+    other = Bundle.open(Path(shutil.copytree(shipped, runs / "other")))
+    latency = report_of(shipped, "latency")
+    put(other, "bench", "latency", json.dumps({**latency, "device": {**latency["device"], "cpu": "Cortex <A76>"}}))
+    code, out, err = cli("report", shipped, "--runs", runs, "--out", tmp_path / "page.html")
+    assert code == 0, err
+    rows = in_markdown(out)["Every file: accuracy against latency"][1:]
+    own = [row for row in latency["rows"] if row["p50_ms"] is not None and row["balanced_accuracy"] is not None]
+    assert len(rows) == 3 * len(own)
+    assert sum(row[-1] == "other CPU: Cortex <A76>" for row in rows) == len(own)
+    together = {(float(row[3]), float(row[4])) for row in rows if not row[-1].startswith("other")}
+    for row in rows:
+        if row[-1] == "best":
+            point = (float(row[3]), float(row[4]))
+            assert not any(ms < point[0] and share >= point[1] for ms, share in together)
+    assert (
+        cli("report", shipped, "--runs", tmp_path / "none", "--out", tmp_path / "p.html")[2].count("no run there") == 1
+    )

@@ -1,0 +1,163 @@
+"""Opening a run's file, a file that stands alone, and files that contradict their run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skinedge.core.errors import BundleError, ConfigError
+from skinedge.core.files import sha256
+from skinedge.run.run_directory import Bundle
+from skinedge_bench.loaded_model import open_file, open_listed, run_of
+
+Foreign = Callable[..., Path]
+
+
+def relabel(bundle: Bundle, name: str, change: Callable[[dict[str, object]], None]) -> Bundle:
+    """Change what an ONNX file says of itself, and list the changed file in the manifest."""
+    import onnx
+
+    path = bundle.root / name
+    model = onnx.load(path)
+    for prop in model.metadata_props:
+        if prop.key == "skinedge":
+            said = json.loads(prop.value)
+            change(said)
+            prop.value = json.dumps(said)
+    onnx.save(model, path)
+    text = (bundle.root / "manifest.json").read_text()
+    (bundle.root / "manifest.json").write_text(text.replace(bundle.entries()[name].sha256, sha256(path)))
+    return bundle.reload()
+
+
+def test_the_default_file_of_a_run(tiny_run: Path) -> None:
+    bundle = Bundle.open(tiny_run)
+    model = open_listed(bundle)
+    assert model.name == bundle.manifest.default_file
+    assert model.labels == bundle.manifest.labels
+    assert model.malignant == bundle.manifest.malignant
+    assert model.sha256 == sha256(model.path)
+    assert model.labels[model.melanoma or 0] == "mel"
+    assert model.size == bundle.manifest.preprocess.size and model.synthetic
+
+
+def test_a_threshold_of_the_files_own_wins(run: Bundle) -> None:
+    with run.stage("thresholds", "test", {}) as stage:
+        stage.set(thresholds={"default": 0.4, "model.int8.onnx": 0.3})
+    bundle = run.reload()
+    assert open_listed(bundle, "model.int8.onnx").threshold == 0.3
+    assert open_listed(bundle, "model.fp32.onnx").threshold == 0.4
+
+
+def test_a_changed_file_is_refused(run: Bundle) -> None:
+    with (run.root / "model.fp32.onnx").open("ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(BundleError, match="does not match the hash"):
+        open_listed(run, "model.fp32.onnx")
+    with pytest.raises(BundleError, match="does not match the hash"):
+        open_file(run.root / "model.fp32.onnx")
+
+
+def test_an_unlisted_file_is_refused_and_the_listed_ones_named(run: Bundle) -> None:
+    with pytest.raises(BundleError, match=r"model\.int8\.tflite"):
+        open_listed(run, "model.int4.tflite")
+
+
+def test_a_run_without_exported_files_says_what_to_do(run: Bundle) -> None:
+    with run.stage("none", "test", {}) as stage:
+        stage.set(default_file=None)
+    with pytest.raises(BundleError, match="skinedge export"):
+        open_listed(run.reload())
+
+
+def test_labels_in_another_order_are_refused(run: Bundle) -> None:
+    def swap(said: dict[str, object]) -> None:
+        labels = said["labels"]
+        assert isinstance(labels, list)
+        labels[0], labels[1] = labels[1], labels[0]
+
+    with pytest.raises(BundleError, match="labels"):
+        open_listed(relabel(run, "model.fp32.onnx", swap), "model.fp32.onnx")
+
+
+def test_another_preprocessing_is_refused(run: Bundle) -> None:
+    def shift(said: dict[str, object]) -> None:
+        rule = said["preprocess"]
+        assert isinstance(rule, dict)
+        rule["mean"] = [123.0, 117.0, 104.0]
+
+    with pytest.raises(BundleError, match="preprocessing"):
+        open_listed(relabel(run, "model.fp32.onnx", shift), "model.fp32.onnx")
+
+
+def test_a_file_of_another_run_is_refused(run: Bundle) -> None:
+    changed = relabel(run, "model.fp32.onnx", lambda said: said.update(run_id="another"))
+    with pytest.raises(BundleError, match="another"):
+        open_listed(changed, "model.fp32.onnx")
+
+
+def test_the_melanoma_class_is_the_one_that_the_run_names(run: Bundle) -> None:
+    """Not the one whose name sounds like it: the user's [taxonomy] may have said otherwise."""
+    text = (run.root / "manifest.json").read_text()
+    assert text.count('"melanoma": "mel"') == 1
+    (run.root / "manifest.json").write_text(text.replace('"melanoma": "mel"', '"melanoma": "vasc"'))
+    with pytest.raises(BundleError, match="melanoma class is mel, the run's is vasc"):
+        open_listed(run.reload(), "model.fp32.onnx")
+    changed = relabel(run.reload(), "model.fp32.onnx", lambda said: said.update(melanoma="vasc"))
+    model = open_listed(changed, "model.fp32.onnx")
+    assert model.melanoma is not None and model.labels[model.melanoma] == "vasc"
+    alone = open_file(Path(shutil.copy(model.path, run.root.parent / "alone.onnx")))
+    assert alone.melanoma == model.melanoma
+
+
+@pytest.mark.parametrize("name", ["model.int8.tflite", "model.fp32.onnx", "model.safetensors"])
+def test_our_file_alone_knows_all_but_its_threshold(tiny_run: Path, tmp_path: Path, name: str) -> None:
+    shutil.copy(tiny_run / name, tmp_path / name)
+    manifest = Bundle.open(tiny_run).manifest
+    model = open_file(tmp_path / name)
+    assert (model.labels, model.model_id, model.malignant) == (manifest.labels, manifest.id, manifest.malignant)
+    assert model.threshold is None and "threshold" in model.assumptions[0]
+    assert run_of(model.path) is None
+    inside = open_file(tiny_run / name)
+    assert inside.threshold is not None and run_of(inside.path) is not None
+
+
+def test_a_strangers_file_says_what_was_assumed(foreign: Foreign) -> None:
+    model = open_file(foreign())
+    assert model.labels == ("class 0", "class 1", "class 2") and model.size == 8
+    assert model.malignant is None and model.melanoma is None and model.model_id is None
+    assert any("0..255" in text for text in model.assumptions)
+    assert any("numbered" in text for text in model.assumptions)
+
+
+def test_a_strangers_labels_are_looked_up_in_the_taxonomy(foreign: Foreign) -> None:
+    model = open_file(foreign(labels="nevus\nmelanoma\nbcc\n"))
+    assert model.labels == ("nevus", "melanoma", "bcc")
+    assert model.malignant == (1, 2) and model.melanoma == 1
+    pixels = np.zeros((1, 8, 8, 3), dtype=np.uint8)
+    pixels[..., 1] = 200
+    assert model.run(pixels).probabilities.argmax() == 1
+
+
+def test_a_label_list_in_pythons_own_spelling(foreign: Foreign) -> None:
+    assert open_file(foreign(labels="['nevus', 'melanoma', 'bcc']")).labels == ("nevus", "melanoma", "bcc")
+    assert open_file(foreign(labels='["nevus", "melanoma", "bcc"]')).labels == ("nevus", "melanoma", "bcc")
+    with pytest.raises(ConfigError, match="label list cannot be read"):
+        open_file(foreign(labels="['nevus', melanoma, bcc"))
+
+
+def test_labels_that_do_not_match_the_outputs_are_refused(foreign: Foreign) -> None:
+    with pytest.raises(ConfigError, match="2 labels but has 3 outputs"):
+        open_file(foreign(labels="nevus\nmelanoma"))
+
+
+@pytest.mark.parametrize("field", ["license", "attribution"])
+def test_a_file_under_another_licence_or_another_name_than_its_run_is_refused(run: Bundle, field: str) -> None:
+    bundle = relabel(run, "model.fp32.onnx", lambda said: said.update({field: "Someone else"}))
+    with pytest.raises(BundleError, match="Someone else"):
+        open_listed(bundle, "model.fp32.onnx")

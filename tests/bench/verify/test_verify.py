@@ -1,0 +1,338 @@
+"""skinedge verify: right files pass, wrong ones are named, absent images are admitted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skinedge.core.errors import BundleError
+from skinedge.core.files import sha256
+from skinedge.core.outputs import Outputs
+from skinedge.data.dataset import read_split
+from skinedge.run import golden
+from skinedge.run.class_order import Reference
+from skinedge.run.manifest import FileEntry
+from skinedge.run.plugins import Session
+from skinedge.run.run_directory import Bundle
+from skinedge_bench.device import cpu_features, instruction_set
+from skinedge_bench.verify import verify as subject
+
+Cli = Callable[..., tuple[int, str, str]]
+FILES = ["golden.npz", "model.fp32.onnx", "model.fp32.tflite", "model.int8.onnx", "model.int8.tflite"]
+
+
+def replace_file(bundle: Bundle, stage_name: str, name: str, data: bytes, **info: object) -> Bundle:
+    """Put other content under a listed name, as a stage that went wrong would."""
+    kept = bundle.manifest.stages
+    owner = next(key for key, stage in kept.items() if any(f.path == name for f in stage.files))
+    others = [f for f in kept[owner].files if f.path != name]
+    entry = bundle.entries()[name]
+    with bundle.stage(owner, stage_name, entry.made_from) as stage:
+        stage.path(name, **{**entry.info, **info}).write_bytes(data)
+        for other in others:
+            stage.path(other.path, **other.info).write_bytes((bundle.root / other.path).read_bytes())
+    return bundle.reload()
+
+
+def test_every_file_is_judged_and_the_report_is_kept(cli: Cli, run: Bundle) -> None:
+    code, out, _ = cli("verify", run.root, "--json")
+    document = json.loads(out)
+    assert document["schema"] == "skinedge.verify/1" and list(document["files"]) == FILES
+    assert document["passed"] == (code == 0)
+    for name in ("model.fp32.onnx", "model.fp32.tflite"):
+        said = document["files"][name]
+        assert said["passed"] and said["metrics"]["max_difference"] <= 1e-3
+        assert {gate["name"] for gate in said["gates"]} >= {"description", "max_difference", "argmax_flips", "finite"}
+    for name in ("model.int8.onnx", "model.int8.tflite"):
+        verdicts = {gate["name"]: gate["verdict"] for gate in document["files"][name]["gates"]}
+        assert {"agreement", "balanced_accuracy_fall", "golden_agreement"} <= set(verdicts)
+    bundle = run.reload()
+    kept = json.loads(bundle.file("reports/parity.json").read_text())
+    assert kept == document and document["model_id"] == run.manifest.id
+    assert document["model_sha256"] == run.entries()["model.safetensors"].sha256
+    assert sorted(f.path for f in bundle.manifest.stages["verify"].files) == ["reports/parity.json"]
+
+
+def test_the_figures_are_those_of_the_test_split(run: Bundle) -> None:
+    report = subject.verify(run)
+    reference = subject.read_reference(run)
+    test = [sample for sample in read_split(run.root / "split.csv") if sample.split == "test"]
+    assert report.reference is not None and report.reference.n == len(test) == len(reference.labels)
+    share = float(np.mean(reference.logits.argmax(axis=1) == reference.labels))
+    assert report.reference.accuracy == pytest.approx(share)
+    by_name = {file.name: file.figures for file in report.files}
+    exact = by_name["model.fp32.onnx"]
+    assert exact is not None and exact.agreement == 1.0 and exact.fall == 0.0
+    assert exact.accuracy == pytest.approx(share)
+
+
+def test_each_changed_diagnosis_is_in_the_report_and_the_first_ten_on_screen(
+    cli: Cli, run: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An int8 file that now answers as if every image were another one."""
+    test = [sample for sample in read_split(run.root / "split.csv") if sample.split == "test"]
+    whole = subject.run_all
+
+    def rotated(sessions: dict[str, Session], *rest: Any) -> dict[str, Outputs]:
+        outputs = whole(sessions, *rest)
+        said = outputs["model.int8.tflite"]
+        return {**outputs, "model.int8.tflite": Outputs(np.roll(said.probabilities, 1, axis=1), said.logits)}
+
+    monkeypatch.setattr(subject, "run_all", rotated)
+    code, out, _ = cli("verify", run.root, "--json")
+    document = json.loads(out)
+    said = document["files"]["model.int8.tflite"]
+    reference = subject.read_reference(run)
+    by_id = {sample.image_id: place for place, sample in enumerate(test)}
+    assert code == 1 and len(said["changed"]) == len(test) > 10
+    for change in said["changed"]:
+        place = by_id[change["image"]]
+        assert change["label"] == run.manifest.labels[reference.labels[place]]
+        assert change["reference"] == run.manifest.labels[reference.logits[place].argmax()]
+    table = said["comparison"]["mcnemar"]
+    assert sum(table[name] for name in ("both", "only_reference", "only_file", "neither")) == len(test)
+    assert said["comparison"]["melanoma_sensitivity_fall"]["n"] == sum(s.label == run.manifest.melanoma for s in test)
+    assert document["files"]["model.fp32.onnx"]["comparison"] is None
+    assert document["instruction_set"] == list(instruction_set(cpu_features()))
+    _, out, _ = cli("verify", run.root)
+    lines = out.splitlines()
+    start = next(i for i, line in enumerate(lines) if "model.int8.tflite: diagnosis changed" in line)
+    assert f"{len(test)} of {len(test)} images, 10 shown" in " ".join(lines[start : start + 2])
+    shown = [change["image"] for change in said["changed"] if any(change["image"] in line for line in lines[start:])]
+    assert shown == [change["image"] for change in said["changed"][:10]]
+
+
+def test_a_cpu_that_saturates_is_warned_of(cli: Cli, run: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "cpu_features", lambda: frozenset({"sse4_1", "avx2", "fma"}))
+    _, out, err = cli("verify", run.root / "model.int8.onnx")
+    assert "warning: model.int8.onnx: this x86 CPU has no VNNI" in err
+    _, out, err = cli("verify", run.root / "model.int8.onnx", "--json")
+    document = json.loads(out)
+    assert document["instruction_set"] == ["sse4_1", "avx2", "fma"] and "saturate" in document["warnings"][0]
+    _, _, err = cli("verify", run.root / "model.int8.tflite")
+    assert "warning" not in err
+
+
+def test_a_table_on_screen(cli: Cli, run: Bundle) -> None:
+    _, out, _ = cli("verify", run.root)
+    assert "model.int8.tflite" in out and "reference" in out
+    assert all(len(line) <= 120 for line in out.splitlines())
+
+
+def test_a_file_with_swapped_classes_fails_by_name_and_the_report_says_so(cli: Cli, run: Bundle) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(run.root / "model.fp32.onnx")
+    classes = len(run.manifest.labels)
+    swap = np.arange(classes)
+    swap[[0, 1]] = [1, 0]
+    changed = 0
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.shape and values.shape[0] == classes and "classifier" in tensor.name:
+            tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values[swap]), tensor.name))
+            changed += 1
+    assert changed == 2, [t.name for t in model.graph.initializer][-4:]
+    bundle = replace_file(run, "wrong", "model.fp32.onnx", model.SerializeToString())
+    code, out, err = cli("verify", bundle.root, "--json")
+    assert code == 1 and "model.fp32.onnx: max_difference" in err and "Traceback" not in err
+    said = json.loads(out)
+    assert not said["passed"] and not said["files"]["model.fp32.onnx"]["passed"]
+    assert said["files"]["model.fp32.tflite"]["passed"]
+    kept = json.loads((bundle.root / "reports" / "parity.json").read_text())
+    assert kept["passed"] is False
+
+
+def test_a_file_that_lies_about_its_labels_fails(cli: Cli, run: Bundle) -> None:
+    import onnx
+
+    model = onnx.load(run.root / "model.fp32.onnx")
+    for prop in model.metadata_props:
+        if prop.key == "skinedge":
+            said = json.loads(prop.value)
+            said["labels"] = said["labels"][::-1]
+            prop.value = json.dumps(said)
+    bundle = replace_file(run, "wrong", "model.fp32.onnx", model.SerializeToString())
+    code, _, err = cli("verify", bundle.root)
+    assert code == 1 and "model.fp32.onnx: description" in err
+
+
+def test_without_images_only_the_golden_vectors_speak(cli: Cli, imageless: Bundle) -> None:
+    code, out, err = cli("verify", imageless.root, "--json")
+    document = json.loads(out)
+    assert "only the golden vectors" in document["images"] and "only the golden vectors" in err
+    for name in FILES[1:]:
+        gates = {gate["name"]: gate for gate in document["files"][name]["gates"]}
+        lossy = ("agreement", "balanced_accuracy_fall", "melanoma_sensitivity_fall", "malignant_score_change")
+        for gate in lossy if "int8" in name else ("max_difference", "argmax_flips"):
+            assert gates[gate]["verdict"] == "underpowered" and gates[gate]["value"] is None
+        assert document["files"][name]["metrics"] is None
+    assert document["files"]["model.fp32.onnx"]["passed"]
+    code, out, err = cli("verify", imageless.root, "--strict", "--json")
+    assert code == 1 and not json.loads(out)["files"]["model.fp32.onnx"]["passed"]
+    assert "model.fp32.onnx: max_difference is underpowered" in err
+
+
+@pytest.mark.parametrize("command", ["verify", "bench"])
+def test_a_folder_that_was_named_must_hold_the_images(cli: Cli, run: Bundle, tmp_path: Path, command: str) -> None:
+    (tmp_path / "empty").mkdir()
+    manifest = (run.root / "manifest.json").read_text()
+    for folder, said in (("typo", "no such folder"), ("empty", "test split are missing")):
+        code, out, err = cli(command, run.root, "--data", tmp_path / folder, "--json")
+        assert code == 1 and out == "" and said in err and str(tmp_path / folder) in err
+    assert (run.root / "manifest.json").read_text() == manifest
+
+
+def test_a_report_that_judged_images_is_kept(cli: Cli, run: Bundle, tmp_path: Path) -> None:
+    cli("verify", run.root)
+    full = run.reload().file("reports/parity.json").read_text()
+    root = json.loads((run.root / "manifest.json").read_text())["data_root"]
+
+    def move(to: Path | str) -> None:
+        raw = json.loads((run.root / "manifest.json").read_text())
+        (run.root / "manifest.json").write_text(json.dumps({**raw, "data_root": str(to)}))
+
+    move(tmp_path / "gone")
+    _, _, err = cli("verify", run.root)
+    assert "is kept" in err and run.reload().file("reports/parity.json").read_text() == full
+    bundle = replace_file(run.reload(), "again", "model.fp32.onnx", (run.root / "model.fp32.onnx").read_bytes() + b"")
+    cli("verify", bundle.root)
+    assert bundle.reload().file("reports/parity.json").read_text() == full  # the same bytes, made again
+    model = (run.root / "model.int8.onnx").read_bytes()
+    bundle = replace_file(run.reload(), "swapped", "model.fp32.onnx", model, precision="int8")
+    cli("verify", bundle.root)
+    kept = json.loads(bundle.reload().file("reports/parity.json").read_text())
+    assert "only the golden vectors" in kept["images"] and "kept from an earlier report" in kept["images"]
+    assert kept["files"]["model.fp32.onnx"]["metrics"] is None  # other bytes: what was known is of another file
+    before = json.loads(full)
+    for name in ("model.fp32.tflite", "model.int8.onnx", "model.int8.tflite"):
+        assert kept["files"][name]["metrics"] == before["files"][name]["metrics"]
+        origin = kept["files"][name]["kept_from"]
+        assert origin["instruction_set"] == before["instruction_set"] and str(root) not in origin["images"]
+    raw = json.loads((run.root / "manifest.json").read_text())
+    raw["thresholds"]["default"] += 0.01  # the verdict on the malignant score was at another threshold
+    (run.root / "manifest.json").write_text(json.dumps(raw))
+    cli("verify", run.root)
+    kept = json.loads(run.reload().file("reports/parity.json").read_text())
+    assert all(said["metrics"] is None for said in kept["files"].values()) and "kept from" not in kept["images"]
+    move(root)
+    cli("verify", run.root)
+    kept = json.loads(run.reload().file("reports/parity.json").read_text())
+    assert kept["files"]["model.int8.tflite"]["metrics"] is not None
+
+
+def test_a_few_missing_images_or_a_changed_one_stop_it(cli: Cli, run: Bundle, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(run.manifest.data_root, tmp_path / "data"))
+    test = [sample for sample in read_split(run.root / "split.csv") if sample.split == "test"]
+    victim = data / test[3].path
+    before, manifest = victim.read_bytes(), (run.root / "manifest.json").read_text()
+    victim.write_bytes(before + b"\0")
+    code, _, err = cli("verify", run.root, "--data", data)
+    assert code == 1 and victim.name in err and "sha256" in err
+    victim.unlink()
+    code, _, err = cli("verify", run.root, "--data", data)
+    assert code == 1 and "1 of the" in err and victim.name in err
+    assert (run.root / "manifest.json").read_text() == manifest
+
+
+def test_a_changed_model_file_is_refused(cli: Cli, run: Bundle) -> None:
+    with (run.root / "model.int8.tflite").open("ab") as stream:
+        stream.write(b"x")
+    code, _, err = cli("verify", run.root)
+    assert code == 1 and "does not match the hash" in err
+
+
+def test_a_run_without_exported_files_says_what_to_do(trained_run: Path) -> None:
+    with pytest.raises(BundleError, match="skinedge export"):
+        subject.verify(Bundle.open(trained_run))
+
+
+def test_resizing_otherwise_is_seen(run: Bundle) -> None:
+    vectors = golden.load(run.root / "golden.npz")
+    assert subject.resize_gate(vectors, run.manifest).verdict == "pass"
+    pixels = vectors.pixels.copy()
+    pixels[5, 0, 0, 0] ^= 1  # one bit of one pixel
+    gate = subject.resize_gate(replace(vectors, pixels=pixels), run.manifest)
+    assert (gate.verdict, gate.value) == ("fail", 1)
+
+
+def test_a_silent_int8_collapse_fails(tiny_run: Path) -> None:
+    """An int8 file that calls every melanoma a nevus, right in all else."""
+    labels = np.repeat(np.arange(7), [40, 60, 120, 20, 60, 650, 20])
+    logits = np.eye(7, dtype=np.float32)[labels] * 6
+    said = labels.copy()
+    said[labels == 4] = 5
+    outputs = Outputs((np.eye(7) * 0.86 + 0.02)[said].astype(np.float32))
+    reference = Reference(tuple(map(str, range(len(labels)))), labels, logits)
+    entry = FileEntry("model.int8.tflite", "", 0, "", info={"precision": "int8"})
+    names = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+    seven = replace(
+        Bundle.open(tiny_run).manifest,
+        labels=names,
+        taxonomy=dict.fromkeys(names, "benign") | dict.fromkeys(("akiec", "bcc", "mel"), "malignant"),
+        melanoma="mel",
+    )
+    gates = {gate.name: gate for gate in subject.test_gates(entry, seven, reference, {entry.path: outputs})}
+    assert gates["balanced_accuracy_fall"].verdict == "fail"
+    assert gates["balanced_accuracy_fall"].value == pytest.approx(1 / 7)
+    assert (gates["melanoma_sensitivity_fall"].verdict, gates["melanoma_sensitivity_fall"].value) == ("fail", 1)
+    assert gates["malignant_score_change"].verdict == "fail"
+
+
+def test_a_file_alone(cli: Cli, tiny_run: Path, tmp_path: Path, foreign: Callable[..., Path]) -> None:
+    alone = Path(shutil.copy(tiny_run / "model.int8.tflite", tmp_path / "alone.tflite"))
+    code, out, err = cli("verify", alone, "--json")
+    document = json.loads(out)
+    assert code == 0 and document["passed"] and "assumed" in err
+    assert list(document["files"]) == ["alone.tflite"]
+    assert document["model_sha256"] == sha256(alone) and document["model_id"] == Bundle.open(tiny_run).manifest.id
+    code, out, err = cli("verify", alone, "--strict", "--json")
+    assert code == 1 and not json.loads(out)["passed"] and "agreement is underpowered" in err
+    assert cli("verify", foreign())[0] == 0
+    code, out, err = cli("verify", foreign(), "--data", tmp_path, "--json")
+    assert code == 1 and out == "" and "skinedge evaluate" in err
+    (tmp_path / "bad.onnx").write_bytes(b"nonsense")
+    code, _, err = cli("verify", tmp_path / "bad.onnx")
+    assert code == 1 and "bad.onnx" in err
+
+
+def test_a_file_in_its_run_is_judged_as_the_runs(cli: Cli, run: Bundle) -> None:
+    before = (run.root / "manifest.json").read_text()
+    whole = subject.check(run, run.model_files(), None, strict=False)
+    _, out, _ = cli("verify", run.root / "model.int8.tflite", "--json")
+    document = json.loads(out)
+    assert list(document["files"]) == ["golden.npz", "model.int8.tflite"]
+    expected = {file.name: [gate.name for gate in file.gates] for file in whole.files}["model.int8.tflite"]
+    assert [gate["name"] for gate in document["files"]["model.int8.tflite"]["gates"]] == expected
+    assert document["files"]["model.int8.tflite"]["metrics"] is not None
+    assert document["model_sha256"] == run.entries()["model.int8.tflite"].sha256
+    assert document["model_id"] == run.manifest.id
+    assert (run.root / "manifest.json").read_text() == before
+
+
+def test_a_strangers_quantized_softmax_passes_ours_would_not(
+    run: Bundle, foreign: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that sum to 0.98: within what 1/256 can miss, beyond what floating point does."""
+    from skinedge_bench.loaded_model import LoadedModel
+
+    def near(model: LoadedModel, pixels: np.ndarray) -> Outputs:
+        return Outputs(np.full((len(pixels), len(model.labels)), 0.98 / len(model.labels), np.float32))
+
+    monkeypatch.setattr(LoadedModel, "run", near)
+    ours = Path(shutil.copy(run.root / "model.fp32.onnx", run.root.parent / "ours.onnx"))
+    assert subject.verify_file(foreign(softmax=True)).passed
+    assert not subject.verify_file(ours).passed
+
+
+def test_no_such_run(cli: Cli, tmp_path: Path) -> None:
+    code, _, err = cli("verify", tmp_path / "gone")
+    assert code == 1 and "no such run directory" in err

@@ -1,0 +1,136 @@
+"""The training benchmark: both arms do the same work, and the printed figures follow from what was measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experiments import figures
+
+TINY = 'backbone = "test_efficientnet"\nweights = "random"\nprecision = "fp32"\n[optimizer]\nlearning_rate = 0.01\n'
+
+
+def run_benchmark(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    (folder / "tiny.toml").write_text(TINY)
+    command = [sys.executable, "-m", "experiments.train_speed", "--config", str(folder / "tiny.toml"), *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # so little work is slower on several
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+@pytest.fixture(scope="module")
+def measured(synthetic_images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
+    """A tiny benchmark's JSON and its standard output."""
+    folder = tmp_path_factory.mktemp("speed")
+    size = ["--size", "32", "--images", "100", "--batch", "16", "--seeds", "1", "--epochs", "2"]
+    done = run_benchmark(folder, "--data", str(synthetic_images), *size, "--out", str(folder / "speed.json"))
+    assert done.returncode == 0, done.stderr
+    return json.loads((folder / "speed.json").read_text()), done.stdout
+
+
+def test_both_arms_train_on_the_same_images_in_the_same_steps_to_the_same_loss(
+    measured: tuple[dict[str, Any], str],
+) -> None:
+    """In fp32 on the same batches and augmentations, peft's own loop is the oracle of ours."""
+    document, _ = measured
+    plain, ours = document["runs"]
+    assert (plain["arm"], ours["arm"]) == ("plain", "ours")
+    data = document["data"]
+    assert data["train"] + data["val"] <= 100 and data["val"] > 0.1 * data["train"] > 5
+    for run in (plain, ours):
+        assert run["images"] == data["train"] and run["steps"] == 2 * -(-data["train"] // 16)
+        assert len(run["epoch_seconds"]) == len(run["val_balanced_accuracy"]) == 2
+        assert run["whole_seconds"] >= run["cache_seconds"] + sum(run["epoch_seconds"])
+        assert run["peak_rss_mib"] > 100 and run["setup_seconds"] > 0
+    assert plain["seen_sha256"] == ours["seen_sha256"]
+    np.testing.assert_allclose(plain["train_loss"], ours["train_loss"], rtol=1e-4)
+    np.testing.assert_allclose(plain["val_balanced_accuracy"], ours["val_balanced_accuracy"], atol=0.15)
+    assert plain["train_loss"][1] != plain["train_loss"][0]
+    assert plain["cache_seconds"] == 0 < ours["cache_seconds"]
+
+
+def test_the_report_follows_from_what_was_measured(measured: tuple[dict[str, Any], str]) -> None:
+    document, printed = measured
+    plain, ours = document["runs"]
+    (found,) = document["comparisons"]
+    trained = 2 * document["data"]["train"]
+    assert found["plain"]["every_epoch"] == pytest.approx(trained / sum(plain["epoch_seconds"]))
+    assert found["ours"]["every_epoch"] == pytest.approx(trained / (ours["cache_seconds"] + sum(ours["epoch_seconds"])))
+    assert found["ours"]["steady"] == pytest.approx(trained / 2 / ours["epoch_seconds"][1])
+    assert found["whole_ratio"] == pytest.approx(plain["whole_seconds"] / ours["whole_seconds"])
+    assert found["interval"] is None and "one seed: no interval" in printed
+    assert f"{found['every_epoch_ratio']:.2f}" in printed and document["device"]["cpu"] in printed
+    assert {"torch", "timm", "peft"} <= set(document["device"]["versions"])
+
+
+def arm(name: str, seed: int, **changes: Any) -> Any:
+    run = figures.ArmRun(
+        arm=name,
+        size=64,
+        seed=seed,
+        precision="fp32",
+        threads=2,
+        images=100,
+        steps=8,
+        seen_sha256=f"seed {seed}",
+        cache_seconds=0.0,
+        epoch_seconds=(20.0, 10.0),
+        whole_seconds=40.0,
+        setup_seconds=5.0,
+        peak_rss_mib=900.0 + seed,
+        workers_peak_rss_mib=0.0,
+        val_balanced_accuracy=(0.4, 0.5 + seed / 100),
+        train_loss=(1.0, 0.5),
+    )
+    return replace(run, **changes)
+
+
+def test_figures_by_hand() -> None:
+    fast = {"cache_seconds": 2.0, "epoch_seconds": (4.0, 4.0), "whole_seconds": 10.0, "peak_rss_mib": 451.0}
+    runs = [arm(figures, "plain", seed) for seed in (0, 1, 2)]
+    scores = (0.50, 0.53, 0.55)  # differences 0.00, 0.02, 0.03
+    runs += [arm(figures, "ours", seed, val_balanced_accuracy=(0.9, scores[seed]), **fast) for seed in (2, 0, 1)]
+    found = figures.compare([*runs, arm(figures, "plain", 0, size=32)], 64)
+    assert found.plain.every_epoch == pytest.approx(600 / 90) and found.plain.steady == pytest.approx(10)
+    assert found.ours.every_epoch == pytest.approx(600 / 30) and found.ours.steady == pytest.approx(25)
+    assert (found.every_epoch_ratio, found.steady_ratio) == (pytest.approx(3), pytest.approx(2.5))
+    assert found.whole_ratio == pytest.approx(4) and found.memory_ratio == pytest.approx(451 / 902)
+    assert found.accuracy_difference == pytest.approx(0.05 / 3)
+    half = 4.302653 * 0.0152753 / 3**0.5  # t table, 2 degrees of freedom; the differences' standard deviation
+    assert found.interval == pytest.approx((0.05 / 3 - half, 0.05 / 3 + half), abs=1e-6)
+    assert "3.00" in figures.text([found]) and json.dumps(asdict(found))
+
+
+def test_the_interval_is_scipys() -> None:
+    from scipy import stats
+
+    values = np.random.default_rng(0).normal(0.01, 0.02, 7)
+    oracle = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert figures.t_interval(list(values)) == pytest.approx((oracle.low, oracle.high))
+    assert figures.t_interval([0.3]) is None
+
+
+@pytest.mark.parametrize("change", [{"seen_sha256": "other"}, {"steps": 7}, {"images": 99}, {"seed": 1}, {"size": 32}])
+def test_arms_that_did_different_work_are_not_compared(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="different work at 64 px"):
+        figures.compare([arm(figures, "plain", 0), replace(arm(figures, "ours", 0), **change)], 64)
+
+
+def test_one_epoch_has_no_steady_state() -> None:
+    once = [arm(figures, name, 0, epoch_seconds=(5.0,)) for name in ("plain", "ours")]
+    found = figures.compare(once, 64)
+    assert found.plain.steady is None and found.steady_ratio is None and " - " in figures.text([found])
+
+
+def test_a_folder_without_images_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = run_benchmark(tmp_path, "--data", str(tmp_path / "empty"), "--out", str(tmp_path / "x.json"))
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "empty" in done.stderr
+    assert not (tmp_path / "x.json").exists()

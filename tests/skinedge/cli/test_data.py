@@ -1,0 +1,101 @@
+"""skinedge data synth | check | info, as a user runs them: exit codes, stdout, stderr."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from skinedge.cli import app
+from skinedge.core.errors import DataError
+
+KEYS = {"schema", "model_id", "model_sha256"}
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["data", *map(str, arguments)])
+
+
+def test_synth_writes_a_folder_and_says_so(tmp_path: Path) -> None:
+    result = run("synth", tmp_path / "out", "--count", 70, "--size", 32, "--seed", 4, "--json")
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert document["schema"] == "skinedge.data.synth/1"
+    assert (document["images"], document["synthetic"], document["model_id"]) == (70, True, None)
+    assert len(list((tmp_path / "out").rglob("*.jpg"))) == 70
+
+
+def test_synth_into_an_existing_folder_exits_1_with_two_lines(synthetic_images: Path) -> None:
+    code = "import skinedge.cli; skinedge.cli.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "data", "synth", str(synthetic_images)], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: ") and "not empty" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_info_names_kind_classes_groups_and_that_it_is_synthetic(synthetic_images: Path) -> None:
+    text = run("info", synthetic_images)
+    assert text.exit_code == 0
+    for word in ("HAM10000", "malignant", "benign", "SYNTHETIC", "72x72 (140)", "140 images"):
+        assert word in text.stdout
+    document = json.loads(run("info", synthetic_images, "--json").stdout)
+    assert document["schema"] == "skinedge.data.info/1"
+    assert document["classes"]["mel"] == {"images": 20, "group": "malignant"}
+    assert set(document) == KEYS | {
+        *("kind", "domain", "synthetic", "images", "lesions", "classes", "splits", "sizes"),
+    }
+
+
+def test_check_passes_a_clean_folder(synthetic_images: Path) -> None:
+    result = run("check", synthetic_images, "--json")
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert document["passed"] is True
+    assert document["overlaps"] is None
+    assert document["counts"]["nv"] == 20
+    assert set(document) == KEYS | {
+        *("passed", "kind", "synthetic", "counts", "lesions", "unreadable", "exact", "near"),
+        *("two_labels", "leaks", "against", "overlaps"),
+    }
+
+
+def test_check_exits_1_and_still_reports(synthetic_images: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad"
+    shutil.copytree(synthetic_images, bad)
+    broken = sorted((bad / "images" / "nv").iterdir())[0]
+    broken.write_bytes(broken.read_bytes()[:300])
+    result = run("check", bad)
+    assert result.exit_code == 1
+    assert "1 unreadable images" in result.stdout and broken.name in result.stdout and "FAILED" in result.stdout
+    document = json.loads(run("check", bad, "--json").stdout)
+    assert document["passed"] is False
+    assert document["unreadable"][0][0].endswith(broken.name)
+
+
+def test_check_against_exits_1_on_any_overlap(synthetic_images: Path, tmp_path: Path) -> None:
+    run("synth", tmp_path / "other", "--count", 70, "--size", 48, "--seed", 9)
+    assert run("check", synthetic_images, "--against", tmp_path / "other").exit_code == 0
+    result = run("check", synthetic_images, "--against", synthetic_images, "--json")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert len(document["overlaps"]) == 140
+    assert set(document["overlaps"][0]) == {"left", "right", "by", "distance"}
+
+
+@pytest.mark.parametrize("command", ["info", "check"])
+def test_missing_folder_is_an_error_that_names_it(command: str, tmp_path: Path) -> None:
+    result = run(command, tmp_path / "none")
+    assert isinstance(result.exception, DataError)
+    assert "none: no such folder" in str(result.exception)
+
+
+def test_wrong_usage_exits_2(tmp_path: Path) -> None:
+    assert run("synth").exit_code == 2
+    assert run("synth", tmp_path / "x", "--seed", -1).exit_code == 2
+    assert run("check", tmp_path, "--no-such-option").exit_code == 2

@@ -1,0 +1,159 @@
+"""Errors cross processes whole, and a command's process ends with what `main` said."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from examples import manifest
+
+from skinedge.core import errors
+from skinedge.run import crash_report
+from skinedge.run.run_directory import Bundle
+
+KINDS = [
+    errors.SkinedgeError("what", where="here", todo="Do that."),
+    errors.GateError("failed:", lines=["one", "two"]),
+    errors.MissingDependencyError("litert_torch", "export"),
+    errors.UnavailableError("not here", where="gpu"),
+]
+
+
+@pytest.mark.parametrize("error", KINDS, ids=lambda error: type(error).__name__)
+def test_an_error_is_the_same_in_another_process(error: errors.SkinedgeError) -> None:
+    found = pickle.loads(pickle.dumps(error))
+    assert type(found) is type(error) and str(found) == str(error)
+    assert (found.what, found.where, found.todo, found.args) == (error.what, error.where, error.todo, error.args)
+    assert found.lines == error.lines
+
+
+def test_an_unexpected_error_keeps_its_kind_and_its_traceback_on_the_way() -> None:
+    try:
+        raise ZeroDivisionError("first\nsecond")
+    except ZeroDivisionError as error:
+        found = pickle.loads(pickle.dumps(errors.unexpected(error, "model.int8.onnx")))
+    assert str(found).splitlines()[0] == "model.int8.onnx: ZeroDivisionError: first"
+    assert "test_errors.py" in found.__notes__[0]
+    assert errors.unexpected(found) is found
+
+
+def process(body: str, **streams: int) -> subprocess.Popen[str]:
+    """A process whose command does `body`."""
+    code = f"""
+import sys, skinedge.cli
+from skinedge.core.errors import SkinedgeError
+def app():
+    {body}
+skinedge.cli.app = app
+skinedge.cli.process()
+"""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
+    return subprocess.Popen([sys.executable, "-c", code], text=True, **pipes)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "out", "err"),
+    [
+        ("print('said')", 0, "said\n", ""),
+        ("print('said'); sys.exit(3)", 3, "said\n", ""),
+        ("raise SkinedgeError('wrong', todo='Mend it.')", 1, "", "error: wrong\nMend it.\n"),
+        ("sys.exit(None)", 0, "", ""),
+        ("import threading, time; threading.Thread(target=time.sleep, args=(60,)).start()", 0, "", ""),
+    ],
+)
+def test_a_commands_process_ends_at_once_with_all_that_was_said(body: str, code: int, out: str, err: str) -> None:
+    done = process(body)
+    assert done.communicate(timeout=30) == (out, err) and done.returncode == code
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        ("raise ZeroDivisionError('a bug\\nof two lines')", "unexpected ZeroDivisionError: a bug"),
+        ("raise MemoryError", "unexpected MemoryError"),
+        ("f = lambda: f(); f()", "unexpected RecursionError: maximum recursion depth exceeded"),
+        ("bytearray(2**62)", "unexpected MemoryError"),
+        ("print(chr(0xd800).encode())", "unexpected UnicodeEncodeError"),
+    ],
+)
+def test_an_error_that_nobody_foresaw_is_a_line_and_a_file(
+    body: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    done = process(body)
+    out, err = done.communicate(timeout=30)
+    (path,) = (tmp_path / "skinedge").iterdir()
+    first, second = err.splitlines()
+    assert done.returncode == 1 and out == "" and first.startswith(f"error: {line}") and str(path) in second
+    text = path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "Traceback" in text and "skinedge 0" in text and "numpy" in text and "$ " in text and "Traceback" not in err
+
+
+def test_a_traceback_is_shown_where_it_is_asked_for_or_cannot_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("SKINEDGE_DEBUG", "1")
+    assert "Traceback" in process("1 / 0").communicate(timeout=30)[1]
+    monkeypatch.delenv("SKINEDGE_DEBUG")
+    (tmp_path / "file").write_text("")
+    for name in ("XDG_STATE_HOME", "TMPDIR", "TEMP", "TMP"):
+        monkeypatch.setenv(name, str(tmp_path / "file"))
+    monkeypatch.setattr(crash_report.tempfile, "gettempdir", lambda: str(tmp_path / "file"))
+    assert "could not be written" in crash_report.report(ZeroDivisionError("a bug"))
+
+
+def test_a_crash_names_the_stages_that_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "run").mkdir()
+    bundle = Bundle.create(tmp_path / "run", manifest())
+    with bundle.stage("one", "test", {}) as stage:
+        stage.path("a.txt").write_text("a")
+    with pytest.raises(ZeroDivisionError) as error, bundle.stage("two", "test", {}):
+        _ = 1 / 0
+    assert f"Finished stages of {tmp_path / 'run'} are kept: one." in crash_report.report(error.value)
+
+
+def test_the_end_of_a_file_is_no_wish_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Typer takes an EOFError for Ctrl-D and says "Aborted!"."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    code = """
+import sys, skinedge.cli, skinedge.data.readers
+def read(root): raise EOFError("No data left in file")
+skinedge.data.readers.read = read
+sys.argv = ["skinedge", "data", "info", "."]
+skinedge.cli.process()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and done.stderr.startswith("error: unexpected EOFError: No data left in file")
+    assert "Aborted" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_what_could_not_be_printed_is_an_error() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = process("print('said')", stdout=full.fileno())
+        done.communicate(timeout=30)
+    assert done.returncode == 1
+
+
+def test_a_crash_of_a_user_without_a_home_in_a_folder_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", gone)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here").rmdir()
+    assert str(tmp_path / "skinedge-crash-") in crash_report.report(ValueError("odd"))
+    (written,) = tmp_path.glob("skinedge-crash-*")
+    assert "a folder that is gone" in written.read_text()

@@ -1,0 +1,158 @@
+"""The table against lists written here by hand from the datasets' documentation."""
+
+from __future__ import annotations
+
+import pytest
+
+from skinedge.core.errors import ConfigError, DataError
+from skinedge.core.taxonomy import GROUPS, conditions, fold, groups, melanoma, resolve
+
+HAM10000 = {
+    "akiec": "malignant",
+    "bcc": "malignant",
+    "bkl": "benign",
+    "df": "benign",
+    "mel": "malignant",
+    "nv": "benign",
+    "vasc": "benign",
+}
+ISIC2019 = {
+    "MEL": "malignant",
+    "NV": "benign",
+    "BCC": "malignant",
+    "AK": "premalignant",
+    "BKL": "benign",
+    "DF": "benign",
+    "VASC": "benign",
+    "SCC": "malignant",
+}
+ISIC_FOLDERS = {
+    "actinic keratosis": "premalignant",
+    "basal cell carcinoma": "malignant",
+    "dermatofibroma": "benign",
+    "melanoma": "malignant",
+    "nevus": "benign",
+    "pigmented benign keratosis": "benign",
+    "seborrheic keratosis": "benign",
+    "squamous cell carcinoma": "malignant",
+    "vascular lesion": "benign",
+}
+CLINICAL = ["acne", "eczema", "psoriasis", "vitiligo", "warts", "fungal infections"]
+DERMAMNIST = {
+    "actinic keratoses and intraepithelial carcinoma": "malignant",
+    "basal cell carcinoma": "malignant",
+    "benign keratosis-like lesions": "benign",
+    "dermatofibroma": "benign",
+    "melanoma": "malignant",
+    "melanocytic nevi": "benign",
+    "vascular lesions": "benign",
+}
+
+
+@pytest.mark.parametrize("expected", [HAM10000, ISIC2019, ISIC_FOLDERS, DERMAMNIST])
+def test_datasets_have_the_right_groups(expected: dict[str, str]) -> None:
+    assert groups(list(expected)) == expected
+
+
+def test_clinical_conditions_are_benign() -> None:
+    assert groups(CLINICAL) == dict.fromkeys(CLINICAL, "benign")
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name"),
+    [
+        ("Melanocytic_Nevi", "melanocytic nevus"),
+        ("NAEVUS", "melanocytic nevus"),
+        ("naevi", "melanocytic nevus"),
+        ("Actinic Keratoses", "actinic keratosis"),
+        ("actinic-keratosis", "actinic keratosis"),
+        ("Bowen's disease", "intraepithelial carcinoma"),
+        ("Bowen\u2019s Disease", "intraepithelial carcinoma"),
+        ("Basal  cell carcinomas", "basal cell carcinoma"),
+        ("Seborrhoeic keratoses", "seborrheic keratosis"),
+        ("Haemangiomas", "hemangioma"),
+        ("Caf\u00e9-au-lait macule", "cafe-au-lait macule"),
+        ("Melanomas", "melanoma"),
+        ("Vascular_Lesions", "vascular lesion"),
+    ],
+)
+def test_spellings_are_folded(spelling: str, name: str) -> None:
+    assert resolve(spelling).name == name
+
+
+def test_rows_are_complete_and_no_name_is_in_two() -> None:
+    seen: dict[str, str] = {}
+    for row in conditions():
+        assert row.group in GROUPS
+        assert row.source and "://" not in row.source
+        for name in (row.name, *row.aliases):
+            assert seen.setdefault(fold(name), row.name) == row.name
+            assert resolve(name) is row
+
+
+@pytest.mark.parametrize("name", ["UNK", "unknown", "Other", "something", "", "benign?malignant", "carcinoma"])
+def test_a_name_that_says_nothing_is_an_error_that_says_how_to_map_it(name: str) -> None:
+    with pytest.raises(DataError) as caught:
+        groups(["mel", name])
+    assert f'[taxonomy]\n"{name}" = ' in str(caught.value)
+
+
+def test_overrides_map_to_a_group_or_a_condition() -> None:
+    labels = ["mel", "UNK", "Typ B", "akiec"]
+    mapped = groups(labels, {"unk": "premalignant", "Typ B": "Bowen's disease", "akiec": "premalignant"})
+    assert mapped == {"mel": "malignant", "UNK": "premalignant", "Typ B": "malignant", "akiec": "premalignant"}
+
+
+@pytest.mark.parametrize("overrides", [{"mel": "harmless"}, {"no such class": "benign"}])
+def test_overrides_that_mean_nothing_are_refused(overrides: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"\[taxonomy\]"):
+        groups(["mel", "nv"], overrides)
+
+
+@pytest.mark.parametrize(
+    ("melanoma_name", "nevus_name"),
+    [
+        ("меланома", "невус"),
+        ("黑色素瘤", "色素痣"),
+        ("μελάνωμα", "σπίλος"),
+        ("मेलेनोमा", "तिल"),
+        ("HER2+", "HER2-"),
+        ("+", "-"),
+    ],
+)
+def test_labels_of_any_script_are_kept_apart(melanoma_name: str, nevus_name: str) -> None:
+    wanted = {melanoma_name: "melanoma", nevus_name: "benign"}
+    assert groups((melanoma_name, nevus_name), wanted) == {melanoma_name: "malignant", nevus_name: "benign"}
+    assert groups((nevus_name, melanoma_name), wanted) == {melanoma_name: "malignant", nevus_name: "benign"}
+    assert melanoma((nevus_name, melanoma_name), wanted) == melanoma_name
+
+
+def test_overrides_of_another_script_are_folded_too() -> None:
+    assert groups(("МЕЛАНОМА", "nv"), {"меланома": "melanoma"}) == {"МЕЛАНОМА": "malignant", "nv": "benign"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "overrides"),
+    [
+        (("mel", "Naevus", "nevi"), {}),
+        (("HER2+", "HER2-"), {"HER2+": "malignant"}),
+        (("mel", "nv"), {"MEL": "benign", "mel": "malignant"}),
+        (("mel", "nv"), {"MEL": "benign", "Mel": "malignant"}),
+        (("mel", "-"), {"+": "benign"}),
+    ],
+)
+def test_names_that_only_differ_in_what_folding_drops_are_refused(
+    labels: tuple[str, ...], overrides: dict[str, str]
+) -> None:
+    with pytest.raises(ConfigError, match=r"differ only|lacks"):
+        groups(labels, overrides)
+
+
+def test_melanoma_is_found_whatever_its_name() -> None:
+    assert melanoma(["bcc", "MEL", "nv"]) == "MEL"
+    assert melanoma(["acne", "eczema"]) is None
+    assert melanoma(["acne", "black"], {"black": "melanoma"}) == "black"
+    assert melanoma(["acne", "black"], {"black": "malignant"}) is None
+    with pytest.raises(DataError, match="two classes mean melanoma"):
+        melanoma(["mel", "malignant melanoma"])
+    assert melanoma(["mel", "malignant melanoma"], {"malignant melanoma": "malignant"}) == "mel"

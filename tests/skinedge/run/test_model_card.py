@@ -1,0 +1,53 @@
+"""The settings of a card are TOML that gives the same training again; a licence says what it must."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from examples import manifest
+
+from skinedge.data.licensing import HAM10000
+from skinedge.run import model_card
+from skinedge.run.config import AugmentSettings, LoraSettings, OptimizerSettings, TrainConfig, load_config
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TrainConfig(),
+        TrainConfig(epochs=30, seed=7, precision="bf16", imbalance="focal", domain="clinical"),
+        TrainConfig(
+            lora=LoraSettings(rank=64, targets=("blocks.*", "conv_head")),
+            optimizer=OptimizerSettings(lora_plus=4.0, clip=0.5),
+            augment=AugmentSettings(rotate=False, tint=0.2),
+            taxonomy={"akiec": "premalignant", "mole, odd": "benign"},
+        ),
+    ],
+)
+def test_the_settings_of_a_card_give_the_same_config(config: TrainConfig, tmp_path: Path) -> None:
+    kept = json.loads(json.dumps(config.to_dict()))  # as a manifest has it
+    path = tmp_path / "settings.toml"
+    path.write_text(model_card.toml(kept))
+    assert load_config(path) == config
+    assert (model_card.toml(kept) == "") == (config == TrainConfig())
+
+
+def test_a_non_commercial_licence_names_itself_and_whom_to_name() -> None:
+    text = model_card.license_text(manifest(license="CC-BY-NC-4.0", attribution=HAM10000))
+    for part in (
+        "Creative Commons Attribution-NonCommercial 4.0 International",
+        "(SPDX: CC-BY-NC-4.0)",
+        "https://creativecommons.org/licenses/by-nc/4.0/legalcode",
+        "Tschandl",
+        "No commercial use",
+        "not a medical device",
+    ):
+        assert part in text
+
+
+def test_another_licence_and_none() -> None:
+    other = model_card.license_text(manifest(license="CC0-1.0"))
+    assert "(SPDX: CC0-1.0)" in other and "commercial use" not in other and "creativecommons" not in other
+    assert "No licence was stated" in model_card.license_text(manifest())

@@ -1,0 +1,247 @@
+"""Gates must fail where a file is wrong, pass where it is right, and admit when they cannot tell."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from skinedge.core.outputs import Outputs
+from skinedge.stats import metrics
+from skinedge.stats.gates import (
+    Gate,
+    agreement_gate,
+    fall_gate,
+    finite_gate,
+    fp32_gates,
+    golden_gates,
+    largest_difference,
+    lossy_gates,
+    passed,
+    unmeasured_gates,
+)
+
+RNG = np.random.default_rng(11)
+LOGITS = (RNG.normal(size=(300, 7)) * 3).astype(np.float32)
+
+
+def verdicts(gates: tuple[Gate, ...]) -> dict[str, str]:
+    return {gate.name: gate.verdict for gate in gates}
+
+
+def from_logits(logits: np.ndarray) -> Outputs:
+    return Outputs(metrics.softmax(logits))
+
+
+def test_fp32_passes_the_same_model_with_and_without_logits() -> None:
+    for outputs in (from_logits(LOGITS), Outputs(metrics.softmax(LOGITS), LOGITS)):
+        assert passed(fp32_gates(LOGITS, outputs), strict=True)
+
+
+def test_a_constant_added_to_all_logits_is_no_difference_of_probabilities() -> None:
+    assert largest_difference(LOGITS + 5, from_logits(LOGITS)) < 1e-4
+    assert largest_difference(LOGITS + 5, Outputs(metrics.softmax(LOGITS), LOGITS)) == pytest.approx(5, abs=1e-4)
+
+
+def test_the_difference_is_that_of_the_logits_up_to_their_mean() -> None:
+    moved = np.array([[1.03, 0.5, 0.2]])
+    difference = largest_difference(np.array([[1.0, 0.5, 0.2]]), from_logits(moved))
+    assert difference == pytest.approx(0.02, abs=1e-6)  # 0.03 minus the mean change of 0.01
+
+
+@pytest.mark.parametrize("change", [2e-3, 0.1])
+def test_fp32_fails_a_small_change(change: float) -> None:
+    moved = LOGITS.copy()
+    moved[17, 3] = LOGITS[17].max() + 1
+    reference = moved.copy()
+    moved[17, 3] += change
+    gates = verdicts(fp32_gates(reference, from_logits(moved)))
+    assert gates["max_difference"] == "fail"
+
+
+def test_fp32_fails_swapped_labels() -> None:
+    swapped = LOGITS[:, [1, 0, 2, 3, 4, 5, 6]]
+    gates = verdicts(fp32_gates(LOGITS, from_logits(swapped)))
+    assert gates["max_difference"] == gates["argmax_flips"] == "fail"
+
+
+def test_an_invented_second_class_is_seen_though_the_reference_gives_it_nothing() -> None:
+    sure = np.array([[30.0, 0.0, 0.0]])
+    doubtful = Outputs(np.array([[0.6, 0.4, 0.0]], dtype=np.float32))
+    assert largest_difference(sure, doubtful) > 1
+
+
+def test_argmax_may_flip_only_within_the_margin() -> None:
+    reference = np.array([[1.0, 0.9995], [1.0, 0.9]])
+    near = Outputs(np.array([[0.49990, 0.50010], [0.525, 0.475]], dtype=np.float32))
+    assert verdicts(fp32_gates(reference, near))["argmax_flips"] == "pass"
+    clear = Outputs(np.array([[0.5001, 0.4999], [0.475, 0.525]], dtype=np.float32))
+    assert verdicts(fp32_gates(reference, clear))["argmax_flips"] == "fail"
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf])
+def test_numbers_that_are_none_fail_every_kind_of_file(poison: float) -> None:
+    rows = metrics.softmax(LOGITS)
+    rows[5, 2] = poison
+    labels = LOGITS.argmax(axis=1)
+    for gates in (
+        fp32_gates(LOGITS, Outputs(rows)),
+        lossy_gates(labels, LOGITS, Outputs(rows), (1, 4), 4),
+        golden_gates(LOGITS, Outputs(rows), exact=False),
+    ):
+        assert not passed(gates)
+
+
+def test_poisoned_logits_fail_though_the_probabilities_are_fine() -> None:
+    bad = LOGITS.copy()
+    bad[0, 0] = math.nan
+    assert not passed(fp32_gates(LOGITS, Outputs(metrics.softmax(LOGITS), bad)))
+
+
+def test_rows_that_do_not_sum_to_one_fail() -> None:
+    assert finite_gate(Outputs(metrics.softmax(LOGITS) * np.float32(1.01))).verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    ("same", "n", "verdict"),
+    [
+        (125, 125, "pass"),  # lower bound .9702
+        (124, 124, "underpowered"),  # .9699: one image short
+        (64, 64, "underpowered"),
+        (0, 0, "underpowered"),
+        (985, 1000, "pass"),
+        (970, 1000, "underpowered"),
+        (958, 1000, "fail"),
+        (90, 100, "fail"),
+    ],
+)
+def test_agreement_is_judged_by_wilsons_bounds(same: int, n: int, verdict: str) -> None:
+    assert agreement_gate(same, n).verdict == verdict
+
+
+@pytest.mark.parametrize(("same", "n"), [(99, 100), (40, 40), (95, 100)])
+def test_the_number_of_images_that_would_decide_does(same: int, n: int) -> None:
+    gate = agreement_gate(same, n)
+    assert gate.verdict == "underpowered"
+    wanted = int(gate.detail.split("about ")[1].split(" ")[0])
+    share = same / n
+    low, high = _wilson_of_share(share, wanted)
+    assert (low >= 0.97) if share > 0.97 else (high <= 0.97)
+    low, high = _wilson_of_share(share, wanted - 2)
+    assert low < 0.97 < high
+
+
+def _wilson_of_share(share: float, n: int) -> tuple[float, float]:
+    z = metrics.Z95
+    centre, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
+
+
+def test_no_images_and_exactly_at_the_limit_are_told_apart() -> None:
+    assert "needs labelled images" in agreement_gate(0, 0).detail
+    for same, n in ((97, 100), (194, 200)):
+        gate = agreement_gate(same, n)
+        assert gate.verdict == "underpowered" and "exactly at the limit" in gate.detail
+    labels = np.zeros(100, dtype=np.int64)
+    gate = fall_gate(labels, labels, np.where(np.arange(100) == 7, 1, labels))  # 1 point, of one class
+    assert gate.verdict == "underpowered" and "exactly at the limit" in gate.detail
+
+
+@pytest.mark.parametrize(("lost", "n"), [(0, 200), (3, 400), (4, 200)])
+def test_so_many_images_as_would_decide_the_fall_do(lost: int, n: int) -> None:
+    """The same shares of more images: a fall of 0 and of .75 points passes, one of 2 fails."""
+    gate = one_class(lost, n)
+    assert gate.verdict == "underpowered"
+    wanted = int(gate.detail.split("about ")[1].split(" ")[0])
+    times = math.ceil(wanted / n * 1.05)  # 5 %: a bound does not shrink quite with the root of n
+    assert one_class(lost * times, n * times).verdict == ("pass" if lost / n < 0.01 else "fail")
+
+
+def one_class(lost: int, n: int) -> Gate:
+    labels = np.zeros(n, dtype=np.int64)
+    return fall_gate(labels, labels, np.where(np.arange(n) < lost, 1, labels))
+
+
+def test_a_lost_class_fails_and_names_the_fall() -> None:
+    """All melanomas missed, 1 % of the images: agreement alone can miss it, balanced accuracy does not."""
+    labels = np.repeat([0, 1, 2], [900, 90, 10])
+    collapsed = np.where(labels == 2, 0, labels)
+    gate = fall_gate(labels, labels, collapsed)
+    assert gate.verdict == "fail"
+    assert gate.value == pytest.approx(1 / 3)
+    assert agreement_gate(int((labels == collapsed).sum()), 1000).verdict == "pass"
+
+
+def test_no_fall_passes_and_a_gain_passes() -> None:
+    labels = np.repeat([0, 1], [200, 100])
+    worse = np.where(np.arange(300) % 10 == 0, 1 - labels, labels)
+    same = fall_gate(labels, worse, worse)
+    assert same.verdict == "pass" and same.detail.startswith("non-inferior")
+    assert fall_gate(labels, worse, labels).verdict == "pass"
+
+
+def test_few_changes_in_both_directions_are_underpowered() -> None:
+    labels = np.repeat([0, 1], [60, 20])
+    reference, predicted = labels.copy(), labels.copy()
+    reference[[0, 61]] = [1, 0]
+    predicted[[1, 62]] = [1, 0]
+    gate = fall_gate(labels, reference, predicted)
+    assert gate.verdict == "underpowered"
+    assert int(gate.detail.split("about ")[1].split(" ")[0]) > 80
+
+
+def test_no_images_cannot_tell() -> None:
+    none = np.zeros(0, dtype=np.int64)
+    assert fall_gate(none, none, none).verdict == "underpowered"
+
+
+def test_golden_int8_ignores_ties_but_not_a_wrong_graph() -> None:
+    noisy = from_logits(LOGITS + RNG.normal(size=LOGITS.shape) * 0.15)
+    assert passed(golden_gates(LOGITS, noisy, exact=False), strict=True)
+    wrong = from_logits(LOGITS[:, ::-1])
+    assert verdicts(golden_gates(LOGITS, wrong, exact=False))["golden_agreement"] == "fail"
+    flat = golden_gates(LOGITS * 0.01, from_logits(LOGITS), exact=False)
+    assert verdicts(flat)["golden_agreement"] == "underpowered"
+
+
+@pytest.mark.parametrize(
+    ("same", "n", "verdict"),
+    [
+        (1, 1, "underpowered"),  # one image cannot fail: .03 of all files that agree on 97 % miss it
+        (2, 2, "pass"),
+        (1, 2, "underpowered"),  # .059
+        (0, 2, "fail"),
+        (5, 6, "underpowered"),  # .167
+        (4, 6, "fail"),  # .0125
+        (59, 64, "underpowered"),  # .0430
+        (58, 64, "fail"),  # .0128
+        (63, 64, "pass"),
+        (900, 2000, "fail"),
+    ],
+)
+def test_golden_agreement_is_an_exact_binomial_test(same: int, n: int, verdict: str) -> None:
+    logits = np.tile(np.array([[4.0, 0.0]], dtype=np.float32), (n, 1))
+    said = logits.copy()
+    said[same:] = [0.0, 4.0]
+    (gate,) = (g for g in golden_gates(logits, from_logits(said), exact=False) if g.name == "golden_agreement")
+    assert gate.verdict == verdict
+    chance = scipy.stats.binom.cdf(same, n, 0.97)
+    assert float(gate.detail.rpartition(" ")[2]) == pytest.approx(chance, abs=1e-4)
+
+
+def test_a_collapse_to_one_class_fails_the_golden_vectors() -> None:
+    constant = np.zeros_like(LOGITS)
+    constant[:, 4] = 5
+    assert not passed(golden_gates(LOGITS, from_logits(constant), exact=False))
+
+
+def test_strict_and_empty() -> None:
+    undecided = (Gate("a", 1.0, 1.0, "pass"), Gate("b", 1.0, 1.0, "underpowered"))
+    assert passed(undecided) and not passed(undecided, strict=True)
+    assert not passed((Gate("a", 1.0, 1.0, "fail"),))
+    assert not passed(())
+    for exact in (True, False):
+        gates = unmeasured_gates("no images", exact=exact)
+        assert passed(gates) and not passed(gates, strict=True)

@@ -1,0 +1,140 @@
+"""What is asked for against what is installed: real distributions and modules in a folder of their own."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+from packaging.requirements import Requirement
+
+from skinedge.core.errors import IncompatibleDependencyError, MissingDependencyError
+from skinedge.publish import doctor
+from skinedge.system import requirements
+
+Put = Callable[..., None]
+
+
+@pytest.fixture
+def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Put:
+    """Install a distribution, with one module of its name, where imports and metadata find it first."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def install(name: str, version: str, *requires: str, code: str = "") -> None:
+        module = requirements.module_of(name)
+        folder = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
+        folder.mkdir()
+        lines = ["Metadata-Version: 2.4", f"Name: {name}", f"Version: {version}"]
+        lines += [f"Requires-Dist: {text}" for text in requires]
+        (folder / "METADATA").write_text("\n".join(lines) + "\n\n")
+        if name != requirements.OWN:
+            (tmp_path / module).mkdir()
+            (tmp_path / module / "__init__.py").write_text(code)
+        importlib.invalidate_caches()
+
+    return install
+
+
+def failure(module: str, extra: str = "train") -> Exception:
+    """What a command raises where `module` is imported."""
+    try:
+        exec(f"import {module}" if " " not in module else module)
+    except ImportError as error:
+        return requirements.import_failure(error, extra)
+    raise AssertionError("it can be imported")
+
+
+def test_what_is_out_of_range_is_named_once(put: Put) -> None:
+    put("skinedge", "9", "odd-one>=2", "odd-two<3,>=1; extra == 'train'", "odd-three>=1", "odd-four", "absent-odd>=1")
+    put("odd-one", "1.9")
+    put("odd-two", "3.0.1")
+    put("odd-three", "1.0+cpu")
+    put("odd-four", "0.1")
+    found = [str(other) for other in requirements.outside_range()]
+    assert found == ["odd-one 1.9 (skinedge needs >=2)", "odd-two 3.0.1 (skinedge needs <3,>=1)"]
+    assert [other.name for other in requirements.outside_range(["odd-two", "odd-four"])] == ["odd-two"]
+    findings = {finding.subject: finding for finding in doctor.ranges()}
+    assert set(findings) == {"odd-one", "odd-two"}
+    assert findings["odd-one"].state == "problem" and "skinedge needs >=2" in findings["odd-one"].detail
+
+
+def test_work_begins_with_a_warning(put: Put, capfd: pytest.CaptureFixture[str]) -> None:
+    put("skinedge", "9", "odd-one>=2; extra == 'train'")
+    put("odd-one", "1.9")
+    requirements.require(["odd-one"], "train")
+    said = capfd.readouterr().err
+    assert "WARNING: odd-one 1.9 (skinedge needs >=2)" in said and "pip install --upgrade 'skinedge[train]'" in said
+    with pytest.raises(MissingDependencyError, match=r"(?s)'odd-none', which is not installed.*skinedge\[train\]"):
+        requirements.require(["odd-one", "odd-none"], "train")
+
+
+def test_only_what_is_not_installed_is_called_so(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in [name for name in sys.modules if name.partition(".")[0] == "pytorch_grad_cam"]:
+        monkeypatch.delitem(sys.modules, module)
+    put("skinedge", "9", "old-one>=2; extra == 'train'")
+    put("old-one", "1.9")
+    put("odd-one", "1.5", code="from old_one import taken_away")
+    put("grad-cam", "1.0", code="import pytorch_grad_cam.absent_part")
+    missing = failure("absent_odd_one")
+    assert isinstance(missing, MissingDependencyError) and "'absent-odd-one', which is not installed" in str(missing)
+    for statement, package in (
+        ("from odd_one import taken_away", "odd-one 1.5"),
+        ("import odd_one.absent_part", "odd-one 1.5"),
+        ("import odd_one", "old-one 1.9"),
+        ("import pytorch_grad_cam", "grad-cam 1.0"),
+    ):
+        if "odd_one" in statement and statement != "import odd_one":
+            (Path(sys.path[0]) / "odd_one" / "__init__.py").write_text("")
+        else:
+            (Path(sys.path[0]) / "odd_one" / "__init__.py").write_text("from old_one import taken_away")
+        importlib.invalidate_caches()
+        sys.modules.pop("odd_one", None)
+        error = failure(statement)
+        assert isinstance(error, IncompatibleDependencyError), statement
+        assert f"the installed {package} does not work here" in str(error) and "not installed" not in str(error)
+        assert "Out of range: old-one 1.9 (skinedge needs >=2)" in str(error) and "skinedge[train]" in str(error)
+
+
+def test_a_fault_of_ours_is_not_the_installations() -> None:
+    with pytest.raises(ModuleNotFoundError):
+        failure("skinedge.absent_part")
+
+
+def test_the_command_says_it_in_two_lines(put: Put, tmp_path: Path) -> None:
+    """A real command, with a timm that lacks what peft or we import from it."""
+    put("timm", "0.1", code="raise ImportError(\"cannot import name 'taken_away' from 'timm'\", name='timm')")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from skinedge.cli import main; main()"
+    images = tmp_path / "images"
+    command = [sys.executable, "-c", code, "train", "--data", str(images), "--out", str(tmp_path / "run")]
+    from skinedge.data.synthetic import write_dataset
+
+    write_dataset(images, count=70, size=32, seed=0)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert "error: the installed timm 0.1 does not work here: cannot import name 'taken_away'" in done.stderr
+    assert "WARNING: timm 0.1 (skinedge needs " in done.stderr and not (tmp_path / "run").exists()
+
+
+def test_the_tables_name_what_pyproject_asks_for() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+
+    def names(texts: list[str]) -> set[str]:
+        return {Requirement(text).name for text in texts}
+
+    extras = project["optional-dependencies"]
+    assert set(requirements.RUN) <= names(project["dependencies"])
+    assert set(requirements.TRAIN) <= names(extras["train"]) and set(requirements.EXPORT) <= names(extras["export"])
+    assert set(requirements.PLOTS) <= names(extras["plots"]) and set(requirements.EXPLAIN) <= names(extras["explain"])
+
+
+def test_every_direct_dependency_has_a_lower_bound() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    texts = [text for group in (project["dependencies"], *project["optional-dependencies"].values()) for text in group]
+    for requirement in map(Requirement, texts):
+        operators = {specifier.operator for specifier in requirement.specifier}
+        assert requirement.name == "skinedge" or operators & {">=", "=="}, requirement

@@ -79,10 +79,10 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, trained_run: Path) -> Pat
     from skinedge.run.run_directory import Bundle
     from skinedge.training.merge import merge
     from skinedge_export.export import export
-    from skinedge_export.target import asks
+    from skinedge_export.target import export_targets
 
     out = copy_run(trained_run, tmp_path_factory.mktemp("runs") / "tiny")
-    export(merge(Bundle.open(out)), asks(("onnx", "tflite"), int8=True))
+    export(merge(Bundle.open(out)), export_targets(("onnx", "tflite"), int8=True))
     return out
 
 

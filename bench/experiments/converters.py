@@ -39,7 +39,7 @@ from skinedge_bench.latency.conditions import FOREIGN
 from skinedge_bench.latency.measure import measure
 from skinedge_bench.latency.protocol import protocol_names, read_protocol
 from skinedge_bench.latency.targets import Target
-from skinedge_export.context import Materials
+from skinedge_export.context import ExportContext
 from skinedge_export.converter import Converter
 from skinedge_export.formats.onnx import convert as onnx_convert
 from skinedge_export.formats.onnx2tf import converter as by_onnx2tf
@@ -47,7 +47,7 @@ from skinedge_export.formats.onnx2tf.channels_first import channels_first
 from skinedge_export.formats.onnx2tf.environment import interpreter
 from skinedge_export.formats.onnx2tf.foreign import SAMPLE
 from skinedge_export.formats.tflite import convert as tflite_convert
-from skinedge_export.signature import Form
+from skinedge_export.signature import IOSignature
 
 WAYS = ("ours", "plain", "driven", "onnx2tf")
 FASTER, SLOWER = 5.0, 1.03  # the targets: seconds of theirs to ours, at least; latency of ours to theirs, at most
@@ -83,9 +83,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def materials(options: argparse.Namespace) -> Materials:
+def materials(options: argparse.Namespace) -> ExportContext:
     bundle = Bundle.open(options.run)
-    return Materials(bundle, images_of(options.data, bundle.manifest.data_root))
+    return ExportContext(bundle, images_of(options.data, bundle.manifest.data_root))
 
 
 def make(options: argparse.Namespace) -> None:
@@ -95,7 +95,7 @@ def make(options: argparse.Namespace) -> None:
     if options.way == "plain":
         recipe = replace(recipe, calibration=replace(recipe.calibration, equalize=False, rounding="nearest"))
     started = time.monotonic()
-    job = materials(options).job(recipe, Form())
+    job = materials(options).job(recipe, IOSignature())
     prepared = time.monotonic() - started
     artifact = converter.convert(job, options.folder / f"{options.way}.tflite")
     said = {"prepare_seconds": prepared, "versions": dict(artifact.versions)}
@@ -131,7 +131,7 @@ def lay_out(options: argparse.Namespace) -> Pixels:
     source = materials(options)
     command = options.folder / "command"
     command.mkdir()
-    model, _ = onnx_convert.fp32_graph(source.job(onnx_convert.converter.recipe("fp32"), Form()))
+    model, _ = onnx_convert.fp32_graph(source.job(onnx_convert.converter.recipe("fp32"), IOSignature()))
     (command / "model.onnx").write_bytes(channels_first(model).SerializeToString())
     pixels = source.calibration(by_onnx2tf.converter.recipe("int8").calibration).pixels
     np.save(command / "calibration.npy", pixels.astype(np.float32))

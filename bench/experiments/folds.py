@@ -136,13 +136,13 @@ def trained(data: Path, out: Path, config: TrainConfig, samples: tuple[Sample, .
     from skinedge.training.merge import merge
     from skinedge.training.train import train
     from skinedge_export.export import export
-    from skinedge_export.target import asks, formats
+    from skinedge_export.target import export_targets, formats
 
     place = out.with_name(f"{out.name}.split.csv")
     write_atomic(place, write_split(samples))
     run = train(TrainRequest(data, out, replace(config, split=str(place)), resume=True))
     check_split_of(run, samples)
-    return export(merge(run, data), asks(formats(), precision="int8"), data=data)
+    return export(merge(run, data), export_targets(formats(), precision="int8"), data=data)
 
 
 def check_split_of(bundle: Bundle, samples: tuple[Sample, ...]) -> None:

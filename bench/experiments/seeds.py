@@ -22,7 +22,7 @@ from skinedge.run.report_schemas import read_parity
 from skinedge.run.run_directory import Bundle
 from skinedge.system.child_process import start_python
 from skinedge.system.progress import note
-from skinedge_export.target import Ask
+from skinedge_export.target import ExportTarget
 
 KEPT = "seeds.json"
 GATE = re.compile(r"gate failed:|gate '[\w-]+' failed|were refused:|no file kept the diagnosis")
@@ -71,7 +71,7 @@ def run(arguments: list[str], seed: int, out: Path) -> Outcome:
     if not place.exists():
         return Outcome(seed, code, seconds, None, {}, {}, error)
     files = Bundle.open(place).model_files()
-    int8 = {file.path: str(file.info["precision"]) for file in files if Ask.of(file).calibrated}
+    int8 = {file.path: str(file.info["precision"]) for file in files if ExportTarget.of(file).calibrated}
     report = place / "reports" / "parity.json"
     judged = read_parity(report)["files"] if report.exists() else {}
     metrics = [verdict["metrics"] for name, verdict in judged.items() if name in int8 and name.endswith(".tflite")]

@@ -14,7 +14,7 @@ from skinedge.core.errors import DataError, GateError
 from skinedge.core.outputs import Outputs
 from skinedge.core.preprocess import Pixels
 from skinedge.run.embedded_metadata import KEY, ModelDescription
-from skinedge.run.parallel_sessions import Spread, joined
+from skinedge.run.parallel_sessions import ParallelSessions, joined
 from skinedge.run.plugins import Runtime, Session
 from skinedge.stats import metrics
 from skinedge.stats.gates import (
@@ -57,7 +57,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Figures:
+class CandidateMetrics:
     """How a file does on the validation images; NaN where undefined.
 
     distance: rms difference of centred log-probabilities, over classes of p > 1e-4, from PyTorch's;
@@ -76,11 +76,11 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Judged:
+class CheckedCandidate:
     """A file that ran: its gates, its figures where validation images were there, and its delegate partitions."""
 
     gates: tuple[Gate, ...]
-    figures: Figures | None
+    figures: CandidateMetrics | None
     partitions: int | None
 
 
@@ -100,14 +100,14 @@ def check_network(network: nn.Module, labels: Sequence[str], size: int) -> None:
         raise GateError(f"the merged model has {outputs} outputs, the manifest {len(labels)} labels")
 
 
-def judge(
+def check_candidate(
     path: Path,
     description: ModelDescription,
     runtime: Runtime,
     golden: Reference,
     val: Reference | None,
     threshold: float,
-) -> Judged:
+) -> CheckedCandidate:
     """Run a candidate file and hold it against PyTorch.
 
     fp32: `parity.fp32_gates` on the golden and the first EXACT_IMAGES validation images. Any other: finite on all
@@ -117,7 +117,7 @@ def judge(
     """
     if description.precision == "fp32" and val is not None:
         val = val.first(EXACT_IMAGES)
-    spread = Spread(runtime, path)
+    spread = ParallelSessions(runtime, path)
     drawn = spread.run(golden.pixels)
     seen = None if val is None else spread.run(val.pixels)
     session, *_ = spread.sessions
@@ -134,7 +134,7 @@ def judge(
     figures = None
     if val is not None and val.labels is not None and seen is not None:
         figures = _figures(description, val.labels, val.logits, seen, threshold)
-    return Judged(tuple(gates), figures, session.partitions)
+    return CheckedCandidate(tuple(gates), figures, session.partitions)
 
 
 def _lossy(
@@ -163,14 +163,14 @@ def _figures(
     logits: NDArray[np.float32],
     seen: Outputs,
     threshold: float,
-) -> Figures:
+) -> CandidateMetrics:
     expected, said = metrics.softmax(logits), seen.probabilities
     reference, predicted = expected.argmax(axis=1), said.argmax(axis=1)
     balanced = metrics.balanced_accuracy(labels, predicted)
     scores = [metrics.malignant_score(rows, description.malignant) for rows in (expected, said)]
     melanoma = labels == description.melanoma_index
     malignant = np.isin(labels, description.malignant)
-    return Figures(
+    return CandidateMetrics(
         images=len(said),
         agreement=float((reference == predicted).mean()),
         distance=float(np.sqrt(np.mean(log_differences(logits, said) ** 2))),

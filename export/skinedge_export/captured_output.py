@@ -15,7 +15,7 @@ from skinedge.core.errors import SkinedgeError, traced
 
 
 @contextlib.contextmanager
-def quiet(action: str, where: str) -> Iterator[None]:
+def captured_output(action: str, where: str) -> Iterator[None]:
     """Run a converter with its output held back.
 
     Any exception of the library becomes a SkinedgeError that names `action` and `where` and quotes

@@ -7,7 +7,7 @@ from skinedge.core import json_io
 from skinedge.run.file_card import card, card_name, own_account
 from skinedge.run.manifest import FileEntry
 from skinedge.run.run_directory import Bundle
-from skinedge_export.captured_output import quiet
+from skinedge_export.captured_output import captured_output
 
 STAGE = "cards"
 
@@ -34,6 +34,6 @@ def _listed(bundle: Bundle) -> tuple[FileEntry, ...]:
 
 def _text(bundle: Bundle, entry: FileEntry) -> str:
     path = bundle.file(entry.path)
-    with quiet("reading the file", entry.path):
+    with captured_output("reading the file", entry.path):
         said = own_account(path)
     return json_io.to_text(card(bundle.manifest, entry, said))

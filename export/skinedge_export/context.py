@@ -24,7 +24,7 @@ from skinedge_export.converter import ExportJob
 from skinedge_export.int8.calibration_images import CalibrationSet, choose, load_calibration
 from skinedge_export.int8.sensitivity import Layer, ranked
 from skinedge_export.recipe import CALIBRATED, CalibrationSettings, ExportRecipe
-from skinedge_export.signature import Form
+from skinedge_export.signature import IOSignature
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 GATE_IMAGES = 512
 
 
-class Materials:
+class ExportContext:
     """Of one run. images: the folder of its images, None where unknown; made: what was made so far, each under a key:
     another process that takes it need not make it again.
     """
@@ -48,7 +48,7 @@ class Materials:
         """What another process made of the same run and images."""
         self.made.update(made)
 
-    def job(self, recipe: ExportRecipe, form: Form, kept: tuple[Layer, ...] = ()) -> ExportJob:
+    def job(self, recipe: ExportRecipe, form: IOSignature, kept: tuple[Layer, ...] = ()) -> ExportJob:
         """Everything that a converter needs for one file."""
         description = describe(self.bundle.manifest, recipe.precision, form.contract)
         traces = self._shared.setdefault(form, {})
@@ -72,14 +72,14 @@ class Materials:
         check_network(network, self.bundle.manifest.labels, self._size)
         return network
 
-    def golden(self, form: Form) -> Reference:
+    def golden(self, form: IOSignature) -> Reference:
         """The golden images, with what the form's outputs should be."""
         from skinedge.run.golden import load
 
         golden = self._once("golden", lambda: load(self.bundle.file("golden.npz")))
         return self._with_maps(Reference(golden.pixels, golden.logits), form, "golden")
 
-    def val(self, form: Form) -> Reference | None:
+    def val(self, form: IOSignature) -> Reference | None:
         """Up to GATE_IMAGES validation images, None (said on screen) where the images are not there."""
         val: Reference | None = self._once("val", self._val)
         return None if val is None else self._with_maps(val, form, "val")
@@ -99,7 +99,7 @@ class Materials:
         labels = np.array([manifest.labels.index(sample.label) for sample in chosen], dtype=np.int64)
         return Reference(pixels, eager_logits(self.network, pixels, manifest.preprocess), labels)
 
-    def _with_maps(self, reference: Reference, form: Form, name: str) -> Reference:
+    def _with_maps(self, reference: Reference, form: IOSignature, name: str) -> Reference:
         from skinedge_export.graph.graph import heatmaps
 
         if not form.heatmap:

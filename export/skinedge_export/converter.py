@@ -12,7 +12,7 @@ from skinedge.run.embedded_metadata import ModelDescription
 from skinedge.run.plugins import TensorSpec
 from skinedge_export.int8.sensitivity import Layer
 from skinedge_export.recipe import ExportRecipe
-from skinedge_export.signature import Form
+from skinedge_export.signature import IOSignature
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,7 +36,7 @@ class ExportJob:
     network: nn.Module
     description: ModelDescription
     recipe: ExportRecipe
-    form: Form = field(default_factory=Form)
+    form: IOSignature = field(default_factory=IOSignature)
     calibration: Pixels | None = None
     kept_float: tuple[Layer, ...] = ()
     scratch: dict[str, Any] = field(default_factory=dict)

@@ -23,15 +23,15 @@ from skinedge.stats.calibration import Reading
 from skinedge.stats.gates import Gate
 from skinedge.system.progress import note
 from skinedge.system.temporary_folder import scratch_folder, temporary_files_in
-from skinedge_export.captured_output import quiet
+from skinedge_export.captured_output import captured_output
 from skinedge_export.cards import write_cards
-from skinedge_export.context import Materials
+from skinedge_export.context import ExportContext
 from skinedge_export.converter import Artifact
-from skinedge_export.parallel import climb_all, failure, missing_named
+from skinedge_export.parallel import failure, missing_named, search_all
 from skinedge_export.recipe import CALIBRATED
 from skinedge_export.search import candidates
-from skinedge_export.search.candidates import Rung
-from skinedge_export.target import Ask, converter_of, recipe_of, runtime_of
+from skinedge_export.search.candidates import Candidate
+from skinedge_export.target import ExportTarget, converter_of, recipe_of, runtime_of
 from skinedge_export.thresholds import Scores, fit_thresholds
 
 PREFERENCE = tuple(
@@ -43,7 +43,7 @@ FILES = 3  # times the merged network's size: fp32 and int8 in two formats
 
 def export(
     bundle: Bundle,
-    wanted: Sequence[Ask],
+    wanted: Sequence[ExportTarget],
     *,
     data: Path | None = None,
     force: bool = False,
@@ -60,14 +60,14 @@ def export(
         reason why a file was not made, and for several: one that fails costs no other.
     """
     for entry in bundle.model_files():
-        converter_of(Ask.of(entry))  # fail now, where a plug-in is gone
+        converter_of(ExportTarget.of(entry))  # fail now, where a plug-in is gone
     with missing_named():
         from skinedge.training.merge import merge
 
         bundle = merge(bundle, data, reading)
         check_writable(bundle.root, FILES * bundle.entries()[MODEL].size + SOME_ROOM)
         images = images_of(data, bundle.manifest.data_root)
-        materials, before = Materials(bundle, images), bundle.manifest.stages
+        materials, before = ExportContext(bundle, images), bundle.manifest.stages
         _look_ahead(bundle, [*wanted, *_stale(bundle)], materials, force)
         scores: dict[str, Scores] = {}
         bundle, refused = _export_all(bundle, wanted, materials, force, scores)
@@ -81,7 +81,7 @@ def export(
     return bundle
 
 
-def _look_ahead(bundle: Bundle, asked: Sequence[Ask], materials: Materials, force: bool) -> None:
+def _look_ahead(bundle: Bundle, asked: Sequence[ExportTarget], materials: ExportContext, force: bool) -> None:
     """Read the images that will be needed: what is wrong with them is said now, not after minutes of converting.
 
     Any other error will be met again, by the file that it costs.
@@ -113,20 +113,20 @@ def _finish(bundle: Bundle, images: Path | None, scores: Mapping[str, Scores], e
     return bundle
 
 
-def _stale(bundle: Bundle) -> list[Ask]:
+def _stale(bundle: Bundle) -> list[ExportTarget]:
     """What the files of another merged model were asked for as."""
-    return [Ask.of(entry) for entry in bundle.model_files() if not bundle.fits_model(entry)]
+    return [ExportTarget.of(entry) for entry in bundle.model_files() if not bundle.fits_model(entry)]
 
 
 def _export_all(
-    bundle: Bundle, wanted: Sequence[Ask], materials: Materials, force: bool, scores: dict[str, Scores]
-) -> tuple[Bundle, dict[Ask, SkinedgeError]]:
+    bundle: Bundle, wanted: Sequence[ExportTarget], materials: ExportContext, force: bool, scores: dict[str, Scores]
+) -> tuple[Bundle, dict[ExportTarget, SkinedgeError]]:
     """Every file that passes its gates, and the errors of the others: one that fails does not stop them.
 
     scores: gets what the files say of the cal images, by their names.
     """
-    asked: list[Ask] = []
-    refused: dict[Ask, SkinedgeError] = {}
+    asked: list[ExportTarget] = []
+    refused: dict[ExportTarget, SkinedgeError] = {}
     for ask in dict.fromkeys(wanted):
         try:
             kept = None if force else current(bundle, ask)
@@ -140,7 +140,7 @@ def _export_all(
     with ExitStack() as stack:
         scratch = stack.enter_context(scratch_folder())
         stack.enter_context(temporary_files_in(scratch))
-        for ask, outcome in stack.enter_context(closing(climb_all(asked, materials, scratch))):
+        for ask, outcome in stack.enter_context(closing(search_all(asked, materials, scratch))):
             if isinstance(outcome, SkinedgeError):
                 refused[ask] = outcome
                 continue
@@ -170,7 +170,7 @@ def _all_of(errors: Sequence[SkinedgeError]) -> SkinedgeError:
     return every
 
 
-def current(bundle: Bundle, ask: Ask) -> FileEntry | None:
+def current(bundle: Bundle, ask: ExportTarget) -> FileEntry | None:
     """The file that this very ask made from the same inputs, intact; None where there is none."""
     inputs = _inputs(bundle, ask)
     for entry in bundle.model_files():
@@ -185,7 +185,7 @@ def _stage_name(file: str) -> str:
     return ".".join(["export", suffix, *parts])
 
 
-def _inputs(bundle: Bundle, ask: Ask) -> dict[str, str]:
+def _inputs(bundle: Bundle, ask: ExportTarget) -> dict[str, str]:
     """All that decides what the file is: name -> sha256."""
     named = dict.fromkeys("int8" if name == "int8-mixed" else name for name in ask.precisions)  # one recipe for both
     recipes = [recipe_of(ask, name).sha256 for name in named]
@@ -193,28 +193,28 @@ def _inputs(bundle: Bundle, ask: Ask) -> dict[str, str]:
         "model": sha256(bundle.file(MODEL)),
         "split": sha256(bundle.file("split.csv")),
         "description": json_io.digest(describe(bundle.manifest, ask.precision, ask.form.contract).to_json()),
-        "recipe": json_io.digest([*[sha256(candidates.LADDER)] * ask.calibrated, *recipes]),
+        "recipe": json_io.digest([*[sha256(candidates.SETTINGS)] * ask.calibrated, *recipes]),
         "asked": json_io.digest(asdict(ask)),
     }
 
 
 def _timed(
-    bundle: Bundle, ask: Ask, rungs: Sequence[Rung], materials: Materials
-) -> tuple[Sequence[Rung], float | None]:
+    bundle: Bundle, ask: ExportTarget, rungs: Sequence[Candidate], materials: ExportContext
+) -> tuple[Sequence[Candidate], float | None]:
     """With their latency, and that of fp32's file where it is there: nothing else runs now."""
     if not ask.calibrated:
         return rungs, None
     runtime = runtime_of(ask)
     full = ask.file_name("fp32", converter_of(ask).suffix)
     exact = [bundle.root / full] if bundle.has(full) and (bundle.root / full).is_file() else []
-    with quiet("running the files", full):
+    with captured_output("running the files", full):
         sessions = [runtime.open(rung.artifact.path, threads=1) for rung in rungs]
         sessions += [open_tried(path, runtime) for path in exact]
         return candidates.timed(rungs, sessions, materials.golden(ask.form).pixels[:1])
 
 
 def _keep(
-    bundle: Bundle, ask: Ask, rungs: Sequence[Rung], exact: float | None, materials: Materials
+    bundle: Bundle, ask: ExportTarget, rungs: Sequence[Candidate], exact: float | None, materials: ExportContext
 ) -> tuple[str, Bundle]:
     """Make the chosen rung a file of the run, and say in the manifest what it is; returns its name, and the run."""
     rung = rungs[-1]
@@ -224,7 +224,7 @@ def _keep(
         stage.describe(name, format=ask.format, asked=asdict(ask), **_account(rung, materials))
         if ask.calibrated:
             _write_report(stage, bundle, name, runtime_of(ask).name, rungs, exact)
-        replaced = [old.path for old in bundle.model_files() if Ask.of(old) == ask and old.path != name]
+        replaced = [old.path for old in bundle.model_files() if ExportTarget.of(old) == ask and old.path != name]
         stage.remove(*replaced, *map(report_name, replaced))
         present = {*bundle.entries(), name}.difference(replaced)
         thresholds = {key: value for key, value in bundle.manifest.thresholds.items() if key != name}  # fitted anew
@@ -236,7 +236,7 @@ def _keep(
 
 
 def _write_report(
-    stage: StageWriter, bundle: Bundle, name: str, runtime: str, rungs: Sequence[Rung], exact: float | None
+    stage: StageWriter, bundle: Bundle, name: str, runtime: str, rungs: Sequence[Candidate], exact: float | None
 ) -> None:
     images = rungs[-1].figures.images if rungs[-1].figures else 0
     model = {"model_id": bundle.manifest.id, "model_sha256": bundle.model_sha256}
@@ -251,7 +251,7 @@ def report_name(name: str) -> str:
     return f"reports/ladder.{name.removeprefix('model.')}.json"
 
 
-def _account(rung: Rung, materials: Materials) -> Mapping[str, object]:
+def _account(rung: Candidate, materials: ExportContext) -> Mapping[str, object]:
     """What the manifest says of the file."""
     artifact: Artifact = rung.artifact
     gates: Sequence[Gate] = rung.gates

@@ -20,17 +20,19 @@ from skinedge.system.cpu import usable_cores
 from skinedge.system.malloc import keep_freed_memory
 from skinedge.system.process_pool import Worker
 from skinedge.system.requirements import import_failure
-from skinedge_export.captured_output import quiet
-from skinedge_export.context import Materials
-from skinedge_export.search.precision_search import Climbed, climb
-from skinedge_export.target import Ask, converter_of, recipe_of
+from skinedge_export.captured_output import captured_output
+from skinedge_export.context import ExportContext
+from skinedge_export.search.precision_search import SearchResult, search_precision
+from skinedge_export.target import ExportTarget, converter_of, recipe_of
 
 SMALLER = "If it was for want of memory, one --format at a time needs less."
 OWN = ("cal",)  # materials that each process makes for itself: its last work needs them, and they are large
-Outcome = Climbed | SkinedgeError  # a file, or why there is none
+Outcome = SearchResult | SkinedgeError  # a file, or why there is none
 
 
-def climb_all(asked: Sequence[Ask], materials: Materials, scratch: Path) -> Generator[tuple[Ask, Outcome], None, None]:
+def search_all(
+    asked: Sequence[ExportTarget], materials: ExportContext, scratch: Path
+) -> Generator[tuple[ExportTarget, Outcome], None, None]:
     """What came of each ask: at once where it needs no calibration, the others when no process works any more.
 
     The rungs' files are under `scratch`. Close it, as `contextlib.closing` does, to end the processes.
@@ -40,13 +42,13 @@ def climb_all(asked: Sequence[Ask], materials: Materials, scratch: Path) -> Gene
         yield from ((ask, outcome(ask, materials, scratch)) for ask in asked)
         return
     own, *others = lanes
-    found: list[tuple[Ask, Outcome]] = []
+    found: list[tuple[ExportTarget, Outcome]] = []
     with contextlib.ExitStack() as stack:
         root, images = materials.bundle.root, materials.images
-        away: list[Lane] = []
+        away: list[ExportWorker] = []
         for lane in others:
             try:
-                away.append(stack.enter_context(Lane(lane, root, images, scratch)))
+                away.append(stack.enter_context(ExportWorker(lane, root, images, scratch)))
             except Exception as error:
                 found += [(ask, failure(ask, error)) for ask in lane]
         for calibrated in (False, True):  # what needs no calibration begins while that is prepared
@@ -63,9 +65,9 @@ def climb_all(asked: Sequence[Ask], materials: Materials, scratch: Path) -> Gene
     yield from found
 
 
-def _lanes(asked: Sequence[Ask]) -> list[list[Ask]]:
+def _lanes(asked: Sequence[ExportTarget]) -> list[list[ExportTarget]]:
     """The asks, by their converters, in as many lanes as there are cores."""
-    by_converter: dict[str, list[Ask]] = {}
+    by_converter: dict[str, list[ExportTarget]] = {}
     for ask in asked:
         by_converter.setdefault(ask.converter or ask.format, []).append(ask)
     lanes = list(by_converter.values())
@@ -74,16 +76,16 @@ def _lanes(asked: Sequence[Ask]) -> list[list[Ask]]:
     return lanes
 
 
-def outcome(ask: Ask, materials: Materials, scratch: Path) -> Outcome:
+def outcome(ask: ExportTarget, materials: ExportContext, scratch: Path) -> Outcome:
     """Return the file, or the error of whatever kind that kept it from being made: it costs no other file."""
     try:
         with missing_named():
-            return climb(ask, materials, scratch)
+            return search_precision(ask, materials, scratch)
     except Exception as error:
         return failure(ask, error)
 
 
-def failure(ask: Ask, error: Exception) -> SkinedgeError:
+def failure(ask: ExportTarget, error: Exception) -> SkinedgeError:
     """Return the error of one target, which it names; errors that users know how to mend are as they were."""
     if type(error) is SkinedgeError and error.where != ask.shown:  # a converter's or runtime's
         error.where = f"{ask.shown} ({error.where})" if error.where else ask.shown
@@ -91,10 +93,10 @@ def failure(ask: Ask, error: Exception) -> SkinedgeError:
 
 
 @dataclass(frozen=True)
-class Parcel:
+class WorkerResult:
     """Asks, and what of their materials was made since the last parcel."""
 
-    asks: tuple[Ask, ...]
+    asks: tuple[ExportTarget, ...]
     made: Mapping[Any, Any]
 
     def __str__(self) -> str:
@@ -102,23 +104,23 @@ class Parcel:
 
 
 @dataclass(frozen=True)
-class LaneOpener:
+class WorkerOpener:
     """The other process's side. first: one of the lane's asks, for whose converter libraries are imported ahead."""
 
-    first: Ask
+    first: ExportTarget
     root: Path
     images: Path | None
     scratch: Path
 
-    def open(self) -> Callable[[Parcel], list[Outcome]]:
+    def open(self) -> Callable[[WorkerResult], list[Outcome]]:
         keep_freed_memory()
         tempfile.tempdir = str(self.scratch)  # what is left there, should this process be killed, goes with it
-        with missing_named(), quiet("importing what converts to", self.first.format):
+        with missing_named(), captured_output("importing what converts to", self.first.format):
             for library in getattr(converter_of(self.first), "libraries", ()):
                 importlib.import_module(library)
-        materials = Materials(Bundle.open(self.root), self.images)
+        materials = ExportContext(Bundle.open(self.root), self.images)
 
-        def work(parcel: Parcel) -> list[Outcome]:
+        def work(parcel: WorkerResult) -> list[Outcome]:
             materials.take(parcel.made)
             return [outcome(ask, materials, self.scratch) for ask in parcel.asks]
 
@@ -136,19 +138,19 @@ def missing_named() -> Iterator[None]:
         raise import_failure(error, "export") from None
 
 
-class Lane:
+class ExportWorker:
     """One converter's asks, in another process; as a context, it ends with it."""
 
-    def __init__(self, asks: Sequence[Ask], root: Path, images: Path | None, scratch: Path) -> None:
+    def __init__(self, asks: Sequence[ExportTarget], root: Path, images: Path | None, scratch: Path) -> None:
         self._asks = asks
-        opener = LaneOpener(asks[0], root, images, scratch)
-        self._worker: Worker[Parcel, list[Outcome]] = Worker(opener, shown=True, todo=SMALLER)
+        opener = WorkerOpener(asks[0], root, images, scratch)
+        self._worker: Worker[WorkerResult, list[Outcome]] = Worker(opener, shown=True, todo=SMALLER)
         self._thread = ThreadPoolExecutor(1)
-        self._sent: list[tuple[list[Ask], Future[list[list[Outcome]]]]] = []
+        self._sent: list[tuple[list[ExportTarget], Future[list[list[Outcome]]]]] = []
         self._known: set[Any] = set()
-        self._found: dict[Ask, Outcome] = {}
+        self._found: dict[ExportTarget, Outcome] = {}
 
-    def __enter__(self) -> Lane:
+    def __enter__(self) -> ExportWorker:
         self._thread.submit(self._worker.work, ())  # imports, while this process has its own to do
         return self
 
@@ -156,16 +158,16 @@ class Lane:
         self._worker.__exit__()
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    def send(self, calibrated: bool, materials: Materials) -> None:
+    def send(self, calibrated: bool, materials: ExportContext) -> None:
         """Have the asks made that are calibrated, or those that are not, with what they need."""
         asks = [ask for ask in self._asks if ask.calibrated == calibrated and self._prepared(ask, materials)]
         if not asks:
             return
         made = {key: value for key, value in materials.made.items() if key not in (*self._known, *OWN)}
         self._known.update(made)
-        self._sent.append((asks, self._thread.submit(self._worker.work, (Parcel(tuple(asks), made),))))
+        self._sent.append((asks, self._thread.submit(self._worker.work, (WorkerResult(tuple(asks), made),))))
 
-    def _prepared(self, ask: Ask, materials: Materials) -> bool:
+    def _prepared(self, ask: ExportTarget, materials: ExportContext) -> bool:
         """Whether what it needs could be made; else the error is its outcome."""
         try:
             _prepare(ask, materials)
@@ -174,7 +176,7 @@ class Lane:
             return False
         return True
 
-    def outcomes(self) -> list[tuple[Ask, Outcome]]:
+    def outcomes(self) -> list[tuple[ExportTarget, Outcome]]:
         """What came of them, in their order."""
         ended: SkinedgeError | None = None
         for asks, done in self._sent:
@@ -186,7 +188,7 @@ class Lane:
         return [(ask, self._found[ask]) for ask in self._asks]
 
 
-def _prepare(ask: Ask, materials: Materials) -> None:
+def _prepare(ask: ExportTarget, materials: ExportContext) -> None:
     """Make what the ask's first file needs: a later one's, should there be any, its own process makes."""
     materials.job(recipe_of(ask, "int8" if ask.calibrated else ask.precisions[0]), ask.form)
     materials.golden(ask.form)

@@ -9,7 +9,7 @@ from skinedge.core.input_format import HEATMAP, LOGITS, PROBABILITIES, Contract
 
 
 @dataclass(frozen=True)
-class Form:
+class IOSignature:
     """contract: name of the input's contract (`core.input_format`); logits, heatmap: outputs besides probabilities."""
 
     contract: str = "pixels"
@@ -31,5 +31,5 @@ class Form:
     @property
     def parts(self) -> tuple[str, ...]:
         """What it adds to a file's name."""
-        named = [self.contract] if self.contract != Form.contract else []
+        named = [self.contract] if self.contract != IOSignature.contract else []
         return (*named, *self.outputs[1:])

@@ -16,12 +16,12 @@ from skinedge.data.loading import load_prepared
 from skinedge.run import plugins
 from skinedge.run.file_trial import try_file
 from skinedge.run.manifest import MODEL
-from skinedge.run.parallel_sessions import Spread
+from skinedge.run.parallel_sessions import ParallelSessions
 from skinedge.run.run_directory import Bundle
 from skinedge.stats.calibration import Reading, threshold
 from skinedge.stats.metrics import malignant_score, sensitivity_specificity
 from skinedge.system.progress import note
-from skinedge_export.captured_output import quiet
+from skinedge_export.captured_output import captured_output
 
 REPORT = "reports/thresholds.json"
 Scores = NDArray[np.float64]
@@ -66,8 +66,8 @@ def fit_thresholds(bundle: Bundle, images: Path | None, known: Mapping[str, Scor
 
 def scores(path: Path, runtime: plugins.Runtime, pixels: Pixels, malignant: tuple[int, ...]) -> Scores:
     """The malignant score of every image, by a file, on every core."""
-    with quiet("running the file", path.name):
-        return malignant_score(Spread(runtime, path).run(pixels).probabilities, malignant)
+    with captured_output("running the file", path.name):
+        return malignant_score(ParallelSessions(runtime, path).run(pixels).probabilities, malignant)
 
 
 def _document(chosen: float, scores: Scores, malignant: NDArray[np.bool_]) -> dict[str, float]:

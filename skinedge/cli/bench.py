@@ -71,7 +71,7 @@ def bench(
     """Latency, memory, size and accuracy of every file. In every runtime; exit 1 when golden vectors fail."""
     from skinedge.core.errors import ConfigError, GateError
     from skinedge_bench.latency.bench import bench as bench_run
-    from skinedge_bench.latency.bench import bench_files, check_place, keep
+    from skinedge_bench.latency.bench import bench_files, check_place, save_report
     from skinedge_bench.latency.targets import BenchRequest, thread_counts
 
     limits = Limits(budget_latency, budget_accuracy, tuple(allow_different or ()), strict)
@@ -95,7 +95,7 @@ def bench(
     else:
         report = bench_run(pick_run(run, writes=True), request, data)
     if out is not None:
-        keep(report, out)
+        save_report(report, out)
     if json:
         emit_json("bench", report.document(), model_id=report.model_id, model_sha256=report.model_sha256)
     else:

@@ -11,7 +11,7 @@ from skinedge.cli.app import data_app
 from skinedge.cli.common import JsonOption, emit_json, note, say, table
 
 if TYPE_CHECKING:
-    from skinedge.data.audit import Check, Pair
+    from skinedge.data.audit import AuditReport, DuplicatePair
     from skinedge.data.dataset import Dataset
     from skinedge.data.hashing import Inspection
 
@@ -74,7 +74,7 @@ def check(
     """
     from dataclasses import asdict
 
-    from skinedge.data.audit import check as judge
+    from skinedge.data.audit import audit as judge
     from skinedge.data.audit import overlaps
 
     dataset, inspection = _inspect(folder)
@@ -94,7 +94,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _show(folder: Path, found: Check) -> None:
+def _show(folder: Path, found: AuditReport) -> None:
     table(found.kind, ("class", "images"), list(found.counts.items()))
     say(f"{sum(found.counts.values())} images, " + (f"{found.lesions} lesions" if found.lesions else "lesions unknown"))
     _list("unreadable images", [f"{path}: {reason}" for path, reason in found.unreadable])
@@ -112,7 +112,7 @@ def _list(what: str, lines: list[str]) -> None:
         say("  ... (--json lists all)")
 
 
-def _line(pair: Pair) -> str:
+def _line(pair: DuplicatePair) -> str:
     return f"{pair.left} ~ {pair.right} ({pair.by}{f', {pair.distance} of 256 bits differ' if pair.distance else ''})"
 
 

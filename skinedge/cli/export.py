@@ -80,14 +80,14 @@ def export(
     from skinedge.stats.calibration import Reading
     from skinedge_export.export import current
     from skinedge_export.export import export as write_files
-    from skinedge_export.signature import Form
-    from skinedge_export.target import asks, formats
+    from skinedge_export.signature import IOSignature
+    from skinedge_export.target import export_targets, formats
 
-    wanted = asks(
+    wanted = export_targets(
         formats() if format == "all" else [format],
         int8=int8,
         precision=precision,
-        form=Form(contract, logits, heatmap),
+        form=IOSignature(contract, logits, heatmap),
         fallback=fallback == "any",
         arm=cpu == "arm",
         converter=converter,

@@ -28,10 +28,10 @@ def run_all(request: TrainRequest, json_: bool) -> None:
     from skinedge_bench.latency.targets import BenchRequest
     from skinedge_bench.verify.verify import verify
     from skinedge_export.export import export
-    from skinedge_export.target import asks, formats
+    from skinedge_export.target import export_targets, formats
 
     require(EXPORT, "export")  # before the minutes of training
-    bundle = export(merge(train(request), request.data), asks(formats(), int8=True), data=request.data)
+    bundle = export(merge(train(request), request.data), export_targets(formats(), int8=True), data=request.data)
     parity = verify(bundle, request.data)
     latency = bench(bundle.reload(), BenchRequest(protocol="quick"), request.data)
     bundle = bundle.reload()

@@ -38,7 +38,7 @@ def report(
     if out is not None:
         check_writable(out.parent)
     bundle = pick_run(run, writes=out is None)
-    asked = draw.Asked(evaluation, tuple(runs or ()), with_images, data)
+    asked = draw.ReportRequest(evaluation, tuple(runs or ()), with_images, data)
     drawn = draw.draw(bundle, asked, NOTICE)
     place = draw.save(bundle, drawn.html, out)
     note(f"page: {place}" + (", with PATIENTS' IMAGES" if with_images else ""))

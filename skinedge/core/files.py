@@ -55,7 +55,7 @@ def name_problem(name: str) -> str | None:
     return None
 
 
-def inside(root: Path, name: str) -> Path:
+def path_inside(root: Path, name: str) -> Path:
     """The path of `name` in `root`: every path that is built from a document's name comes from here.
 
     Raises: BundleError for a name that is not portable, or that leads out of `root` (also through a symbolic link).

@@ -19,7 +19,7 @@ _WORLDWIDE = re.compile(r"[A-Za-z]{2,}_")
 
 
 @dataclass(frozen=True)
-class Pair:
+class DuplicatePair:
     """Two images that show the same: paths, and how that is known.
 
     by: 'ISIC id', 'lesion id', 'bytes' or 'look'; distance: differing bits of 256 for 'look', else 0.
@@ -32,7 +32,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Check:
+class AuditReport:
     """The findings in one folder.
 
     counts: images per class; lesions: None where the folder does not tell; unreadable: (path, reason);
@@ -46,9 +46,9 @@ class Check:
     lesions: int | None
     unreadable: tuple[tuple[str, str], ...]
     exact: tuple[tuple[str, ...], ...]
-    near: tuple[Pair, ...]
+    near: tuple[DuplicatePair, ...]
     two_labels: tuple[tuple[str, ...], ...]
-    leaks: tuple[Pair, ...]
+    leaks: tuple[DuplicatePair, ...]
 
     @property
     def passed(self) -> bool:
@@ -70,7 +70,7 @@ class Info:
     sizes: dict[str, int]
 
 
-def check(dataset: Dataset, inspection: Inspection) -> Check:
+def audit(dataset: Dataset, inspection: Inspection) -> AuditReport:
     """Judge a folder by one pass over its images (`skinedge.data.hashing.inspect_images`)."""
     samples = inspection.samples
     by_bytes: dict[str, list[Sample]] = defaultdict(list)
@@ -78,7 +78,7 @@ def check(dataset: Dataset, inspection: Inspection) -> Check:
         by_bytes[sample.sha256].append(sample)
     copies = [group for group in by_bytes.values() if len(group) > 1]
     alike = _alike(samples)
-    return Check(
+    return AuditReport(
         kind=dataset.kind,
         synthetic=dataset.synthetic,
         counts=dict(sorted(Counter(sample.label for sample in dataset.samples).items())),
@@ -91,7 +91,7 @@ def check(dataset: Dataset, inspection: Inspection) -> Check:
     )
 
 
-def overlaps(left: Sequence[Sample], right: Sequence[Sample]) -> tuple[Pair, ...]:
+def overlaps(left: Sequence[Sample], right: Sequence[Sample]) -> tuple[DuplicatePair, ...]:
     """The images of `left` whose image or lesion is also in `right`: one pair for each, with the surest evidence.
 
     By ISIC id, else lesion id (where it is a worldwide one; what one side's table says of an ISIC image holds for
@@ -102,17 +102,17 @@ def overlaps(left: Sequence[Sample], right: Sequence[Sample]) -> tuple[Pair, ...
     for sample in right:
         for mark in marks(sample, lesions):
             known.setdefault(mark, sample.path)
-    found: dict[str, Pair] = {}
+    found: dict[str, DuplicatePair] = {}
     for sample in left:
         for mark in marks(sample, lesions):
             if mark in known:
-                found[sample.path] = Pair(sample.path, known[mark], mark[0])
+                found[sample.path] = DuplicatePair(sample.path, known[mark], mark[0])
                 break
     rest = [sample for sample in left if sample.phash and sample.path not in found]
     hashed = [sample for sample in right if sample.phash]
     pairs = near_pairs([s.phash for s in rest], [s.phash for s in hashed]) if rest and hashed else []
     for i, j, distance in sorted(pairs, key=lambda pair: (pair[2], pair[1])):
-        found.setdefault(rest[i].path, Pair(rest[i].path, hashed[j].path, "look", distance))
+        found.setdefault(rest[i].path, DuplicatePair(rest[i].path, hashed[j].path, "look", distance))
     return tuple(found[path] for path in sorted(found))
 
 
@@ -154,26 +154,26 @@ def marks(sample: Sample, lesions: Mapping[str, str]) -> list[tuple[str, str]]:
     return [mark for mark in named if mark[1]]
 
 
-def _alike(samples: Sequence[Sample]) -> list[tuple[Sample, Sample, Pair]]:
+def _alike(samples: Sequence[Sample]) -> list[tuple[Sample, Sample, DuplicatePair]]:
     """Pairs of the same look and different bytes, the closest first."""
     found = []
     for i, j, distance in near_pairs([sample.phash for sample in samples]):
         a, b = samples[i], samples[j]
         if a.sha256 != b.sha256:
-            found.append((a, b, Pair(a.path, b.path, "look", distance)))
+            found.append((a, b, DuplicatePair(a.path, b.path, "look", distance)))
     return sorted(found, key=lambda item: (item[2].distance, item[2].left, item[2].right))
 
 
-def _certain_leaks(samples: Sequence[Sample]) -> list[Pair]:
+def _certain_leaks(samples: Sequence[Sample]) -> list[DuplicatePair]:
     """One pair for each lesion, ISIC image or content that is in two official splits."""
     first: dict[tuple[str, str], Sample] = {}
-    leaks: dict[tuple[str, str], Pair] = {}
+    leaks: dict[tuple[str, str], DuplicatePair] = {}
     for sample in samples:
         marks = [("ISIC id", isic_id(sample)), ("lesion id", sample.lesion_id), ("bytes", sample.sha256)]
         for mark in marks:
             other = first.setdefault(mark, sample)
             if mark[1] and other.split != sample.split:
-                leaks.setdefault(mark, Pair(other.path, sample.path, mark[0]))
+                leaks.setdefault(mark, DuplicatePair(other.path, sample.path, mark[0]))
     return list(leaks.values())
 
 

@@ -46,7 +46,7 @@ class Inspection:
 
 
 @dataclass(frozen=True)
-class Looker:
+class ImageInspector:
     """How to look at an image of a folder: what a worker needs to know."""
 
     root: Path
@@ -60,7 +60,7 @@ def inspect_images(dataset: Dataset) -> Inspection:
     samples, unreadable = [], []
     archived = any("#" in sample.path for sample in dataset.samples)
     jobs = 1 if archived or len(dataset.samples) < MANY else usable_cores()
-    looks = in_order(Looker(dataset.root), dataset.samples, jobs)
+    looks = in_order(ImageInspector(dataset.root), dataset.samples, jobs)
     with closing(looks), bar("checking", len(dataset.samples)) as advance:
         for sample, look in zip(dataset.samples, looks, strict=True):
             if isinstance(look, str):

@@ -19,14 +19,14 @@ _FIRST, _LAST = "ISIC_0024306", "ISIC_0034320"  # HAM10000's images in the ISIC 
 
 
 @dataclass(frozen=True)
-class Terms:
+class Licence:
     """license: SPDX expression, '' where the images do not tell; attribution: whom to name, '' for nobody."""
 
     license: str = ""
     attribution: str = ""
 
 
-def terms_of(kind: str, samples: Sequence[Sample]) -> Terms:
+def licence_of(kind: str, samples: Sequence[Sample]) -> Licence:
     """The terms of weights trained on these images. kind: as in `skinedge.data.dataset.Dataset`.
 
     The ISIC archive's images, HAM10000's among them, and DermaMNIST are non-commercial; a single such image among
@@ -34,9 +34,9 @@ def terms_of(kind: str, samples: Sequence[Sample]) -> Terms:
     """
     if kind == "MedMNIST":
         theirs = any(sample.image_id.lower().startswith("dermamnist") for sample in samples)
-        return Terms(NON_COMMERCIAL, DERMAMNIST) if theirs else Terms()
+        return Licence(NON_COMMERCIAL, DERMAMNIST) if theirs else Licence()
     names = {name for sample in samples if (name := isic_id(sample))}
     if kind != "ISIC challenge" and not names:
-        return Terms()
+        return Licence()
     theirs = bool(names) and all(_FIRST <= name <= _LAST for name in names)
-    return Terms(NON_COMMERCIAL, HAM10000 if theirs else ISIC)
+    return Licence(NON_COMMERCIAL, HAM10000 if theirs else ISIC)

@@ -63,7 +63,7 @@ class Source:
             raise DataError(error.what, where=str(self.path)) from None
 
 
-def prepared(root: Path, samples: Sequence[Sample], size: int) -> Iterator[Pixels]:
+def iterate_prepared(root: Path, samples: Sequence[Sample], size: int) -> Iterator[Pixels]:
     """Chunks (n <= 64, size, size, 3) uint8 of the samples' images, in their order.
 
     Where a sample has a sha256, the file's bytes must have it.
@@ -84,8 +84,8 @@ def prepared(root: Path, samples: Sequence[Sample], size: int) -> Iterator[Pixel
 
 
 def load_prepared(root: Path, samples: Sequence[Sample], size: int) -> Pixels:
-    """All of them at once: (N, size, size, 3) uint8. Raises as `prepared` does."""
-    return np.concatenate([np.empty((0, size, size, 3), dtype=np.uint8), *prepared(root, samples, size)])
+    """All of them at once: (N, size, size, 3) uint8. Raises as `iterate_prepared` does."""
+    return np.concatenate([np.empty((0, size, size, 3), dtype=np.uint8), *iterate_prepared(root, samples, size)])
 
 
 def read_checked(root: Path, sample: Sample) -> Pixels:

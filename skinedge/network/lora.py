@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def carriers(net: nn.Module) -> list[str]:
+def target_layers(net: nn.Module) -> list[str]:
     """Names of the layers that can carry an adapter and be merged.
 
     Convolutions with groups == 1 (peft cannot merge grouped ones) and linear layers, without the
@@ -44,7 +44,7 @@ def targets(net: nn.Module, settings: LoraSettings) -> list[str]:
 
     Raises: ConfigError for a pattern that matches none.
     """
-    possible = carriers(net)
+    possible = target_layers(net)
     chosen: set[str] = set()
     for pattern in settings.targets:
         matches = fnmatch.filter(possible, pattern)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from skinedge.core import json_io
 from skinedge.core.errors import BundleError, ConfigError
-from skinedge.core.files import disk_error, inside, write_atomic
+from skinedge.core.files import disk_error, path_inside, write_atomic
 from skinedge.core.input_format import CONTRACTS, HEATMAP
 from skinedge.run.file_card import SUFFIX, card_name, read_card
 from skinedge.run.manifest import FileEntry
@@ -41,7 +41,7 @@ def place(bundle: Bundle, folder: Path, file: str | None = None) -> Pair:
     except OSError as error:
         raise disk_error(error, folder) from None
     for name, content in contents.items():
-        write_atomic(inside(folder, name), content)
+        write_atomic(path_inside(folder, name), content)
     try:
         for card in folder.glob(f"*{SUFFIX}"):
             if card.name not in contents:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from skinedge.core.errors import BundleError
-from skinedge.core.files import disk_error, inside, sha256
+from skinedge.core.files import disk_error, path_inside, sha256
 from skinedge.run.manifest import MANIFEST
 from skinedge.run.run_directory import Bundle, newest
 from skinedge.system.folder_swap import new_folder
@@ -92,7 +92,7 @@ def copy_to(shipped: Bundle, to: Path) -> None:
     try:
         with new_folder(to) as folder:
             for name in (*shipped.entries(), MANIFEST):
-                target = inside(folder, name)
+                target = path_inside(folder, name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(shipped.root / name if name == MANIFEST else shipped.file(name), target)
     except OSError as error:

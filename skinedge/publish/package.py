@@ -14,7 +14,7 @@ from typing import Any
 
 from skinedge import __version__
 from skinedge.core.errors import BundleError, GateError
-from skinedge.core.files import SOME_ROOM, check_writable, disk_error, inside, sha256
+from skinedge.core.files import SOME_ROOM, check_writable, disk_error, path_inside, sha256
 from skinedge.core.json_io import digest, read_json, to_text
 from skinedge.data.dataset import read_split
 from skinedge.run import model_card
@@ -157,7 +157,7 @@ def pack(bundle: Bundle, to: Path, files: Sequence[FileEntry], evaluation: Evalu
     names += [card_name(entry.path) for entry in files if bundle.has(card_name(entry.path))]
     names += [name for name in REPORTS if bundle.has(name) and of_these(bundle, name, files)]
     for name in names:
-        write(inside(to, name), neutral(bundle, name) if name in REPORTS else bundle.file(name).read_bytes())
+        write(path_inside(to, name), neutral(bundle, name) if name in REPORTS else bundle.file(name).read_bytes())
     manifest = packed(bundle, to, set(names))
     measured = read_latency(to / LATENCY) if LATENCY in names else None
     facts = model_card.Facts(manifest, tuple(files), read_parity(to / PARITY), measured)
@@ -234,7 +234,7 @@ def refuse_places(folder: Path, bundle: Bundle) -> None:
 
 def listed(root: Path, entry: FileEntry) -> FileEntry:
     """The entry with the hash and size of the file as it lies in `root`."""
-    path = inside(root, entry.path)
+    path = path_inside(root, entry.path)
     return replace(entry, sha256=sha256(path), size=path.stat().st_size)
 
 

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from skinedge.core.errors import BundleError
-from skinedge.core.files import inside, sha256, sync, write_synced
+from skinedge.core.files import path_inside, sha256, sync, write_synced
 from skinedge.core.json_io import read_json, refusal
 from skinedge.run.manifest import MANIFEST, Manifest
 from skinedge.system import owned_folder, signals
@@ -82,7 +82,7 @@ def commit(folder: Path, root: Path, manifest: str, journal: Journal) -> None:
     for name in journal.moved:
         _check_free(root, name)
     for name in journal.removed:
-        if inside(root, name).is_dir():
+        if path_inside(root, name).is_dir():
             raise BundleError("is a folder, and was a file of the run", where=str(root / name), todo="Remove it.")
     write_synced(folder / MANIFEST, manifest)  # before the journal: a journal without it means committed
     write_synced(folder / JOURNAL, json.dumps(asdict(journal)))
@@ -112,12 +112,12 @@ def roll_forward(folder: Path, root: Path) -> None:
     """
     journal = read_json(folder / JOURNAL, Journal, error=refusal("damaged journal", todo=DAMAGED))
     for name in journal.moved:
-        new, final = inside(folder, f"{FILES}/{name}"), inside(root, name)
+        new, final = path_inside(folder, f"{FILES}/{name}"), path_inside(root, name)
         if new.exists():
             final.parent.mkdir(parents=True, exist_ok=True)
             new.replace(final)
     for name in journal.removed:
-        final = inside(root, name)
+        final = path_inside(root, name)
         if not final.is_dir():  # which somebody else has put there
             final.unlink(missing_ok=True)
     sync(root)
@@ -174,7 +174,7 @@ def _put_back(leftover: Path, name: str, root: Path) -> None:
     """
     entries = {file.path: file for stage in Manifest.read(root / MANIFEST).stages.values() for file in stage.files}
     if name in entries and sha256(leftover) == entries[name].sha256:
-        leftover.replace(inside(root, name))
+        leftover.replace(path_inside(root, name))
     elif name in (*entries, MANIFEST):
         leftover.unlink()
 
@@ -207,7 +207,7 @@ def _folders(root: Path) -> list[Path]:
 
 def _check_free(root: Path, name: str) -> None:
     """Raises: BundleError when a folder has the name of a file to write, or a file that of its folder."""
-    final = inside(root, name)
+    final = path_inside(root, name)
     if final.is_dir():
         raise BundleError("is a folder, and a file of this name is to be written", where=str(final))
     for parent in final.relative_to(root).parents:

@@ -17,7 +17,7 @@ CHUNK = 64  # images a session takes at a time: a multiple of any batch, so that
 MOST = 8  # sessions of one file: each has memory of its own
 
 
-class Spread:
+class ParallelSessions:
     """One model file, opened once for each core (at most MOST times)."""
 
     def __init__(self, runtime: Runtime, path: Path) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from skinedge.core.errors import BundleError, SkinedgeError
-from skinedge.core.files import disk_error, inside, is_disk_error, sha256, write_atomic
+from skinedge.core.files import disk_error, is_disk_error, path_inside, sha256, write_atomic
 from skinedge.run import commit, crash_report
 from skinedge.run.manifest import MANIFEST, MODEL, FileEntry, Manifest, manifest_text
 from skinedge.run.stage import StageWriter
@@ -88,7 +88,7 @@ class Bundle:
         if entry is None:
             listed = ", ".join(sorted(self.entries())) or "none"
             raise BundleError(f"this run has no file '{name}'", where=str(self.root), todo=f"It has: {listed}.")
-        path = inside(self.root, name)
+        path = path_inside(self.root, name)
         if not path.is_file():
             raise BundleError("file is listed in the manifest but missing", where=str(path))
         if sha256(path) != entry.sha256:
@@ -104,7 +104,7 @@ class Bundle:
         done = self.manifest.stages.get(stage)
         if done is None or any(dict(f.made_from) != dict(made_from) for f in done.files):
             return False
-        paths = [(inside(self.root, file.path), file) for file in done.files]
+        paths = [(path_inside(self.root, file.path), file) for file in done.files]
         return all(path.is_file() and sha256(path) == file.sha256 for path, file in paths)
 
     @contextlib.contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from skinedge.core.errors import BundleError
-from skinedge.core.files import inside, sha256, sync
+from skinedge.core.files import path_inside, sha256, sync
 from skinedge.run import commit
 from skinedge.run.manifest import MANIFEST, FileEntry, Manifest, Stage, manifest_text, now
 from skinedge.system.owned_folder import OwnedFolder
@@ -27,7 +27,7 @@ class StageWriter:
 
     def path(self, name: str, **info: Any) -> Path:
         """Where to write the file `name`: in the stage's private folder, until the stage is committed."""
-        inside(self._root, name)
+        path_inside(self._root, name)
         self._info[name] = info
         pending = self._pending(name)
         pending.parent.mkdir(parents=True, exist_ok=True)

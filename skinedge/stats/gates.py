@@ -24,7 +24,15 @@ from numpy.typing import NDArray
 
 from skinedge.core.outputs import Outputs
 from skinedge.stats import metrics
-from skinedge.stats.paired import FEWEST, ONE_SIDED, Estimate, McNemar, balanced_fall, mean_estimate, score_interval
+from skinedge.stats.paired import (
+    FEWEST,
+    ONE_SIDED,
+    Estimate,
+    McNemar,
+    balanced_accuracy_drop,
+    mean_estimate,
+    score_interval,
+)
 
 MAX_DIFFERENCE = 1e-3
 DECIDED_MARGIN = 2e-3  # twice the largest difference: below it two right files may disagree
@@ -135,7 +143,7 @@ def diagnosis_gates(
     reference, predicted = _predicted(reference_logits), _predicted(outputs.probabilities)
     gates = [
         agreement_gate(int((reference == predicted).sum()), len(labels)),
-        fall_gate(labels, reference, predicted),
+        drop_gate(labels, reference, predicted),
     ]
     if melanoma is not None:
         gates.append(
@@ -194,12 +202,12 @@ def agreement_gate(same: int, n: int) -> Gate:
     )
 
 
-def fall_gate(labels: Array, reference: Array, predicted: Array, *, seed: int = 0) -> Gate:
+def drop_gate(labels: Array, reference: Array, predicted: Array, *, seed: int = 0) -> Gate:
     """How far balanced accuracy fell: one-sided 95 % bounds of the paired, class-stratified bootstrap.
 
     A rare class of which no image changed adds no spread to it: `melanoma_gate` and `agreement_gate` guard there.
     """
-    fall = balanced_fall(labels, reference, predicted, ONE_SIDED, seed)
+    fall = balanced_accuracy_drop(labels, reference, predicted, ONE_SIDED, seed)
     return _margin_gate("balanced_accuracy_fall", fall, MAX_FALL, "labelled images", _root_n(fall, MAX_FALL))
 
 

@@ -216,7 +216,7 @@ def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
     return max(0.0, low), min(1.0, high)
 
 
-def bootstrap_fall(
+def bootstrap_drop(
     labels: Array, reference: Array, predicted: Array, *, resamples: int = 10_000, seed: int = 0
 ) -> Floats:
     """Bootstrap distribution of how far balanced accuracy fell from `reference` to `predicted`.

@@ -119,8 +119,10 @@ def mean_estimate(values: Array, z: float = metrics.Z95) -> Estimate:
     return Estimate(mean, max(0.0, mean - half), mean + half if n >= FEWEST else 1.0, n)
 
 
-def balanced_fall(labels: Array, reference: Array, predicted: Array, z: float = metrics.Z95, seed: int = 0) -> Estimate:
-    """Fall of balanced accuracy with the percentile interval of `metrics.bootstrap_fall`, but nowhere narrower than
+def balanced_accuracy_drop(
+    labels: Array, reference: Array, predicted: Array, z: float = metrics.Z95, seed: int = 0
+) -> Estimate:
+    """Fall of balanced accuracy with the percentile interval of `metrics.bootstrap_drop`, but nowhere narrower than
     the score interval of plain accuracy's fall: a class of which no image changed adds no spread to a bootstrap, and
     three images without a change are no proof.
 
@@ -131,7 +133,7 @@ def balanced_fall(labels: Array, reference: Array, predicted: Array, z: float = 
         return Estimate(math.nan, -1.0, 1.0, 0)
     value = metrics.balanced_accuracy(labels, reference) - metrics.balanced_accuracy(labels, predicted)
     tail = 0.5 * math.erfc(z / math.sqrt(2))
-    low, high = np.quantile(metrics.bootstrap_fall(labels, reference, predicted, seed=seed), [tail, 1 - tail])
+    low, high = np.quantile(metrics.bootstrap_drop(labels, reference, predicted, seed=seed), [tail, 1 - tail])
     plain = McNemar.of(reference == labels, predicted == labels).estimate(z)
     low, high = min(low, value - (plain.value - plain.low)), max(high, value + (plain.high - plain.value))
     # 1 - 0.99 is more than 0.01 in floating point

@@ -14,7 +14,7 @@ from skinedge.core.files import disk_error
 
 
 @contextlib.contextmanager
-def claimed(path: Path, taken: str) -> Iterator[None]:
+def locked(path: Path, taken: str) -> Iterator[None]:
     """Hold the name `path`. The folder that it lies in is made, and removed again if it was and nothing came into it.
 
     Raises: BundleError that says `taken` when another process holds it, or when the folder cannot be made.

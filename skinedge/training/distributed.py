@@ -111,7 +111,7 @@ class Team(Processes):
             if self.rank == 0:
                 told = [True, work()]
         finally:  # whatever ended the work, the others must not wait for it
-            with reaching():
+            with wrap_distributed_errors():
                 broadcast_object_list(told)
         if not told[0]:
             raise Dismissed(1)
@@ -125,7 +125,7 @@ class Team(Processes):
             result = work()
         except BaseException as error:
             failure = error
-        with reaching():
+        with wrap_distributed_errors():
             said = gather_object(
                 [None if failure is None else " ".join(str(failure).split()) or type(failure).__name__]
             )
@@ -140,18 +140,18 @@ class Team(Processes):
         import torch
 
         own = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
-        with reaching():
+        with wrap_distributed_errors():
             return tuple(self.accelerator.reduce(own, reduction="sum").tolist())
 
     def gather(self, rows: NDArray[Any]) -> NDArray[Any]:
         import numpy as np
         from accelerate.utils import gather_object
 
-        with reaching():
+        with wrap_distributed_errors():
             return np.concatenate(gather_object([rows]))
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        with reaching():
+        with wrap_distributed_errors():
             return self.accelerator.prepare(network)
 
     def apart(self, network: nn.Module) -> AbstractContextManager[None]:
@@ -163,7 +163,7 @@ class Team(Processes):
         So nothing is sent before every process has its share of the batch done, whatever memory that took.
         """
         nothing = sum((parameter * 0).sum() for parameter in network.parameters() if parameter.requires_grad)
-        with reaching(), self.accelerator.trigger_sync_in_backward(network):
+        with wrap_distributed_errors(), self.accelerator.trigger_sync_in_backward(network):
             nothing.backward()
             network.reducer._rebuild_buckets()  # else the next forward pass does, and one without rows has none
 
@@ -217,7 +217,7 @@ def start(device: str) -> Any:
             f"{here} processes on this host for {torch.cuda.device_count()} GPUs", todo="Start one per GPU."
         )
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False), InitProcessGroupKwargs(timeout=PATIENCE)]
-    with reaching():
+    with wrap_distributed_errors():
         accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no", kwargs_handlers=handlers)
     if accelerator.device.type != device:
         raise ConfigError(f"the launcher chose {accelerator.device.type}, --device says {device}")
@@ -230,7 +230,7 @@ def start(device: str) -> Any:
 
 
 @contextmanager
-def reaching() -> Iterator[None]:
+def wrap_distributed_errors() -> Iterator[None]:
     """Raises: SkinedgeError in place of what torch.distributed raises when a process is gone."""
     try:
         yield

@@ -54,7 +54,7 @@ class TrainRequest:
 
     @property
     def begun(self) -> bool:
-        """Whether a training of this run was begun: job.json is the last thing that `begin` writes."""
+        """Whether a training of this run was begun: job.json is the last thing that `create_job` writes."""
         return (self.work / "job.json").is_file()
 
 
@@ -138,12 +138,12 @@ def check_output(request: TrainRequest) -> None:
         note(f"nothing to resume in {request.work}: starting from the beginning")
 
 
-def claimed(request: TrainRequest) -> AbstractContextManager[None]:
+def lock_output(request: TrainRequest) -> AbstractContextManager[None]:
     """Hold the run's name, so that two trainings cannot write the same files; see `skinedge.system.file_lock`."""
-    return file_lock.claimed(request.out, "another process is training this run")
+    return file_lock.locked(request.out, "another process is training this run")
 
 
-def begin(request: TrainRequest, device: str, processes: int = 1) -> tuple[Job, tuple[Sample, ...]]:
+def create_job(request: TrainRequest, device: str, processes: int = 1) -> tuple[Job, tuple[Sample, ...]]:
     """Read the data, split it, decide everything, and write job.json and split.csv."""
     config = request.config
     dataset = readers.read(request.data)
@@ -152,7 +152,7 @@ def begin(request: TrainRequest, device: str, processes: int = 1) -> tuple[Job, 
     melanoma = taxonomy.melanoma(dataset.labels, config.taxonomy)
     model.build(config.backbone, len(dataset.labels))  # an unknown name must not cost a minute of hashing
     tutor = teacher.chosen(config, dataset.labels, dataset.synthetic)
-    samples = divide(dataset, config)
+    samples = split_dataset(dataset, config)
     check_shares(samples, config, processes)
     decoded = sum(sample.split in ("train", "val") for sample in samples) * 3 * config.image_size**2
     check_writable(request.out.parent, decoded + SOME_ROOM)
@@ -161,7 +161,7 @@ def begin(request: TrainRequest, device: str, processes: int = 1) -> tuple[Job, 
     net, base = model.load(config.backbone, len(dataset.labels), config.weights, config.seed)
     note(f"base weights: {base.source}, sha256 {base.sha256[:12]}")
     rule = model.preprocess(net, base.source, config.image_size)
-    precision = choose_precision(config.precision, ready(net, config, device), config.image_size)
+    precision = choose_precision(config.precision, build_network(net, config, device), config.image_size)
     if request.work.exists():
         remove_work(request.work)
     request.work.mkdir(parents=True)
@@ -193,7 +193,7 @@ def begin(request: TrainRequest, device: str, processes: int = 1) -> tuple[Job, 
     return job, samples
 
 
-def divide(dataset: Dataset, config: TrainConfig) -> tuple[Sample, ...]:
+def split_dataset(dataset: Dataset, config: TrainConfig) -> tuple[Sample, ...]:
     """The four splits: made anew, or taken from the split.csv that the config names.
 
     Raises: DataError for unreadable images, or a split that does not fit the folder.
@@ -324,7 +324,7 @@ def find_unfinished(runs: Path = Path("runs")) -> Path:
     raise ConfigError(f"no unfinished training under {runs}/", todo="Start without --resume, or name it: --out RUN.")
 
 
-def ready(net: Any, config: TrainConfig, device: str) -> Any:
+def build_network(net: Any, config: TrainConfig, device: str) -> Any:
     """The network with fresh adapters, where and as it is trained.
 
     Raises: ConfigError when the backbone does not take images of this size, or the device has no room for it.

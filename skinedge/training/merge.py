@@ -18,7 +18,7 @@ from skinedge.core.files import SOME_ROOM, check_writable, sha256
 from skinedge.core.json_io import digest
 from skinedge.core.preprocess import Pixels, Preprocess
 from skinedge.data.dataset import Sample, images_of, read_split
-from skinedge.data.loading import prepared
+from skinedge.data.loading import iterate_prepared
 from skinedge.network import lora, model
 from skinedge.run import golden
 from skinedge.run.embedded_metadata import KEY, describe
@@ -70,7 +70,7 @@ def merge(bundle: Bundle, data: Path | None = None, reading: Reading | None = No
     merged = adapted.merge_and_unload().eval()
     after = eager_logits(merged, pixels, rule)
     check_same(before, after)
-    cal, test = (judged(bundle, merged, root, split) for split in ("cal", "test"))
+    cal, test = (evaluate_splits(bundle, merged, root, split) for split in ("cal", "test"))
     manifest, calibration = calibrate(bundle.manifest, reading, cal, test)
     fold(merged, calibration)
     with bundle.stage("merge", f"skinedge {__version__}", made_from) as stage:
@@ -116,7 +116,7 @@ def restore(bundle: Bundle, made_from: Mapping[str, str]) -> Bundle:
 
 
 @dataclass(frozen=True)
-class Judged:
+class SplitOutputs:
     """What the merged network says of one split, before calibration: ids, labels (N,) int64, logits (N, C)."""
 
     ids: tuple[str, ...]
@@ -124,16 +124,18 @@ class Judged:
     logits: NDArray[np.float32]
 
 
-def judged(bundle: Bundle, merged: nn.Module, root: Path, split: str) -> Judged:
+def evaluate_splits(bundle: Bundle, merged: nn.Module, root: Path, split: str) -> SplitOutputs:
     """Raises: DataError for a missing or changed image."""
     labels = bundle.manifest.labels
     mine = [sample for sample in read_split(bundle.file("split.csv")) if sample.split == split]
     logits = sample_logits(merged, root, mine, bundle.manifest.preprocess, len(labels))
     indices = np.array([labels.index(sample.label) for sample in mine], dtype=np.int64)
-    return Judged(tuple(sample.image_id for sample in mine), indices, logits)
+    return SplitOutputs(tuple(sample.image_id for sample in mine), indices, logits)
 
 
-def calibrate(manifest: Manifest, reading: Reading, cal: Judged, test: Judged) -> tuple[Manifest, Calibration]:
+def calibrate(
+    manifest: Manifest, reading: Reading, cal: SplitOutputs, test: SplitOutputs
+) -> tuple[Manifest, Calibration]:
     """Fit on the cal split, measure on the test split; returns the manifest as it will be too.
 
     Of the thresholds only 'default', the merged network's own, is set: a file's is fitted to what the file says.
@@ -248,7 +250,7 @@ def sample_logits(
     """Logits of images on disk: (N, C) float32. Raises: DataError for a missing or changed image."""
     rows = [np.empty((0, classes), dtype=np.float32)]
     with bar("reference", len(samples)) as advance:
-        for pixels in prepared(root, samples, rule.size):
+        for pixels in iterate_prepared(root, samples, rule.size):
             rows.append(eager_logits(net, pixels, rule))
             advance(len(pixels))
     return np.concatenate(rows)

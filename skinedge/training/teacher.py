@@ -65,7 +65,7 @@ def distilled(loss: torch.Tensor, logits: torch.Tensor, answers: torch.Tensor, h
     """(1 - w) loss + w T^2 KL(softmax(answers / T) || softmax(logits / T)), the latter's mean over the batch.
 
     T^2 keeps the second term's gradient as large at any temperature T (Hinton et al. 2015, section 2). logits,
-    answers: (N, C), the student's and the teacher's, under one class prior (see `called`): the loss of the labels
+    answers: (N, C), the student's and the teacher's, under one class prior (see `load_teacher`): the loss of the labels
     may be of shifted logits ('logit-adjusted'), this term never is.
     """
     from torch.nn import functional
@@ -153,7 +153,7 @@ def described(teacher: Bundle | None) -> dict[str, str]:
     }
 
 
-def called(run: str, known: Mapping[str, str], learned: Mapping[str, float], device: str) -> Teacher:
+def load_teacher(run: str, known: Mapping[str, str], learned: Mapping[str, float], device: str) -> Teacher:
     """The teacher, ready to be asked on `device`.
 
     Its merged logits were calibrated for its manifest's class prior; `learned` (label -> probability) is the prior that

@@ -20,7 +20,7 @@ from skinedge import __version__
 from skinedge.core.errors import BundleError
 from skinedge.core.preprocess import Preprocess
 from skinedge.data.dataset import SPLITS, Sample, read_split
-from skinedge.data.licensing import Terms, terms_of
+from skinedge.data.licensing import Licence, licence_of
 from skinedge.network import model
 from skinedge.network.int8_risks import SAFE, int8_risks
 from skinedge.run.config import TrainConfig, known_config
@@ -39,13 +39,13 @@ from skinedge.training.distributed import Processes, joined
 from skinedge.training.job import (
     Job,
     TrainRequest,
-    begin,
+    build_network,
     check_output,
     check_shares,
-    claimed,
+    create_job,
     is_work,
+    lock_output,
     read_job,
-    ready,
     refuse_other_settings,
     remove_work,
     reopen,
@@ -53,7 +53,7 @@ from skinedge.training.job import (
     run_id,
 )
 from skinedge.training.merge import ADAPTER
-from skinedge.training.teacher import called
+from skinedge.training.teacher import load_teacher
 from skinedge.training.train_loop import Progress as LoopProgress
 from skinedge.training.train_loop import fit
 from skinedge.training.train_step import Examples, Problem
@@ -72,7 +72,7 @@ def train(request: TrainRequest) -> Bundle:
         keep_freed_memory()
     with joined(device) as processes, ExitStack() as held:
         opened = processes.on_main(lambda: open_training(request, device, held, processes.count))
-        return opened if isinstance(opened, Bundle) else carry_on(*opened, processes)
+        return opened if isinstance(opened, Bundle) else train_and_write(*opened, processes)
 
 
 def open_training(
@@ -87,11 +87,11 @@ def open_training(
         if not replaces(request):
             return finished_run(request)
         request = replace(request, force=True)  # as the interrupted command was
-    held.enter_context(claimed(request))
+    held.enter_context(lock_output(request))
     discard_finished(request)
     check_output(request)
     if not (request.resume and request.begun):
-        return request, *begin(request, device, processes)
+        return request, *create_job(request, device, processes)
     job, samples = reopen(request)
     check_shares(samples, request.config, processes)
     return request, job, samples
@@ -109,13 +109,13 @@ def finished_run(request: TrainRequest) -> Bundle:
         )
     refuse_other_settings(request.config, bundle.manifest.training["config"], request.out)
     if request.work.exists() or lock_file(request.out).exists():  # a kill came before the tidying up was done
-        with claimed(request):
+        with lock_output(request):
             discard_finished(request)
     note(f"{request.out} is trained already")
     return bundle
 
 
-def carry_on(request: TrainRequest, job: Job, samples: tuple[Sample, ...], processes: Processes) -> Bundle:
+def train_and_write(request: TrainRequest, job: Job, samples: tuple[Sample, ...], processes: Processes) -> Bundle:
     """Train (from a checkpoint where there is one), write the run, drop the work folder."""
     network, progress = fitted(request, job, samples, processes)
 
@@ -133,7 +133,7 @@ def fitted(
     """The trained network, and how training went."""
     network = processes.on_all(lambda: load(job))
     processes.on_main(lambda: decode(request, job, samples))
-    problem = processes.on_all(lambda: pose(request, job, samples, processes))
+    problem = processes.on_all(lambda: build_problem(request, job, samples, processes))
     describe_work(network, problem)
     return network, fit(network, problem, Checkpoints(request.work, job.fingerprint))
 
@@ -148,16 +148,16 @@ def load(job: Job) -> Any:
     net, base = model.load(config.backbone, len(job.labels), config.weights, config.seed)
     if base.sha256 != job.base_sha256:
         raise BundleError("the base weights are not those that training began with", where=base.source)
-    return ready(net, config, job.device)
+    return build_network(net, config, job.device)
 
 
 def decode(request: TrainRequest, job: Job, samples: tuple[Sample, ...]) -> None:
-    """Build the caches that `pose` opens, before anyone needs them."""
+    """Build the caches that `build_problem` opens, before anyone needs them."""
     for split in ("train", "val"):
         examples(request, job, samples, split)
 
 
-def pose(request: TrainRequest, job: Job, samples: tuple[Sample, ...], processes: Processes) -> Problem:
+def build_problem(request: TrainRequest, job: Job, samples: tuple[Sample, ...], processes: Processes) -> Problem:
     """Raises: BundleError on a host that does not see the files of the main process, or sees another teacher."""
     if not request.begun:
         raise BundleError(
@@ -175,7 +175,7 @@ def pose(request: TrainRequest, job: Job, samples: tuple[Sample, ...], processes
         device=job.device,
         precision=job.precision,
         processes=processes,
-        teacher=called(config.teacher, job.teacher, learned, job.device) if job.teacher else None,
+        teacher=load_teacher(config.teacher, job.teacher, learned, job.device) if job.teacher else None,
     )
 
 
@@ -244,10 +244,10 @@ def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress) -> Mani
     samples = read_split(request.work / "split.csv")
     shares = frequencies(job.labels, samples)
     best = progress.history[progress.best_epoch]
-    terms = terms_of(job.kind, samples)
+    terms = licence_of(job.kind, samples)
     if job.teacher:  # what it taught, it learned from images with terms of their own
-        theirs = Terms(job.teacher["license"], job.teacher["attribution"])
-        terms = Terms(terms.license or theirs.license, terms.attribution or theirs.attribution)
+        theirs = Licence(job.teacher["license"], job.teacher["attribution"])
+        terms = Licence(terms.license or theirs.license, terms.attribution or theirs.attribution)
     license = job.config.get("license")
     return Manifest(
         id=job.id,

@@ -78,7 +78,7 @@ def fit(network: nn.Module, problem: Problem, checkpoints: Checkpoints) -> Progr
                 advance(progress.step % problem.steps_per_epoch * problem.config.batch_size)
                 while len(progress.history) == epoch_before:
                     advance(one_step(network, optimizer, problem, progress))
-                    follow(progress, trainable, problem.config.optimizer.average)
+                    update_ema(progress, trainable, problem.config.optimizer.average)
                     if progress.step % problem.steps_per_epoch == 0:
                         end_epoch(network, trainable, problem, progress)
                     late = time.monotonic() - saved > 60 * problem.config.checkpoint_minutes
@@ -204,7 +204,7 @@ def make_optimizer(trainable: dict[str, Any], settings: OptimizerSettings) -> An
     return torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
 
 
-def follow(progress: Progress, trainable: dict[str, Any], decay: float) -> None:
+def update_ema(progress: Progress, trainable: dict[str, Any], decay: float) -> None:
     """Move the average of the weights one step on. decay: 0..1, 0 keeps none.
 
     It starts with a short memory, (1 + n) / (10 + n) after n steps, or the first weights would linger.

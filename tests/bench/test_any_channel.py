@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from skinedge.core.errors import GateError
 from skinedge.stats.calibration import Reading, fit
-from skinedge.stats.paired import balanced_fall, mean_estimate
+from skinedge.stats.paired import balanced_accuracy_drop, mean_estimate
 from skinedge_bench.evaluate.bootstrap import percentiles
 from skinedge_bench.latency.regression_stats import rank_sum_p, slowdown
-from skinedge_bench.verify.layers.sqnr import Moments, cosines, noise, sqnr
+from skinedge_bench.verify.layers.sqnr import SqnrStatistics, cosines, noise, sqnr
 
 MANY = settings(max_examples=60, deadline=None)
 times = st.lists(st.sampled_from([0.0, 1e-320, 1e-3, 0.1, 5.0, 1e6]), min_size=1, max_size=8).map(np.array)
@@ -27,7 +27,7 @@ def test_noise_is_that_of_the_differences(values: Values, seed: int) -> None:
     """Oracle: the differences themselves, in extended precision; sums of squares lose 1e-16 of the energy at most."""
     factor = 1 + 1e-3 * np.random.default_rng(seed).normal(size=values.shape)
     small = (values * factor).astype(np.float32)
-    seen = Moments.of(values, small)
+    seen = SqnrStatistics.of(values, small)
     energy = np.square(values.astype(np.longdouble)).sum(axis=0)
     expected = np.square(small.astype(np.longdouble) - values).sum(axis=0)
     assert (np.abs(noise(seen, free=False) - expected) <= 1e-13 * energy).all()
@@ -80,5 +80,5 @@ def test_percentiles_and_means_are_float64s(values: Values) -> None:
 @given(st.integers(1, 40), st.integers(1, 4), st.integers(0, 999))
 def test_a_fall_lies_in_its_interval(images: int, classes: int, seed: int) -> None:
     labels, reference, file = np.random.default_rng(seed).integers(classes, size=(3, images))
-    found = balanced_fall(labels, reference, file)
+    found = balanced_accuracy_drop(labels, reference, file)
     assert -1 <= found.value <= 1 and found.low <= found.high and math.isfinite(found.low + found.high)

@@ -10,7 +10,7 @@ from playwright.sync_api import Page
 
 from skinedge.cli.common import NOTICE
 from skinedge.run.run_directory import Bundle
-from skinedge_bench.report.draw import Asked, draw
+from skinedge_bench.report.draw import ReportRequest, draw
 
 FLAGSHIP = REPOSITORY / "skinedge" / "flagship"
 LEAST_CONTRAST = 4.5  # WCAG 2.2, 1.4.3
@@ -60,7 +60,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> dict[str,
     if not (FLAGSHIP / "manifest.json").is_file():
         pytest.skip("the model that ships with the package is not there")
     folder = tmp_path_factory.mktemp("pages")
-    for name, run, asked in (("shipped", FLAGSHIP, Asked()), ("images", tiny_run, Asked(with_images=True))):
+    for name, run, asked in (
+        ("shipped", FLAGSHIP, ReportRequest()),
+        ("images", tiny_run, ReportRequest(with_images=True)),
+    ):
         (folder / f"{name}.html").write_text(draw(Bundle.open(run), asked, NOTICE).html)
     return {name: folder / f"{name}.html" for name in ("shipped", "images")}
 

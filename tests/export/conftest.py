@@ -141,11 +141,11 @@ def merged_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported_run(merged_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The merged run with its four model files. Shared: copy it before changing anything."""
     from skinedge_export.export import export
-    from skinedge_export.target import asks
+    from skinedge_export.target import export_targets
 
     root = tmp_path_factory.mktemp("exported") / "run"
     shutil.copytree(merged_run, root)
-    export(Bundle.open(root), asks(("onnx", "tflite"), int8=True))
+    export(Bundle.open(root), export_targets(("onnx", "tflite"), int8=True))
     return root
 
 

@@ -15,7 +15,7 @@ from skinedge.run import golden, plugins
 from skinedge.run.embedded_metadata import describe
 from skinedge.run.run_directory import Bundle
 from skinedge.training import merge
-from skinedge_export.candidate_check import Reference, check_network, judge
+from skinedge_export.candidate_check import Reference, check_candidate, check_network
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def check(bundle: Bundle, name: str, drawn: Reference, val: Reference | None, **
     _, precision, suffix = name.split(".")
     runtime = plugins.load(plugins.RUNTIMES, {"onnx": "onnxruntime", "tflite": "litert"}[suffix])
     description = replace(describe(bundle.manifest, precision), **changes)
-    return judge(bundle.root / name, description, runtime, drawn, val, 0.5).gates
+    return check_candidate(bundle.root / name, description, runtime, drawn, val, 0.5).gates
 
 
 def failed(bundle: Bundle, name: str, drawn: Reference, val: Reference | None, **changes) -> set[str]:

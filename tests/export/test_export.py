@@ -16,7 +16,7 @@ from skinedge.run import golden
 from skinedge.run.run_directory import Bundle
 from skinedge.training import merge
 from skinedge_export.export import export
-from skinedge_export.target import asks
+from skinedge_export.target import export_targets
 
 FILES = ["model.fp32.onnx", "model.fp32.tflite", "model.int8.onnx", "model.int8.tflite"]
 
@@ -57,7 +57,7 @@ def test_four_files_are_listed_with_gates_and_nothing_is_left_over(exported_run:
 
 def test_current_files_are_kept(run_copy: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     before = snapshot(run_copy.root)
-    export(run_copy, asks(("onnx", "tflite"), int8=True))
+    export(run_copy, export_targets(("onnx", "tflite"), int8=True))
     assert snapshot(run_copy.root) == before
     said = capsys.readouterr()
     assert said.out == "" and said.err.count("kept") == 4
@@ -67,7 +67,7 @@ def test_a_failing_gate_leaves_the_file_as_it_was(run_copy: Bundle) -> None:
     bundle = change_merge(run_copy, logits_shift=0.01)
     before = bundle.entries()["model.fp32.onnx"]
     with pytest.raises(GateError, match=r"model\.fp32\.onnx: gate 'max_difference' failed: 0\.00\d+, limit 0\.001"):
-        export(bundle, asks(("onnx",)), force=True)
+        export(bundle, export_targets(("onnx",)), force=True)
     assert bundle.reload().entries()["model.fp32.onnx"] == before and bundle.file("model.fp32.onnx").is_file()
     assert not [path for path in bundle.root.rglob("*") if path.suffix in (".part", ".old")]
 
@@ -76,7 +76,7 @@ def test_one_refused_file_stops_no_other_and_all_that_is_there_has_threshold_and
     bundle = change_merge(run_copy, logits_shift=0.01)
     before = {name: (bundle.root / name).stat().st_mtime_ns for name in FILES}
     with pytest.raises(GateError, match=r"model\.fp32\.onnx: gate 'max_difference' failed"):
-        export(bundle, asks(("onnx",), int8=True), force=True)
+        export(bundle, export_targets(("onnx",), int8=True), force=True)
     after = bundle.reload()
     made = {name for name in FILES if (after.root / name).stat().st_mtime_ns != before[name]}
     assert "model.int8.onnx" in made and "model.fp32.onnx" not in made  # the same bytes, made again
@@ -94,14 +94,14 @@ def test_options_that_mean_nothing_together_are_errors() -> None:
         ({"precision": "ladder"}, "precision"),
     ):
         with pytest.raises(ConfigError, match=complaint):
-            asks(("onnx", "tflite"), **options)
+            export_targets(("onnx", "tflite"), **options)
 
 
 def test_weights_that_are_not_numbers_are_refused_by_name(run_copy: Bundle) -> None:
     bundle = change_merge(run_copy, poison="layer2.0.conv1.weight")
     before = snapshot(bundle.root)
     with pytest.raises(GateError, match=r"not finite in 'layer2\.0\.conv1\.weight'"):
-        export(bundle, asks(("onnx",)))
+        export(bundle, export_targets(("onnx",)))
     assert snapshot(bundle.root) == before
 
 
@@ -110,14 +110,14 @@ def test_an_edited_model_is_never_exported(run_copy: Bundle) -> None:
     path = run_copy.root / "model.safetensors"
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(BundleError, match="other base weights"):
-        export(run_copy, asks(("onnx",)))
+        export(run_copy, export_targets(("onnx",)))
 
 
 def test_an_edited_file_is_made_again(run_copy: Bundle) -> None:
     path = run_copy.root / "model.int8.onnx"
     good = path.read_bytes()
     path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-    export(run_copy, asks(("onnx",), int8=True))
+    export(run_copy, export_targets(("onnx",), int8=True))
     assert path.read_bytes() == good
 
 
@@ -138,7 +138,7 @@ def test_too_few_training_images_for_int8(merged_run: Path, tmp_path: Path) -> N
         shutil.copy(merged_run / "golden.npz", stage.path("golden.npz"))
     before = snapshot(bundle.root)
     with pytest.raises(DataError, match="this run has 7"):
-        export(bundle.reload(), asks(("onnx",), int8=True))
+        export(bundle.reload(), export_targets(("onnx",), int8=True))
     assert snapshot(bundle.root) == before
 
 
@@ -148,16 +148,16 @@ def test_without_the_images_int8_stops_and_fp32_says_what_it_was_gated_on(
     shutil.copytree(merged_run, tmp_path / "run")
     bundle, gone = Bundle.open(tmp_path / "run"), tmp_path / "gone"
     with pytest.raises(DataError, match="--data DIR"):
-        export(bundle, asks(("onnx",), int8=True), data=gone)
+        export(bundle, export_targets(("onnx",), int8=True), data=gone)
     assert not bundle.reload().model_files()
-    bundle = export(bundle, asks(("onnx",)), data=gone)
+    bundle = export(bundle, export_targets(("onnx",)), data=gone)
     assert "golden images only" in capsys.readouterr().err
     assert bundle.manifest.default_file == "model.fp32.onnx"
 
 
 def test_an_unknown_format_lists_the_installed_ones(run_copy: Bundle) -> None:
     with pytest.raises(ConfigError, match=r"unknown converter 'coreml'\nInstalled: onnx, onnx2tf, tflite"):
-        export(run_copy, asks(("coreml",)))
+        export(run_copy, export_targets(("coreml",)))
 
 
 def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

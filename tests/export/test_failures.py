@@ -19,7 +19,7 @@ from skinedge_export.export import export
 from skinedge_export.formats.onnx.convert import OnnxConverter
 from skinedge_export.int8 import gptq
 from skinedge_export.search import precision_search
-from skinedge_export.target import asks
+from skinedge_export.target import export_targets
 from tests.export.test_export import run_cli
 
 ONNX = ("onnx",)
@@ -75,7 +75,7 @@ def test_a_failing_stage_of_int8_leaves_fp32(
     place, name, when = STAGES[stage]
     inject(monkeypatch, place, name, error, when)
     with pytest.raises(SkinedgeError) as caught:
-        export(copy, asks(ONNX, int8=True))
+        export(copy, export_targets(ONNX, int8=True))
     said = str(caught.value)
     assert "model.int8.onnx" in said and type(error).__name__ in said and str(error) in said
     assert files(copy) == ["model.fp32.onnx"]
@@ -89,7 +89,7 @@ def test_the_command_ends_with_1_names_the_file_and_makes_it_the_next_time(
 ) -> None:
     arguments = ("export", str(copy.root), "--format", "tflite", "--int8")  # ONNX int8 may not hold on this CPU
     with monkeypatch.context() as faulty:
-        inject(faulty, context.Materials, "quantizable", ERRORS[0])
+        inject(faulty, context.ExportContext, "quantizable", ERRORS[0])
         assert run_cli(monkeypatch, *arguments) == 1
     said = capsys.readouterr().err
     assert "error: model.int8.tflite: _LinAlgError: not positive-definite\n" in said and "Traceback" not in said
@@ -104,10 +104,10 @@ def test_a_failing_step_after_the_files_costs_none_of_them(
     with monkeypatch.context() as faulty:
         inject(faulty, exporting, step, MemoryError())
         with pytest.raises(SkinedgeError, match="MemoryError: no message") as caught:
-            export(copy, asks(ONNX))
+            export(copy, export_targets(ONNX))
     assert caught.value.where == {"fit_thresholds": "thresholds", "write_cards": "cards"}[step]
     assert files(copy) == ["model.fp32.onnx"]
-    done = export(copy.reload(), asks(ONNX))
+    done = export(copy.reload(), export_targets(ONNX))
     assert "model.fp32.onnx" in done.manifest.thresholds and (done.root / "model.fp32.onnx.skinedge.json").is_file()
 
 
@@ -117,7 +117,7 @@ def test_images_that_do_not_fit_into_memory_cost_int8_alone(
 ) -> None:
     inject(monkeypatch, context, "load_calibration", error)
     with pytest.raises(SkinedgeError, match=r"model\.int8\.onnx"):
-        export(copy, asks(ONNX, int8=True))
+        export(copy, export_targets(ONNX, int8=True))
     assert files(copy) == ["model.fp32.onnx"]
 
 
@@ -127,7 +127,7 @@ def test_a_preparation_that_fails_for_the_other_process_costs_its_file(
     monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
     inject(monkeypatch, gptq, "round_weights", ERRORS[0])
     with pytest.raises(SkinedgeError, match="2 files were not made") as caught:
-        export(copy, asks(("onnx", "tflite"), int8=True))
+        export(copy, export_targets(("onnx", "tflite"), int8=True))
     assert all(f"model.int8.{name}: _LinAlgError: not positive-definite" in str(caught.value) for name in ONNX)
     assert files(copy) == ["model.fp32.onnx", "model.fp32.tflite"]
 
@@ -136,7 +136,7 @@ def test_a_process_that_cannot_be_started_costs_its_files(copy: Bundle, monkeypa
     monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
     inject(monkeypatch, parallel, "Worker", OSError(errno.EAGAIN, "Resource temporarily unavailable"))
     with pytest.raises(SkinedgeError, match=r"(?s)model\.fp32\.tflite.*Resource temporarily unavailable"):
-        export(copy, asks(("onnx", "tflite")))
+        export(copy, export_targets(("onnx", "tflite")))
     assert files(copy) == ["model.fp32.onnx"]
 
 
@@ -149,7 +149,7 @@ def test_an_error_of_any_kind_in_the_other_process_costs_its_files(
     (library / "__init__.py").write_text("raise MemoryError('in a library')")
     monkeypatch.syspath_prepend(str(library.parent))
     with pytest.raises(SkinedgeError, match="MemoryError: in a library") as caught:
-        export(copy, asks(("onnx", "tflite")))
+        export(copy, export_targets(("onnx", "tflite")))
     assert "tflite fp32" in str(caught.value)
     assert any("litert_torch/__init__.py" in note for note in caught.value.__notes__)
     assert files(copy) == ["model.fp32.onnx"]

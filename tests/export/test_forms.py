@@ -31,7 +31,7 @@ from skinedge_bench.latency.accuracy import accuracies
 from skinedge_bench.latency.measure import open_all
 from skinedge_bench.latency.targets import BenchRequest, run_targets
 from skinedge_bench.split_images import test_split as split_of
-from skinedge_export.candidate_check import Reference, judge
+from skinedge_export.candidate_check import Reference, check_candidate
 from skinedge_export.converter import Artifact, ExportJob
 from skinedge_export.export import current, export
 from skinedge_export.formats.metadata import describe_onnx
@@ -39,18 +39,18 @@ from skinedge_export.graph.graph import heatmaps, pixel_model
 from skinedge_export.int8.activation_ranges import METHODS
 from skinedge_export.int8.calibration_images import choose
 from skinedge_export.recipe import CalibrationSettings, ExportRecipe
-from skinedge_export.signature import Form
-from skinedge_export.target import LADDER, Ask, asks
+from skinedge_export.signature import IOSignature
+from skinedge_export.target import LADDER, ExportTarget, export_targets
 
 GOOGLE = "model.int8.google.logits.heatmap.tflite"
 BYTES = "model.fp32.uint8.heatmap.onnx"
 ARM = "model.int8.arm.onnx"
 MIXED = "model.int8-mixed.qualcomm.onnx"
 ASKED = {
-    GOOGLE: Ask("tflite", LADDER, Form("google", logits=True, heatmap=True)),
-    BYTES: Ask("onnx", "fp32", Form("uint8", heatmap=True)),
-    ARM: Ask("onnx", LADDER, arm=True),
-    MIXED: Ask("onnx", "int8-mixed", Form("qualcomm")),
+    GOOGLE: ExportTarget("tflite", LADDER, IOSignature("google", logits=True, heatmap=True)),
+    BYTES: ExportTarget("onnx", "fp32", IOSignature("uint8", heatmap=True)),
+    ARM: ExportTarget("onnx", LADDER, arm=True),
+    MIXED: ExportTarget("onnx", "int8-mixed", IOSignature("qualcomm")),
 }
 LADDERS = (GOOGLE, ARM, MIXED)
 
@@ -103,7 +103,7 @@ def test_the_manifest_says_what_was_asked_for_and_what_goes_in_and_out(run: Bund
     assert (taken["name"], taken["dtype"], taken["shape"][1:]) == ("pixels", form.input.dtype, [64, 64, 3])
     assert {output["name"] for output in info["outputs"]} == set(form.outputs)
     assert all(output["dtype"] == "float32" for output in info["outputs"])
-    assert Ask.of(run.entries()[name]) == ASKED[name]
+    assert ExportTarget.of(run.entries()[name]) == ASKED[name]
     assert ("kept_float" in info) == (name == MIXED) and ("calibration" in info) == (name in LADDERS)
 
 
@@ -235,7 +235,7 @@ def test_every_contract_gives_the_same_probabilities(network: Any, known: golden
     for name, contract in CONTRACTS.items():
         with torch.inference_mode():
             fed = torch.from_numpy(contract.encode(known.pixels[:8]))
-            found[name] = pixel_model(network, rule, Form(name))(fed)["probabilities"].numpy()
+            found[name] = pixel_model(network, rule, IOSignature(name))(fed)["probabilities"].numpy()
     np.testing.assert_array_equal(found["uint8"], found["pixels"])
     for name in CONTRACTS:
         np.testing.assert_allclose(found[name], found["pixels"], rtol=0, atol=1e-5)
@@ -323,7 +323,7 @@ def test_a_file_that_lacks_the_map_it_should_have_is_refused(
 ) -> None:
     runtime = plugins.load(plugins.RUNTIMES, "onnxruntime")
     drawn = Reference(known.pixels, known.logits, heatmaps=maps)
-    judged = judge(run.file(ARM), describe(run.manifest, "int8"), runtime, drawn, None, 0.5)
+    judged = check_candidate(run.file(ARM), describe(run.manifest, "int8"), runtime, drawn, None, 0.5)
     assert [gate.verdict for gate in judged.gates if gate.name == "heatmap"] == ["fail"]
 
 
@@ -333,7 +333,7 @@ def test_a_wrong_map_is_refused(run: Bundle, known: golden.Golden, maps: np.ndar
     verdicts = []
     for wanted in (maps, np.roll(maps, 1, axis=3), maps[:, ::-1]):
         drawn = Reference(known.pixels, known.logits, heatmaps=wanted)
-        gates = judge(run.file(BYTES), description, runtime, drawn, None, 0.5).gates
+        gates = check_candidate(run.file(BYTES), description, runtime, drawn, None, 0.5).gates
         verdicts += [gate.verdict for gate in gates if gate.name == "heatmap"]
     assert verdicts == ["pass", "fail", "fail"]
 
@@ -345,70 +345,76 @@ def test_a_network_without_a_map_is_refused_one_and_exported_without() -> None:
         torch.manual_seed(0)
         other = model.build("mobilenetv3_small_050", 7)
     with pytest.raises(ConfigError, match=r"no class activation map[^\n]*\nExport without --heatmap"):
-        pixel_model(other, Preprocess(64), Form(heatmap=True))
-    assert pixel_model(other, Preprocess(64), Form(logits=True)) is not None
+        pixel_model(other, Preprocess(64), IOSignature(heatmap=True))
+    assert pixel_model(other, Preprocess(64), IOSignature(logits=True)) is not None
 
 
 @pytest.mark.parametrize(
     ("ask", "precision", "name"),
     [
-        (Ask("onnx", "fp32"), "fp32", "model.fp32.onnx"),
-        (Ask("onnx", LADDER), "int8", "model.int8.onnx"),
-        (Ask("onnx", LADDER, fallback=True), "fp16", "model.fp16.onnx"),
-        (Ask("tflite", LADDER, Form("uint8")), "int8-mixed", "model.int8-mixed.uint8.tflite"),
+        (ExportTarget("onnx", "fp32"), "fp32", "model.fp32.onnx"),
+        (ExportTarget("onnx", LADDER), "int8", "model.int8.onnx"),
+        (ExportTarget("onnx", LADDER, fallback=True), "fp16", "model.fp16.onnx"),
+        (ExportTarget("tflite", LADDER, IOSignature("uint8")), "int8-mixed", "model.int8-mixed.uint8.tflite"),
         (
-            Ask("onnx", LADDER, Form("google", True, True), arm=True),
+            ExportTarget("onnx", LADDER, IOSignature("google", True, True), arm=True),
             "int8",
             "model.int8.arm.google.logits.heatmap.onnx",
         ),
-        (Ask("tflite", "int8", Form(logits=True), converter="onnx2tf"), "int8", "model.int8.logits.onnx2tf.tflite"),
+        (
+            ExportTarget("tflite", "int8", IOSignature(logits=True), converter="onnx2tf"),
+            "int8",
+            "model.int8.logits.onnx2tf.tflite",
+        ),
     ],
 )
-def test_a_file_name_tells_the_form(ask: Ask, precision: str, name: str) -> None:
+def test_a_file_name_tells_the_form(ask: ExportTarget, precision: str, name: str) -> None:
     assert ask.file_name(precision, f".{ask.format}") == name
 
 
 @pytest.mark.parametrize(
-    "ask", [*ASKED.values(), Ask("onnx", LADDER, fallback=True), Ask("tflite", "int8", converter="x")]
+    "ask", [*ASKED.values(), ExportTarget("onnx", LADDER, fallback=True), ExportTarget("tflite", "int8", converter="x")]
 )
-def test_an_ask_survives_the_manifest(run: Bundle, ask: Ask) -> None:
+def test_an_ask_survives_the_manifest(run: Bundle, ask: ExportTarget) -> None:
     info = json.loads(json.dumps({"asked": asdict(ask)}))
-    assert Ask.of(replace(run.entries()[ARM], info=info)) == ask
+    assert ExportTarget.of(replace(run.entries()[ARM], info=info)) == ask
 
 
 def test_files_of_the_first_version_were_asked_for_too(run: Bundle) -> None:
     entry = run.entries()[ARM]
     for precision, wanted in (("int8", LADDER), ("fp32", "fp32")):
-        assert Ask.of(replace(entry, info={"format": "onnx", "precision": precision})) == Ask("onnx", wanted)
+        assert ExportTarget.of(replace(entry, info={"format": "onnx", "precision": precision})) == ExportTarget(
+            "onnx", wanted
+        )
 
 
 def test_what_is_unknown_lists_what_is_known() -> None:
     with pytest.raises(ConfigError, match=r"unknown input contract 'apple'\nKnown: pixels, google, qualcomm, uint8"):
-        Form("apple")
+        IOSignature("apple")
     with pytest.raises(
         ConfigError, match=r"unknown --precision 'int4'\nValid: fp32, int8, int8-mixed, int8-weight, fp16"
     ):
-        asks(("onnx",), precision="int4")
+        export_targets(("onnx",), precision="int4")
     with pytest.raises(ConfigError, match=r"unknown precision 'int4'\nValid: ladder, fp32, int8, int8-mixed, int8-w"):
-        Ask("onnx", "int4")
+        ExportTarget("onnx", "int4")
     with pytest.raises(ConfigError, match=r"unknown converter 'nobody'\nInstalled: onnx, onnx2tf, tflite"):
-        asks(("tflite",), converter="nobody")
+        export_targets(("tflite",), converter="nobody")
     with pytest.raises(ConfigError, match=r"'onnx2tf' makes tflite files, not onnx\nSay --format tflite"):
-        asks(("onnx",), converter="onnx2tf")
+        export_targets(("onnx",), converter="onnx2tf")
 
 
 def test_for_arm_there_is_a_second_int8_file_and_no_second_file_of_anything_else() -> None:
-    assert asks(("onnx", "tflite"), int8=True, arm=True) == [
-        Ask("onnx", "fp32"),
-        Ask("onnx", LADDER),
-        Ask("onnx", LADDER, arm=True),
-        Ask("tflite", "fp32"),
-        Ask("tflite", LADDER),
+    assert export_targets(("onnx", "tflite"), int8=True, arm=True) == [
+        ExportTarget("onnx", "fp32"),
+        ExportTarget("onnx", LADDER),
+        ExportTarget("onnx", LADDER, arm=True),
+        ExportTarget("tflite", "fp32"),
+        ExportTarget("tflite", LADDER),
     ]
     for precision in ("fp32", "fp16", "int8-weight"):
         with pytest.raises(ConfigError, match="none of these files has a variant for ARM"):
-            asks(("onnx",), precision=precision, arm=True)
-    assert [ask.arm for ask in asks(("onnx",), precision="int8-mixed", arm=True)] == [False, True]
+            export_targets(("onnx",), precision=precision, arm=True)
+    assert [ask.arm for ask in export_targets(("onnx",), precision="int8-mixed", arm=True)] == [False, True]
 
 
 @dataclass
@@ -487,7 +493,7 @@ def test_a_rejected_rung_is_in_the_report_and_nowhere_else(
     copy: Bundle, stranger: Stranger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stranger.spoiled = {*STATIC, "int8-mixed 1"}
-    done = export(copy, [Ask("onnx", LADDER, converter="stranger")])
+    done = export(copy, [ExportTarget("onnx", LADDER, converter="stranger")])
     (entry,) = done.model_files()
     assert entry.path == "model.int8-mixed.stranger.onnx"
     assert stranger.made == [*(f"int8 {ranges}" for ranges in METHODS), "int8-mixed 1", "int8-mixed 2"]
@@ -500,7 +506,7 @@ def test_a_rejected_rung_is_in_the_report_and_nowhere_else(
 
 
 def test_a_file_that_replaces_another_precision_takes_its_place(copy: Bundle, stranger: Stranger) -> None:
-    ask = Ask("onnx", LADDER, converter="stranger")
+    ask = ExportTarget("onnx", LADDER, converter="stranger")
     stranger.spoiled = {*STATIC}
     before = export(copy, [ask])
     assert [entry.path for entry in before.model_files()] == ["model.int8-mixed.stranger.onnx"]
@@ -521,7 +527,7 @@ def test_where_no_rung_holds_nothing_is_left(copy: Bundle, stranger: Stranger, p
     stranger.spoiled = {*STATIC, *(f"int8-mixed {number}" for number in range(64))}
     before = snapshot(copy.root)
     with pytest.raises(GateError, match=r"stranger\.onnx: .*\n  int8.*agreement") as caught:
-        export(copy, [Ask("onnx", precision, converter="stranger")])
+        export(copy, [ExportTarget("onnx", precision, converter="stranger")])
     assert snapshot(copy.root) == before
     if precision == LADDER:
         assert "--fallback any" in str(caught.value)
@@ -530,12 +536,18 @@ def test_where_no_rung_holds_nothing_is_left(copy: Bundle, stranger: Stranger, p
 def test_one_refusal_stops_no_other_file(copy: Bundle, stranger: Stranger) -> None:
     stranger.spoiled = {*STATIC}
     with pytest.raises(GateError, match=r"model\.int8\.stranger\.onnx: no file kept the diagnosis"):
-        export(copy, [Ask("onnx", "int8", converter="stranger"), Ask("onnx", "int8-mixed", converter="stranger")])
+        export(
+            copy,
+            [
+                ExportTarget("onnx", "int8", converter="stranger"),
+                ExportTarget("onnx", "int8-mixed", converter="stranger"),
+            ],
+        )
     assert [entry.path for entry in copy.reload().model_files()] == ["model.int8-mixed.stranger.onnx"]
 
 
 def test_and_an_earlier_file_stays(copy: Bundle, stranger: Stranger) -> None:
-    ask = Ask("onnx", "int8", converter="stranger")
+    ask = ExportTarget("onnx", "int8", converter="stranger")
     before = snapshot(export(copy, [ask]).root)
     stranger.spoiled = {*STATIC}
     with pytest.raises(GateError):
@@ -545,7 +557,7 @@ def test_and_an_earlier_file_stays(copy: Bundle, stranger: Stranger) -> None:
 
 @pytest.mark.parametrize("precision", ["int8", "int8-mixed", LADDER])
 def test_a_file_is_current_until_its_recipe_changes(copy: Bundle, stranger: Stranger, precision: str) -> None:
-    ask = Ask("onnx", precision, converter="stranger")
+    ask = ExportTarget("onnx", precision, converter="stranger")
     done = export(copy, [ask])
     kept = current(done, ask)
     assert kept is not None and kept.sha256 == sha256(done.file(kept.path))

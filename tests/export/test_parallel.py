@@ -21,8 +21,8 @@ from skinedge.run.run_directory import Bundle
 from skinedge.system.cpu import usable_cores
 from skinedge_export import parallel
 from skinedge_export.export import export
-from skinedge_export.search.precision_search import Climbed
-from skinedge_export.target import Ask, asks
+from skinedge_export.search.precision_search import SearchResult
+from skinedge_export.target import ExportTarget, export_targets
 from tests.export.test_export import change_merge, snapshot
 
 BOTH = ("onnx", "tflite")
@@ -64,10 +64,12 @@ def test_two_processes_make_the_files_that_one_makes(
     copy: Bundle, exported_run: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(parallel, "usable_cores", lambda: 1)
-    alone = export(Bundle.open(shutil.copytree(copy.root, copy.root.with_name("alone"))), asks(BOTH, int8=True))
+    alone = export(
+        Bundle.open(shutil.copytree(copy.root, copy.root.with_name("alone"))), export_targets(BOTH, int8=True)
+    )
     monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
     capfd.readouterr()
-    together = export(copy, asks(BOTH, int8=True))
+    together = export(copy, export_targets(BOTH, int8=True))
     said = capfd.readouterr().err
     assert all(said.count(f"{name}: converting ...") == 1 for name in MODELS), "what the other process says is shown"
     assert all(said.count(f"{name}: gates passed") == 1 for name in MODELS)
@@ -83,23 +85,23 @@ def test_one_process_is_enough_for_one_format_or_one_core(copy: Bundle, monkeypa
     def no_lane(*_: object) -> None:
         raise AssertionError("a second process")
 
-    monkeypatch.setattr(parallel, "Lane", no_lane)
-    export(copy, asks(("tflite",)))
+    monkeypatch.setattr(parallel, "ExportWorker", no_lane)
+    export(copy, export_targets(("tflite",)))
     monkeypatch.setattr(parallel, "usable_cores", lambda: 1)
-    export(copy.reload(), asks(BOTH), force=True)
+    export(copy.reload(), export_targets(BOTH), force=True)
 
 
 def test_a_refusal_in_either_process_is_the_files_own(copy: Bundle) -> None:
     bundle = change_merge(copy, logits_shift=0.01)
     with pytest.raises(GateError) as caught:
-        export(bundle, asks(BOTH, int8=True))
+        export(bundle, export_targets(BOTH, int8=True))
     assert "2 files were refused" in str(caught.value)
     assert all(f"model.fp32.{format}: gate 'max_difference' failed" in str(caught.value) for format in BOTH)
     assert [entry.path for entry in bundle.reload().model_files()] == ["model.int8.onnx", "model.int8.tflite"]
 
 
 def test_a_rung_that_is_forced_is_made_in_the_other_process_too(copy: Bundle) -> None:
-    done = export(copy, asks(BOTH, precision="int8-mixed"))
+    done = export(copy, export_targets(BOTH, precision="int8-mixed"))
     assert [entry.path for entry in done.model_files()] == ["model.int8-mixed.onnx", "model.int8-mixed.tflite"]
     assert done.entries()["model.int8-mixed.tflite"].info["kept_float"]
 
@@ -113,7 +115,7 @@ def test_a_lost_image_is_said_before_anything_is_converted(
     (images / lost.path).unlink()
     before = snapshot(copy.root)
     with pytest.raises(DataError, match=re.escape(lost.path)):
-        export(copy, asks(BOTH, int8=True), data=images)
+        export(copy, export_targets(BOTH, int8=True), data=images)
     assert snapshot(copy.root) == before
     assert "passed" not in capfd.readouterr().err
 
@@ -123,14 +125,14 @@ def test_what_needs_no_calibration_is_kept_while_the_rest_is_made(
 ) -> None:
     climb = parallel.climb
 
-    def interrupted(ask: Ask, *rest: Any) -> Climbed:
+    def interrupted(ask: ExportTarget, *rest: Any) -> SearchResult:
         if ask.calibrated:
             raise KeyboardInterrupt
         return climb(ask, *rest)
 
     monkeypatch.setattr(parallel, "climb", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        export(copy, asks(BOTH, int8=True))
+        export(copy, export_targets(BOTH, int8=True))
     assert [entry.path for entry in copy.reload().model_files()] == ["model.fp32.onnx"] and not helpers()
 
 
@@ -140,12 +142,16 @@ def test_an_interruption_ends_the_other_process(copy: Bundle, monkeypatch: pytes
 
     monkeypatch.setattr("skinedge_export.export._keep", interrupted)
     with pytest.raises(KeyboardInterrupt) as caught:
-        export(copy, asks(BOTH, int8=True))
+        export(copy, export_targets(BOTH, int8=True))
     assert caught.tb is not None and not helpers(), "even while somebody holds the traceback"
 
 
 def test_there_are_no_more_lanes_than_cores() -> None:
-    three = [Ask("onnx", "fp32"), Ask("tflite", "fp32"), Ask("tflite", "fp32", converter="onnx2tf")]
+    three = [
+        ExportTarget("onnx", "fp32"),
+        ExportTarget("tflite", "fp32"),
+        ExportTarget("tflite", "fp32", converter="onnx2tf"),
+    ]
     assert parallel._lanes(three) == [three[:1], three[1:]]
 
 
@@ -153,7 +159,7 @@ def test_a_killed_process_is_an_error_and_costs_only_its_own_files(copy: Bundle)
     killer = threading.Thread(target=lambda: os.kill(appears(), signal.SIGKILL))
     killer.start()
     with pytest.raises(SkinedgeError, match=r"(?s)ended by signal 9.*one --format at a time needs less") as caught:
-        export(copy, asks(BOTH, int8=True))
+        export(copy, export_targets(BOTH, int8=True))
     killer.join()
     assert len(str(caught.value)) < 500, "the parcel itself is not shown"
     assert [entry.path for entry in copy.reload().model_files()] == ["model.fp32.onnx", "model.int8.onnx"]
@@ -169,7 +175,7 @@ def test_a_library_that_the_other_process_lacks_is_named(copy: Bundle, monkeypat
     )
     monkeypatch.syspath_prepend(str(hidden.parent))
     with pytest.raises(MissingDependencyError, match="litert-torch"):
-        export(copy, asks(BOTH))
+        export(copy, export_targets(BOTH))
     assert [entry.path for entry in copy.reload().model_files()] == ["model.fp32.onnx"]
 
 

@@ -18,8 +18,8 @@ import pytest
 from skinedge.run import golden
 from skinedge.run.run_directory import Bundle
 from skinedge_export.export import export
-from skinedge_export.signature import Form
-from skinedge_export.target import Ask
+from skinedge_export.signature import IOSignature
+from skinedge_export.target import ExportTarget
 
 GOOGLE = "model.fp32.google.tflite"
 QUALCOMM = "model.fp32.qualcomm.tflite"
@@ -30,7 +30,9 @@ SHOWN = 3  # classes, by both
 def run(merged_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     root = tmp_path_factory.mktemp("samples") / "run"
     shutil.copytree(merged_run, root)
-    return export(Bundle.open(root), [Ask("tflite", "fp32", Form(name)) for name in ("google", "qualcomm")])
+    return export(
+        Bundle.open(root), [ExportTarget("tflite", "fp32", IOSignature(name)) for name in ("google", "qualcomm")]
+    )
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from skinedge_bench.latency.targets import BenchRequest
 from skinedge_bench.loaded_model import open_listed
 from skinedge_bench.verify.verify import verify
 from skinedge_export.export import export
-from skinedge_export.target import asks
+from skinedge_export.target import export_targets
 
 INT8 = ["model.int8.onnx", "model.int8.tflite"]
 
@@ -154,7 +154,7 @@ def test_what_needs_images_says_so_and_changes_nothing(packed: Bundle) -> None:
 
     before = {path: path.read_bytes() for path in packed.root.rglob("*") if path.is_file()}
     with pytest.raises(SkinedgeError, match="--data DIR"):
-        export(packed, asks(("onnx",)), reading=Reading(sensitivity=0.5))
+        export(packed, export_targets(("onnx",)), reading=Reading(sensitivity=0.5))
     assert {p: p.read_bytes() for p in packed.root.rglob("*") if p.is_file() and p.name != ".manifest.lock"} == before
 
 

@@ -20,7 +20,7 @@ from skinedge.training.merge import merge
 from skinedge_bench.loaded_model import open_listed
 from skinedge_bench.verify.verify import verify
 from skinedge_export.export import export
-from skinedge_export.target import asks
+from skinedge_export.target import export_targets
 from skinedge_export.thresholds import REPORT, fit_thresholds
 
 FILES = ["model.fp32.onnx", "model.fp32.tflite", "model.int8.onnx", "model.int8.tflite"]
@@ -74,10 +74,10 @@ def test_a_file_that_is_made_again_has_no_old_threshold(
     run_copy: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("skinedge_export.export.fit_thresholds", lambda bundle, *_: bundle)  # as if killed before
-    after = export(run_copy, asks(("onnx",)), force=True)
+    after = export(run_copy, export_targets(("onnx",)), force=True)
     assert set(after.manifest.thresholds) == {"default", *FILES} - {"model.fp32.onnx"}
     monkeypatch.undo()
-    assert set(export(after, asks(("onnx",))).manifest.thresholds) == {"default", *FILES}
+    assert set(export(after, export_targets(("onnx",))).manifest.thresholds) == {"default", *FILES}
 
 
 def test_another_prior_makes_every_file_again(tiny_run: Path, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_another_prior_makes_every_file_again(tiny_run: Path, tmp_path: Path) ->
             open_listed(between, name)
     assert not verify(between).passed
     assert set(before.class_prior.values()) == {1 / 7}
-    after = export(between, asks(("onnx",)))
+    after = export(between, export_targets(("onnx",)))
     counts = after.manifest.training["data"]["counts"]["train"]
     wanted = {label: count / sum(counts.values()) for label, count in counts.items()}
     assert dict(after.manifest.class_prior) == pytest.approx(wanted)
@@ -100,5 +100,7 @@ def test_another_prior_makes_every_file_again(tiny_run: Path, tmp_path: Path) ->
         said = ModelDescription.from_json(session.metadata[KEY], name)
         assert dict(said.class_prior) == pytest.approx(wanted)
         assert after.manifest.thresholds[name] != before.thresholds[name]
-    again = export(after, asks(("onnx", "tflite"), int8=True))  # nothing was asked: the prior stays, nothing is made
+    again = export(
+        after, export_targets(("onnx", "tflite"), int8=True)
+    )  # nothing was asked: the prior stays, nothing is made
     assert again.manifest == after.manifest

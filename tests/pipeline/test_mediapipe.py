@@ -80,9 +80,9 @@ def test_it_takes_another_contract_and_files_with_more_outputs(
     from skinedge.training.merge import load_merged
     from skinedge_export.converter import ExportJob
     from skinedge_export.formats.tflite.convert import converter
-    from skinedge_export.signature import Form
+    from skinedge_export.signature import IOSignature
 
-    bundle, form = Bundle.open(tiny_run), Form("google", logits=True, heatmap=True)
+    bundle, form = Bundle.open(tiny_run), IOSignature("google", logits=True, heatmap=True)
     said = describe(bundle.manifest, contract=form.contract)
     converter.convert(ExportJob(load_merged(bundle), said, converter.recipe("fp32"), form), tmp_path / "model.tflite")
     images = proof.prepared(photographs[::5], said.preprocess.size, tmp_path)

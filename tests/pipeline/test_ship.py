@@ -21,7 +21,7 @@ from skinedge.stats.calibration import Reading
 from skinedge.training import merge
 from skinedge_bench.verify.verify import verify
 from skinedge_export.export import export
-from skinedge_export.target import asks
+from skinedge_export.target import export_targets
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_fp32_is_exported_again_without_images(
     verified: Bundle, packed: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = {name: packed.file(name).read_bytes() for name in ("golden.npz", "reference.npz", "model.int8.onnx")}
-    bundle = export(packed, asks(("onnx",)))
+    bundle = export(packed, export_targets(("onnx",)))
     assert {entry.path for entry in bundle.model_files()} == {"model.fp32.onnx", "model.int8.onnx", "model.int8.tflite"}
     assert all(bundle.fits_model(entry) for entry in bundle.model_files())
     assert {name: bundle.file(name).read_bytes() for name in kept} == kept
@@ -68,11 +68,11 @@ def test_another_cpus_last_bits_make_the_same_model(packed: Bundle) -> None:
 def test_another_reading_or_int8_needs_images(packed: Bundle) -> None:
     before = {path: path.read_bytes() for path in packed.root.rglob("*") if path.is_file()}
     with pytest.raises(DataError, match="its cal and test splits are needed"):
-        export(packed, asks(("onnx",)), reading=Reading("training"))
+        export(packed, export_targets(("onnx",)), reading=Reading("training"))
     assert {path: path.read_bytes() for path in packed.root.rglob("*") if path.is_file()} == before
     whole = merge.merge(packed)
     with pytest.raises(DataError, match="int8 needs the training images"):
-        export(whole, asks(("onnx",), int8=True), force=True)
+        export(whole, export_targets(("onnx",), int8=True), force=True)
     assert whole.reload().manifest == whole.manifest
 
 

@@ -27,7 +27,7 @@ KEPT = ("golden.npz", "reference.npz", "split.csv", PARITY)
 
 
 @dataclass(frozen=True)
-class Parcel:
+class Payload:
     """What is sent. files: path in the parcel, with '/' -> a file here, or bytes."""
 
     files: dict[str, Path | bytes]
@@ -54,7 +54,7 @@ class Parcel:
                     archive.addfile(entry, source)
 
 
-def parcel(bundle: Bundle, images: dict[str, Path | bytes]) -> Parcel:
+def build_payload(bundle: Bundle, images: dict[str, Path | bytes]) -> Payload:
     """Code, the run, and images (`split_images`, or none). The merged network stays: PyTorch is not expected there.
 
     Raises: BundleError when nothing was exported, or a file is missing or was changed.
@@ -63,7 +63,7 @@ def parcel(bundle: Bundle, images: dict[str, Path | bytes]) -> Parcel:
     names = [name for name in (*names, *KEPT) if bundle.has(name)]
     run: dict[str, Path | bytes] = {f"{RUN}/{name}": bundle.file(name) for name in names}
     run[f"{RUN}/manifest.json"] = manifest_text(without(bundle, set(names))).encode()
-    return Parcel({**code(), **images, **run})  # the manifest last
+    return Payload({**code(), **images, **run})  # the manifest last
 
 
 def without(bundle: Bundle, kept: set[str]) -> Manifest:

@@ -24,7 +24,7 @@ from skinedge_bench.latency.block_stats import Blocks
 from skinedge_bench.latency.conditions import Conditions
 from skinedge_bench.latency.protocol import Protocol, read_protocol
 from skinedge_bench.latency.report import LatencyReport
-from skinedge_bench.latency.report_file import keep
+from skinedge_bench.latency.report_file import save_report
 from skinedge_bench.latency.row import Row, with_ratios
 from skinedge_bench.latency.targets import thread_counts
 from skinedge_bench.loaded_model import exported
@@ -54,7 +54,7 @@ class Timed:
     versions: Mapping[str, str]
 
 
-class Way(Interface):
+class TimingMethod(Interface):
     """A way to time files on a phone."""
 
     def time(self, job: Job, templates: Sequence[Row]) -> Timed:
@@ -62,7 +62,7 @@ class Way(Interface):
         ...
 
 
-def bench_phone(bundle: Bundle, phone: Phone, way: Way, protocol: str, threads: str) -> LatencyReport:
+def bench_phone(bundle: Bundle, phone: Phone, way: TimingMethod, protocol: str, threads: str) -> LatencyReport:
     """Time a run's .tflite files on a phone, and keep the report in the run.
 
     protocol: its name; threads: as `--threads` takes them, 'all' being the phone's cores.
@@ -100,7 +100,7 @@ def bench_phone(bundle: Bundle, phone: Phone, way: Way, protocol: str, threads: 
         model_sha256=bundle.model_sha256,
         host=device.machine,
     )
-    keep(bundle, report, device.machine)
+    save_report(bundle, report, device.machine)
     return report
 
 

@@ -23,10 +23,10 @@ from skinedge.run.run_directory import Bundle
 from skinedge.system.platform_check import INSTALL_64, NEED_64
 from skinedge.system.progress import note
 from skinedge.system.requirements import base, module_of
-from skinedge_bench.devices.payload import DATA, Parcel, parcel, requirements
+from skinedge_bench.devices.payload import DATA, Payload, build_payload, requirements
 from skinedge_bench.devices.ssh import Connection, Host, connect, relay
 from skinedge_bench.latency.report import LatencyReport
-from skinedge_bench.latency.report_file import keep, report_of
+from skinedge_bench.latency.report_file import report_of, save_report
 
 FOLDER = ".cache/skinedge/bench"
 OLDEST = (3, 11)
@@ -35,7 +35,7 @@ ENVIRONMENT_SPACE = 450_000_000  # bytes: 250e6 stay, pip unpacks beside them
 
 
 @dataclass(frozen=True)
-class Seen:
+class HostState:
     """What a host is. machine: as uname says; free: bytes; python, version, bits: of the interpreter, None without;
     environments: names of those that were made before.
     """
@@ -57,9 +57,9 @@ def bench_on(
     that has the base install already, None for an environment that is made there.
     Raises: SkinedgeError (what, where, what to do) when the host cannot be used; nothing is then written here.
     """
-    sent = parcel(bundle, dict(images))
+    sent = build_payload(bundle, dict(images))
     with connect(host) as connection:
-        seen = look(connection, python or "python3")
+        seen = inspect_host(connection, python or "python3")
         check(host, seen, python or "python3")
         check_space(
             host, seen, sent.size + (0 if python or environment(seen) in seen.environments else ENVIRONMENT_SPACE)
@@ -73,11 +73,11 @@ def bench_on(
     report = replace(report_of(document, host.name), host=host.name)
     if report.model_id != bundle.manifest.id:
         raise SkinedgeError("the report that came back is of another run", where=host.address)
-    keep(bundle, report, host.name)
+    save_report(bundle, report, host.name)
     return report
 
 
-def look(connection: Connection, python: str) -> Seen:
+def inspect_host(connection: Connection, python: str) -> HostState:
     """Raises: SkinedgeError when the host answers in no way that we know."""
     _, out, err = connection.ask("look.sh", python, FOLDER)
     pairs = [line.partition(" ")[::2] for line in out.splitlines()]
@@ -86,7 +86,7 @@ def look(connection: Connection, python: str) -> Seen:
         last = (err.strip().splitlines() or ["no answer"])[-1]
         raise SkinedgeError(f"this host has no POSIX shell that we can use ({last})", where=connection.host.address)
     version = known.get("version", "").split(".")
-    return Seen(
+    return HostState(
         machine=known["machine"],
         free=int(known["free"]) * 1024 if known.get("free", "").isdigit() else None,
         python=known.get("python"),
@@ -96,7 +96,7 @@ def look(connection: Connection, python: str) -> Seen:
     )
 
 
-def check(host: Host, seen: Seen, python: str) -> None:
+def check(host: Host, seen: HostState, python: str) -> None:
     """Raises: SkinedgeError when it is a 32-bit system, or its Python is missing or too old."""
     if seen.machine not in WORDS_64 or seen.bits == 32:
         bits = "" if seen.bits is None else f", with a {seen.bits}-bit Python"
@@ -111,7 +111,7 @@ def check(host: Host, seen: Seen, python: str) -> None:
         )
 
 
-def check_space(host: Host, seen: Seen, needed: int) -> None:
+def check_space(host: Host, seen: HostState, needed: int) -> None:
     """Raises: SkinedgeError when fewer bytes are free there."""
     if seen.free is not None and seen.free < needed:
         raise SkinedgeError(
@@ -121,13 +121,13 @@ def check_space(host: Host, seen: Seen, needed: int) -> None:
         )
 
 
-def environment(seen: Seen) -> str:
+def environment(seen: HostState) -> str:
     """Name of the environment there: for other requirements or another Python, another one."""
     digest = hashlib.sha256("\n".join(requirements()).encode()).hexdigest()[:8]
     return f"venv-{digest}-py{'.'.join(map(str, seen.version or ()))}"
 
 
-def _installed(connection: Connection, seen: Seen) -> str:
+def _installed(connection: Connection, seen: HostState) -> str:
     """The Python of the environment, which is made where it is not there."""
     folder = f"{FOLDER}/{environment(seen)}"
     if environment(seen) not in seen.environments:
@@ -175,7 +175,7 @@ def _pipe(stream: IO[bytes] | None, connection: Connection) -> IO[bytes]:
     return stream
 
 
-def send(connection: Connection, sent: Parcel, job: str) -> None:
+def send(connection: Connection, sent: Payload, job: str) -> None:
     """Raises: SkinedgeError when it did not arrive whole; nothing is left there then."""
     with tempfile.TemporaryFile() as said:
         pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL

@@ -18,7 +18,7 @@ from skinedge.run.plugins import Session
 from skinedge.run.run_directory import Bundle
 from skinedge.system.progress import note
 from skinedge_bench.latency.accuracy import Accuracy, accuracies, golden_verdict, parity_verdicts
-from skinedge_bench.latency.end_to_end import Photos, drawn_photos, photos_of_run
+from skinedge_bench.latency.end_to_end import Photos, photos_of_run, synthetic_photos
 from skinedge_bench.latency.measure import FREE, measure
 from skinedge_bench.latency.report import LatencyReport
 from skinedge_bench.latency.row import Row
@@ -82,7 +82,7 @@ def bench_files(paths: Sequence[Path], request: BenchRequest = STANDARD) -> Late
     protocol = request.checked()
     targets = file_targets(paths, [], request)
     note_left_out(targets, request)
-    report, _ = measure(targets, _random_images, protocol, request.seed, drawn_photos())
+    report, _ = measure(targets, _random_images, protocol, request.seed, synthetic_photos())
     rows = tuple(replace(row, accuracy_note="files alone: no images to judge them by") for row in report.rows)
     if len(paths) > 1:
         return replace(report, rows=rows)
@@ -96,7 +96,7 @@ def check_place(path: Path) -> None:
     check_writable(path.parent)
 
 
-def keep(report: LatencyReport, path: Path) -> None:
+def save_report(report: LatencyReport, path: Path) -> None:
     """Write the report with its raw samples to a file of its own."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, report.to_text())
@@ -111,7 +111,7 @@ def _photos(bundle: Bundle, data: Path | None) -> Photos:
     except DataError as error:
         note(f"end to end: drawn images are timed: {error.what}")
         found = None
-    return replace(found or drawn_photos(), malignant=bundle.manifest.malignant)
+    return replace(found or synthetic_photos(), malignant=bundle.manifest.malignant)
 
 
 def _golden_images(vectors: golden.Golden, size: int, side: int) -> Pixels:

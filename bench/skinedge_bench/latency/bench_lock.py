@@ -20,7 +20,7 @@ LOCK, HOLDER, MET = "bench.lock", "bench.holder", "bench.met"
 MOST = 10_000  # characters of a file that names processes
 
 
-class Others:
+class OtherBenchmarks:
     """The benchmarks that this one met, in words; to be asked when the timings are over."""
 
     def __init__(self, folder: Path, holder: str | None) -> None:
@@ -34,7 +34,7 @@ class Others:
 
 
 @contextlib.contextmanager
-def watched(folder: Path | None = None) -> Iterator[Others]:
+def bench_lock(folder: Path | None = None) -> Iterator[OtherBenchmarks]:
     """Hold this user's lock while the block runs; where another process holds it, say so on screen and go on.
 
     The one who comes second writes itself down, so that the first one knows as well.
@@ -52,16 +52,16 @@ def watched(folder: Path | None = None) -> Iterator[Others]:
         holder = _read(place / HOLDER) or "a process that does not say which"
         _write(place / MET, f"{me}\n", os.O_APPEND)
         note(f"another benchmark is running, {holder}: neither result is to be trusted")
-        yield Others(place, holder)
+        yield OtherBenchmarks(place, holder)
         return
     except OSError as error:
         note(f"whether another benchmark is running cannot be told: {error}")
-        yield Others(place, None)
+        yield OtherBenchmarks(place, None)
         return
     try:
         (place / MET).unlink(missing_ok=True)
         _write(place / HOLDER, me, os.O_TRUNC)
-        yield Others(place, None)
+        yield OtherBenchmarks(place, None)
     finally:
         (place / HOLDER).unlink(missing_ok=True)
         lock.release()

@@ -123,7 +123,7 @@ def time_chains(chains: Mapping[str, Chain], protocol: Protocol, seed: int) -> d
     return found
 
 
-def drawn_photos() -> Photos:
+def synthetic_photos() -> Photos:
     """The same on every device: drawn in the size of HAM10000's photos, as JPEG."""
     encoded = []
     for index in range(COUNT):

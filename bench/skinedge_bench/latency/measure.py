@@ -11,7 +11,7 @@ from skinedge.run.manifest import now
 from skinedge.run.plugins import Session
 from skinedge.system.progress import note
 from skinedge_bench.device import describe_device
-from skinedge_bench.latency.bench_lock import watched
+from skinedge_bench.latency.bench_lock import bench_lock
 from skinedge_bench.latency.block_stats import Blocks, medians, noise_reasons, summarize
 from skinedge_bench.latency.conditions import Conditions, conditions, cpu_clock, machine_reasons
 from skinedge_bench.latency.end_to_end import Chain, EndToEnd, Photos, time_chains
@@ -19,7 +19,7 @@ from skinedge_bench.latency.probe import Probe, probe
 from skinedge_bench.latency.protocol import Protocol
 from skinedge_bench.latency.report import LatencyReport
 from skinedge_bench.latency.roofline.peaks import Peaks
-from skinedge_bench.latency.roofline.roofline import Floor, measure_floors
+from skinedge_bench.latency.roofline.roofline import RooflineBound, measure_bounds
 from skinedge_bench.latency.row import Row, with_ratios
 from skinedge_bench.latency.targets import Target, why_missing
 from skinedge_bench.latency.timer import Work, interleave
@@ -43,7 +43,7 @@ class Timings:
     foreign_cpu: float | None
     others: tuple[str, ...]
     peaks: Peaks | None
-    floors: Mapping[str, Floor]
+    floors: Mapping[str, RooflineBound]
     chains: Mapping[str, EndToEnd]
 
 
@@ -112,7 +112,7 @@ def time_all(
     photos: Photos | None,
 ) -> Timings:
     """Load time, first inference and memory of each in a process of its own, then all of them in turns."""
-    with watched() as others:
+    with bench_lock() as others:
         probes = {t.key: probe(t.runtime.name, t.path, t.threads) for t in targets}
         work = {t.key: one_image_each(sessions[t.key], images) for t in targets}
         before, start = conditions(), cpu_clock()
@@ -120,7 +120,7 @@ def time_all(
         sides = {t.key: input_side(sessions[t.key], images(FREE).shape[1]) for t in targets}
         chains = {t.key: Chain(sessions[t.key], sides[t.key], photos, t) for t in targets} if photos else {}
         whole = time_chains(chains, protocol, seed)
-        peaks, floors = measure_floors(targets, sides)
+        peaks, floors = measure_bounds(targets, sides)
         end, after = cpu_clock(), conditions()
         foreign = start.foreign_share(end) if start and end else None
         return Timings(probes, samples, before, after, foreign, others.met(), peaks, floors, whole)

@@ -29,7 +29,7 @@ def report_of(document: Any, where: str) -> LatencyReport:
     return json_io.build(known, LatencyReport, where, error=damaged)
 
 
-def keep(bundle: Bundle, report: LatencyReport, device: str) -> None:
+def save_report(bundle: Bundle, report: LatencyReport, device: str) -> None:
     """Write the report into the run: reports/latency.DEVICE.json, a stage of its own for each device."""
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", device).strip(".-") or "device"
     made_from = {row.file: row.sha256 for row in report.rows if row.in_run}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from skinedge_bench.evaluate.bootstrap import Interval
 from skinedge_bench.latency.block_stats import Blocks, ratio
 from skinedge_bench.latency.end_to_end import EndToEnd
-from skinedge_bench.latency.roofline.roofline import Floor
+from skinedge_bench.latency.roofline.roofline import RooflineBound
 from skinedge_bench.latency.targets import sample_key
 
 EAGER = "torch"
@@ -54,7 +54,7 @@ class Row:
     outside: tuple[str, ...] | None = None
     in_run: bool = True
     block_medians_ms: tuple[float, ...] = ()
-    floor: Floor | None = None
+    floor: RooflineBound | None = None
     end_to_end: EndToEnd | None = None
     trustworthy: bool = False
     reasons: tuple[str, ...] = ()

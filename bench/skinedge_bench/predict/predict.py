@@ -64,7 +64,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Judge:
+class Predictor:
     """How to judge an image with a model file: what a worker needs to know of a `LoadedModel`."""
 
     path: Path
@@ -74,7 +74,7 @@ class Judge:
     malignant: tuple[int, ...] | None
 
     @classmethod
-    def of(cls, model: LoadedModel) -> Judge:
+    def of(cls, model: LoadedModel) -> Predictor:
         return cls(model.path, model.sha256, model.runtime, model.size, model.malignant)
 
     def open(self) -> Callable[[Source], Prediction]:
@@ -130,7 +130,7 @@ def predict(model: LoadedModel, sources: Iterable[Source], jobs: int = 1) -> Gen
 
     A bad image gives its error and the others go on. Raises: SkinedgeError when a process ends.
     """
-    judge = Judge.of(model)
+    judge = Predictor.of(model)
     if jobs > 1:
         yield from in_order(judge, sources, jobs)
     else:

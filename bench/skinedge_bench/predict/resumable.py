@@ -26,7 +26,7 @@ from skinedge.core.files import check_writable, disk_error
 from skinedge.data.loading import Source
 from skinedge.stats.metrics import malignant_score
 from skinedge.system.cpu import usable_cores
-from skinedge.system.file_lock import claimed
+from skinedge.system.file_lock import locked
 from skinedge.system.progress import note
 from skinedge_bench.loaded_model import LoadedModel
 from skinedge_bench.predict.predict import Prediction, predict
@@ -83,7 +83,7 @@ def predictions(
         yield from predict(model, sources, jobs)
         return
     check_writable(work.kept.parent, total * LINE)
-    with claimed(work.kept, "another process writes this file"), _appending(work.kept) as stream:
+    with locked(work.kept, "another process writes this file"), _appending(work.kept) as stream:
         left, done, intact_bytes = iter(sources), 0, 0
         for line in _intact_lines(work.kept, model):
             yield _known(line, next(left, None), model, f"{work.kept}, line {done + 1}")

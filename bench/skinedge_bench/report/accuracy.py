@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from skinedge_bench.evaluate.tables import class_intervals, interval, number, tables
 from skinedge_bench.report import charts
-from skinedge_bench.report.content import Block, Chart, Charts, Heat, Missing, Section, Text
+from skinedge_bench.report.content import Block, Chart, Charts, Heatmap, Missing, Section, Text
 from skinedge_bench.report.sources import NETWORK, Document, Sources
 
 SMALL = 200.0  # width of a class's ROC curve, of which many stand side by side
@@ -22,7 +22,7 @@ def accuracy(sources: Sources) -> Section:
     if said["file"] == NETWORK:
         blocks.append(Missing("Of one file, with subgroups", "skinedge evaluate RUN --out DIR"))
     rows = said["confusion"]
-    blocks.append(Heat(confusion, [[count / max(sum(row), 1) for count in row] for row in rows]))
+    blocks.append(Heatmap(confusion, [[count / max(sum(row), 1) for count in row] for row in rows]))
     if sources.curves is not None and sources.curves["file"] != said["file"]:
         blocks.append(Text(f"This evaluation keeps no ROC curves: those below are of the network ({NETWORK})."))
     big, small = curves(sources.curves or said)

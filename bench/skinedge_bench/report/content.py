@@ -39,7 +39,7 @@ class Tiles:
 
 
 @dataclass(frozen=True)
-class Heat:
+class Heatmap:
     """A table whose cells, but for the first of each row, are shaded. shares: (rows, columns - 1) in 0..1."""
 
     table: Table
@@ -84,7 +84,7 @@ class Pictures:
     pictures: tuple[Picture, ...]
 
 
-Block: TypeAlias = Text | Missing | Tiles | Table | Heat | Charts | Card | Pictures
+Block: TypeAlias = Text | Missing | Tiles | Table | Heatmap | Charts | Card | Pictures
 
 
 @dataclass(frozen=True)

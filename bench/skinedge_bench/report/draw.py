@@ -19,7 +19,7 @@ PAGE = "reports/report.html"
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReportRequest:
     """What to put into a report. evaluation, runs: as `sources.collect` takes them; with_images: test images too;
     data: where these are, if not where the run was trained.
     """
@@ -31,7 +31,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ReportFiles:
     """html: the page; document: its figures, as `--json` prints them."""
 
     html: str
@@ -39,7 +39,7 @@ class Drawn:
     document: dict[str, object]
 
 
-def draw(bundle: Bundle, asked: Asked, notice: str) -> Drawn:
+def draw(bundle: Bundle, asked: ReportRequest, notice: str) -> ReportFiles:
     """Nothing is written yet.
 
     Raises: BundleError as `sources.collect` and `sections.build`; DataError and ConfigError as `examples.pictures`.
@@ -48,7 +48,7 @@ def draw(bundle: Bundle, asked: Asked, notice: str) -> Drawn:
         raise ConfigError("--data says where the images are, and only --with-images shows any", todo="Leave it out.")
     sources = collect(bundle, asked.evaluation, asked.runs)
     report = build(sources, notice, pictures(bundle, asked.data) if asked.with_images else None)
-    return Drawn(page(report, bundle.manifest.id), markdown(report), sources.document())
+    return ReportFiles(page(report, bundle.manifest.id), markdown(report), sources.document())
 
 
 def save(bundle: Bundle, html: str, out: Path | None) -> Path:

@@ -40,7 +40,7 @@ def pictures(bundle: Bundle, data: Path | None) -> Pictures:
             f"the test images are not {place_of(bundle.manifest)}",
             todo="Say where they are with --data DIR, or leave --with-images out.",
         )
-    explainer, chosen = of_run(bundle, None), list(telling(read_reference(bundle)))
+    explainer, chosen = of_run(bundle, None), list(choose_examples(read_reference(bundle)))
     found = []
     with bar("examples", len(chosen)) as advance:
         for index in chosen:
@@ -49,7 +49,7 @@ def pictures(bundle: Bundle, data: Path | None) -> Pictures:
     return Pictures(tuple(found))
 
 
-def telling(reference: Reference) -> Iterator[int]:
+def choose_examples(reference: Reference) -> Iterator[int]:
     """Class by class, the image with the surest right answer and the one with the surest wrong answer."""
     probabilities = metrics.softmax(reference.logits)
     answer, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)

@@ -10,7 +10,7 @@ from skinedge_bench.latency.targets import sample_key
 from skinedge_bench.report import charts, pareto
 from skinedge_bench.report.content import Block, Charts, Missing, Section, Text
 from skinedge_bench.report.pareto import Candidate
-from skinedge_bench.report.sources import LATENCY, REFERENCE, Document, Sources, sound
+from skinedge_bench.report.sources import LATENCY, REFERENCE, Document, Sources, is_valid
 
 PARTS = ("decode", "resize", "infer", "label")
 
@@ -96,7 +96,7 @@ def candidates(sources: Sources, said: Document) -> Iterator[Candidate]:
     images = read_reference(own).ids if own.has(REFERENCE) else None
     for bundle, other in sources.others:
         theirs = read_reference(bundle).ids if bundle.has(REFERENCE) else None
-        with sound(bundle.root / LATENCY):
+        with is_valid(bundle.root / LATENCY):
             cpu = other["device"]["cpu"]
             apart = f"other CPU: {cpu}" if cpu != said["device"]["cpu"] else ""
             apart = apart or ("" if theirs == images else "other test images")

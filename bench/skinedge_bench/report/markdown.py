@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import singledispatch
 
 from skinedge_bench.evaluate.tables import Table, escaped, sections
-from skinedge_bench.report.content import Block, Card, Charts, Heat, Missing, Pictures, Report, Text, Tiles
+from skinedge_bench.report.content import Block, Card, Charts, Heatmap, Missing, Pictures, Report, Text, Tiles
 
 
 def markdown(report: Report) -> str:
@@ -47,7 +47,7 @@ def _(block: Table) -> Iterator[str]:
 
 
 @written.register
-def _(block: Heat) -> Iterator[str]:
+def _(block: Heatmap) -> Iterator[str]:
     yield from written(block.table)
 
 

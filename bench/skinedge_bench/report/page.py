@@ -21,7 +21,7 @@ from skinedge_bench.report.content import (
     Card,
     Chart,
     Charts,
-    Heat,
+    Heatmap,
     Missing,
     Picture,
     Pictures,
@@ -97,7 +97,7 @@ def _(block: Table) -> str:
 
 
 @html.register
-def _(block: Heat) -> str:
+def _(block: Heatmap) -> str:
     """The diagonal, where truth and answer are one, has a frame: the shade is not all."""
     rows = [
         "".join(

@@ -10,7 +10,7 @@ from skinedge_bench.evaluate.tables import Cell, Table, number
 from skinedge_bench.report import charts
 from skinedge_bench.report.charts import Estimate
 from skinedge_bench.report.content import Block, Chart, Charts, Missing, Section, Text
-from skinedge_bench.report.sources import Document, Sources, sound
+from skinedge_bench.report.sources import Document, Sources, is_valid
 
 COLUMNS = (
     *("precision", "verdict", "choice", "agreement", "balanced accuracy", "fall", "melanoma sensitivity"),
@@ -18,12 +18,12 @@ COLUMNS = (
 )
 
 
-def ladder(sources: Sources) -> Section:
+def precision_search(sources: Sources) -> Section:
     """Every precision that was tried, with its verdict."""
     blocks: list[Block] = []
     drawn: list[Chart] = []
     for name, found in sources.ladders.items():
-        with sound(sources.bundle.root / name):
+        with is_valid(sources.bundle.root / name):
             blocks.append(_rungs(found))
             drawn += _chart(found)
             if found["given_up"]:

@@ -12,7 +12,7 @@ from skinedge.run.run_directory import Bundle
 from skinedge_bench.evaluate.tables import Cell, Table, interval, number
 from skinedge_bench.report import accuracy, charts, latency, parity, precision_search
 from skinedge_bench.report.content import Block, Card, Charts, Missing, Pictures, Report, Section, Text, Tile, Tiles
-from skinedge_bench.report.sources import LATENCY, PARITY, TRAINING, Sources, sound
+from skinedge_bench.report.sources import LATENCY, PARITY, TRAINING, Sources, is_valid
 
 
 def build(sources: Sources, notice: str, examples: Pictures | None) -> Report:
@@ -21,22 +21,22 @@ def build(sources: Sources, notice: str, examples: Pictures | None) -> Report:
     Raises: BundleError naming the document that is not as its stage writes it.
     """
     root = sources.bundle.root
-    with sound(root / MANIFEST):
+    with is_valid(root / MANIFEST):
         first = facts(sources.bundle)
-    with sound(root / TRAINING):
+    with is_valid(root / TRAINING):
         trained = training(sources)
-    with sound(sources.evaluated_in):
+    with is_valid(sources.evaluated_in):
         judged = (accuracy.accuracy(sources), accuracy.subgroups(sources))
         glance = tuple(accuracy_tiles(sources))
-    with sound(root / PARITY):
+    with is_valid(root / PARITY):
         compared, card = parity.parity(sources), model(sources)
         glance += tuple(parity_tiles(sources))
-    with sound(root / LATENCY):
+    with is_valid(root / LATENCY):
         timed = latency.latency(sources)
         glance += tuple(latency_tiles(sources))
     shown = (Section("Examples", (Text(EXAMPLES), examples)),) if examples else ()
     summary = Section("Summary", (Tiles(glance), *first))
-    sections = (summary, *judged, *shown, precision_search.ladder(sources), compared, timed, trained, card)
+    sections = (summary, *judged, *shown, precision_search.precision_search(sources), compared, timed, trained, card)
     known = (*((PATIENTS,) if examples else ()), *warnings(sources))
     return Report(sources.bundle.manifest.name, notice, known, sections)
 

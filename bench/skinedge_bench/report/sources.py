@@ -105,7 +105,7 @@ def parse(path: Path) -> Document:
 
 
 @contextlib.contextmanager
-def sound(where: Path) -> Iterator[None]:
+def is_valid(where: Path) -> Iterator[None]:
     """Around what reads a document. Raises: BundleError that names it where something in it is not as expected."""
     try:
         yield
@@ -145,7 +145,7 @@ def of_network(bundle: Bundle) -> Document:
     """What `evaluate` would say of the merged network on the run's test split, from the logits that `merge` kept."""
     manifest, reference = bundle.manifest, read_reference(bundle)
     samples = test_split(bundle)
-    with sound(bundle.root / MANIFEST):
+    with is_valid(bundle.root / MANIFEST):
         priors = (manifest.class_prior, manifest.training["data"]["training_prior"])
         own, training = (tuple(prior[label] for label in manifest.labels) for prior in priors)
     said = Predictions(

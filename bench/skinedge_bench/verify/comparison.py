@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinedge.stats import metrics
-from skinedge.stats.paired import Estimate, McNemar, balanced_fall, mean_estimate
+from skinedge.stats.paired import Estimate, McNemar, balanced_accuracy_drop, mean_estimate
 
 MISSED, ALARM = "malignant to benign", "benign to malignant"
 
@@ -96,7 +96,7 @@ def compare(pair: Pair) -> Comparison:
     change = np.abs(pair.scores(pair.file) - pair.scores(pair.reference))
     return Comparison(
         mcnemar=table,
-        balanced_accuracy_fall=balanced_fall(pair.truth, before, after),
+        balanced_accuracy_fall=balanced_accuracy_drop(pair.truth, before, after),
         melanoma_sensitivity_fall=_melanoma_fall(pair),
         malignant_sensitivity_fall=_malignant_fall(pair),
         malignant_score_change=mean_estimate(change) if pair.malignant else None,

@@ -15,7 +15,7 @@ REPORT = "reports/parity.json"
 SAME = ("thresholds", "reference.npz")  # what an earlier verdict on a file rests on besides the file
 
 
-def measured_before(bundle: Bundle, made_from: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def previously_measured(bundle: Bundle, made_from: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """name -> what the run's report says of each file that it judged on the test images and that is still the same.
 
     made_from: name -> sha256 of what a report would be made from now. Each entry gets `kept_from`: the images and the
@@ -35,7 +35,7 @@ def measured_before(bundle: Bundle, made_from: Mapping[str, str]) -> dict[str, d
     }
 
 
-def with_earlier(report: ParityReport, before: Mapping[str, dict[str, Any]]) -> dict[str, object]:
+def with_previous(report: ParityReport, before: Mapping[str, dict[str, Any]]) -> dict[str, object]:
     """The document of a report that had no images: files that were judged on them before keep what was said of them,
     unless one of their gates fails now.
     """

@@ -14,7 +14,7 @@ from skinedge.core.errors import ConfigError
 from skinedge.core.outputs import Outputs
 from skinedge.core.preprocess import prepare
 from skinedge.data.dataset import Sample
-from skinedge.data.loading import prepared
+from skinedge.data.loading import iterate_prepared
 from skinedge.run import golden
 from skinedge.run.class_order import Reference, check_folder, check_recorded, read_reference, taxonomy_warnings
 from skinedge.run.embedded_metadata import KEY, ModelDescription
@@ -42,7 +42,7 @@ from skinedge_bench.loaded_model import contradiction, exported, open_file, run_
 from skinedge_bench.runtimes.session import SUM_TOLERANCE
 from skinedge_bench.split_images import locate, place_of, test_split
 from skinedge_bench.verify.comparison import Pair, Side, changes, compare
-from skinedge_bench.verify.previous_report import REPORT, measured_before, with_earlier
+from skinedge_bench.verify.previous_report import REPORT, previously_measured, with_previous
 from skinedge_bench.verify.report import Figures, FileParity, ParityReport
 
 EXACT = ("fp32",)  # precisions that compute as the reference does; any other is judged statistically
@@ -65,11 +65,11 @@ def verify(bundle: Bundle, data: Path | None = None, *, strict: bool = False, ke
     flags = json_io.digest(bundle.manifest.thresholds)
     judged = (*entries, bundle.entries()["reference.npz"])
     made_from = {"thresholds": flags, **{entry.path: entry.sha256 for entry in judged}}
-    before = {} if any(file.figures for file in report.files) else measured_before(bundle, made_from)
+    before = {} if any(file.figures for file in report.files) else previously_measured(bundle, made_from)
     if report.unmeasured and len(before) == len(entries) and bundle.is_current("verify", made_from):
         note(f"{REPORT} is kept: it judged the test images, with the same files")
         return report
-    body = with_earlier(report, before)
+    body = with_previous(report, before)
     if before:
         note(f"kept in {REPORT}, as judged on the test images before: {', '.join(before)}")
     with bundle.stage("verify", f"skinedge {__version__}", made_from) as stage:
@@ -179,7 +179,7 @@ def run_all(sessions: dict[str, Session], root: Path, samples: Sequence[Sample],
     """Every file's outputs on the same prepared pixels; each image is decoded once."""
     parts: list[list[Outputs]] = []
     with bar("verifying", len(samples)) as advance:
-        for pixels in prepared(root, samples, size):
+        for pixels in iterate_prepared(root, samples, size):
             parts.append(run_each(list(sessions.values()), pixels))
             advance(len(pixels))
     return {name: joined(outputs) for name, outputs in zip(sessions, zip(*parts, strict=True), strict=True)}

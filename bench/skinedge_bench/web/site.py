@@ -13,7 +13,7 @@ from typing import Any
 
 from skinedge.core import json_io, taxonomy
 from skinedge.core.errors import BundleError, ConfigError, DataError
-from skinedge.core.files import disk_error, inside
+from skinedge.core.files import disk_error, path_inside
 from skinedge.core.input_format import HEATMAP
 from skinedge.core.preprocess import prepare
 from skinedge.run import golden
@@ -104,7 +104,7 @@ def write(site: Site, out: Path) -> None:
     try:
         with folder_swap.new_folder(out) as folder:
             for name, content in site.files.items():
-                target = inside(folder, name)
+                target = path_inside(folder, name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(content)
     except OSError as error:

@@ -14,7 +14,7 @@ from skinedge.core.input_format import HEATMAP, LOGITS, PROBABILITIES
 from skinedge.core.preprocess import Pixels, Preprocess
 from skinedge.network import model
 from skinedge.network.fused import folded, pairs
-from skinedge_export.signature import Form
+from skinedge_export.signature import IOSignature
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,7 @@ FOLDING = 1e-3  # relative difference of logits that rounding may make when a Ba
 EVIDENCE = "evidence"  # name of the module that makes the heatmap
 
 
-def pixel_model(network: nn.Module, rule: Preprocess, form: Form) -> nn.Module:
+def pixel_model(network: nn.Module, rule: Preprocess, form: IOSignature) -> nn.Module:
     """`network` with normalization before and softmax after it; a copy, the original is not changed.
 
     The result maps pixels (N, S, S, 3), RGB as `form.contract` says, to a dict of `form.outputs`: 'probabilities'

@@ -37,7 +37,7 @@ class Traced:
     weights: Weights
 
 
-class Renewal:
+class WeightSwap:
     """From one network's constants to those of another one."""
 
     def __init__(self, before: Weights, after: Weights) -> None:
@@ -74,7 +74,7 @@ def graph_of(
     job: ExportJob,
     kind: str,
     trace: Callable[[nn.Module, ExportJob], T],
-    renewed: Callable[[T, Renewal], T],
+    renewed: Callable[[T, WeightSwap], T],
     run: Run[T],
 ) -> T:
     """The fp32 graph of the job's network, traced only where no job of the same form has traced a like one.
@@ -87,7 +87,7 @@ def graph_of(
     weights = {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
     earlier: Traced | None = job.traces.get(kind)
     if earlier and _shapes(earlier.weights) == _shapes(weights):
-        renewal = Renewal(earlier.weights, weights)
+        renewal = WeightSwap(earlier.weights, weights)
         graph = renewed(earlier.graph, renewal)
         if renewal.complete and _says_the_same(graph, run, model, job):
             return graph

@@ -30,7 +30,7 @@ def grouped(conv: nn.Conv2d) -> torch.Tensor:
     return weight.reshape(conv.groups, weight.shape[0] // conv.groups, -1)
 
 
-class Moments:
+class RunningCovariance:
     """Sums of a convolution's inputs and of their products, over patches drawn from every image.
 
     name: of the layer, for errors.

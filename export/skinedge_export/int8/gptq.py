@@ -19,7 +19,7 @@ from skinedge.network import model
 from skinedge.network.fused import pairs
 from skinedge.system.progress import note
 from skinedge_export.int8.calibration_images import in_order
-from skinedge_export.int8.covariance import Moments, grouped, inverse_roots
+from skinedge_export.int8.covariance import RunningCovariance, grouped, inverse_roots
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +44,7 @@ def round_weights(network: nn.Module, pixels: Pixels, rule: Preprocess) -> nn.Mo
     rounded = copy.deepcopy(network)
     norms = {conv: norm for conv, norm in pairs(rounded, rule.size).items() if isinstance(conv, torch.nn.Conv2d)}
     names = {module: name for name, module in rounded.named_modules()}
-    inputs = {conv: Moments(conv, names[conv]) for conv in norms}
+    inputs = {conv: RunningCovariance(conv, names[conv]) for conv in norms}
     handles = [conv.register_forward_pre_hook(seen.add) for conv, seen in inputs.items()]
     with torch.inference_mode():
         for images in model.inputs(in_order(pixels), rule, batch=16):

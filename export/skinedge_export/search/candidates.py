@@ -21,21 +21,21 @@ from skinedge.core.preprocess import Pixels
 from skinedge.run.plugins import Session
 from skinedge.stats.gates import Gate, passed
 from skinedge.system.progress import note
-from skinedge_export.candidate_check import Figures
+from skinedge_export.candidate_check import CandidateMetrics
 from skinedge_export.converter import Artifact
 from skinedge_export.int8.sensitivity import Layer
 from skinedge_export.recipe import ExportRecipe
 
-LADDER = Path(__file__).with_name("precision_search.toml")
+SETTINGS = Path(__file__).with_name("precision_search.toml")
 TELLING = 100  # validation images: one changed answer of fewer would put any file in doubt
 ROUNDS = 15  # timed runs of every rung, in turns
 
 # Makes and judges one file: recipe, layers in float -> rung.
-Attempt = Callable[[ExportRecipe, tuple[Layer, ...]], "Rung"]
+Attempt = Callable[[ExportRecipe, tuple[Layer, ...]], "Candidate"]
 
 
 @dataclass(frozen=True)
-class Ladder:
+class SearchSettings:
     """ranges: of static int8, tried all; kept_float: numbers of layers, the first that passes is taken; fallback:
     precisions below int8.
     """
@@ -46,7 +46,7 @@ class Ladder:
 
 
 @dataclass(frozen=True)
-class Rung:
+class Candidate:
     """One file that was tried.
 
     gates, figures: on validation images; partitions: of the runtime's delegate, None where it has none; size: bytes;
@@ -57,7 +57,7 @@ class Rung:
     recipe: ExportRecipe
     kept_float: tuple[str, ...]
     gates: tuple[Gate, ...]
-    figures: Figures | None
+    figures: CandidateMetrics | None
     partitions: int | None
     size: int
     milliseconds: float | None = None
@@ -113,17 +113,17 @@ class Rung:
         }
 
 
-def load_ladder() -> Ladder:
-    return read_toml(LADDER, Ladder)
+def load_search_settings() -> SearchSettings:
+    return read_toml(SETTINGS, SearchSettings)
 
 
-def climb(
-    ladder: Ladder,
+def search_candidates(
+    ladder: SearchSettings,
     precisions: Sequence[str],
     attempt: Attempt,
     recipe: Callable[[str], ExportRecipe],
     ranked: Callable[[], Sequence[tuple[Layer, float]]],
-) -> list[Rung]:
+) -> list[Candidate]:
     """Every rung that was tried, the chosen one last: the first precision with a convincing rung, and of its rungs the
     one nearest to the reference. Where none convinces, the nearest that passed.
 
@@ -131,7 +131,7 @@ def climb(
     int8-mixed.
     Raises: GateError when none passes, with what each failed on.
     """
-    tried: list[Rung] = []
+    tried: list[Candidate] = []
     for precision in precisions:
         rungs = _rungs(ladder, precision, attempt, recipe, ranked)
         for rung in rungs:
@@ -148,12 +148,12 @@ def climb(
 
 
 def _rungs(
-    ladder: Ladder,
+    ladder: SearchSettings,
     precision: str,
     attempt: Attempt,
     recipe: Callable[[str], ExportRecipe],
     ranked: Callable[[], Sequence[tuple[Layer, float]]],
-) -> Iterator[Rung]:
+) -> Iterator[Candidate]:
     if precision == "int8":
         for ranges in ladder.ranges:
             yield attempt(with_ranges(recipe("int8"), ranges), ())
@@ -173,7 +173,7 @@ def with_ranges(recipe: ExportRecipe, ranges: str) -> ExportRecipe:
     return replace(recipe, calibration=replace(recipe.calibration, ranges=ranges))
 
 
-def refused(tried: Sequence[Rung]) -> GateError:
+def refused(tried: Sequence[Candidate]) -> GateError:
     """The error of a ladder without a rung that holds."""
     if len(tried) == 1:
         failed = next(gate for gate in tried[0].gates if gate.verdict == "fail")
@@ -189,7 +189,7 @@ def refused(tried: Sequence[Rung]) -> GateError:
     )
 
 
-def reason(rung: Rung) -> str:
+def reason(rung: Candidate) -> str:
     """The gates that a rung failed, or where it passed, those whose own estimate lies beyond the limit."""
     return "; ".join(
         f"{gate.name} {gate.measured} (limit {gate.limit:g})"
@@ -198,7 +198,7 @@ def reason(rung: Rung) -> str:
     )
 
 
-def _said(rung: Rung) -> str:
+def _said(rung: Candidate) -> str:
     if rung.convincing:
         return "passed"
     return f"{'in doubt' if rung.passed else 'rejected'}, {reason(rung)}"
@@ -210,7 +210,9 @@ def _beyond(gate: Gate) -> bool:
     return gate.value < gate.limit if gate.name.endswith("agreement") else gate.value > gate.limit
 
 
-def timed(rungs: Sequence[Rung], sessions: Sequence[Session], pixels: Pixels) -> tuple[list[Rung], float | None]:
+def timed(
+    rungs: Sequence[Candidate], sessions: Sequence[Session], pixels: Pixels
+) -> tuple[list[Candidate], float | None]:
     """The rungs with their latency, and that of fp32's file where there is one: medians of one image (1, S, S, 3) at a
     time, in turns, so that all see the same machine.
 
@@ -228,7 +230,7 @@ def timed(rungs: Sequence[Rung], sessions: Sequence[Session], pixels: Pixels) ->
     return done, medians[-1] if len(medians) > len(rungs) else None
 
 
-def given_up(rungs: Sequence[Rung], exact: float | None) -> str:
+def given_up(rungs: Sequence[Candidate], exact: float | None) -> str:
     """What the chosen rung (the last) costs: against the first rung, static int8, where it is another precision, and
     against fp32 (median milliseconds; None: unknown) where it is no faster than that here; else ''.
     """
@@ -244,7 +246,7 @@ def given_up(rungs: Sequence[Rung], exact: float | None) -> str:
     return "; ".join(said)
 
 
-def report(rungs: Sequence[Rung], images: int, exact: float | None) -> dict[str, Any]:
+def report(rungs: Sequence[Candidate], images: int, exact: float | None) -> dict[str, Any]:
     """The ladder's JSON: the rungs, the chosen one last, on how many validation images, beside fp32's latency."""
     return {
         "validation_images": images,

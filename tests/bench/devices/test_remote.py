@@ -23,7 +23,7 @@ import pytest
 from skinedge.core.errors import BundleError, ConfigError
 from skinedge.run.run_directory import Bundle
 from skinedge_bench.devices import ssh
-from skinedge_bench.devices.payload import Parcel, code, parcel, requirements, split_images
+from skinedge_bench.devices.payload import Payload, build_payload, code, requirements, split_images
 from skinedge_bench.devices.ssh import FAILURES, Host, failure
 from skinedge_bench.latency import bench as latency_bench
 from skinedge_bench.latency.report_file import report_of
@@ -285,7 +285,7 @@ def test_a_disk_that_is_full_in_between(cli: Cli, pi: Pi, run: Bundle) -> None:
 def test_files_are_there_whole_or_not_at_all(tmp_path: Path, whole: bool) -> None:
     """An archive that ends between two files, as when the next cannot be read, is a whole one for tar."""
     script = (Path(str(ssh.__file__)).with_name("on_host") / "receive.sh").read_text()
-    sent, stream = Parcel({"data/a.png": b"a", "run/manifest.json": b"{}"}), io.BytesIO()
+    sent, stream = Payload({"data/a.png": b"a", "run/manifest.json": b"{}"}), io.BytesIO()
     sent.write(stream)
     archive = stream.getvalue() if whole else stream.getvalue()[:1024]  # a header and a block of content
     command = ["sh", "-c", script, "receive.sh", str(tmp_path / "job"), sent.last]
@@ -384,7 +384,7 @@ def test_options_that_do_not_go_together(cli: Cli, tiny_run: Path) -> None:
 
 def test_what_travels(imageless: Bundle, run: Bundle, tmp_path: Path) -> None:
     """Unpacked, it is a run that the code in it can benchmark: nothing of the machine's places, no merged network."""
-    sent = parcel(imageless, {})
+    sent = build_payload(imageless, {})
     names = set(sent.files)
     assert {"run/manifest.json", "run/golden.npz", "run/model.int8.tflite", "code/skinedge/core/errors.py"} <= names
     assert {"code/skinedge_bench/latency/protocols/quick.toml", "code/skinedge_bench/devices/on_host/bench.sh"} <= names
@@ -405,7 +405,7 @@ def test_what_travels(imageless: Bundle, run: Bundle, tmp_path: Path) -> None:
 def test_a_run_with_a_missing_file_does_not_travel(cli: Cli, run: Bundle) -> None:
     (run.root / "model.int8.onnx").unlink()
     with pytest.raises(BundleError, match="missing"):
-        parcel(run, {})
+        build_payload(run, {})
     assert code() and any(text.startswith("numpy") for text in requirements())
     assert not any("torch" in text for text in requirements())
 

@@ -26,7 +26,7 @@ from skinedge_bench.explain.explain import Failure, explain
 from skinedge_bench.explain.saliency import Explainer
 from skinedge_bench.loaded_model import open_file
 from skinedge_export.converter import ExportJob
-from skinedge_export.signature import Form
+from skinedge_export.signature import IOSignature
 
 Cli = Callable[..., tuple[int, str, str]]
 LABELS = ("mel", "nv", "bkl")
@@ -54,7 +54,7 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with bundle.stage("merge", "test", {}) as stage:
         save_network(stage.path(MODEL, precision="fp32"), network, says)
     converter = plugins.load(plugins.CONVERTERS, "onnx")
-    job = ExportJob(network, describe(says), converter.recipe("fp32"), Form(heatmap=True))
+    job = ExportJob(network, describe(says), converter.recipe("fp32"), IOSignature(heatmap=True))
     with bundle.stage("export", "test", {"model": sha256(root / MODEL)}) as stage:
         converter.convert(job, stage.path(FILE, **model_info("onnx")))
         stage.set(default_file=FILE)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from skinedge_bench.latency.bench_lock import private_folder, watched
+from skinedge_bench.latency.bench_lock import bench_lock, private_folder
 
 Cli = Callable[..., tuple[int, str, str]]
 # Holds the lock until a line comes, then says whom it met.
@@ -37,7 +37,7 @@ def first(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_nobody_is_met_where_nobody_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
-        with watched(tmp_path / "lock") as others:
+        with bench_lock(tmp_path / "lock") as others:
             assert others.met() == ()
     assert capsys.readouterr().err == ""
 
@@ -45,26 +45,26 @@ def test_nobody_is_met_where_nobody_is(tmp_path: Path, capsys: pytest.CaptureFix
 def test_both_benchmarks_know_of_each_other(
     first: subprocess.Popen[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with watched(tmp_path / "lock") as others:
+    with bench_lock(tmp_path / "lock") as others:
         (met,) = others.met()
     assert f"process {first.pid}" in met
     assert f"process {first.pid}" in capsys.readouterr().err
     out, _ = first.communicate("\n")
     assert f"process {os.getpid()}" in out
-    with watched(tmp_path / "lock") as others:  # the next one is alone again
+    with bench_lock(tmp_path / "lock") as others:  # the next one is alone again
         assert others.met() == ()
 
 
 def test_a_benchmark_that_was_killed_holds_nothing(first: subprocess.Popen[str], tmp_path: Path) -> None:
     first.kill()
     first.wait()
-    with watched(tmp_path / "lock") as others:
+    with bench_lock(tmp_path / "lock") as others:
         assert others.met() == ()
 
 
 def test_where_no_lock_can_be_had_the_benchmark_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "taken").write_text("a file, where a folder should be")
-    with watched(tmp_path / "taken") as others:
+    with bench_lock(tmp_path / "taken") as others:
         assert others.met() == ()
     assert "cannot be told" in capsys.readouterr().err
 
@@ -73,7 +73,7 @@ def test_a_name_that_cannot_be_written_costs_no_benchmark(
     first: subprocess.Popen[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "lock" / "bench.met").mkdir()
-    with watched(tmp_path / "lock") as others:
+    with bench_lock(tmp_path / "lock") as others:
         assert f"process {first.pid}" in others.met()[0]
     assert "another benchmark is running" in capsys.readouterr().err
 
@@ -86,7 +86,7 @@ def test_the_second_result_is_not_to_be_trusted(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     folder = tmp_path / f"skinedge-{os.getuid()}"
-    with watched(folder):
+    with bench_lock(folder):
         code, out, err = cli("bench", foreign(), "--protocol", "quick", "--json")
     assert code == 0 and "another benchmark is running" in err
     (row,) = json.loads(out)["rows"]
@@ -106,7 +106,7 @@ def test_the_runtime_folder_is_used_where_it_is_private(tmp_path: Path, monkeypa
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(named))
         assert private_folder() == tmp_path / f"skinedge-{os.getuid()}"
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(private))
-    with watched() as others:
+    with bench_lock() as others:
         assert others.met() == () and (private / "skinedge" / "bench.holder").read_text().startswith("process ")
 
 
@@ -124,7 +124,7 @@ def test_nothing_is_written_through_what_somebody_else_put_there(
     if hostile == "mode":
         real.chmod(0o777)
     (real / name).symlink_to(victim)
-    with watched(lock) as others, watched(lock):  # the second one writes its name down too
+    with bench_lock(lock) as others, bench_lock(lock):  # the second one writes its name down too
         others.met()
     assert victim.read_text() == "a file of the user"
     if hostile != "folder":
@@ -136,6 +136,6 @@ def test_a_folder_of_another_user_is_not_used(tmp_path: Path, capsys: pytest.Cap
     lock = tmp_path / "lock"
     lock.mkdir(mode=0o700)
     os.chown(lock, 12345, 12345)
-    with watched(lock):
+    with bench_lock(lock):
         assert list(lock.iterdir()) == []
     assert "not private" in capsys.readouterr().err

@@ -14,7 +14,7 @@ import pytest
 
 from skinedge.publish import bundled_model
 from skinedge.run.manifest import MANIFEST
-from skinedge_bench.latency.bench import bench_files, keep
+from skinedge_bench.latency.bench import bench_files, save_report
 from skinedge_bench.latency.regression import read_report
 from skinedge_bench.latency.targets import BenchRequest
 from skinedge_bench.loaded_model import LoadedModel, open_file
@@ -63,7 +63,7 @@ def test_the_pages_document_is_read_back(model: LoadedModel, tmp_path: Path, tol
 
 def test_benchs_own_document_is_read_back(model: LoadedModel, tmp_path: Path) -> None:
     report = bench_files([model.path], BenchRequest("quick"))
-    keep(report, tmp_path / "own.json")
+    save_report(report, tmp_path / "own.json")
     again = read_report(tmp_path / "own.json")
     assert again == report
     (row,) = again.rows

@@ -13,7 +13,7 @@ import pytest
 from skinedge.core.errors import DataError
 from skinedge.core.image_file import load_image
 from skinedge.run.run_directory import Bundle
-from skinedge_bench.latency.end_to_end import COUNT, Chain, Photos, drawn_photos, photos_of_run, time_chains
+from skinedge_bench.latency.end_to_end import COUNT, Chain, Photos, photos_of_run, synthetic_photos, time_chains
 from skinedge_bench.latency.protocol import Protocol
 from skinedge_bench.latency.targets import STANDARD, run_targets
 from skinedge_bench.split_images import test_split as samples_of
@@ -47,7 +47,7 @@ def test_a_chain_answers_as_predict_does(tiny_run: Path, cli: Cli) -> None:
 
 def test_parts_make_up_the_whole(tiny_run: Path) -> None:
     bundle = Bundle.open(tiny_run)
-    images = drawn_photos()
+    images = synthetic_photos()
     names = ("model.int8.tflite", "model.fp32.onnx")
     plan = Protocol("test", warmup=3, block=20, blocks=8, min_seconds=0.0)
     chains = {name: chain_of(bundle, name, images) for name in names}
@@ -63,8 +63,8 @@ def test_parts_make_up_the_whole(tiny_run: Path) -> None:
 
 
 def test_drawn_photos_are_what_is_said_of_them() -> None:
-    images = drawn_photos()
-    assert images == drawn_photos() and len(images.encoded) == images.source.n == COUNT
+    images = synthetic_photos()
+    assert images == synthetic_photos() and len(images.encoded) == images.source.n == COUNT
     assert all(data.startswith(b"\xff\xd8") and load_image(data).shape == (450, 600, 3) for data in images.encoded)
     assert (images.source.width, images.source.height) == (600, 450)
     assert images.source.size_bytes == int(np.median([len(data) for data in images.encoded]))

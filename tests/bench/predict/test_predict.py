@@ -17,7 +17,7 @@ from skinedge.core.preprocess import prepare
 from skinedge.run.run_directory import Bundle
 from skinedge_bench.loaded_model import open_listed
 from skinedge_bench.predict import resumable
-from skinedge_bench.predict.predict import Judge
+from skinedge_bench.predict.predict import Predictor
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -98,7 +98,7 @@ def test_the_number_of_processes_changes_no_bit(
 
 
 def test_a_model_file_that_is_replaced_meanwhile_is_refused(run: Bundle) -> None:
-    judge = Judge.of(open_listed(run))
+    judge = Predictor.of(open_listed(run))
     judge.path.write_bytes(run.file("model.fp32.tflite").read_bytes())
     with pytest.raises(BundleError, match="changed meanwhile"):
         judge.open()

@@ -26,10 +26,10 @@ from skinedge.run.redaction import without_place
 from skinedge.run.run_directory import Bundle
 from skinedge_bench.latency.end_to_end import EndToEnd
 from skinedge_bench.latency.recommendation import Recommendation
-from skinedge_bench.latency.roofline.roofline import Floor
+from skinedge_bench.latency.roofline.roofline import RooflineBound
 from skinedge_bench.latency.roofline.workload import Workload
-from skinedge_bench.report.draw import Asked, draw
-from skinedge_bench.report.examples import telling
+from skinedge_bench.report.draw import ReportRequest, draw
+from skinedge_bench.report.examples import choose_examples
 from skinedge_bench.report.sources import of_network
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -111,7 +111,7 @@ def shipped() -> Path:
 @pytest.fixture(scope="module")
 def written(shipped: Path) -> tuple[str, str]:
     """The shipped model's page and Markdown."""
-    drawn = draw(Bundle.open(shipped), Asked(), NOTICE)
+    drawn = draw(Bundle.open(shipped), ReportRequest(), NOTICE)
     return drawn.html, drawn.markdown
 
 
@@ -272,13 +272,13 @@ def test_undefined_figures_are_dashes(cli: Cli, shipped: Path, tmp_path: Path) -
 def test_floor_way_to_a_label_and_recommendation_stand_in_it(shipped: Path, tmp_path: Path) -> None:
     bundle = Bundle.open(Path(shutil.copytree(shipped, tmp_path / "run")))
     latency = report_of(shipped, "latency")
-    floor = Floor(1.25, "arithmetic", Workload(1, 2, 3, 4))
+    floor = RooflineBound(1.25, "arithmetic", Workload(1, 2, 3, 4))
     way = EndToEnd(7.5, (7.0, 8.0), 9.25, 96, {"decode": 1.5, "resize": 1.125, "infer": 4.375, "label": 0.25})
     latency["rows"][1] |= {"floor": asdict(floor), "end_to_end": asdict(way)}
     choice = Recommendation("model.int8.onnx", "onnxruntime", 1, ("recommended here: it", "measure again"))
     more = {"recommendation": asdict(choice), "floor_method": "How it is bounded.", "host": "pi@<board>"}
     put(bundle, "bench", "latency", json.dumps({**latency, **more}))
-    drawn = draw(bundle.reload(), Asked(), NOTICE)
+    drawn = draw(bundle.reload(), ReportRequest(), NOTICE)
     tables, name = read(drawn.html).tables, "model.fp32.onnx (onnxruntime)"
     column = tables["Every file and runtime"][0].index("floor ms")
     floors = {row[0]: row[column] for row in tables["Every file and runtime"]}
@@ -345,7 +345,7 @@ def test_images_are_in_it_only_where_they_were_asked_for(cli: Cli, run: Bundle, 
     code, out, err = cli("report", run.root, "--with-images", "--out", page)
     assert code == 0 and "PATIENTS' IMAGES" in err and "<img" not in out
     assert "PATIENTS&#x27; IMAGES" in page.read_text().partition("<main>")[0]
-    chosen = list(telling(read_reference(bundle)))
+    chosen = list(choose_examples(read_reference(bundle)))
     pictures = re.findall(r'<img alt="([^"]+)" src="data:image/jpeg;base64,([^"]+)">', page.read_text())
     assert len(pictures) == len(chosen) == page.read_text().count("<img") > 0
     for says, data in pictures:
@@ -360,7 +360,7 @@ def test_of_each_class_the_surest_right_and_wrong_answers_are_shown(run: Bundle)
     sure = (powers / powers.sum(axis=1, keepdims=True)).max(axis=1)
     right = reference.logits.argmax(axis=1) == reference.labels
     groups = {(int(label), bool(hit)) for label, hit in zip(reference.labels, right, strict=True)}
-    chosen = list(telling(reference))
+    chosen = list(choose_examples(reference))
     assert {(int(reference.labels[i]), bool(right[i])) for i in chosen} == groups and len(chosen) == len(groups)
     for i in chosen:
         same = (reference.labels == reference.labels[i]) & (right == right[i])

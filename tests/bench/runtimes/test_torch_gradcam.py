@@ -21,7 +21,7 @@ from skinedge.run.run_directory import Bundle
 from skinedge.training.merge import load_adapted
 from skinedge_bench.runtimes import torch_gradcam
 from skinedge_export.graph.graph import pixel_model
-from skinedge_export.signature import Form
+from skinedge_export.signature import IOSignature
 
 RULE, LARGE = Preprocess(160), Preprocess(224)
 CLASSES = [3, 0, 6]
@@ -87,7 +87,7 @@ def test_it_is_the_map_that_a_file_carries(trained_run: Path, request: pytest.Fi
     """For a network that ends in pooling and one linear layer: same places, same unit; mean + bias is the logit."""
     network, pixels = merged(trained_run), pictures(request, 7)
     with torch.no_grad():
-        outputs = pixel_model(network, LARGE, Form(heatmap=True, logits=True))(torch.tensor(pixels).float())
+        outputs = pixel_model(network, LARGE, IOSignature(heatmap=True, logits=True))(torch.tensor(pixels).float())
     logits, carried = outputs["logits"].numpy(), outputs[HEATMAP].numpy()
     classes = logits.argmax(axis=1).tolist()
     mine = carried[np.arange(len(classes)), :, :, classes]

@@ -32,8 +32,8 @@ from skinedge_export.formats.onnx2tf.converter import converter
 from skinedge_export.formats.tflite import convert as tflite_convert
 from skinedge_export.int8.sensitivity import Layer
 from skinedge_export.recipe import ExportRecipe
-from skinedge_export.signature import Form
-from skinedge_export.target import asks
+from skinedge_export.signature import IOSignature
+from skinedge_export.target import export_targets
 
 cross_check = pytest.mark.skipif(
     not os.environ.get("SKINEDGE_CROSS_CHECK"),
@@ -52,8 +52,10 @@ def network(name: str):
         return timm.create_model(name, num_classes=len(LABELS)).eval()
 
 
-def job(net, recipe: ExportRecipe, form: Form | None = None, rule: Preprocess = RULE, calibration=None) -> ExportJob:
-    form = form or Form()
+def job(
+    net, recipe: ExportRecipe, form: IOSignature | None = None, rule: Preprocess = RULE, calibration=None
+) -> ExportJob:
+    form = form or IOSignature()
     taxonomy, prior = dict.fromkeys(LABELS, "benign"), dict.fromkeys(LABELS, 0.2)
     description = ModelDescription("id", "name", "some net", LABELS, taxonomy, "mel", prior, rule, "dermoscopic", False)
     description = replace(description, precision=recipe.precision, input=form.contract)
@@ -71,8 +73,10 @@ def images(count: int, size: int, seed: int = 0):
     return mixed.clip(0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("form", [Form(logits=True, heatmap=True), Form("uint8")], ids=["all outputs", "bytes"])
-def test_channels_first_computes_the_same(form: Form) -> None:
+@pytest.mark.parametrize(
+    "form", [IOSignature(logits=True, heatmap=True), IOSignature("uint8")], ids=["all outputs", "bytes"]
+)
+def test_channels_first_computes_the_same(form: IOSignature) -> None:
     import onnxruntime
 
     model, _ = onnx_convert.fp32_graph(job(network("test_resnet"), converter.recipe("fp32"), form))
@@ -310,7 +314,7 @@ def test_both_converters_make_the_network(backbone: str, tmp_path: Path) -> None
     errors = []
     for precision, calibration in (("fp32", None), ("int8", images(32, SIZE, seed=1))):
         for made_by in (tflite_convert.converter, converter):
-            asked = job(net, made_by.recipe(precision), Form(logits=True), rule, calibration)
+            asked = job(net, made_by.recipe(precision), IOSignature(logits=True), rule, calibration)
             artifact = made_by.convert(asked, tmp_path / "file.tflite")
             assert [(spec.name, spec.shape) for spec in artifact.inputs] == [("pixels", (1, SIZE, SIZE, 3))]
             assert artifact.ops.count("TRANSPOSE") < 2, artifact.ops
@@ -329,7 +333,7 @@ def test_both_converters_make_the_network(backbone: str, tmp_path: Path) -> None
 def test_a_run_gets_the_other_converters_files_beside_its_own(run_copy: Bundle) -> None:
     """Through every gate, int8 on validation images; what was there stays, and the default file with it."""
     before, default = run_copy.entries(), run_copy.manifest.default_file
-    bundle = export(run_copy, asks(("tflite",), int8=True, converter="onnx2tf"))
+    bundle = export(run_copy, export_targets(("tflite",), int8=True, converter="onnx2tf"))
     assert bundle.manifest.default_file == default
     assert {name: entry.sha256 for name, entry in before.items() if name.startswith("model.")}.items() <= {
         name: entry.sha256 for name, entry in bundle.entries().items()
@@ -355,8 +359,8 @@ def run_tflite(path: Path, pixels):
 
 
 def test_another_converter_makes_static_int8_of_its_own_format_only() -> None:
-    made = asks(("tflite",), int8=True, converter="onnx2tf")
+    made = export_targets(("tflite",), int8=True, converter="onnx2tf")
     names = [ask.file_name(ask.precision, ".tflite") for ask in made]
     assert names == ["model.fp32.onnx2tf.tflite", "model.int8.onnx2tf.tflite"]
     with pytest.raises(ConfigError, match="makes tflite files, not onnx"):
-        asks(("onnx", "tflite"), converter="onnx2tf")
+        export_targets(("onnx", "tflite"), converter="onnx2tf")

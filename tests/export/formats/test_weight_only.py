@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skinedge_export.formats.onnx.weight_only import LEAST, STEPS, rounded, shrink
+from skinedge_export.formats.onnx.weight_only import LEAST, STEPS, quantize_weights, rounded
 
 
 def network() -> Any:
@@ -84,7 +84,7 @@ def test_the_network_is_large_enough_to_tell(exact: Any) -> None:
 
 
 def test_int8_weights_are_within_half_a_step_of_their_channel(exact: Any) -> None:
-    weights, held = tensors(exact), tensors(shrink(exact, "int8-weight"))
+    weights, held = tensors(exact), tensors(quantize_weights(exact, "int8-weight"))
     for name in LARGE:
         levels, steps = held[f"{name}_int8-weight"], held[f"{name}_int8-weight_scale"]
         assert levels.dtype == np.int8 and np.abs(levels.astype(int)).max() == STEPS
@@ -108,7 +108,7 @@ def test_the_file_is_valid_and_computes_with_the_widened_weights(exact: Any, pre
     """Oracle: the fp32 file with weights that were rounded here, in numpy."""
     import onnx
 
-    small = shrink(exact, precision)
+    small = quantize_weights(exact, precision)
     onnx.checker.check_model(small, full_check=True)
     weights = {name: tensors(exact)[name] for name in LARGE}
     if precision == "fp16":
@@ -132,7 +132,7 @@ def test_a_file_of_large_weights_shrinks_to_a_quarter_or_a_half(
     import onnx
 
     sizes = []
-    for name, model in (("whole", exact), ("small", shrink(exact, precision))):
+    for name, model in (("whole", exact), ("small", quantize_weights(exact, precision))):
         onnx.save(model, tmp_path / name)
         sizes.append((tmp_path / name).stat().st_size)
     assert sizes[1] / sizes[0] == pytest.approx(ratio, abs=0.03)
@@ -141,7 +141,7 @@ def test_a_file_of_large_weights_shrinks_to_a_quarter_or_a_half(
 @pytest.mark.parametrize("precision", ["int8-weight", "fp16"])
 def test_biases_stay_as_they_are_and_so_does_the_model_that_was_given(exact: Any, precision: str) -> None:
     before = exact.SerializeToString(deterministic=True)
-    small = shrink(exact, precision)
+    small = quantize_weights(exact, precision)
     assert exact.SerializeToString(deterministic=True) == before
     for name in ("bias", "last"):
         np.testing.assert_array_equal(tensors(small)[name], tensors(exact)[name])

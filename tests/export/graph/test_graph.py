@@ -13,11 +13,11 @@ import pytest
 from skinedge.core.errors import SkinedgeError
 from skinedge.core.preprocess import Preprocess
 from skinedge.run.embedded_metadata import ModelDescription
-from skinedge_export.captured_output import quiet
+from skinedge_export.captured_output import captured_output
 from skinedge_export.converter import ExportJob
 from skinedge_export.formats.tflite import convert as tflite_convert
 from skinedge_export.graph.graph import _without_norms, pixel_model
-from skinedge_export.signature import Form
+from skinedge_export.signature import IOSignature
 
 LITE0 = {"CONV_2D": 33, "DEPTHWISE_CONV_2D": 16, "ADD": 10, "MEAN": 1, "FULLY_CONNECTED": 1, "SOFTMAX": 1}
 
@@ -41,7 +41,7 @@ def test_pixels_in_probabilities_out(backbone: str, plain_stem: bool) -> None:
     rule = Preprocess(64, mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4))
     net = network(backbone)
     before = copy.deepcopy(net.state_dict())
-    wrapped = pixel_model(net, rule, Form())
+    wrapped = pixel_model(net, rule, IOSignature())
     pixels = torch.randint(0, 256, (2, 64, 64, 3), generator=torch.Generator().manual_seed(1)).float()
     with torch.no_grad():
         found = wrapped(pixels)["probabilities"]
@@ -123,7 +123,7 @@ def test_efficientnet_lite0_keeps_the_clean_op_list(tmp_path: Path) -> None:
 
 
 def test_a_converters_noise_is_held_back(capfd: pytest.CaptureFixture[str]) -> None:
-    with quiet("conversion", "net"):
+    with captured_output("conversion", "net"):
         print("python")
         os.write(1, b"native out\n")
         os.write(2, b"native err\n")
@@ -137,20 +137,20 @@ def test_a_converters_noise_is_held_back(capfd: pytest.CaptureFixture[str]) -> N
 def test_a_converters_failure_is_told_in_our_words(capfd: pytest.CaptureFixture[str]) -> None:
     with (
         pytest.raises(SkinedgeError, match=r"net: TFLite export failed: RuntimeError: no lowering for aten\.foo"),
-        quiet("TFLite export", "net"),
+        captured_output("TFLite export", "net"),
     ):
         raise RuntimeError("no lowering for aten.foo\nmore")
-    with pytest.raises(SkinedgeError, match="last words"), quiet("export", "net"):
+    with pytest.raises(SkinedgeError, match="last words"), captured_output("export", "net"):
         os.write(2, b"first\nlast words\n")
         raise ValueError
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_missing_package_stays_a_missing_package() -> None:
-    with pytest.raises(ModuleNotFoundError), quiet("export", "net"):
+    with pytest.raises(ModuleNotFoundError), captured_output("export", "net"):
         import no_such_package  # noqa: F401
 
 
 def test_interrupts_pass() -> None:
-    with pytest.raises(KeyboardInterrupt), quiet("export", "net"):
+    with pytest.raises(KeyboardInterrupt), captured_output("export", "net"):
         raise KeyboardInterrupt

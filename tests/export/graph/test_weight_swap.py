@@ -15,7 +15,7 @@ from skinedge_export.converter import ExportJob
 from skinedge_export.formats.onnx import convert as onnx_convert
 from skinedge_export.formats.onnx2tf.converter import converter as onnx2tf
 from skinedge_export.formats.tflite import convert as tflite_convert
-from skinedge_export.graph.weight_swap import Renewal, graph_of
+from skinedge_export.graph.weight_swap import WeightSwap, graph_of
 
 RULE = Preprocess(64, mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4))
 LABELS = ("a", "b", "c", "d", "e")
@@ -120,7 +120,7 @@ def test_a_weight_that_is_there_twice_is_found_once_for_both() -> None:
         "one": np.arange(4, dtype=np.float32).reshape(2, 2),
         "two": np.arange(4, dtype=np.float32).reshape(2, 2, 1),
     }
-    renewal = Renewal(before, {name: values * 2 for name, values in before.items()})
+    renewal = WeightSwap(before, {name: values * 2 for name, values in before.items()})
     renewal.of(before["one"])
     assert renewal.complete
 
@@ -139,7 +139,7 @@ AFTER = {name: values * 10 for name, values in BEFORE.items()}
 
 
 def test_constants_are_found_in_any_order_of_axes() -> None:
-    renewal = Renewal(BEFORE, AFTER)
+    renewal = WeightSwap(BEFORE, AFTER)
     turned = np.ascontiguousarray(BEFORE["w"].transpose(1, 2, 0))
     np.testing.assert_array_equal(renewal.of(turned), AFTER["w"].transpose(1, 2, 0))
     assert not renewal.complete, "b was not asked for yet"
@@ -152,8 +152,8 @@ def test_constants_are_found_in_any_order_of_axes() -> None:
 
 
 def test_a_weight_that_stays_need_not_be_found() -> None:
-    assert Renewal(BEFORE, BEFORE).complete
-    half = Renewal(BEFORE, {**BEFORE, "b": AFTER["b"]})
+    assert WeightSwap(BEFORE, BEFORE).complete
+    half = WeightSwap(BEFORE, {**BEFORE, "b": AFTER["b"]})
     assert not half.complete
     half.of(BEFORE["b"])
     assert half.complete
@@ -171,7 +171,7 @@ def test_what_could_be_taken_for_another_is_not_complete(before: dict[str, np.nd
         name: values + np.arange(values.size).reshape(values.shape) + i
         for i, (name, values) in enumerate(before.items())
     }
-    renewal = Renewal(before, {name: values.astype(np.float32) for name, values in after.items()})
+    renewal = WeightSwap(before, {name: values.astype(np.float32) for name, values in after.items()})
     for values in before.values():
         renewal.of(values)
     assert not renewal.complete
@@ -186,7 +186,7 @@ def test_a_graph_that_keeps_something_of_the_first_network_is_not_used() -> None
         tensors = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
         return {"constants": tensors, "model": model}
 
-    def renewed(graph: dict[str, Any], renewal: Renewal) -> dict[str, Any]:
+    def renewed(graph: dict[str, Any], renewal: WeightSwap) -> dict[str, Any]:
         return {**graph, "constants": {name: renewal.of(values) for name, values in graph["constants"].items()}}
 
     def run(graph: dict[str, Any], images: list[np.ndarray]) -> list[dict[str, np.ndarray]]:

@@ -16,16 +16,16 @@ from skinedge.core.errors import GateError
 from skinedge.core.preprocess import Preprocess
 from skinedge.network import model
 from skinedge_export.int8 import gptq
-from skinedge_export.int8.covariance import DAMPING, LEAST_DAMPING, Moments, inverse_roots
+from skinedge_export.int8.covariance import DAMPING, LEAST_DAMPING, RunningCovariance, inverse_roots
 from skinedge_export.int8.gptq import STEPS, round_rows, round_weights
 
 MANY = settings(max_examples=60, deadline=None)
 
 
-def observed(values: Values, batch: int = 16) -> Moments:
+def observed(values: Values, batch: int = 16) -> RunningCovariance:
     """Moments of a 1 x 1 convolution over one-pixel images: (N, C) values."""
     conv = nn.Conv2d(values.shape[1], 3, 1, bias=False)
-    moments = Moments(conv, "layer")
+    moments = RunningCovariance(conv, "layer")
     for start in range(0, len(values), batch):
         moments.add(conv, (torch.from_numpy(values[start : start + batch, :, None, None]),))
     return moments

@@ -14,7 +14,7 @@ from skinedge.core.preprocess import Preprocess
 from skinedge.data.synthetic import draw
 from skinedge.network import model
 from skinedge.training.merge import eager_logits
-from skinedge_export.int8.covariance import Moments, grouped, inverse_roots
+from skinedge_export.int8.covariance import RunningCovariance, grouped, inverse_roots
 from skinedge_export.int8.gptq import STEPS, round_rows, round_weights
 
 SIZE = 64
@@ -85,7 +85,7 @@ def test_moments_are_those_of_what_the_filter_sees(groups: int) -> None:
     """Oracle: a convolution's mean output is its weight times the mean patch, its variance w C w."""
     conv = nn.Conv2d(4, 8, 3, groups=groups, bias=False)
     images = torch.randn(400, 4, 3, 3, generator=torch.Generator().manual_seed(0)) + 1.0
-    seen = Moments(conv)
+    seen = RunningCovariance(conv)
     with torch.no_grad():
         seen.add(conv, (images,))  # one place only: every patch is the whole image
         out = conv(images).flatten(1).double()

@@ -14,15 +14,23 @@ import pytest
 from skinedge.core.errors import ConfigError, GateError
 from skinedge.core.outputs import Outputs
 from skinedge.stats.gates import Gate
-from skinedge_export.candidate_check import Figures
+from skinedge_export.candidate_check import CandidateMetrics
 from skinedge_export.converter import Artifact
 from skinedge_export.int8.activation_ranges import METHODS
 from skinedge_export.int8.sensitivity import Layer
 from skinedge_export.recipe import PRECISIONS, CalibrationSettings, ExportRecipe
 from skinedge_export.search import candidates
-from skinedge_export.search.candidates import Ladder, Rung, climb, given_up, load_ladder, report, timed
+from skinedge_export.search.candidates import (
+    Candidate,
+    SearchSettings,
+    given_up,
+    load_search_settings,
+    report,
+    search_candidates,
+    timed,
+)
 
-STEPS = Ladder(("min-max", "percentile", "mse"), (1, 2, 4, 8), ("int8-weight", "fp16"))
+STEPS = SearchSettings(("min-max", "percentile", "mse"), (1, 2, 4, 8), ("int8-weight", "fp16"))
 LAYERS = [(Layer((f"layer{i}",)), 1.0 / (i + 1)) for i in range(6)]
 INT8 = ("int8", "int8-mixed")
 
@@ -43,15 +51,17 @@ class Clock:
         return Outputs(np.ones((len(pixels), 1), np.float32))
 
 
-def figures(distance: float) -> Figures:
-    return Figures(100, 0.99, distance, 0.8, 0.01, 0.7, 0.9, 0.002)
+def figures(distance: float) -> CandidateMetrics:
+    return CandidateMetrics(100, 0.99, distance, 0.8, 0.01, 0.7, 0.9, 0.002)
 
 
-def rung(recipe: ExportRecipe, kept: tuple[Layer, ...], gates: tuple[Gate, ...], distance: float, **more: Any) -> Rung:
+def rung(
+    recipe: ExportRecipe, kept: tuple[Layer, ...], gates: tuple[Gate, ...], distance: float, **more: Any
+) -> Candidate:
     artifact = Artifact(Path("file"), recipe.precision, (), (), (), {})
     names = tuple(layer.name for layer in kept)
     said = {"partitions": 2, "size": 1000, **more}
-    return Rung(artifact, recipe, names, gates, figures(distance), **said)
+    return Candidate(artifact, recipe, names, gates, figures(distance), **said)
 
 
 @dataclass
@@ -62,7 +72,7 @@ class Workshop:
     made: list[str] = field(default_factory=list)
     asked_for_order: int = 0
 
-    def attempt(self, recipe: ExportRecipe, kept: tuple[Layer, ...]) -> Rung:
+    def attempt(self, recipe: ExportRecipe, kept: tuple[Layer, ...]) -> Candidate:
         ways = {"int8": f" {recipe.calibration.ranges}", "int8-mixed": f" {len(kept)}"}
         name = recipe.precision + ways.get(recipe.precision, "")
         self.made.append(name)
@@ -73,9 +83,9 @@ class Workshop:
         self.asked_for_order += 1
         return LAYERS
 
-    def climb(self, precisions: Sequence[str], steps: Ladder = STEPS) -> list[Rung]:
+    def climb(self, precisions: Sequence[str], steps: SearchSettings = STEPS) -> list[Candidate]:
         recipe: Callable[[str], ExportRecipe] = lambda precision: ExportRecipe("onnx", precision)  # noqa: E731
-        return climb(steps, precisions, self.attempt, recipe, self.ranked)
+        return search_candidates(steps, precisions, self.attempt, recipe, self.ranked)
 
 
 def test_static_int8_that_convinces_is_all_that_is_made_and_the_nearest_is_taken() -> None:
@@ -118,7 +128,7 @@ def test_where_none_convinces_the_nearest_that_passed_is_taken() -> None:
 def test_all_layers_in_float_are_not_called_mixed() -> None:
     work = Workshop({})
     with pytest.raises(GateError):
-        work.climb(INT8, Ladder(("min-max",), (5, 6, 7), ()))
+        work.climb(INT8, SearchSettings(("min-max",), (5, 6, 7), ()))
     assert work.made == ["int8 min-max", "int8-mixed 5"]
 
 
@@ -226,7 +236,7 @@ def test_the_report_holds_every_rung_and_what_was_given_up() -> None:
 
 
 def test_the_shipped_ladder_is_read() -> None:
-    found = load_ladder()
+    found = load_search_settings()
     assert found.ranges == METHODS and found.kept_float == tuple(sorted(found.kept_float)) and min(found.kept_float) > 0
     assert found.fallback and set(found.fallback) <= set(PRECISIONS) - {"int8", "int8-mixed", "fp32"}
 
@@ -242,15 +252,15 @@ def test_a_ladder_with_an_unknown_key_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, complaint: str
 ) -> None:
     path = tmp_path / "ladder.toml"
-    path.write_text(candidates.LADDER.read_text() + change)
-    monkeypatch.setattr(candidates, "LADDER", path)
+    path.write_text(candidates.SETTINGS.read_text() + change)
+    monkeypatch.setattr(candidates, "SETTINGS", path)
     with pytest.raises(ConfigError, match=complaint):
-        load_ladder()
+        load_search_settings()
 
 
 def test_a_ladder_whose_numbers_are_words_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "ladder.toml"
-    path.write_text(candidates.LADDER.read_text().replace("[1, 2,", '["one", 2,'))
-    monkeypatch.setattr(candidates, "LADDER", path)
+    path.write_text(candidates.SETTINGS.read_text().replace("[1, 2,", '["one", 2,'))
+    monkeypatch.setattr(candidates, "SETTINGS", path)
     with pytest.raises(ConfigError, match=r"kept_float\[0\]: expected int, got str"):
-        load_ladder()
+        load_search_settings()

@@ -89,7 +89,7 @@ def test_the_average_follows_the_weights() -> None:
     for step in range(1, 200):
         weight.data.fill_(float(step))
         progress.step = step
-        train_loop.follow(progress, {"w": weight}, decay)
+        train_loop.update_ema(progress, {"w": weight}, decay)
         slow = min(decay, (1 + step) / (10 + step))
         expected = 1.0 if step == 1 else slow * expected + (1 - slow) * step
     torch.testing.assert_close(progress.average["w"], torch.full((2,), expected))
@@ -101,5 +101,5 @@ def test_the_average_follows_the_weights() -> None:
 
 def test_without_a_decay_no_average_is_kept() -> None:
     progress = train_loop.Progress(step=3)
-    train_loop.follow(progress, {"w": torch.nn.Parameter(torch.ones(1))}, 0.0)
+    train_loop.update_ema(progress, {"w": torch.nn.Parameter(torch.ones(1))}, 0.0)
     assert progress.average == {}

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from skinedge.core.errors import BundleError, DataError
-from skinedge.core.files import inside, name_problem, sha256
+from skinedge.core.files import name_problem, path_inside, sha256
 from skinedge.data.dataset import read_split
 from skinedge.publish import bundled_model
 from skinedge.run import commit
@@ -43,14 +43,14 @@ PARTS = st.text(alphabet=st.sampled_from("ab./\\:\0\n\x1b NULconCOM1\u202e"), ma
 def test_names_that_are_no_paths_below_a_run(tmp_path: Path, name: str) -> None:
     assert name_problem(name)
     with pytest.raises(BundleError):
-        inside(tmp_path, name)
+        path_inside(tmp_path, name)
     with pytest.raises(ValueError, match=r"no path|no file name|character"):
         FileEntry(name, "", 0, "")
 
 
 @pytest.mark.parametrize("name", ORDINARY)
 def test_names_of_ours(tmp_path: Path, name: str) -> None:
-    assert inside(tmp_path, name) == tmp_path / name
+    assert path_inside(tmp_path, name) == tmp_path / name
 
 
 @given(st.lists(PARTS, max_size=5).map("/".join))
@@ -59,7 +59,7 @@ def test_what_is_let_through_stays_below_on_every_system(name: str) -> None:
     if name_problem(name) is not None:
         return
     root = Path("/nowhere/run")
-    assert inside(root, name).is_relative_to(root) and ".." not in PurePosixPath(name).parts
+    assert path_inside(root, name).is_relative_to(root) and ".." not in PurePosixPath(name).parts
     windows = PureWindowsPath("C:/run") / name
     assert windows.is_relative_to("C:/run") and windows.parts[1:] == ("run", *name.split("/"))
     assert not any(windows.__class__(part).is_reserved() for part in name.split("/"))
@@ -75,10 +75,10 @@ def test_a_link_out_of_the_run_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "run/here").symlink_to(".")
     for name in ("reports/a", "reports/new.json", "file", "loop/a"):
         with pytest.raises(BundleError):
-            inside(tmp_path / "run", name)
-    assert inside(tmp_path / "run", "here/a")
+            path_inside(tmp_path / "run", name)
+    assert path_inside(tmp_path / "run", "here/a")
     (tmp_path / "link").symlink_to("run")
-    assert inside(tmp_path / "link", "a"), "the run itself may be reached through a link"
+    assert path_inside(tmp_path / "link", "a"), "the run itself may be reached through a link"
 
 
 @pytest.fixture

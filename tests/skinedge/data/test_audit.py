@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from skinedge.core.image_file import load_image
-from skinedge.data.audit import Check, Pair, check, info, overlaps
+from skinedge.data.audit import AuditReport, DuplicatePair, audit, info, overlaps
 from skinedge.data.dataset import Dataset, Sample
 from skinedge.data.hashing import NEAR_BITS, hash_images, inspect_images, near_pairs, perceptual_hash
 from skinedge.data.readers import read
@@ -72,9 +72,9 @@ def folder(root: Path) -> Path:
     return root
 
 
-def judge(root: Path) -> Check:
+def judge(root: Path) -> AuditReport:
     dataset = read(root)
-    return check(dataset, inspect_images(dataset))
+    return audit(dataset, inspect_images(dataset))
 
 
 def test_clean_folder_passes(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_leak_between_official_splits_fails_by_bytes_and_by_look(tmp_path: Path)
     assert judge(tmp_path).passed
     again = tmp_path / "test" / "nv" / "again.png"
     again.write_bytes((tmp_path / "train" / "nv" / "train1.png").read_bytes())
-    assert judge(tmp_path).leaks == (Pair("test/nv/again.png", "train/nv/train1.png", "bytes"),)
+    assert judge(tmp_path).leaks == (DuplicatePair("test/nv/again.png", "train/nv/train1.png", "bytes"),)
     Image.fromarray(resized(draw(1, 1, 64, 64), 96, 96, 90)).save(again)
     found = judge(tmp_path)
     assert [pair.by for pair in found.leaks] == ["look"]
@@ -130,9 +130,9 @@ def test_overlaps_take_the_surest_evidence() -> None:
     left = [one("ISIC_0000001"), one("b", "HAM_2"), one("c", "17"), one("d", digest="same"), one("e")]
     right = [one("ISIC_0000001_x"), one("y", "HAM_2"), one("z", "17"), one("w", digest="same")]
     assert overlaps(left, right) == (
-        Pair("ISIC_0000001.jpg", "ISIC_0000001_x.jpg", "ISIC id"),
-        Pair("b.jpg", "y.jpg", "lesion id"),
-        Pair("d.jpg", "w.jpg", "bytes"),
+        DuplicatePair("ISIC_0000001.jpg", "ISIC_0000001_x.jpg", "ISIC id"),
+        DuplicatePair("b.jpg", "y.jpg", "lesion id"),
+        DuplicatePair("d.jpg", "w.jpg", "bytes"),
     )
 
 

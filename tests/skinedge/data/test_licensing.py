@@ -9,7 +9,7 @@ import pytest
 from skinedge.core.errors import DataError
 from skinedge.core.preprocess import Preprocess
 from skinedge.data.dataset import Sample
-from skinedge.data.licensing import NON_COMMERCIAL, terms_of
+from skinedge.data.licensing import NON_COMMERCIAL, licence_of
 from skinedge.run.embedded_metadata import ModelDescription
 
 
@@ -33,7 +33,7 @@ def named(*names: str) -> list[Sample]:
     ],
 )
 def test_the_terms_of_images(kind: str, names: tuple[str, ...], license: str, whom: str) -> None:
-    found = terms_of(kind, named(*names))
+    found = licence_of(kind, named(*names))
     assert found.license == license
     assert found.attribution.startswith(whom) and bool(found.attribution) == bool(license)
 

@@ -14,7 +14,7 @@ from skinedge.core.errors import ConfigError
 from skinedge.network import depthwise, fused, lora, model
 from skinedge.run.config import LoraSettings, OptimizerSettings, TrainConfig
 from skinedge.training import train_loop
-from skinedge.training.job import ready
+from skinedge.training.job import build_network
 
 
 def adapted(seed: int = 0, settings: LoraSettings | None = None, backbone: str = "test_efficientnet") -> peft.PeftModel:
@@ -34,7 +34,7 @@ def adapted(seed: int = 0, settings: LoraSettings | None = None, backbone: str =
 
 def test_only_layers_that_can_be_merged_carry_adapters() -> None:
     net = timm.create_model("tf_efficientnet_lite0", num_classes=7)
-    names = lora.carriers(net)
+    names = lora.target_layers(net)
     modules = dict(net.named_modules())
     assert len(names) == 32
     assert all(modules[name].groups == 1 for name in names)
@@ -50,7 +50,7 @@ def test_patterns_choose_and_a_pattern_without_match_is_an_error() -> None:
 
 def test_a_name_that_ends_another_name_adapts_only_itself() -> None:
     net = timm.create_model("resnet18", num_classes=3)
-    assert {"conv1", "layer1.0.conv1"} <= set(lora.carriers(net))
+    assert {"conv1", "layer1.0.conv1"} <= set(lora.target_layers(net))
     network = lora.attach(net, LoraSettings(rank=2, targets=("conv1",)))
     found = {name for name, module in network.named_modules() if isinstance(module, LoraConv2d)}
     assert found == {"base_model.model.conv1"}
@@ -146,7 +146,7 @@ def test_doras_magnitudes_are_trained_and_do_not_decay() -> None:
 
 def test_dora_over_a_filter_of_zeros_is_refused() -> None:
     net, _ = model.load("test_efficientnet", 5, "random", seed=1)
-    name = lora.carriers(net)[2]
+    name = lora.target_layers(net)[2]
     with torch.no_grad():
         net.get_submodule(name).weight[3] = 0
     with pytest.raises(ConfigError, match=f"layer '{name}' has a filter of zeros"):
@@ -159,7 +159,7 @@ def test_dora_trains_kernels_that_lie_channels_last(dropout: float) -> None:
     net, _ = model.load("test_efficientnet", 5, "random", seed=1)
     settings = replace(DORA, dropout=dropout)
     config = TrainConfig(backbone="test_efficientnet", image_size=32, lora=settings)
-    network = ready(net, config, "cpu")
+    network = build_network(net, config, "cpu")
     with torch.no_grad():
         net.get_classifier().weight.fill_(0.1)
     kernels = [m.lora_A["default"].weight for m in network.modules() if isinstance(m, LoraConv2d)]

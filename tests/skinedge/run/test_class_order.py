@@ -163,9 +163,9 @@ def shipped_again(bundle: Bundle) -> bool:
 
 
 def reported(bundle: Bundle) -> bool:
-    from skinedge_bench.report.draw import Asked, draw
+    from skinedge_bench.report.draw import ReportRequest, draw
 
-    return bool(draw(bundle, Asked(), "notice").html)
+    return bool(draw(bundle, ReportRequest(), "notice").html)
 
 
 def refuses(command: Callable[[Bundle], bool], bundle: Bundle) -> bool:

@@ -19,7 +19,7 @@ def test_the_same_bits_in_the_same_order(tiny_run: Path, name: str, monkeypatch:
     runtime = runtimes_for(tiny_run / name)[0]
     pixels = np.random.default_rng(0).integers(0, 256, (2 * parallel_sessions.CHUNK + 5, 64, 64, 3)).astype(np.uint8)
     alone = runtime.open(tiny_run / name, threads=1).run(pixels)
-    side_by_side = parallel_sessions.Spread(runtime, tiny_run / name)
+    side_by_side = parallel_sessions.ParallelSessions(runtime, tiny_run / name)
     assert len(side_by_side.sessions) == 3
     assert np.array_equal(side_by_side.run(pixels).probabilities, alone.probabilities)
     assert np.array_equal(side_by_side.run(pixels[:1]).probabilities, alone.probabilities[:1])
@@ -36,7 +36,9 @@ def test_each_file_says_what_it_says_alone(tiny_run: Path) -> None:
 def test_an_error_of_one_session_is_raised(tiny_run: Path) -> None:
     runtime = runtimes_for(tiny_run / "model.int8.tflite")[0]
     with pytest.raises(Exception, match="pixels"):
-        parallel_sessions.Spread(runtime, tiny_run / "model.int8.tflite").run(np.zeros((70, 32, 32, 3), np.uint8))
+        parallel_sessions.ParallelSessions(runtime, tiny_run / "model.int8.tflite").run(
+            np.zeros((70, 32, 32, 3), np.uint8)
+        )
 
 
 def test_what_only_some_parts_have_is_left_out() -> None:

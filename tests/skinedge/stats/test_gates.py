@@ -13,7 +13,7 @@ from skinedge.stats import metrics
 from skinedge.stats.gates import (
     Gate,
     agreement_gate,
-    fall_gate,
+    drop_gate,
     finite_gate,
     fp32_gates,
     golden_gates,
@@ -145,7 +145,7 @@ def test_no_images_and_exactly_at_the_limit_are_told_apart() -> None:
         gate = agreement_gate(same, n)
         assert gate.verdict == "underpowered" and "exactly at the limit" in gate.detail
     labels = np.zeros(100, dtype=np.int64)
-    gate = fall_gate(labels, labels, np.where(np.arange(100) == 7, 1, labels))  # 1 point, of one class
+    gate = drop_gate(labels, labels, np.where(np.arange(100) == 7, 1, labels))  # 1 point, of one class
     assert gate.verdict == "underpowered" and "exactly at the limit" in gate.detail
 
 
@@ -161,14 +161,14 @@ def test_so_many_images_as_would_decide_the_fall_do(lost: int, n: int) -> None:
 
 def one_class(lost: int, n: int) -> Gate:
     labels = np.zeros(n, dtype=np.int64)
-    return fall_gate(labels, labels, np.where(np.arange(n) < lost, 1, labels))
+    return drop_gate(labels, labels, np.where(np.arange(n) < lost, 1, labels))
 
 
 def test_a_lost_class_fails_and_names_the_fall() -> None:
     """All melanomas missed, 1 % of the images: agreement alone can miss it, balanced accuracy does not."""
     labels = np.repeat([0, 1, 2], [900, 90, 10])
     collapsed = np.where(labels == 2, 0, labels)
-    gate = fall_gate(labels, labels, collapsed)
+    gate = drop_gate(labels, labels, collapsed)
     assert gate.verdict == "fail"
     assert gate.value == pytest.approx(1 / 3)
     assert agreement_gate(int((labels == collapsed).sum()), 1000).verdict == "pass"
@@ -177,9 +177,9 @@ def test_a_lost_class_fails_and_names_the_fall() -> None:
 def test_no_fall_passes_and_a_gain_passes() -> None:
     labels = np.repeat([0, 1], [200, 100])
     worse = np.where(np.arange(300) % 10 == 0, 1 - labels, labels)
-    same = fall_gate(labels, worse, worse)
+    same = drop_gate(labels, worse, worse)
     assert same.verdict == "pass" and same.detail.startswith("non-inferior")
-    assert fall_gate(labels, worse, labels).verdict == "pass"
+    assert drop_gate(labels, worse, labels).verdict == "pass"
 
 
 def test_few_changes_in_both_directions_are_underpowered() -> None:
@@ -187,14 +187,14 @@ def test_few_changes_in_both_directions_are_underpowered() -> None:
     reference, predicted = labels.copy(), labels.copy()
     reference[[0, 61]] = [1, 0]
     predicted[[1, 62]] = [1, 0]
-    gate = fall_gate(labels, reference, predicted)
+    gate = drop_gate(labels, reference, predicted)
     assert gate.verdict == "underpowered"
     assert int(gate.detail.split("about ")[1].split(" ")[0]) > 80
 
 
 def test_no_images_cannot_tell() -> None:
     none = np.zeros(0, dtype=np.int64)
-    assert fall_gate(none, none, none).verdict == "underpowered"
+    assert drop_gate(none, none, none).verdict == "underpowered"
 
 
 def test_golden_int8_ignores_ties_but_not_a_wrong_graph() -> None:

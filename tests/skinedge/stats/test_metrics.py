@@ -106,7 +106,7 @@ def test_bootstrap_fall_is_the_paired_stratified_bootstrap() -> None:
             metrics.balanced_accuracy(labels[chosen], reference[chosen])
             - metrics.balanced_accuracy(labels[chosen], predicted[chosen])
         )
-    fast = metrics.bootstrap_fall(labels, reference, predicted, resamples=20_000, seed=1)
+    fast = metrics.bootstrap_drop(labels, reference, predicted, resamples=20_000, seed=1)
     quantiles = [0.05, 0.25, 0.5, 0.75, 0.95]
     np.testing.assert_allclose(np.quantile(fast, quantiles), np.quantile(slow, quantiles), atol=0.012)
     observed = metrics.balanced_accuracy(labels, reference) - metrics.balanced_accuracy(labels, predicted)
@@ -114,9 +114,9 @@ def test_bootstrap_fall_is_the_paired_stratified_bootstrap() -> None:
 
 
 def test_bootstrap_fall_is_seeded() -> None:
-    first = metrics.bootstrap_fall(LABELS, PREDICTED, LABELS, resamples=50, seed=4)
-    np.testing.assert_array_equal(first, metrics.bootstrap_fall(LABELS, PREDICTED, LABELS, resamples=50, seed=4))
-    assert not np.array_equal(first, metrics.bootstrap_fall(LABELS, PREDICTED, LABELS, resamples=50, seed=5))
+    first = metrics.bootstrap_drop(LABELS, PREDICTED, LABELS, resamples=50, seed=4)
+    np.testing.assert_array_equal(first, metrics.bootstrap_drop(LABELS, PREDICTED, LABELS, resamples=50, seed=4))
+    assert not np.array_equal(first, metrics.bootstrap_drop(LABELS, PREDICTED, LABELS, resamples=50, seed=5))
 
 
 def test_softmax_survives_large_logits() -> None:

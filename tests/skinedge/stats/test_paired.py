@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from skinedge.stats import gates, metrics
-from skinedge.stats.paired import ONE_SIDED, McNemar, balanced_fall, mean_estimate, score_interval
+from skinedge.stats.paired import ONE_SIDED, McNemar, balanced_accuracy_drop, mean_estimate, score_interval
 
 # Complete response before and after consolidation (Cavo et al. 2012), as Fagerland, Lydersen and Laake, "Statistical
 # Analysis of Contingency Tables" (2017), chapter 8, evaluate it.
@@ -107,7 +107,7 @@ def test_a_falls_gate_fails_no_file_that_loses_nothing_and_every_one_that_loses_
             right, luck = reference == labels, rng.random(len(labels))
             wrong_now = np.where(luck < loss / 0.7, (labels + 2) % 7, reference)
             file = np.where(right, wrong_now, np.where(luck < gain / 0.3, labels, reference))
-            said.append(gates.fall_gate(labels, reference, file).verdict)
+            said.append(gates.drop_gate(labels, reference, file).verdict)
         return said
 
     assert verdicts(0.006, 0.006, 100).count("fail") <= 2
@@ -130,12 +130,12 @@ def test_a_mean_has_the_normal_interval_and_few_values_prove_nothing() -> None:
 
 def test_the_bootstrap_is_never_narrower_than_plain_accuracys_interval() -> None:
     labels = np.repeat([0, 1], [20, 10])
-    same = balanced_fall(labels, labels, labels, ONE_SIDED)
+    same = balanced_accuracy_drop(labels, labels, labels, ONE_SIDED)
     assert (same.value, same.high) == pytest.approx((0, ONE_SIDED**2 / (30 + ONE_SIDED**2)))
-    assert math.isnan(balanced_fall(labels[:0], labels[:0], labels[:0]).value)
+    assert math.isnan(balanced_accuracy_drop(labels[:0], labels[:0], labels[:0]).value)
     file = np.where(np.arange(30) % 4 == 0, 1 - labels, labels)  # many changes: the bootstrap's own quantiles
-    found = balanced_fall(labels, labels, file, ONE_SIDED)
-    drawn = np.quantile(metrics.bootstrap_fall(labels, labels, file), [0.05, 0.95])
+    found = balanced_accuracy_drop(labels, labels, file, ONE_SIDED)
+    drawn = np.quantile(metrics.bootstrap_drop(labels, labels, file), [0.05, 0.95])
     assert (found.low, found.high) == pytest.approx(tuple(drawn), abs=0.01)
 
 

@@ -30,7 +30,7 @@ from skinedge.run.run_directory import Bundle
 from skinedge.training.augment import augment, draw
 from skinedge.training.checkpoint import Checkpoints
 from skinedge.training.distributed import ALONE, Processes
-from skinedge.training.job import TrainRequest, check_shares, ready
+from skinedge.training.job import TrainRequest, build_network, check_shares
 from skinedge.training.train import train
 from skinedge.training.train_loop import fit
 from skinedge.training.train_step import Examples, Problem, share_gradients
@@ -212,7 +212,7 @@ def posed() -> tuple[Any, Problem]:
     net, base = model.load(config.backbone, 3, "random", 0)
     rule = model.preprocess(net, base.source, 32)
     torch.nn.init.normal_(net.get_classifier().weight, generator=torch.Generator().manual_seed(0))
-    network = ready(net, config, "cpu")
+    network = build_network(net, config, "cpu")
     return network, Problem(config, rule, 3, noise(17), noise(6), "cpu", "fp32")
 
 

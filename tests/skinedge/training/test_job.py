@@ -18,7 +18,7 @@ from skinedge.data.readers import read
 from skinedge.run.config import TrainConfig, load_config
 from skinedge.training import job
 from skinedge.training import train as train_module
-from skinedge.training.job import TrainRequest, begin, divide
+from skinedge.training.job import TrainRequest, create_job, split_dataset
 from skinedge.training.train import examples, open_training, train
 
 CONFIG = TrainConfig(image_size=32, precision="fp32", taxonomy={"black": "melanoma", "brown": "benign"})
@@ -46,19 +46,19 @@ def test_data_root(tmp_path: Path, archive: Path) -> None:
 
 
 def test_an_archive_given_as_a_file_is_divided_and_its_split_reused(archive: Path, tmp_path: Path) -> None:
-    samples = divide(read(archive), CONFIG)
+    samples = split_dataset(read(archive), CONFIG)
     assert {sample.split for sample in samples} == {"train", "val", "cal", "test"}
     for sample in samples:
         assert load_pixels(data_root(archive), sample.path).shape == (28, 28, 3)
     written = tmp_path / "split.csv"
     written.write_text(write_split(samples))
-    again = divide(read(archive), replace(CONFIG, split=str(written)))
+    again = split_dataset(read(archive), replace(CONFIG, split=str(written)))
     assert [(s.path, s.split) for s in again] == [(s.path, s.split) for s in samples]
 
 
 def test_training_begins_on_an_archive_and_knows_the_users_melanoma(archive: Path, tmp_path: Path) -> None:
     request = TrainRequest(archive, tmp_path / "run", CONFIG, device="cpu")
-    begun, samples = begin(request, "cpu")
+    begun, samples = create_job(request, "cpu")
     assert Path(begun.data_root) == archive.parent.resolve()
     assert (begun.labels, begun.melanoma) == (("black", "brown"), "black")
     assert begun.taxonomy == {"black": "malignant", "brown": "benign"}
@@ -74,7 +74,7 @@ def test_two_melanoma_classes_stop_before_an_image_is_read(tmp_path: Path, monke
         Image.new("RGB", (20, 20)).save(tmp_path / "data" / label / f"{label}.png")
     monkeypatch.setattr(job, "hash_images", lambda *_: pytest.fail("images were read"))
     with pytest.raises(DataError, match="two classes mean melanoma: mal"):
-        begin(TrainRequest(tmp_path / "data", tmp_path / "run", TrainConfig()), "cpu")
+        create_job(TrainRequest(tmp_path / "data", tmp_path / "run", TrainConfig()), "cpu")
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
@@ -90,7 +90,7 @@ def test_a_folder_of_the_users_is_no_unfinished_training(archive: Path, tmp_path
 
 def test_what_a_kill_leaves_of_a_removal_is_known_as_ours(archive: Path, tmp_path: Path) -> None:
     request = TrainRequest(archive, tmp_path / "run", CONFIG, device="cpu")
-    begin(request, "cpu")
+    create_job(request, "cpu")
     assert job.is_work(request.work)
     for name in ("job.json", "split.csv"):
         (request.work / name).unlink()

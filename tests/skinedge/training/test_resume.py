@@ -15,7 +15,7 @@ from skinedge.core.errors import BundleError, DataError
 from skinedge.run.config import TrainConfig
 from skinedge.run.run_directory import Bundle
 from skinedge.training.checkpoint import Checkpoints
-from skinedge.training.job import Job, TrainRequest, begin, refuse_other_settings, reopen
+from skinedge.training.job import Job, TrainRequest, create_job, refuse_other_settings, reopen
 from skinedge.training.train import train
 
 CONFIG = TrainConfig(backbone="test_efficientnet", weights="random", image_size=32, precision="fp32", epochs=1)
@@ -29,7 +29,7 @@ def request_(synthetic_images: Path, tmp_path: Path) -> TrainRequest:
 @pytest.fixture
 def job(request_: TrainRequest) -> Job:
     """Of a training that was begun, and interrupted before its first step."""
-    return begin(request_, "cpu")[0]
+    return create_job(request_, "cpu")[0]
 
 
 def edit_job(request: TrainRequest, **changes: object) -> None:
@@ -108,7 +108,7 @@ def test_an_interrupted_replacement_goes_on(trained_run: Path, synthetic_images:
     """--force began it and cannot be given again: it would begin anew."""
     out = Path(shutil.copytree(trained_run, tmp_path / "run"))
     request = TrainRequest(synthetic_images, out, CONFIG, device="cpu", force=True)
-    begun, _ = begin(request, "cpu")
+    begun, _ = create_job(request, "cpu")
     assert train(replace(request, force=False, resume=True)).manifest.id == begun.id
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 

@@ -28,9 +28,9 @@ from skinedge.run.config import DistillationSettings, TrainConfig, load_config
 from skinedge.run.run_directory import Bundle
 from skinedge.training import teacher, train_loop
 from skinedge.training.distributed import ALONE, Processes
-from skinedge.training.job import TrainRequest, begin
+from skinedge.training.job import TrainRequest, create_job
 from skinedge.training.merge import merge
-from skinedge.training.train import load, pose, train
+from skinedge.training.train import build_problem, load, train
 from skinedge.training.train_step import Problem, batch_gradients, share_gradients
 
 CONFIG = """
@@ -76,7 +76,9 @@ def learned(run: Path, **shares: float) -> teacher.Teacher:
     """The teacher for a student whose logits assume these class shares; uniform ones without any."""
     found = Bundle.open(run)
     labels = found.manifest.labels
-    return teacher.called(str(run), teacher.described(found), shares or dict.fromkeys(labels, 1 / len(labels)), "cpu")
+    return teacher.load_teacher(
+        str(run), teacher.described(found), shares or dict.fromkeys(labels, 1 / len(labels)), "cpu"
+    )
 
 
 def apart(one: Path, other: Path) -> float:
@@ -127,8 +129,8 @@ def test_training_asks_for_the_prior_of_its_own_loss(
 ) -> None:
     config = replace(load_config(config_file), imbalance=imbalance)
     request = TrainRequest(synthetic_images, tmp_path / "run", config, device="cpu")
-    job, samples = begin(request, "cpu")
-    problem = pose(request, job, samples, ALONE)
+    job, samples = create_job(request, "cpu")
+    problem = build_problem(request, job, samples, ALONE)
     assert problem.teacher is not None
     shares = np.bincount(problem.train.labels) / len(problem.train.labels)
     np.testing.assert_allclose(problem.teacher.shift, np.log(7 * shares) * moved, atol=1e-6)
@@ -158,8 +160,8 @@ def posed(config_file: Path, synthetic_images: Path, tmp_path_factory: pytest.Te
     """A student as training begins, whose only loss is its teacher."""
     config = replace(load_config(config_file), distillation=DistillationSettings(weight=1.0))
     request = TrainRequest(synthetic_images, tmp_path_factory.mktemp("posed") / "run", config, device="cpu")
-    job, samples = begin(request, "cpu")
-    return load(job), pose(request, job, samples, ALONE)
+    job, samples = create_job(request, "cpu")
+    return load(job), build_problem(request, job, samples, ALONE)
 
 
 def gradient(network: Any, problem: Problem, micro: int) -> torch.Tensor:

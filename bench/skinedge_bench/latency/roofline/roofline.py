@@ -24,7 +24,7 @@ METHOD = (
 
 
 @dataclass(frozen=True)
-class Floor:
+class RooflineBound:
     """ms: the bound; bound_by: 'arithmetic' or 'memory'."""
 
     ms: float
@@ -32,7 +32,7 @@ class Floor:
     workload: Workload
 
 
-def floor_of(workload: Workload, peaks: Peaks, threads: int) -> Floor | None:
+def roofline_bound(workload: Workload, peaks: Peaks, threads: int) -> RooflineBound | None:
     """The bound of one inference; None for a file that computes in a type whose rate was not measured.
 
     peaks: with a reading rate for `workload.weight_bytes`.
@@ -41,10 +41,14 @@ def floor_of(workload: Workload, peaks: Peaks, threads: int) -> Floor | None:
         return None
     arithmetic = workload.int8_macs / peaks.int8_gmacs + workload.float32_macs / peaks.fp32_gmacs
     memory = workload.weight_bytes / dict(peaks.read_gb_s)[workload.weight_bytes]
-    return Floor(max(arithmetic, memory) / 1e6 / threads, "arithmetic" if arithmetic >= memory else "memory", workload)
+    return RooflineBound(
+        max(arithmetic, memory) / 1e6 / threads, "arithmetic" if arithmetic >= memory else "memory", workload
+    )
 
 
-def measure_floors(targets: Sequence[Target], sides: Mapping[str, int]) -> tuple[Peaks | None, dict[str, Floor]]:
+def measure_bounds(
+    targets: Sequence[Target], sides: Mapping[str, int]
+) -> tuple[Peaks | None, dict[str, RooflineBound]]:
     """This machine's peaks, and the bound of each target by `Target.key`, as far as there is one.
 
     Without either, and with a note, where they cannot be measured: a benchmark is over by then, and should not be lost.
@@ -59,7 +63,7 @@ def measure_floors(targets: Sequence[Target], sides: Mapping[str, int]) -> tuple
         note(f"no floor: {error.what}")
         return None, {}
     threads = {t.key: t.threads for t in targets}
-    floors = {key: floor_of(workload, peaks, threads[key]) for key, workload in known.items()}
+    floors = {key: roofline_bound(workload, peaks, threads[key]) for key, workload in known.items()}
     return peaks, {key: floor for key, floor in floors.items() if floor is not None}
 
 

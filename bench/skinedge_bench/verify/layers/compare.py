@@ -24,14 +24,14 @@ from skinedge_bench.loaded_model import LoadedModel, exported, open_listed, run_
 from skinedge_bench.runtimes.session import Layout
 from skinedge_bench.split_images import locate, place_of
 from skinedge_bench.verify.layers import plot as layers_plot
-from skinedge_bench.verify.layers.graph import Inside, Step, computed, matched, steps
+from skinedge_bench.verify.layers.graph import Step, TensorReader, computed, matched, steps
 from skinedge_bench.verify.layers.report import FileLayers, Layer, LayersReport
-from skinedge_bench.verify.layers.sqnr import Moments, cosines, share, sqnr
+from skinedge_bench.verify.layers.sqnr import SqnrStatistics, cosines, share, sqnr
 
 REPORT, PICTURE = "reports/layers.json", "reports/layers.png"
 REFERENCE = "fp32"
 IMAGES = 64
-INSIDES = {".onnx": "skinedge_bench.verify.layers.onnx", ".tflite": "skinedge_bench.verify.layers.tflite"}
+READERS = {".onnx": "skinedge_bench.verify.layers.onnx", ".tflite": "skinedge_bench.verify.layers.tflite"}
 
 
 def compare(bundle: Bundle, names: Sequence[str], data: Path | None = None, images: int = IMAGES) -> LayersReport:
@@ -119,10 +119,10 @@ def compare_pair(small: LoadedModel, exact: LoadedModel, pixels: Pixels) -> File
 
 
 def _observe(
-    mine: Inside, theirs: Inside, twins: Mapping[str, str], pixels: Pixels, small: LoadedModel
-) -> dict[str, Moments]:
+    mine: TensorReader, theirs: TensorReader, twins: Mapping[str, str], pixels: Pixels, small: LoadedModel
+) -> dict[str, SqnrStatistics]:
     """tensor of `mine` -> its moments; left out where its size differs. twins: from `matched`."""
-    seen: dict[str, Moments] = {}
+    seen: dict[str, SqnrStatistics] = {}
     with bar(small.name, len(pixels)) as advance:
         for index in range(len(pixels)):
             image = pixels[index : index + 1]
@@ -130,7 +130,7 @@ def _observe(
             for name, twin in twins.items():
                 if made[name].shape != exact[twin].shape:
                     continue
-                new = Moments.of(exact[twin], made[name])
+                new = SqnrStatistics.of(exact[twin], made[name])
                 if not np.isfinite(new.ss.sum() + new.qq.sum()):
                     raise BundleError(f"the layer '{name}' gives what is no number", where=str(small.path))
                 seen[name] = seen[name].plus(new) if name in seen else new
@@ -138,7 +138,7 @@ def _observe(
     return seen
 
 
-def _layers(shared: Sequence[Step], seen: Mapping[str, Moments]) -> tuple[Layer, ...]:
+def _layers(shared: Sequence[Step], seen: Mapping[str, SqnrStatistics]) -> tuple[Layer, ...]:
     """In graph order."""
     quality: dict[str, float] = {}
     found: list[Layer] = []
@@ -184,12 +184,14 @@ def _pair(bundle: Bundle, name: str) -> tuple[LoadedModel, LoadedModel]:
     )
 
 
-def _inside(model: LoadedModel) -> Inside:
-    if model.path.suffix not in INSIDES:
-        raise ConfigError(f"cannot look inside '{model.name}'", todo=f"Known: {', '.join(INSIDES)}.")
+def _inside(model: LoadedModel) -> TensorReader:
+    if model.path.suffix not in READERS:
+        raise ConfigError(f"cannot look inside '{model.name}'", todo=f"Known: {', '.join(READERS)}.")
     layout = Layout.of(model.session.inputs[0], model.session.metadata, str(model.path))
-    open_inside: Callable[[Path, Layout], Inside] = importlib.import_module(INSIDES[model.path.suffix]).open_inside
-    return open_inside(model.path, layout)
+    open_reader: Callable[[Path, Layout], TensorReader] = importlib.import_module(
+        READERS[model.path.suffix]
+    ).open_reader
+    return open_reader(model.path, layout)
 
 
 def _contract(model: LoadedModel) -> str:

@@ -43,7 +43,7 @@ class Operation:
     key: str
 
 
-class Inside(Protocol):
+class TensorReader(Protocol):
     """An open file. operations: in graph order; outputs: names of the tensors that the file gives."""
 
     operations: tuple[Operation, ...]
@@ -69,7 +69,7 @@ class Step:
     free: bool
 
 
-def steps(inside: Inside, known: Collection[str]) -> tuple[Step, ...]:
+def steps(inside: TensorReader, known: Collection[str]) -> tuple[Step, ...]:
     """The operations whose output is in `known`, in graph order; all that lies between two of them is passed through.
 
     Equalization never scales what a file gives nor what a softmax reads: these are compared as they are.
@@ -99,12 +99,12 @@ def steps(inside: Inside, known: Collection[str]) -> tuple[Step, ...]:
     )
 
 
-def computed(inside: Inside) -> dict[str, str]:
+def computed(inside: TensorReader) -> dict[str, str]:
     """tensor -> name for people of the operation that computes it; what only moves numbers is left out."""
     return {made.output: made.name for made in inside.operations if made.kind not in MOVES}
 
 
-def matched(mine: Inside, theirs: Inside) -> dict[str, str]:
+def matched(mine: TensorReader, theirs: TensorReader) -> dict[str, str]:
     """Tensor of one file -> tensor of the other, computed by the same operation.
 
     Of operations that share a key the first is the other's first, and so on; where their numbers differ nobody knows.
@@ -114,7 +114,7 @@ def matched(mine: Inside, theirs: Inside) -> dict[str, str]:
     return {a: b for key in alike for a, b in zip(first[key], second[key], strict=True)}
 
 
-def _by_key(inside: Inside) -> dict[str, list[str]]:
+def _by_key(inside: TensorReader) -> dict[str, list[str]]:
     names = Counter(operation.output for operation in inside.operations)
     found: dict[str, list[str]] = {}
     for operation in inside.operations:

@@ -16,7 +16,7 @@ from skinedge_bench.runtimes.session import Layout
 from skinedge_bench.verify.layers.graph import Operation
 
 
-class OnnxInside:
+class OnnxTensorReader:
     """See `graph.Inside`. Where a tensor is quantized, its value is what the next layer reads of it.
 
     The quantized layers are computed as the file defines them, in float between QuantizeLinear and DequantizeLinear: a
@@ -64,9 +64,9 @@ class OnnxInside:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def open_inside(path: Path, layout: Layout) -> OnnxInside:
+def open_reader(path: Path, layout: Layout) -> OnnxTensorReader:
     """A file that a session has opened before; raises MissingDependencyError without the package onnx."""
-    return OnnxInside(path, layout)
+    return OnnxTensorReader(path, layout)
 
 
 def _library() -> Any:

@@ -12,7 +12,7 @@ SILENT = 1e-6  # of the mean channel's energy: a channel below says nothing on t
 
 
 @dataclass(frozen=True)
-class Moments:
+class SqnrStatistics:
     """Sums over places of one tensor in both files, by channel: of s*s, s*q and q*q, (C,) float64. s: fp32."""
 
     places: int
@@ -21,17 +21,17 @@ class Moments:
     qq: NDArray[np.float64]
 
     @classmethod
-    def of(cls, exact: NDArray[np.float32], small: NDArray[np.float32]) -> Moments:
+    def of(cls, exact: NDArray[np.float32], small: NDArray[np.float32]) -> SqnrStatistics:
         """exact, small: (places, C)."""
         s, q = exact.astype(np.float64), small.astype(np.float64)
         ss, sq, qq = (np.einsum("pc,pc->c", a, b) for a, b in ((s, s), (s, q), (q, q)))
         return cls(len(s), ss, sq, qq)
 
-    def plus(self, other: Moments) -> Moments:
-        return Moments(self.places + other.places, self.ss + other.ss, self.sq + other.sq, self.qq + other.qq)
+    def plus(self, other: SqnrStatistics) -> SqnrStatistics:
+        return SqnrStatistics(self.places + other.places, self.ss + other.ss, self.sq + other.sq, self.qq + other.qq)
 
 
-def noise(seen: Moments, free: bool) -> NDArray[np.float64]:
+def noise(seen: SqnrStatistics, free: bool) -> NDArray[np.float64]:
     """Energy of the difference of each channel, (C,), with q as it is, or (free) with q times the best factor >= 0.
 
     The factor is that of least squares, sq / qq, so a channel's noise is ss - sq^2 / qq: never more than its own
@@ -46,7 +46,7 @@ def noise(seen: Moments, free: bool) -> NDArray[np.float64]:
     return kept
 
 
-def sqnr(seen: Moments, free: bool) -> float:
+def sqnr(seen: SqnrStatistics, free: bool) -> float:
     """10 log10(signal / noise) in dB, at most 120; NaN where fp32 is zero throughout."""
     signal, lost = float(seen.ss.sum()), float(noise(seen, free).sum())
     if signal == 0:
@@ -54,7 +54,7 @@ def sqnr(seen: Moments, free: bool) -> float:
     return 10 * float(np.log10(signal / max(lost, signal * 10 ** (-CEILING / 10))))
 
 
-def cosines(seen: Moments) -> NDArray[np.float64]:
+def cosines(seen: SqnrStatistics) -> NDArray[np.float64]:
     """The cosine between both files' values in each channel that says something in fp32, (<= C,); 0 if q is silent."""
     speaks = seen.ss > SILENT * seen.ss.mean()
     size = np.sqrt(seen.ss * seen.qq)[speaks]

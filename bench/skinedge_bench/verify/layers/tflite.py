@@ -14,8 +14,8 @@ from skinedge_bench.runtimes.session import Layout
 from skinedge_bench.verify.layers.graph import Operation
 
 
-class TfliteInside:
-    """See `skinedge_bench.verify.layers.graph.Inside`. Channels are last, as TFLite's own operations have them."""
+class TfliteTensorReader:
+    """See `graph.TensorReader`. Channels are last, as TFLite's own operations have them."""
 
     def __init__(self, path: Path, layout: Layout) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -58,9 +58,9 @@ class TfliteInside:
         return np.asarray((rows.astype(np.float32) - np.float32(zero)) * np.float32(scale))
 
 
-def open_inside(path: Path, layout: Layout) -> TfliteInside:
+def open_reader(path: Path, layout: Layout) -> TfliteTensorReader:
     """A file that a session has opened before."""
-    return TfliteInside(path, layout)
+    return TfliteTensorReader(path, layout)
 
 
 def readable(tensor: str) -> str:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from skinedge.core.errors import SkinedgeError
 from skinedge.run.embedded_metadata import ModelDescription
 from skinedge.run.plugins import TensorSpec
-from skinedge_export.captured_output import quiet
+from skinedge_export.captured_output import captured_output
 from skinedge_export.converter import INPUT, Artifact, ExportJob
 from skinedge_export.formats.metadata import describe_onnx
-from skinedge_export.graph.weight_swap import Renewal, Said, graph_of
+from skinedge_export.graph.weight_swap import Said, WeightSwap, graph_of
 from skinedge_export.int8.activation_ranges import METHODS
 from skinedge_export.recipe import CALIBRATED, RECIPES, ExportRecipe, load_recipe
 
@@ -47,9 +47,9 @@ class OnnxConverter:
 
             model, tools = quantize(model, job, scopes), [*tools, "onnxruntime"]
         elif job.recipe.precision != "fp32":
-            from skinedge_export.formats.onnx.weight_only import shrink
+            from skinedge_export.formats.onnx.weight_only import quantize_weights
 
-            model = shrink(model, job.recipe.precision)
+            model = quantize_weights(model, job.recipe.precision)
         _write(model, job.description, path)
         return _artifact(model, job.recipe.precision, path, {tool: version(tool) for tool in tools})
 
@@ -76,7 +76,7 @@ def _trace(model: nn.Module, job: ExportJob) -> Graph:
 
     size, form = job.description.preprocess.size, job.form
     sample = torch.zeros(2, size, size, 3, dtype=getattr(torch, form.input.dtype))  # 1 would be taken for a constant
-    with quiet("ONNX export", job.description.architecture):
+    with captured_output("ONNX export", job.description.architecture):
         program = torch.onnx.export(
             model,
             (sample,),
@@ -93,7 +93,7 @@ def _trace(model: nn.Module, job: ExportJob) -> Graph:
         return _slim(proto), scopes
 
 
-def _renewed(graph: Graph, renewal: Renewal) -> Graph:
+def _renewed(graph: Graph, renewal: WeightSwap) -> Graph:
     """The graph with other weights."""
     from onnx import numpy_helper
 
@@ -110,7 +110,7 @@ def _renewed(graph: Graph, renewal: Renewal) -> Graph:
 def _run(graph: Graph, images: Sequence[NDArray[Any]]) -> list[Said]:
     import onnxruntime as ort
 
-    with quiet("running the ONNX graph", "noise"):
+    with captured_output("running the ONNX graph", "noise"):
         session = ort.InferenceSession(graph[0].SerializeToString(), providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
         return [dict(zip(names, session.run(names, {INPUT: image}), strict=True)) for image in images]

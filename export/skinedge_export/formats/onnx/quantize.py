@@ -13,7 +13,7 @@ from skinedge.core.errors import ConfigError
 from skinedge.core.input_format import HEATMAP, Contract
 from skinedge.core.preprocess import Pixels
 from skinedge.system.temporary_folder import scratch_folder
-from skinedge_export.captured_output import quiet
+from skinedge_export.captured_output import captured_output
 from skinedge_export.converter import INPUT, ExportJob
 from skinedge_export.graph.graph import EVIDENCE
 from skinedge_export.int8.activation_ranges import IMAGES, Histogram, Range, count, narrowed
@@ -32,7 +32,7 @@ def quantize(model: Any, job: ExportJob, scopes: Mapping[str, str]) -> Any:
     if job.calibration is None:
         raise ConfigError("static int8 needs calibration images")
     calibration, method = job.calibration, job.recipe.calibration.ranges
-    with quiet("ONNX quantization", job.description.architecture), scratch_folder() as scratch:
+    with captured_output("ONNX quantization", job.description.architecture), scratch_folder() as scratch:
         import onnx
 
         limits = job.once("onnx extremes", lambda: _observe(model, calibration, job.form.input))

@@ -11,7 +11,7 @@ LEAST = 1024  # weights of a tensor that is worth it: the rest is biases and con
 STEPS = 127
 
 
-def shrink(model: Any, precision: str) -> Any:
+def quantize_weights(model: Any, precision: str) -> Any:
     """A copy of the fp32 onnx.ModelProto; precision: 'int8-weight' or 'fp16'.
 
     Each large initializer becomes a small one and a node that widens it again: DequantizeLinear (per output channel,

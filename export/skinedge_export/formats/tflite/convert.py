@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinedge.run.plugins import TensorSpec
-from skinedge_export.captured_output import quiet
+from skinedge_export.captured_output import captured_output
 from skinedge_export.converter import INPUT, Artifact, ExportJob
 from skinedge_export.formats.metadata import append_zip
 from skinedge_export.formats.tflite import quantize as tflite_quantize
 from skinedge_export.formats.tflite.metadata import SIGNATURE, with_metadata
-from skinedge_export.graph.weight_swap import Renewal, Said, graph_of
+from skinedge_export.graph.weight_swap import Said, WeightSwap, graph_of
 from skinedge_export.int8.activation_ranges import METHODS
 from skinedge_export.recipe import CALIBRATED, RECIPES, ExportRecipe, load_recipe
 
@@ -40,7 +40,9 @@ class TfliteConverter:
         content = job.once("tflite", lambda: graph_of(job, "tflite", _trace, _renewed, _run))
         tools = ["torch", "litert-torch", "litert-converter"]
         if job.recipe.precision != "fp32":
-            quantize = tflite_quantize.quantize if job.recipe.precision in CALIBRATED else tflite_quantize.shrink
+            quantize = (
+                tflite_quantize.quantize if job.recipe.precision in CALIBRATED else tflite_quantize.quantize_weights
+            )
             content, tools = quantize(content, job), [*tools, "ai-edge-quantizer", "ai-edge-litert"]
         path.write_bytes(with_metadata(content, job.description, job.form.outputs))
         append_zip(path, job.description)
@@ -68,7 +70,7 @@ def _trace(model: nn.Module, job: ExportJob) -> bytes:
     import torch
 
     size = job.description.preprocess.size
-    with quiet("TFLite export", job.description.architecture):
+    with captured_output("TFLite export", job.description.architecture):
         import litert_torch
 
         sample = torch.zeros(1, size, size, 3, dtype=getattr(torch, job.form.input.dtype))
@@ -76,7 +78,7 @@ def _trace(model: nn.Module, job: ExportJob) -> bytes:
         return bytes(edge.model_content())
 
 
-def _renewed(content: bytes, renewal: Renewal) -> bytes:
+def _renewed(content: bytes, renewal: WeightSwap) -> bytes:
     """The flatbuffer with other weights, in the same places."""
     from ai_edge_litert import schema_py_generated as schema
 
@@ -96,7 +98,7 @@ def _renewed(content: bytes, renewal: Renewal) -> bytes:
 
 
 def _run(content: bytes, images: Sequence[NDArray[Any]]) -> list[Said]:
-    with quiet("running the TFLite graph", "noise"):
+    with captured_output("running the TFLite graph", "noise"):
         from ai_edge_litert.interpreter import Interpreter
 
         runner = Interpreter(model_content=content).get_signature_runner(SIGNATURE)
@@ -104,7 +106,7 @@ def _run(content: bytes, images: Sequence[NDArray[Any]]) -> list[Said]:
 
 
 def artifact(precision: str, path: Path, versions: dict[str, str]) -> Artifact:
-    with quiet("loading the TFLite file", path.name):
+    with captured_output("loading the TFLite file", path.name):
         from ai_edge_litert.interpreter import Interpreter
 
         runner = Interpreter(model_path=str(path)).get_signature_runner(SIGNATURE)

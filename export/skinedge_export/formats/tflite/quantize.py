@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from skinedge.core.errors import ConfigError
 from skinedge.core.input_format import HEATMAP, Contract
 from skinedge.core.preprocess import Pixels
-from skinedge_export.captured_output import quiet
+from skinedge_export.captured_output import captured_output
 from skinedge_export.converter import INPUT, ExportJob
 from skinedge_export.formats.tflite.metadata import SIGNATURE
 from skinedge_export.graph.graph import EVIDENCE
@@ -29,7 +29,7 @@ def quantize(model: bytes, job: ExportJob) -> bytes:
     if job.calibration is None:
         raise ConfigError("static int8 needs calibration images")
     calibration, method = job.calibration, job.recipe.calibration.ranges
-    with quiet("TFLite quantization", job.description.architecture):
+    with captured_output("TFLite quantization", job.description.architecture):
         observed = job.once("tflite extremes", lambda: _observe(model, calibration, job))
         ranges = dict(observed)
         if method != "min-max":
@@ -46,11 +46,11 @@ def quantize(model: bytes, job: ExportJob) -> bytes:
         return bytes(made.quantize(ranges, enable_progress_report=False).quantized_model)
 
 
-def shrink(model: bytes, job: ExportJob) -> bytes:
+def quantize_weights(model: bytes, job: ExportJob) -> bytes:
     """The same computation in float, from smaller weights: int8 per channel ('int8-weight') or half precision."""
     from ai_edge_quantizer import qtyping, quantizer, recipe
 
-    with quiet("TFLite weights", job.description.architecture):
+    with captured_output("TFLite weights", job.description.architecture):
         rules = recipe.weight_only_wi8_afp32()
         if job.recipe.precision == "fp16":
             half = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)

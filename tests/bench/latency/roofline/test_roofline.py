@@ -14,7 +14,7 @@ import pytest
 from skinedge.core.errors import SkinedgeError
 from skinedge.run.plugins import runtimes_for
 from skinedge_bench.latency.roofline import peaks
-from skinedge_bench.latency.roofline.roofline import floor_of, measure_floors
+from skinedge_bench.latency.roofline.roofline import measure_bounds, roofline_bound
 from skinedge_bench.latency.roofline.tiny_onnx import matrix_product
 from skinedge_bench.latency.roofline.workload import Workload
 from skinedge_bench.latency.targets import Target
@@ -23,14 +23,14 @@ HERE = peaks.Peaks(int8_gmacs=200, fp32_gmacs=50, read_gb_s=((4_000_000, 10), (4
 
 
 def test_the_larger_of_arithmetic_and_memory() -> None:
-    busy = floor_of(Workload(400_000_000, 50_000_000, 0, 400), HERE, 1)
+    busy = roofline_bound(Workload(400_000_000, 50_000_000, 0, 400), HERE, 1)
     assert busy is not None and busy.bound_by == "arithmetic" and busy.ms == pytest.approx(2 + 1)
-    two = floor_of(Workload(400_000_000, 50_000_000, 0, 400), HERE, 2)
+    two = roofline_bound(Workload(400_000_000, 50_000_000, 0, 400), HERE, 2)
     assert two is not None and two.ms == pytest.approx(1.5)
-    wide = floor_of(Workload(1000, 1000, 0, 4_000_000), HERE, 1)
+    wide = roofline_bound(Workload(1000, 1000, 0, 4_000_000), HERE, 1)
     assert wide is not None and wide.bound_by == "memory" and wide.ms == pytest.approx(0.4)
-    assert floor_of(Workload(1000, 1000, 5, 400), HERE, 1) is None  # half precision: no rate was measured
-    assert floor_of(Workload(0, 0, 0, 400), HERE, 1) is None
+    assert roofline_bound(Workload(1000, 1000, 5, 400), HERE, 1) is None  # half precision: no rate was measured
+    assert roofline_bound(Workload(0, 0, 0, 400), HERE, 1) is None
 
 
 @pytest.mark.parametrize(("first", "second"), [("uint8", "int8"), ("int8", "int8"), ("uint8", "uint8")])
@@ -83,7 +83,7 @@ def test_peaks_that_cannot_be_measured_cost_no_benchmark(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
-    assert measure_floors([], {}) == (None, {})
+    assert measure_bounds([], {}) == (None, {})
     assert "no floor: the peak rates of this machine could not be measured" in capsys.readouterr().err
 
 
@@ -93,5 +93,5 @@ def test_a_file_that_cannot_be_counted_has_no_floor_and_a_note(
     path = tmp_path / "odd.onnx"
     path.write_bytes(b"nonsense")
     target = Target(path, path.name, "0", "fp32", runtimes_for(path)[0])
-    _, floors = measure_floors([target], {target.key: 8})
+    _, floors = measure_bounds([target], {target.key: 8})
     assert floors == {} and "no floor" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from skinedge.run.run_directory import Bundle
 from skinedge_bench.verify.layers import compare as subject
 from skinedge_bench.verify.layers import plot as layers_plot
 from skinedge_bench.verify.layers.graph import MOVES, Operation, computed, matched, steps
-from skinedge_bench.verify.layers.sqnr import Moments, cosines, noise, sqnr
+from skinedge_bench.verify.layers.sqnr import SqnrStatistics, cosines, noise, sqnr
 from skinedge_bench.verify.layers.tflite import readable
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -111,7 +111,7 @@ def test_the_figures_are_those_of_least_squares() -> None:
     s = rng.normal(size=(places, 4)) * [1, 2, 3, 4]
     q = s * factors + rng.normal(size=s.shape) * factors * 0.1
     exact, small = s.astype(np.float32), q.astype(np.float32)
-    halves = Moments.of(exact[:200], small[:200]).plus(Moments.of(exact[200:], small[200:]))
+    halves = SqnrStatistics.of(exact[:200], small[:200]).plus(SqnrStatistics.of(exact[200:], small[200:]))
     left = [np.linalg.lstsq(small[:, [c]].astype(float), exact[:, c].astype(float), rcond=None)[1][0] for c in range(4)]
     assert noise(halves, free=True) == pytest.approx(np.array(left) * places / (places - 1), rel=1e-6)
     expected = 10 * np.log10((s**2).sum() / (np.sum(left) * places / (places - 1)))
@@ -125,15 +125,15 @@ def test_dead_channels_do_not_count_and_lost_ones_do() -> None:
     s = np.random.default_rng(2).normal(size=(300, 3)).astype(np.float32)
     q = s * np.float32(3)
     s[:, 0] = 0  # silent in fp32; the small file says something
-    assert sqnr(Moments.of(s, q), free=True) == pytest.approx(120, abs=1)
-    assert len(cosines(Moments.of(s, q))) == 2
+    assert sqnr(SqnrStatistics.of(s, q), free=True) == pytest.approx(120, abs=1)
+    assert len(cosines(SqnrStatistics.of(s, q))) == 2
     q[:, 1] = 0  # lost: half of the signal is gone
-    assert noise(Moments.of(s, q), free=True)[1] == pytest.approx((s[:, 1] ** 2).sum(), rel=1e-6)
-    assert sqnr(Moments.of(s, q), free=True) == pytest.approx(3, abs=0.5)
-    assert cosines(Moments.of(s, q))[0] == 0
-    assert sqnr(Moments.of(s, -s), free=True) == pytest.approx(0, abs=1e-9)  # no negative factor makes it right
-    assert sqnr(Moments.of(s, s), free=False) == 120
-    assert np.isnan(sqnr(Moments.of(s * 0, s), free=True))
+    assert noise(SqnrStatistics.of(s, q), free=True)[1] == pytest.approx((s[:, 1] ** 2).sum(), rel=1e-6)
+    assert sqnr(SqnrStatistics.of(s, q), free=True) == pytest.approx(3, abs=0.5)
+    assert cosines(SqnrStatistics.of(s, q))[0] == 0
+    assert sqnr(SqnrStatistics.of(s, -s), free=True) == pytest.approx(0, abs=1e-9)  # no negative factor makes it right
+    assert sqnr(SqnrStatistics.of(s, s), free=False) == 120
+    assert np.isnan(sqnr(SqnrStatistics.of(s * 0, s), free=True))
 
 
 def test_the_graph_is_walked_through_what_only_moves_numbers() -> None:
@@ -201,7 +201,7 @@ def test_both_formats_show_the_same_values_inside(tiny_run: Path) -> None:
     onnx, tflite = found
     assert onnx.keys() == tflite.keys() and len(onnx) == 16
     for name in onnx:
-        assert sqnr(Moments.of(onnx[name], tflite[name]), free=False) > 70, name
+        assert sqnr(SqnrStatistics.of(onnx[name], tflite[name]), free=False) > 70, name
 
 
 @pytest.mark.parametrize("name", INT8)

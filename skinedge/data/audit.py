@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from skinedge.core.errors import DataError
 from skinedge.core.image_file import open_file, open_image
 from skinedge.core.taxonomy import resolve
-from skinedge.data.dataset import Dataset, Sample, archive_images
+from skinedge.data.dataset import Dataset, Sample, archive_images, isic_id
 from skinedge.data.hashing import Inspection, near_pairs
-from skinedge.data.readers import isic_id
 
 # 'HAM_0000118', 'BCN_0003884': ids that mean the same lesion in every folder; '17' does not.
 _WORLDWIDE = re.compile(r"[A-Za-z]{2,}_")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,9 @@ from skinedge.data.csv_cells import from_cell, to_cell
 
 SPLITS = ("train", "val", "cal", "test")
 SPLIT_COLUMNS = ("image_id", "lesion_id", "label", "split", "path", "sha256")
+PATIENT_COLUMN = "patient_id"  # only where a table tells the patients
 SPLIT_BYTES = 256 << 20
+_ISIC_ID = re.compile(r"ISIC_\d{5,}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Sample:
     'FILE.npz#SPLIT/INDEX'. lesion_id: '' where unknown. split: 'train', 'val', 'cal', 'test', or ''
     where not decided. sha256: of the file's bytes (of the array's bytes inside an archive), '' until
     computed; phash: `skinedge.data.hashing.perceptual_hash`, '' until computed.
-    meta: sex, age, site, ... where the source tells.
+    meta: sex, age, site, ... where the source tells; patient_id: '' where unknown.
     """
 
     image_id: str
@@ -42,6 +45,7 @@ class Sample:
     sha256: str = ""
     phash: str = ""
     meta: Mapping[str, str] = field(default_factory=dict)
+    patient_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,12 @@ class Dataset:
     samples: tuple[Sample, ...]
     domain: str = "unknown"
     synthetic: bool = False
+
+
+def isic_id(sample: Sample) -> str:
+    """The ISIC archive's id in a sample's name ('ISIC_0024306'), '' where it has none."""
+    found = _ISIC_ID.search(sample.image_id) or _ISIC_ID.search(Path(sample.path).stem)
+    return found.group().upper() if found else ""
 
 
 def data_root(data: Path) -> Path:
@@ -103,10 +113,11 @@ def archive_images(path: Path, split: str) -> Pixels:
 def write_split(samples: tuple[Sample, ...]) -> str:
     """The text of split.csv; no cell is a formula to a spreadsheet."""
     out = io.StringIO()
-    rows = [[to_cell(getattr(sample, column)) for column in SPLIT_COLUMNS] for sample in samples]
+    columns = [*SPLIT_COLUMNS, *([PATIENT_COLUMN] if any(sample.patient_id for sample in samples) else [])]
+    rows = [[to_cell(getattr(sample, column)) for column in columns] for sample in samples]
     odd = any("\r" in cell for row in rows for cell in row)  # which the csv module leaves unquoted
     writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL)
-    writer.writerows([SPLIT_COLUMNS, *rows])
+    writer.writerows([columns, *rows])
     return out.getvalue()
 
 
@@ -125,9 +136,10 @@ def read_split(path: Path) -> tuple[Sample, ...]:
     bad = {row["split"] for row in rows} - set(SPLITS)
     if bad:
         raise DataError(f"unknown split names {sorted(bad)}", where=str(path), todo=f"Valid: {', '.join(SPLITS)}.")
-    cells = ([from_cell(row[column] or "") for column in SPLIT_COLUMNS] for row in rows)
+    cells = ([from_cell(row.get(column) or "") for column in (*SPLIT_COLUMNS, PATIENT_COLUMN)] for row in rows)
     samples = tuple(
-        Sample(image, path_, label, lesion, split, digest) for image, lesion, label, split, path_, digest in cells
+        Sample(image, path_, label, lesion, split, digest, patient_id=patient)
+        for image, lesion, label, split, path_, digest, patient in cells
     )
     outside = next((sample.path for sample in samples if not _is_below(sample.path)), None)
     if outside is not None:

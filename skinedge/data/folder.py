@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skinedge.core.image_file import IMAGE_SUFFIXES
+from skinedge.data.table_file import JSON_LINES, SPREADSHEETS, TABLE_SUFFIXES
 from skinedge.system.progress import note
 
 # Kinds of photos and scans that people have, and that are not read.
@@ -25,7 +26,7 @@ _MARKERS = frozenset({"synthetic.json", "synthetic.txt"})
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder's files, sorted, relative to its root: images, tables (.csv), archives (.npz).
+    """A folder's files, sorted, relative to its root: images, tables (.csv, .tsv), archives (.npz), others.
 
     ignored: the suffix of each file that is an image of a kind that is not read; left_out: for each image (or folder)
     that does not count, the reason, in the plural.
@@ -38,6 +39,7 @@ class Folder:
     marked_synthetic: bool
     ignored: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
     def note_left_out(self) -> None:
         """Print how many images do not count, and why."""
@@ -45,6 +47,9 @@ class Folder:
             note(f"left out: {_counted(self.left_out)} in {self.root}")
         if self.ignored:
             note(f"not read: {_counted(self.ignored)} in {self.root}; convert such images to .jpg or .png")
+        for name in self.others:
+            if Path(name).suffix.lower() in SPREADSHEETS:
+                note(f"not read: {name}; labels or lesions in it are not used: save it as CSV")
 
 
 def list_folder(root: Path) -> Folder:
@@ -52,7 +57,7 @@ def list_folder(root: Path) -> Folder:
 
     Hidden files and folders, folders of systems and programs, segmentation masks and thumbnails do not count.
     """
-    images, csvs, archives, ignored = [], [], [], []
+    images, tables, archives, ignored, others = [], [], [], [], []
     left_out: list[str] = []
     marked = False
     for path in _walk(root, left_out):
@@ -63,14 +68,16 @@ def list_folder(root: Path) -> Folder:
             left_out += [reason] if suffix in IMAGE_SUFFIXES else []
         elif suffix in IMAGE_SUFFIXES:
             images.append(path)
-        elif suffix == ".csv":
-            csvs.append(path)
+        elif suffix in TABLE_SUFFIXES or name.lower() == JSON_LINES:
+            tables.append(path)
+        elif suffix in SPREADSHEETS or suffix == ".txt":
+            others.append(path)
         elif suffix == ".npz":
             archives.append(path)
         elif suffix in UNREAD_SUFFIXES:
             ignored.append(suffix)
-    listed = tuple(sorted(images)), tuple(sorted(csvs)), tuple(sorted(archives))
-    return Folder(root, *listed, marked, tuple(ignored), tuple(left_out))
+    listed = tuple(sorted(images)), tuple(sorted(tables)), tuple(sorted(archives))
+    return Folder(root, *listed, marked, tuple(ignored), tuple(left_out), tuple(sorted(others)))
 
 
 def _walk(root: Path, left_out: list[str]) -> Iterator[str]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from skinedge.data.dataset import Sample
-from skinedge.data.readers import isic_id
+from skinedge.data.dataset import Sample, isic_id
 
 NON_COMMERCIAL = "CC-BY-NC-4.0"
 HAM10000 = (

@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from skinedge.core.errors import DataError
-from skinedge.data.dataset import SPLITS, Dataset, Sample
+from skinedge.data.dataset import SPLITS, Dataset, Sample, isic_id
 from skinedge.data.hashing import content_hash, hash_images, near_pairs
-from skinedge.data.readers import isic_id
 
 FRACTIONS: Mapping[str, float] = {"train": 0.70, "val": 0.10, "cal": 0.10, "test": 0.10}
 
@@ -23,7 +22,8 @@ FRACTIONS: Mapping[str, float] = {"train": 0.70, "val": 0.10, "cal": 0.10, "test
 class Group:
     """Images that must stay together: photos of one lesion, copies of one photo.
 
-    key: the smallest lesion or image id in it; label: of most of its images.
+    key: the smallest lesion or image id in it; label: of most of its images, or, for the images of a patient, the
+    rarest one, so that every class comes into every split.
     """
 
     key: str
@@ -51,7 +51,8 @@ def split(dataset: Dataset, seed: int, fractions: Mapping[str, float] = FRACTION
             continue
         groups = group_samples(pool)
         for label in dataset.labels:
-            done += _divide(label, [group for group in groups if group.label == label], parts, seed)
+            _check_enough(label, groups, parts)
+            done += _divide([group for group in groups if group.label == label], parts, seed)
     result = tuple(sorted(done, key=lambda sample: sample.path))
     check_split(result)
     return result
@@ -97,7 +98,8 @@ def group_samples(samples: Sequence[Sample]) -> list[Group]:
     members: dict[int, list[Sample]] = defaultdict(list)
     for i, sample in enumerate(samples):
         members[top(i)].append(sample)
-    return sorted((_group(m) for m in members.values()), key=lambda group: group.key)
+    images = Counter(sample.label for sample in samples)
+    return sorted((_group(m, images) for m in members.values()), key=lambda group: group.key)
 
 
 def check_split(samples: Iterable[Sample]) -> None:
@@ -175,13 +177,20 @@ def check_against(samples: Sequence[Sample], root: Path) -> None:
 
 def _identities(sample: Sample) -> list[tuple[str, str]]:
     """What makes two samples the same lesion or image for certain."""
-    marks = [("lesion", sample.lesion_id), ("image", isic_id(sample)), ("bytes", sample.sha256)]
+    marks = [
+        ("patient", sample.patient_id),
+        ("lesion", sample.lesion_id),
+        ("image", isic_id(sample)),
+        ("bytes", sample.sha256),
+    ]
     return [mark for mark in marks if mark[1]]
 
 
-def _group(members: list[Sample]) -> Group:
+def _group(members: list[Sample], images: Mapping[str, int]) -> Group:
+    """images: label -> images in all groups."""
     counts = Counter(sample.label for sample in members)
-    label = min(counts, key=lambda name: (-counts[name], name))
+    of_patient = any(sample.patient_id for sample in members)
+    label = min(counts, key=lambda name: (images[name] if of_patient else -counts[name], name))
     return Group(min(s.lesion_id or s.image_id for s in members), label, tuple(members))
 
 
@@ -200,13 +209,20 @@ def _pools(samples: Sequence[Sample], fractions: Mapping[str, float]) -> dict[st
     return {name: parts for name, parts in pools.items() if name in official}
 
 
-def _divide(label: str, groups: list[Group], parts: Mapping[str, float], seed: int) -> list[Sample]:
-    """Deal one class's groups out in random order, each to the part that lacks most images; none stays empty."""
-    if len(groups) < len(parts):
+def _check_enough(label: str, groups: Sequence[Group], parts: Mapping[str, float]) -> None:
+    """Raises: DataError for a class that is in fewer groups than there are parts."""
+    own = [group for group in groups if any(sample.label == label for sample in group.samples)]
+    if len(own) < len(parts):
+        patients = any(sample.patient_id for group in groups for sample in group.samples)
+        unit = "patients" if patients else "lesions (or different images)"
         raise DataError(
-            f"class '{label}' has {len(groups)} lesions (or different images), and needs at least {len(parts)}",
+            f"class '{label}' has {len(own)} {unit}, and needs at least {len(parts)}",
             todo=f"One for each of {', '.join(parts)}: add images of it, or leave the class out.",
         )
+
+
+def _divide(groups: list[Group], parts: Mapping[str, float], seed: int) -> list[Sample]:
+    """Deal one class's groups out in random order, each to the part that lacks most images; none stays empty."""
     images = sum(len(group.samples) for group in groups)
     target = {name: share / sum(parts.values()) * images for name, share in parts.items()}
     have = dict.fromkeys(parts, 0)

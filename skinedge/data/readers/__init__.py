@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from skinedge.core.errors import DataError
-from skinedge.core.image_file import IMAGE_SUFFIXES
-from skinedge.data.dataset import Dataset, Sample
+from skinedge.data.dataset import Dataset, isic_id
 from skinedge.data.folder import Folder, list_folder
-from skinedge.data.readers import medmnist, tables
+from skinedge.data.readers import medmnist
+from skinedge.data.readers.class_folders import read_class_folders
+from skinedge.data.readers.contents import Contents
+from skinedge.data.readers.labelled import read_labelled
+from skinedge.data.readers.one_hot import read_one_hot
+from skinedge.data.readers.ph2 import read_ph2
 
-OFFICIAL = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"} | {
-    "test": "test",
-    "testing": "test",
-}
-_ISIC = re.compile(r"ISIC_\d{5,}", re.IGNORECASE)
+# By what a folder holds, most specific first; class folders are what is left.
+READERS = (read_ph2, read_one_hot, read_labelled)
 
 
 def read(root: Path) -> Dataset:
-    """Read what the folder (or .npz file) holds: a table of labels wins, then images in class folders, then an archive.
+    """Read a folder (or .npz file): a table of labels wins, then images in class folders, then an archive.
 
-    Images that do not count (`list_folder`) and kinds that are not read (.heic, ...) are passed over, with a note.
-    Official splits (MedMNIST, folders named train, val, test) are kept in `Sample.split`.
+    Files that are no images of the folder (`list_folder`) are left out, with a note. Another note names the tables that
+    were not understood. Official splits (MedMNIST, folders named train, val, test)
+    are kept in `Sample.split`.
     Raises: DataError when there is no such folder, no image, fewer than two classes, an image without a label or
         a label without its image, one image id under two labels, or two tables that could both be the labels.
     """
@@ -32,83 +33,16 @@ def read(root: Path) -> Dataset:
         raise DataError("no such folder", where=str(root), todo="Sample data: skinedge data synth OUT")
     folder = list_folder(root)
     folder.note_left_out()
-    found = tables.read_ham10000(folder.root, folder.images, folder.tables)
-    found = found or tables.read_isic(folder.root, folder.images, folder.tables)
-    if found is None and not folder.images and len(folder.archives) > 1:
-        names = ", ".join(folder.archives[:5])
-        raise DataError(f"several archives: {names}", where=str(root), todo="Give one of the .npz files itself.")
-    if found is None and not folder.images and folder.archives:
-        found = medmnist.read(root, folder.archives[0])
-    return _checked(_marked(found or _read_class_folders(folder), folder))
-
-
-def isic_id(sample: Sample) -> str:
-    """The ISIC archive's id in a sample's name ('ISIC_0024306'), '' where it has none."""
-    found = _ISIC.search(sample.image_id) or _ISIC.search(Path(sample.path).stem)
-    return found.group().upper() if found else ""
-
-
-def _read_class_folders(folder: Folder) -> Dataset:
-    if not folder.images:
-        raise DataError(
-            "no images found (looked for " + ", ".join(sorted(IMAGE_SUFFIXES)) + ")", where=str(folder.root)
-        )
-    _refuse_lost_lesions(folder)
-    prefix = _descend(folder.images)
-    parts = [path.removeprefix(prefix).split("/") for path in folder.images]
-    tops = {part[0].lower() for part in parts if len(part) > 1}
-    official = tops <= set(OFFICIAL) and len({OFFICIAL[top] for top in tops}) > 1
-    depth = 1 if official else 0
-    loose = [path for path, part in zip(folder.images, parts, strict=True) if len(part) <= depth + 1]
-    if loose:
-        raise DataError(
-            f"{len(loose)} images are in no class folder: {', '.join(loose[:3])}",
-            where=str(folder.root),
-            todo="Put each image into a folder named after its class, or add a metadata table.",
-        )
-    stems = [Path(path).stem for path in folder.images]
-    unique = len(set(stems)) == len(stems)
-    lesions = tables.read_lesions(folder.root, folder.tables)
-    meta = tables.read_meta(folder.root, folder.tables)
-    samples = tuple(
-        Sample(
-            image_id=stem if unique else path,
-            path=path,
-            label=part[depth],
-            lesion_id=lesions.get(stem, ""),
-            split=OFFICIAL[part[0].lower()] if official else "",
-            meta=meta.get(stem, {}),
-        )
-        for path, part, stem in zip(folder.images, parts, stems, strict=True)
-    )
-    dermoscopic = all(isic_id(sample) for sample in samples)
-    labels = tuple(sorted({sample.label for sample in samples}))
-    return Dataset(folder.root, "class folders", labels, samples, "dermoscopic" if dermoscopic else "unknown")
-
-
-def _descend(paths: tuple[str, ...]) -> str:
-    """The folders that all images share above their class folders: a folder whose only child is one of folders."""
-    prefix = ""
-    while True:
-        rest = [path.removeprefix(prefix).split("/") for path in paths]
-        tops = {part[0] for part in rest}
-        if len(tops) > 1 or any(len(part) < 3 for part in rest):
-            return prefix
-        prefix += f"{tops.pop()}/"
-
-
-def _refuse_lost_lesions(folder: Folder) -> None:
-    """A table one level up that knows these images' lesions: reading without it would leak lesions between splits."""
-    parent = folder.root.resolve().parent
-    above = tuple(sorted(path.name for path in parent.glob("*.csv")))
-    for table in tables.ham10000_tables(parent, above):
-        known = {row["image_id"] for row in table.rows}
-        if any(Path(path).stem in known for path in folder.images):
-            raise DataError(
-                f"{table.name} in the folder above tells which lesion each image shows",
-                where=str(folder.root),
-                todo="Give that folder instead, so that no lesion gets into two splits.",
-            )
+    if not folder.images and folder.archives:
+        if len(folder.archives) > 1:
+            names = ", ".join(folder.archives[:5])
+            raise DataError(f"several archives: {names}", where=str(root), todo="Give one of the .npz files itself.")
+        return _checked(_marked(medmnist.read(root, folder.archives[0]), folder))
+    contents = Contents.of(folder)
+    tried = (reader(contents) for reader in READERS)
+    dataset = next((dataset for dataset in tried if dataset is not None), None) or read_class_folders(contents)
+    contents.note_tables()
+    return _checked(_marked(dataset, folder))
 
 
 def _marked(dataset: Dataset, folder: Folder) -> Dataset:

@@ -18,9 +18,9 @@ from PIL import Image
 from skinedge.core.arrays import open_arrays
 from skinedge.core.errors import DataError
 from skinedge.data import dataset
-from skinedge.data.dataset import archive_images, load_pixels
+from skinedge.data.dataset import archive_images, isic_id, load_pixels
 from skinedge.data.hashing import hash_images, inspect_images
-from skinedge.data.readers import isic_id, read
+from skinedge.data.readers import read
 
 SHARED = Path(__file__).parents[4] / ".." / "shared" / "data"
 

@@ -1,0 +1,145 @@
+"""Roles of a table's columns: image, label, lesion, patient and what else is told of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from skinedge.core.errors import ConfigError
+from skinedge.data.table_file import Table, first_value, fold_column
+
+IMAGE = (
+    "image_id", "image", "isic_id", "image_name", "img_id", "bcn_filename", "ddi_file", "md5hash", "filename",
+    "file_name", "file", "path", "image_path", "derm",
+)  # fmt: skip
+LESION = ("lesion_id",)
+PATIENT = ("patient_id",)
+# Most specific first. Of the columns of a tree of diagnoses, the deepest that is filled counts, row by row.
+DIAGNOSES = tuple(f"diagnosis_{depth}" for depth in range(5, 0, -1))
+IDDX = tuple(f"iddx_{depth}" for depth in range(5, 0, -1))
+LABELS: tuple[tuple[str, ...], ...] = (
+    ("dx",), ("diagnostic",), DIAGNOSES, IDDX, ("diagnosis",), ("disease",), ("label",), ("class",),
+    ("benign_malignant",), ("target",), ("malignant",),
+)  # fmt: skip
+MALIGNANCY = frozenset({"target", "malignant", "benign_malignant"})  # columns that may hold 0 and 1
+_BINARY = {"0": "benign", "0.0": "benign", "false": "benign", "1": "malignant", "1.0": "malignant", "true": "malignant"}
+# name in `Sample.meta` -> columns, the first that is filled counts
+META: Mapping[str, tuple[str, ...]] = {
+    "sex": ("sex", "gender"),
+    "age": ("age", "age_approx", "age_approximate"),
+    "site": ("localization", "anatom_site_general", "anatom_site_general_challenge", "anatom_site", "region", "site"),
+    "confirmed_by": ("dx_type", "diagnosis_confirm_type"),
+    "fitzpatrick": ("fitzpatrick_skin_type", "fitspatrick", "fitzpatrick_scale", "fitzpatrick"),
+    "monk": ("monk_skin_tone", "monk_skin_tone_label_us"),
+    "image_type": ("image_type",),
+}
+_UNTOLD = frozenset({"", "na", "n/a", "nan", "none", "null", "unknown", "-1", "-1.0"})
+# Columns of ISIC's tables that are no classes.
+_NO_CLASS = frozenset({"score_weight", "validation_weight", "split", "fold"})
+ROLES = ("image", "label", "lesion", "patient", *META)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Columns (folded) of one table by role; '' or () for a role that no column has."""
+
+    image: str = ""
+    labels: tuple[str, ...] = ()
+    lesion: str = ""
+    patient: str = ""
+    meta: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def describes_images(self) -> bool:
+        """Return True if the table says anything of an image besides its label."""
+        return bool(self.image and (self.lesion or self.patient or self.meta))
+
+    def label_of(self, row: Mapping[str, str]) -> str:
+        """Return the class name of a row, '' without one; 0 and 1 of a column of malignancy are named."""
+        value = first_value(dict(row), self.labels)
+        malignancy = bool(self.labels) and self.labels[0] in MALIGNANCY
+        return _BINARY.get(value.casefold(), value) if malignancy else value
+
+    def meta_of(self, row: Mapping[str, str]) -> dict[str, str]:
+        """Return what the row tells of the image: sex, age, site, ..."""
+        values = {name: first_value(dict(row), columns) for name, columns in self.meta.items()}
+        return {name: value for name, value in values.items() if value.casefold() not in _UNTOLD}
+
+    def used(self) -> tuple[str, ...]:
+        """Return every column that has a role."""
+        columns = (self.image, *self.labels, self.lesion, self.patient, *(c for cs in self.meta.values() for c in cs))
+        return tuple(dict.fromkeys(column for column in columns if column))
+
+
+def roles_of(table: Table, named: Mapping[str, str] | None = None) -> Roles:
+    """Return the roles of a table's columns, by their names.
+
+    named: role -> column, as `--columns` gives them, which count in place of the known names.
+    Raises: ConfigError for a column that the table does not have.
+    """
+    columns = {fold_column(column) for column in table.columns}
+    chosen = {role: fold_column(column) for role, column in (named or {}).items()}
+    for role, column in chosen.items():
+        if column not in columns:
+            raise ConfigError(
+                f"--columns {role}={(named or {})[role]}: {table.name} has no such column",
+                todo=f"Columns: {', '.join(table.columns)}",
+            )
+
+    def one(role: str, known: tuple[str, ...]) -> str:
+        return chosen.get(role) or next((column for column in known if column in columns), "")
+
+    labels = next((tree for tree in LABELS if columns & set(tree)), ())
+    meta = {name: tuple(c for c in (chosen.get(name, ""), *known) if c in columns) for name, known in META.items()}
+    return Roles(
+        image=one("image", IMAGE),
+        labels=(chosen["label"],) if "label" in chosen else tuple(column for column in labels if column in columns),
+        lesion=one("lesion", LESION),
+        patient=one("patient", PATIENT),
+        meta={name: found for name, found in meta.items() if found},
+    )
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """Parse `--columns image=file,label=dx`.
+
+    Raises: ConfigError for anything else, or a role that does not exist.
+    """
+    named: dict[str, str] = {}
+    for part in text.split(","):
+        role, separator, column = (piece.strip() for piece in part.partition("="))
+        if not separator or not column or role not in ROLES or role in named:
+            raise ConfigError(
+                f"--columns does not understand '{part.strip()}'",
+                todo=f"Write ROLE=COLUMN, separated by commas. Roles: {', '.join(ROLES)}.",
+            )
+        named[role] = column
+    return named
+
+
+def key_of(table: Table) -> str:
+    """Return the column that names images or lesions, '' without one."""
+    columns = [fold_column(column) for column in table.columns]
+    return next((column for column in (*IMAGE, *LESION) if column in columns), "")
+
+
+def classes_of(table: Table) -> list[str]:
+    """Return the class columns, as written."""
+    no_class = {*_NO_CLASS, *IMAGE, *LESION}
+    return [column for column in table.columns if column and fold_column(column) not in no_class]
+
+
+def is_one_hot(table: Table) -> bool:
+    classes = classes_of(table)
+    return (
+        bool(key_of(table) and table.rows)
+        and len(classes) > 1
+        and all(is_bit(table.rows[0][fold_column(name)]) for name in classes)
+    )
+
+
+def is_bit(text: str) -> bool:
+    try:
+        return float(text.replace(",", ".")) in (0.0, 1.0)
+    except ValueError:
+        return False

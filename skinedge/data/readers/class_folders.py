@@ -1,0 +1,88 @@
+"""Images in folders named after their classes, with or without folders train, val and test above them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from skinedge.core.errors import DataError
+from skinedge.core.image_file import IMAGE_SUFFIXES
+from skinedge.data.columns import roles_of
+from skinedge.data.dataset import Dataset, Sample, isic_id
+from skinedge.data.readers.contents import Contents, Facts
+from skinedge.data.table_file import TABLE_SUFFIXES, read_table
+
+OFFICIAL = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"} | {
+    "test": "test",
+    "testing": "test",
+}
+
+
+def read_class_folders(contents: Contents) -> Dataset:
+    folder = contents.folder
+    if not folder.images:
+        raise DataError(
+            "no images found (looked for " + ", ".join(sorted(IMAGE_SUFFIXES)) + ")", where=str(folder.root)
+        )
+    _refuse_lost_lesions(contents)
+    prefix = _descend(folder.images)
+    parts = [path.removeprefix(prefix).split("/") for path in folder.images]
+    tops = {part[0].lower() for part in parts if len(part) > 1}
+    official = tops <= set(OFFICIAL) and len({OFFICIAL[top] for top in tops}) > 1
+    depth = 1 if official else 0
+    loose = [path for path, part in zip(folder.images, parts, strict=True) if len(part) <= depth + 1]
+    if loose:
+        raise DataError(
+            f"{len(loose)} images are in no class folder: {', '.join(loose[:3])}",
+            where=str(folder.root),
+            todo="Put each image into a folder named after its class, or add a metadata table.",
+        )
+    stems = [Path(path).stem for path in folder.images]
+    unique = len(set(stems)) == len(stems)
+    facts = contents.facts()
+    samples = tuple(
+        Sample(
+            image_id=stem if unique else path,
+            path=path,
+            label=part[depth],
+            lesion_id=facts.get(path, Facts()).lesion,
+            split=OFFICIAL[part[0].lower()] if official else "",
+            meta=facts.get(path, Facts()).meta,
+            patient_id=facts.get(path, Facts()).patient,
+        )
+        for path, part, stem in zip(folder.images, parts, stems, strict=True)
+    )
+    dermoscopic = all(isic_id(sample) for sample in samples)
+    labels = tuple(sorted({sample.label for sample in samples}))
+    return Dataset(folder.root, "class folders", labels, samples, "dermoscopic" if dermoscopic else "unknown")
+
+
+def _descend(paths: tuple[str, ...]) -> str:
+    """The folders that all images share above their class folders: a folder whose only child is one of folders."""
+    prefix = ""
+    while True:
+        rest = [path.removeprefix(prefix).split("/") for path in paths]
+        tops = {part[0] for part in rest}
+        if len(tops) > 1 or any(len(part) < 3 for part in rest):
+            return prefix
+        prefix += f"{tops.pop()}/"
+
+
+def _refuse_lost_lesions(contents: Contents) -> None:
+    """Refuse to read past a table one level up that has these images' lesions or patients: they would leak."""
+    parent = contents.root.resolve().parent
+    for path in sorted(parent.iterdir()):
+        if path.suffix.lower() not in TABLE_SUFFIXES or not path.is_file():
+            continue
+        try:
+            table = read_table(parent, path.name)
+        except DataError:
+            continue  # a file of something else
+        roles = roles_of(table)
+        groups = roles.lesion or roles.patient
+        ids = [row[roles.image] for row in table.rows if row[groups]] if groups and roles.image else []
+        if any(contents.index.find(image) for image in ids if image):
+            raise DataError(
+                f"{table.name} in the folder above tells which {groups.removesuffix('_id')} each image shows",
+                where=str(contents.root),
+                todo="Give that folder instead, so that none gets into two splits.",
+            )

@@ -1,0 +1,157 @@
+"""Tables beside the images: CSV and TSV files of any dialect, and JSON lines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from skinedge.core.errors import DataError, SkinedgeError
+from skinedge.core.files import read_regular
+from skinedge.core.json_io import parse_json
+
+TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".tab"})
+JSON_LINES = "metadata.jsonl"  # of Hugging Face's imagefolder: result lines of other names are no labels
+SPREADSHEETS = frozenset({".xlsx", ".xls", ".ods", ".numbers", ".parquet"})
+TABLE_BYTES = 512 << 20
+DELIMITERS = ",;\t|"
+_PROBED = 50  # rows that decide the delimiter
+_SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # which Excel reads and writes
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table.
+
+    name: relative to the data root; columns: names as written, stripped; rows: folded column name (`fold_column`) ->
+    stripped value, '' where the row is shorter, blank rows left out; guesses: what was assumed to read the file, e.g.
+    'delimiter ;', empty for a comma-separated UTF-8 file.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[dict[str, str], ...]
+    guesses: tuple[str, ...] = ()
+
+    def has(self, *columns: str) -> bool:
+        """Return True if the table has all of these columns."""
+        return set(columns) <= {fold_column(column) for column in self.columns}
+
+    def describe(self) -> str:
+        """Return the name with the columns, for messages: 'labels.csv (columns image, dx)'."""
+        shown = ", ".join(self.columns[:12]) + (", ..." if len(self.columns) > 12 else "")
+        return f"{self.name} (columns {shown})" if self.columns else f"{self.name} (empty)"
+
+
+def fold_column(name: str) -> str:
+    """Fold a column name: case, surrounding spaces, and spaces and hyphens for underscores do not count."""
+    return re.sub(r"[\s\-]+", "_", name.strip().casefold())
+
+
+def read_table(root: Path, name: str) -> Table:
+    """Read root/name.
+
+    The encoding (UTF-8, UTF-16, else Windows-1252) and the delimiter (comma, semicolon, tab, bar) are recognized.
+    Raises: DataError for a file that cannot be read, two columns of one name, or a row longer than the header.
+    """
+    path = root / name
+    content = read_regular(path, TABLE_BYTES, DataError)
+    text, encoding = _decode(content, str(path))
+    if path.suffix.lower() == ".jsonl":
+        columns, cells, guesses = _json_lines(text, str(path))
+    else:
+        columns, cells, guesses = _delimited(text, path)
+    folded = [fold_column(column) for column in columns]
+    twice = [column for column, count in Counter(folded).items() if count > 1]
+    if twice:
+        raise DataError(f"two columns are named '{twice[0]}'", where=str(path))
+    rows = tuple(dict(zip(folded, row, strict=True)) for row in cells)
+    return Table(name, tuple(columns), rows, (*([encoding] if encoding else []), *guesses))
+
+
+def _decode(content: bytes, where: str) -> tuple[str, str]:
+    """Return the text and, where it is not UTF-8, the encoding's name."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding = "UTF-16"
+    elif (zeros := content[:4096].count(0)) and zeros > len(content[:4096]) // 4:
+        encoding = "UTF-16-LE" if content[1:2] == b"\0" else "UTF-16-BE"
+    else:
+        encoding = "UTF-8-sig"
+    try:
+        return content.decode(encoding), "" if encoding == "UTF-8-sig" else encoding
+    except UnicodeDecodeError as error:
+        if encoding != "UTF-8-sig":
+            raise DataError(f"unreadable table ({error})", where=where) from None
+    try:
+        return content.decode("cp1252"), "encoding Windows-1252"
+    except UnicodeDecodeError:
+        return content.decode("latin-1"), "encoding Latin-1"
+
+
+def _delimited(text: str, path: Path) -> tuple[list[str], list[list[str]], list[str]]:
+    marked = _SEPARATOR_LINE.match(text)
+    if marked:
+        text, delimiter = text[marked.end() :], marked[1]
+    else:
+        delimiter = "\t" if path.suffix.lower() in (".tsv", ".tab") else _find_delimiter(text)
+    try:
+        lines = [
+            [cell.strip() for cell in row] for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        ]
+    except csv.Error as error:
+        raise DataError(f"unreadable table ({error})", where=str(path)) from None
+    lines = [line for line in lines if any(line)]
+    if not lines:
+        return [], [], []
+    columns, *rows = lines
+    while columns and not columns[-1]:
+        columns.pop()
+    for number, row in enumerate(rows, 2):
+        if any(row[len(columns) :]):
+            raise DataError(f"row {number} has more cells than the header", where=str(path))
+    cells = [(row + [""] * len(columns))[: len(columns)] for row in rows]
+    named = {";": "delimiter ;", "\t": "delimiter tab", "|": "delimiter |", ",": ""}.get(delimiter, delimiter)
+    return columns, cells, [named] if named else []
+
+
+def _find_delimiter(text: str) -> str:
+    """Return the delimiter that gives the most columns to the same number of cells in nearly all of the first rows."""
+    head = "".join(text.splitlines(keepends=True)[: _PROBED + 1])
+
+    def columns(delimiter: str) -> tuple[float, int]:
+        try:
+            rows = [row for row in csv.reader(io.StringIO(head, newline=""), delimiter=delimiter) if any(row)]
+        except csv.Error:
+            return 0.0, 0
+        if not rows or len(rows[0]) < 2:
+            return 0.0, 0
+        alike = sum(len(row) == len(rows[0]) for row in rows) / len(rows)
+        return round(alike, 1), len(rows[0])
+
+    return max(DELIMITERS, key=columns)
+
+
+def _json_lines(text: str, where: str) -> tuple[list[str], list[list[str]], list[str]]:
+    rows: list[dict[str, object]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(parse_json(line.encode(), dict[str, object], f"{where}, line {number}"))
+        except SkinedgeError as error:
+            raise DataError(f"unreadable table ({error.args[0]})", where=f"{where}, line {number}") from None
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    return columns, [[_cell(row.get(column)) for column in columns] for row in rows], []
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def first_value(row: dict[str, str], columns: Sequence[str]) -> str:
+    """Return the first non-empty value of these (folded) columns, '' without one."""
+    return next((row[column] for column in columns if row.get(column)), "")

@@ -74,7 +74,16 @@ def groups(labels: Sequence[str], overrides: Mapping[str, str] | None = None) ->
         of a label that is not there, with a value that is neither group nor condition, or for two labels or
         two overrides whose folded spelling is the same.
     """
-    return {label: _group(label, known) for label, known in _overridden(labels, overrides).items()}
+    wanted = _overridden(labels, overrides)
+    unknown = [label for label, known in wanted.items() if known is None and fold(label) not in _by_name()]
+    if len(unknown) > 1:
+        lines = "\n".join(f'"{label}" = ""' for label in unknown)
+        raise DataError(
+            f"{len(unknown)} classes are not in the table of skin conditions, or say nothing: {_list(unknown)}",
+            todo="Say of each whether it is benign, premalignant or malignant (or name a known condition) in a TOML "
+            f"file given with --config:\n[taxonomy]\n{lines}",
+        )
+    return {label: _group(label, known) for label, known in wanted.items()}
 
 
 def melanoma(labels: Sequence[str], overrides: Mapping[str, str] | None = None) -> str | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from skinedge.core.errors import DataError
 from skinedge.core.image_file import open_file, open_image
 from skinedge.core.taxonomy import resolve
-from skinedge.data.dataset import Dataset, Sample, archive_images, isic_id
+from skinedge.data.dataset import Dataset, Sample, archive_images, archive_member, isic_id
 from skinedge.data.hashing import Inspection, near_pairs
 
 # 'HAM_0000118', 'BCN_0003884': ids that mean the same lesion in every folder; '17' does not.
@@ -169,6 +169,7 @@ def _certain_leaks(samples: Sequence[Sample]) -> list[DuplicatePair]:
     leaks: dict[tuple[str, str], DuplicatePair] = {}
     for sample in samples:
         marks = [("ISIC id", isic_id(sample)), ("lesion id", sample.lesion_id), ("bytes", sample.sha256)]
+        marks.append(("patient id", sample.patient_id))
         for mark in marks:
             other = first.setdefault(mark, sample)
             if mark[1] and other.split != sample.split:
@@ -184,8 +185,8 @@ def _group(label: str) -> str | None:
 
 
 def _size(dataset: Dataset, sample: Sample) -> str:
-    if "#" in sample.path:
-        archive, _, place = sample.path.partition("#")
+    archive, place = archive_member(sample.path)
+    if place:
         height, width = archive_images(dataset.root / archive, place.partition("/")[0]).shape[1:3]
         return f"{width}x{height}"
     path = dataset.root / sample.path

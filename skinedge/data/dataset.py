@@ -23,6 +23,7 @@ SPLITS = ("train", "val", "cal", "test")
 SPLIT_COLUMNS = ("image_id", "lesion_id", "label", "split", "path", "sha256")
 PATIENT_COLUMN = "patient_id"  # only where a table tells the patients
 SPLIT_BYTES = 256 << 20
+_ARCHIVE_MEMBER = re.compile(r"(.*\.npz)#((?:train|val|test)/[^/.]*)", re.IGNORECASE | re.DOTALL)
 _ISIC_ID = re.compile(r"ISIC_\d{5,}", re.IGNORECASE)
 
 
@@ -80,14 +81,20 @@ def images_of(data: Path | None, known: str) -> Path | None:
     return data_root(data or Path(known)) if data or known else None
 
 
+def archive_member(path: str) -> tuple[str, str]:
+    """Split a sample's path into its file and its place in a MedMNIST archive, '' for an image file."""
+    match = _ARCHIVE_MEMBER.fullmatch(path)
+    return (match[1], match[2]) if match else (path, "")
+
+
 def load_pixels(root: Path, path: str) -> Pixels:
     """Decode one sample's image, from a file or from a MedMNIST archive.
 
     Returns: (H, W, 3) uint8. Raises: DataError when it cannot be read.
     """
-    if "#" not in path:
+    archive, place = archive_member(path)
+    if not place:
         return load_image(root / path)
-    archive, _, place = path.partition("#")
     split, _, index = place.partition("/")
     images = archive_images(root / archive, split)
     if not index.isdecimal() or int(index) >= len(images):

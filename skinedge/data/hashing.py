@@ -22,7 +22,7 @@ from PIL import Image
 from skinedge.core.errors import DataError
 from skinedge.core.image_file import load_image, read_bytes
 from skinedge.core.preprocess import Pixels
-from skinedge.data.dataset import Dataset, Sample, load_pixels
+from skinedge.data.dataset import Dataset, Sample, archive_member, load_pixels
 from skinedge.system.cpu import usable_cores
 from skinedge.system.process_pool import in_order
 from skinedge.system.progress import bar
@@ -58,7 +58,7 @@ class ImageInspector:
 def inspect_images(dataset: Dataset) -> Inspection:
     """Decode every image fully, once; many of them in several processes, save from an archive, which is in memory."""
     samples, unreadable = [], []
-    archived = any("#" in sample.path for sample in dataset.samples)
+    archived = any(archive_member(sample.path)[1] for sample in dataset.samples)
     jobs = 1 if archived or len(dataset.samples) < MANY else usable_cores()
     looks = in_order(ImageInspector(dataset.root), dataset.samples, jobs)
     with closing(looks), bar("checking", len(dataset.samples)) as advance:
@@ -92,7 +92,7 @@ def content_hash(root: Path, path: str) -> str:
 
     Raises: DataError when it is not there.
     """
-    if "#" in path:
+    if archive_member(path)[1]:
         return hashlib.sha256(load_pixels(root, path).tobytes()).hexdigest()
     return hashlib.sha256(read_bytes(root / path)).hexdigest()
 
@@ -143,7 +143,7 @@ def _words(hashes: Sequence[str]) -> Words:
 
 def _look(root: Path, sample: Sample) -> Sample | str:
     try:
-        if "#" in sample.path:
+        if archive_member(sample.path)[1]:
             pixels = load_pixels(root, sample.path)
             digest = hashlib.sha256(pixels.tobytes()).hexdigest()
         else:

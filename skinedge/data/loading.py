@@ -13,7 +13,7 @@ import numpy as np
 from skinedge.core.errors import DataError
 from skinedge.core.image_file import load_image, read_bytes
 from skinedge.core.preprocess import Pixels, prepare
-from skinedge.data.dataset import Sample, load_pixels
+from skinedge.data.dataset import Sample, archive_member, load_pixels
 from skinedge.system.cpu import usable_cores
 
 CHUNK = 64
@@ -35,7 +35,7 @@ class Source:
     @classmethod
     def of(cls, root: Path, sample: Sample) -> Source:
         """A labelled image; raises DataError for one that its archive does not have."""
-        pixels = load_pixels(root, sample.path) if "#" in sample.path else None
+        pixels = load_pixels(root, sample.path) if archive_member(sample.path)[1] else None
         return cls(sample.path, root / sample.path, sample.sha256, pixels)
 
     def __str__(self) -> str:

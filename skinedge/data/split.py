@@ -102,6 +102,18 @@ def group_samples(samples: Sequence[Sample]) -> list[Group]:
     return sorted((_group(m, images) for m in members.values()), key=lambda group: group.key)
 
 
+def unit_of(samples: Sequence[Sample]) -> str:
+    """Return what a split keeps together, for the screen."""
+    patients = {sample.patient_id for sample in samples} - {""}
+    lesions = {sample.lesion_id for sample in samples} - {""}
+    unknown = sum(not (sample.patient_id or sample.lesion_id) for sample in samples)
+    kinds = [f"{len(ids)} {name}" for name, ids in (("patients", patients), ("lesions", lesions)) if ids]
+    if not kinds:
+        return "by image, copies together: no table tells lesions or patients"
+    rest = f"; {unknown} images of no known one, by image" if unknown else ""
+    return f"by {'patient' if patients else 'lesion'} ({', '.join(kinds)}){rest}"
+
+
 def check_split(samples: Iterable[Sample]) -> None:
     """Raises: DataError when a lesion, an ISIC image or the same bytes are in two splits, or a split is unknown."""
     seen: dict[tuple[str, str], Sample] = {}
@@ -125,13 +137,18 @@ def check_split(samples: Iterable[Sample]) -> None:
 def check_labels(samples: Iterable[Sample]) -> None:
     """Raises: DataError when the same bytes are there under two labels."""
     seen: dict[str, Sample] = {}
+    conflicts: dict[str, tuple[Sample, Sample]] = {}
     for sample in samples:
         other = seen.setdefault(sample.sha256, sample)
         if sample.sha256 and other.label != sample.label:
-            raise DataError(
-                f"the same image has two labels: {other.path} is {other.label}, {sample.path} is {sample.label}",
-                todo="Remove the wrong one. `skinedge data check DIR` lists all of them.",
-            )
+            conflicts.setdefault(sample.sha256, (other, sample))
+    if conflicts:
+        one, two = next(iter(conflicts.values()))
+        more = f" (and {len(conflicts) - 1} more images)" if len(conflicts) > 1 else ""
+        raise DataError(
+            f"the same image has two labels: {one.path} is {one.label}, {two.path} is {two.label}{more}",
+            todo="Remove the wrong one. `skinedge data check DIR` lists all of them.",
+        )
 
 
 def check_complete(samples: Iterable[Sample], labels: Sequence[str], where: str) -> None:

@@ -208,6 +208,7 @@ def split_dataset(dataset: Dataset, config: TrainConfig) -> tuple[Sample, ...]:
         samples = splitting.split(dataset, config.seed)
     counts = {name: sum(sample.split == name for sample in samples) for name in SPLITS}
     note("split: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+    note(f"split {splitting.unit_of(samples)}")
     return samples
 
 

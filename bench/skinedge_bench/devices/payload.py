@@ -14,6 +14,7 @@ from typing import IO
 import skinedge
 import skinedge_bench
 from skinedge.core.errors import DataError
+from skinedge.data.dataset import archive_member
 from skinedge.run.file_card import card_name
 from skinedge.run.manifest import FileEntry, Manifest, Stage, manifest_text
 from skinedge.run.run_directory import Bundle
@@ -89,7 +90,7 @@ def split_images(bundle: Bundle, data: Path | None) -> dict[str, Path | bytes]:
     root = locate(bundle, samples, data)
     if root is None:
         raise DataError(f"the test images are not {place_of(bundle.manifest)}", todo="Name their folder with --data.")
-    names = dict.fromkeys(sample.path.partition("#")[0] for sample in samples)
+    names = dict.fromkeys(archive_member(sample.path)[0] for sample in samples)
     return {f"{DATA}/{name}": root / name for name in names}
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from skinedge.core.image_file import load_image, read_bytes
 from skinedge.core.preprocess import prepare
-from skinedge.data.dataset import Sample
+from skinedge.data.dataset import Sample, archive_member
 from skinedge.data.synthetic import draw
 from skinedge.run.plugins import Session
 from skinedge.stats.metrics import malignant_score
@@ -138,7 +138,7 @@ def photos_of_run(root: Path, samples: Sequence[Sample]) -> Photos | None:
 
     Raises: DataError for one that cannot be read or decoded.
     """
-    files = [sample.path for sample in samples if "#" not in sample.path]
+    files = [sample.path for sample in samples if not archive_member(sample.path)[1]]
     if not files:
         return None
     chosen = [files[place] for place in np.linspace(0, len(files) - 1, min(COUNT, len(files))).astype(int)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 from skinedge.core.errors import DataError
@@ -14,6 +15,7 @@ from skinedge.data.readers.labelled import read_labelled
 from skinedge.data.readers.one_hot import read_one_hot
 from skinedge.data.readers.ph2 import read_ph2
 
+_LINE_BREAKING = frozenset({"Cc", "Zl", "Zp"})  # Unicode categories
 # By what a folder holds, most specific first; class folders are what is left.
 READERS = (read_ph2, read_one_hot, read_labelled)
 
@@ -60,6 +62,13 @@ def _checked(dataset: Dataset) -> Dataset:
             f"found one class only: {dataset.labels[0]}" if dataset.labels else "found no class",
             where=where,
             todo="Give a folder with one folder per class (at least two), or with a metadata table.",
+        )
+    odd = [label for label in dataset.labels if any(unicodedata.category(c) in _LINE_BREAKING for c in label)]
+    if odd:
+        raise DataError(
+            f"class names with control characters or line breaks: {', '.join(map(repr, odd))}",
+            where=where,
+            todo="Rename them: a list of labels has one line for each class.",
         )
     labels: dict[str, str] = {}
     for sample in dataset.samples:

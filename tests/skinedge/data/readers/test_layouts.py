@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from skinedge.core.errors import DataError
-from skinedge.data.dataset import Dataset, read_split, write_split
+from skinedge.data.dataset import Dataset, load_pixels, read_split, write_split
+from skinedge.data.hashing import hash_images
 from skinedge.data.readers import read
-from skinedge.data.split import check_split, split
+from skinedge.data.split import check_split, split, unit_of
 
 
 def images(root: Path, *names: str) -> None:
@@ -256,3 +258,32 @@ def test_a_patients_images_are_in_one_split_and_the_split_file_keeps_the_patient
     ]
     with pytest.raises(DataError, match="in two splits"):
         check_split(moved)
+
+
+@pytest.mark.parametrize("name", ["a#1", "100% \u00e4 'q' \"d\"", "x.npz#train/3", "semi;colon,comma"])
+def test_any_file_and_class_name_is_read_back(tmp_path: Path, name: str) -> None:
+    for label in (name.replace("/", "_"), "nv"):
+        images(tmp_path / label, f"{label}.png")
+    dataset = hash_images(read(tmp_path))
+    (tmp_path / "split.csv").write_text(write_split(tuple(replace(s, split="train") for s in dataset.samples)))
+    again = read_split(tmp_path / "split.csv")
+    assert [(s.label, s.path, s.sha256) for s in again] == [(s.label, s.path, s.sha256) for s in dataset.samples]
+    assert all(load_pixels(tmp_path, sample.path).shape == (8, 8, 3) for sample in again)
+
+
+@pytest.mark.parametrize("label", ["a\nb", "a\x85b", "a\u2028b", "tab\tb"])
+def test_a_class_name_that_breaks_a_list_of_labels_is_refused(tmp_path: Path, label: str) -> None:
+    for name in (label, "nv"):
+        images(tmp_path / name, f"{name}1.png")
+    with pytest.raises(DataError, match="class names with control characters"):
+        read(tmp_path)
+
+
+def test_what_a_split_keeps_together_is_told(tmp_path: Path) -> None:
+    pad_ufes(tmp_path / "pad")
+    assert unit_of(read(tmp_path / "pad").samples) == "by patient (2 patients, 2 lesions)"
+    isic_2019(tmp_path / "isic")
+    told = "by lesion (1 lesions); 1 images of no known one, by image"
+    assert unit_of(read(tmp_path / "isic").samples) == told
+    dermnet(tmp_path / "dermnet")
+    assert unit_of(read(tmp_path / "dermnet").samples).startswith("by image, copies together")

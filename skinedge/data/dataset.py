@@ -23,7 +23,7 @@ SPLITS = ("train", "val", "cal", "test")
 SPLIT_COLUMNS = ("image_id", "lesion_id", "label", "split", "path", "sha256")
 PATIENT_COLUMN = "patient_id"  # only where a table tells the patients
 SPLIT_BYTES = 256 << 20
-_ARCHIVE_MEMBER = re.compile(r"(.*\.npz)#((?:train|val|test)/[^/.]*)", re.IGNORECASE | re.DOTALL)
+_ARCHIVE_MEMBER = re.compile(r"(.*\.npz)#([^/.]*/[^/.]*)", re.IGNORECASE | re.DOTALL)
 _ISIC_ID = re.compile(r"ISIC_\d{5,}", re.IGNORECASE)
 
 

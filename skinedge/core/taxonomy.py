@@ -29,16 +29,29 @@ _SPELLINGS = (
     (r"\bhaem", "hem"),
     (r"tumour", "tumor"),
 )
+# What folders and tables add to a name: '2. Melanoma 15.75k', 'Eczema Photos', 'Nevus, NOS', 'melanoma (in situ)'.
+_ADDITIONS = (
+    (r"^\s*\d+\s*[.)]\s*", ""),
+    (r"[\s-]+\d+(\.\d+)?k?\s*$", ""),
+    (r"\s*\([^()]*\)", ""),
+    (r",?\s+NOS$", ""),
+    (r"\s+(photos|pictures)$", ""),
+)
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One row of the table. group: one of GROUPS; source: the publication or documentation it is from."""
+    """One row of the table.
+
+    group: one of GROUPS; source: the publication or documentation it is from; mixed: holds several groups, of which
+    `group` is the worst.
+    """
 
     name: str
     group: str
     aliases: tuple[str, ...]
     source: str
+    mixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,16 +66,31 @@ def resolve(name: str) -> Condition:
 
     Raises: DataError for a name that the table does not have, or that says nothing ('unknown', 'other').
     """
-    key = fold(name)
-    found = _by_name().get(key)
+    found = find(name)
     if found is not None:
         return found
-    vague = key in _VAGUE
+    vague = fold(name) in _VAGUE
     raise DataError(
         f"class '{name}' " + ("does not say what it holds" if vague else "is not in the table of skin conditions"),
         todo="Say whether it is benign, premalignant or malignant (or name a known condition) in a TOML file "
         f'given with --config:\n[taxonomy]\n"{name}" = "malignant"',
     )
+
+
+def find(name: str) -> Condition | None:
+    """Return the condition that a class name means, None for a name that the table does not have.
+
+    A name that the table does not have is looked up again without numbers, counts, brackets and 'photos'.
+    """
+    plain = name
+    for pattern, replacement in _ADDITIONS:
+        plain = re.sub(pattern, replacement, plain, flags=re.IGNORECASE)
+    return _by_name().get(fold(name)) or _by_name().get(fold(plain))
+
+
+def mixed_classes(labels: Sequence[str]) -> list[str]:
+    """Return the labels that mix groups, of which the worst one counts."""
+    return [label for label in labels if (condition := find(label)) is not None and condition.mixed]
 
 
 def groups(labels: Sequence[str], overrides: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -75,7 +103,7 @@ def groups(labels: Sequence[str], overrides: Mapping[str, str] | None = None) ->
         two overrides whose folded spelling is the same.
     """
     wanted = _overridden(labels, overrides)
-    unknown = [label for label, known in wanted.items() if known is None and fold(label) not in _by_name()]
+    unknown = [label for label, known in wanted.items() if known is None and find(label) is None]
     if len(unknown) > 1:
         lines = "\n".join(f'"{label}" = ""' for label in unknown)
         raise DataError(
@@ -93,7 +121,7 @@ def melanoma(labels: Sequence[str], overrides: Mapping[str, str] | None = None) 
     """
     found = []
     for label, known in _overridden(labels, overrides).items():
-        condition = _by_name().get(fold(label if known is None else known))
+        condition = find(label if known is None else known)
         if condition is not None and condition.name == MELANOMA:
             found.append(label)
     if len(found) > 1:
@@ -131,7 +159,7 @@ def _overridden(labels: Sequence[str], overrides: Mapping[str, str] | None) -> d
         what = f"[taxonomy] names classes that the data lacks: {_list(unused)}"
         raise ConfigError(what, todo=f"Classes: {_list(labels)}.")
     for value in given.values():
-        if value not in GROUPS and fold(value) not in _by_name():
+        if value not in GROUPS and find(value) is None:
             raise ConfigError(f"[taxonomy] value '{value}' is no known condition", todo=f"Or a group: {_list(GROUPS)}.")
     return {label: given.get(label, folded.get(fold(label))) for label in labels}
 

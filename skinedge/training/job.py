@@ -149,6 +149,8 @@ def create_job(request: TrainRequest, device: str, processes: int = 1) -> tuple[
     dataset = readers.read(request.data)
     note(f"data: {dataset.kind}, {len(dataset.samples)} images, {len(dataset.labels)} classes in {dataset.root}")
     groups = taxonomy.groups(dataset.labels, config.taxonomy)
+    for label in taxonomy.mixed_classes([label for label in dataset.labels if label not in (config.taxonomy or {})]):
+        note(f"class '{label}' mixes diagnoses: it counts as {groups[label]}, the worst of them")
     melanoma = taxonomy.melanoma(dataset.labels, config.taxonomy)
     model.build(config.backbone, len(dataset.labels))  # an unknown name must not cost a minute of hashing
     tutor = teacher.chosen(config, dataset.labels, dataset.synthetic)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from skinedge.core.errors import ConfigError, DataError
-from skinedge.core.taxonomy import GROUPS, conditions, fold, groups, melanoma, resolve
+from skinedge.core.taxonomy import GROUPS, conditions, find, fold, groups, melanoma, mixed_classes, resolve
 
 HAM10000 = {
     "akiec": "malignant",
@@ -156,3 +156,44 @@ def test_melanoma_is_found_whatever_its_name() -> None:
     with pytest.raises(DataError, match="two classes mean melanoma"):
         melanoma(["mel", "malignant melanoma"])
     assert melanoma(["mel", "malignant melanoma"], {"malignant melanoma": "malignant"}) == "mel"
+
+
+# Labels of the public datasets, as their tables and folders spell them.
+SPELLINGS = {
+    "malignant": (
+        "SCCKA", "MAL_OTH", "melanoma (less than 0.76 mm)", "melanoma (in situ)", "2. Melanoma 15.75k", "Melanoma, NOS",
+        "Melanoma Skin Cancer Nevi and Moles", "4. Basal Cell Carcinoma (BCC) 3323", "Vascular Tumors",
+        "Basal cell carcinoma, Nodular", "squamous-cell-carcinoma-in-situ", "nodular-melanoma-(nm)",
+        "Malignant melanocytic proliferations (Melanoma)",
+        "Actinic Keratosis Basal Cell Carcinoma and other Malignant Lesions",
+    ),
+    "premalignant": ("ACK", "clark nevus", "Indeterminate", "Solar or actinic keratosis", "reed or spitz nevus"),
+    "benign": (
+        "BEN_OTH", "INF", "SEK", "NEV", "5. Melanocytic Nevi (NV) - 7970", "Eczema Photos", "Nevus, NOS", "blue nevus",
+        "Warts Molluscum and other Viral Infections", "10. Warts Molluscum and other Viral Infections - 2103",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("group", "label"), [(group, label) for group, labels in SPELLINGS.items() for label in labels]
+)
+def test_labels_of_public_datasets(group: str, label: str) -> None:
+    assert groups([label, "healthy skin"])[label] == group
+
+
+def test_additions_do_not_make_a_name_of_nothing() -> None:
+    for label in ("1", "12. ", "Photos", "3k"):
+        assert find(label) is None
+
+
+def test_all_unknown_classes_are_listed_at_once_without_a_guess() -> None:
+    with pytest.raises(DataError, match=r"2 classes are not in the table.*: blip, blob") as caught:
+        groups(["mel", "blip", "blob"])
+    assert '"blip" = ""\n"blob" = ""' in str(caught.value)
+    with pytest.raises(ConfigError, match="'' is no known condition"):
+        groups(["mel", "blip", "blob"], {"blip": "", "blob": ""})
+
+
+def test_mixed_classes() -> None:
+    assert mixed_classes(["mel", "Systemic Disease", "unheard of"]) == ["Systemic Disease"]

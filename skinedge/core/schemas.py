@@ -1,8 +1,8 @@
-"""Check plain values (of JSON, TOML or a manifest) against a schema, and say where one does not fit.
+"""Validate plain values (from JSON, TOML or a manifest) against a schema; errors state the position in the document.
 
-A schema is a type: a dataclass, whose keys are all that is allowed; a TypedDict, which names the keys that are read
-and lets others pass; or a builtin such as `dict[str, Any]`. msgspec converts; what it leaves open is checked here:
-keys that no field has, numbers and text that other programs cannot hold, and nesting.
+A schema is a type: a dataclass, which allows no other keys; a TypedDict, which ignores other keys; or a builtin such
+as `dict[str, Any]`. msgspec converts; this module adds the checks that it lacks: unknown keys, numbers and text that
+other programs cannot represent, and nesting depth.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from dataclasses import is_dataclass
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints, is_typeddict
 
 T = TypeVar("T")
-Place = tuple[Any, ...]  # keys and indices from the top of a document to a value in it
-DEEPEST = 64  # levels; the deepest document of ours has 8
+Place = tuple[Any, ...]  # keys and indices from a document's root to a value
+DEEPEST = 64  # maximum nesting levels; our deepest document has 8
 INTEGERS = range(-(2**63), 2**63)
 PLAIN = (str, int, float, bool, type(None), Any)
 
 
 class UnfitError(ValueError):
-    """A value that does not fit its schema. place: where in the document."""
+    """A value that does not match its schema. place: its position in the document."""
 
     def __init__(self, problem: str, place: Place = ()) -> None:
         super().__init__(f"{path_of(place)}: {problem}" if place else problem)
 
 
 def path_of(place: Place) -> str:
-    """How a place is written: stages.export.files[3].sha256; a key that is no word is quoted in brackets."""
+    """Format a place, such as stages.export.files[3].sha256; keys with other characters are quoted in brackets."""
     parts = [
         f"[{step}]"
         if isinstance(step, int)
@@ -48,7 +48,7 @@ def fit(raw: Any, kind: type[T], place: Place = ()) -> T:
 
     Args:
         raw: dicts, lists, text, numbers, True, False and None.
-        place: where `raw` is in its document, for the message.
+        place: position of `raw` in its document, for the message.
     Raises: UnfitError; any SkinedgeError that a dataclass raises for a value out of range.
     """
     check_values(raw, place)
@@ -58,8 +58,9 @@ def fit(raw: Any, kind: type[T], place: Place = ()) -> T:
 
 
 def check_values(value: Any, place: Place = ()) -> None:
-    """Raises: UnfitError for what JSON cannot carry to every reader: deep nesting, integers beyond 64 bits, numbers
-    that are not finite, text with lone surrogates, dates.
+    """Check that JSON can carry `value` to every reader.
+
+    Raises: UnfitError for deep nesting, integers over 64 bits, numbers that are not finite, lone surrogates and dates.
     """
     if len(place) > DEEPEST:
         raise UnfitError(f"nested more than {DEEPEST} levels deep", place[:3])
@@ -85,12 +86,12 @@ def check_values(value: Any, place: Place = ()) -> None:
 def _check_text(text: object, place: Place) -> None:
     if not isinstance(text, str):
         raise UnfitError("a key is not text", place)
-    if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise UnfitError("text that is not Unicode (a lone surrogate)", place)
 
 
 def refuse_unknown_keys(value: Any, kind: Any, place: Place = ()) -> None:
-    """Raises: UnfitError for a key that a dataclass, at any depth of `kind`, does not have."""
+    """Check the keys of `value` at any depth. Raises: UnfitError for a key that its dataclass does not have."""
     if kind in PLAIN:
         return
     if is_dataclass(kind) or is_typeddict(kind):
@@ -102,11 +103,11 @@ def refuse_unknown_keys(value: Any, kind: Any, place: Place = ()) -> None:
             refuse_unknown_keys(item, arguments[1], (*place, key))
     elif isinstance(value, list | tuple) and get_origin(kind) in (list, tuple):
         kinds = arguments if len(arguments) == len(value) and ... not in arguments else arguments[:1] * len(value)
-        for index, (item, each) in enumerate(zip(value, kinds, strict=True)):
-            refuse_unknown_keys(item, each, (*place, index))
-    else:  # a union: at most one of its kinds has keys
-        for each in arguments:
-            refuse_unknown_keys(value, each, place)
+        for index, (item, item_kind) in enumerate(zip(value, kinds, strict=True)):
+            refuse_unknown_keys(item, item_kind, (*place, index))
+    else:  # a union: at most one of its types has keys
+        for option in arguments:
+            refuse_unknown_keys(value, option, place)
 
 
 def _refuse_in_fields(value: Any, kind: Any, place: Place) -> None:
@@ -147,7 +148,7 @@ def _converted(raw: Any, kind: type[T], place: Place) -> T:
 
 
 def _plain(problem: str) -> str:
-    """msgspec's words without its quotes."""
+    """Return msgspec's message without its quotes."""
     missing = re.fullmatch(r"Object missing required field `(.*)`", problem)
     if missing:
         return f"'{missing[1]}' is missing"
@@ -155,7 +156,7 @@ def _plain(problem: str) -> str:
 
 
 def _located(raw: Any, path: str, fails: Callable[[Any], bool]) -> Place:
-    """The place that msgspec means by a path such as `$.stages[...].files[3]`, in which [...] is some key."""
+    """Resolve a path from msgspec, such as `$.stages[...].files[3]`, where [...] stands for an unnamed key."""
     document = copy.deepcopy(raw)
     node, place = document, []
     for field, index in re.findall(r"\.(\w+)|\[(\d+|\.\.\.)\]", path.rpartition("$")[2]):
@@ -166,7 +167,7 @@ def _located(raw: Any, path: str, fails: Callable[[Any], bool]) -> Place:
 
 
 def _failing_key(node: dict[str, Any], fails: Callable[[], bool]) -> str:
-    """The key whose value makes the conversion fail, by halving `node`."""
+    """Find the key whose value makes the conversion fail, by bisecting `node`."""
     while len(node) > 1:
         items = list(node.items())
         half = len(items) // 2

@@ -1,4 +1,4 @@
-"""What a folder of labelled images is, once read: the type that readers return and splits refine."""
+"""Dataset and Sample: the types that readers return and splits refine; images of archives; split.csv."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Sample:
     """One labelled image.
 
     path: relative to the dataset's root, '/' as separator; an image inside a MedMNIST archive is
-    'FILE.npz#SPLIT/INDEX'. lesion_id: '' where unknown. split: 'train', 'val', 'cal', 'test', or ''
-    where not decided. sha256: of the file's bytes (of the array's bytes inside an archive), '' until
+    'FILE.npz#SPLIT/INDEX'. lesion_id: '' if unknown. split: 'train', 'val', 'cal', 'test', or ''
+    if unassigned. sha256: of the file's bytes (of the array's bytes inside an archive), '' until
     computed; phash: `skinedge.data.hashing.perceptual_hash`, '' until computed.
-    meta: sex, age, site, ... where the source tells.
+    meta: sex, age, site, ... as far as the source has them.
     """
 
     image_id: str
@@ -46,10 +46,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A folder's images with their labels.
+    """Labelled images of a folder.
 
-    kind: what the reader found, for the screen ('class folders', 'HAM10000', 'ISIC challenge',
-    'MedMNIST'); labels: class names, sorted; domain: 'dermoscopic', 'clinical', 'synthetic' or 'unknown'.
+    kind: layout, for display ('class folders', 'HAM10000', 'ISIC challenge', 'MedMNIST');
+    labels: class names, sorted; domain: 'dermoscopic', 'clinical', 'synthetic' or 'unknown'.
     """
 
     root: Path
@@ -61,37 +61,37 @@ class Dataset:
 
 
 def data_root(data: Path) -> Path:
-    """The folder that samples' paths are relative to: `data`, or the folder of a MedMNIST archive."""
+    """Return the folder that samples' paths are relative to: `data`, or the folder of a MedMNIST archive."""
     return data.parent if data.suffix == ".npz" and not data.is_dir() else data
 
 
-def images_of(data: Path | None, known: str) -> Path | None:
-    """The folder that a run's samples are relative to: `data`, else the manifest's data_root; None without either."""
-    return data_root(data or Path(known)) if data or known else None
+def images_of(data: Path | None, recorded: str) -> Path | None:
+    """Return the root of a run's samples: `data`, else `recorded`, the manifest's data_root; None without both."""
+    return data_root(data or Path(recorded)) if data or recorded else None
 
 
 def load_pixels(root: Path, path: str) -> Pixels:
-    """Decode one sample's image, from a file or from a MedMNIST archive.
+    """Decode one sample's image from a file or a MedMNIST archive.
 
     Returns: (H, W, 3) uint8. Raises: DataError when it cannot be read.
     """
     if "#" not in path:
         return load_image(root / path)
-    archive, _, place = path.partition("#")
-    split, _, index = place.partition("/")
+    archive, _, item = path.partition("#")
+    split, _, index = item.partition("/")
     images = archive_images(root / archive, split)
     if not index.isdecimal() or int(index) >= len(images):
-        raise DataError(f"no image '{place}' in the archive", where=str(root / archive))
+        raise DataError(f"no image '{item}' in the archive", where=str(root / archive))
     image = images[int(index)]
     return np.ascontiguousarray(image if image.ndim == 3 else np.stack([image] * 3, axis=-1))
 
 
 _archives: dict[tuple[Path, str], Pixels] = {}
-_archives_lock = threading.Lock()  # decompressing takes long, and threads ask for the same split at once
+_archives_lock = threading.Lock()  # threads request the same split at once, and decompressing it is slow
 
 
 def archive_images(path: Path, split: str) -> Pixels:
-    """The images of one official split of a MedMNIST archive: (N, H, W[, 3]) uint8, kept in memory."""
+    """Return the images of one official split of a MedMNIST archive, cached in memory: (N, H, W[, 3]) uint8."""
     key = (path, split)
     with _archives_lock:
         if key not in _archives:
@@ -101,19 +101,19 @@ def archive_images(path: Path, split: str) -> Pixels:
 
 
 def write_split(samples: tuple[Sample, ...]) -> str:
-    """The text of split.csv; no cell is a formula to a spreadsheet."""
-    out = io.StringIO()
+    """Return the text of split.csv, with formulas escaped for spreadsheets."""
+    text = io.StringIO()
     rows = [[to_cell(getattr(sample, column)) for column in SPLIT_COLUMNS] for sample in samples]
-    odd = any("\r" in cell for row in rows for cell in row)  # which the csv module leaves unquoted
-    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL)
+    has_cr = any("\r" in cell for row in rows for cell in row)  # the csv module does not quote it by itself
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if has_cr else csv.QUOTE_MINIMAL)
     writer.writerows([SPLIT_COLUMNS, *rows])
-    return out.getvalue()
+    return text.getvalue()
 
 
 def read_split(path: Path) -> tuple[Sample, ...]:
     """Read a split.csv.
 
-    Raises: DataError when it cannot be read, columns are missing or a split name is unknown.
+    Raises: DataError when it cannot be read, lacks columns, has an unknown split name or a path outside the data root.
     """
     try:
         text = read_regular(path, SPLIT_BYTES, DataError).decode()
@@ -122,21 +122,21 @@ def read_split(path: Path) -> tuple[Sample, ...]:
         raise DataError(f"unreadable split file ({error})", where=str(path)) from None
     if not rows or not set(SPLIT_COLUMNS) <= set(rows[0]):
         raise DataError(f"not a split file: it needs the columns {', '.join(SPLIT_COLUMNS)}", where=str(path))
-    bad = {row["split"] for row in rows} - set(SPLITS)
-    if bad:
-        raise DataError(f"unknown split names {sorted(bad)}", where=str(path), todo=f"Valid: {', '.join(SPLITS)}.")
+    unknown = {row["split"] for row in rows} - set(SPLITS)
+    if unknown:
+        raise DataError(f"unknown split names {sorted(unknown)}", where=str(path), todo=f"Valid: {', '.join(SPLITS)}.")
     cells = ([from_cell(row[column] or "") for column in SPLIT_COLUMNS] for row in rows)
     samples = tuple(
         Sample(image, path_, label, lesion, split, digest) for image, lesion, label, split, path_, digest in cells
     )
     outside = next((sample.path for sample in samples if not _is_below(sample.path)), None)
     if outside is not None:
-        raise DataError(f"the image {outside!r} is not below the folder of images", where=str(path))
+        raise DataError(f"the image path {outside!r} is not below the image folder", where=str(path))
     return samples
 
 
 def _is_below(name: str) -> bool:
-    """Whether a path is relative and does not climb. Symbolic links below the folder are the user's own."""
+    """Return True for a relative path without '..'; symbolic links inside the folder are allowed."""
     path = PurePosixPath(name)
     return bool(path.parts) and not (
         path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts or "\0" in name

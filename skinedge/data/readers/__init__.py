@@ -1,4 +1,4 @@
-"""What a folder of labelled images holds: HAM10000, an ISIC challenge, a MedMNIST archive or class folders."""
+"""Read labelled images in the layout of HAM10000, an ISIC challenge, a MedMNIST archive or class folders."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _ISIC = re.compile(r"ISIC_\d{5,}", re.IGNORECASE)
 
 
 def read(root: Path) -> Dataset:
-    """Read what the folder (or .npz file) holds: a table of labels wins, then images in class folders, then an archive.
+    """Read a folder (or .npz file): a table of labels takes precedence, then class folders, then an archive.
 
-    Images that do not count (`list_folder`) and kinds that are not read (.heic, ...) are passed over, with a note.
+    Excluded images (`list_folder`) and unsupported formats (.heic, ...) are skipped with a note.
     Official splits (MedMNIST, folders named train, val, test) are kept in `Sample.split`.
-    Raises: DataError when there is no such folder, no image, fewer than two classes, an image without a label or
-        a label without its image, one image id under two labels, or two tables that could both be the labels.
+    Raises: DataError for a missing folder, no image, fewer than two classes, an image without a label, a label
+        without an image, an image id with two labels, or two tables that could both be the labels.
     """
     if root.is_file() and root.suffix == ".npz":
         return _checked(medmnist.read(root.parent, root.name))
@@ -32,20 +32,20 @@ def read(root: Path) -> Dataset:
         raise DataError("no such folder", where=str(root), todo="Sample data: skinedge data synth OUT")
     folder = list_folder(root)
     folder.note_left_out()
-    found = tables.read_ham10000(folder.root, folder.images, folder.tables)
-    found = found or tables.read_isic(folder.root, folder.images, folder.tables)
-    if found is None and not folder.images and len(folder.archives) > 1:
+    dataset = tables.read_ham10000(folder.root, folder.images, folder.tables)
+    dataset = dataset or tables.read_isic(folder.root, folder.images, folder.tables)
+    if dataset is None and not folder.images and len(folder.archives) > 1:
         names = ", ".join(folder.archives[:5])
-        raise DataError(f"several archives: {names}", where=str(root), todo="Give one of the .npz files itself.")
-    if found is None and not folder.images and folder.archives:
-        found = medmnist.read(root, folder.archives[0])
-    return _checked(_marked(found or _read_class_folders(folder), folder))
+        raise DataError(f"several archives: {names}", where=str(root), todo="Give the path of one .npz file.")
+    if dataset is None and not folder.images and folder.archives:
+        dataset = medmnist.read(root, folder.archives[0])
+    return _checked(_marked(dataset or _read_class_folders(folder), folder))
 
 
 def isic_id(sample: Sample) -> str:
-    """The ISIC archive's id in a sample's name ('ISIC_0024306'), '' where it has none."""
-    found = _ISIC.search(sample.image_id) or _ISIC.search(Path(sample.path).stem)
-    return found.group().upper() if found else ""
+    """Return the ISIC archive's id in a sample's name ('ISIC_0024306'), '' for none."""
+    match = _ISIC.search(sample.image_id) or _ISIC.search(Path(sample.path).stem)
+    return match.group().upper() if match else ""
 
 
 def _read_class_folders(folder: Folder) -> Dataset:
@@ -54,7 +54,7 @@ def _read_class_folders(folder: Folder) -> Dataset:
             "no images found (looked for " + ", ".join(sorted(IMAGE_SUFFIXES)) + ")", where=str(folder.root)
         )
     _refuse_lost_lesions(folder)
-    prefix = _descend(folder.images)
+    prefix = _common_prefix(folder.images)
     parts = [path.removeprefix(prefix).split("/") for path in folder.images]
     tops = {part[0].lower() for part in parts if len(part) > 1}
     official = tops <= set(OFFICIAL) and len({OFFICIAL[top] for top in tops}) > 1
@@ -86,8 +86,8 @@ def _read_class_folders(folder: Folder) -> Dataset:
     return Dataset(folder.root, "class folders", labels, samples, "dermoscopic" if dermoscopic else "unknown")
 
 
-def _descend(paths: tuple[str, ...]) -> str:
-    """The folders that all images share above their class folders: a folder whose only child is one of folders."""
+def _common_prefix(paths: tuple[str, ...]) -> str:
+    """Return the common parent folders above the class folders, '' or with a trailing '/'."""
     prefix = ""
     while True:
         rest = [path.removeprefix(prefix).split("/") for path in paths]
@@ -98,21 +98,21 @@ def _descend(paths: tuple[str, ...]) -> str:
 
 
 def _refuse_lost_lesions(folder: Folder) -> None:
-    """A table one level up that knows these images' lesions: reading without it would leak lesions between splits."""
+    """Refuse images whose lesion ids are in a table one level up: without it, lesions would leak between splits."""
     parent = folder.root.resolve().parent
-    above = tuple(sorted(path.name for path in parent.glob("*.csv")))
-    for table in tables.ham10000_tables(parent, above):
-        known = {row["image_id"] for row in table.rows}
-        if any(Path(path).stem in known for path in folder.images):
+    csv_files = tuple(sorted(path.name for path in parent.glob("*.csv")))
+    for table in tables.ham10000_tables(parent, csv_files):
+        image_ids = {row["image_id"] for row in table.rows}
+        if any(Path(path).stem in image_ids for path in folder.images):
             raise DataError(
-                f"{table.name} in the folder above tells which lesion each image shows",
+                f"{table.name} in the parent folder contains these images' lesion ids",
                 where=str(folder.root),
-                todo="Give that folder instead, so that no lesion gets into two splits.",
+                todo="Give the parent folder instead, so that no lesion is in two splits.",
             )
 
 
 def _marked(dataset: Dataset, folder: Folder) -> Dataset:
-    """One synthetic image makes the whole dataset synthetic: a mixture must not pass for real."""
+    """Mark a dataset as synthetic if any image is: a mixture must not pass for real data."""
     synthetic = folder.marked_synthetic or any(s.image_id.upper().startswith("SYNTHETIC") for s in dataset.samples)
     if not synthetic:
         return dataset
@@ -120,10 +120,11 @@ def _marked(dataset: Dataset, folder: Folder) -> Dataset:
 
 
 def _checked(dataset: Dataset) -> Dataset:
+    """Return the dataset. Raises: DataError for fewer than two classes, or an image with two labels."""
     where = str(dataset.root)
     if len(dataset.labels) < 2:
         raise DataError(
-            f"found one class only: {dataset.labels[0]}" if dataset.labels else "found no class",
+            f"found only one class: {dataset.labels[0]}" if dataset.labels else "found no classes",
             where=where,
             todo="Give a folder with one folder per class (at least two), or with a metadata table.",
         )

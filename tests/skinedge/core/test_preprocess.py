@@ -123,7 +123,7 @@ def test_first_frame_of_an_animation() -> None:
 def test_what_is_no_image_is_an_error_that_a_person_understands(tmp_path: Path) -> None:
     path = tmp_path / "notes.jpg"
     path.write_text("not a picture")
-    with pytest.raises(DataError, match=r"notes\.jpg: not an image of a kind that can be read$"):
+    with pytest.raises(DataError, match=r"notes\.jpg: not an image in a supported format$"):
         load_image(path)
 
 

@@ -95,6 +95,6 @@ def test_a_command_says_it_before_it_reads_the_model(small_disk: Path, command: 
 def test_a_folder_is_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BundleError, match="is a folder, and a file is to be written"):
+    with pytest.raises(BundleError, match="is a folder, not a file"):
         write_atomic(Path(name), "text")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]

@@ -193,7 +193,7 @@ def test_split_file_is_read_back_and_checked_against_the_folder(tmp_path: Path) 
     check_against(reread, tmp_path)
     (tmp_path / "3.png").unlink()
     (tmp_path / "4.png").write_bytes(b"something else")
-    with pytest.raises(DataError, match="2 of 16 images of the split are not as they were"):
+    with pytest.raises(DataError, match="2 of 16 images of the split are missing or changed"):
         check_against(reread, tmp_path)
 
 

@@ -120,7 +120,7 @@ def test_two_tables_are_ambiguous(tmp_path: Path) -> None:
 
 
 def test_reading_past_a_table_of_lesions_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"meta\.csv in the folder above tells which lesion"):
+    with pytest.raises(DataError, match=r"meta\.csv in the parent folder contains these images' lesion ids"):
         read(ham(tmp_path) / "images")
 
 
@@ -236,7 +236,7 @@ def test_medmnist_of_something_else_needs_its_labels(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"labels\.toml"):
         read(path)
     (tmp_path / "labels.toml").write_text('labels = ["wart"]')
-    with pytest.raises(DataError, match="labels run to 1, but 1 classes are named"):
+    with pytest.raises(DataError, match="labels go up to 1, but there are 1 class names"):
         read(path)
     (tmp_path / "labels.toml").write_text('labels = ["wart", "acne"]')
     assert read(path).labels == ("acne", "wart")
@@ -255,7 +255,7 @@ def test_medmnist_with_several_labels_an_image_is_refused(tmp_path: Path) -> Non
     labels = {f"{split}_labels": np.zeros((2, 14), dtype=np.uint8) for split in ("train", "val", "test")}
     images = {f"{split}_images": np.zeros((2, 8, 8), dtype=np.uint8) for split in ("train", "val", "test")}
     np.savez(tmp_path / "dermamnist.npz", **labels, **images)
-    with pytest.raises(DataError, match="not one class an image"):
+    with pytest.raises(DataError, match="not one class per image"):
         read(tmp_path)
 
 
@@ -302,14 +302,14 @@ def test_no_such_folder_no_images_one_class(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no images found"):
         read(tmp_path)
     class_folders(tmp_path, ("mel",))
-    with pytest.raises(DataError, match="one class only: mel"):
+    with pytest.raises(DataError, match="only one class: mel"):
         read(tmp_path)
 
 
 def test_one_class_with_a_table_is_an_error(tmp_path: Path) -> None:
     root = ham(tmp_path)
     write_csv(root / "meta.csv", [HEAD, *[("H", f"ISIC_002430{k}", "nv", "", "", "", "") for k in range(4)]])
-    with pytest.raises(DataError, match="one class only: nv"):
+    with pytest.raises(DataError, match="only one class: nv"):
         read(root)
 
 

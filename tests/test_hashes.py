@@ -18,16 +18,16 @@ SBOM = REPOSITORY / "bench" / "experiments" / "sbom.txt"
 
 
 def pinned(path: Path) -> dict[str, str]:
-    """Package -> version, of a file where each has at least one sha256 and nothing else is said."""
-    found = {}
+    """Return package -> version; check that each line is a pinned version with sha256 hashes and nothing else."""
+    versions = {}
     for line in path.read_text().replace("\\\n", "").splitlines():
-        stated, *hashes = line.split("--hash=")
-        requirement = Requirement(stated.strip())
+        pin, *hashes = line.split("--hash=")
+        requirement = Requirement(pin.strip())
         (specifier,) = requirement.specifier
         assert specifier.operator == "==" and requirement.url is None, line
-        assert hashes and all(re.fullmatch(r"sha256:[0-9a-f]{64}", each.strip()) for each in hashes), line
-        found[canonicalize_name(requirement.name)] = specifier.version
-    return found
+        assert hashes and all(re.fullmatch(r"sha256:[0-9a-f]{64}", digest.strip()) for digest in hashes), line
+        versions[canonicalize_name(requirement.name)] = specifier.version
+    return versions
 
 
 @pytest.mark.parametrize("path", [ON_HOST, ONNX2TF, MEDIAPIPE, SBOM])
@@ -35,7 +35,7 @@ def test_every_package_is_pinned_with_its_hashes_and_no_source(path: Path) -> No
     assert pinned(path) and "://" not in path.read_text()
 
 
-def test_they_are_of_today() -> None:
+def test_pins_match_constraints_and_pyproject() -> None:
     tested = dict(
         line.split("==") for line in (REPOSITORY / "constraints.txt").read_text().splitlines() if "==" in line
     )
@@ -45,5 +45,5 @@ def test_they_are_of_today() -> None:
     for packages in (base, pinned(MEDIAPIPE)):
         assert {name: version for name, version in packages.items() if tested.get(name, version) != version} == {}
     pins = ONNX2TF.with_name("pins.txt").read_text().splitlines()
-    wanted = [Requirement(line) for line in pins if not line.startswith("#")]
-    assert pinned(ONNX2TF) == {canonicalize_name(each.name): str(each.specifier)[2:] for each in wanted}
+    requirements = [Requirement(line) for line in pins if not line.startswith("#")]
+    assert pinned(ONNX2TF) == {canonicalize_name(pin.name): str(pin.specifier)[2:] for pin in requirements}

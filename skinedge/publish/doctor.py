@@ -61,7 +61,7 @@ def packages() -> list[Finding]:
 def ranges() -> list[Finding]:
     """Installed versions that skinedge does not ask for: older than what works, or newer than what was tried."""
     return [
-        Finding(other.name, "problem", f"{other.version} is installed, skinedge needs {other.wanted}")
+        Finding(other.name, "problem", f"{other.version} is installed, skinedge needs {other.required}")
         for other in outside_range()
     ]
 

@@ -27,14 +27,14 @@ SIGN = ("py-minisign",)
 
 @dataclass(frozen=True)
 class OutsideRange:
-    """An installed distribution outside the required range. wanted: the range in pyproject.toml, e.g. '>=0.19'."""
+    """An installed distribution outside the required range. required: the range in pyproject.toml, e.g. '>=0.19'."""
 
     name: str
     version: str
-    wanted: str
+    required: str
 
     def __str__(self) -> str:
-        return f"{self.name} {self.version} (skinedge needs {self.wanted})"
+        return f"{self.name} {self.version} (skinedge needs {self.required})"
 
 
 def installed(name: str) -> str | None:

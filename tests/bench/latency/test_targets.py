@@ -243,7 +243,7 @@ COMPILE = """
 import sys
 from pathlib import Path
 import numpy as np
-from skinedge import golden
+from skinedge.run import golden
 from skinedge_bench.runtimes import torch_compile, torch_eager
 path = Path(sys.argv[1])
 pixels = golden.load(path.with_name("golden.npz")).pixels[:3]

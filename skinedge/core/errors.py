@@ -8,8 +8,8 @@ from typing import Any
 
 from skinedge.core.terminal import visible, visible_lines
 
-REPORT = "This is a fault of skinedge or of a library; SKINEDGE_DEBUG=1 shows the traceback."
-MEMORY = "Close other programs, or reduce the load: one --format at a time, fewer --jobs."
+BUG_HINT = "This is a fault of skinedge or of a library; SKINEDGE_DEBUG=1 shows the traceback."
+MEMORY_HINT = "Close other programs, or reduce the load: one --format at a time, fewer --jobs."
 
 
 class SkinedgeError(Exception):
@@ -61,7 +61,7 @@ def unexpected(error: Exception, where: str | None = None) -> SkinedgeError:
     if isinstance(error, SkinedgeError):
         return error
     message = next((line.strip()[:300] for line in str(error).splitlines() if line.strip()), "no message")
-    todo = MEMORY if isinstance(error, MemoryError) else REPORT
+    todo = MEMORY_HINT if isinstance(error, MemoryError) else BUG_HINT
     return traced(SkinedgeError(f"{type(error).__name__}: {message}", where=where, todo=todo), error)
 
 

@@ -30,7 +30,7 @@ from skinedge.system.progress import bar
 # Chosen on HAM10000 at 200 x 150 against 5,984 of its images as 224-pixel centre crops: see docs/log.md.
 NEAR_BITS = 44
 _THUMB, _FREQUENCIES = 32, 16  # sides of the thumbnail and of the block of DCT coefficients
-MANY = 200  # images: smallest dataset for which starting processes saves time
+PARALLEL_MIN_IMAGES = 200  # images: smallest dataset for which starting processes saves time
 Words = NDArray[np.uint64]
 
 
@@ -56,10 +56,13 @@ class ImageInspector:
 
 
 def inspect_images(dataset: Dataset) -> Inspection:
-    """Decode and hash every image once: in several processes for MANY or more files; archives are already in memory."""
+    """Decode and hash every image once.
+
+    Uses several processes for PARALLEL_MIN_IMAGES or more files, but one for an archive, which is already in memory.
+    """
     samples, unreadable = [], []
     archived = any("#" in sample.path for sample in dataset.samples)
-    jobs = 1 if archived or len(dataset.samples) < MANY else usable_cores()
+    jobs = 1 if archived or len(dataset.samples) < PARALLEL_MIN_IMAGES else usable_cores()
     results = in_order(ImageInspector(dataset.root), dataset.samples, jobs)
     with closing(results), bar("checking", len(dataset.samples)) as advance:
         for sample, result in zip(dataset.samples, results, strict=True):

@@ -25,7 +25,7 @@ from skinedge.core.errors import SkinedgeError
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
-IDLE = 10  # wall time allowed per second of a child's CPU time limit: the machine may be busy
+WALL_TIME_FACTOR = 10  # wall time allowed per second of a child's CPU time limit: the machine may be busy
 Stream = IO[bytes] | int | None
 
 
@@ -114,7 +114,7 @@ def run_python(
 ) -> subprocess.CompletedProcess[str]:
     """Run `python -m MODULE ARGUMENTS` and wait for it; see `start_python`.
 
-    Raises: SkinedgeError when it takes more than IDLE times `seconds` of wall time, for example because it hangs.
+    Raises: SkinedgeError when its wall time exceeds WALL_TIME_FACTOR times `seconds`, e.g. because it hangs.
     """
     streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     child = start_python(
@@ -126,7 +126,7 @@ def run_python(
         seconds=seconds,
         **streams,
     )
-    return _wait(child, IDLE * seconds or None)
+    return _wait(child, WALL_TIME_FACTOR * seconds or None)
 
 
 def run_program(

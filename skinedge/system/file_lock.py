@@ -14,10 +14,10 @@ from skinedge.core.files import disk_error
 
 
 @contextlib.contextmanager
-def locked(path: Path, taken: str) -> Iterator[None]:
+def locked(path: Path, message: str) -> Iterator[None]:
     """Lock `path`; create its folder, and remove it if it is still empty.
 
-    Raises: BundleError with the message `taken` when another process holds the lock, or for a disk error.
+    Raises: BundleError with `message` when another process holds the lock, or for a disk error.
     """
     folder = path.parent
     is_new = not folder.exists()
@@ -26,7 +26,7 @@ def locked(path: Path, taken: str) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
-        raise BundleError(taken, where=str(path)) from None
+        raise BundleError(message, where=str(path)) from None
     except OSError as error:
         raise disk_error(error, path) from None
     try:

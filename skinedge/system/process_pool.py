@@ -30,7 +30,7 @@ from skinedge.system.child_process import start_python
 
 CHUNK = 4  # items per message: a message costs 0.1 ms, and an interrupted command repeats the items in flight
 AHEAD = 16  # maximum queued messages per worker; bounds the wait behind one slow image
-FEWER = "If memory ran out, use fewer --jobs. Results already in --out are kept for --resume."
+MEMORY_HINT = "If memory ran out, use fewer --jobs. Results already in --out are kept for --resume."
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -85,7 +85,7 @@ class Worker(Generic[T, R]):
     todo: fix for that error.
     """
 
-    def __init__(self, opener: Opener[T, R], *, shown: bool = False, todo: str = FEWER) -> None:
+    def __init__(self, opener: Opener[T, R], *, shown: bool = False, todo: str = MEMORY_HINT) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  read when the process has ended
         self._todo = todo
         pipe = subprocess.PIPE

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-A_MOMENT = 0.01  # seconds
+RESEND_DELAY_S = 0.01
 ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -46,7 +46,7 @@ def _raise_all(numbers: list[int]) -> None:
 def end_with_cleanup() -> None:
     """Make SIGTERM and SIGHUP raise SystemExit(128 + number), unless they are ignored, as under nohup.
 
-    A signal during a finalizer, where Python drops the exception, is sent again after A_MOMENT.
+    A signal during a finalizer, where Python drops the exception, is sent again after RESEND_DELAY_S.
     """
     sys.unraisablehook = functools.partial(_raise_later, sys.unraisablehook)
     for number in ENDING:
@@ -61,7 +61,7 @@ def _raise_later(previous_hook: Callable[[sys.UnraisableHookArgs], object], drop
     elif isinstance(error, SystemExit) and isinstance(error.code, int):
         number = error.code - 128
     if number in ENDING:
-        threading.Timer(A_MOMENT, _to_main_thread, [number]).start()
+        threading.Timer(RESEND_DELAY_S, _to_main_thread, [number]).start()
     else:
         previous_hook(dropped)
 

@@ -31,7 +31,7 @@ class Open(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Whole:
+class Document:
     name: str
     part: Part
     parts: Mapping[str, Part] = field(default_factory=dict)
@@ -49,8 +49,8 @@ VALUES = st.recursive(
 
 def test_valid_documents_are_converted_to_the_schema() -> None:
     text = '{"name": "a", "part": {"size": 3, "mean": [1, 2.5]}, "open": {"count": 1, "newer": [{}]}}'
-    assert parse_json(text, Whole, "x") == Whole("a", Part(3, (1.0, 2.5)), open={"count": 1})
-    assert parse_toml('name = "a"\n[part]\nsize = 3\n', Whole, "x") == Whole("a", Part(3))
+    assert parse_json(text, Document, "x") == Document("a", Part(3, (1.0, 2.5)), open={"count": 1})
+    assert parse_toml('name = "a"\n[part]\nsize = 3\n', Document, "x") == Document("a", Part(3))
     assert parse_json(b'{"any": [1, null]}', dict[str, Any], "x") == {"any": [1, None]}
 
 
@@ -79,8 +79,8 @@ def test_valid_documents_are_converted_to_the_schema() -> None:
 )
 def test_schema_errors_state_the_position(change: dict[str, object], complaint: str) -> None:
     for read in (
-        lambda: build({**GOOD, **change}, Whole, "file.json"),
-        lambda: parse_json(json.dumps({**GOOD, **change}), Whole, "file.json"),
+        lambda: build({**GOOD, **change}, Document, "file.json"),
+        lambda: parse_json(json.dumps({**GOOD, **change}), Document, "file.json"),
     ):
         with pytest.raises(BundleError, match=rf"^file\.json: {re.escape(complaint)}"):
             read()
@@ -164,7 +164,7 @@ def test_nesting_limit() -> None:
 
 @given(VALUES)
 def test_any_value_is_converted_or_refused_with_a_bundle_error(value: Any) -> None:
-    for kind in (Whole, dict[str, Any], list[Part], Open):
+    for kind in (Document, dict[str, Any], list[Part], Open):
         try:
             build(value, kind, "x")
         except BundleError:

@@ -110,7 +110,7 @@ def test_memory_and_time_limits_end_a_child(tmp_path: Path, monkeypatch: pytest.
     done = run_python("eater", memory_mib=512)
     assert done.returncode == 1 and "MemoryError" in done.stderr
     assert run_python("spinner", seconds=1).returncode == -signal.SIGKILL
-    monkeypatch.setattr("skinedge.system.child_process.IDLE", 1)
+    monkeypatch.setattr("skinedge.system.child_process.WALL_TIME_FACTOR", 1)
     with pytest.raises(SkinedgeError, match="exceeded its timeout of 1 s"):
         run_python("waiter", seconds=1)
 

@@ -114,7 +114,7 @@ def test_plain_peft_loads_the_adapter_of_a_packed_run(verified: Bundle, packed: 
 
     config = packed.manifest.training["config"]
     net, _ = model.load(config["backbone"], len(packed.manifest.labels), config["weights"], config["seed"])
-    adapted = lora.quiet_load(net, packed.root / "adapter")
+    adapted = lora.load_adapter(net, packed.root / "adapter")
     vectors, rule = golden.load(packed.file("golden.npz")), packed.manifest.preprocess
     with torch.inference_mode():
         raw = torch.cat([adapted(images) for images in model.inputs(vectors.pixels, rule)]).numpy()

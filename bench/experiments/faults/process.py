@@ -74,7 +74,7 @@ def import_ahead(*, beyond_training: bool) -> None:
         importlib.import_module(name)
     from skinedge.network import lora
 
-    lora._peft()
+    lora.import_peft()
     gc.freeze()
 
 

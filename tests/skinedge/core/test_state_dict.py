@@ -135,7 +135,7 @@ def test_mismatched_weights_error_names_the_tensor(change: str) -> None:
 
 def test_valid_adapter_is_loaded_and_others_are_refused(adapter: Path, tmp_path: Path) -> None:
     """peft ignores unknown names: the result would silently be the base network."""
-    lora.quiet_load(model.build(BACKBONE, 3), adapter)
+    lora.load_adapter(model.build(BACKBONE, 3), adapter)
     config, tensors = (adapter / name for name in ("adapter_config.json", "adapter_model.safetensors"))
     state, _ = state_dict.read_safetensors(tensors)
     first = next(iter(state))
@@ -145,7 +145,7 @@ def test_valid_adapter_is_loaded_and_others_are_refused(adapter: Path, tmp_path:
         (tmp_path / config.name).write_text(json.dumps(settings))
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / tensors.name)
         with pytest.raises(SkinedgeError) as raised:
-            lora.quiet_load(model.build(BACKBONE, 3), tmp_path)
+            lora.load_adapter(model.build(BACKBONE, 3), tmp_path)
         assert "\n" not in raised.value.what
         return str(raised.value)
 

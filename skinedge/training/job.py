@@ -23,7 +23,7 @@ from skinedge.data import split as splitting
 from skinedge.data.dataset import SPLITS, Dataset, Sample, data_root, read_split, write_split
 from skinedge.data.hashing import hash_images
 from skinedge.network import fused, lora, model
-from skinedge.run.config import TrainConfig, known_config
+from skinedge.run.config import TrainConfig, recorded_config
 from skinedge.run.manifest import ID, MANIFEST, new_id, now
 from skinedge.run.run_directory import Bundle, newest
 from skinedge.system import file_lock
@@ -300,7 +300,7 @@ def refuse_other_versions(begun: Mapping[str, str], where: Path) -> None:
 
 def refuse_other_settings(asked: TrainConfig, begun: Mapping[str, Any], where: Path) -> None:
     """Raises: BundleError naming the settings that differ."""
-    mine, theirs = asked.to_dict(), known_config(begun, str(where)).to_dict()
+    mine, theirs = asked.to_dict(), recorded_config(begun, str(where)).to_dict()
     different = [key for key in mine if mine[key] != theirs[key]]
     if different:
         raise BundleError(

@@ -1,4 +1,4 @@
-"""Import rules between packages and layers, checked in the source; and the imports of `skinedge --help`."""
+"""Allowed imports between packages and layers, read from the source; modules loaded by `skinedge --help`."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ FRAMEWORKS = {"torch", "torchvision", "timm", "peft", "accelerate", "safetensors
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
-    """Return the top-level packages that a file imports, without imports for type checkers."""
+    """Return the top-level names of a file's imports, without those for type checkers."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             node.body = []
         if top_level_only and isinstance(node, ast.FunctionDef):
             node.body = [ast.Pass()]
-    packages: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            packages |= {name.name.partition(".")[0] for name in node.names}
+            names |= {name.name.partition(".")[0] for name in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            packages.add(node.module.partition(".")[0])
-    return packages
+            names.add(node.module.partition(".")[0])
+    return names
 
 
 def calls_in(path: Path) -> set[str]:
-    """Return the functions that a file calls, as written there, e.g. 'json.loads'."""
+    """Return the callees of a file as written, such as 'json.loads'."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
 
@@ -49,8 +49,8 @@ def files_of(package: str) -> list[Path]:
     return paths
 
 
-# Each package's folders and modules, highest layer first. A layer imports only layers below it; names in one tuple are
-# one layer, and do not import each other.
+# Each package's folders and modules, highest layer first: they import only lower layers. Names in one tuple share a
+# layer and do not import each other.
 LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "skinedge": (
         ("cli",), ("publish",), ("training",), ("network",), ("run",), ("stats", "data"), ("system",), ("core",),
@@ -77,7 +77,7 @@ def modules() -> dict[str, Path]:
     return names
 
 
-def arrows(names: dict[str, Path]) -> set[tuple[str, str]]:
+def import_pairs(names: dict[str, Path]) -> set[tuple[str, str]]:
     """Return (importing, imported) modules, including imports inside functions and for type checkers."""
     pairs = set()
     for name, path in names.items():
@@ -85,21 +85,21 @@ def arrows(names: dict[str, Path]) -> set[tuple[str, str]]:
             if isinstance(node, ast.Import):
                 pairs |= {(name, alias.name) for alias in node.names if alias.name in names}
             elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-                candidates = [f"{node.module}.{alias.name}" for alias in node.names]
-                pairs |= {(name, module if module in names else node.module) for module in candidates}
+                targets = {f"{node.module}.{alias.name}" for alias in node.names}
+                pairs |= {(name, target if target in names else node.module) for target in targets}
     return {(importing, imported) for importing, imported in pairs if imported in names and importing != imported}
 
 
 def level(module: str) -> int | None:
-    """Return the position of a module's layer, 0 for the highest; None for modules without a layer."""
+    """Return the index of a module's layer, 0 the highest; None for modules in no layer."""
     package, _, rest = module.partition(".")
     top = rest.partition(".")[0]
-    return next((at for at, layer in enumerate(LAYERS[package]) if top in layer), None)
+    return next((index for index, layer in enumerate(LAYERS[package]) if top in layer), None)
 
 
-def test_imports_run_downwards() -> None:
+def test_modules_import_only_lower_layers() -> None:
     upwards = []
-    for importing, imported in sorted(arrows(modules())):
+    for importing, imported in sorted(import_pairs(modules())):
         package, folders = importing.partition(".")[0], [name.split(".")[1:2] for name in (importing, imported)]
         if imported.startswith(f"{package}."):
             own, other = level(importing), level(imported)
@@ -110,17 +110,17 @@ def test_imports_run_downwards() -> None:
     assert not upwards, upwards
 
 
-def test_every_folder_has_a_layer() -> None:
+def test_every_folder_is_in_a_layer() -> None:
     for package, root in PACKAGES.items():
         folders = {path.name for path in root.iterdir() if (path / "__init__.py").is_file()}
         assert folders <= {name for layer in LAYERS[package] for name in layer}, package
 
 
-def test_no_circular_imports() -> None:
+def test_imports_have_no_cycles() -> None:
     order = graphlib.TopologicalSorter[str]()
-    for importing, imported in arrows(modules()):
+    for importing, imported in import_pairs(modules()):
         order.add(importing, imported)
-    order.prepare()  # raises CycleError, which lists the cycle
+    order.prepare()  # raises CycleError, which names the cycle
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -139,21 +139,21 @@ def test_export_and_bench_do_not_import_each_other() -> None:
         assert "skinedge_export" not in imports(path), path
 
 
-def test_skinedge_imports_export_and_bench_only_inside_commands() -> None:
+def test_skinedge_imports_the_others_only_inside_its_commands() -> None:
     for path in files_of("skinedge"):
-        late = imports(path) & {"skinedge_export", "skinedge_bench"}
-        assert not late or path.parent.name == "cli", path
+        others = imports(path) & {"skinedge_export", "skinedge_bench"}
+        assert not others or path.parent.name == "cli", path
         assert not imports(path, top_level_only=True) & {"skinedge_export", "skinedge_bench"}, path
 
 
-def test_bench_imports_torch_only_in_torch_runtimes() -> None:
+def test_bench_imports_no_training_framework() -> None:
     for path in files_of("skinedge_bench"):
         if not path.name.startswith("torch_"):
             assert not imports(path) & FRAMEWORKS, path
 
 
 @pytest.mark.parametrize("folder", ["core", "system", "stats", "data", "run"])
-def test_lower_layers_import_no_framework(folder: str) -> None:
+def test_shared_folders_load_no_heavy_packages(folder: str) -> None:
     names = [name for name in modules() if name.startswith(f"skinedge.{folder}.")]
     assert names
     code = f"import sys, {', '.join(names)}; print(*sorted(sys.modules))"
@@ -164,7 +164,7 @@ def test_lower_layers_import_no_framework(folder: str) -> None:
 
 
 def test_bench_imports_without_torch(tmp_path: Path) -> None:
-    """Every module of bench, except the torch runtime at run time, imports without torch installed."""
+    """Every module of bench can be imported where torch cannot."""
     names = [
         ".".join(path.relative_to(PACKAGES["skinedge_bench"].parent).with_suffix("").parts)
         for path in files_of("skinedge_bench")
@@ -176,8 +176,8 @@ def test_bench_imports_without_torch(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_no_assert_outside_tests() -> None:
-    """`python -O` removes asserts, so checks of results must raise errors."""
+def test_asserts_are_only_in_tests() -> None:
+    """`python -O` removes asserts, so checks of results raise errors."""
     folders = [*PACKAGES.values(), REPOSITORY / "bench" / "experiments", REPOSITORY / "android-demo"]
     for path in [path for folder in folders for path in sorted(folder.rglob("*.py"))]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -186,7 +186,7 @@ def test_no_assert_outside_tests() -> None:
 
 
 PARSERS = {"json.load", "json.loads", "tomllib.load", "tomllib.loads"}
-# The reader itself, and a script for another Python environment, without skinedge.
+# json_io itself, and a script for the Python of another environment, without skinedge.
 PARSING = {"skinedge/core/json_io.py", "export/skinedge_export/formats/onnx2tf/foreign.py"}
 
 
@@ -198,13 +198,13 @@ def test_only_json_io_parses_json_and_toml(package: str) -> None:
 
 STARTERS = {"subprocess.run", "subprocess.Popen", "subprocess.call", "subprocess.check_call", "subprocess.check_output",
             "os.system", "os.popen", "os.fork", "os.posix_spawn", "os.execv", "os.execvp"}  # fmt: skip
-# The helper itself; and ssh, whose processes share the terminal for the password prompt.
+# child_process itself, and ssh, whose processes share the terminal for password prompts.
 STARTING = {"skinedge/system/child_process.py", "bench/skinedge_bench/devices/ssh.py"}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_only_child_process_starts_processes(package: str) -> None:
-    """child_process ends them with this process, and keeps them from importing modules of the current folder."""
+    """Its processes end with this one and execute nothing from the current folder."""
     for path in files_of(package):
         assert not calls_in(path) & STARTERS or path.relative_to(REPOSITORY).as_posix() in STARTING, path
 

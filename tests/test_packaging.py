@@ -1,4 +1,4 @@
-"""Contents of a wheel: with the flagship model, without it, with a damaged one, and with browser libraries."""
+"""Contents of the wheel: with the bundled model, without it, with a damaged one, and with the browser runtime."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytest.importorskip("hatchling")
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Copy the sources, with a placeholder for the model."""
+    """The sources with a small stand-in for the model."""
     root = tmp_path / "tree"
     for part in PARTS:
         source, target = REPOSITORY / part, root / part
@@ -58,7 +58,7 @@ def build(root: Path, kind: str = "wheel", **environment: str) -> subprocess.Com
 
 
 def wheel(root: Path, **environment: str) -> tuple[email.message.Message, dict[str, bytes]]:
-    """Build the wheel; return its metadata and its files."""
+    """Build the wheel and return its metadata and files."""
     done = build(root, **environment)
     assert done.returncode == 0, done.stderr
     (path,) = (root.parent / "dist").glob("*.whl")
@@ -68,13 +68,13 @@ def wheel(root: Path, **environment: str) -> tuple[email.message.Message, dict[s
     return email.parser.BytesParser().parsebytes(metadata), files
 
 
-def test_wheel_contains_the_model_and_both_licences(tree: Path) -> None:
+def test_the_wheel_contains_the_model_and_both_licences(tree: Path) -> None:
     metadata, files = wheel(tree)
     assert metadata["License-Expression"] == f"{CODE} AND CC-BY-NC-4.0"
     assert metadata.get_all("License-File") == ["LICENSE", f"{FLAGSHIP}/LICENSE"]
-    model_files = {name.removeprefix(f"{FLAGSHIP}/"): content for name, content in files.items() if FLAGSHIP in name}
-    model_files = {name: content for name, content in model_files.items() if "dist-info" not in name}
-    assert model_files == {
+    model = {name.removeprefix(f"{FLAGSHIP}/"): content for name, content in files.items() if FLAGSHIP in name}
+    model = {name: content for name, content in model.items() if "dist-info" not in name}
+    assert model == {
         path.relative_to(tree / FLAGSHIP).as_posix(): path.read_bytes()
         for path in (tree / FLAGSHIP).rglob("*")
         if path.is_file()
@@ -82,23 +82,23 @@ def test_wheel_contains_the_model_and_both_licences(tree: Path) -> None:
     assert "skinedge/core/taxonomy.toml" in files and "skinedge/publish/bundled_model.py" in files
 
 
-@pytest.mark.parametrize("reason", ["variable", "absent"])
-def test_wheel_without_the_model_is_apache_only(tree: Path, reason: str) -> None:
-    if reason == "absent":
+@pytest.mark.parametrize("how", ["variable", "absent"])
+def test_a_wheel_without_the_model_is_under_apache_only(tree: Path, how: str) -> None:
+    if how == "absent":
         shutil.rmtree(tree / FLAGSHIP)
-    metadata, files = wheel(tree, **({"SKINEDGE_WITHOUT_MODEL": "1"} if reason == "variable" else {}))
+    metadata, files = wheel(tree, **({"SKINEDGE_WITHOUT_MODEL": "1"} if how == "variable" else {}))
     assert metadata["License-Expression"] == CODE
     assert metadata.get_all("License-File") == ["LICENSE"]
     assert not [name for name in files if "flagship" in name]
     assert "skinedge/publish/bundled_model.py" in files
 
 
-def test_wheel_contains_fetched_browser_libraries(tree: Path) -> None:
+def test_the_wheel_contains_the_fetched_browser_runtime(tree: Path) -> None:
     page = "skinedge_bench/web/page"
     fetched = tree / "bench" / page / "vendor" / "litert" / "core.js"
     fetched.parent.mkdir(parents=True)
     fetched.write_bytes(b"code")
-    shutil.copyfile(REPOSITORY / ".gitignore", tree / ".gitignore")  # a wheel omits git-ignored files by default
+    shutil.copyfile(REPOSITORY / ".gitignore", tree / ".gitignore")  # by default, a wheel omits files that git ignores
     metadata, files = wheel(tree)
     assert metadata["License-Expression"] == f"{CODE} AND MIT AND CC-BY-NC-4.0"
     assert files[f"{page}/vendor/litert/core.js"] == b"code"
@@ -107,7 +107,7 @@ def test_wheel_contains_fetched_browser_libraries(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["no licence", "changed", "missing", "not listed"])
-def test_damaged_bundled_model_stops_the_build(tree: Path, damage: str) -> None:
+def test_a_wheel_is_not_built_with_an_invalid_model(tree: Path, damage: str) -> None:
     if damage == "no licence":
         write_manifest(tree, license="")
     elif damage == "changed":
@@ -121,7 +121,7 @@ def test_damaged_bundled_model_stops_the_build(tree: Path, damage: str) -> None:
     assert not list((tree.parent / "dist").glob("*.whl"))
 
 
-def test_sdist_builds_the_same_wheel(tree: Path, tmp_path: Path) -> None:
+def test_an_sdist_builds_the_same_wheel(tree: Path, tmp_path: Path) -> None:
     done = build(tree, "sdist")
     assert done.returncode == 0, done.stderr
     (archive,) = (tree.parent / "dist").glob("*.tar.gz")
@@ -130,6 +130,6 @@ def test_sdist_builds_the_same_wheel(tree: Path, tmp_path: Path) -> None:
     _, direct = wheel(tree)
     shutil.rmtree(tree.parent / "dist")
     moved = root.rename(tmp_path / "unpacked" / "tree")
-    _, twice = wheel(moved)
-    assert set(direct) == set(twice)
-    assert direct["skinedge/flagship/model.int8.tflite"] == twice["skinedge/flagship/model.int8.tflite"]
+    _, from_sdist = wheel(moved)
+    assert set(direct) == set(from_sdist)
+    assert direct["skinedge/flagship/model.int8.tflite"] == from_sdist["skinedge/flagship/model.int8.tflite"]

@@ -19,7 +19,7 @@ from steps import CACHE, Unavailable
 
 from skinedge.core.errors import ConfigError, SkinedgeError, one_of
 from skinedge.publish import bundled_model
-from skinedge.publish.android import Pair, installed, place
+from skinedge.publish.android import Pair, copy_model, installed
 from skinedge.system.progress import note
 
 OUT = CACHE / "skinedge-demo.apk"
@@ -54,7 +54,7 @@ def shipped_pair() -> Pair:
     bundle = bundled_model.find()
     if bundle is None:
         raise ConfigError("no model in the app, and none ships with skinedge", todo="skinedge android --model RUN")
-    return place(bundle, CACHE / "shipped-assets")
+    return copy_model(bundle, CACHE / "shipped-assets")
 
 
 def libraries(abis: Sequence[str]) -> dict[str, bytes]:

@@ -71,7 +71,7 @@ def open_listed(bundle: Bundle, name: str | None = None, *, threads: int = 1) ->
     listed = name or default_file(bundle)
     path = bundle.file(listed)
     runtime = judge_for(path)
-    session = open_tried(path, runtime, threads)
+    session = open_tried(path, runtime, threads, checksum=bundle.entries()[listed].sha256)
     problem = contradiction(session, bundle.manifest)
     if bundle.model_sha256 and not bundle.fits_model(bundle.entries()[listed]) and listed != MODEL:
         problem = problem or "the file was exported from another merged model than the run's current one"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from skinedge import __version__
 from skinedge.core import json_io
-from skinedge.run.file_card import card, card_name, own_account
+from skinedge.run.file_card import card, card_name, read_description
 from skinedge.run.manifest import FileEntry
 from skinedge.run.run_directory import Bundle
 from skinedge_export.captured_output import captured_output
@@ -35,5 +35,5 @@ def _listed(bundle: Bundle) -> tuple[FileEntry, ...]:
 def _text(bundle: Bundle, entry: FileEntry) -> str:
     path = bundle.file(entry.path)
     with captured_output("reading the file", entry.path):
-        said = own_account(path)
+        said = read_description(path, entry.sha256)
     return json_io.to_text(card(bundle.manifest, entry, said))

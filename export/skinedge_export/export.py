@@ -231,7 +231,7 @@ def _keep(
         stage.set(default_file=next((file for file in PREFERENCE if file in present), name), thresholds=thresholds)
     note(f"{name}: gates passed")
     bundle = bundle.reload()
-    remember(bundle.file(name), runtime_of(ask))
+    remember(bundle.file(name), runtime_of(ask), bundle.entries()[name].sha256)
     return name, bundle
 
 

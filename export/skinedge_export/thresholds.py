@@ -50,7 +50,7 @@ def fit_thresholds(bundle: Bundle, images: Path | None, known: Mapping[str, Scor
     pixels = load_prepared(images, cal if others else [], bundle.manifest.preprocess.size)
     for path in others:
         runtime = plugins.judge_for(path)
-        try_file(path, runtime)
+        try_file(path, runtime, bundle.entries()[path.name].sha256)
         found[path.name] = scores(path, runtime, pixels, bundle.manifest.malignant)
     malignant = np.isin([bundle.manifest.labels.index(s.label) for s in cal], bundle.manifest.malignant)
     chosen = {entry.path: threshold(found[entry.path], malignant, sensitivity) for entry in entries}

@@ -23,11 +23,11 @@ def android(
     json: JsonOption = False,
 ) -> None:
     """Put a run's model and its card into the Android app, in place of the one that was there."""
-    from skinedge.publish.android import assets_folder, place
+    from skinedge.publish.android import assets_folder, copy_model
 
     folder = assets_folder(to)
     bundle = pick_run(model, allow_synthetic=model is not None)
-    pair = place(bundle, folder, file)
+    pair = copy_model(bundle, folder, file)
     if not pair.heatmap:
         note(f"{pair.model.name} has no heatmap: the app will show none (export --heatmap makes a file that has)")
     if json:

@@ -47,7 +47,7 @@ def pick_run(run: Path | None, *, allow_synthetic: bool = True, writes: bool = F
     else:
         bundle = Bundle.open(run)
         if writes and bundled_model.is_shipped(run):
-            bundle = bundled_model.opened(bundle, writes=writes)
+            bundle = bundled_model.open_bundled(bundle, writes=writes)
     if writes:
         check_writable(bundle.root)
     return bundle

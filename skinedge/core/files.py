@@ -96,11 +96,16 @@ def cache_folder() -> Path:
 
     Raises: SkinedgeError for a user without a home folder.
     """
-    configured = os.environ.get("SKINEDGE_CACHE")
+    named = os.environ.get("SKINEDGE_CACHE")
+    if named:
+        return expand_home(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or expand_home("~/.cache")) / "skinedge"
+
+
+def expand_home(path: str) -> Path:
+    """Replace a leading `~` by the user's home folder. Raises: SkinedgeError for a user without one."""
     try:
-        if configured:
-            return Path(configured).expanduser()
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skinedge"
+        return Path(path).expanduser()
     except RuntimeError:
         raise SkinedgeError("this user has no home folder", todo="Set SKINEDGE_CACHE=DIR, or HOME.") from None
 

@@ -23,7 +23,7 @@ from skinedge.data import split as splitting
 from skinedge.data.dataset import SPLITS, Dataset, Sample, data_root, read_split, write_split
 from skinedge.data.hashing import hash_images
 from skinedge.network import fused, lora, model
-from skinedge.run.config import TrainConfig, known_config
+from skinedge.run.config import TrainConfig, recorded_config
 from skinedge.run.manifest import ID, MANIFEST, new_id, now
 from skinedge.run.run_directory import Bundle, newest
 from skinedge.system import file_lock
@@ -310,7 +310,7 @@ def refuse_other_versions(recorded: Mapping[str, str], where: Path) -> None:
 
 def refuse_other_settings(requested: TrainConfig, recorded: Mapping[str, Any], where: Path) -> None:
     """Raises: BundleError naming the settings that differ; settings missing from older runs take their defaults."""
-    new, old = requested.to_dict(), known_config(recorded, str(where)).to_dict()
+    new, old = requested.to_dict(), recorded_config(recorded, str(where)).to_dict()
     different = [key for key in new if new[key] != old[key]]
     if different:
         raise BundleError(

@@ -23,7 +23,7 @@ from skinedge.data.dataset import SPLITS, Sample, read_split
 from skinedge.data.licensing import Licence, licence_of
 from skinedge.network import model
 from skinedge.network.int8_risks import SAFE, int8_risks
-from skinedge.run.config import TrainConfig, known_config
+from skinedge.run.config import TrainConfig, recorded_config
 from skinedge.run.manifest import Manifest
 from skinedge.run.run_directory import Bundle
 from skinedge.stats.calibration import learned_prior
@@ -141,7 +141,7 @@ def fit_network(
 
 def job_config(job: Job) -> TrainConfig:
     """Return the job's settings; settings missing from older jobs take their defaults."""
-    return known_config(job.config, "job.json")
+    return recorded_config(job.config, "job.json")
 
 
 def load_network(job: Job) -> Any:

@@ -15,7 +15,7 @@ from skinedge.core.errors import BundleError, GateError, SkinedgeError
 from skinedge.data.licensing import HAM10000, NON_COMMERCIAL
 from skinedge.publish import bundled_model
 from skinedge.publish.package import Evaluation, ship
-from skinedge.run.file_card import own_account
+from skinedge.run.file_card import read_description
 from skinedge.run.manifest import MODEL, manifest_text
 from skinedge.run.run_directory import Bundle
 from skinedge_bench.latency.bench import bench
@@ -92,7 +92,7 @@ def test_no_place_of_this_machine_and_no_image_is_in_it(run: Bundle, packed: Bun
 
 def test_both_files_the_folder_and_the_card_state_the_licence(packed: Bundle) -> None:
     for name in INT8:
-        said = own_account(packed.root / name)
+        said = read_description(packed.root / name)
         assert (said.license, said.attribution) == (NON_COMMERCIAL, HAM10000)
     text = (packed.root / "LICENSE").read_text()
     card = (packed.root / "MODEL_CARD.md").read_text()
@@ -230,12 +230,16 @@ def fp32_alone(run: Bundle) -> Bundle:
         (verified_without_images, GateError, "not verified on the test images"),
         (lambda run: report_changed(run, '"passed": true', '"passed": false'), GateError, "failed a gate"),
         (lambda run: report_changed(run, run.entries()[INT8[0]].sha256, "0" * 64), GateError, "not verified on the"),
-        (over_a_file_of_ones_own, BundleError, "nobody else has"),
+        (over_a_file_of_ones_own, BundleError, "the base weights are the local file"),
         (flagged_elsewhere, GateError, "other thresholds"),
         (merged_on_another_cpu, BundleError, "another merged model"),
         (fp32_alone, BundleError, "no int8 file"),
-        (lambda run: change_manifest(run, license="MIT"), BundleError, "not what the manifest says"),
-        (lambda run: change_manifest(run, attribution=f"him in {Path.home()}/x"), BundleError, "not what the manifest"),
+        (lambda run: change_manifest(run, license="MIT"), BundleError, "does not match the manifest"),
+        (
+            lambda run: change_manifest(run, attribution=f"him in {Path.home()}/x"),
+            BundleError,
+            "does not match the manifest",
+        ),
     ],
 )
 def test_what_should_not_travel_is_refused_and_nothing_is_left(
@@ -251,7 +255,7 @@ def test_a_path_of_this_machine_is_refused_wherever_it_hides(run: Bundle, tmp_pa
     hidden = report_changed(
         run, '"passed": true,\n  "strict"', f'"passed": true,\n  "at": "{Path.cwd()}/x",\n  "strict"'
     )
-    with pytest.raises(BundleError, match="would carry the path"):
+    with pytest.raises(BundleError, match="would contain the local path"):
         ship(hidden, tmp_path / "packed")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
@@ -294,6 +298,6 @@ def test_only_a_packed_model_is_replaced_and_only_by_force(run: Bundle, packed: 
     with pytest.raises(BundleError, match="exists"):
         ship(run, packed.root)
     assert ship(run, packed.root, force=True).manifest.shipped
-    with pytest.raises(BundleError, match="no packed model"):
+    with pytest.raises(BundleError, match="not a packed model"):
         ship(run, run.root, force=True)
     assert run.reload().has(MODEL)

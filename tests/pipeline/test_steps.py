@@ -1,4 +1,4 @@
-"""train, export and bench typed one after the other with no run named; refusals of the whole command line."""
+"""train, export and bench in sequence without naming a run; errors of the command line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def skinedge(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
 
 
-def test_three_commands_do_what_run_does(tmp_path: Path, synthetic_images: Path, tiny_config: Path) -> None:
+def test_train_export_and_bench_in_sequence(tmp_path: Path, synthetic_images: Path, tiny_config: Path) -> None:
     done = skinedge("train", "--data", synthetic_images, "--config", tiny_config, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     trained = json.loads(done.stdout)
@@ -45,7 +45,7 @@ def test_three_commands_do_what_run_does(tmp_path: Path, synthetic_images: Path,
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (("train",), 1, "--data DIR"),
         (("run",), 1, "skinedge data synth"),
@@ -67,19 +67,19 @@ def test_three_commands_do_what_run_does(tmp_path: Path, synthetic_images: Path,
         (("nonsense",), 2, "nonsense"),
     ],
 )
-def test_a_refusal_says_what_to_do_and_leaves_nothing(
-    tmp_path: Path, synthetic_images: Path, tiny_run: Path, arguments: tuple[str, ...], code: int, said: str
+def test_an_error_says_what_to_do_and_leaves_nothing(
+    tmp_path: Path, synthetic_images: Path, tiny_run: Path, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
     (tmp_path / "empty").mkdir()
-    places = {
+    paths = {
         "{data}": str(synthetic_images),
         "{run}": str(tiny_run),
         "{empty}": str(tmp_path / "empty"),
         "{image}": str(next(synthetic_images.rglob("*.jpg"))),
     }
-    done = skinedge(*(places.get(argument, argument) for argument in arguments), cwd=tmp_path)
+    done = skinedge(*(paths.get(argument, argument) for argument in arguments), cwd=tmp_path)
     assert done.returncode == code, done.stderr
-    assert said in done.stderr and "Traceback" not in done.stderr
+    assert message in done.stderr and "Traceback" not in done.stderr
     assert done.stdout == ""
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["empty"]
 

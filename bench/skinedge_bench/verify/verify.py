@@ -16,7 +16,7 @@ from skinedge.core.preprocess import prepare
 from skinedge.data.dataset import Sample
 from skinedge.data.loading import iterate_prepared
 from skinedge.run import golden
-from skinedge.run.class_order import Reference, check_folder, check_recorded, read_reference, taxonomy_warnings
+from skinedge.run.class_order import Reference, check_folder, check_reports, read_reference, taxonomy_warnings
 from skinedge.run.embedded_metadata import KEY, ModelDescription
 from skinedge.run.file_card import card_name, disagreement, read_card
 from skinedge.run.file_trial import open_tried
@@ -117,7 +117,7 @@ def check(bundle: Bundle, entries: Sequence[FileEntry], data: Path | None, stric
     manifest = bundle.manifest
     vectors = golden.of_run(bundle)
     reference = read_reference(bundle)
-    check_recorded(bundle, reference)
+    check_reports(bundle, reference)
     sessions = {entry.path: open_session(bundle, entry.path) for entry in entries}
     samples = test_split(bundle)
     root = locate(bundle, samples, data)
@@ -172,7 +172,7 @@ def is_exact(entry: FileEntry) -> bool:
 def open_session(bundle: Bundle, name: str) -> Session:
     """A file of the run, its hash checked, in the runtime that judges files of its type."""
     path = bundle.file(name)
-    return open_tried(path, judge_for(path), THREADS)
+    return open_tried(path, judge_for(path), THREADS, checksum=bundle.entries()[name].sha256)
 
 
 def run_all(sessions: dict[str, Session], root: Path, samples: Sequence[Sample], size: int) -> dict[str, Outputs]:

@@ -19,8 +19,8 @@ import pytest
 from skinedge.core.errors import SkinedgeError
 from skinedge.core.files import sha256
 from skinedge.run import file_trial
-from skinedge.run.class_order import check_account
-from skinedge.run.file_card import own_account
+from skinedge.run.class_order import check_model_file
+from skinedge.run.file_card import read_description
 from skinedge.run.plugins import judge_for
 from skinedge.run.run_directory import Bundle
 from skinedge.system import child_process
@@ -100,13 +100,23 @@ def test_an_unwritable_cache_causes_a_trial_each_time(tmp_path: Path, starts: li
     assert len(starts) == 2
 
 
+def test_the_checksum_of_a_run_s_file_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run directory compares it with the manifest and passes it on."""
+    bundle = Bundle.open(Path(shutil.copytree(FLAGSHIP, tmp_path / "run")))
+    entry = bundle.entries()[MODELS[0]]
+    monkeypatch.delattr(file_trial, "sha256")
+    open_listed(bundle, entry.path)
+    marks = [path.name for path in (tmp_path / "cache" / "tried").rglob("*") if path.is_file()]
+    assert marks == [entry.sha256]
+
+
 @pytest.mark.parametrize(
     "opened",
     [
         lambda bundle: open_listed(bundle, MODELS[0]),
         lambda bundle: open_session(bundle, MODELS[0]),
-        lambda bundle: check_account(bundle, bundle.entries()[MODELS[0]]),
-        lambda bundle: own_account(bundle.file(MODELS[0])),
+        lambda bundle: check_model_file(bundle, bundle.entries()[MODELS[0]]),
+        lambda bundle: read_description(bundle.file(MODELS[0])),
     ],
     ids=["open_listed", "verify", "class_order", "file_card"],
 )
@@ -130,7 +140,7 @@ def test_a_damaged_file_with_a_matching_hash_does_not_crash_this_process(
         ({"MEMORY_MIB": 120, "PER_MODEL_MIB": 0}, r"120 MiB of memory|cannot|MemoryError"),
         (
             {"SECONDS": 1, "MIB_PER_SECOND": 1 << 20},
-            r"it takes too much \(SIG(KILL|XCPU); limits: \d+ MiB of memory, 1 s\)",
+            r"exceeds a limit \(SIG(KILL|XCPU); limits: \d+ MiB of memory, 1 s\)",
         ),
     ],
 )

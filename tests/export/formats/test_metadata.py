@@ -206,7 +206,7 @@ def test_a_card_that_disagrees_with_its_file_is_told(run_copy: Bundle) -> None:
     found["surprise"] = 1
     del found["license"]
     problem = disagreement(found, run_copy.manifest, entry, said)
-    assert problem == "its card says otherwise: license, malignant_score, surprise"
+    assert problem == "its card has other values for: license, malignant_score, surprise"
 
 
 def test_cards_follow_thresholds_and_files(run_copy: Bundle) -> None:
@@ -259,9 +259,9 @@ def change_card(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda said: said["classes"][4].update(group="benign"), "contradicts"),
         (lambda said: said.update(run_id="another"), "contradicts"),
         (lambda said: said.pop("classes"), "contradicts"),
-        (lambda said: said["malignant_score"].update(flag_from=None), "no sound threshold"),
-        (lambda said: said["malignant_score"].update(flag_from=-0.1), "no sound threshold"),
-        (lambda said: said.update(malignant_score=0.3), "no sound threshold"),
+        (lambda said: said["malignant_score"].update(flag_from=None), "no valid threshold"),
+        (lambda said: said["malignant_score"].update(flag_from=-0.1), "no valid threshold"),
+        (lambda said: said.update(malignant_score=0.3), "no valid threshold"),
         (lambda said: said.update(schema="another/1"), "not a model file's card"),
     ],
 )

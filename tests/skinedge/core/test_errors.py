@@ -142,16 +142,18 @@ def test_failed_output_exits_with_an_error() -> None:
     assert done.returncode == 1
 
 
-def test_crash_file_without_home_or_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def gone() -> Path:
+def test_a_crash_of_a_user_without_a_home_in_a_folder_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(path: Path) -> Path:
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
-    monkeypatch.setattr(Path, "home", gone)
+    monkeypatch.setattr(Path, "expanduser", gone)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     (tmp_path / "here").rmdir()
     assert str(tmp_path / "skinedge-crash-") in crash_report.report(ValueError("odd"))
     (written,) = tmp_path.glob("skinedge-crash-*")
-    assert "a folder that is gone" in written.read_text()
+    assert "a folder that no longer exists" in written.read_text()

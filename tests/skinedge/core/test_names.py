@@ -191,7 +191,7 @@ def test_bundled_model_with_a_hostile_id_is_not_copied_outside_runs(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     before = victims(tmp_path)
-    with pytest.raises(BundleError, match="no id"):
+    with pytest.raises(BundleError, match="not a valid id"):
         bundled_model.default_run(writes=True)
     assert victims(tmp_path) == before
 

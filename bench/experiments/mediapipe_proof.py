@@ -1,10 +1,10 @@
-"""What MediaPipe's ImageClassifier says of images, beside what `skinedge predict` says of them with the same file.
+"""Compare the predictions of MediaPipe's ImageClassifier with those of `skinedge predict` on the same model files.
 
-    python bench/experiments/mediapipe_proof.py FILE.tflite [FILE.tflite ...] --images FOLDER [--count 200]
+    python -m experiments.mediapipe_proof FILE.tflite [FILE.tflite ...] --images FOLDER [--count 200]
 
-Three rows a file: images of the model's input size (prepared by skinedge, stored without loss), where both see the
-same pixels; the images as they are, which MediaPipe stretches to the input where skinedge cuts out the centre; and as
-they are with the middle square as region of interest. Needs `make mediapipe`.
+Three rows per file: images at the model's input size (prepared by skinedge, stored without loss), where both see the
+same pixels; the original images, which MediaPipe stretches to the input size and skinedge crops to the centre; and the
+original images with the middle square as region of interest. Needs `make mediapipe`.
 """
 
 from __future__ import annotations
@@ -31,11 +31,10 @@ from skinedge_bench.loaded_model import LoadedModel, open_file
 from skinedge_bench.predict.predict import find_images, predict, sources
 
 HERE = Path(__file__).resolve().parent
-PYTHON = Path(os.environ.get("SKINEDGE_MEDIAPIPE") or HERE.parent / ".cache" / "mediapipe" / "bin" / "python")
+PYTHON = Path(os.environ.get("SKINEDGE_MEDIAPIPE") or HERE.parents[1] / ".cache" / "mediapipe" / "bin" / "python")
 CLIENT = HERE / "mediapipe_client.py"
 
-
-View = tuple[Path, bool]  # an image; whether MediaPipe is given its middle square only
+View = tuple[Path, bool]  # an image; whether MediaPipe gets its middle square only
 
 
 @dataclass(frozen=True)

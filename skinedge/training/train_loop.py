@@ -1,6 +1,6 @@
 """The training loop: adapters and classifier, checkpoints, early stopping.
 
-A step's randomness is a function of the seed and the step's number alone (step.py), so a checkpoint needs no
+A step's randomness is a function of the seed and the step's number alone (train_step.py), so a checkpoint needs no
 generator state and a resumed run repeats the uninterrupted one bit for bit.
 """
 

@@ -94,10 +94,10 @@ def arm(name: str, seed: int, **changes: Any) -> Any:
 
 def test_figures_by_hand() -> None:
     fast = {"cache_seconds": 2.0, "epoch_seconds": (4.0, 4.0), "whole_seconds": 10.0, "peak_rss_mib": 451.0}
-    runs = [arm(figures, "plain", seed) for seed in (0, 1, 2)]
+    runs = [arm("plain", seed) for seed in (0, 1, 2)]
     scores = (0.50, 0.53, 0.55)  # differences 0.00, 0.02, 0.03
-    runs += [arm(figures, "ours", seed, val_balanced_accuracy=(0.9, scores[seed]), **fast) for seed in (2, 0, 1)]
-    found = figures.compare([*runs, arm(figures, "plain", 0, size=32)], 64)
+    runs += [arm("ours", seed, val_balanced_accuracy=(0.9, scores[seed]), **fast) for seed in (2, 0, 1)]
+    found = figures.compare([*runs, arm("plain", 0, size=32)], 64)
     assert found.plain.every_epoch == pytest.approx(600 / 90) and found.plain.steady == pytest.approx(10)
     assert found.ours.every_epoch == pytest.approx(600 / 30) and found.ours.steady == pytest.approx(25)
     assert (found.every_epoch_ratio, found.steady_ratio) == (pytest.approx(3), pytest.approx(2.5))
@@ -120,11 +120,11 @@ def test_the_interval_is_scipys() -> None:
 @pytest.mark.parametrize("change", [{"seen_sha256": "other"}, {"steps": 7}, {"images": 99}, {"seed": 1}, {"size": 32}])
 def test_arms_that_did_different_work_are_not_compared(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="different work at 64 px"):
-        figures.compare([arm(figures, "plain", 0), replace(arm(figures, "ours", 0), **change)], 64)
+        figures.compare([arm("plain", 0), replace(arm("ours", 0), **change)], 64)
 
 
 def test_one_epoch_has_no_steady_state() -> None:
-    once = [arm(figures, name, 0, epoch_seconds=(5.0,)) for name in ("plain", "ours")]
+    once = [arm(name, 0, epoch_seconds=(5.0,)) for name in ("plain", "ours")]
     found = figures.compare(once, 64)
     assert found.plain.steady is None and found.steady_ratio is None and " - " in figures.text([found])
 

@@ -11,7 +11,7 @@ interface Amount {
 }
 
 /**
- * The same names and numbers as skinedge_bench/protocols.
+ * The same names and numbers as skinedge_bench/latency/protocols.
  *
  * headline: the percentile to quote.
  */

@@ -170,5 +170,5 @@ def test_a_file_that_mediapipe_cannot_load_is_an_error(proof: ModuleType, tmp_pa
     from skinedge.core.errors import SkinedgeError
 
     (tmp_path / "x.tflite").write_bytes(json.dumps("no model").encode())
-    with pytest.raises(SkinedgeError, match="MediaPipe refused"):
+    with pytest.raises(SkinedgeError, match="MediaPipe failed"):
         proof.ask([tmp_path / "x.tflite"], [])

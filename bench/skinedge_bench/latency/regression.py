@@ -1,4 +1,4 @@
-"""`skinedge bench --compare A B`: what became slower, faster, larger or less accurate from one report to another."""
+"""`skinedge compare A B`: what became slower, faster, larger or less accurate from one report to another."""
 
 from __future__ import annotations
 

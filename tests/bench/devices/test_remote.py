@@ -367,9 +367,9 @@ def test_every_failure_of_ssh_has_its_words() -> None:
 
 def test_options_that_do_not_go_together(cli: Cli, tiny_run: Path) -> None:
     for arguments, said in (
-        (["--port", "1"], "--port makes sense with --host only"),
-        (["--with-data"], "--with-data makes sense with --host only"),
-        (["--tool", "x"], "--tool makes sense with --adb only"),
+        (["--port", "1"], "--port requires --host"),
+        (["--with-data"], "--with-data requires --host"),
+        (["--tool", "x"], "--tool requires --adb"),
         (["--host", "a", "--adb"], "two devices"),
         (["--host", "a", "--data", "x"], "--with-data"),
         (["--host", "a", "--with", "x.onnx"], "--with"),

@@ -199,7 +199,7 @@ def test_a_report_with_something_else_in_a_field_is_refused(
         within = within[key]
     within[place[-1]] = value
     path.write_text(json.dumps(document))
-    code, out, err = cli("bench", "--compare", path, path)
+    code, out, err = cli("compare", path, path)
     assert code == 1 and out == "" and f"{path}: a damaged report of bench" in err and "Traceback" not in err
 
 
@@ -215,43 +215,58 @@ def test_the_command_holds_a_budget(cli: Cli, tmp_path: Path) -> None:
     paths = [tmp_path / "a.json", tmp_path / "b.json"]
     for path, kept in zip(paths, (report(), report(1.1, seed=1, balanced_accuracy=0.744)), strict=True):
         path.write_text(kept.to_text())
-    code, out, err = cli("bench", "--compare", *paths)
+    code, out, err = cli("compare", *paths)
     assert code == 0 and "slower" in out and "model.int8.tflite" in out and err == ""
-    code, out, err = cli("bench", "--compare", *paths, "--budget-latency", "5", "--budget-accuracy", "0.5")
+    code, out, err = cli("compare", *paths, "--budget-latency", "5", "--budget-accuracy", "0.5")
     assert code == 1 and "slower" in out and "beyond the budget" in err and "0.60 points" in err
-    code, out, err = cli("bench", "--compare", *paths, "--budget-latency", "5", "--json")
+    code, out, err = cli("compare", *paths, "--budget-latency", "5", "--json")
     document = json.loads(out)
     assert code == 1 and document["schema"] == "skinedge.bench-compare/1" and document["passed"] is False
     first = document["changes"][0]
     assert first["verdict"] == "slower" and first["slowdown"] == pytest.approx(1.1, abs=0.02) and first["p"] < 0.01
     assert first["gates"][0]["verdict"] == "fail" and first["before"]["p50_ms"] < first["after"]["p50_ms"]
-    assert cli("bench", "--compare", *paths, "--budget-latency", "20", "--budget-accuracy", "1")[0] == 0
+    assert cli("compare", *paths, "--budget-latency", "20", "--budget-accuracy", "1")[0] == 0
     paths[1].write_text(replace(report(), device=replace(HERE, cpu="Cortex-A72")).to_text())
-    code, out, err = cli("bench", "--compare", *paths)
+    code, out, err = cli("compare", *paths)
     assert code == 1 and out == "" and "Cortex-A76, then Cortex-A72" in err and "--allow-different 'cpu'" in err
-    assert cli("bench", "--compare", *paths, "--allow-different", "cpu")[0] == 0
+    assert cli("compare", *paths, "--allow-different", "cpu")[0] == 0
 
 
-def test_options_that_mean_nothing_are_errors(cli: Cli, tmp_path: Path, tiny_run: Path) -> None:
+def test_the_former_name_of_the_command(cli: Cli, tmp_path: Path, tiny_run: Path) -> None:
+    """`bench --compare A B` still works, and prints a note with the new name."""
+    paths = [tmp_path / "a.json", tmp_path / "b.json"]
+    for path, kept in zip(paths, (report(), report(1.1, seed=1)), strict=True):
+        path.write_text(kept.to_text())
+    options = ("--budget-latency", "5", "--json")
+    expected = cli("compare", *paths, *options)
+    note = "'skinedge bench --compare A B' is deprecated: use 'skinedge compare A B'"
+    code, out, err = cli("bench", "--compare", *paths, *options)
+    assert (code, out) == expected[:2] == (1, expected[1]) and err.startswith(note) and err.endswith(expected[2])
+    code, out, err = cli("bench", "--budget-latency=20", f"--compare={paths[0]}", paths[1])
+    assert code == 0 and "slower" in out and err.startswith(note)
+    for wrong in (("bench", tiny_run, "--compare", *paths), ("bench", "--compare", paths[0])):
+        code, out, err = cli(*wrong)
+        assert code != 0 and out == "" and "skinedge compare" in err
+
+
+def test_options_of_a_measurement_are_refused(cli: Cli, tmp_path: Path, tiny_run: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(report().to_text())
     code, out, err = cli("bench", tiny_run, "--budget-latency", "5")
-    assert code == 1 and out == "" and "--compare" in err
-    code, out, err = cli("bench", tiny_run, "--compare", path, path)
-    assert code == 1 and out == "" and "and no run" in err
+    assert code != 0 and out == "" and "--budget-latency" in err
     for options in (("--out", tmp_path / "c.json"), ("--runtime", "litert"), ("--protocol", "standard"), ("--adb",)):
-        code, out, err = cli("bench", "--compare", path, path, *options)
-        assert code == 1 and out == "" and f"and no {options[0]}" in err
+        code, out, err = cli("compare", path, path, *options)
+        assert code != 0 and out == "" and str(options[0]) in err
     assert not (tmp_path / "c.json").exists()
-    assert cli("bench", "--compare", path, path, "--budget-latency", "5%")[0] == 0
+    assert cli("compare", path, path, "--budget-latency", "5%")[0] == 0
     for text in ("-1", "much", "nan"):
-        code, _, err = cli("bench", "--compare", path, path, f"--budget-latency={text}")
+        code, _, err = cli("compare", path, path, f"--budget-latency={text}")
         assert code == 2 and text in err
 
 
 def test_a_run_beside_itself(cli: Cli, run: Bundle) -> None:
     assert cli("bench", run.root, "--protocol", "quick", "--runtime", "litert")[0] == 0
-    code, out, _ = cli("bench", "--compare", run.root, run.root / "reports" / "latency.json", "--json")
+    code, out, _ = cli("compare", run.root, run.root / "reports" / "latency.json", "--json")
     document = json.loads(out)
     assert code == 0 and len(document["changes"]) == 2 and document["differences"] == {}
     for change in document["changes"]:

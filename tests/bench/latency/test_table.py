@@ -33,7 +33,7 @@ def test_the_headline_of_the_protocol_stands_first(
 ) -> None:
     show(report(protocol, ROW))
     title, _, heads, _, row, *_ = capsys.readouterr().out.splitlines()
-    assert title.startswith(f"A CPU, 1 thread(s), 1024 samples a file ({protocol}); litert 2.3.0")
+    assert title.startswith(f"A CPU, 1 thread(s), 1024 samples per file ({protocol}); litert 2.3.0")
     assert [cell.strip() for cell in heads.strip("┃").split("┃")][1] == f"{first} ms"
     found = [cell.strip() for cell in row.strip("│").split("│")]
     assert found[0] == "a.tflite" and found[1] == cells[0] and found[2].startswith(cells[1])
@@ -59,7 +59,7 @@ def test_a_name_says_what_tells_rows_apart() -> None:
 
 
 def test_the_machines_state_is_told_as_far_as_it_is_known() -> None:
-    assert machine(report("standard", ROW)) == "machine: nothing; its clock and heat are not told here"
+    assert machine(report("standard", ROW)) == "machine: nothing known; clock frequency or temperature not available"
     warm = Conditions(frequency_mhz=1500.0, temperature_c=60.6, power="mains")
     told = replace(
         report("standard", ROW),

@@ -10,7 +10,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from skinedge import __version__
-from skinedge.core.terminal import say, visible_lines
+from skinedge.core.errors import ConfigError
+from skinedge.core.terminal import say
 from skinedge.system.progress import note
 
 
@@ -23,7 +24,7 @@ class Unexpected(Exception):
 
 
 class Commands(TyperGroup):
-    """The commands; usage errors are printed escaped, and an EOFError reaches `main`."""
+    """The commands; usage errors become ConfigErrors, and an EOFError reaches `main`."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         with _translate_errors():
@@ -74,9 +75,20 @@ def _translate_errors() -> Iterator[None]:
         note("interrupted; train, predict --out and evaluate --out go on where they stopped with --resume")
         raise
     except Exception as error:
-        if hasattr(error, "format_message"):  # one of Typer's, which may quote a file name
-            error.message = visible_lines(error.message)  # type: ignore[attr-defined]
-        raise
+        if not hasattr(error, "format_message"):  # one of Typer's
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":  # prints the help
+            error.exit_code = 1  # type: ignore[attr-defined]
+            raise
+        raise usage_error(error) from None
+
+
+def usage_error(error: Any) -> ConfigError:
+    """Return Typer's usage error in the format of this project's errors."""
+    message = str(error.format_message()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    command = "skinedge" if context is None else context.command_path
+    return ConfigError(message[:1].lower() + message[1:], todo=f"See: {command} --help")
 
 
 def _print_version(wanted: bool) -> None:

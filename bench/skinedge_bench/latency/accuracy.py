@@ -61,11 +61,11 @@ def parity_verdicts(bundle: Bundle, targets: Sequence[Target], features: Sequenc
     Verdicts: 'pass' on this instruction set, 'pass_elsewhere' on another one, 'fail'; 'reference' for the merged model.
     features: this machine's instruction set.
     """
-    verdicts = {MODEL: "reference"}
-    for name, entry in _in_parity_report(bundle, targets).items():
-        here = entry["instruction_set"] == list(features)
-        verdicts[name] = ("pass" if here else "pass_elsewhere") if entry["passed"] else "fail"
-    return verdicts
+    found = {MODEL: "reference"}
+    for name, said in _in_parity_report(bundle, targets).items():
+        here = said["instruction_set"] == list(features)
+        found[name] = ("pass" if here else "pass_elsewhere") if said["passed"] else "fail"
+    return found
 
 
 def golden_verdict(vectors: golden.Golden, session: Session, precision: str) -> tuple[str, list[str]]:
@@ -77,33 +77,32 @@ def golden_verdict(vectors: golden.Golden, session: Session, precision: str) -> 
 
 
 def _in_parity_report(bundle: Bundle, targets: Sequence[Target]) -> dict[str, dict[str, Any]]:
-    """Return file -> its entry in the run's parity report, if its sha256 matches and test images were used.
-
-    Adds `instruction_set`, of the machine that made the entry.
+    """file -> what the run's parity report says of these very bytes, if test images judged them, and its
+    `instruction_set`: of the machine that did.
     """
     if not bundle.has(PARITY):
         return {}
     report = read_parity(bundle.file(PARITY))
-    entries = {}
+    found = {}
     for target in targets:
-        entry = report["files"].get(target.name) if target.in_run else None
-        if entry is not None and entry["sha256"] == target.sha256 and entry["metrics"]:
-            origin = entry.get("kept_from") or report
-            entries[target.name] = {**entry, "instruction_set": origin.get("instruction_set")}
-    return entries
+        said = report["files"].get(target.name) if target.in_run else None
+        if said is not None and said["sha256"] == target.sha256 and said["metrics"]:
+            made = said.get("kept_from") or report
+            found[target.name] = {**said, "instruction_set": made.get("instruction_set")}
+    return found
 
 
 def _reported(bundle: Bundle, targets: Sequence[Target]) -> dict[str, Accuracy]:
     """Return the accuracies that reference.npz and the parity report hold for these files."""
-    results: dict[str, Accuracy] = {
-        name: (entry["metrics"]["balanced_accuracy"], PARITY)
-        for name, entry in _in_parity_report(bundle, targets).items()
+    known: dict[str, Accuracy] = {
+        name: (said["metrics"]["balanced_accuracy"], PARITY)
+        for name, said in _in_parity_report(bundle, targets).items()
     }
     if bundle.has("reference.npz"):
         reference = read_reference(bundle)
         predicted = reference.logits.argmax(axis=1)
-        results[MODEL] = (metrics.balanced_accuracy(reference.labels, predicted), "reference.npz")
-    return results
+        known[MODEL] = (metrics.balanced_accuracy(reference.labels, predicted), "reference.npz")
+    return known
 
 
 def _incomparable(target: Target, bundle: Bundle) -> str | None:

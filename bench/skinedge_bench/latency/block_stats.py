@@ -79,7 +79,7 @@ def ratio(base: Blocks, file: Blocks, percentile: int, seed: int = 0) -> Ratio:
     if len(first) < LEAST_BLOCKS:
         return Ratio(value, None)
     draws = _draws(len(first), seed)
-    return Ratio(value, percentiles(_resampled(first, draws, share) / _resampled(second, draws, share)))
+    return Ratio(value, percentiles(_redrawn(first, draws, share) / _redrawn(second, draws, share)))
 
 
 def noise_reasons(blocks: Blocks) -> tuple[str, ...]:
@@ -101,7 +101,7 @@ def _draws(count: int, seed: int) -> NDArray[np.int64]:
     return np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
 
 
-def _resampled(blocks: NDArray[np.float64], draws: NDArray[np.int64], share: float) -> NDArray[np.float64]:
-    """Return the (R,) quantiles of the resamples. blocks: (B, K); draws: (R, B)."""
+def _redrawn(blocks: NDArray[np.float64], draws: NDArray[np.int64], share: float) -> NDArray[np.float64]:
+    """(R,) the quantile of each resample. blocks: (B, K); draws: (R, B)."""
     parts = np.array_split(draws, max(1, len(draws) * blocks.size // AT_ONCE))
     return np.concatenate([np.quantile(blocks[part].reshape(len(part), -1), share, axis=1) for part in parts])

@@ -32,7 +32,7 @@ Images = Callable[[int], Pixels]  # side in pixels, or FREE -> (N, side, side, 3
 
 @dataclass(frozen=True)
 class Timings:
-    """Results by `Target.key`: probes, samples_ms, floors (roofline bounds), chains (end-to-end latencies).
+    """Results by `Target.key`: probes, samples_ms, bounds, end_to_end.
 
     peaks: None if they could not be measured. The rest: see `machine_reasons`.
     """
@@ -44,8 +44,8 @@ class Timings:
     foreign_cpu: float | None
     others: tuple[str, ...]
     peaks: Peaks | None
-    floors: Mapping[str, RooflineBound]
-    chains: Mapping[str, EndToEnd]
+    bounds: Mapping[str, RooflineBound]
+    end_to_end: Mapping[str, EndToEnd]
 
 
 def measure(
@@ -163,7 +163,7 @@ def _timed_row(target: Target, session: Session, timings: Timings, doubts: Seque
         partitions=session.partitions,
         outside=session.outside,
         block_medians_ms=tuple(medians(blocks).tolist()),
-        floor=timings.floors.get(target.key),
-        end_to_end=timings.chains.get(target.key),
+        floor=timings.bounds.get(target.key),
+        end_to_end=timings.end_to_end.get(target.key),
         trustworthy=not reasons,
     )

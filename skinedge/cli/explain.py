@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skinedge.cli.app import app
-from skinedge.cli.common import NOTICE, JsonOption, emit_json, note, pick_run, say
-from skinedge.cli.predict import FileOption, ImagesArgument, RunOption, introduce, open_for_judging
+from skinedge.cli.common import NOTICE, emit_json, note, pick_run, say
+from skinedge.cli.options import FileOption, ImagesArgument, JsonOption, RunOption
+from skinedge.cli.predict import introduce, open_for_judging
 
 if TYPE_CHECKING:
     from skinedge_bench.explain.saliency import Explainer

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skinedge.cli.app import app
-from skinedge.cli.common import DataOption, JsonOption, RunArgument, emit_json, note, pick_run, table
+from skinedge.cli.common import emit_json, note, pick_run, table
+from skinedge.cli.options import DataOption, JsonOption, RunArgument
 from skinedge.core.errors import one_of
 from skinedge.system.cpu import leave_cores_while_waiting
 

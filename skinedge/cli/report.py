@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from skinedge.cli.app import app
-from skinedge.cli.common import NOTICE, DataOption, JsonOption, RunArgument, emit_json, note, pick_run
+from skinedge.cli.common import NOTICE, emit_json, note, pick_run
+from skinedge.cli.options import DataOption, JsonOption, RunArgument
 from skinedge.core.files import check_writable
 from skinedge.core.terminal import say
 

@@ -19,7 +19,7 @@ Cli = Callable[..., tuple[int, str, str]]
     ("command", "warning"),
     [
         (("evaluate", "{run}", "--split", "all", "--allow-train"), "CONTAMINATED"),
-        (("predict", "{image}", "--run", "{run}"), "trained on synthetic drawings"),
+        (("predict", "{image}", "--run", "{run}"), "trained on synthetic images"),
         (("verify", "{run}"), ""),
     ],
 )

@@ -16,7 +16,7 @@ COMMANDS = (
     ("verify", RUN, "--images", "8"),
     ("report", RUN, "--evaluation", "evaluation", "--runs", "runs", "--out", "out/page.html"),
     ("ship", RUN, "--to", "out/shipped", "--evaluation", "evaluation"),
-    ("bench", "--compare", RUN, RUN, "--budget-latency", "5", "--budget-accuracy", "1", "--strict",
+    ("compare", RUN, RUN, "--budget-latency", "5", "--budget-accuracy", "1", "--strict",
     "--allow-different", "cpu"),
     ("bench", "out/none", "--protocol", "quick", "--threads", "1", "--runtime", "litert"),
     ("data", "info", "data/few"), ("data", "check", "data/few", "--against", "data/isic"),

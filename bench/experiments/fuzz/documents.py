@@ -20,7 +20,7 @@ VERIFY = ("verify", RUN, "--data", "data/ham")
 SHIP = ("ship", RUN, "--to", "out/shipped")
 WEB = ("web", "--run", RUN, "--out", "out/site")
 ANDROID = ("android", "--model", RUN, "--to", "out/assets")
-COMPARE = ("bench", "--compare", RUN, RUN)
+COMPARE = ("compare", RUN, RUN)
 PAGE = Path(__file__).resolve().parents[2] / "skinedge_bench/web/page/vendor"  # libraries of `web`, if installed
 CHEAP = (PREDICT,) * 9 + (REPORT, ANDROID, ANDROID)
 # Fields of a manifest that decide how the model's outputs are interpreted.
@@ -105,7 +105,7 @@ def report(rng: Random, base: Base) -> Case:
     name = rng.choice([name for name in base.files(f"{RUN}/reports") if name.endswith(".json")])
     argv = rng.choice((REPORT, REPORT, REPORT, SHIP, COMPARE))
     if "latency" in name and rng.random() < 0.3:
-        return Case("report", ("bench", "--compare", RUN, "out/b.json"), {"out/b.json": _document(rng, base, name)})
+        return Case("report", ("compare", RUN, "out/b.json"), {"out/b.json": _document(rng, base, name)})
     return Case("report", argv, refitted(base, name, _document(rng, base, name)))
 
 

@@ -313,7 +313,7 @@ def test_images_of_training_stop_it_and_allow_train_marks_it(
 
 def test_validation_images_are_said_to_be_seen(cli: Cli, tiny_run: Path, folders: Path) -> None:
     code, out, err = cli("evaluate", tiny_run, "--data", folders, "--split", "val")
-    assert code == 0 and "influenced choices" in err and "not a medical device" in out
+    assert code == 0 and "which decides checkpoints and thresholds" in err and "not a medical device" in out
 
 
 def test_the_runs_own_folder_needs_no_data(cli: Cli, tiny_run: Path, folders: Path) -> None:

@@ -325,7 +325,7 @@ def test_a_layer_that_gives_no_number_is_named(run: Bundle) -> None:
 def test_options_that_do_not_go_together(cli: Cli, tiny_run: Path) -> None:
     for options in (("--images", FEW), ("--layers", "--strict")):
         code, out, err = cli("verify", tiny_run, *options)
-        assert code == 1 and out == "" and "--images goes with --layers" in err
+        assert code == 1 and out == "" and "--images requires --layers" in err
 
 
 def test_only_onnx_files_need_the_package_onnx(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

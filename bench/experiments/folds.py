@@ -26,11 +26,12 @@ from skinedge.data.split import FRACTIONS, split
 from skinedge.run.config import TrainConfig, load_config
 from skinedge.run.run_directory import Bundle
 from skinedge.stats import metrics
+from skinedge.stats.bootstrap import Units, image_weights, percentiles
 from skinedge.stats.paired import Estimate, McNemar, mean_estimate
 from skinedge.system.progress import note
 from skinedge.training.job import TrainRequest
-from skinedge_bench.evaluate.bootstrap import RESAMPLES, Units, draws, percentiles, units_of
 from skinedge_bench.evaluate.document import Predictions
+from skinedge_bench.evaluate.intervals import RESAMPLES, units_of
 
 FILES = ("model.int8.tflite", "model.int8.onnx")
 LIMIT = 0.003  # balanced accuracy: the target for the lower bound of the fall
@@ -186,7 +187,7 @@ def pooled(done: list[Fold], units: Units) -> list[Fall]:
 def fall_of(name: str, truth: Indices, before: Indices, after: Indices, score_change: Estimate, units: Units) -> Fall:
     """truth, before (fp32), after (int8): (N,) int64."""
     right, still = before == truth, after == truth
-    chunks = draws(units, RESAMPLES, 0)
+    chunks = image_weights(units, RESAMPLES, 0)
     falls = np.concatenate([resampled_fall(truth, right.astype(float) - still, weights) for weights in chunks])
     balanced = [metrics.balanced_accuracy(truth, said) for said in (before, after)]
     changed = McNemar.of(right, still)

@@ -25,11 +25,12 @@ from skinedge.data.split import FRACTIONS, split
 from skinedge.run.config import TrainConfig, load_config
 from skinedge.run.run_directory import Bundle
 from skinedge.stats import metrics
+from skinedge.stats.bootstrap import Units, image_weights, percentiles
 from skinedge.stats.paired import Estimate, McNemar, mean_estimate
 from skinedge.system.progress import note
 from skinedge.training.job import TrainRequest
-from skinedge_bench.evaluate.bootstrap import RESAMPLES, Units, draws, percentiles, units_of
 from skinedge_bench.evaluate.document import Predictions
+from skinedge_bench.evaluate.intervals import RESAMPLES, units_of
 
 FILES = ("model.int8.tflite", "model.int8.onnx")
 LIMIT = 0.003  # balanced accuracy: the target for the lower bound of the drop
@@ -188,7 +189,7 @@ def int8_drop(
     """Compare the classes of one int8 file with those of fp32. truth, fp32, int8: (N,) int64."""
     fp32_right, int8_right = fp32 == truth, int8 == truth
     lost = fp32_right.astype(float) - int8_right
-    drops = np.concatenate([resampled_drops(truth, lost, weights) for weights in draws(units, RESAMPLES, 0)])
+    drops = np.concatenate([resampled_drops(truth, lost, weights) for weights in image_weights(units, RESAMPLES, 0)])
     accuracies = [metrics.balanced_accuracy(truth, classes) for classes in (fp32, int8)]
     mcnemar = McNemar.of(fp32_right, int8_right)
     agreeing = int((fp32 == int8).sum())

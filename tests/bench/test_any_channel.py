@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skinedge.core.errors import GateError
+from skinedge.stats.bootstrap import percentiles
 from skinedge.stats.calibration import Reading, fit
 from skinedge.stats.paired import balanced_accuracy_drop, mean_estimate
-from skinedge_bench.evaluate.bootstrap import percentiles
 from skinedge_bench.latency.regression_stats import rank_sum_p, slowdown
 from skinedge_bench.verify.layers.sqnr import SqnrStatistics, cosines, noise, sqnr
 

@@ -16,8 +16,8 @@ from skinedge.core.errors import BundleError, ConfigError
 from skinedge.data.hashing import hash_images
 from skinedge.data.readers import read
 from skinedge.run.run_directory import Bundle
+from skinedge.stats.bootstrap import Units
 from skinedge.stats.paired import Estimate
-from skinedge_bench.evaluate.bootstrap import Units
 from skinedge_bench.loaded_model import open_listed
 
 NO_CHANGE = Estimate(0.0, 0.0, 0.0, 30)

@@ -178,7 +178,7 @@ CASES = (
         "result line of another schema",
         RESUME,
         replaced("lines.jsonl", "skinedge.predict/1", "SKINEDGE.PREDICT/1"),
-        "lines.jsonl, line 1: is no prediction",
+        "lines.jsonl, line 1: is not a prediction",
     ),
     Case(
         "pipe as image",

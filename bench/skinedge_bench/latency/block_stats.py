@@ -7,13 +7,13 @@ their Application", 1997, section 3.8), and whole rounds for the ratio of two fi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skinedge_bench.evaluate.bootstrap import Interval, percentiles
+from skinedge.stats.bootstrap import Interval, draws, percentiles
 
 P99_SAMPLES = 1000
 NOISE = 0.15  # largest interquartile range of the blocks' medians, relative to their median
@@ -64,7 +64,7 @@ def median_interval(values: NDArray[np.float64], seed: int = 0) -> Interval | No
     """Return the 95 % percentile bootstrap interval of the median of (B,) values; None below 5 values."""
     if len(values) < LEAST_BLOCKS:
         return None
-    return percentiles(np.median(values[_draws(len(values), seed)], axis=1))
+    return percentiles(np.concatenate([np.median(values[drawn], axis=1) for drawn in _draws(values, seed)]))
 
 
 def ratio(base: Blocks, file: Blocks, percentile: int, seed: int = 0) -> Ratio:
@@ -78,8 +78,8 @@ def ratio(base: Blocks, file: Blocks, percentile: int, seed: int = 0) -> Ratio:
     value = float(np.quantile(first, share) / np.quantile(second, share))
     if len(first) < LEAST_BLOCKS:
         return Ratio(value, None)
-    draws = _draws(len(first), seed)
-    return Ratio(value, percentiles(_redrawn(first, draws, share) / _redrawn(second, draws, share)))
+    ratios = [_quantiles(first[drawn], share) / _quantiles(second[drawn], share) for drawn in _draws(first, seed)]
+    return Ratio(value, percentiles(np.concatenate(ratios)))
 
 
 def noise_reasons(blocks: Blocks) -> tuple[str, ...]:
@@ -97,11 +97,11 @@ def noise_reasons(blocks: Blocks) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def _draws(count: int, seed: int) -> NDArray[np.int64]:
-    return np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
+def _draws(blocks: NDArray[np.float64], seed: int) -> Iterator[NDArray[np.int64]]:
+    """Yield chunks of (R, B) int64: the blocks of each resample. blocks: (B,) or (B, K)."""
+    return draws(len(blocks), RESAMPLES, seed, max(1, AT_ONCE // blocks.size))
 
 
-def _redrawn(blocks: NDArray[np.float64], draws: NDArray[np.int64], share: float) -> NDArray[np.float64]:
-    """(R,) the quantile of each resample. blocks: (B, K); draws: (R, B)."""
-    parts = np.array_split(draws, max(1, len(draws) * blocks.size // AT_ONCE))
-    return np.concatenate([np.quantile(blocks[part].reshape(len(part), -1), share, axis=1) for part in parts])
+def _quantiles(resamples: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """Quantile `share` of all samples of each resample: (R, B, K) -> (R,)."""
+    return np.asarray(np.quantile(resamples.reshape(len(resamples), -1), share, axis=1))

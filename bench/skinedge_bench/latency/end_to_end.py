@@ -19,8 +19,8 @@ from skinedge.core.preprocess import prepare
 from skinedge.data.dataset import Sample
 from skinedge.data.synthetic import draw
 from skinedge.run.plugins import Session
+from skinedge.stats.bootstrap import Interval
 from skinedge.stats.metrics import malignant_score
-from skinedge_bench.evaluate.bootstrap import Interval
 from skinedge_bench.latency.block_stats import summarize
 from skinedge_bench.latency.protocol import Protocol
 from skinedge_bench.latency.targets import Target

@@ -12,6 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from skinedge.stats.bootstrap import draws, percentiles
 from skinedge.stats.paired import Estimate
 
 RESAMPLES = 2000
@@ -45,9 +46,8 @@ def slowdown(before: Floats, after: Floats, *, resamples: int = RESAMPLES, seed:
     Bootstrap", 1993, sections 8.3 and 13.3).
     """
     rng = np.random.default_rng(seed)
-    first, second = (np.median(rng.choice(side, (resamples, len(side))), axis=1) for side in (before, after))
+    first, second = (np.median(side[next(draws(len(side), resamples, rng))], axis=1) for side in (before, after))
     n, least = len(before) + len(after), np.finfo(np.float64).tiny
     if min(np.median(before), first.min()) < least:
         return Estimate(math.nan, math.nan, math.nan, n)
-    low, high = np.quantile(second / first, [0.025, 0.975])
-    return Estimate(float(np.median(after) / np.median(before)), float(low), float(high), n)
+    return Estimate(float(np.median(after) / np.median(before)), *percentiles(second / first), n)

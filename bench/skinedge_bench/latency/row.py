@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from skinedge_bench.evaluate.bootstrap import Interval
+from skinedge.stats.bootstrap import Interval
 from skinedge_bench.latency.block_stats import Blocks, ratio
 from skinedge_bench.latency.end_to_end import EndToEnd
 from skinedge_bench.latency.roofline.roofline import RooflineBound

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from skinedge.run.redaction import without_place
-from skinedge.stats.gates import MAX_FALL, MIN_AGREEMENT
+from skinedge.stats.gates import MAX_DROP, MIN_AGREEMENT
 from skinedge_bench.evaluate.tables import Cell, Table, interval, number
 from skinedge_bench.report import charts
 from skinedge_bench.report.charts import Estimate
@@ -133,7 +133,7 @@ def _charts(said: Document) -> Iterator[Charts]:
     if agreement:
         drawn.append(charts.estimates("Same answer as PyTorch", agreement, MIN_AGREEMENT, "share of test images, 95 %"))
     if falls:
-        drawn.append(charts.estimates("Fall of balanced accuracy", falls, MAX_FALL, "paired, 95 %; below 0: a gain"))
+        drawn.append(charts.estimates("Fall of balanced accuracy", falls, MAX_DROP, "paired, 95 %; below 0: a gain"))
     if drawn:
         yield Charts(tuple(drawn))
 

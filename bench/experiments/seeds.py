@@ -73,11 +73,11 @@ def run(arguments: list[str], seed: int, out: Path) -> Outcome:
     files = Bundle.open(place).model_files()
     int8 = {file.path: str(file.info["precision"]) for file in files if ExportTarget.of(file).calibrated}
     report = place / "reports" / "parity.json"
-    judged = read_parity(report)["files"] if report.exists() else {}
-    metrics = [verdict["metrics"] for name, verdict in judged.items() if name in int8 and name.endswith(".tflite")]
-    accuracy = next((known["balanced_accuracy"] for known in metrics if known), None)
+    judged = read_parity(report).files if report.exists() else {}
+    metrics = [verdict.metrics for name, verdict in judged.items() if name in int8 and name.endswith(".tflite")]
+    accuracy = next((known.balanced_accuracy for known in metrics if known), None)
     gates = {
-        name: [f"{gate['name']} {gate['verdict']}" for gate in verdict["gates"] if gate["verdict"] != "pass"]
+        name: [f"{gate.name} {gate.verdict}" for gate in verdict.gates if gate.verdict != "pass"]
         for name, verdict in judged.items()
     }
     return Outcome(seed, code, seconds, accuracy, int8, gates, error)

@@ -122,12 +122,12 @@ def check_verified(bundle: Bundle, files: Sequence[FileEntry]) -> None:
     todo = "Run: skinedge verify RUN --data DIR"
     if not bundle.has(PARITY):
         raise GateError("the run was not verified", where=str(bundle.root), todo=todo)
-    judged = read_parity(bundle.file(PARITY))["files"]
+    judged = read_parity(bundle.file(PARITY)).files
     for entry in files:
         said = judged.get(entry.path)
-        if said is None or said["sha256"] != entry.sha256 or not said["metrics"]:
+        if said is None or said.sha256 != entry.sha256 or said.metrics is None:
             raise GateError("the file was not verified on the test images", where=entry.path, todo=todo)
-        if not said["passed"]:
+        if not said.passed:
             raise GateError("the file failed a gate of verify", where=entry.path, todo=todo)
     if bundle.entries()[PARITY].made_from.get("thresholds") != digest(bundle.manifest.thresholds):
         raise GateError("verify judged other thresholds than the run has now", where=str(bundle.root), todo=todo)

@@ -67,7 +67,8 @@ def _copy_marker(use: ElementTree.Element, marker: ElementTree.Element) -> None:
 
 def _styled(style: str) -> str:
     """Replace colours by CSS variables, and leave the font to the page."""
-    style = re.sub(r"font-family:[^;]*;? ?", "", style)
+    style = re.sub(r"font: (\d+ )?([\d.]+px)[^;]*", r"font-weight: \1; font-size: \2", style)  # matplotlib 3.9
+    style = re.sub(r"font-family:[^;]*;? ?|font-weight: ; ", "", style)
     return re.sub(r"#[0-9a-f]{6}", lambda match: f"var({VARIABLES[match[0]]})", style)
 
 

@@ -74,11 +74,11 @@ def run(arguments: list[str], seed: int, out: Path) -> Outcome:
     files = Bundle.open(run_directory).model_files()
     int8 = {file.path: str(file.info["precision"]) for file in files if ExportTarget.of(file).calibrated}
     report = run_directory / "reports" / "parity.json"
-    parity = read_parity(report)["files"] if report.exists() else {}
-    metrics = [verdict["metrics"] for name, verdict in parity.items() if name in int8 and name.endswith(".tflite")]
-    accuracy = next((values["balanced_accuracy"] for values in metrics if values), None)
+    parity = read_parity(report).files if report.exists() else {}
+    metrics = [verdict.metrics for name, verdict in parity.items() if name in int8 and name.endswith(".tflite")]
+    accuracy = next((values.balanced_accuracy for values in metrics if values), None)
     gates = {
-        name: [f"{gate['name']} {gate['verdict']}" for gate in verdict["gates"] if gate["verdict"] != "pass"]
+        name: [f"{gate.name} {gate.verdict}" for gate in verdict.gates if gate.verdict != "pass"]
         for name, verdict in parity.items()
     }
     return Outcome(seed, code, seconds, accuracy, int8, gates, error)

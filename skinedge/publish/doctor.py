@@ -17,7 +17,7 @@ NEEDS = (
     ("predict, evaluate, verify, bench", "skinedge", RUN),
     ("train, merge", "skinedge[train]", TRAIN),
     ("export", "skinedge[export]", EXPORT),
-    ("evaluate --out", "skinedge[plots]", PLOTS),
+    ("evaluate --out, report", "skinedge[plots]", PLOTS),
     ("explain --method gradcam", "skinedge[explain]", EXPLAIN),
     ("ship --sign, verify --key", "skinedge[sign]", SIGN),
 )

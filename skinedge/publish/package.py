@@ -124,12 +124,12 @@ def check_verified(bundle: Bundle, files: Sequence[FileEntry]) -> None:
     todo = "Run: skinedge verify RUN --data DIR"
     if not bundle.has(PARITY):
         raise GateError("the run was not verified", where=str(bundle.root), todo=todo)
-    results = read_parity(bundle.file(PARITY))["files"]
+    results = read_parity(bundle.file(PARITY)).files
     for entry in files:
         result = results.get(entry.path)
-        if result is None or result["sha256"] != entry.sha256 or not result["metrics"]:
+        if result is None or result.sha256 != entry.sha256 or result.metrics is None:
             raise GateError("the file was not verified on the test images", where=entry.path, todo=todo)
-        if not result["passed"]:
+        if not result.passed:
             raise GateError("the file failed a gate of verify", where=entry.path, todo=todo)
     if bundle.entries()[PARITY].made_from.get("thresholds") != digest(bundle.manifest.thresholds):
         raise GateError("verify used other thresholds than the run has now", where=str(bundle.root), todo=todo)

@@ -14,13 +14,14 @@ from skinedge.system.progress import note
 
 OWN = "skinedge"
 OWN_MODULES = ("skinedge", "skinedge_export", "skinedge_bench")
-MODULES = {"pillow": "PIL", "grad-cam": "pytorch_grad_cam"}  # distribution -> module, where the names differ
+# distribution -> module, where the names differ
+MODULES = {"pillow": "PIL", "grad-cam": "pytorch_grad_cam", "markdown-it-py": "markdown_it"}
 
 # Distributions, in the order of the commands that need them.
 RUN = ("numpy", "pillow", "onnxruntime", "ai-edge-litert")
 TRAIN = ("torch", "torchvision", "timm", "peft", "accelerate", "safetensors")
 EXPORT = ("onnx", "onnxscript", "litert-torch", "ai-edge-quantizer")
-PLOTS = ("matplotlib",)
+PLOTS = ("matplotlib", "markdown-it-py")
 EXPLAIN = ("grad-cam",)
 SIGN = ("py-minisign",)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from skinedge.run import golden
 from skinedge.run.class_order import read_reference
 from skinedge.run.manifest import MODEL
 from skinedge.run.plugins import Session
-from skinedge.run.report_schemas import read_parity
+from skinedge.run.report_schemas import FileVerdict, read_parity
 from skinedge.run.run_directory import Bundle
 from skinedge.stats import metrics
 from skinedge.stats.gates import golden_gates
@@ -62,9 +61,9 @@ def parity_verdicts(bundle: Bundle, targets: Sequence[Target], features: Sequenc
     features: this machine's instruction set.
     """
     found = {MODEL: "reference"}
-    for name, said in _in_parity_report(bundle, targets).items():
-        here = said["instruction_set"] == list(features)
-        found[name] = ("pass" if here else "pass_elsewhere") if said["passed"] else "fail"
+    for name, (verdict, instruction_set) in _in_parity_report(bundle, targets).items():
+        here = instruction_set == tuple(features)
+        found[name] = ("pass" if here else "pass_elsewhere") if verdict.passed else "fail"
     return found
 
 
@@ -76,27 +75,29 @@ def golden_verdict(vectors: golden.Golden, session: Session, precision: str) -> 
     return "fail" if failed else "underpowered" if inconclusive else "pass", failed
 
 
-def _in_parity_report(bundle: Bundle, targets: Sequence[Target]) -> dict[str, dict[str, Any]]:
-    """file -> what the run's parity report says of these very bytes, if test images judged them, and its
-    `instruction_set`: of the machine that did.
+def _in_parity_report(
+    bundle: Bundle, targets: Sequence[Target]
+) -> dict[str, tuple[FileVerdict, tuple[str, ...] | None]]:
+    """Return file -> (its verdict in the run's parity report, where test images judged these very bytes; the
+    instruction set that it holds for, None where unknown).
     """
     if not bundle.has(PARITY):
         return {}
     report = read_parity(bundle.file(PARITY))
     found = {}
     for target in targets:
-        said = report["files"].get(target.name) if target.in_run else None
-        if said is not None and said["sha256"] == target.sha256 and said["metrics"]:
-            made = said.get("kept_from") or report
-            found[target.name] = {**said, "instruction_set": made.get("instruction_set")}
+        verdict = report.files.get(target.name) if target.in_run else None
+        if verdict is not None and verdict.sha256 == target.sha256 and verdict.metrics is not None:
+            found[target.name] = verdict, (verdict.kept_from or report).instruction_set
     return found
 
 
 def _reported(bundle: Bundle, targets: Sequence[Target]) -> dict[str, Accuracy]:
     """Return the accuracies that reference.npz and the parity report hold for these files."""
     known: dict[str, Accuracy] = {
-        name: (said["metrics"]["balanced_accuracy"], PARITY)
-        for name, said in _in_parity_report(bundle, targets).items()
+        name: (verdict.metrics.balanced_accuracy, PARITY)
+        for name, (verdict, _) in _in_parity_report(bundle, targets).items()
+        if verdict.metrics is not None
     }
     if bundle.has("reference.npz"):
         reference = read_reference(bundle)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from skinedge.core import json_io
 from skinedge.run.report_schemas import read_parity
@@ -26,12 +26,16 @@ def previously_measured(bundle: Bundle, made_from: Mapping[str, str]) -> dict[st
     previous = bundle.entries()[REPORT].made_from
     if any(previous.get(name) != made_from.get(name) for name in SAME):
         return {}
-    report = read_parity(bundle.file(REPORT))
-    origin = {"images": report["images"].split(" under ")[0], "instruction_set": report.get("instruction_set")}
+    path = bundle.file(REPORT)
+    report, documents = read_parity(path), json_io.read_json(path, dict[str, Any])["files"]
+    origin = {
+        "images": report.images.split(" under ")[0],
+        "instruction_set": None if report.instruction_set is None else list(report.instruction_set),
+    }
     return {
-        name: {"kept_from": origin, **cast(dict[str, Any], result)}
-        for name, result in report["files"].items()
-        if result["metrics"] and result["sha256"] == made_from.get(name)
+        name: {"kept_from": origin, **documents[name]}
+        for name, verdict in report.files.items()
+        if verdict.metrics is not None and verdict.sha256 == made_from.get(name)
     }
 
 

@@ -22,7 +22,7 @@ from skinedge.run.config import AugmentSettings, LoraSettings, OptimizerSettings
             lora=LoraSettings(rank=64, targets=("blocks.*", "conv_head")),
             optimizer=OptimizerSettings(lora_plus=4.0, clip=0.5),
             augment=AugmentSettings(rotate=False, tint=0.2),
-            taxonomy={"akiec": "premalignant", "mole, odd": "benign"},
+            taxonomy={"akiec": "premalignant", "mole, odd": "benign", "Mäl \N{GRINNING FACE}": "benign"},
         ),
     ],
 )

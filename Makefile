@@ -1,4 +1,7 @@
-# make demo | test | check | browser | web | mediapipe | hashes | licenses | sbom | test-range | pi | sshd | minisign | android-tools | apk | android-test | cross-check | converters | collapse | bench-device | bench-table | bench-train | throughput | choices | target | seeds | flagship: each works alone from a clean clone; set-up happens once, into .venv.
+# Targets: demo | test | check | browser | web | mediapipe | hashes | licenses | sbom | test-range | pi | sshd |
+# minisign | android-tools | apk | android-test | cross-check | converters | collapse | bench-device | bench-table |
+# bench-train | throughput | choices | target | seeds | flagship | fuzz | faults | clean. Each works alone from a
+# clean clone; the first one installs everything into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -11,8 +14,8 @@ demo: $(READY)
 	test -d $(DEMO_DATA) || $(BIN)/skinedge data synth $(DEMO_DATA)
 	$(BIN)/skinedge run --data $(DEMO_DATA) --out runs/demo --config demo.toml --force
 
-# In two processes of one thread, one for each core of a small machine: what one prints comes when it has ended. Two
-# processes of two threads each take 1.4 times as long.
+# Two processes with one thread each, for a machine with two cores; the output of each appears when it ends. Two threads
+# each take 1.4 times as long.
 test: $(READY)
 	$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target test-models test-rest
 
@@ -29,19 +32,19 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# The Chromium that tests/browser opens pages in: Debian's package, since Playwright's own download is not needed then.
+# The Chromium of tests/browser: Debian's package, which saves Playwright's own download.
 browser:
 	@command -v chromium >/dev/null || test "$$(id -u)" = 0 || \
 	  { echo "tests/browser needs Chromium; install it with: sudo apt-get install chromium" >&2; exit 1; }
 	command -v chromium >/dev/null || { apt-get update -q && \
 	  apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends chromium; }
 
-# The libraries that run a model in the page of `skinedge web`, from npm.
+# The libraries from npm that run a model in the page of `skinedge web`.
 web: $(READY)
 	$(BIN)/python -m skinedge_bench.web.assets
 
-# MediaPipe, which the exported .tflite files are tried in: an environment of its own, since the OpenCV that it brings
-# has the same files as the one that grad-cam brings. SKINEDGE_MEDIAPIPE names the Python of another such environment.
+# Test the exported .tflite files in MediaPipe, in a separate environment, because MediaPipe's and grad-cam's OpenCV
+# packages install the same files. SKINEDGE_MEDIAPIPE: the Python of another such environment.
 mediapipe: $(MEDIAPIPE)/.ready
 	$(BIN)/python -m pytest tests/pipeline/test_mediapipe.py
 
@@ -50,8 +53,8 @@ $(MEDIAPIPE)/.ready: $(READY) bench/experiments/mediapipe.txt
 	VIRTUAL_ENV=$(MEDIAPIPE) $(BIN)/uv pip install --require-hashes --requirement bench/experiments/mediapipe.txt
 	touch $@
 
-# The packages that this project installs by itself, each with the sha256 of its files for all platforms: after a change of
-# constraints.txt or pyproject.toml.
+# Lock the packages that skinedge installs itself, with the sha256 of their files for all platforms. Run it after a change
+# of constraints.txt or pyproject.toml.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
   --generate-hashes
 hashes: $(READY)
@@ -60,16 +63,16 @@ hashes: $(READY)
 	echo cyclonedx-bom==7.3.0 | $(COMPILE) - --output-file bench/experiments/sbom.txt
 	$(COMPILE) --no-deps export/skinedge_export/formats/onnx2tf/pins.txt --output-file export/skinedge_export/formats/onnx2tf/hashes.txt
 
-# A short pipeline with the lowest and with the newest versions that pyproject.toml allows: about 15 minutes on 2 cores and
-# 7 GB of disk, so it is no part of .ci/run. ARGS="lowest" or "newest" for one of them.
+# Run a short pipeline with the lowest and with the newest versions that pyproject.toml allows. Takes about 15 minutes on
+# 2 cores and 7 GB of disk, so it is not part of .ci/run. ARGS="lowest" or ARGS="newest" for one of them.
 test-range: $(READY)
 	$(BIN)/python -m experiments.version_range $(ARGS)
 
-# docs/licenses.md: the licence of every package that each extra brings; fails on one that is not allowed, or not known.
+# Write docs/licenses.md, the licence of every package that each extra installs; fails if one is not allowed or not known.
 licenses: $(READY)
 	$(BIN)/python -m experiments.licenses
 
-# What is installed, as a CycloneDX SBOM in .cache/sbom.json, by CycloneDX's own tool in an environment of its own.
+# Write a CycloneDX SBOM of the environment to .cache/sbom.json, with CycloneDX's own tool in a separate environment.
 sbom: $(READY) .cache/sbom/.ready
 	.cache/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-format JSON \
 	  --output-file .cache/sbom.json $(BIN)/python
@@ -79,31 +82,32 @@ sbom: $(READY) .cache/sbom/.ready
 	VIRTUAL_ENV=.cache/sbom $(BIN)/uv pip install --require-hashes --requirement bench/experiments/sbom.txt
 	touch $@
 
-# The base install and the shipped model on three emulated Raspberry Pi cores (qemu, Debian's arm64 Python, aarch64 wheels;
-# 110 MB are downloaded the first time, into .cache/pi). Skips, and says so, where Debian's archive is out of reach.
+# Test the base install and the shipped model on three emulated Raspberry Pi cores (qemu, Debian's arm64 Python, aarch64
+# wheels; downloads 110 MB into .cache/pi the first time). Skipped, with a message, if Debian's archive is unreachable.
 pi: $(READY)
 	$(BIN)/python tests/pi/prove.py
 
-# A host for the tests of `bench --host`: they start this sshd themselves, on a port of their own.
+# The sshd that the tests of `bench --host` start, on a free port.
 sshd:
 	command -v sshd >/dev/null || test -x /usr/sbin/sshd || { apt-get update -q && \
 	  apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends openssh-server; }
 
-# Debian's minisign, which the tests hold our signatures against.
+# Debian's minisign, with which the tests check our signatures.
 minisign:
 	command -v minisign >/dev/null || { apt-get update -q && \
 	  apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends minisign; }
 
-# What builds the Android app, from Debian; without one of them `make apk` and `make android-test` skip, and say so.
+# Debian's tools that build the Android app. Without one of them, `make apk` and `make android-test` are skipped with a
+# message.
 ANDROID_TOOLS := javac mvn aapt aapt2 apksigner zipalign gcc objdump aarch64-linux-gnu-gcc
 android-tools:
 	@for tool in $(ANDROID_TOOLS); do command -v $$tool >/dev/null || missing=1; done; \
 	  test -z "$$missing" || { apt-get update -q && apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends \
 	  openjdk-17-jdk-headless maven aapt apksigner zipalign gcc libc6-dev binutils gcc-aarch64-linux-gnu libc6-dev-arm64-cross; }
 
-# The Android app as an APK; its classes on this machine's JVM with Android's own TFLite, and the phone's arm64 TFLite on
-# emulated cores (the emulator is that of `make pi`); see android-demo/README.md.
-# ABIS="arm64-v8a armeabi-v7a x86_64" for more devices, DEXER=proguard as where R8 cannot be had.
+# `apk` builds the Android app. `android-test` tests its classes on this machine's JVM with Android's own TFLite, and the
+# arm64 TFLite on emulated cores (with the emulator of `make pi`); see android-demo/README.md.
+# ABIS="arm64-v8a armeabi-v7a x86_64" for more devices, DEXER=proguard to build without R8.
 ABIS ?= arm64-v8a
 DEXER ?=
 APK := .cache/android/skinedge-demo.apk
@@ -118,55 +122,58 @@ android-test: $(READY)
 	SKINEDGE_GOLDEN=all $(BIN)/python -m pytest -rs tests/android/test_desktop.py tests/android/test_screens.py \
 	  tests/android/test_arm64.py
 
-# Both TFLite converters on four networks. The first time, TensorFlow is installed into a cache of its own (1.6 GB).
+# Compare both TFLite converters on four networks. Installs TensorFlow into a separate cache the first time (1.6 GB).
 cross-check: $(READY)
 	SKINEDGE_CROSS_CHECK=1 $(BIN)/python -m pytest tests/export/formats/test_onnx2tf.py $(ARGS)
 
-# How long each converter takes, and how fast what it makes is: converters ARGS="RUN --data DIR".
+# Compare conversion time and latency of both TFLite converters: converters ARGS="RUN --data DIR".
 converters: $(READY)
 	$(BIN)/python -m experiments.converters $(ARGS)
 
-# A backbone that int8 is known to break, trained on real images, and where the ladder ends: collapse ARGS="--backbone NAME".
+# Train a backbone that int8 is known to break, for the precision search: collapse ARGS="--backbone NAME".
 collapse: $(READY)
 	$(BIN)/python -m experiments.collapse $(ARGS)
 
-# One more device in README's latency tables, or its figures anew, on a quiet machine: bench-device DEVICE=NAME, with
-# RUN=DIR for another run than the newest and ARGS for options of `skinedge bench`.
+# Add or update a device in README's latency tables, on an idle machine: bench-device DEVICE=NAME; RUN=DIR for another run
+# than the newest, ARGS for options of `skinedge bench`.
 bench-device: $(READY)
 	@test -n "$(DEVICE)" || { echo "name the device: make bench-device DEVICE=NAME" >&2; exit 1; }
 	$(BIN)/skinedge bench $(RUN) --out bench/results/$(DEVICE).json $(ARGS)
 
-# Mutated inputs of every kind through the real commands: fuzz ARGS="--count N --seed S --keep DIR --json FILE". The first
-# time, a small run is trained to mutate (some 4 minutes of one core), into .cache/fuzz.
+# Run the commands on mutated inputs of every kind: fuzz ARGS="--count N --seed S --keep DIR --json FILE". The first call
+# trains a small run to mutate into .cache/fuzz (about 4 minutes on one core).
 .PHONY: fuzz
 fuzz: web
 	$(BIN)/python -m experiments.fuzz $(ARGS)
 
-# README's latency tables, from the reports in bench/results.
+# Write README's latency tables from the reports in bench/results.
 bench-table: $(READY)
 	$(BIN)/python -m experiments.tables
 
+# Compare training speed with a plain peft and timm loop: bench-train ARGS="--data DIR --out FILE.json".
 bench-train: $(READY)
 	$(BIN)/python -m experiments.train_speed $(ARGS)
 
-# predict and evaluate on 10,000 images, on one core and on all: throughput ARGS="--data DIR --images N --out FILE.json".
+# Time predict and evaluate on 10,000 images, on one and on all cores: throughput ARGS="--data DIR --images N --out FILE.json".
 throughput: $(READY)
 	$(BIN)/python -m experiments.throughput $(ARGS)
 
+# Compare training settings on training images: choices ARGS="NAME... --seeds N --out FILE.json".
 choices: $(READY)
 	$(BIN)/python -m experiments.choices $(ARGS)
 
-# ROW=dermamnist-lesion-free | dermamnist-official | folds, options in ARGS; the same command goes on after an interruption.
+# Train and evaluate an accuracy target: ROW=dermamnist-lesion-free | dermamnist-official | folds, options in ARGS. The same
+# command resumes after an interruption.
 target: $(READY)
 	$(BIN)/python -m experiments.targets $(ROW) $(ARGS)
 
-# The main job with one seed after another: seeds ARGS="--data DIR --seeds 0-9 --out FOLDER"; the same command goes on after
+# Repeat `skinedge run` with several seeds: seeds ARGS="--data DIR --seeds 0-9 --out FOLDER". The same command resumes after
 # an interruption.
 seeds: $(READY)
 	$(BIN)/python -m experiments.seeds $(ARGS)
 
-# Trains, exports, verifies, times and judges the model that ships with the package, then packs it. About 45 minutes on
-# 2 cores; after an interruption the same command goes on.
+# Train, export, verify, benchmark, evaluate and package the shipped model. Takes about 45 minutes on 2 cores; the same
+# command resumes after an interruption.
 flagship: $(READY)
 	$(BIN)/python -m experiments.flagship .cache/flagship-images
 	$(BIN)/skinedge run --data .cache/flagship-images --config bench/experiments/flagship.toml --out runs/flagship --resume
@@ -175,7 +182,7 @@ flagship: $(READY)
 	$(BIN)/skinedge evaluate runs/flagship --file model.int8.tflite --split test --out runs/flagship-evaluation
 	$(BIN)/skinedge ship runs/flagship --to skinedge/flagship --evaluation runs/flagship-evaluation --force
 
-# Kills and injected errors at the filesystem calls of every command that writes: faults ARGS="--count N --seed S". Up to
+# Kill every command that writes files, or fail its filesystem calls: faults ARGS="--count N --seed S". Takes up to
 # 60 minutes on 2 cores.
 faults: $(READY)
 	$(BIN)/python -m experiments.faults $(ARGS)

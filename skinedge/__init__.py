@@ -1,9 +1,8 @@
-"""skinedge: labelled skin images in, a verified classifier for phones and Raspberry Pis out."""
+"""Train, export and verify skin-lesion classifiers for phones and Raspberry Pis."""
 
 import os
 
 __version__ = "0.1.0"
 
-# ONNX Runtime from 1.29 on reports its use to its makers, and reads this when it is first imported. Who wants that
-# sets it to 0.
+# ONNX Runtime 1.29 and later send telemetry, and read this variable at their first import. Set it to 0 to allow that.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -1,4 +1,4 @@
-"""The command `skinedge`, also as `python -m skinedge`."""
+"""Entry point of the command `skinedge` and of `python -m skinedge`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import NoReturn
 
 
 def main() -> NoReturn:
-    """Run the command. Ctrl-C ends the process at once, without a word, while the command's modules are imported."""
-    interrupted = signal.getsignal(signal.SIGINT)
-    if interrupted is not signal.SIG_IGN:  # as under nohup
+    """Run the command. During its imports, Ctrl-C ends the process immediately and silently."""
+    sigint_handler = signal.getsignal(signal.SIGINT)
+    if sigint_handler is not signal.SIG_IGN:  # ignored under nohup
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from skinedge.cli import process
 
-    signal.signal(signal.SIGINT, interrupted)
+    signal.signal(signal.SIGINT, sigint_handler)
     process()
 
 

@@ -1,4 +1,4 @@
-"""Channels that break careless arithmetic, as hypothesis draws them: float32 values of each kind."""
+"""Hypothesis strategies for numerically difficult channels of float32 values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Values = NDArray[np.float32]
 
 
 def _saturated(rng: Generator, count: int) -> Values:
-    """6 as ReLU6 gives it, a little less now and then: variance about 3e-4."""
+    """Return the values of a saturated ReLU6: 6, sometimes slightly less; variance about 3e-4."""
     below = np.where(rng.random(count) < 0.02, rng.exponential(0.1, count), 0)
     return np.asarray(np.clip(6 - below, 0, 6), np.float32)
 
@@ -37,9 +37,9 @@ KINDS: Mapping[str, Callable[[Generator, int], Values]] = {
 
 @st.composite
 def channels(draw: st.DrawFn, least: int = 1, most: int = 12, count: int = 96) -> Values:
-    """(count, C) float32: a column for each of C channels, some of which may be copies of one another."""
-    known = sorted(KINDS.keys() - {"largest"})  # whose squares float64 holds, sums of float32 do not
-    kinds = draw(st.lists(st.sampled_from(known), min_size=least, max_size=most))
+    """Draw (count, C) float32: one column per channel; the last may be a copy of the first."""
+    names = sorted(KINDS.keys() - {"largest"})  # "largest": squares fit float64, but sums overflow float32
+    kinds = draw(st.lists(st.sampled_from(names), min_size=least, max_size=most))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     columns = [KINDS[kind](rng, count) for kind in kinds]
     if draw(st.booleans()):

@@ -1,4 +1,4 @@
-"""Edits of a packed model that swap two of its classes, with every hash made right again: what a forger would do."""
+"""Forgeries of a packaged model: swap two classes, and update every hash."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Json = dict[str, Any]
 
 
 def swapped(names: list[Any], i: int, j: int) -> list[Any]:
-    places = list(range(len(names)))
-    places[i], places[j] = j, i
-    return [names[place] for place in places]
+    order = list(range(len(names)))
+    order[i], order[j] = j, i
+    return [names[index] for index in order]
 
 
 def edit_json(path: Path, change: Callable[[Json], None]) -> None:
@@ -34,14 +34,14 @@ def in_manifest(root: Path, i: int, j: int) -> None:
 
 
 def in_files(root: Path, i: int, j: int) -> None:
-    """What .tflite and .onnx files say of themselves, in both places."""
+    """Swap the classes in both places of the metadata of .tflite and .onnx files."""
     for path in sorted(root.glob("model.*.tflite")):
         _edit_tflite(path, i, j)
     for path in sorted(root.glob("model.*.onnx")):
         _edit_onnx(path, i, j)
 
 
-def _own(text: str, i: int, j: int) -> str:
+def _swapped_description(text: str, i: int, j: int) -> str:
     raw = json.loads(text)
     raw["labels"] = swapped(raw["labels"], i, j)
     return json.dumps(raw)
@@ -54,7 +54,8 @@ def _edit_tflite(path: Path, i: int, j: int) -> None:
         members = {info.filename: archive.read(info).decode() for info in archive.infolist()}
     for name, text in members.items():
         lines = text.splitlines()
-        members[name] = _own(text, i, j) if name == f"{KEY}.json" else "\n".join(swapped(lines, i, j))
+        is_description = name == f"{KEY}.json"
+        members[name] = _swapped_description(text, i, j) if is_description else "\n".join(swapped(lines, i, j))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, text in members.items():
@@ -68,7 +69,7 @@ def _edit_onnx(path: Path, i: int, j: int) -> None:
     model = onnx.load(path)
     for prop in model.metadata_props:
         if prop.key == KEY:
-            prop.value = _own(prop.value, i, j)
+            prop.value = _swapped_description(prop.value, i, j)
         elif prop.key == "labels":
             prop.value = "\n".join(swapped(prop.value.splitlines(), i, j))
     onnx.save(model, path)
@@ -84,7 +85,7 @@ def in_cards(root: Path, i: int, j: int) -> None:
 
 
 def in_reference(root: Path, i: int, j: int) -> None:
-    """Labels and logits alike, as if the network had been made so."""
+    """Swap labels and logits consistently, as if the network had been trained this way."""
     _edit_reference(root, i, j, labels=True, columns=True)
 
 
@@ -99,17 +100,17 @@ def in_reference_logits(root: Path, i: int, j: int) -> None:
 def _edit_reference(root: Path, i: int, j: int, *, labels: bool, columns: bool) -> None:
     with np.load(root / "reference.npz") as archive:
         parts = dict(archive)
-    places = np.array(swapped(list(range(parts["logits"].shape[1])), i, j))
+    order = np.array(swapped(list(range(parts["logits"].shape[1])), i, j))
     if labels:
-        parts["label"] = places[parts["label"]]
+        parts["label"] = order[parts["label"]]
     if columns:
-        parts["logits"] = parts["logits"][:, places]
+        parts["logits"] = parts["logits"][:, order]
     with (root / "reference.npz").open("wb") as stream:
         np.savez(stream, **parts)
 
 
 def in_thresholds(root: Path, i: int, j: int) -> None:
-    """The thresholds of two files that have different ones."""
+    """Swap the thresholds of two files that have different ones."""
 
     def change(raw: Json) -> None:
         values = raw["thresholds"]
@@ -120,7 +121,7 @@ def in_thresholds(root: Path, i: int, j: int) -> None:
 
 
 def with_right_hashes(root: Path) -> None:
-    """Make every hash that manifest, cards and reports have of another file right again."""
+    """Update every hash of a changed file in the manifest, the cards and the reports."""
     raw = json.loads((root / "manifest.json").read_text())
     entries = [entry for stage in raw["stages"].values() for entry in stage["files"]]
     for entry in sorted(entries, key=lambda entry: entry["path"].endswith(".json")):
@@ -128,10 +129,10 @@ def with_right_hashes(root: Path) -> None:
         new = hashlib.sha256(path.read_bytes()).hexdigest()
         for document in [path for path in root.rglob("*.json") if old != new]:
             document.write_text(document.read_text().replace(old, new))
-    edit_json(root / "manifest.json", lambda raw: _list_again(root, raw))
+    edit_json(root / "manifest.json", lambda raw: _update_entries(root, raw))
 
 
-def _list_again(root: Path, raw: Json) -> None:
+def _update_entries(root: Path, raw: Json) -> None:
     for stage in raw["stages"].values():
         for entry in stage["files"]:
             content = (root / entry["path"]).read_bytes()

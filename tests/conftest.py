@@ -1,4 +1,4 @@
-"""One tiny trained run, made once, shared by every test that needs a real one."""
+"""Shared fixtures: one small trained run, created once per session."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-settings.register_profile("suite", deadline=None, derandomize=True)  # no assertion about time; the same cases every run
+settings.register_profile("suite", deadline=None, derandomize=True)  # no time limits; the same cases in every run
 settings.load_profile("suite")
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job, and its children, ignore
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 if hasattr(signal, "SIGHUP"):
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup, and its children, ignore
-os.environ["SKINEDGE_SHIPPED"] = ""  # no test, and no command that it starts, depends on whether a model is shipped
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # commands under nohup ignore it
+os.environ["SKINEDGE_SHIPPED"] = ""  # tests and their commands ignore a bundled model
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
@@ -37,7 +37,7 @@ average = 0.9
 
 @pytest.fixture(scope="session")
 def real_images() -> Path:
-    """The folder of real, labelled images; the test is skipped, visibly, where it is absent."""
+    """Return the folder of real, labelled images; skip the test if it is absent."""
     folder = SHARED_DATA / "isic2018_224" / "train"
     if not folder.is_dir():
         pytest.skip(f"real images are not at {folder}")
@@ -46,7 +46,7 @@ def real_images() -> Path:
 
 @pytest.fixture(scope="session")
 def synthetic_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of drawn images in HAM10000's layout: 7 classes, several photos per lesion."""
+    """Create a folder of synthetic images in HAM10000's layout: 7 classes, several photos per lesion."""
     from skinedge.data.synthetic import write_dataset
 
     out = tmp_path_factory.mktemp("data") / "synthetic"
@@ -63,7 +63,7 @@ def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory: pytest.TempPathFactory, synthetic_images: Path, tiny_config: Path) -> Path:
-    """A run as `skinedge train` leaves it. Shared: copy it (`copy_run`) before changing anything."""
+    """Create a run with `skinedge train`. Shared: copy it (`copy_run`) before changing anything."""
     from skinedge.run.config import load_config
     from skinedge.training.job import TrainRequest
     from skinedge.training.train import train
@@ -75,7 +75,7 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory, synthetic_images: Path
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory, trained_run: Path) -> Path:
-    """A run with merged model and all four files. Shared: copy it before changing anything."""
+    """Create a run with the merged model and all four model files. Shared: copy it before changing anything."""
     from skinedge.run.run_directory import Bundle
     from skinedge.training.merge import merge
     from skinedge_export.export import export
@@ -88,7 +88,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, trained_run: Path) -> Pat
 
 @pytest.fixture(autouse=True)
 def shared_runs_stay_as_they_are(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail the test that changes a shared run, in place of a later test that reads it."""
+    """Fail the test that changes a shared run, instead of a later test that reads it."""
     names = {"trained_run", "tiny_run"} & set(request.fixturenames)
     manifests = [request.getfixturevalue(name) / "manifest.json" for name in sorted(names)]
     before = [manifest.read_bytes() for manifest in manifests]
@@ -97,6 +97,6 @@ def shared_runs_stay_as_they_are(request: pytest.FixtureRequest) -> Iterator[Non
 
 
 def copy_run(run: Path, to: Path) -> Path:
-    """A private copy of a shared run."""
+    """Copy a shared run to `to`."""
     shutil.copytree(run, to)
     return to

@@ -1,4 +1,4 @@
-"""Values that several tests start from."""
+"""Example values for several tests."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ TRAINING = {
 
 
 def training(labels: tuple[str, ...]) -> dict[str, Any]:
-    """How a run of these classes was trained, as far as a manifest must tell."""
+    """Return the training section of a manifest, for a run with these classes."""
     prior = dict.fromkeys(labels, 1 / len(labels))
     return {**TRAINING, "data": {"kind": "class folders", "counts": {}, "training_prior": prior}}
 
 
 def model_info(format: str, precision: str = "fp32") -> dict[str, Any]:
-    """What a manifest says of a model file."""
+    """Return a manifest's description of a model file."""
     return {
         "format": format,
         "precision": precision,
@@ -35,7 +35,7 @@ def model_info(format: str, precision: str = "fp32") -> dict[str, Any]:
 
 
 def manifest(name: str = "run", **changes: Any) -> Manifest:
-    """The manifest of a run of two classes with no stage; changes: of its fields."""
+    """Create the manifest of a run with two classes and no stages. changes: fields to replace."""
     fields: dict[str, Any] = {
         "id": name,
         "created_at": "2026-01-01T00:00:00",

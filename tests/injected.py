@@ -1,6 +1,6 @@
-"""Run a function in a forked process and strike at its n-th file system call: with a signal, or with an error.
+"""Run a function in a forked process and inject a signal or an error at its n-th file system call.
 
-A call is what Python's audit events tell of a path below a folder, and every fsync.
+Calls are Python's audit events for paths below a folder, and every fsync.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from skinedge.core.errors import SkinedgeError
 from skinedge.system import signals
 
 EVENTS = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.scandir", "os.listdir", "os.truncate")
-TRACEBACK = 99  # exit status of a child that ended by an exception that no user should see
+TRACEBACK = 99  # exit status of a child that ended with an unexpected exception
 
 
 @dataclass(frozen=True)
 class Fault:
-    """At the n-th call: a signal, or an OSError with `errno`; lasting: at every later call too."""
+    """A signal, or an OSError with `errno`, at call number `at`; lasting: at every later call too."""
 
     at: int
     signal: int = 0
@@ -40,8 +40,8 @@ def strike(fault: Fault, path: str) -> None:
 
 
 def arm(folder: Path, fault: Fault | None, calls: list[str]) -> None:
-    """In the process that the fault shall strike."""
-    root, own_sync = str(folder), os.fsync
+    """Record this process's file system calls in `calls`, and inject the fault."""
+    root, original_fsync = str(folder), os.fsync
 
     def called(name: str, path: str) -> None:
         calls.append(f"{name} {path.removeprefix(root)}")
@@ -56,14 +56,14 @@ def arm(folder: Path, fault: Fault | None, calls: list[str]) -> None:
 
     def fsync(descriptor: int) -> None:
         called("fsync", root)
-        own_sync(descriptor)
+        original_fsync(descriptor)
 
     os.fsync = fsync  # type: ignore[assignment]
     sys.addaudithook(hook)
 
 
 def status_of(action: Callable[[], object]) -> int:
-    """As the command line would end it."""
+    """Run the action; return its exit status, with the rules of the command line."""
     try:
         action()
     except (SkinedgeError, OSError) as error:
@@ -80,7 +80,10 @@ def status_of(action: Callable[[], object]) -> int:
 
 
 def run(action: Callable[[], object], folder: Path, fault: Fault | None = None, log: Path | None = None) -> int:
-    """The status of the action in a process of its own (negative: the signal that ended it). log: gets the calls."""
+    """Run the action in a forked process; return its exit status, or minus the number of the signal that ended it.
+
+    log: file for the list of calls.
+    """
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -97,7 +100,7 @@ def run(action: Callable[[], object], folder: Path, fault: Fault | None = None, 
 
 
 def calls_of(action: Callable[[], object], folder: Path) -> list[str]:
-    """The file system calls of an undisturbed action."""
+    """Return the file system calls of an action without a fault."""
     log = folder.with_name(f"{folder.name}.calls")
     assert run(action, folder, log=log) == 0
     return log.read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Openers and work of the processes in test_process_pool.py: they import this module by its name."""
+"""Openers and worker functions for test_process_pool.py; worker processes import this module by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from skinedge.core.errors import DataError
 
 @dataclass(frozen=True)
 class Squares:
-    """Squares of numbers, the even ones slowly; what is no number has a way of its own to go wrong."""
+    """Squares numbers, even ones slowly; each string causes a different failure."""
 
     def open(self) -> Callable[[object], int]:
         print("a library's greeting")
@@ -27,7 +27,7 @@ class Squares:
         if item == "full":
             raise MemoryError
         if item == "secret":
-            return lambda: 0  # type: ignore[return-value]  # no process can be sent it
+            return lambda: 0  # type: ignore[return-value]  # cannot be pickled
         if item == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         assert isinstance(item, int)
@@ -38,7 +38,7 @@ class Squares:
 
 @dataclass(frozen=True)
 class Pids:
-    """Which process did it."""
+    """Returns the worker's process id for each item."""
 
     def open(self) -> Callable[[object], int]:
         return lambda item: os.getpid()

@@ -1,4 +1,4 @@
-"""Who may import whom, read from the source; and what `skinedge --help` drags in."""
+"""Allowed imports between packages and layers, read from the source; modules loaded by `skinedge --help`."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ FRAMEWORKS = {"torch", "torchvision", "timm", "peft", "accelerate", "safetensors
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
-    """First names of what a file imports; imports for type checkers are left out."""
+    """Return the top-level names of a file's imports, without those for type checkers."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             node.body = []
         if top_level_only and isinstance(node, ast.FunctionDef):
             node.body = [ast.Pass()]
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {name.name.partition(".")[0] for name in node.names}
+            names |= {name.name.partition(".")[0] for name in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found.add(node.module.partition(".")[0])
-    return found
+            names.add(node.module.partition(".")[0])
+    return names
 
 
 def calls_in(path: Path) -> set[str]:
-    """What a file calls, as it is written there: 'json.loads'."""
+    """Return the callees of a file as written, such as 'json.loads'."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
 
 
 def files_of(package: str) -> list[Path]:
-    found = sorted(PACKAGES[package].rglob("*.py"))
-    assert found
-    return found
+    paths = sorted(PACKAGES[package].rglob("*.py"))
+    assert paths
+    return paths
 
 
-# Each package's folders and modules, highest first: one imports those below it alone. Names in one tuple are on one
-# level, and import each other no more than upwards.
+# Each package's folders and modules, highest layer first: they import only lower layers. Names in one tuple share a
+# layer and do not import each other.
 LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "skinedge": (
         ("cli",), ("publish",), ("training",), ("network",), ("run",), ("stats", "data"), ("system",), ("core",),
@@ -61,14 +61,14 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("loaded_model", "split_images"), ("runtimes",), ("device",),
     ),
 }  # fmt: skip
-# What the other packages see of skinedge: export may take the network apart, bench runs without torch.
+# Folders of skinedge that the other packages must not import: export may use the network, bench runs without torch.
 HIDDEN = {"skinedge_export": {"cli", "publish"}, "skinedge_bench": {"cli", "publish", "training", "network"}}
 LARGEST_FOLDER, LONGEST_FILE = 18, 400
 LARGE = ("skinedge/cli", "skinedge/data/readers")
 
 
 def modules() -> dict[str, Path]:
-    """Dotted name -> file of every module of the three packages."""
+    """Return dotted name -> file for every module of the three packages."""
     names: dict[str, Path] = {}
     for package, root in PACKAGES.items():
         for path in files_of(package):
@@ -77,29 +77,29 @@ def modules() -> dict[str, Path]:
     return names
 
 
-def arrows(names: dict[str, Path]) -> set[tuple[str, str]]:
-    """(importing, imported) modules, imports inside functions and for type checkers among them."""
+def import_pairs(names: dict[str, Path]) -> set[tuple[str, str]]:
+    """Return (importing, imported) modules, including imports inside functions and for type checkers."""
     pairs = set()
     for name, path in names.items():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 pairs |= {(name, alias.name) for alias in node.names if alias.name in names}
             elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-                whole = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
-                pairs |= {(name, known if known in names else node.module) for known in whole.values()}
+                targets = {f"{node.module}.{alias.name}" for alias in node.names}
+                pairs |= {(name, target if target in names else node.module) for target in targets}
     return {(importing, imported) for importing, imported in pairs if imported in names and importing != imported}
 
 
 def level(module: str) -> int | None:
-    """Position of a module's layer, 0 the highest; None for modules that no layer names."""
+    """Return the index of a module's layer, 0 the highest; None for modules in no layer."""
     package, _, rest = module.partition(".")
     top = rest.partition(".")[0]
-    return next((at for at, layer in enumerate(LAYERS[package]) if top in layer), None)
+    return next((index for index, layer in enumerate(LAYERS[package]) if top in layer), None)
 
 
-def test_imports_run_downwards() -> None:
+def test_modules_import_only_lower_layers() -> None:
     upwards = []
-    for importing, imported in sorted(arrows(modules())):
+    for importing, imported in sorted(import_pairs(modules())):
         package, folders = importing.partition(".")[0], [name.split(".")[1:2] for name in (importing, imported)]
         if imported.startswith(f"{package}."):
             own, other = level(importing), level(imported)
@@ -110,17 +110,17 @@ def test_imports_run_downwards() -> None:
     assert not upwards, upwards
 
 
-def test_every_folder_has_a_layer() -> None:
+def test_every_folder_is_in_a_layer() -> None:
     for package, root in PACKAGES.items():
         folders = {path.name for path in root.iterdir() if (path / "__init__.py").is_file()}
         assert folders <= {name for layer in LAYERS[package] for name in layer}, package
 
 
-def test_no_module_imports_itself_through_others() -> None:
+def test_imports_have_no_cycles() -> None:
     order = graphlib.TopologicalSorter[str]()
-    for importing, imported in arrows(modules()):
+    for importing, imported in import_pairs(modules()):
         order.add(importing, imported)
-    order.prepare()  # raises CycleError, which names the circle
+    order.prepare()  # raises CycleError, which names the cycle
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -132,28 +132,28 @@ def test_folders_and_files_stay_small(package: str) -> None:
     assert not {name: count for name, count in folders.items() if count > LARGEST_FOLDER and name not in LARGE}
 
 
-def test_export_and_bench_never_meet() -> None:
+def test_export_and_bench_do_not_import_each_other() -> None:
     for path in files_of("skinedge_export"):
         assert "skinedge_bench" not in imports(path), path
     for path in files_of("skinedge_bench"):
         assert "skinedge_export" not in imports(path), path
 
 
-def test_skinedge_reaches_the_others_only_from_inside_its_commands() -> None:
+def test_skinedge_imports_the_others_only_inside_its_commands() -> None:
     for path in files_of("skinedge"):
-        late = imports(path) & {"skinedge_export", "skinedge_bench"}
-        assert not late or path.parent.name == "cli", path
+        others = imports(path) & {"skinedge_export", "skinedge_bench"}
+        assert not others or path.parent.name == "cli", path
         assert not imports(path, top_level_only=True) & {"skinedge_export", "skinedge_bench"}, path
 
 
-def test_no_torch_where_models_only_run() -> None:
+def test_bench_imports_no_training_framework() -> None:
     for path in files_of("skinedge_bench"):
         if not path.name.startswith("torch_"):
             assert not imports(path) & FRAMEWORKS, path
 
 
 @pytest.mark.parametrize("folder", ["core", "system", "stats", "data", "run"])
-def test_the_shared_contract_is_light(folder: str) -> None:
+def test_shared_folders_load_no_heavy_packages(folder: str) -> None:
     names = [name for name in modules() if name.startswith(f"skinedge.{folder}.")]
     assert names
     code = f"import sys, {', '.join(names)}; print(*sorted(sys.modules))"
@@ -163,8 +163,8 @@ def test_the_shared_contract_is_light(folder: str) -> None:
     assert not loaded & {*FRAMEWORKS, "onnx", "onnxruntime", "ai_edge_litert", "scipy", "pandas"}
 
 
-def test_running_a_model_needs_no_torch(tmp_path: Path) -> None:
-    """Every module of bench but torch's own runtime imports where torch does not."""
+def test_bench_imports_without_torch(tmp_path: Path) -> None:
+    """Every module of bench can be imported where torch cannot."""
     names = [
         ".".join(path.relative_to(PACKAGES["skinedge_bench"].parent).with_suffix("").parts)
         for path in files_of("skinedge_bench")
@@ -176,8 +176,8 @@ def test_running_a_model_needs_no_torch(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_no_assert_stands_outside_tests() -> None:
-    """`python -O` removes asserts: what guards a result is an error of its own."""
+def test_asserts_are_only_in_tests() -> None:
+    """`python -O` removes asserts, so checks of results raise errors."""
     folders = [*PACKAGES.values(), REPOSITORY / "bench" / "experiments", REPOSITORY / "android-demo"]
     for path in [path for folder in folders for path in sorted(folder.rglob("*.py"))]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -186,25 +186,25 @@ def test_no_assert_stands_outside_tests() -> None:
 
 
 PARSERS = {"json.load", "json.loads", "tomllib.load", "tomllib.loads"}
-# The reader itself, and a script for the Python of another environment, which has no skinedge.
+# json_io itself, and a script for the Python of another environment, without skinedge.
 PARSING = {"skinedge/core/json_io.py", "export/skinedge_export/formats/onnx2tf/foreign.py"}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_one_module_parses_json_and_toml(package: str) -> None:
+def test_only_json_io_parses_json_and_toml(package: str) -> None:
     for path in files_of(package):
         assert not calls_in(path) & PARSERS or path.relative_to(REPOSITORY).as_posix() in PARSING, path
 
 
 STARTERS = {"subprocess.run", "subprocess.Popen", "subprocess.call", "subprocess.check_call", "subprocess.check_output",
             "os.system", "os.popen", "os.fork", "os.posix_spawn", "os.execv", "os.execvp"}  # fmt: skip
-# The helper itself; and ssh, whose processes share the terminal that asks for a password.
+# child_process itself, and ssh, whose processes share the terminal for password prompts.
 STARTING = {"skinedge/system/child_process.py", "bench/skinedge_bench/devices/ssh.py"}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_one_helper_starts_other_processes(package: str) -> None:
-    """They end with this one, and execute nothing that lies in the current folder."""
+def test_only_child_process_starts_processes(package: str) -> None:
+    """Its processes end with this one and execute nothing from the current folder."""
     for path in files_of(package):
         assert not calls_in(path) & STARTERS or path.relative_to(REPOSITORY).as_posix() in STARTING, path
 

@@ -1,4 +1,4 @@
-"""What a wheel carries: with the flagship model, without it, when the model is not what it says; and for browsers."""
+"""Contents of the wheel: with the bundled model, without it, with a damaged one, and with the browser runtime."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytest.importorskip("hatchling")
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """The sources, with a stand-in for the model."""
+    """The sources with a small stand-in for the model."""
     root = tmp_path / "tree"
     for part in PARTS:
         source, target = REPOSITORY / part, root / part
@@ -47,18 +47,18 @@ def tree(tmp_path: Path) -> Path:
 
 def write_manifest(root: Path, **changes: object) -> None:
     path = root / FLAGSHIP / "manifest.json"
-    known = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps({**known, **changes}))
+    manifest = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**manifest, **changes}))
 
 
 def build(root: Path, kind: str = "wheel", **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(root.parent / "dist")]
-    known = {key: value for key, value in os.environ.items() if key != "SKINEDGE_WITHOUT_MODEL"}
-    return subprocess.run(command, cwd=root, env={**known, **environment}, capture_output=True, text=True)
+    inherited = {key: value for key, value in os.environ.items() if key != "SKINEDGE_WITHOUT_MODEL"}
+    return subprocess.run(command, cwd=root, env={**inherited, **environment}, capture_output=True, text=True)
 
 
 def wheel(root: Path, **environment: str) -> tuple[email.message.Message, dict[str, bytes]]:
-    """Its metadata and its files."""
+    """Build the wheel and return its metadata and files."""
     done = build(root, **environment)
     assert done.returncode == 0, done.stderr
     (path,) = (root.parent / "dist").glob("*.whl")
@@ -68,13 +68,13 @@ def wheel(root: Path, **environment: str) -> tuple[email.message.Message, dict[s
     return email.parser.BytesParser().parsebytes(metadata), files
 
 
-def test_the_wheel_carries_the_model_and_both_licences(tree: Path) -> None:
+def test_the_wheel_contains_the_model_and_both_licences(tree: Path) -> None:
     metadata, files = wheel(tree)
     assert metadata["License-Expression"] == f"{CODE} AND CC-BY-NC-4.0"
     assert metadata.get_all("License-File") == ["LICENSE", f"{FLAGSHIP}/LICENSE"]
-    carried = {name.removeprefix(f"{FLAGSHIP}/"): content for name, content in files.items() if FLAGSHIP in name}
-    carried = {name: content for name, content in carried.items() if "dist-info" not in name}
-    assert carried == {
+    model = {name.removeprefix(f"{FLAGSHIP}/"): content for name, content in files.items() if FLAGSHIP in name}
+    model = {name: content for name, content in model.items() if "dist-info" not in name}
+    assert model == {
         path.relative_to(tree / FLAGSHIP).as_posix(): path.read_bytes()
         for path in (tree / FLAGSHIP).rglob("*")
         if path.is_file()
@@ -83,7 +83,7 @@ def test_the_wheel_carries_the_model_and_both_licences(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["variable", "absent"])
-def test_a_wheel_without_the_model_is_apache_alone(tree: Path, how: str) -> None:
+def test_a_wheel_without_the_model_is_under_apache_only(tree: Path, how: str) -> None:
     if how == "absent":
         shutil.rmtree(tree / FLAGSHIP)
     metadata, files = wheel(tree, **({"SKINEDGE_WITHOUT_MODEL": "1"} if how == "variable" else {}))
@@ -93,12 +93,12 @@ def test_a_wheel_without_the_model_is_apache_alone(tree: Path, how: str) -> None
     assert "skinedge/publish/bundled_model.py" in files
 
 
-def test_what_runs_models_in_a_browser_is_carried_where_it_was_fetched(tree: Path) -> None:
+def test_the_wheel_contains_the_fetched_browser_runtime(tree: Path) -> None:
     page = "skinedge_bench/web/page"
     fetched = tree / "bench" / page / "vendor" / "litert" / "core.js"
     fetched.parent.mkdir(parents=True)
     fetched.write_bytes(b"code")
-    shutil.copyfile(REPOSITORY / ".gitignore", tree / ".gitignore")  # what git ignores, a wheel leaves out if not told
+    shutil.copyfile(REPOSITORY / ".gitignore", tree / ".gitignore")  # by default, a wheel omits files that git ignores
     metadata, files = wheel(tree)
     assert metadata["License-Expression"] == f"{CODE} AND MIT AND CC-BY-NC-4.0"
     assert files[f"{page}/vendor/litert/core.js"] == b"code"
@@ -107,7 +107,7 @@ def test_what_runs_models_in_a_browser_is_carried_where_it_was_fetched(tree: Pat
 
 
 @pytest.mark.parametrize("damage", ["no licence", "changed", "missing", "not listed"])
-def test_a_model_that_is_not_what_it_says_is_not_built(tree: Path, damage: str) -> None:
+def test_a_wheel_is_not_built_with_an_invalid_model(tree: Path, damage: str) -> None:
     if damage == "no licence":
         write_manifest(tree, license="")
     elif damage == "changed":
@@ -121,7 +121,7 @@ def test_a_model_that_is_not_what_it_says_is_not_built(tree: Path, damage: str) 
     assert not list((tree.parent / "dist").glob("*.whl"))
 
 
-def test_an_sdist_can_be_built_into_the_same_wheel(tree: Path, tmp_path: Path) -> None:
+def test_an_sdist_builds_the_same_wheel(tree: Path, tmp_path: Path) -> None:
     done = build(tree, "sdist")
     assert done.returncode == 0, done.stderr
     (archive,) = (tree.parent / "dist").glob("*.tar.gz")
@@ -130,6 +130,6 @@ def test_an_sdist_can_be_built_into_the_same_wheel(tree: Path, tmp_path: Path) -
     _, direct = wheel(tree)
     shutil.rmtree(tree.parent / "dist")
     moved = root.rename(tmp_path / "unpacked" / "tree")
-    _, twice = wheel(moved)
-    assert set(direct) == set(twice)
-    assert direct["skinedge/flagship/model.int8.tflite"] == twice["skinedge/flagship/model.int8.tflite"]
+    _, from_sdist = wheel(moved)
+    assert set(direct) == set(from_sdist)
+    assert direct["skinedge/flagship/model.int8.tflite"] == from_sdist["skinedge/flagship/model.int8.tflite"]

@@ -35,11 +35,11 @@ android {
     }
 
     androidResources {
-        noCompress += "tflite" // mapped into memory as it lies in the APK
+        noCompress += "tflite" // mapped into memory directly from the APK
     }
 }
 
-// The model is what `skinedge android` put into src/main/assets; until then, the one that ships with skinedge.
+// The model: the one that `skinedge android` put into src/main/assets, else the one that ships with skinedge.
 val own = fileTree("src/main/assets") { include("*.tflite") }
 val model by tasks.registering(Sync::class) {
     from(if (own.isEmpty) "../../skinedge/flagship" else "src/main/assets")

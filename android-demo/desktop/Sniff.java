@@ -7,7 +7,7 @@ import java.util.Set;
 import org.codehaus.mojo.animal_sniffer.SignatureChecker;
 import org.codehaus.mojo.animal_sniffer.logging.PrintWriterLogger;
 
-/** Sniff SIGNATURE JAR: names every member of the framework that the jar uses and the signature lacks; exit code 1. */
+/** Sniff SIGNATURE JAR: lists every framework member that the jar uses and the signature lacks; exit code 1 if any. */
 public class Sniff {
     public static void main(String[] arguments) throws Exception {
         Set<String> packed = new HashSet<>();

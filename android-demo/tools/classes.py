@@ -1,4 +1,4 @@
-"""Sources to class files: Kotlin and the generated R.java, as Java 8, so that API 24 and both dexers take them."""
+"""Compile Kotlin and the generated R.java to Java 8 class files, which API 24 and both dexers support."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FLAGS = (
     "-jvm-target=1.8",
     "-Xjdk-release=8",
     "-Xnullability-annotations=@android.annotation:ignore",
-    # dx knows no invokedynamic
+    # dx does not support invokedynamic
     "-Xlambdas=class",
     "-Xsam-conversions=class",
     "-Xstring-concat=inline",
@@ -26,22 +26,22 @@ FLAGS = (
 
 
 def tflite_classes() -> list[Path]:
-    """The Java side of the inference library, out of its AARs."""
+    """Return the Java classes of the inference library, extracted from its AARs."""
     return [_unpacked(aar, "classes.jar", BUILD / f"{aar.stem}.jar") for aar in fetch("tflite")]
 
 
 def libraries() -> list[Path]:
-    """What is packed into the app beside its own classes."""
+    """Return the libraries that are packaged into the app."""
     return [*tflite_classes(), fetch_one("kotlin-stdlib")]
 
 
 def compile_resources_class(generated: Path) -> Path:
-    """R.java, as aapt2 wrote it, as a jar."""
+    """Compile aapt2's R.java to a jar."""
     return compile_java(generated, [], BUILD / "r.jar")
 
 
 def compile_java(sources: Path, classpath: Sequence[Path], jar: Path) -> Path:
-    """A folder of Java sources to a jar. Left as it is where nothing has changed."""
+    """Compile a folder of Java sources to a jar, unless it is up to date."""
     files = files_under(sources)
     stamp = Stamp(jar, [*files, *classpath])
     if not stamp.is_current():
@@ -55,12 +55,12 @@ def compile_java(sources: Path, classpath: Sequence[Path], jar: Path) -> Path:
 
 
 def compile_app(r_jar: Path) -> Path:
-    """The app's and its core's classes as a jar, against the Android API and nothing else."""
+    """Compile the app and its core to a jar, against the Android API and the app's libraries only."""
     return compile_kotlin(MAIN, [fetch_one("android"), *libraries(), r_jar], BUILD / "app.jar")
 
 
 def compile_kotlin(sources: Sequence[Path], classpath: Sequence[Path], jar: Path) -> Path:
-    """Folders of Kotlin sources to a jar; a warning is an error. Left as it is where nothing has changed."""
+    """Compile folders of Kotlin sources to a jar, unless it is up to date; warnings are errors."""
     stamp = Stamp(jar, [*files_under(*sources), *classpath], *FLAGS)
     if not stamp.is_current():
         note(f"compiling {jar.name}")
@@ -83,6 +83,6 @@ def _unpacked(archive: Path, member: str, out: Path) -> Path:
 
 
 def native_library(abi: str) -> Path:
-    """libtensorflowlite_jni.so of an ABI, as the AAR has it. abi: arm64-v8a, armeabi-v7a, x86 or x86_64."""
+    """Extract the AAR's libtensorflowlite_jni.so of an ABI: arm64-v8a, armeabi-v7a, x86 or x86_64."""
     aar = fetch("tflite")[0]
     return _unpacked(aar, f"jni/{abi}/libtensorflowlite_jni.so", BUILD / "jni" / abi / "libtensorflowlite_jni.so")

@@ -1,6 +1,6 @@
-"""`make android-test`: the app's classes on this machine's JVM, with the TFLite library that the APK has for x86_64.
+"""Test the app's classes on this machine's JVM with the APK's TFLite library for x86_64: `make android-test`.
 
-Needs Java 17, Maven, gcc and binutils; aapt2 too, since the tests are of the very classes that the APK is made of.
+Needs Java 17, Maven, gcc and binutils, and aapt2, because the tests use exactly the classes of the APK.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ABI = "x86_64"
 
 
 def test() -> str:
-    """Run all desktop tests; returns what JUnit said.
+    """Run all desktop tests and return JUnit's output.
 
     Raises: Unavailable on another machine, without a tool or without a shipped model; BuildError when a test fails.
     """
@@ -42,11 +42,11 @@ def test() -> str:
     classpath = [*app, *fetch("junit")]
     tests = compile_kotlin(TESTS, classpath, BUILD / "tests.jar")
     oracle = write_oracle(bundle, choose(bundle).path, BUILD / "oracle")
-    said = _junit([tests, *classpath], oracle)
+    output = _junit([tests, *classpath], oracle)
     try:
-        return said + test_screens([*app, r_jar], linked, bundle)
+        return output + test_screens([*app, r_jar], linked, bundle)
     except Unavailable as reason:
-        return f"{said}\nskipped: tests of the screens: {reason}"
+        return f"{output}\nskipped: tests of the screens: {reason}"
 
 
 def _junit(classpath: list[Path], oracle: Path) -> str:
@@ -66,9 +66,9 @@ def _junit(classpath: list[Path], oracle: Path) -> str:
 
 
 def names() -> list[str]:
-    """The test classes, by their files: package as the folder says it, name as the file's."""
-    found = [path.relative_to(folder) for folder in TESTS for path in files_under(folder)]
-    return [".".join(path.with_suffix("").parts) for path in found if path.stem.endswith("Test")]
+    """Return the names of the test classes: package from the folder, class from the file's name."""
+    paths = [path.relative_to(folder) for folder in TESTS for path in files_under(folder)]
+    return [".".join(path.with_suffix("").parts) for path in paths if path.stem.endswith("Test")]
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Class files to classes.dex, without what the app does not use: by R8, or ProGuard and dx where R8 cannot be had."""
+"""Convert class files to classes.dex without unused code, with R8, or with ProGuard and dx if R8 is unavailable."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ DEXERS = ("r8", "proguard")
 
 
 def dex(own: Sequence[Path], keep: Path, dexer: str | None) -> Path:
-    """classes.dex of the app's own jars and what they use.
+    """Write classes.dex of the app's own jars and the library classes that they use; return its path.
 
-    keep: rules for what the manifest names; dexer: 'r8' or 'proguard', None: R8 if it can be had.
-    Raises: Unavailable for a named one that cannot be had; BuildError when there is more than one file's worth.
+    keep: rules for the classes in the manifest; dexer: 'r8' or 'proguard', None: R8 if available.
+    Raises: Unavailable if the given dexer is unavailable; BuildError if the code does not fit into one file.
     """
     if dexer is None:
         try:
@@ -32,9 +32,9 @@ def dex(own: Sequence[Path], keep: Path, dexer: str | None) -> Path:
     one_of("dexer", dexer, DEXERS)
     out = emptied(BUILD / "dex")
     (_with_r8 if dexer == "r8" else _with_proguard)(own, keep, out)
-    found = sorted(path.name for path in out.glob("*.dex"))  # R8 also copies what is no class, which no app reads
-    if found != ["classes.dex"]:
-        raise BuildError(f"{dexer} wrote {found or 'nothing'}, not one classes.dex")
+    written = sorted(path.name for path in out.glob("*.dex"))  # R8 also copies other files, which the app does not use
+    if written != ["classes.dex"]:
+        raise BuildError(f"{dexer} wrote {written or 'nothing'}, not one classes.dex")
     return out / "classes.dex"
 
 
@@ -43,7 +43,7 @@ def _with_r8(own: Sequence[Path], keep: Path, out: Path) -> None:
         fetch("r8"),
         "com.android.tools.r8.R8",
         *("--release", "--min-api", MIN_SDK, "--output", out),
-        *("--lib", _jdk(), "--lib", fetch_one("android")),  # Android's jar has few of Java's own classes
+        *("--lib", _jdk(), "--lib", fetch_one("android")),  # Android's jar lacks many classes of Java
         *("--pg-conf", RULES, "--pg-conf", keep, *own, *libraries()),
         memory="2g",
     )
@@ -58,10 +58,10 @@ def _with_proguard(own: Sequence[Path], keep: Path, out: Path) -> None:
         [*fetch("proguard"), fetch_one("kotlin-stdlib")],
         "proguard.ProGuard",
         *(f"@{RULES}", f"@{keep}", "-injars", packed, "-outjars", shrunk),
-        *("-dontnote", "**", "-dontwarn", "**", "-target", "1.7"),  # Kotlin's library has lambdas that dx knows not
+        *("-dontnote", "**", "-dontwarn", "**", "-target", "1.7"),  # Kotlin's library has lambdas, unsupported by dx
         *("-libraryjars", fetch_one("android"), "-libraryjars", f"{java_base}(!**.jar;!module-info.class)"),
     )
-    # Never 26 or more: dx would write invoke-custom, for which phones lack the classes.
+    # MIN_SDK must stay below 26: dx would write invoke-custom, whose classes phones lack.
     java(
         fetch("dx"),
         "com.android.dx.command.Main",
@@ -70,5 +70,5 @@ def _with_proguard(own: Sequence[Path], keep: Path, out: Path) -> None:
 
 
 def _jdk() -> Path:
-    """Home of the JDK whose tools are installed."""
+    """Return the home folder of the installed JDK."""
     return Path(os.path.realpath(tool("javac", JDK))).parents[1]

@@ -1,4 +1,4 @@
-"""Files from Maven Central, each pinned by its sha256 (downloads.toml), fetched once into .cache/android/downloads."""
+"""Download files from Maven Central, pinned by sha256 in downloads.toml, once into .cache/android/downloads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLUGIN = "3.6.1"  # of maven-dependency-plugin
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file of Maven Central. coordinates: group:artifact:version[:type], the type being 'jar' unless it says so."""
+    """A file of Maven Central. coordinates: group:artifact:version[:type], type 'jar' by default."""
 
     coordinates: str
     sha256: str
@@ -36,14 +36,14 @@ class Artifact:
 
 
 def pinned(group: str) -> list[Artifact]:
-    """The artifacts of a group of downloads.toml, in its order."""
+    """Return the artifacts of a group of downloads.toml, in its order."""
     return [Artifact(*item) for item in tomllib.loads(PINS.read_text(encoding="utf-8"))[group].items()]
 
 
 def fetch(group: str) -> list[Path]:
-    """Paths of a group's files, in the order of downloads.toml.
+    """Download a group's files if needed; return their paths in the order of downloads.toml.
 
-    Raises: Unavailable when they cannot be had here; BuildError for a file with another hash, which is removed.
+    Raises: Unavailable if the download fails; BuildError for a file with another hash, which is removed.
     """
     artifacts = pinned(group)
     missing = [artifact for artifact in artifacts if not artifact.path.is_file()]
@@ -51,19 +51,19 @@ def fetch(group: str) -> list[Path]:
         note(f"downloading {group}: {', '.join(artifact.path.name for artifact in missing)}")
         _download(missing)
     for artifact in artifacts:
-        found = sha256(artifact.path)
-        if found != artifact.sha256:
+        actual = sha256(artifact.path)
+        if actual != artifact.sha256:
             artifact.path.unlink()
             raise BuildError(
-                f"{artifact.coordinates} has sha256 {found}, not the pinned {artifact.sha256}; it was removed",
+                f"{artifact.coordinates} has sha256 {actual}, not the pinned {artifact.sha256}; it was removed",
                 where=str(artifact.path),
-                todo="Run it again; if it stays so, the file at its source is not the one that was pinned.",
+                todo="Run it again; if the error persists, the file at its source differs from the pinned one.",
             )
     return [artifact.path for artifact in artifacts]
 
 
 def fetch_one(group: str) -> Path:
-    """Path of the only file of a group; raises as `fetch`."""
+    """Return the path of the only file of a group; raises like `fetch`."""
     (path,) = fetch(group)
     return path
 
@@ -77,11 +77,11 @@ def _download(artifacts: list[Artifact]) -> None:
         run([tool("mvn", "maven"), "-q", "-B", "-f", project, goal])
     except BuildError as error:
         reason = next((line for line in str(error).splitlines() if "ERROR" in line), str(error))
-        raise Unavailable(f"Maven cannot get {', '.join(a.coordinates for a in artifacts)}: {reason}") from None
+        raise Unavailable(f"Maven cannot download {', '.join(a.coordinates for a in artifacts)}: {reason}") from None
 
 
 def _project(artifacts: list[Artifact]) -> str:
-    """A Maven project that does nothing but copy the artifacts, and none of what they depend on."""
+    """Return a Maven project that only copies the artifacts, without their dependencies."""
     names = ("groupId", "artifactId", "version", "type")
     items = [
         "".join(f"<{name}>{escape(part)}</{name}>" for name, part in zip(names, artifact.parts, strict=True))

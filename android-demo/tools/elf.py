@@ -1,7 +1,7 @@
-"""Shared libraries on 16 KiB pages, which phones from Android 15 on may have: what alignment one has, and mending it.
+"""Read and change the page alignment of shared libraries, for phones with 16 KiB pages (Android 15 or newer).
 
-The AAR's libraries are made for 4 KiB pages. `relaid` lays a 64-bit one out anew without changing any address: the
-writable segments are joined at file offset == address, so that a page of 16 KiB never holds code and data at once.
+The AAR's libraries are built for 4 KiB pages. `relaid` changes the layout of a 64-bit library without changing any
+address: it joins the writable segments at file offset == address, so that no 16 KiB page has both code and data.
 (ELF-64 Object File Format, version 1.5; Android's guide to 16 KB page sizes.)
 """
 
@@ -39,20 +39,20 @@ class Segment:
 
 
 def load_alignments(library: bytes) -> set[int]:
-    """`p_align` of every segment that is loaded, for 32 and 64 bit."""
+    """Return `p_align` of every loaded segment, for 32 and 64 bit."""
     wide = _is_64_bit(library)
     table, size, count = _header_table(library)
     alignments = set()
-    for place in range(table, table + size * count, size):
-        if struct.unpack_from("<I", library, place)[0] == PT_LOAD:
-            alignments.add(struct.unpack_from("<Q" if wide else "<I", library, place + (48 if wide else 28))[0])
+    for offset in range(table, table + size * count, size):
+        if struct.unpack_from("<I", library, offset)[0] == PT_LOAD:
+            alignments.add(struct.unpack_from("<Q" if wide else "<I", library, offset + (48 if wide else 28))[0])
     return alignments
 
 
 def relaid(library: bytes) -> bytes:
-    """A 64-bit library for 16 KiB pages; one that is for them already is returned as it is.
+    """Return a 64-bit library with a layout for 16 KiB pages, unchanged if it has one already.
 
-    Raises: BuildError for a layout that this cannot mend: then only linking it anew helps.
+    Raises: BuildError for an unsupported layout, which only relinking can change.
     """
     segments = _segments(library)
     loads = [s for s in segments if s.kind == PT_LOAD]
@@ -61,7 +61,7 @@ def relaid(library: bytes) -> bytes:
     code = [s for s in loads if not s.flags & WRITABLE]
     data = [s for s in loads if s.flags & WRITABLE]
     if len(code) != 1 or not data or code[0].offset != code[0].address or data[0].offset != data[0].address:
-        raise BuildError("this library's segments are laid out in a way that is not foreseen")
+        raise BuildError("unsupported layout of the library's segments")
     if data[0].address % PAGE:
         raise BuildError(f"the writable part starts at {data[0].address:#x}, not on a page of 16 KiB")
     moves = _Moves(library, data)
@@ -73,9 +73,9 @@ def relaid(library: bytes) -> bytes:
 
 
 class _Moves:
-    """The file's content with its writable segments at offset == address, and where each old offset went.
+    """The file's content with its writable segments at offset == address, and the new value of each old offset.
 
-    data: the writable segments in order, the first of which stays where it is.
+    data: the writable segments in order; the first one is not moved.
     """
 
     def __init__(self, library: bytes, data: list[Segment]) -> None:
@@ -97,7 +97,7 @@ class _Moves:
 
 
 def _joined(segments: list[Segment], data: list[Segment], moves: _Moves) -> list[Segment]:
-    """The program headers of the new layout: one writable segment in place of all."""
+    """Return the program headers of the new layout, with a single writable segment."""
     first, last = data[0], data[-1]
     whole = replace(
         first,
@@ -113,7 +113,7 @@ def _joined(segments: list[Segment], data: list[Segment], moves: _Moves) -> list
             segment = replace(segment, kind=PT_NULL)
         elif segment.kind == PT_LOAD:
             segment = replace(segment, align=PAGE)
-        elif segment.kind == PT_GNU_RELRO:  # only whole pages can be made read-only
+        elif segment.kind == PT_GNU_RELRO:  # only complete pages can be made read-only
             end = (segment.address + segment.file_size) // PAGE * PAGE
             size = max(end, segment.address) - segment.address
             segment = replace(segment, file_size=size, memory_size=size)
@@ -124,7 +124,7 @@ def _joined(segments: list[Segment], data: list[Segment], moves: _Moves) -> list
 
 
 def _move_sections(out: bytearray, library: bytes, moves: _Moves) -> None:
-    """Section headers are not loaded, but tools read them."""
+    """Update the section headers, which are not loaded but read by tools."""
     table = moves.new(struct.unpack_from("<Q", library, 40)[0])
     struct.pack_into("<Q", out, 40, table)
     for index in range(struct.unpack_from("<H", library, 60)[0]):
@@ -135,19 +135,19 @@ def _move_sections(out: bytearray, library: bytes, moves: _Moves) -> None:
 
 def _segments(library: bytes) -> list[Segment]:
     if not _is_64_bit(library):
-        raise BuildError("a 64-bit library is wanted: 32-bit ones never run on 16 KiB pages")
+        raise BuildError("not a 64-bit library; 32-bit ones never run on 16 KiB pages")
     table, size, count = _header_table(library)
     return [Segment(*_SEGMENT.unpack_from(library, table + size * index)) for index in range(count)]
 
 
 def _is_64_bit(library: bytes) -> bool:
     if library[:4] != b"\x7fELF":
-        raise BuildError("this is no shared library (ELF)")
+        raise BuildError("not a shared library (ELF)")
     return library[4] == 2
 
 
 def _header_table(library: bytes) -> tuple[int, int, int]:
-    """Offset of the program headers, bytes of each, how many."""
+    """Return (offset of the program headers, size of each in bytes, their number)."""
     if _is_64_bit(library):
         return (struct.unpack_from("<Q", library, 32)[0], *struct.unpack_from("<HH", library, 54))
     return (struct.unpack_from("<I", library, 28)[0], *struct.unpack_from("<HH", library, 42))

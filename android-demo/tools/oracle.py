@@ -1,6 +1,6 @@
-"""What Python says of the shipped model's golden images and of hard photos, as files that the desktop tests replay.
+"""Write Python's results for the shipped model's golden images and for difficult photos, for the desktop tests.
 
-Nothing here is known to the app: probabilities come from LiteRT, prepared pixels and overlays from Pillow.
+They are independent of the app: probabilities come from LiteRT, prepared pixels and overlays from Pillow.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from skinedge_bench.explain.overlay import overlay
 
 SEED = 20_260_102
 NOISE_SIDES = ((1, 1), (3, 2), (17, 300), (223, 224), (224, 224), (225, 224), (448, 449), (640, 480), (501, 1733))
-TURNS = range(2, 9)  # of the EXIF tag
+TURNS = range(2, 9)  # values of the EXIF orientation
 ORIENTATION = 0x0112
 
 
 def write_oracle(bundle: Bundle, model: str, folder: Path) -> Path:
-    """Write model, card, golden images and photos with what Python makes of them into the folder, made anew."""
+    """Write model, card, golden images and photos with Python's results into the folder, which is emptied first."""
     emptied(folder)
     for name in (model, card_name(model)):
         (folder / name).write_bytes(bundle.file(name).read_bytes())
@@ -39,13 +39,13 @@ def write_oracle(bundle: Bundle, model: str, folder: Path) -> Path:
     probabilities, heatmaps = answers(bundle.file(model), vectors.pixels)
     best = probabilities.argmax(axis=1)
     maps = [heatmaps[index, :, :, best[index]] for index in range(len(heatmaps))]
-    drawn = [overlay(Image.fromarray(image), found) for image, found in zip(vectors.pixels, maps, strict=True)]
+    overlays = [overlay(Image.fromarray(image), heatmap) for image, heatmap in zip(vectors.pixels, maps, strict=True)]
     photos = list(cases(vectors))
     arrays = {
         "pixels.u8": vectors.pixels,
         "probabilities.f32": probabilities,
         "heatmaps.f32": heatmaps,
-        "overlays.u8": np.stack([np.asarray(picture) for picture in drawn]),
+        "overlays.u8": np.stack([np.asarray(picture) for picture in overlays]),
         "photos.argb": np.concatenate([argb(photo).ravel() for photo, _ in photos]),
         "prepared.u8": np.stack([prepare(load_image(encoded(*photo)), size) for photo in photos]),
     }
@@ -61,20 +61,20 @@ def write_oracle(bundle: Bundle, model: str, folder: Path) -> Path:
 
 
 def answers(model: Path, pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(N, C) probabilities and (N, H, W, C) heatmaps of a .tflite file in LiteRT, one thread.
+    """Run a .tflite file in LiteRT with one thread; return (N, C) probabilities and (N, H, W, C) heatmaps.
 
     pixels: (N, S, S, 3) uint8.
     """
     from skinedge_bench.runtimes.litert import runtime
 
-    said = runtime.open(model, threads=1).run(pixels)
-    if said.heatmaps is None:
+    outputs = runtime.open(model, threads=1).run(pixels)
+    if outputs.heatmaps is None:
         raise ValueError(f"{model} has no output '{HEATMAP}'")
-    return np.asarray(said.probabilities, np.float32), np.asarray(said.heatmaps, np.float32)
+    return np.asarray(outputs.probabilities, np.float32), np.asarray(outputs.heatmaps, np.float32)
 
 
 def cases(vectors: golden.Golden) -> Iterator[tuple[NDArray[np.uint8], int]]:
-    """Photos with their EXIF orientation: (H, W, 3) or, with transparency, (H, W, 4) uint8."""
+    """Yield photos and their EXIF orientation: (H, W, 3) or, with transparency, (H, W, 4) uint8."""
     for source in vectors.sources.values():
         yield source, 1
     rng = np.random.default_rng(SEED)
@@ -88,7 +88,7 @@ def cases(vectors: golden.Golden) -> Iterator[tuple[NDArray[np.uint8], int]]:
 
 
 def encoded(photo: NDArray[np.uint8], turn: int) -> bytes:
-    """The photo as a PNG with that orientation."""
+    """Encode the photo as a PNG with this EXIF orientation."""
     image, exif, buffer = Image.fromarray(photo), Image.Exif(), io.BytesIO()
     exif[ORIENTATION] = turn
     image.save(buffer, "PNG", exif=exif)
@@ -96,7 +96,7 @@ def encoded(photo: NDArray[np.uint8], turn: int) -> bytes:
 
 
 def argb(photo: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """(H, W) of 0xAARRGGBB, as Android's bitmaps hand out their pixels."""
+    """Convert to (H, W) of 0xAARRGGBB, the pixel format of Android's bitmaps."""
     values = photo.astype(np.uint32)
     alpha = values[..., 3] if photo.shape[2] == 4 else np.full(photo.shape[:2], 255, np.uint32)
     return alpha << 24 | values[..., 0] << 16 | values[..., 1] << 8 | values[..., 2]

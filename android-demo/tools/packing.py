@@ -1,4 +1,4 @@
-"""The APK: aapt2's package with code, model and libraries, aligned so that Android maps them as they lie; signed."""
+"""Pack the APK: aapt2's package with code, model and libraries, aligned so that Android can map them; and sign it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 from steps import BUILD, CACHE, JDK, MIN_SDK, run, tool
 
 KEY = CACHE / "debug.jks"
-PASSWORD = "android"  # of a debug key, which is no secret
-LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same files give the same bytes
+PASSWORD = "android"  # of a debug key, not a secret
+LONG_AGO = (1980, 1, 1, 0, 0, 0)  # fixed time stamp, for reproducible builds
 ALIGNMENT_FIELD = 0xD935  # zip extra field in which apksigner finds, and keeps, an entry's alignment
 _LOCAL_HEADER = 30
 
 
 def pack(package: Path, added: Mapping[str, bytes]) -> Path:
-    """package: what aapt2 linked; added: name in the APK -> content. Returns an APK that is not signed yet.
+    """Add files to aapt2's package; return the path of the unsigned APK. added: name in the APK -> content.
 
-    Libraries and models are stored, not compressed, on 16 KiB and 4 bytes; so is what aapt2 stored.
+    Libraries are stored uncompressed and aligned to 16 KiB; models, and entries that aapt2 stored, to 4 bytes.
     """
     out = BUILD / "unsigned.apk"
     with zipfile.ZipFile(package) as linked, zipfile.ZipFile(out, "w") as apk:
@@ -31,7 +31,7 @@ def pack(package: Path, added: Mapping[str, bytes]) -> Path:
 
 
 def alignment(name: str) -> int:
-    """On what multiple an uncompressed entry must lie: native libraries on any page size, the rest on a word."""
+    """Return the alignment of an uncompressed entry in bytes: 16 KiB pages for native libraries, else a word."""
     return 16384 if name.endswith(".so") else 4
 
 
@@ -40,7 +40,7 @@ def _put(apk: zipfile.ZipFile, name: str, content: bytes, *, stored: bool) -> No
     entry.external_attr = 0o100644 << 16
     entry.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
     if stored:
-        field = 6  # of the extra field, before the padding
+        field = 6  # bytes of the extra field before the padding
         padding = -(apk.fp.tell() + _LOCAL_HEADER + len(name.encode()) + field) % alignment(name)
         entry.extra = struct.pack("<HHH", ALIGNMENT_FIELD, 2 + padding, alignment(name)) + bytes(padding)
     apk.writestr(entry, content, compresslevel=9)
@@ -48,7 +48,7 @@ def _put(apk: zipfile.ZipFile, name: str, content: bytes, *, stored: bool) -> No
 
 
 def sign(unsigned: Path, out: Path) -> Path:
-    """Sign (schemes 2 and 3) with a debug key, which is made once. Raises: Unavailable without apksigner."""
+    """Sign (schemes 2 and 3) with a debug key, created on first use. Raises: Unavailable without apksigner."""
     apksigner = tool("apksigner", "apksigner")
     if not KEY.exists():
         make_key(KEY)
@@ -65,7 +65,7 @@ def sign(unsigned: Path, out: Path) -> Path:
 
 
 def make_key(path: Path) -> None:
-    """A key pair for debug builds, valid for 27 years."""
+    """Create a key pair for debug builds, valid for 27 years."""
     part = path.with_suffix(".part")
     part.unlink(missing_ok=True)
     run(

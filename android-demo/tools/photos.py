@@ -1,4 +1,4 @@
-"""Photos as they come, whole and broken, and what Python prepares of them, for the tests of the screens."""
+"""Write valid and damaged photos, and the pixels that Python prepares from them, for the tests of the screens."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 from steps import emptied
 
-from skinedge.core.preprocess import load_image, prepare
+from skinedge.core.image_file import load_image
+from skinedge.core.preprocess import prepare
 from skinedge.run import golden
 from skinedge.run.run_directory import Bundle
 
@@ -19,16 +20,16 @@ SIDE = 640
 
 
 def write_photos(bundle: Bundle, folder: Path) -> Path:
-    """Write each photo, and as NAME.rgb what Python makes of those that it can read."""
+    """Write each photo, and as NAME.rgb the prepared pixels of the readable ones."""
     emptied(folder)
     vectors = golden.load(bundle.file("golden.npz"))
-    drawn = Image.fromarray(next(iter(vectors.sources.values())))
-    photo = drawn.resize((SIDE, SIDE * drawn.height // drawn.width), Image.Resampling.BICUBIC)
+    source = Image.fromarray(next(iter(vectors.sources.values())))
+    photo = source.resize((SIDE, SIDE * source.height // source.width), Image.Resampling.BICUBIC)
     for turn in range(1, 9):
         (folder / f"turned-{turn}.jpg").write_bytes(encoded(photo, "JPEG", turn=turn))
-    whole = encoded(photo, "JPEG")
+    jpeg = encoded(photo, "JPEG")
     contents = {
-        "photo.jpg": whole,
+        "photo.jpg": jpeg,
         "grey.jpg": encoded(photo.convert("L"), "JPEG"),
         "cmyk.jpg": encoded(photo.convert("CMYK"), "JPEG"),
         "clear.png": encoded(faded(photo), "PNG"),
@@ -39,7 +40,7 @@ def write_photos(bundle: Bundle, folder: Path) -> Path:
         (folder / name).write_bytes(content)
     for path in sorted(folder.iterdir()):
         (folder / f"{path.name}.rgb").write_bytes(prepare(load_image(path), 224).tobytes())
-    (folder / "cut-off.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "cut-off.jpg").write_bytes(jpeg[: len(jpeg) // 2])
     (folder / "letter.jpg").write_bytes(b"This is a letter, and no photo.")
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "strip.png").write_bytes(encoded(photo.resize((2100, 100)), "PNG"))
@@ -49,7 +50,7 @@ def write_photos(bundle: Bundle, folder: Path) -> Path:
 
 
 def encoded(image: Image.Image, kind: str, turn: int = 1) -> bytes:
-    """The file's bytes, with an EXIF orientation."""
+    """Encode the image; a JPEG gets the EXIF orientation `turn`."""
     exif, buffer = Image.Exif(), io.BytesIO()
     exif[ORIENTATION] = turn
     options = {"exif": exif} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
@@ -58,6 +59,6 @@ def encoded(image: Image.Image, kind: str, turn: int = 1) -> bytes:
 
 
 def faded(image: Image.Image) -> Image.Image:
-    """With transparency that grows from left to right."""
+    """Add transparency that increases from left to right."""
     alpha = np.linspace(255, 0, image.width, dtype=np.uint8)[None].repeat(image.height, axis=0)
     return Image.merge("RGBA", (*image.convert("RGB").split(), Image.fromarray(alpha)))

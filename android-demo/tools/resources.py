@@ -1,4 +1,4 @@
-"""Resources and manifest, compiled and linked by aapt2 into a package that has all but code and model."""
+"""Compile and link resources and manifest with aapt2 into a package without code and model."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ VERSION = "0.1.0"
 
 @dataclass(frozen=True)
 class Linked:
-    """package: aapt2's APK; generated: folder with R.java; keep: the classes that the manifest and layouts name, as
-    shrinkers read it; manifest: as it was linked."""
+    """The output of aapt2.
+
+    package: APK without code; generated: folder with R.java; keep: shrinker rules for the classes in the manifest and
+    layouts; manifest: the linked manifest.
+    """
 
     package: Path
     generated: Path
@@ -26,7 +29,7 @@ class Linked:
 
 
 def link() -> Linked:
-    """Raises: Unavailable without aapt2; BuildError for resources with a fault."""
+    """Compile and link the app's resources. Raises: Unavailable without aapt2; BuildError for invalid resources."""
     aapt2 = tool("aapt2", "aapt")
     folder = emptied(BUILD / "resources")
     linked = Linked(folder / "base.apk", folder / "generated", folder / "keep.pro", folder / "AndroidManifest.xml")
@@ -39,14 +42,14 @@ def link() -> Linked:
             *("--manifest", linked.manifest, "--java", linked.generated, "--proguard", linked.keep),
             *("--min-sdk-version", MIN_SDK, "--target-sdk-version", TARGET_SDK),
             *("--version-code", "1", "--version-name", VERSION),
-            *("--debug-mode", compiled),  # without it `skinedge bench --adb` may not reach the app's folder
+            *("--debug-mode", compiled),  # gives `skinedge bench --adb` access to the app's folder
         ]
     )
     return linked
 
 
 def complete_manifest(source: Path, out: Path) -> None:
-    """The manifest with what Gradle would add: its package and the SDK levels."""
+    """Write the manifest with the package and the SDK levels, which Gradle would add."""
     ElementTree.register_namespace("android", ANDROID)
     tree = ElementTree.parse(source)
     root = tree.getroot()

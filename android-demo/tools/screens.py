@@ -1,6 +1,6 @@
-"""The app's screens on this machine's JVM, by Robolectric: decoding, errors, inference, a picture of each screen.
+"""Test the app's screens on this machine's JVM with Robolectric: decoding, errors, inference, screenshots.
 
-One JVM for each version of Android, since a native library belongs to one class loader. Nothing is downloaded then.
+Uses one JVM per version of Android, because a native library belongs to one class loader, without network access.
 """
 
 from __future__ import annotations
@@ -31,50 +31,50 @@ OPENED = ("java.lang", "java.util", "java.io", "java.net", "java.nio")  # the fr
 
 
 def test_screens(app: Sequence[Path], linked: Linked, bundle: Bundle) -> str:
-    """Run the tests on every version; returns what JUnit said. Pictures of the screens lie in .cache/android/screens.
+    """Run the tests on every version and return JUnit's output; screenshots go to .cache/android/screens.
 
-    app: class path of the app; bundle: the run whose model it has.
-    Raises: Unavailable when Robolectric cannot be had; BuildError when a test fails.
+    app: class path of the app; bundle: the run of its model.
+    Raises: Unavailable without Robolectric; BuildError when a test fails.
     """
     android = [fetch_one(f"robolectric-{sdk}") for sdk in SDKS]
     if strays := [jar for jar in android if jar.parent != FOLDER]:
-        raise BuildError(f"Robolectric's Android is looked for in {FOLDER}", where=str(strays[0]))
+        raise BuildError(f"Robolectric's Android must be in {FOLDER}", where=str(strays[0]))
     framework = [stand_ins(), *fetch("robolectric"), *fetch("junit")]
-    classpath = [*app, *framework, fetch_one("android")]  # the plain framework last: Robolectric brings its own
+    classpath = [*app, *framework, fetch_one("android")]  # the plain framework last, after Robolectric's own
     tests = compile_kotlin([TESTS], classpath, BUILD / "screen-tests.jar")
     photos = write_photos(bundle, BUILD / "photos")
     settings = config(linked, package(linked, bundle))
     emptied(PICTURES)
-    said = []
+    outputs = []
     for sdk in SDKS:
         note(f"screens on Android API {sdk}")
-        said.append(_junit([tests, settings, *classpath], sdk, photos))
-    return "\n".join(said)
+        outputs.append(_junit([tests, settings, *classpath], sdk, photos))
+    return "\n".join(outputs)
 
 
 def stand_ins() -> Path:
-    """The few classes of androidx.test that Robolectric names, as a jar: bookkeeping, for tests only."""
+    """Compile stand-ins of the few androidx.test classes that Robolectric needs, for tests only."""
     return compile_java(STAND_INS, [fetch_one("android")], BUILD / "stand-ins.jar")
 
 
 def package(linked: Linked, bundle: Bundle) -> Path:
-    """Resources, model and card as the APK has them, without code."""
+    """Pack the APK's resources, model and card, without code."""
     model = choose(bundle).path
     added = {f"assets/{name}": bundle.file(name).read_bytes() for name in (model, card_name(model))}
     return pack(linked.package, added).replace(BUILD / "screens.apk")
 
 
 def config(linked: Linked, apk: Path) -> Path:
-    """A folder of the class path that tells Robolectric where the app's resources are."""
+    """Write a class path folder with Robolectric's configuration: the paths of the app's resources."""
     folder = emptied(BUILD / "screen-config")
-    place = folder / "com" / "android" / "tools" / "test_config.properties"
-    place.parent.mkdir(parents=True)
+    path = folder / "com" / "android" / "tools" / "test_config.properties"
+    path.parent.mkdir(parents=True)
     facts = {
         "android_custom_package": PACKAGE,
         "android_merged_manifest": linked.manifest,
         "android_resource_apk": apk,
     }
-    place.write_text("".join(f"{name}={value}\n" for name, value in facts.items()), encoding="utf-8")
+    path.write_text("".join(f"{name}={value}\n" for name, value in facts.items()), encoding="utf-8")
     return folder
 
 

@@ -1,7 +1,7 @@
 """glibc stand-ins for Android's libc, libm, libdl and liblog: a desktop's JVM loads an Android library unchanged.
 
-For tests only. Each function that the library imports becomes a jump, in a library by the name of Android's; where the
-jumps go is in ../desktop/bionic/helper.c.
+For tests only. Each function that the library imports becomes a jump, in a library with the name of Android's; the
+targets of the jumps are in ../desktop/bionic/helper.c.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from pathlib import Path
 from steps import PROJECT, Stamp, emptied, run, tool
 
 HELPER = PROJECT / "desktop" / "bionic" / "helper.c"
-EMPTY = ("libm.so", "libdl.so", "liblog.so")  # all functions are in the one that stands for libc.so
+EMPTY = ("libm.so", "libdl.so", "liblog.so")  # all functions are in the stand-in for libc.so
 X86_64, AARCH64 = 62, 183  # e_machine of an ELF header
 COMPILERS = {X86_64: ("gcc", "gcc"), AARCH64: ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu")}
 
 
 def make_shim(library: Path, out: Path) -> Path:
-    """Folder with the stand-ins for a library; to be put into LD_LIBRARY_PATH.
+    """Build the stand-ins for a library; return their folder, for LD_LIBRARY_PATH.
 
     Raises: Unavailable without a C compiler for its machine.
     """
@@ -42,13 +42,13 @@ def make_shim(library: Path, out: Path) -> Path:
 
 
 def imported(library: Path) -> list[str]:
-    """Names of the functions that a library takes from others."""
+    """Return the names of the functions that a library imports."""
     rows = [line.split() for line in run([tool("readelf", "binutils"), "--dyn-syms", "-W", library]).splitlines()]
     return sorted({row[7].split("@")[0] for row in rows if len(row) >= 8 and row[3] == "FUNC" and row[6] == "UND"})
 
 
 def assembly(names: list[str], machine: int) -> str:
-    """A jump through a table for each name, and, at loading, a call of helper.c that fills the table."""
+    """Return a jump through a table for each name, and code that calls helper.c at loading to fill the table."""
     jump, initialize = (_X86_JUMP, _X86_INIT) if machine == X86_64 else (_ARM_JUMP, _ARM_INIT)
     slots = [jump.format(slot=f"jumps + {8 * index}") for index in range(len(names))]
     jumps = "\n".join(_FUNCTION.format(name=name, jump=slot) for name, slot in zip(names, slots, strict=True))

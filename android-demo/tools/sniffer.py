@@ -1,4 +1,4 @@
-"""Whether every member of Android's framework that the app names exists on the oldest Android that it is for."""
+"""Check that every member of Android's framework that the app uses exists on the oldest supported Android."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ PROGRAM = PROJECT / "desktop" / "Sniff.java"
 
 
 def check_api(jar: Path) -> None:
-    """jar: compiled classes, not shrunk. Raises: BuildError, which names what is missing; Unavailable."""
+    """Check a jar of compiled classes, before shrinking. Raises: BuildError that names missing members; Unavailable."""
     java(fetch("sniffer"), str(PROGRAM), fetch_one(f"sniffer-api{MIN_SDK}"), jar)

@@ -1,4 +1,4 @@
-"""What the steps of the build share: places, versions, other programs, and how to leave out what is already done."""
+"""Shared parts of the build: paths, versions, running programs, and skipping steps that are up to date."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CATALOG = tomllib.loads((PROJECT / "gradle" / "libs.versions.toml").read_text(en
 MIN_SDK = CATALOG["versions"]["minSdk"]
 TARGET_SDK = CATALOG["versions"]["targetSdk"]
 PACKAGE = "org.skinedge.demo"
-SHOWN = 20  # lines of either end of what a program said that failed
+SHOWN = 20  # lines shown from each end of a failed program's output
 JDK = "openjdk-17-jdk-headless"  # the Debian package
 
 
@@ -27,27 +27,27 @@ class BuildError(SkinedgeError):
 
 
 class Unavailable(SkinedgeError):
-    """A tool that this machine has not: the step that needs it cannot be done here."""
+    """A tool is missing on this machine, so that a step cannot run."""
 
 
 def tool(name: str, package: str) -> str:
-    """Path of an installed program. Raises: Unavailable, with the Debian package that has it."""
-    found = shutil.which(name)
-    if found is None:
+    """Return the path of an installed program. Raises: Unavailable, with the Debian package to install."""
+    path = shutil.which(name)
+    if path is None:
         raise Unavailable(f"the program '{name}' is not installed", todo=f"On Debian: apt-get install {package}")
-    return found
+    return path
 
 
 def run(command: Sequence[str | Path], *, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
-    """Run a program; returns what it wrote to standard output.
+    """Run a program and return its standard output.
 
     Raises: BuildError with the beginning and the end of its output when it fails.
     """
     words = [str(word) for word in command]
     done = subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
-        said = (done.stdout + done.stderr).strip().splitlines()
-        shown = said if len(said) <= 2 * SHOWN else [*said[:SHOWN], "...", *said[-SHOWN:]]
+        lines = (done.stdout + done.stderr).strip().splitlines()
+        shown = lines if len(lines) <= 2 * SHOWN else [*lines[:SHOWN], "...", *lines[-SHOWN:]]
         raise BuildError("\n".join([f"{Path(words[0]).name} failed with exit code {done.returncode}:", *shown]))
     return done.stdout
 
@@ -60,40 +60,38 @@ def java(
     flags: Sequence[str] = (),
     env: dict[str, str] | None = None,
 ) -> str:
-    """Run a Java program; likewise. flags: more options for the JVM."""
+    """Run a Java program like `run`. flags: more options for the JVM."""
     joined = ":".join(str(path) for path in classpath)
-    # Short-lived programs on few cores: the quick compiler and the plain collector cost least.
+    # Fastest for short-lived programs on few cores: the first-tier compiler and the serial collector.
     frugal = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", f"-Xmx{memory}")
     return run([tool("java", JDK), *frugal, *flags, "-cp", joined, main, *arguments], env=env)
 
 
 def emptied(folder: Path) -> Path:
-    """The folder, made anew."""
+    """Remove a folder's content, create it if needed, and return it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
 
 
-def files_under(*places: Path) -> list[Path]:
-    """The named files, and all files below the named folders, sorted."""
-    return sorted(
-        path for place in places for path in (place.rglob("*") if place.is_dir() else [place]) if path.is_file()
-    )
+def files_under(*roots: Path) -> list[Path]:
+    """Return the given files and all files below the given folders, sorted."""
+    return sorted(path for root in roots for path in (root.rglob("*") if root.is_dir() else [root]) if path.is_file())
 
 
 class Stamp:
-    """Whether `out` was made from these very inputs: their digest is kept beside it, written once `out` is complete."""
+    """Tells whether `out` is up to date: the digest of its inputs is stored next to it once `out` is complete."""
 
     def __init__(self, out: Path, inputs: Iterable[Path], *settings: str) -> None:
         self._out = out
-        self._place = out.with_name(f"{out.name}.made-from")
+        self._path = out.with_name(f"{out.name}.made-from")
         digest = hashlib.sha256("\0".join(settings).encode())
         for path in inputs:
             digest.update(f"\0{path}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
         self._digest = digest.hexdigest()
 
     def is_current(self) -> bool:
-        return self._out.exists() and self._place.exists() and self._place.read_text() == self._digest
+        return self._out.exists() and self._path.exists() and self._path.read_text() == self._digest
 
     def set(self) -> None:
-        self._place.write_text(self._digest)
+        self._path.write_text(self._digest)

@@ -1,1 +1,1 @@
-"""Programs that print the figures of README and docs/log.md; each is run as `python -m experiments.NAME`."""
+"""Programs behind the figures of README and docs/log.md; run each as `python -m experiments.NAME`."""

@@ -1,8 +1,8 @@
-"""The two arms of the training benchmark, and the split that both use; each call is a process of its own.
+"""The two arms of the training benchmark, and the split that both use; each call runs in its own process.
 
-Reads a task as JSON from the command line, prints what it measured as the last line of standard output.
-plain: peft over timm in fp32, and a DataLoader of two processes that decodes every JPEG in every epoch.
-ours: `skinedge train`, as it is. Both see the same images in the same batches with the same augmentations.
+Reads a task as JSON from the command line and prints the measurements as the last line of standard output.
+plain: peft and timm in fp32, with a DataLoader of two processes that decodes every JPEG in every epoch.
+ours: `skinedge train` unchanged. Both see the same images in the same batches with the same augmentations.
 """
 
 from __future__ import annotations
@@ -30,13 +30,17 @@ from skinedge.run.config import TrainConfig, load_config
 if TYPE_CHECKING:
     from skinedge.training.train_step import Problem
 
-LOADERS = 2  # processes that decode in the plain arm
+LOADERS = 2  # decoding processes of the plain arm
 Batch = Sequence[int]
 
 
 @dataclass(frozen=True)
 class Task:
-    """data: folder of images; split: the split.csv that both arms use; config: a TOML file, '' for the defaults."""
+    """One process's work.
+
+    arm: 'split', 'plain' or 'ours'; data: folder of images; split: the split.csv of both arms; config: a TOML file, ''
+    for the defaults; images: at most this many; size: input side in pixels.
+    """
 
     arm: str
     data: str
@@ -49,7 +53,7 @@ class Task:
     batch: int = 0
 
     def settings(self) -> TrainConfig:
-        """Of both arms. What changes the result and not the work is left out, as the plain loop has none of it."""
+        """Return the settings of both arms, without LoRA+ and weight averaging, which the plain loop lacks."""
         options = {"image_size": self.size, "seed": self.seed, "epochs": self.epochs, "batch_size": self.batch}
         config = load_config(Path(self.config) if self.config else None).with_options(options)
         optimizer = replace(config.optimizer, lora_plus=1.0, average=0.0)
@@ -57,7 +61,7 @@ class Task:
 
 
 def split(task: Task) -> dict[str, Any]:
-    """Write the split that `skinedge train` makes; train and val are used of it."""
+    """Write the split that `skinedge train` would make, and describe it; the arms use its train and val parts."""
     from skinedge.data import readers
     from skinedge.data import split as splitting
     from skinedge.data.hashing import hash_images
@@ -71,12 +75,13 @@ def split(task: Task) -> dict[str, Any]:
 
 
 def seen_digest(batches: Iterable[Batch], samples: Sequence[Sample]) -> str:
+    """Return the sha256 of the image paths of every batch, in order."""
     lines = (" ".join(samples[i].path for i in batch) for batch in batches)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def measured(task: Task, began: float, batches: list[Batch], **figures: Any) -> ArmRun:
-    """Completed by what both arms know in the same way. began: `time.monotonic` at the start of the arm."""
+def arm_run(task: Task, started: float, batches: list[Batch], **figures: Any) -> ArmRun:
+    """Add the fields that both arms compute alike. started: `time.monotonic` at the start of the arm."""
     import torch
 
     samples = [sample for sample in read_split(Path(task.split)) if sample.split == "train"]
@@ -88,69 +93,71 @@ def measured(task: Task, began: float, batches: list[Batch], **figures: Any) -> 
         images=len(samples),
         steps=len(batches),
         seen_sha256=seen_digest(batches, samples),
-        setup_seconds=time.monotonic() - began - figures["whole_seconds"],
+        setup_seconds=time.monotonic() - started - figures["whole_seconds"],
         peak_rss_mib=peak_mib(resource.RUSAGE_SELF),
         **figures,
     )
 
 
 def peak_mib(who: int) -> float:
-    """Largest resident memory so far; getrusage counts KiB, on macOS bytes."""
+    """Return the peak resident memory so far, in MiB; getrusage counts KiB, on macOS bytes."""
     return resource.getrusage(who).ru_maxrss / (1024.0**2 if sys.platform == "darwin" else 1024.0)
 
 
 def ours(task: Task) -> ArmRun:
-    """`skinedge.training.train.train`, with a clock around its cache and its loop."""
+    """Run `skinedge.training.train.train`, timing its cache and its loop."""
     from skinedge.training import train as training
     from skinedge.training import train_step as steps
     from skinedge.training.job import TrainRequest
 
-    began = time.monotonic()
+    started = time.monotonic()
     batches: list[Batch] = []
-    spent = {"build_cache": 0.0, "fit": 0.0}
-    for name in spent:
-        setattr(training, name, clocked(getattr(training, name), spent, name))
-    choose = steps.batch_indices
+    seconds = {"build_cache": 0.0, "fit": 0.0}
+    for name in seconds:
+        setattr(training, name, timed(getattr(training, name), seconds, name))
+    batch_indices = steps.batch_indices
 
-    def noted(problem: Problem, step: int) -> NDArray[np.int64]:
-        chosen = choose(problem, step)
-        batches.append([int(i) for i in chosen])
-        return chosen
+    def recorded_indices(problem: Problem, step: int) -> NDArray[np.int64]:
+        indices = batch_indices(problem, step)
+        batches.append([int(i) for i in indices])
+        return indices
 
-    steps.batch_indices = noted
+    steps.batch_indices = recorded_indices
     with tempfile.TemporaryDirectory() as folder:
         request = TrainRequest(Path(task.data), Path(folder) / "run", task.settings(), device="cpu")
         bundle = training.train(request)
         history = json.loads((bundle.root / "reports" / "training.json").read_text())["history"]
         images = sum(sample.split == "train" for sample in read_split(bundle.root / "split.csv"))
-    return measured(
+    return arm_run(
         task,
-        began,
+        started,
         batches,
         precision=bundle.manifest.training["precision"],
         workers_peak_rss_mib=0.0,
-        cache_seconds=spent["build_cache"],
+        cache_seconds=seconds["build_cache"],
         epoch_seconds=tuple(images / row["images_per_second"] for row in history),
-        whole_seconds=spent["build_cache"] + spent["fit"],
+        whole_seconds=seconds["build_cache"] + seconds["fit"],
         val_balanced_accuracy=tuple(row["val_balanced_accuracy"] for row in history),
         train_loss=tuple(row["train_loss"] for row in history),
     )
 
 
-def clocked(function: Callable[..., Any], spent: dict[str, float], name: str) -> Callable[..., Any]:
-    def timed(*arguments: Any, **named: Any) -> Any:
+def timed(function: Callable[..., Any], seconds: dict[str, float], name: str) -> Callable[..., Any]:
+    """Wrap `function` so that each call adds its duration to `seconds[name]`."""
+
+    def call(*arguments: Any, **named: Any) -> Any:
         start = time.monotonic()
         try:
             return function(*arguments, **named)
         finally:
-            spent[name] += time.monotonic() - start
+            seconds[name] += time.monotonic() - start
 
-    return timed
+    return call
 
 
 @dataclass(frozen=True)
 class Jpegs:
-    """A torch map-style data set: (step, index) -> the step, the prepared pixels and the label."""
+    """A torch map-style dataset: (step, index) -> the step, the prepared pixels (S, S, 3) and the label."""
 
     root: Path
     paths: tuple[str, ...]
@@ -168,25 +175,25 @@ class Jpegs:
 
 
 def plain(task: Task) -> ArmRun:
-    """As peft's image-classification example trains, with the settings of ours."""
+    """Train as peft's image-classification example does, with the settings of the other arm."""
     import torch
 
     from skinedge.network import lora
     from skinedge.training.train_loop import learning_rate
     from skinedge.training.train_step import batch_indices, class_loss
 
-    began = time.monotonic()
+    started = time.monotonic()
     network, problem, train, val = plain_problem(task)
-    config, total = problem.config, problem.steps_per_epoch
+    config, steps = problem.config, problem.steps_per_epoch
     parameters = [p for p in network.parameters() if p.requires_grad]
     settings = config.optimizer
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    batches: list[Batch] = [[int(i) for i in batch_indices(problem, n)] for n in range(config.epochs * total)]
+    batches: list[Batch] = [[int(i) for i in batch_indices(problem, n)] for n in range(config.epochs * steps)]
     seconds, losses, scores, start = [], [], [], time.monotonic()
     for epoch in range(config.epochs):
-        began_epoch, loss_sum = time.monotonic(), 0.0
-        lora.train_mode(network)  # BatchNorm stays frozen, as in ours
-        numbers = range(epoch * total, (epoch + 1) * total)
+        epoch_start, loss_sum = time.monotonic(), 0.0
+        lora.train_mode(network)  # BatchNorm stays frozen, as in the other arm
+        numbers = range(epoch * steps, (epoch + 1) * steps)
         for number, inputs, targets in loader(train, [(n, batches[n]) for n in numbers], problem, augmented=True):
             loss = class_loss(network(inputs), targets, problem)
             optimizer.zero_grad()
@@ -196,12 +203,12 @@ def plain(task: Task) -> ArmRun:
                 group["lr"] = learning_rate(number, problem)
             optimizer.step()
             loss_sum += loss.item() * len(targets)
-        seconds.append(time.monotonic() - began_epoch)
+        seconds.append(time.monotonic() - epoch_start)
         losses.append(loss_sum / len(train))
         scores.append(plain_accuracy(network, val, problem))
-    return measured(
+    return arm_run(
         task,
-        began,
+        started,
         batches,
         precision="fp32",
         workers_peak_rss_mib=peak_mib(resource.RUSAGE_CHILDREN),
@@ -214,7 +221,7 @@ def plain(task: Task) -> ArmRun:
 
 
 def plain_problem(task: Task) -> tuple[Any, Problem, Jpegs, Jpegs]:
-    """The network as timm and peft make it, and the images as files."""
+    """Return the network as timm and peft build it, the problem, and the train and val images as files."""
     from skinedge.data.dataset import data_root
     from skinedge.network import lora, model
     from skinedge.training.train_step import Examples, Problem
@@ -224,9 +231,9 @@ def plain_problem(task: Task) -> tuple[Any, Problem, Jpegs, Jpegs]:
     net, base = model.load(config.backbone, len(names), config.weights, config.seed)
     sets, examples = [], []
     for part in ("train", "val"):
-        mine = [sample for sample in samples if sample.split == part]
-        labels = np.array([names.index(sample.label) for sample in mine], dtype=np.int64)
-        sets.append(Jpegs(data_root(Path(task.data)), tuple(sample.path for sample in mine), labels, config.image_size))
+        rows = [sample for sample in samples if sample.split == part]
+        labels = np.array([names.index(sample.label) for sample in rows], dtype=np.int64)
+        sets.append(Jpegs(data_root(Path(task.data)), tuple(sample.path for sample in rows), labels, config.image_size))
         examples.append(Examples(np.empty((0, 0, 0, 3), np.uint8), labels))
     rule = model.preprocess(net, base.source, config.image_size)
     problem = Problem(config, rule, len(names), examples[0], examples[1], "cpu", "fp32")
@@ -234,9 +241,9 @@ def plain_problem(task: Task) -> tuple[Any, Problem, Jpegs, Jpegs]:
 
 
 def loader(images: Jpegs, batches: Sequence[tuple[int, Batch]], problem: Problem, *, augmented: bool) -> Iterator[Any]:
-    """(step, inputs (N, 3, S, S) float32 NCHW, targets (N,)) of each batch, made in the loader's own processes.
+    """Yield (step, inputs (N, 3, S, S) float32 NCHW, targets (N,)) of each batch, made in the loader's processes.
 
-    Augmented batch by batch, with the step's own generator: the same augmentations as ours, and cheaper than
+    Augments whole batches with the step's generator: the same augmentations as in the other arm, and cheaper than
     image by image.
     """
     import torch
@@ -262,7 +269,7 @@ def loader(images: Jpegs, batches: Sequence[tuple[int, Batch]], problem: Problem
 
 
 def plain_accuracy(network: Any, images: Jpegs, problem: Problem, batch: int = 64) -> float:
-    """Balanced accuracy on the validation images."""
+    """Return the balanced accuracy on the validation images."""
     import torch
 
     from skinedge.stats.metrics import balanced_accuracy
@@ -270,18 +277,21 @@ def plain_accuracy(network: Any, images: Jpegs, problem: Problem, batch: int = 6
     network.eval()
     batches = [(n, range(n * batch, min((n + 1) * batch, len(images)))) for n in range(math.ceil(len(images) / batch))]
     with torch.inference_mode():
-        found = [network(inputs).argmax(dim=1) for _, inputs, _ in loader(images, batches, problem, augmented=False)]
-    return balanced_accuracy(images.labels, torch.cat(found).numpy())
+        classes = [network(inputs).argmax(dim=1) for _, inputs, _ in loader(images, batches, problem, augmented=False)]
+    return balanced_accuracy(images.labels, torch.cat(classes).numpy())
 
 
 def main() -> int:
+    if len(sys.argv) != 2 or sys.argv[1] in ("-h", "--help"):
+        print("usage: python -m experiments.arms TASK (JSON), which experiments.train_speed calls", file=sys.stderr)
+        return 2
     task = Task(**json.loads(sys.argv[1]))
     try:
-        found = split(task) if task.arm == "split" else asdict({"plain": plain, "ours": ours}[task.arm](task))
+        document = split(task) if task.arm == "split" else asdict({"plain": plain, "ours": ours}[task.arm](task))
     except SkinedgeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(json.dumps(found))
+    print(json.dumps(document))
     return 0
 
 

@@ -1,7 +1,7 @@
-"""Where the precision ladder ends for a backbone that int8 is known to break: `make collapse ARGS="--backbone NAME"`.
+"""Train a backbone that int8 is known to break, for the precision search: `make collapse ARGS="--backbone NAME"`.
 
-Such backbones have no weights that can be had without a download here. So the whole network is first trained from
-scratch on the training part of a split, then `skinedge train` puts adapters on it, and `export --int8` climbs.
+Weights of such backbones would have to be downloaded. So the network is first trained from scratch on the training
+part of a split, then adapted with `skinedge train`; `export --int8` then searches its precision.
 """
 
 from __future__ import annotations
@@ -38,12 +38,16 @@ RATE = 2e-3
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="collapse.py", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/isic2018_224/train"), help="[%(default)s]")
-    parser.add_argument("--backbone", default="mobilenetv3_small_100", help="a timm name [%(default)s]")
-    parser.add_argument("--image-size", type=int, default=80, help="[default: %(default)s]")
-    parser.add_argument("--epochs", type=int, default=30, help="from scratch [default: %(default)s]")
-    parser.add_argument("--out", type=Path, help="the run [default: runs/collapse-BACKBONE]")
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.collapse", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument(
+        "--data", type=Path, default=Path("../shared/data/isic2018_224/train"), help="[default: %(default)s]"
+    )
+    parser.add_argument("--backbone", default="mobilenetv3_small_100", help="a timm name [default: %(default)s]")
+    parser.add_argument("--image-size", type=int, default=80, help="input side in pixels [default: %(default)s]")
+    parser.add_argument("--epochs", type=int, default=30, help="epochs from scratch [default: %(default)s]")
+    parser.add_argument("--out", type=Path, help="run directory [default: runs/collapse-BACKBONE]")
     options = parser.parse_args(arguments)
     out = options.out or Path("runs") / f"collapse-{options.backbone}"
     try:
@@ -56,19 +60,24 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def prepare_run(data: Path, backbone: str, size: int, epochs: int, out: Path) -> None:
-    """Train from scratch, then as `skinedge train` does over these weights; both on the same split."""
+    """Train from scratch, then adapt these weights as `skinedge train` does, both on the same split."""
     samples = split(hash_images(read(data)), 0)
-    place, weights = out.with_name(f"{out.name}.split.csv"), out.with_name(f"{out.name}.safetensors")
+    split_csv, weights = out.with_name(f"{out.name}.split.csv"), out.with_name(f"{out.name}.safetensors")
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(place, write_split(samples))
-    config = TrainConfig(backbone=backbone, weights=str(weights), image_size=size, epochs=ADAPTING, split=str(place))
-    config = replace(config, optimizer=replace(config.optimizer, learning_rate=1e-3))  # 2e-3 undoes what was learned
+    write_atomic(split_csv, write_split(samples))
+    config = TrainConfig(
+        backbone=backbone, weights=str(weights), image_size=size, epochs=ADAPTING, split=str(split_csv)
+    )
+    config = replace(config, optimizer=replace(config.optimizer, learning_rate=1e-3))  # 2e-3 destroys the weights
     from_scratch(data, [sample for sample in samples if sample.split == "train"], config, epochs, weights)
     train(TrainRequest(data, out, config, device="cpu", force=True))
 
 
 def from_scratch(data: Path, samples: list[Sample], config: TrainConfig, epochs: int, to: Path) -> None:
-    """All weights and BatchNorm statistics, by AdamW with a one-cycle rate; class frequencies adjust the logits."""
+    """Train all weights and BatchNorm statistics with AdamW, a one-cycle rate and logits adjusted by class frequency.
+
+    Writes the weights to `to` as safetensors.
+    """
     import torch
     from safetensors.torch import save_file
     from torch.nn import functional
@@ -85,10 +94,10 @@ def from_scratch(data: Path, samples: list[Sample], config: TrainConfig, epochs:
     generator = torch.Generator().manual_seed(0)
     for epoch in range(epochs):
         total, order = 0.0, torch.randperm(len(labels), generator=generator)
-        for chosen in order[: len(order) // BATCH * BATCH].split(BATCH):
-            images = augment(torch.from_numpy(pixels[chosen.numpy()]), AugmentSettings(), generator)
+        for indices in order[: len(order) // BATCH * BATCH].split(BATCH):
+            images = augment(torch.from_numpy(pixels[indices.numpy()]), AugmentSettings(), generator)
             inputs = model.normalize(images, rule).contiguous(memory_format=torch.channels_last)
-            loss = functional.cross_entropy(network(inputs) + prior, labels[chosen])
+            loss = functional.cross_entropy(network(inputs) + prior, labels[indices])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

@@ -1,11 +1,11 @@
-"""litert-torch beside onnx2tf on one run's int8 TFLite file: `make converters`, or this file with a run.
+"""Compare litert-torch with onnx2tf on one run's int8 TFLite file: `make converters`, or ARGS="RUN --data DIR".
 
-How long each takes to make it, and how fast what it made is. Four ways, each in a fresh process, taking turns:
+Measures the time to write the file and the latency of the file. Four conversions, in turns, each in a new process:
 - ours: skinedge's own converter, from the run: images decoded, network equalized and rounded, converted;
-- plain: ours without equalization and rounding, the work that onnx2tf does;
-- onnx2tf: its own command with -oiqt, from the ONNX file and the calibration images, both there already;
-- driven: as `skinedge export --converter onnx2tf`, which leaves out the precisions that the command writes besides.
-The making of onnx2tf's environment is in none of them. The run is only read.
+- plain: ours without equalization and rounding, which is the work that onnx2tf does;
+- onnx2tf: its own command with -oiqt, from an existing ONNX file and existing calibration images;
+- driven: as `skinedge export --converter onnx2tf`, without the other precisions that the command writes.
+Creating onnx2tf's environment is not timed. The run is only read.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from skinedge_export.formats.tflite import convert as tflite_convert
 from skinedge_export.signature import IOSignature
 
 WAYS = ("ours", "plain", "driven", "onnx2tf")
-FASTER, SLOWER = 5.0, 1.03  # the targets: seconds of theirs to ours, at least; latency of ours to theirs, at most
+FASTER, SLOWER = 5.0, 1.03  # targets: conversion time onnx2tf / ours at least; latency ours / onnx2tf at most
 PLAIN = ("[[[[0,0,0]]]]", "[[[[1,1,1]]]]")  # mean and std that leave the calibration images as they are
 
 
@@ -71,43 +71,45 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="converters.py", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.converters", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("run", nargs="?", type=Path, default=Path("runs/flagship"), help="[default: runs/flagship]")
-    parser.add_argument("--data", type=Path, help="where the run's images are now, if not where they were")
-    parser.add_argument("--repeats", type=int, default=3, help="files made in each way [default: 3]")
-    parser.add_argument("--protocol", choices=protocol_names(), default="standard", help="of the latency")
-    parser.add_argument("--threads", type=int, default=1, help="of an inference [default: 1]")
-    parser.add_argument("--out", type=Path, help="write everything as JSON here")
-    parser.add_argument("--way", choices=WAYS[:3], help=argparse.SUPPRESS)  # what a child process does
+    parser.add_argument("--data", type=Path, help="folder of the run's images [default: as in the run]")
+    parser.add_argument("--repeats", type=int, default=3, help="conversions of each kind [default: 3]")
+    parser.add_argument("--protocol", choices=protocol_names(), default="standard", help="latency protocol")
+    parser.add_argument("--threads", type=int, default=1, help="threads per inference [default: 1]")
+    parser.add_argument("--out", type=Path, help="write all results as JSON here")
+    parser.add_argument("--way", choices=WAYS[:3], help=argparse.SUPPRESS)  # a child process's conversion
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
-def materials(options: argparse.Namespace) -> ExportContext:
+def export_context(options: argparse.Namespace) -> ExportContext:
     bundle = Bundle.open(options.run)
     return ExportContext(bundle, images_of(options.data, bundle.manifest.data_root))
 
 
 def make(options: argparse.Namespace) -> None:
-    """A child's work: WAY.tflite and WAY.json in the folder."""
+    """Write WAY.tflite and WAY.json into the folder; runs in a child process."""
     converter: Converter = by_onnx2tf.converter if options.way == "driven" else tflite_convert.converter
     recipe = converter.recipe("int8")
     if options.way == "plain":
         recipe = replace(recipe, calibration=replace(recipe.calibration, equalize=False, rounding="nearest"))
     started = time.monotonic()
-    job = materials(options).job(recipe, IOSignature())
-    prepared = time.monotonic() - started
+    job = export_context(options).job(recipe, IOSignature())
+    prepare_seconds = time.monotonic() - started
     artifact = converter.convert(job, options.folder / f"{options.way}.tflite")
-    said = {"prepare_seconds": prepared, "versions": dict(artifact.versions)}
-    (options.folder / f"{options.way}.json").write_text(json.dumps(said))
+    facts = {"prepare_seconds": prepare_seconds, "versions": dict(artifact.versions)}
+    (options.folder / f"{options.way}.json").write_text(json.dumps(facts))
 
 
 def benchmark(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure, and return all of it."""
-    interpreter()  # made now, so that no way's seconds hold it
+    """Run every conversion and the latency benchmark; return all results as a JSON document."""
+    interpreter()  # created here, outside the timed conversions
     with tempfile.TemporaryDirectory() as name:
         options.folder = Path(name)
-        pixels = lay_out(options)
+        pixels = write_command_inputs(options)
         seconds: dict[str, list[float]] = {way: [] for way in WAYS}
         before = os.getloadavg()[0]
         for turn in range(options.repeats):
@@ -126,9 +128,9 @@ def benchmark(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def lay_out(options: argparse.Namespace) -> Pixels:
-    """What onnx2tf's command needs, in the folder `command`; returns the calibration images."""
-    source = materials(options)
+def write_command_inputs(options: argparse.Namespace) -> Pixels:
+    """Write the inputs of onnx2tf's command into the folder `command`; return the calibration images."""
+    source = export_context(options)
     command = options.folder / "command"
     command.mkdir()
     model, _ = onnx_convert.fp32_graph(source.job(onnx_convert.converter.recipe("fp32"), IOSignature()))
@@ -140,20 +142,11 @@ def lay_out(options: argparse.Namespace) -> Pixels:
 
 
 def timed(way: str, options: argparse.Namespace) -> float:
-    """Wall seconds of a process that makes the file, from its start to its end."""
-    own = ["--data", str(options.data)] if options.data else []
-    own = [
-        sys.executable,
-        "-m",
-        "experiments.converters",
-        str(options.run.resolve()),
-        *own,
-        "--way",
-        way,
-        "--folder",
-        str(options.folder),
-    ]
-    theirs = [str(interpreter()), "-I", "-m", "onnx2tf", "-i", "model.onnx", "-o", "made", "-oiqt", "-n"]
+    """Return the wall seconds of the process that writes the file, from its start to its end."""
+    own = [sys.executable, "-m", "experiments.converters", str(options.run.resolve())]
+    own += ["--data", str(options.data)] if options.data else []
+    own += ["--way", way, "--folder", str(options.folder)]
+    theirs = [str(interpreter()), "-I", "-m", "onnx2tf", "-i", "model.onnx", "-o", "output", "-oiqt", "-n"]
     theirs += ["-cind", "pixels", "calibration.npy", *PLAIN]
     started = time.monotonic()
     done = subprocess.run(
@@ -166,15 +159,15 @@ def timed(way: str, options: argparse.Namespace) -> float:
     )
     seconds = time.monotonic() - started
     if way == "onnx2tf" and not done.returncode:
-        made = options.folder / "command" / "made" / "model_integer_quant.tflite"
-        made.replace(options.folder / "onnx2tf.tflite")
+        converted = options.folder / "command" / "output" / "model_integer_quant.tflite"
+        converted.replace(options.folder / "onnx2tf.tflite")
     if done.returncode:
         raise SkinedgeError(f"{way} failed:\n{done.stdout[-2000:]}")
     return seconds
 
 
 def latencies(files: Mapping[str, Path], pixels: Pixels, options: argparse.Namespace) -> dict[str, Any]:
-    """Of all files in LiteRT, in blocks that take turns; ratios of ours to each other one, with 95 % intervals."""
+    """Time all files in LiteRT in interleaved blocks; add ratios of ours to the others, with 95 % intervals."""
     (runtime,) = runtimes_for(files["ours"])
     targets = {
         way: Target(path, path.name, sha256(path), "int8", runtime, options.threads) for way, path in files.items()
@@ -196,48 +189,49 @@ def latencies(files: Mapping[str, Path], pixels: Pixels, options: argparse.Names
 
 
 def agreement(sessions: Mapping[str, Any], one: Target, other: Target, pixels: Pixels) -> float:
-    """Share of the images with the same top label."""
-    said = [sessions[target.key].run(pixels).probabilities.argmax(axis=1) for target in (one, other)]
-    return float((said[0] == said[1]).mean())
+    """Return the share of the images for which both files predict the same class."""
+    classes = [sessions[target.key].run(pixels).probabilities.argmax(axis=1) for target in (one, other)]
+    return float((classes[0] == classes[1]).mean())
 
 
 def ratio(one: Sequence[float], other: Sequence[float]) -> float:
     return statistics.median(one) / statistics.median(other)
 
 
-def show(said: Mapping[str, Any]) -> None:
+def show(document: Mapping[str, Any]) -> None:
+    """Print the table, the conditions and the verdict on each target."""
     rows = [
         (
             way,
-            " ".join(f"{value:.1f}" for value in said["seconds"][way]),
-            f"{said['seconds_ratio'][way]:.2f}",
-            f"{said['latency'][way]['p50_ms']:.2f}",
-            "" if way == "ours" else "{:.3f} [{:.3f}, {:.3f}]".format(*said["latency_ratio"][way]),
-            f"{said['latency'][way]['size_bytes'] / 1e6:.2f}",
-            f"{said['same_top_label_as_ours'][way]:.3f}",
+            " ".join(f"{value:.1f}" for value in document["seconds"][way]),
+            f"{document['seconds_ratio'][way]:.2f}",
+            f"{document['latency'][way]['p50_ms']:.2f}",
+            "" if way == "ours" else "{:.3f} [{:.3f}, {:.3f}]".format(*document["latency_ratio"][way]),
+            f"{document['latency'][way]['size_bytes'] / 1e6:.2f}",
+            f"{document['same_top_label_as_ours'][way]:.3f}",
         )
         for way in WAYS
     ]
-    heads = ("way", "s to make", "to ours", "p50 ms", "ours to it [95 %]", "MB", "same label")
-    table(f"int8 TFLite of {said['run']}", heads, rows)
-    device, protocol, foreign = said["device"], said["protocol"], said["foreign_cpu"]
-    threads, samples = said["latency"]["ours"]["threads"], said["latency"]["ours"]["n"]
-    prepared = said["children"]["ours"]["prepare_seconds"]
+    heads = ("conversion", "seconds", "/ ours", "p50 ms", "ours / it [95 %]", "MB", "same class")
+    table(f"int8 TFLite of {document['run']}", heads, rows)
+    device, protocol, foreign = document["device"], document["protocol"], document["foreign_cpu"]
+    threads, samples = document["latency"]["ours"]["threads"], document["latency"]["ours"]["n"]
+    prepare_seconds = document["children"]["ours"]["prepare_seconds"]
     print(f"{device['cpu']}, {device['cores']} cores, {device['system']}, {' '.join(device['features'])}")
     print(
-        f"load {said['load_average_before']:.1f} before, {said['load_average']} at the timing; others took "
-        f"{'an unknown share' if foreign is None else f'{foreign:.0%}'} of the CPU (doubtful above {FOREIGN:.0%})"
+        f"load {document['load_average_before']:.1f} before, {document['load_average']} during timing; other processes "
+        f"used {'an unknown share' if foreign is None else f'{foreign:.0%}'} of the CPU (doubtful above {FOREIGN:.0%})"
     )
-    print(f"{samples} samples a file, {threads} thread(s), protocol {protocol['name']}, blocks in turns")
-    print(f"of ours, {prepared:.1f} s go into images, equalization and rounding")
+    print(f"{samples} samples per file, {threads} thread(s), protocol {protocol['name']}, interleaved blocks")
+    print(f"ours includes {prepare_seconds:.1f} s for images, equalization and rounding")
     for way in ("ours", "driven"):
-        print(f"{way}: " + ", ".join(f"{tool} {text}" for tool, text in said["children"][way]["versions"].items()))
-    theirs, upper = said["seconds_ratio"]["onnx2tf"], said["latency_ratio"]["onnx2tf"][2]
-    alike = theirs / said["seconds_ratio"]["plain"]
+        print(f"{way}: " + ", ".join(f"{tool} {text}" for tool, text in document["children"][way]["versions"].items()))
+    theirs, upper = document["seconds_ratio"]["onnx2tf"], document["latency_ratio"]["onnx2tf"][2]
+    same_work = theirs / document["seconds_ratio"]["plain"]
     print(
-        f"at least {FASTER:g} times as fast to make as by onnx2tf's command: {theirs:.1f}, {verdict(theirs >= FASTER)}"
+        f"conversion at least {FASTER:g} times as fast as onnx2tf's command: {theirs:.1f}, {verdict(theirs >= FASTER)}"
     )
-    print(f"the same without equalization and rounding: {alike:.1f}, {verdict(alike >= FASTER)}")
+    print(f"the same without equalization and rounding: {same_work:.1f}, {verdict(same_work >= FASTER)}")
     print(f"latency at most {SLOWER:g} times that of its file: {verdict(upper <= SLOWER)}")
 
 

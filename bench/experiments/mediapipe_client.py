@@ -1,10 +1,10 @@
-"""An app that knows nothing of skinedge: MediaPipe's ImageClassifier, and its reader of TFLite Metadata.
+"""A client without skinedge: MediaPipe's ImageClassifier and its TFLite Metadata reader.
 
-It runs in MediaPipe's own environment (`make mediapipe`): the OpenCV that MediaPipe brings and the one that grad-cam
-brings are two packages with the same files.
+It runs in MediaPipe's own environment (`make mediapipe`), because MediaPipe and grad-cam depend on two OpenCV packages
+that install the same files.
 
-Standard input, JSON: {"files": [...], "views": [[IMAGE, CENTRE], ...]}; CENTRE: hand over the middle square of the
-image as region of interest, since alone MediaPipe stretches the whole image.
+Standard input, JSON: {"files": [...], "views": [[IMAGE, CENTRE], ...]}; CENTRE: pass the middle square of the image as
+region of interest; otherwise MediaPipe stretches the whole image.
 Standard output, JSON: {"version": ..., "files": {FILE: {"metadata": {...}, "scores": [{label: score}, ...]}}}.
 """
 
@@ -24,8 +24,8 @@ from mediapipe.tasks.python.vision.core.image_processing_options import ImagePro
 
 
 def metadata(file: str) -> dict[str, Any]:
-    """The TFLite Metadata of a file, {} where it has none."""
-    with open(file, "rb") as stream:  # noqa: PTH123 (no skinedge, no style of it: this is the other side)
+    """Return the TFLite Metadata of a file, {} if it has none."""
+    with open(file, "rb") as stream:  # noqa: PTH123 (written as a third-party app would be)
         model = model_schema.ModelT.InitFromPackedBuf(stream.read())
     for entry in model.metadata or []:
         if entry.name == b"TFLITE_METADATA":
@@ -34,7 +34,7 @@ def metadata(file: str) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """An object of the generated reader as JSON; what is absent is left out."""
+    """Convert an object of the generated reader to JSON, without absent fields."""
     if isinstance(value, bytes):
         return value.decode()
     if isinstance(value, list):
@@ -47,33 +47,35 @@ def plain(value: Any) -> Any:
 
 
 def classify(file: str, views: list[tuple[str, bool]]) -> list[dict[str, float]]:
-    """Score of every class, by name, of every view."""
+    """Return class name -> score for every view."""
     options = vision.ImageClassifierOptions(base_options=BaseOptions(model_asset_path=file), max_results=-1)
-    found: list[dict[str, float]] = []
+    scores: list[dict[str, float]] = []
     if not views:
-        return found
+        return scores
     with vision.ImageClassifier.create_from_options(options) as classifier:
         for path, centre in views:
             image = mediapipe.Image.create_from_file(path)
             result = classifier.classify(image, region(image) if centre else None)
-            found.append({item.category_name: item.score for item in result.classifications[0].categories})
-    return found
+            scores.append({item.category_name: item.score for item in result.classifications[0].categories})
+    return scores
 
 
 def region(image: Any) -> ImageProcessingOptions:
-    """The middle square."""
+    """Return the middle square as region of interest."""
     side = min(image.width, image.height)
     across, down = (1 - side / image.width) / 2, (1 - side / image.height) / 2
     return ImageProcessingOptions(region_of_interest=RectF(left=across, top=down, right=1 - across, bottom=1 - down))
 
 
 def main() -> None:
-    asked = json.load(sys.stdin)
-    answers = sys.stdout.fileno()
-    kept = os.dup(answers)
-    os.dup2(sys.stderr.fileno(), answers)  # the library prints to standard output as it pleases
-    files = {file: {"metadata": metadata(file), "scores": classify(file, asked["views"])} for file in asked["files"]}
-    with os.fdopen(kept, "w") as out:
+    request = json.load(sys.stdin)
+    stdout = sys.stdout.fileno()
+    response_stream = os.dup(stdout)
+    os.dup2(sys.stderr.fileno(), stdout)  # the library prints to standard output
+    files = {
+        file: {"metadata": metadata(file), "scores": classify(file, request["views"])} for file in request["files"]
+    }
+    with os.fdopen(response_stream, "w") as out:
         json.dump({"version": mediapipe.__version__, "files": files}, out)
 
 

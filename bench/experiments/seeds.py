@@ -1,8 +1,7 @@
-"""The main job with one seed after another: `make seeds ARGS="--data DIR --seeds 0-9"`.
+"""Repeat `skinedge run` with several seeds: `make seeds ARGS="--data DIR --seeds 0-9"`.
 
-Each seed is a `skinedge run` in a process of its own. It ends well with exit code 0, or with a named gate that failed.
-The table is kept as OUT/seeds.json after each seed; the same command goes on after an interruption, with the seeds that
-did not end well.
+Each seed runs in its own process. It ends well with exit code 0, or with an error that names a failed gate. The table
+is written to OUT/seeds.json after each seed. Repeating the command runs missing seeds and seeds that did not end well.
 """
 
 from __future__ import annotations
@@ -24,17 +23,18 @@ from skinedge.system.child_process import start_python
 from skinedge.system.progress import note
 from skinedge_export.target import ExportTarget
 
-KEPT = "seeds.json"
+RESULTS = "seeds.json"
 GATE = re.compile(r"gate failed:|gate '[\w-]+' failed|were refused:|no file kept the diagnosis")
 ERROR = re.compile(r"^error: .*(?:\n  .*)*", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one seed came to.
+    """Result of one seed.
 
-    balanced_accuracy: of the int8 .tflite on the test split; precisions: int8 file -> what it ended on; gates: file ->
-    'gate verdict' of each that `verify` did not pass; error: the command's, '' without one. None, {}: not made.
+    balanced_accuracy: of the int8 .tflite on the test split, None if unavailable; precisions: int8 file -> selected
+    precision; gates: file -> 'gate verdict' of each gate that `verify` did not pass; error: the command's error, ''
+    without one.
     """
 
     seed: int
@@ -52,45 +52,47 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Table:
-    """arguments: of the command, without the seed."""
+    """The results file. arguments: of the command, without the seed."""
 
     arguments: list[str]
     outcomes: list[Outcome]
 
 
 def run(arguments: list[str], seed: int, out: Path) -> Outcome:
-    """Run the command; what it prints is kept as OUT/SEED.log."""
-    place, log = out / str(seed), out / f"{seed}.log"
-    begun = time.monotonic()
-    with log.open("w", encoding="utf-8") as to:
-        command = ("run", *arguments, "--seed", str(seed), "--out", str(place), "--force")
-        with start_python("skinedge", *command, one_thread=False, stdout=to.fileno(), stderr=to.fileno()) as child:
+    """Run the command, write its output to OUT/SEED.log, and read its result."""
+    run_directory, log = out / str(seed), out / f"{seed}.log"
+    started = time.monotonic()
+    with log.open("w", encoding="utf-8") as stream:
+        command = ("run", *arguments, "--seed", str(seed), "--out", str(run_directory), "--force")
+        descriptor = stream.fileno()
+        with start_python("skinedge", *command, one_thread=False, stdout=descriptor, stderr=descriptor) as child:
             code = child.process.wait()
-    seconds, printed = time.monotonic() - begun, log.read_text(encoding="utf-8", errors="replace")
-    error = "" if code == 0 else (*ERROR.findall(printed), printed[-300:])[0]
-    if not place.exists():
+    seconds, output = time.monotonic() - started, log.read_text(encoding="utf-8", errors="replace")
+    error = "" if code == 0 else (*ERROR.findall(output), output[-300:])[0]
+    if not run_directory.exists():
         return Outcome(seed, code, seconds, None, {}, {}, error)
-    files = Bundle.open(place).model_files()
+    files = Bundle.open(run_directory).model_files()
     int8 = {file.path: str(file.info["precision"]) for file in files if ExportTarget.of(file).calibrated}
-    report = place / "reports" / "parity.json"
-    judged = read_parity(report)["files"] if report.exists() else {}
-    metrics = [verdict["metrics"] for name, verdict in judged.items() if name in int8 and name.endswith(".tflite")]
-    accuracy = next((known["balanced_accuracy"] for known in metrics if known), None)
+    report = run_directory / "reports" / "parity.json"
+    parity = read_parity(report).files if report.exists() else {}
+    metrics = [verdict.metrics for name, verdict in parity.items() if name in int8 and name.endswith(".tflite")]
+    accuracy = next((values.balanced_accuracy for values in metrics if values), None)
     gates = {
-        name: [f"{gate['name']} {gate['verdict']}" for gate in verdict["gates"] if gate["verdict"] != "pass"]
-        for name, verdict in judged.items()
+        name: [f"{gate.name} {gate.verdict}" for gate in verdict.gates if gate.verdict != "pass"]
+        for name, verdict in parity.items()
     }
     return Outcome(seed, code, seconds, accuracy, int8, gates, error)
 
 
-def kept(path: Path, arguments: list[str]) -> list[Outcome]:
-    """Return the outcomes of an earlier call with the same arguments that ended well. Raises: ConfigError."""
+def finished(path: Path, arguments: list[str]) -> list[Outcome]:
+    """Return the outcomes of an earlier call that ended well. Raises: ConfigError if its arguments differ."""
     if not path.exists():
         return []
-    known = json_io.read_json(path, Table)
-    if known.arguments != arguments:
-        raise ConfigError(f"made with '{' '.join(known.arguments)}'", where=str(path), todo="Choose another --out.")
-    return [outcome for outcome in known.outcomes if outcome.ended_well]
+    earlier = json_io.read_json(path, Table)
+    if earlier.arguments != arguments:
+        what = f"written with other arguments: '{' '.join(earlier.arguments)}'"
+        raise ConfigError(what, where=str(path), todo="Choose another --out.")
+    return [outcome for outcome in earlier.outcomes if outcome.ended_well]
 
 
 def seeds_of(text: str) -> list[int]:
@@ -99,44 +101,44 @@ def seeds_of(text: str) -> list[int]:
     return [seed for low, _, high in parts for seed in range(int(low), int(high or low) + 1)]
 
 
-def main(given: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Return 0 when every seed ended well."""
-    parser = argparse.ArgumentParser(prog="seeds.py", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True)
+    parser = argparse.ArgumentParser(prog="python -m experiments.seeds", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of labelled images")
     parser.add_argument("--seeds", type=seeds_of, default=seeds_of("0-9"), help="such as 0,3,5-7 [default: 0-9]")
-    parser.add_argument("--limit", default="1500", help="images [default: %(default)s]")
+    parser.add_argument("--limit", default="1500", help="number of images [default: %(default)s]")
     parser.add_argument("--epochs", default="2", help="[default: %(default)s]")
     parser.add_argument("--config", help="TOML file with other settings")
     parser.add_argument("--out", type=Path, default=Path("runs/seeds"), help="[default: %(default)s]")
-    options = parser.parse_args(given)
+    options = parser.parse_args(argv)
     arguments = ["--data", str(options.data), "--limit", options.limit, "--epochs", options.epochs]
     arguments += ["--config", options.config] if options.config else []
     try:
         options.out.mkdir(parents=True, exist_ok=True)
-        outcomes = {outcome.seed: outcome for outcome in kept(options.out / KEPT, arguments)}
+        outcomes = {outcome.seed: outcome for outcome in finished(options.out / RESULTS, arguments)}
         for seed in (seed for seed in options.seeds if seed not in outcomes):
             outcomes[seed] = run(arguments, seed, options.out)
             note(f"seed {seed}: exit code {outcomes[seed].exit_code} after {outcomes[seed].seconds:.0f} s")
-            whole = Table(arguments, sorted(outcomes.values(), key=lambda outcome: outcome.seed))
-            write_atomic(options.out / KEPT, json_io.to_text(asdict(whole)))
+            results = Table(arguments, sorted(outcomes.values(), key=lambda outcome: outcome.seed))
+            write_atomic(options.out / RESULTS, json_io.to_text(asdict(results)))
     except SkinedgeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    chosen = [outcomes[seed] for seed in options.seeds]
-    show(chosen)
-    return int(not all(outcome.ended_well for outcome in chosen))
+    requested = [outcomes[seed] for seed in options.seeds]
+    show(requested)
+    return int(not all(outcome.ended_well for outcome in requested))
 
 
 def show(outcomes: list[Outcome]) -> None:
     """Print the table."""
-    columns = ("seed", "exit code", "bal acc, int8 tflite", "int8 ended on", "gates not passed, or error", "seconds")
+    columns = ("seed", "exit code", "bal acc, int8 tflite", "precisions", "gates not passed, or error", "seconds")
     rows = []
     for one in outcomes:
-        ended = ", ".join(f"{name} {precision}" for name, precision in one.precisions.items())
+        precisions = ", ".join(f"{name} {precision}" for name, precision in one.precisions.items()) or None
         gates = "; ".join(f"{name}: {', '.join(failed)}" for name, failed in one.gates.items() if failed)
-        said = one.error or gates or None
-        rows.append((one.seed, one.exit_code, figure(one.balanced_accuracy), ended or None, said, f"{one.seconds:.0f}"))
-    table("The main job, by seed", columns, rows)
+        accuracy, problem = figure(one.balanced_accuracy), one.error or gates or None
+        rows.append((one.seed, one.exit_code, accuracy, precisions, problem, f"{one.seconds:.0f}"))
+    table("skinedge run by seed", columns, rows)
 
 
 if __name__ == "__main__":

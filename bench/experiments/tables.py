@@ -1,10 +1,11 @@
-"""README's latency tables, from the committed reports in bench/results: `make bench-table`.
+"""Write README's latency tables from the committed reports in bench/results: `make bench-table`.
 
-What stands between the two marks in README is written anew, one table for each report, in the order of their names.
+Replaces the text between the two markers in README with one table per report, in the order of their names.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,9 +24,11 @@ COLUMNS = ("file", "p50 ms", "95 %", "p90 ms", "p99 ms", "times its fp32", "time
 
 
 def main() -> int:
+    description = (__doc__ or "").partition("\n")[0]
+    argparse.ArgumentParser(prog="python -m experiments.tables", description=description).parse_args()
     try:
-        old = README.read_text(encoding="utf-8")
-        write_atomic(README, updated(old, tables(sorted(RESULTS.glob("*.json")))))
+        text = README.read_text(encoding="utf-8")
+        write_atomic(README, updated(text, tables(sorted(RESULTS.glob("*.json")))))
     except SkinedgeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -33,37 +36,37 @@ def main() -> int:
 
 
 def updated(text: str, between: str) -> str:
-    """The text with something else between the marks; raises SkinedgeError where it does not have both, once each."""
+    """Replace the text between the markers. Raises: SkinedgeError unless it has both markers exactly once."""
     before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
     if not start or not end or START in after or END in after:
-        raise SkinedgeError("the marks of the latency tables are not there", todo=f"They are: {START} and {END}")
+        raise SkinedgeError("the markers of the latency tables are missing", todo=f"Add them: {START} and {END}")
     return f"{before}{START}\n{between}\n{END}{after}"
 
 
 def tables(paths: Sequence[Path]) -> str:
-    """Markdown. Raises: SkinedgeError without a report, or for a file that is none."""
+    """Return the tables as Markdown. Raises: SkinedgeError without a report, or for a file that is not one."""
     if not paths:
-        raise SkinedgeError("no report of a device is there", todo="Make one: make bench-device DEVICE=NAME")
+        raise SkinedgeError("no latency report found", todo="Write one: make bench-device DEVICE=NAME")
     return "\n\n".join(table(read_report(path), path) for path in paths)
 
 
 def table(report: LatencyReport, path: Path) -> str:
-    """One device's figures; rows that are not to be trusted say why below."""
+    """Return one device's table; notes below it explain untrustworthy rows."""
     lines = [title(report, path), "", f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
     lines += [f"| {' | '.join(cells(report, row))} |" for row in report.rows]
-    doubts = [f"{whose(report, rows)}: {why}." for why, rows in report.doubts().items()]
+    doubts = [f"{row_names(report, rows)}: {reason}." for reason, rows in report.doubts().items()]
     return "\n".join([*lines, *(["", "  \n".join(doubts)] if doubts else [])])
 
 
 def title(report: LatencyReport, path: Path) -> str:
     device, counts = report.device, dict.fromkeys(row.threads for row in report.rows)
-    place = f"{device.cpu}, {device.cores} cores" + "".join(f", {kind}" for kind in device.virtualization)
+    machine = f"{device.cpu}, {device.cores} cores" + "".join(f", {kind}" for kind in device.virtualization)
     threads = " and ".join(map(str, counts)) + (" thread" if list(counts) == [1] else " threads")
     versions = ", ".join(f"{name} {version}" for name, version in device.versions.items())
     day = (report.measured_at or "")[:10]
     return (
-        f"**{place}**: {threads}, {max(row.n for row in report.rows):,} samples each in blocks that take turns, "
+        f"**{machine}**: {threads}, {max(row.n for row in report.rows):,} samples each in blocks that take turns, "
         f"times as fast by p{report.protocol.headline}; {versions}; {day}, `bench/results/{path.name}`"
     )
 
@@ -87,7 +90,7 @@ def name(report: LatencyReport, row: Row) -> str:
     return f"`{row.file}`" + label(report, row).removeprefix(row.file)
 
 
-def whose(report: LatencyReport, rows: Sequence[Row]) -> str:
+def row_names(report: LatencyReport, rows: Sequence[Row]) -> str:
     return "Every row" if len(rows) == len(report.rows) else ", ".join(name(report, row) for row in rows)
 
 

@@ -1,7 +1,7 @@
-"""The accuracy targets, one command each: `make target ROW=NAME`, or this file with NAME and options.
+"""Train and evaluate one accuracy target: `make target ROW=NAME`, options in ARGS.
 
-A DermaMNIST row builds its split, trains, exports, verifies and benches as `skinedge run` does, then evaluates the int8
-TFLite file on its test images and prints the row. A row that was interrupted goes on where it stopped.
+A DermaMNIST row builds its split, trains, exports, verifies and benchmarks as `skinedge run` does, then evaluates the
+int8 TFLite file on its test images and prints the row. The same command resumes an interrupted row.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from skinedge_bench.loaded_model import open_listed
 HERE = Path(__file__).parent
 SHARED = Path("../shared/data")
 FILE = "model.int8.tflite"
-PRIOR_HELP = "class prior that the files are calibrated for; each figure keeps its own [default: uniform]"
+PRIOR_HELP = "class prior to calibrate the files for; each metric keeps its own [default: uniform]"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table: which DermaMNIST split, what is to be reached (figure -> least), what others reach.
+    """One row of the table: the DermaMNIST split, the targets (metric -> minimum), and published results.
 
-    AUC is judged at the training prior, which published figures assume (softmax after plain cross entropy).
+    AUC is computed at the training prior, which published figures assume (softmax after plain cross entropy).
     """
 
     split: str
@@ -76,39 +76,42 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on where it stopped", file=sys.stderr)
+        print("interrupted: repeat the same command to resume", file=sys.stderr)
         return 130
     return 0
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="targets.py", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.targets", description=(__doc__ or "").partition("\n")[0]
+    )
     rows = parser.add_subparsers(dest="row", required=True, metavar="ROW")
-    split = rows.add_parser("dermamnist", help="write a DermaMNIST split.csv, nothing else")
+    split = rows.add_parser("dermamnist", help="write a DermaMNIST split.csv only")
     split.add_argument("--split", choices=tuple(dermamnist.COLUMNS), required=True)
     split.add_argument("--out", type=Path, required=True, help="the split.csv to write")
     for name, row in ROWS.items():
-        mine = rows.add_parser(name, help=f"train and judge on the {row.split} split")
-        mine.add_argument("--config", type=Path, default=HERE / f"{name}.toml", help="[default: %(default)s]")
-        mine.add_argument("--out", type=Path, help=f"run directory [default: runs/targets/{name}-sSEED]")
-        mine.add_argument("--prior", choices=PRIORS, default="uniform", help=PRIOR_HELP)
-        mine.add_argument("--force", action="store_true", help="train again what is trained already")
+        command = rows.add_parser(name, help=f"train and evaluate on the {row.split} split")
+        command.add_argument("--config", type=Path, default=HERE / f"{name}.toml", help="[default: %(default)s]")
+        command.add_argument("--out", type=Path, help=f"run directory [default: runs/targets/{name}-sSEED]")
+        command.add_argument("--prior", choices=PRIORS, default="uniform", help=PRIOR_HELP)
+        command.add_argument("--force", action="store_true", help="train again even if a run exists")
     for name in ("dermamnist", *ROWS):
-        mine = rows.choices[name]
-        mine.add_argument("--data", type=Path, default=SHARED / "ham10000_200x150", help="[default: %(default)s]")
-        mine.add_argument("--table", type=Path, default=SHARED / "dermamnist/split.csv", help="[default: %(default)s]")
-    folded = rows.add_parser("folds", help="what int8 costs, on pooled out-of-fold predictions")
-    folded.add_argument("--data", type=Path, default=SHARED / "isic2018_224/train", help="[default: %(default)s]")
-    folded.add_argument("--config", type=Path, default=HERE / "folds.toml", help="[default: %(default)s]")
-    folded.add_argument("--out", type=Path, default=Path("runs/targets/folds"), help="[default: %(default)s]")
-    folded.add_argument("--folds", type=int, default=3, help="[default: 3]")
+        command = rows.choices[name]
+        command.add_argument("--data", type=Path, default=SHARED / "ham10000_200x150", help="[default: %(default)s]")
+        table_path = SHARED / "dermamnist/split.csv"
+        command.add_argument("--table", type=Path, default=table_path, help="[default: %(default)s]")
+    cross = rows.add_parser("folds", help="measure the loss by int8 on pooled out-of-fold predictions")
+    cross.add_argument("--data", type=Path, default=SHARED / "isic2018_224/train", help="[default: %(default)s]")
+    cross.add_argument("--config", type=Path, default=HERE / "folds.toml", help="[default: %(default)s]")
+    cross.add_argument("--out", type=Path, default=Path("runs/targets/folds"), help="[default: %(default)s]")
+    cross.add_argument("--folds", type=int, default=3, help="[default: 3]")
     for name in rows.choices:
-        rows.choices[name].add_argument("--seed", type=int, default=0, help="of split and training [default: 0]")
+        rows.choices[name].add_argument("--seed", type=int, default=0, help="seed of split and training [default: 0]")
     return parser.parse_args(arguments)
 
 
 def dermamnist_row(options: argparse.Namespace) -> int:
-    """Build the split, train, judge, print. Returns 1 when a file failed a gate of `skinedge verify`."""
+    """Build the split, train, evaluate and print. Returns 1 when a file failed a gate of `skinedge verify`."""
     row = ROWS[options.row]
     out = options.out or Path("runs/targets") / f"{options.row}-s{options.seed}"
     leaky = f"-{dermamnist.LEAKY}" if row.split == "official" else ""
@@ -127,22 +130,22 @@ def dermamnist_row(options: argparse.Namespace) -> int:
     bundle = Bundle.open(out)
     folds.check_split_of(bundle, samples)
     if not bundle.has(FILE):
-        raise GateError(f"no {FILE} to judge: it failed a gate", where=str(out))
-    found = evaluate(open_listed(bundle, FILE), None, bundle, split="test", allow_train=bool(leaky)).document
-    document = result(options.row, bundle, found)
+        raise GateError(f"no {FILE} to evaluate: it failed a gate", where=str(out))
+    evaluation = evaluate(open_listed(bundle, FILE), None, bundle, split="test", allow_train=bool(leaky)).document
+    document = result(options.row, bundle, evaluation)
     write_atomic(out.with_name(f"{out.name}.json"), json_io.to_text(document))
     show(options.row, document)
     return 0 if passed else 1
 
 
-def result(name: str, bundle: Bundle, found: Mapping[str, Any]) -> dict[str, Any]:
-    """The row as JSON: targets and whether each is reached, what was trained, and the whole evaluation."""
-    training = bundle.manifest.training
+def result(name: str, bundle: Bundle, evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row as JSON: the targets and whether each is reached, facts of the training, and the evaluation."""
+    training, targets = bundle.manifest.training, ROWS[name].targets
     return {
         "schema": "skinedge.target/1",
         "row": name,
         "anchor": ROWS[name].anchor,
-        "targets": {key: {"least": least, "reached": found[key] >= least} for key, least in ROWS[name].targets.items()},
+        "targets": {key: {"least": least, "reached": evaluation[key] >= least} for key, least in targets.items()},
         "seed": training["config"]["seed"],
         "calibrated_for": bundle.manifest.calibration["reading"]["prior"],
         "image_size": bundle.manifest.preprocess.size,
@@ -150,33 +153,32 @@ def result(name: str, bundle: Bundle, found: Mapping[str, Any]) -> dict[str, Any
         "device": training["device"],
         "precision": training["precision"],
         "best": training["best"],
-        "evaluation": found,
+        "evaluation": evaluation,
     }
 
 
 def show(name: str, document: Mapping[str, Any]) -> None:
-    """The row, for people."""
-    found = document["evaluation"]
-    unit = found["bootstrap"]["unit"]
+    """Print the row."""
+    evaluation = document["evaluation"]
+    unit = evaluation["bootstrap"]["unit"]
     rows = []
     for key in SHOWN:
-        low, high = (figure(value) for value in found["intervals"][key])
+        low, high = (figure(value) for value in evaluation["intervals"][key])
         target = document["targets"].get(key)
-        wanted = (f">= {target['least']:.3f}", "reached" if target["reached"] else "MISSED") if target else (None, None)
+        cells = (f">= {target['least']:.3f}", "reached" if target["reached"] else "MISSED") if target else (None, None)
         title = key.removesuffix("_training_prior").replace("_", " ")
-        prior = found["assumed_prior"][key]
-        rows.append((f"{title}, {prior} prior", figure(found[key]), f"{low} to {high}", *wanted))
+        prior = evaluation["assumed_prior"][key]
+        rows.append((f"{title}, {prior} prior", figure(evaluation[key]), f"{low} to {high}", *cells))
     print(
-        f"{name}: {found['file']} on {found['n']} test images (HAM10000 rebuilt from 200x150, {document['image_size']} "
-        f"px); calibrated for the {document['calibrated_for']} prior; seed {document['seed']}, trained "
-        f"{document['training_seconds'] / 60:.1f} min ({document['device']}, {document['precision']})"
+        f"{name}: {evaluation['file']} on {evaluation['n']} test images (HAM10000 rebuilt from 200x150, "
+        f"{document['image_size']} px); calibrated for the {document['calibrated_for']} prior; "
+        f"seed {document['seed']}, trained {document['training_seconds'] / 60:.1f} min "
+        f"({document['device']}, {document['precision']})"
     )
-    if found["contaminated"]:
-        print(
-            f"LEAK: {found['contaminated']} of them show a lesion that is in train: compare with published figures only"
-        )
-    print(f"others, accuracy / AUC: {document['anchor']}")
-    table("", ("figure", "value", f"95 % by {unit}", "target", ""), rows)
+    if leaked := evaluation["contaminated"]:
+        print(f"LEAK: {leaked} of them show a lesion that is in train: compare with published figures only")
+    print(f"published, accuracy / AUC: {document['anchor']}")
+    table("", ("metric", "value", f"95 % by {unit}", "target", ""), rows)
 
 
 if __name__ == "__main__":

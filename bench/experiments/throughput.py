@@ -1,8 +1,8 @@
-"""How much of all cores `skinedge predict` and `evaluate` make use of: `make throughput`, or this file with options.
+"""Measure how well `skinedge predict` and `evaluate` use all cores: `make throughput`, options in ARGS.
 
-Each command is timed as a person starts it, from its start to its end, on links to labelled images: held to one core,
-and on all that this process may use. efficiency = images/s on all cores / (cores x images/s on one). The peak of memory
-is that of the resident sets of all its processes together, every .2 s, on fewer and on all images.
+Each command is timed from its start to its end, on links to labelled images: on one core, and on all cores available to
+this process. efficiency = images/s on all cores / (cores x images/s on one core). Peak memory is the resident memory of
+all processes of the command together, sampled every 0.2 s, on few and on all images.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ COMMANDS = ("predict", "evaluate")
 
 @dataclass(frozen=True)
 class Timing:
-    """One command on so many images and cores; foreign_cpu: share of all cores' time that others took meanwhile."""
+    """One timed command. foreign_cpu: share of all cores' time used by other processes, 0..1; None if unknown."""
 
     command: str
     images: int
@@ -62,18 +62,22 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="throughput.py", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.throughput", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--data", type=Path, default=DATA, help=f"folder of labelled images [default: {DATA}]")
-    parser.add_argument("--run", type=Path, default=SHIPPED, help=f"[default: {SHIPPED}]")
-    parser.add_argument("--file", help="model file of the run [default: the run's]")
-    parser.add_argument("--images", type=int, default=10_000, help="[default: 10000]")
-    parser.add_argument("--few", type=int, default=1_000, help="images of the second look at memory [default: 1000]")
-    parser.add_argument("--out", type=Path, help="write everything as JSON here")
+    parser.add_argument("--run", type=Path, default=SHIPPED, help=f"run directory [default: {SHIPPED}]")
+    parser.add_argument("--file", help="model file of the run [default: the run's default file]")
+    parser.add_argument("--images", type=int, default=10_000, help="number of images [default: 10000]")
+    parser.add_argument(
+        "--few", type=int, default=1_000, help="images of the second memory measurement [default: 1000]"
+    )
+    parser.add_argument("--out", type=Path, help="write all results as JSON here")
     return parser.parse_args(arguments)
 
 
 def benchmark(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure, print, and return all of it."""
+    """Time every command, print the table, and return all results as a JSON document."""
     device = describe_device({name: metadata.version(name) for name in ("ai-edge-litert", "onnxruntime", "pillow")})
     with tempfile.TemporaryDirectory() as name:
         many, few = Path(name) / "many", Path(name) / "few"
@@ -101,13 +105,13 @@ def benchmark(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def link(data: Path, count: int, folder: Path) -> None:
-    """Links to `count` of the images, evenly over the folder, in class folders.
+    """Link `count` of the images, evenly spaced over the dataset, into class folders.
 
-    Raises: DataError where there are fewer.
+    Raises: DataError if there are fewer.
     """
     samples = read(data).samples
     if not 0 < count <= len(samples):
-        raise DataError(f"{count} images are asked for, and {len(samples)} are here", where=str(data))
+        raise DataError(f"{count} images requested, {len(samples)} found", where=str(data))
     for index in range(count):
         sample = samples[index * len(samples) // count]
         path = folder / sample.label / Path(sample.path).name
@@ -116,15 +120,15 @@ def link(data: Path, count: int, folder: Path) -> None:
 
 
 def command_line(command: str, folder: Path, options: argparse.Namespace) -> list[str]:
-    """The command as it would be typed."""
-    chosen = ["--file", options.file] if options.file else []
+    """Return the arguments of `skinedge`."""
+    file = ["--file", options.file] if options.file else []
     if command == "predict":
-        return ["predict", str(folder), "--run", str(options.run), *chosen, "--json"]
-    return ["evaluate", str(options.run), "--data", str(folder), *chosen, "--split", "all", "--allow-train", "--json"]
+        return ["predict", str(folder), "--run", str(options.run), *file, "--json"]
+    return ["evaluate", str(options.run), "--data", str(folder), *file, "--split", "all", "--allow-train", "--json"]
 
 
 def timed(arguments: list[str], command: str, images: int, cores: frozenset[int]) -> Timing:
-    """Run `skinedge` held to these cores. Raises: SkinedgeError when it fails."""
+    """Run `skinedge` on these cores only. Raises: SkinedgeError when it fails."""
     note(f"{command}: {images} images on {len(cores)} core(s)")
     before, started = cpu_clock(), time.monotonic()
     with tempfile.TemporaryFile() as errors:
@@ -151,34 +155,34 @@ def timed(arguments: list[str], command: str, images: int, cores: frozenset[int]
 
 
 def resident_mib(root: int) -> float:
-    """Resident memory of a process and its children, shared pages counted in each."""
+    """Return the resident memory of a process and its children in MiB; shared pages count in each."""
     total = 0
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
             if root in (int(folder.name), parent):
                 total += int((folder / "statm").read_text().split()[1])
-        except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        except (FileNotFoundError, ProcessLookupError):  # the process has ended
             continue
     return total * PAGE_MIB
 
 
 def efficiency(timings: list[Timing], command: str, images: int) -> float:
-    """Rate on all cores over (cores x rate on one)."""
+    """Return the rate on all cores / (cores x rate on one)."""
     rates = {timing.cores: timing.rate for timing in timings if (timing.command, timing.images) == (command, images)}
     cores = max(rates)
     return rates[cores] / (cores * rates[1])
 
 
 def text(timings: list[Timing], efficiencies: dict[str, float]) -> str:
-    """The table, and what it comes to."""
+    """Return the table and the efficiencies as text."""
     lines = ["command   images  cores  seconds  images/s  peak RSS, MiB"]
     for t in timings:
         lines.append(f"{t.command:8} {t.images:7} {t.cores:6} {t.seconds:8.1f} {t.rate:9.1f} {t.peak_rss_mib:14.0f}")
-    lines += [f"{command}: {value:.1%} of what all cores could do" for command, value in efficiencies.items()]
+    lines += [f"{command}: {value:.1%} efficiency on all cores" for command, value in efficiencies.items()]
     busy = max((timing.foreign_cpu or 0.0 for timing in timings), default=0.0)
     if busy > FOREIGN:
-        lines.append(f"doubtful: other processes took up to {busy:.0%} of the cores' time")
+        lines.append(f"doubtful: other processes used up to {busy:.0%} of the cores' time")
     return "\n".join(lines)
 
 

@@ -1,8 +1,8 @@
-"""Whether the lowest and the newest versions that pyproject.toml allows work: `make test-range`.
+"""Test the lowest and the newest versions that pyproject.toml allows: `make test-range`.
 
-Each set is installed into an environment of its own under .cache/range, without this repository's constraints, and runs
-a short pipeline there: drawn images, training, ONNX and TFLite files in fp32 and int8, their gates, predict and bench.
-An environment takes about 5.5 GB, which uv shares with its cache where it can; it is removed after its run.
+Each set is installed into its own environment under .cache/range, without this repository's constraints, and runs a
+short pipeline there: synthetic images, training, ONNX and TFLite in fp32 and int8, their gates, predict and bench.
+An environment takes about 5.5 GB, which uv shares with its cache if possible; it is removed after its run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SPACE = 7_000_000_000  # bytes, for one environment
 CONFIG = 'image_size = 64\nepochs = 2\nbatch_size = 16\nprecision = "fp32"\n[lora]\nrank = 4\n'
 EXPORTS = [(form, precision) for form in ("onnx", "tflite") for precision in ("fp32", "int8")]
 STEPS: dict[str, tuple[str, ...]] = {
-    "draw images": ("data", "synth", "images", "--count", "140", "--size", "72"),
+    "data synth": ("data", "synth", "images", "--count", "140", "--size", "72"),
     "train": ("train", "--data", "images", "--out", "run", "--config", "tiny.toml"),
     "merge": ("merge", "run"),
     **{f"{f} {p}": ("export", "run", "--format", f, "--precision", p, "--data", "images") for f, p in EXPORTS},
@@ -39,7 +39,7 @@ STEPS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """One step with one set of versions. reason: the last line that a failed command said, None when it worked."""
+    """One step with one set of versions. reason: the error of a failed command, None if it succeeded."""
 
     step: str
     seconds: float
@@ -49,21 +49,21 @@ class Outcome:
 def environment(name: str) -> Path:
     """Install one set of versions and return its Python.
 
-    Raises: SkinedgeError when that fails, or the disk is too full.
+    Raises: SkinedgeError when that fails, or without enough disk space.
     """
     FOLDER.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(FOLDER).free < SPACE:
         raise SkinedgeError(f"an environment needs {SPACE / 1e9:.0f} GB", where=str(FOLDER), todo="Free some space.")
-    uv, place = str(Path(sys.executable).with_name("uv")), FOLDER / name
-    _finished([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(place)])
-    python = place / "bin" / "python"
+    uv, folder = str(Path(sys.executable).with_name("uv")), FOLDER / name
+    _checked_output([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)])
+    python = folder / "bin" / "python"
     install = [uv, "pip", "install", "--quiet", "--python", str(python), "--resolution", RESOLUTIONS[name]]
-    _finished([*install, f"{REPOSITORY}[all]"])
+    _checked_output([*install, f"{REPOSITORY}[all]"])
     return python
 
 
 def versions(python: Path) -> dict[str, str]:
-    """Direct dependency -> version in that environment."""
+    """Map each direct dependency to its version in that environment."""
     code = (
         "import importlib.metadata as m\n"
         "for text in m.requires('skinedge'):\n"
@@ -71,36 +71,36 @@ def versions(python: Path) -> dict[str, str]:
         "    try: print(name, m.version(name))\n"
         "    except m.PackageNotFoundError: pass\n"
     )
-    lines = _finished([str(python), "-P", "-c", code]).splitlines()
+    lines = _checked_output([str(python), "-P", "-c", code]).splitlines()
     return dict(line.split() for line in lines if not line.startswith("skinedge "))
 
 
 def run(python: Path, work: Path) -> list[Outcome]:
-    """The pipeline's steps in the folder `work`, all of them, whatever fails."""
+    """Run every step of the pipeline in the folder `work`, also after a failed one."""
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     (work / "tiny.toml").write_text(CONFIG)
-    outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     outcomes = []
     for step, arguments in STEPS.items():
         started = time.monotonic()
         command = [str(python), "-P", "-m", "skinedge", *arguments]
         done = subprocess.run(
-            command, cwd=work, env={**outside, "SKINEDGE_SHIPPED": ""}, capture_output=True, text=True, check=False
+            command, cwd=work, env={**environ, "SKINEDGE_SHIPPED": ""}, capture_output=True, text=True, check=False
         )
         outcomes.append(Outcome(step, time.monotonic() - started, _reason(done)))
     return outcomes
 
 
 def _reason(done: subprocess.CompletedProcess[str]) -> str | None:
-    """The error that a command printed, else its last line; None when it worked."""
+    """Return the error that a command printed, else its last line; None if it succeeded."""
     if done.returncode == 0:
         return None
     lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
     return next((line for line in lines if line.startswith("error:")), lines[-1])
 
 
-def _finished(command: list[str]) -> str:
+def _checked_output(command: list[str]) -> str:
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SkinedgeError(f"'{' '.join(command[:3])}' failed: {done.stderr.strip()[-500:]}")
@@ -108,9 +108,13 @@ def _finished(command: list[str]) -> str:
 
 
 def main() -> int:
-    """Print the versions and what worked; 1 when something did not."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", nargs="*", choices=[*RESOLUTIONS, []], help="default: lowest and newest")
+    """Print the versions and the outcome of every step; return 1 if one failed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.version_range",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("sets", nargs="*", choices=[*RESOLUTIONS, []], help="[default: lowest and newest]")
     parser.add_argument("--keep", action="store_true", help="leave the environments in .cache/range")
     options = parser.parse_args()
     installed: dict[str, dict[str, str]] = {}
@@ -131,12 +135,12 @@ def main() -> int:
 
 def report(installed: dict[str, dict[str, str]], results: dict[str, list[Outcome]]) -> None:
     """Print one table of versions and one of steps."""
-    packages = sorted({package for known in installed.values() for package in known})
-    rows = [(package, *(known.get(package, "-") for known in installed.values())) for package in packages]
+    packages = sorted({package for versions_of in installed.values() for package in versions_of})
+    rows = [(package, *(versions_of.get(package, "-") for versions_of in installed.values())) for package in packages]
     table("versions", ("package", *installed), rows)
     for name, outcomes in results.items():
-        lines = [(one.step, f"{one.seconds:.0f} s", one.reason or "ok") for one in outcomes]
-        table(f"{name} versions", ("step", "time", "outcome"), lines)
+        steps = [(one.step, f"{one.seconds:.0f} s", one.reason or "ok") for one in outcomes]
+        table(f"{name} versions", ("step", "time", "outcome"), steps)
 
 
 if __name__ == "__main__":

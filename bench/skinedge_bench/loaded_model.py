@@ -1,4 +1,4 @@
-"""A model that is ready to run: a session, with what its run or the file itself says about it."""
+"""A loaded model file: a session with the metadata of its run or of the file itself."""
 
 from __future__ import annotations
 
@@ -20,19 +20,18 @@ from skinedge.run.plugins import Session, judge_for
 from skinedge.run.run_directory import Bundle
 from skinedge_bench.device import cpu_features, saturation
 
-_NOT_FITTED = "no threshold was fitted for this file: that of the merged network is used"
-_UNKNOWN = "no run and no card beside the file: its threshold for the malignant score is not known"
+_NOT_FITTED = "no threshold was fitted for this file: using the threshold of the merged network"
+_UNKNOWN = "no run or card found beside the file: the threshold of the malignant score is unknown"
 
 
 @dataclass(frozen=True)
 class LoadedModel:
     """One open model file.
 
-    labels: in the order of the outputs; size: side of its input in pixels; malignant: indices that count
-    towards the malignant score, None where the classes are unknown; melanoma: its index, None if there is
-    none; precision: fp32, int8, ... or 'unknown'; threshold: malignant score at and above which a lesion is
-    flagged, None where neither run nor card tells; assumptions: what had to be supposed about a file that does not
-    say it.
+    labels: in the order of the outputs; size: side of its input in pixels; malignant: indices of the classes in the
+    malignant score, None if the classes are unknown; melanoma: index of its class, None without one; precision: fp32,
+    int8, ... or 'unknown'; threshold: malignant score at and above which a lesion is flagged, None if neither run nor
+    card has one; assumptions: notes about properties that the file does not specify.
     """
 
     path: Path
@@ -51,34 +50,35 @@ class LoadedModel:
 
     @property
     def name(self) -> str:
+        """File name."""
         return self.path.name
 
     @property
     def saturation(self) -> str | None:
-        """A warning where this CPU computes the file otherwise than others do; see `device.saturation`."""
+        """Warning if this CPU computes the file differently from others; see `device.saturation`."""
         return saturation({self.name: self.precision}, cpu_features())
 
     def run(self, pixels: Pixels) -> Outputs:
-        """pixels: (N, S, S, 3) uint8, prepared."""
+        """Run the model on prepared images. pixels: (N, S, S, 3) uint8."""
         return self.session.run(pixels)
 
 
 def open_listed(bundle: Bundle, name: str | None = None, *, threads: int = 1) -> LoadedModel:
-    """A file of a run (default: the manifest's default file), its hash and its own description checked.
+    """Open a file of a run (default: the manifest's default file); check its hash and its description.
 
-    Raises: BundleError when the run has no such file, it was changed, or it contradicts the manifest.
+    Raises: BundleError when the run has no such file, or it was changed, or it contradicts the manifest.
     """
     listed = name or default_file(bundle)
     path = bundle.file(listed)
     runtime = judge_for(path)
-    session = open_tried(path, runtime, threads)
+    session = open_tried(path, runtime, threads, checksum=bundle.entries()[listed].sha256)
     problem = contradiction(session, bundle.manifest)
     if bundle.model_sha256 and not bundle.fits_model(bundle.entries()[listed]) and listed != MODEL:
-        problem = problem or "the file was made from another merged model than the run has now"
+        problem = problem or "the file was exported from another merged model than the run's current one"
     if problem:
         raise BundleError(problem, where=str(path), todo="Export it again: skinedge export RUN --format all --int8")
     manifest = bundle.manifest
-    own = listed in manifest.thresholds or listed == MODEL
+    has_threshold = listed in manifest.thresholds or listed == MODEL
     return LoadedModel(
         path=path,
         sha256=bundle.entries()[listed].sha256,
@@ -92,15 +92,15 @@ def open_listed(bundle: Bundle, name: str | None = None, *, threads: int = 1) ->
         threshold=manifest.threshold(listed),
         precision=str(bundle.entries()[listed].info.get("precision", "unknown")),
         synthetic=manifest.synthetic,
-        assumptions=() if own else (_NOT_FITTED,),
+        assumptions=() if has_threshold else (_NOT_FITTED,),
     )
 
 
 def open_file(path: Path, *, threads: int = 1) -> LoadedModel:
-    """A model file of anybody's, tried in a child process first. In the run that lists it, it is opened as that run's.
+    """Open any model file, after a trial in a child process; a file listed in its folder's run is opened as that run's.
 
-    A file of ours alone takes its threshold from the card beside it (`skinedge.run.file_card`), where there is one.
-    Raises: BundleError, ConfigError when it cannot be loaded or is no image classifier, or its card is another's.
+    A skinedge file outside a run takes its threshold from the card beside it (`skinedge.run.file_card`), if any.
+    Raises: BundleError, ConfigError when it cannot be loaded, is not an image classifier, or has another file's card.
     """
     bundle = run_of(path)
     if bundle is not None:
@@ -113,7 +113,7 @@ def open_file(path: Path, *, threads: int = 1) -> LoadedModel:
 
 
 def run_of(path: Path) -> Bundle | None:
-    """The run that lists this file, None for a file that stands alone."""
+    """Return the run in the file's folder that lists it, None for other files."""
     if not (path.parent / MANIFEST).is_file():
         return None
     bundle = Bundle.open(path.parent)
@@ -121,7 +121,7 @@ def run_of(path: Path) -> Bundle | None:
 
 
 def exported(bundle: Bundle) -> list[FileEntry]:
-    """The run's exported model files, by name; raises BundleError when nothing was exported yet."""
+    """List the run's exported model files, by name. Raises: BundleError when nothing was exported."""
     entries = bundle.model_files()
     if not entries:
         raise _nothing_exported(bundle)
@@ -129,14 +129,14 @@ def exported(bundle: Bundle) -> list[FileEntry]:
 
 
 def default_file(bundle: Bundle) -> str:
-    """Name of the run's default model file; raises BundleError when nothing was exported yet."""
+    """Return the name of the run's default model file. Raises: BundleError when nothing was exported."""
     if bundle.manifest.default_file is None:
         raise _nothing_exported(bundle)
     return bundle.manifest.default_file
 
 
 def contradiction(session: Session, manifest: Manifest) -> str | None:
-    """What the file says of itself that its run does not: labels, preprocessing, taxonomy, origin."""
+    """Return the first contradiction between a file's description and its run, None without one."""
     if problem := class_contradiction(session.metadata, manifest):
         return problem
     own = ModelDescription.from_json(session.metadata[KEY], "model file")
@@ -147,7 +147,7 @@ def contradiction(session: Session, manifest: Manifest) -> str | None:
     if own.license != manifest.license:
         return f"the file's licence is '{own.license}', the run's is '{manifest.license}'"
     if own.attribution != manifest.attribution:
-        return f"the file asks to name '{own.attribution}', the run '{manifest.attribution}'"
+        return f"the file's attribution is '{own.attribution}', the run's is '{manifest.attribution}'"
     if own.run_id != manifest.id:
         return f"the file was made from run {own.run_id}, this is run {manifest.id}"
     classes = session.outputs[0].shape[-1]
@@ -157,13 +157,14 @@ def contradiction(session: Session, manifest: Manifest) -> str | None:
 
 
 def _described(path: Path, runtime: str, session: Session) -> LoadedModel:
+    """Load a skinedge file outside a run, by its embedded description and its card."""
     own = ModelDescription.from_json(session.metadata[KEY], str(path))
     classes = session.outputs[0].shape[-1]
     if classes not in (-1, len(own.labels)):
         raise ConfigError(f"the file describes {len(own.labels)} classes but has {classes} outputs", where=str(path))
     card = card_beside(path, own)
-    said = {} if card is None else card["malignant_score"]
-    supposed = [_UNKNOWN] if card is None else [] if said.get("fitted_to_this_file") else [_NOT_FITTED]
+    score = {} if card is None else card["malignant_score"]
+    assumptions = [_UNKNOWN] if card is None else [] if score.get("fitted_to_this_file") else [_NOT_FITTED]
     return LoadedModel(
         path=path,
         sha256=sha256(path),
@@ -174,20 +175,21 @@ def _described(path: Path, runtime: str, session: Session) -> LoadedModel:
         size=own.preprocess.size,
         malignant=own.malignant,
         melanoma=own.melanoma_index,
-        threshold=said.get("flag_from"),
+        threshold=score.get("flag_from"),
         precision=own.precision,
         synthetic=own.synthetic,
-        assumptions=tuple(supposed),
+        assumptions=tuple(assumptions),
     )
 
 
 def _undescribed(path: Path, runtime: str, session: Session) -> LoadedModel:
+    """Load a third-party file, by its input and output shapes and its label list, if any."""
     size = max(session.inputs[0].shape[1:3])  # NHWC: S, S; NCHW: 3, S
     classes = session.outputs[0].shape[1]
     if size < 1 or classes < 1:
-        raise ConfigError("the file does not say how large its input is, or how many classes it has", where=str(path))
-    supposed = [
-        "the file does not say how it wants its pixels: RGB 0..255 (a quantized input: the bytes), not normalized",
+        raise ConfigError("the file does not specify its input size or its number of classes", where=str(path))
+    assumptions = [
+        "pixel format not specified in the file: assuming RGB 0..255 (bytes for a quantized input), not normalized",
         f"shorter side to {size}, centre crop",
     ]
     if "labels" in session.metadata:
@@ -199,10 +201,10 @@ def _undescribed(path: Path, runtime: str, session: Session) -> LoadedModel:
             raise ConfigError(f"the file lists {len(labels)} labels but has {classes} outputs", where=str(path))
     else:
         labels = tuple(f"class {index}" for index in range(classes))
-        supposed.append("it has no class names either: they are numbered")
+        assumptions.append("no class names in the file: classes are numbered")
     malignant = _malignant(labels)
     if malignant is None:
-        supposed.append("its classes are not in the taxonomy: no malignant score")
+        assumptions.append("the classes are not in the taxonomy: no malignant score")
     melanoma = taxonomy.melanoma(labels)
     return LoadedModel(
         path=path,
@@ -216,11 +218,12 @@ def _undescribed(path: Path, runtime: str, session: Session) -> LoadedModel:
         melanoma=None if melanoma is None else labels.index(melanoma),
         threshold=None,
         precision="unknown",
-        assumptions=tuple(supposed),
+        assumptions=tuple(assumptions),
     )
 
 
 def _malignant(labels: Sequence[str]) -> tuple[int, ...] | None:
+    """Return the indices of malignant and premalignant classes, None for labels outside the taxonomy."""
     try:
         return tuple(i for i, label in enumerate(labels) if taxonomy.resolve(label).group != "benign")
     except DataError:
@@ -228,5 +231,5 @@ def _malignant(labels: Sequence[str]) -> tuple[int, ...] | None:
 
 
 def _nothing_exported(bundle: Bundle) -> BundleError:
-    todo = "Make files with: skinedge export --format all --int8   (a file that is there is named with --file)"
+    todo = "Export files: skinedge export --format all --int8   (or name an existing file with --file)"
     return BundleError("this run has no exported model yet", where=str(bundle.root), todo=todo)

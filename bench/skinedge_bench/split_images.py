@@ -1,4 +1,4 @@
-"""Where a run's test images are."""
+"""Location of a run's test images."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from skinedge.run.run_directory import Bundle
 
 
 def test_split(bundle: Bundle) -> tuple[Sample, ...]:
-    """The run's test images, in the order of reference.npz."""
+    """List the run's test images, in the order of reference.npz."""
     return tuple(sample for sample in read_split(bundle.file("split.csv")) if sample.split == "test")
 
 
 def locate(bundle: Bundle, samples: Sequence[Sample], data: Path | None) -> Path | None:
-    """The folder that holds the samples: `data`, or, if that is None, where the run was trained.
+    """Return the folder with the samples: `data`, or the run's training folder if `data` is None.
 
-    None where no folder was named and none of them is in the run's, or the run knows no folder.
-    Raises: DataError when only some are there, or none in a folder that was named.
+    Returns None without `data` if the run has no recorded folder, or that folder has none of the samples.
+    Raises: DataError when `data` or the run's folder has only some of the samples, or `data` has none.
     """
     root = images_of(data, bundle.manifest.data_root)
     if root is None:
@@ -36,10 +36,10 @@ def locate(bundle: Bundle, samples: Sequence[Sample], data: Path | None) -> Path
         f"{len(missing)} of the {len(samples)} images of the run's {samples[0].split} split are missing, "
         f"the first: {missing[:1]}",
         where=str(root),
-        todo="Restore them, or give the complete folder that the run was trained from with --data.",
+        todo="Restore them, or name the complete folder of the training images with --data.",
     )
 
 
 def place_of(manifest: Manifest) -> str:
-    """Where a run's images should be, for a sentence: 'under FOLDER', or 'here (--data DIR)' if it knows no folder."""
+    """Describe the location of a run's images in messages: 'under FOLDER', or 'here (--data DIR)' without a folder."""
     return f"under {manifest.data_root}" if manifest.data_root else "here (--data DIR)"

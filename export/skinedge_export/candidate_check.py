@@ -1,4 +1,4 @@
-"""Nothing is exported unseen: each candidate file runs in its runtime before it gets its name."""
+"""Checks of candidate files: each runs in its runtime, against PyTorch, before it becomes part of the run."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-EXACT_IMAGES = 128  # validation images that fp32 is held to: a graph that computes something else shows it on any
+EXACT_IMAGES = 128  # validation images for fp32: a wrong graph differs on any image
 HEATMAP_EXACT = 1e-3
 HEATMAP_ROUNDED = 0.2
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Prepared images and what the merged model in PyTorch (eager, fp32, CPU) says of them.
+    """Prepared images and the merged model's outputs for them in PyTorch (eager, fp32, CPU).
 
-    pixels: (N, S, S, 3) uint8; logits: (N, C) float32; labels: (N,) int64, None for drawn images; heatmaps:
-    (N, H, W, C) float32, None where no file with heatmaps is judged.
+    pixels: (N, S, S, 3) uint8; logits: (N, C) float32; labels: (N,) int64, None for synthetic images; heatmaps:
+    (N, H, W, C) float32, None for files without heatmaps.
     """
 
     pixels: Pixels
@@ -50,7 +50,7 @@ class Reference:
     heatmaps: NDArray[np.float32] | None = None
 
     def first(self, count: int) -> Reference:
-        """Of so many images."""
+        """Return the first `count` images."""
         labels = None if self.labels is None else self.labels[:count]
         heatmaps = None if self.heatmaps is None else self.heatmaps[:count]
         return Reference(self.pixels[:count], self.logits[:count], labels, heatmaps)
@@ -58,11 +58,11 @@ class Reference:
 
 @dataclass(frozen=True)
 class CandidateMetrics:
-    """How a file does on the validation images; NaN where undefined.
+    """Accuracy of a file on the validation images; NaN if undefined.
 
-    distance: rms difference of centred log-probabilities, over classes of p > 1e-4, from PyTorch's;
-    malignant_sensitivity: at the merged network's own threshold; score_change: mean |difference| of the malignant
-    score.
+    agreement: share of images with PyTorch's predicted class; distance: rms difference of centred log-probabilities
+    from PyTorch's, over classes of p > 1e-4; fall: drop of balanced accuracy; malignant_sensitivity: at the merged
+    network's threshold; score_change: mean absolute difference of the malignant score.
     """
 
     images: int
@@ -77,7 +77,7 @@ class CandidateMetrics:
 
 @dataclass(frozen=True)
 class CheckedCandidate:
-    """A file that ran: its gates, its figures where validation images were there, and its delegate partitions."""
+    """Result of a check: gates, figures (None without validation images), and delegate partitions."""
 
     gates: tuple[Gate, ...]
     figures: CandidateMetrics | None
@@ -85,7 +85,7 @@ class CheckedCandidate:
 
 
 def check_network(network: nn.Module, labels: Sequence[str], size: int) -> None:
-    """Raises: GateError when a weight is not finite, or the outputs are not one per label."""
+    """Raises: GateError if a weight is not finite, or the number of outputs is not that of labels."""
     import torch
 
     for name, tensor in network.state_dict().items():
@@ -108,72 +108,74 @@ def check_candidate(
     val: Reference | None,
     threshold: float,
 ) -> CheckedCandidate:
-    """Run a candidate file and hold it against PyTorch.
+    """Run a candidate file and compare its outputs with PyTorch's.
 
-    fp32: `parity.fp32_gates` on the golden and the first EXACT_IMAGES validation images. Any other: finite on all
-    images, and `parity.lossy_gates` on the validation images (real ones: drawings are far from what the ranges were
-    read from).
-    val: None where the images are not at hand: agreement is then unmeasured; threshold: of the malignant score.
+    fp32: `gates.fp32_gates` on the golden and the first EXACT_IMAGES validation images. Any other precision: finite on
+    all images, and `gates.diagnosis_gates` on the validation images (synthetic ones are unlike the calibration images).
+    val: None if the images are unavailable, agreement is then not measured; threshold: of the malignant score.
     """
     if description.precision == "fp32" and val is not None:
         val = val.first(EXACT_IMAGES)
-    spread = ParallelSessions(runtime, path)
-    drawn = spread.run(golden.pixels)
-    seen = None if val is None else spread.run(val.pixels)
-    session, *_ = spread.sessions
+    sessions = ParallelSessions(runtime, path)
+    on_golden = sessions.run(golden.pixels)
+    on_val = None if val is None else sessions.run(val.pixels)
+    session, *_ = sessions.sessions
     gates = [_description_gate(session, description)]
     if description.precision == "fp32":
         logits = golden.logits if val is None else np.concatenate([golden.logits, val.logits])
-        gates += fp32_gates(logits, drawn if seen is None else joined([drawn, seen]))
+        gates += fp32_gates(logits, on_golden if on_val is None else joined([on_golden, on_val]))
     else:
-        gates += _lossy(description, golden, drawn, val, seen)
-    reference, outputs = (golden, drawn) if val is None or seen is None else (val, seen)
+        gates += _lossy(description, golden, on_golden, val, on_val)
+    reference, outputs = (golden, on_golden) if val is None or on_val is None else (val, on_val)
     limit = HEATMAP_EXACT if description.precision == "fp32" else HEATMAP_ROUNDED
     if reference.heatmaps is not None or outputs.heatmaps is not None:
         gates.append(heatmap_gate(reference.heatmaps, outputs.heatmaps, limit))
     figures = None
-    if val is not None and val.labels is not None and seen is not None:
-        figures = _figures(description, val.labels, val.logits, seen, threshold)
+    if val is not None and val.labels is not None and on_val is not None:
+        figures = _figures(description, val.labels, val.logits, on_val, threshold)
     return CheckedCandidate(tuple(gates), figures, session.partitions)
 
 
 def _lossy(
-    description: ModelDescription, golden: Reference, drawn: Outputs, val: Reference | None, seen: Outputs | None
+    description: ModelDescription, golden: Reference, on_golden: Outputs, val: Reference | None, on_val: Outputs | None
 ) -> Sequence[Gate]:
-    """On validation images; without them on drawings, of which only clear answers say something."""
-    if val is None or seen is None or val.labels is None:
-        return (*golden_gates(golden.logits, drawn, exact=False), agreement_gate(0, 0))
-    found = diagnosis_gates(val.labels, val.logits, seen, description.malignant, description.melanoma_index)
-    return (finite_gate(joined([drawn, seen])), *found)
+    """Return the gates on validation images; without them on golden images, of which only clear predictions count."""
+    if val is None or on_val is None or val.labels is None:
+        return (*golden_gates(golden.logits, on_golden, exact=False), agreement_gate(0, 0))
+    gates = diagnosis_gates(val.labels, val.logits, on_val, description.malignant, description.melanoma_index)
+    return (finite_gate(joined([on_golden, on_val])), *gates)
 
 
-def heatmap_gate(reference: NDArray[np.float32] | None, seen: NDArray[np.float32] | None, limit: float) -> Gate:
-    """The class activation maps (N, H, W, C) are PyTorch's: rms difference over the reference's own spread."""
+def heatmap_gate(reference: NDArray[np.float32] | None, heatmaps: NDArray[np.float32] | None, limit: float) -> Gate:
+    """Compare class activation maps (N, H, W, C) with PyTorch's.
+
+    The gate's value is the rms difference divided by the reference's standard deviation.
+    """
     if reference is None:
         return Gate("heatmap", None, limit, "fail", "nothing to compare with")
-    if seen is None:
+    if heatmaps is None:
         return Gate("heatmap", None, limit, "fail", "the file has none")
-    difference = float(np.sqrt(np.mean((seen - reference) ** 2)) / max(float(reference.std()), 1e-12))
-    return Gate("heatmap", difference, limit, "pass" if difference <= limit else "fail", f"{len(seen)} images")
+    difference = float(np.sqrt(np.mean((heatmaps - reference) ** 2)) / max(float(reference.std()), 1e-12))
+    return Gate("heatmap", difference, limit, "pass" if difference <= limit else "fail", f"{len(heatmaps)} images")
 
 
 def _figures(
     description: ModelDescription,
     labels: NDArray[np.int64],
     logits: NDArray[np.float32],
-    seen: Outputs,
+    outputs: Outputs,
     threshold: float,
 ) -> CandidateMetrics:
-    expected, said = metrics.softmax(logits), seen.probabilities
-    reference, predicted = expected.argmax(axis=1), said.argmax(axis=1)
+    expected, probabilities = metrics.softmax(logits), outputs.probabilities
+    reference, predicted = expected.argmax(axis=1), probabilities.argmax(axis=1)
     balanced = metrics.balanced_accuracy(labels, predicted)
-    scores = [metrics.malignant_score(rows, description.malignant) for rows in (expected, said)]
+    scores = [metrics.malignant_score(rows, description.malignant) for rows in (expected, probabilities)]
     melanoma = labels == description.melanoma_index
     malignant = np.isin(labels, description.malignant)
     return CandidateMetrics(
-        images=len(said),
+        images=len(probabilities),
         agreement=float((reference == predicted).mean()),
-        distance=float(np.sqrt(np.mean(log_differences(logits, said) ** 2))),
+        distance=float(np.sqrt(np.mean(log_differences(logits, probabilities) ** 2))),
         balanced_accuracy=balanced,
         fall=metrics.balanced_accuracy(labels, reference) - balanced,
         melanoma_sensitivity=float((predicted == labels)[melanoma].mean()) if melanoma.any() else float("nan"),
@@ -183,7 +185,7 @@ def _figures(
 
 
 def _description_gate(session: Session, description: ModelDescription) -> Gate:
-    """The file's own account, label order included, is the manifest's."""
+    """Compare the file's embedded description, label order included, with the manifest's."""
     try:
         same = ModelDescription.from_json(session.metadata.get(KEY, ""), "file") == description
     except DataError:

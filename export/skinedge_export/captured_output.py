@@ -1,4 +1,4 @@
-"""Converters talk to both streams, some from C++: keep it off the screen, and show it when they fail."""
+"""Suppression of converters' output, some of it from C++, which is shown only if they fail."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from skinedge.core.errors import SkinedgeError, traced
 
 @contextlib.contextmanager
 def captured_output(action: str, where: str) -> Iterator[None]:
-    """Run a converter with its output held back.
+    """Capture all output of a library call.
 
-    Any exception of the library becomes a SkinedgeError that names `action` and `where` and quotes
-    its message; our own errors and interrupts pass. File descriptors 1 and 2 belong to the whole
-    process, so nothing else may write to them meanwhile.
+    File descriptors 1 and 2 belong to the whole process, so no other thread may write to them meanwhile.
+    Raises: SkinedgeError, which names `action` and `where` and quotes the message, for exceptions of the library;
+    SkinedgeError, OSError, ImportError, MemoryError and interrupts pass unchanged.
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         try:
@@ -29,7 +29,7 @@ def captured_output(action: str, where: str) -> Iterator[None]:
                 yield
         except (SkinedgeError, OSError, ImportError, MemoryError):
             raise
-        except Exception as error:  # converters raise anything: whatever it is, the file was not made
+        except Exception as error:  # converters raise exceptions of any kind
             lines = [line for line in str(error).splitlines() if line.strip()] or _tail(log) or ["no message"]
             failed = SkinedgeError(
                 f"{action} failed: {type(error).__name__}: {lines[0].strip()[:300]}",
@@ -51,7 +51,7 @@ def _streams_to(log: IO[str]) -> Iterator[None]:
         with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
             yield
     finally:
-        with contextlib.suppress(OSError):  # a full disk must not hide what the converter raised
+        with contextlib.suppress(OSError):  # a full disk must not hide the converter's exception
             log.flush()
         for fd, copy in saved:
             os.dup2(copy, fd)
@@ -60,12 +60,12 @@ def _streams_to(log: IO[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_logging() -> Iterator[None]:
-    before = logging.root.manager.disable
+    previous = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
-        logging.disable(before)
+        logging.disable(previous)
 
 
 def _tail(log: IO[str]) -> list[str]:

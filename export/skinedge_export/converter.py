@@ -1,15 +1,17 @@
-"""What a converter takes and gives: the protocol of the `skinedge.converters` entry points."""
+"""Protocol of the `skinedge.converters` entry points, with a converter's input and output."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from skinedge.core.preprocess import Pixels
 from skinedge.run.embedded_metadata import ModelDescription
 from skinedge.run.plugins import TensorSpec
+from skinedge_export.graph.weight_swap import GraphCache
+from skinedge_export.int8.activation_ranges import ObservedTensors
 from skinedge_export.int8.sensitivity import Layer
 from skinedge_export.recipe import ExportRecipe
 from skinedge_export.signature import IOSignature
@@ -22,15 +24,14 @@ INPUT = "pixels"
 
 @dataclass(frozen=True)
 class ExportJob:
-    """One file to make.
+    """One file to convert.
 
-    network: the merged timm model, eval mode, CPU, fp32, NCHW normalized -> logits; never changed. For int8 it
-    is the equalized network with weights on the grid that the file will hold (`skinedge_export.int8.gptq`);
-    description: what the file must say of itself, its labels in logit order;
-    form: its input and outputs; calibration: (N, S, S, 3) uint8 prepared training images, None where the recipe
-    needs none; kept_float: layers that int8 leaves alone;
-    scratch: what jobs with the same network, form and calibration share, see `once`; traces: what jobs of the same form
-    share whatever their network, see `skinedge_export.graph.weight_swap`.
+    network: the merged timm model, eval mode, CPU, fp32, NCHW normalized -> logits; must not be changed. For int8 it
+    is the equalized network with weights on the file's int8 grid (`skinedge_export.int8.gptq`);
+    description: embedded in the file, labels in logit order; form: I/O signature;
+    calibration: (N, S, S, 3) uint8 prepared training images, None if the recipe needs none;
+    kept_float: layers excluded from int8; graphs: fp32 graphs, shared by all jobs of a run;
+    observed: activation ranges, shared by jobs with the same network, signature, calibration images and format.
     """
 
     network: nn.Module
@@ -39,23 +40,17 @@ class ExportJob:
     form: IOSignature = field(default_factory=IOSignature)
     calibration: Pixels | None = None
     kept_float: tuple[Layer, ...] = ()
-    scratch: dict[str, Any] = field(default_factory=dict)
-    traces: dict[str, Any] = field(default_factory=dict)
-
-    def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """What `make` gives, made for the first of the jobs that share a scratch; never to be changed."""
-        if name not in self.scratch:
-            self.scratch[name] = make()
-        return self.scratch[name]
+    graphs: GraphCache = field(default_factory=GraphCache)
+    observed: ObservedTensors = field(default_factory=ObservedTensors)
 
     def keeps_float(self, scope: str) -> bool:
-        """Whether the operations of the module at this path (in `network`) stay in float."""
+        """Return True if the operations of the module at this path in `network` stay in float."""
         return any(layer.holds(scope) for layer in self.kept_float)
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file that a converter wrote; ops: operation names in graph order; versions: tool -> version."""
+    """A converted file; ops: operation names in graph order; versions: tool -> version."""
 
     path: Path
     precision: str
@@ -66,11 +61,11 @@ class Artifact:
 
 
 class Converter(Protocol):
-    """A file format; an entry point of `skinedge.converters` names an instance.
+    """Writer of one file format; an entry point of `skinedge.converters` names an instance.
 
-    format: of its files; the converter whose own name that is, is the format's default one; suffix: of its files,
-    with the dot; runtime: the entry point of `skinedge.runtimes` that gates them; ranges: of int8 activations, those of
-    `int8.activation_ranges` that it knows; libraries: modules that take long to import, and that converting needs.
+    format: file format; its default converter is the one registered under the format's name; suffix: of its files,
+    with the dot; runtime: entry point of `skinedge.runtimes` that checks them; ranges: supported methods of
+    `int8.activation_ranges`; libraries: slow imports that conversion needs.
     """
 
     format: str
@@ -80,9 +75,9 @@ class Converter(Protocol):
     libraries: tuple[str, ...]
 
     def recipe(self, precision: str) -> ExportRecipe:
-        """How a file of this precision is made; raises ConfigError for an unknown precision."""
+        """Return the recipe of a precision; raises ConfigError for an unknown one."""
         ...
 
     def convert(self, job: ExportJob, path: Path) -> Artifact:
-        """Write the file to `path`; raises SkinedgeError when it cannot be made."""
+        """Write the file to `path`; raises SkinedgeError if conversion fails."""
         ...

@@ -1,13 +1,12 @@
-"""`skinedge export`: convert, gate, and only then give the file its name."""
+"""`skinedge export`: convert to a temporary file, check it, then move it into the run."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from skinedge import __version__
 from skinedge.core import json_io
@@ -20,17 +19,14 @@ from skinedge.run.manifest import MODEL, FileEntry
 from skinedge.run.run_directory import Bundle
 from skinedge.run.stage import StageWriter
 from skinedge.stats.calibration import Reading
-from skinedge.stats.gates import Gate
 from skinedge.system.progress import note
 from skinedge.system.temporary_folder import scratch_folder, temporary_files_in
 from skinedge_export.captured_output import captured_output
 from skinedge_export.cards import write_cards
 from skinedge_export.context import ExportContext
-from skinedge_export.converter import Artifact
 from skinedge_export.parallel import failure, missing_named, search_all
 from skinedge_export.recipe import CALIBRATED
-from skinedge_export.search import candidates
-from skinedge_export.search.candidates import Candidate
+from skinedge_export.search.candidates import SETTINGS, Candidate, report, timed
 from skinedge_export.target import ExportTarget, converter_of, recipe_of, runtime_of
 from skinedge_export.thresholds import Scores, fit_thresholds
 
@@ -38,7 +34,7 @@ PREFERENCE = tuple(
     f"model.{precision}{suffix}" for suffix in (".tflite", ".onnx") for precision in ("int8", "int8-mixed", "fp32")
 )
 
-FILES = 3  # times the merged network's size: fp32 and int8 in two formats
+FILES = 3  # free space needed, in sizes of the merged network: fp32 and int8 in two formats
 
 
 def export(
@@ -49,49 +45,49 @@ def export(
     force: bool = False,
     reading: Reading | None = None,
 ) -> Bundle:
-    """Write the files that were asked for; what is current is kept.
+    """Write the files of the targets; files that are up to date are kept.
 
-    Merges first if that has not been done, or was for another reading. A file of another merged model, which may
-    assume another class prior, is made again whether it was asked for or not. data: where the images are now, if
-    not at the manifest's data_root; force: make current files again; reading: see `stats.calibration`, default:
-    as it is.
-    Raises: ConfigError for an unknown format; GateError when a file fails a gate (the earlier file
-        stays); DataError when int8 lacks its images; MissingDependencyError; BundleError; SkinedgeError for any other
-        reason why a file was not made, and for several: one that fails costs no other.
+    Merges first if that is not done, or was done for another reading. Files of another merged model, which may assume
+    another class prior, are made again even if not among the targets.
+    data: folder of the images, if no longer the manifest's data_root; force: make files that are up to date again;
+    reading: see `stats.calibration`, default: unchanged.
+    Raises: ConfigError for an unknown format; GateError if a file fails a gate (the earlier file stays); DataError if
+        int8 lacks its images; MissingDependencyError; BundleError; SkinedgeError for any other failure, and for
+        several failures: one failed file costs no other.
     """
     for entry in bundle.model_files():
-        converter_of(ExportTarget.of(entry))  # fail now, where a plug-in is gone
+        converter_of(ExportTarget.of(entry))  # raises now if a plug-in is gone
     with missing_named():
         from skinedge.training.merge import merge
 
         bundle = merge(bundle, data, reading)
         check_writable(bundle.root, FILES * bundle.entries()[MODEL].size + SOME_ROOM)
         images = images_of(data, bundle.manifest.data_root)
-        materials, before = ExportContext(bundle, images), bundle.manifest.stages
-        _look_ahead(bundle, [*wanted, *_stale(bundle)], materials, force)
+        context, stages_before = ExportContext(bundle, images), bundle.manifest.stages
+        _load_images(bundle, [*wanted, *_outdated(bundle)], context, force)
         scores: dict[str, Scores] = {}
-        bundle, refused = _export_all(bundle, wanted, materials, force, scores)
-        stale = [ask for ask in _stale(bundle) if ask not in refused]
-        bundle, more = _export_all(bundle, stale, materials, force, scores)
-        errors = [*refused.values(), *more.values()]
-        if not errors or bundle.manifest.stages != before:  # else nothing was made, and nothing is written
+        bundle, failed = _make_files(bundle, wanted, context, force, scores)
+        outdated = [target for target in _outdated(bundle) if target not in failed]
+        bundle, also_failed = _make_files(bundle, outdated, context, force, scores)
+        errors = [*failed.values(), *also_failed.values()]
+        if not errors or bundle.manifest.stages != stages_before:  # else no file was made, and nothing is written
             bundle = _finish(bundle, images, scores, errors)
     if errors:
-        raise _all_of(errors)
+        raise _combined(errors)
     return bundle
 
 
-def _look_ahead(bundle: Bundle, asked: Sequence[ExportTarget], materials: ExportContext, force: bool) -> None:
-    """Read the images that will be needed: what is wrong with them is said now, not after minutes of converting.
+def _load_images(bundle: Bundle, targets: Sequence[ExportTarget], context: ExportContext, force: bool) -> None:
+    """Load the images that the targets need, to report unreadable ones now rather than after minutes of converting.
 
-    Any other error will be met again, by the file that it costs.
+    Any other error occurs again, and is reported, when the file is made.
     """
-    for ask in dict.fromkeys(asked):
+    for target in dict.fromkeys(targets):
         try:
-            if force or current(bundle, ask) is None:
-                materials.cal()
-                if ask.calibrated:
-                    materials.calibration(recipe_of(ask, "int8").calibration)
+            if force or current(bundle, target) is None:
+                context.cal()
+                if target.calibrated:
+                    context.calibration(recipe_of(target, "int8").calibration)
         except SkinedgeError:
             raise
         except Exception:
@@ -99,63 +95,63 @@ def _look_ahead(bundle: Bundle, asked: Sequence[ExportTarget], materials: Export
 
 
 def _finish(bundle: Bundle, images: Path | None, scores: Mapping[str, Scores], errors: list[SkinedgeError]) -> Bundle:
-    """Fit the thresholds and write the cards of the files that were made; a step that fails is one more of `errors`."""
-    steps: Mapping[str, Callable[[Bundle], Bundle]] = {
-        "thresholds": lambda run: fit_thresholds(run, images, scores),
-        "cards": write_cards,
-    }
-    for name, step in steps.items():
-        try:
-            bundle = step(bundle)
-        except Exception as error:
-            errors.append(unexpected(error, name))
-            bundle = bundle.reload()
-    return bundle
+    """Fit the thresholds and write the cards of the files; a failed step adds its error to `errors`."""
+    try:
+        bundle = fit_thresholds(bundle, images, scores)
+    except Exception as error:
+        errors.append(unexpected(error, "thresholds"))
+        bundle = bundle.reload()
+    try:
+        return write_cards(bundle)
+    except Exception as error:
+        errors.append(unexpected(error, "cards"))
+        return bundle.reload()
 
 
-def _stale(bundle: Bundle) -> list[ExportTarget]:
-    """What the files of another merged model were asked for as."""
+def _outdated(bundle: Bundle) -> list[ExportTarget]:
+    """Return the targets of the files of another merged model."""
     return [ExportTarget.of(entry) for entry in bundle.model_files() if not bundle.fits_model(entry)]
 
 
-def _export_all(
-    bundle: Bundle, wanted: Sequence[ExportTarget], materials: ExportContext, force: bool, scores: dict[str, Scores]
+def _make_files(
+    bundle: Bundle, targets: Sequence[ExportTarget], context: ExportContext, force: bool, scores: dict[str, Scores]
 ) -> tuple[Bundle, dict[ExportTarget, SkinedgeError]]:
-    """Every file that passes its gates, and the errors of the others: one that fails does not stop them.
+    """Make each target's file if its gates pass; returns the run, and the errors of the others.
 
-    scores: gets what the files say of the cal images, by their names.
+    scores: receives each new file's malignant scores of the cal images, by file name.
     """
-    asked: list[ExportTarget] = []
-    refused: dict[ExportTarget, SkinedgeError] = {}
-    for ask in dict.fromkeys(wanted):
+    pending: list[ExportTarget] = []
+    failed: dict[ExportTarget, SkinedgeError] = {}
+    for target in dict.fromkeys(targets):
         try:
-            kept = None if force else current(bundle, ask)
+            entry = None if force else current(bundle, target)
         except Exception as error:
-            refused[ask] = failure(ask, error)
+            failed[target] = failure(target, error)
             continue
-        if kept is None:
-            asked.append(ask)
+        if entry is None:
+            pending.append(target)
         else:
-            note(f"{kept.path}: made from the same inputs already, kept (--force makes it again)")
+            note(f"{entry.path}: made from the same inputs already, kept (--force makes it again)")
     with ExitStack() as stack:
         scratch = stack.enter_context(scratch_folder())
         stack.enter_context(temporary_files_in(scratch))
-        for ask, outcome in stack.enter_context(closing(search_all(asked, materials, scratch))):
+        for target, outcome in stack.enter_context(closing(search_all(pending, context, scratch))):
             if isinstance(outcome, SkinedgeError):
-                refused[ask] = outcome
+                failed[target] = outcome
                 continue
             try:
-                name, bundle = _keep(bundle, ask, *_timed(bundle, ask, outcome.rungs, materials), materials)
+                candidates, fp32_ms = _timed(bundle, target, outcome.candidates, context)
+                name, bundle = _keep(bundle, target, candidates, fp32_ms, context)
             except Exception as error:
-                refused[ask], bundle = failure(ask, error), bundle.reload()
+                failed[target], bundle = failure(target, error), bundle.reload()
                 continue
             if outcome.scores is not None:
                 scores[name] = outcome.scores
-    return bundle, refused
+    return bundle, failed
 
 
-def _all_of(errors: Sequence[SkinedgeError]) -> SkinedgeError:
-    """One error that says what each says; what keeps several files from being made is said once."""
+def _combined(errors: Sequence[SkinedgeError]) -> SkinedgeError:
+    """Return one error for all; equal errors are listed once."""
     first, *others = {str(error): error for error in errors}.values()
     if not others:
         return first
@@ -164,15 +160,15 @@ def _all_of(errors: Sequence[SkinedgeError]) -> SkinedgeError:
         lines += [f"{error.where}: {error.what}" if error.where else error.what, *error.lines]
     if all(isinstance(error, GateError) for error in errors):
         return GateError(f"{len(errors)} files were refused:", todo=first.todo, lines=lines)
-    every = SkinedgeError(f"{len(errors)} files were not made:", todo=first.todo, lines=lines)
+    combined = SkinedgeError(f"{len(errors)} files were not made:", todo=first.todo, lines=lines)
     for text in (text for error in errors for text in getattr(error, "__notes__", ())):
-        every.add_note(text)
-    return every
+        combined.add_note(text)
+    return combined
 
 
-def current(bundle: Bundle, ask: ExportTarget) -> FileEntry | None:
-    """The file that this very ask made from the same inputs, intact; None where there is none."""
-    inputs = _inputs(bundle, ask)
+def current(bundle: Bundle, target: ExportTarget) -> FileEntry | None:
+    """Return the target's intact file if it was made from the same inputs, else None."""
+    inputs = _inputs(bundle, target)
     for entry in bundle.model_files():
         if bundle.is_current(_stage_name(entry.path), inputs):
             return entry
@@ -180,94 +176,99 @@ def current(bundle: Bundle, ask: ExportTarget) -> FileEntry | None:
 
 
 def _stage_name(file: str) -> str:
-    """'model.int8.tflite' -> 'export.tflite.int8'."""
+    """Return 'export.tflite.int8' for 'model.int8.tflite'."""
     _, *parts, suffix = file.split(".")
     return ".".join(["export", suffix, *parts])
 
 
-def _inputs(bundle: Bundle, ask: ExportTarget) -> dict[str, str]:
-    """All that decides what the file is: name -> sha256."""
-    named = dict.fromkeys("int8" if name == "int8-mixed" else name for name in ask.precisions)  # one recipe for both
-    recipes = [recipe_of(ask, name).sha256 for name in named]
+def _inputs(bundle: Bundle, target: ExportTarget) -> dict[str, str]:
+    """Return name -> sha256 of all inputs that determine the file."""
+    precisions = dict.fromkeys("int8" if name == "int8-mixed" else name for name in target.precisions)  # one recipe
+    recipes = [recipe_of(target, name).sha256 for name in precisions]
     return {
         "model": sha256(bundle.file(MODEL)),
         "split": sha256(bundle.file("split.csv")),
-        "description": json_io.digest(describe(bundle.manifest, ask.precision, ask.form.contract).to_json()),
-        "recipe": json_io.digest([*[sha256(candidates.SETTINGS)] * ask.calibrated, *recipes]),
-        "asked": json_io.digest(asdict(ask)),
+        "description": json_io.digest(describe(bundle.manifest, target.precision, target.form.contract).to_json()),
+        "recipe": json_io.digest([*[sha256(SETTINGS)] * target.calibrated, *recipes]),
+        "asked": json_io.digest(asdict(target)),
     }
 
 
 def _timed(
-    bundle: Bundle, ask: ExportTarget, rungs: Sequence[Candidate], materials: ExportContext
+    bundle: Bundle, target: ExportTarget, candidates: Sequence[Candidate], context: ExportContext
 ) -> tuple[Sequence[Candidate], float | None]:
-    """With their latency, and that of fp32's file where it is there: nothing else runs now."""
-    if not ask.calibrated:
-        return rungs, None
-    runtime = runtime_of(ask)
-    full = ask.file_name("fp32", converter_of(ask).suffix)
-    exact = [bundle.root / full] if bundle.has(full) and (bundle.root / full).is_file() else []
-    with captured_output("running the files", full):
-        sessions = [runtime.open(rung.artifact.path, threads=1) for rung in rungs]
-        sessions += [open_tried(path, runtime) for path in exact]
-        return candidates.timed(rungs, sessions, materials.golden(ask.form).pixels[:1])
+    """Measure the candidates' latency, and that of the fp32 file if there is one, while nothing else runs."""
+    if not target.calibrated:
+        return candidates, None
+    runtime = runtime_of(target)
+    name = target.file_name("fp32", converter_of(target).suffix)
+    fp32 = [bundle.root / name] if bundle.has(name) and (bundle.root / name).is_file() else []
+    with captured_output("running the files", name):
+        sessions = [runtime.open(candidate.artifact.path, threads=1) for candidate in candidates]
+        sessions += [open_tried(path, runtime) for path in fp32]
+        return timed(candidates, sessions, context.golden(target.form).pixels[:1])
 
 
 def _keep(
-    bundle: Bundle, ask: ExportTarget, rungs: Sequence[Candidate], exact: float | None, materials: ExportContext
+    bundle: Bundle,
+    target: ExportTarget,
+    candidates: Sequence[Candidate],
+    fp32_ms: float | None,
+    context: ExportContext,
 ) -> tuple[str, Bundle]:
-    """Make the chosen rung a file of the run, and say in the manifest what it is; returns its name, and the run."""
-    rung = rungs[-1]
-    name = ask.file_name(rung.recipe.precision, converter_of(ask).suffix)
-    with bundle.stage(_stage_name(name), f"skinedge {__version__}", _inputs(bundle, ask)) as stage:
-        shutil.move(rung.artifact.path, stage.path(name))
-        stage.describe(name, format=ask.format, asked=asdict(ask), **_account(rung, materials))
-        if ask.calibrated:
-            _write_report(stage, bundle, name, runtime_of(ask).name, rungs, exact)
-        replaced = [old.path for old in bundle.model_files() if ExportTarget.of(old) == ask and old.path != name]
+    """Move the chosen candidate's file into the run and describe it in the manifest; returns its name, and the run."""
+    chosen = candidates[-1]
+    name = target.file_name(chosen.recipe.precision, converter_of(target).suffix)
+    with bundle.stage(_stage_name(name), f"skinedge {__version__}", _inputs(bundle, target)) as stage:
+        shutil.move(chosen.artifact.path, stage.path(name))
+        stage.describe(name, format=target.format, asked=asdict(target), **_description(chosen, context))
+        if target.calibrated:
+            _write_report(stage, bundle, name, runtime_of(target).name, candidates, fp32_ms)
+        replaced = [old.path for old in bundle.model_files() if ExportTarget.of(old) == target and old.path != name]
         stage.remove(*replaced, *map(report_name, replaced))
-        present = {*bundle.entries(), name}.difference(replaced)
-        thresholds = {key: value for key, value in bundle.manifest.thresholds.items() if key != name}  # fitted anew
-        stage.set(default_file=next((file for file in PREFERENCE if file in present), name), thresholds=thresholds)
+        files = {*bundle.entries(), name}.difference(replaced)
+        thresholds = {key: value for key, value in bundle.manifest.thresholds.items() if key != name}  # fitted later
+        stage.set(default_file=next((file for file in PREFERENCE if file in files), name), thresholds=thresholds)
     note(f"{name}: gates passed")
     bundle = bundle.reload()
-    remember(bundle.file(name), runtime_of(ask))
+    remember(bundle.file(name), runtime_of(target), bundle.entries()[name].sha256)
     return name, bundle
 
 
 def _write_report(
-    stage: StageWriter, bundle: Bundle, name: str, runtime: str, rungs: Sequence[Candidate], exact: float | None
+    stage: StageWriter,
+    bundle: Bundle,
+    name: str,
+    runtime: str,
+    candidates: Sequence[Candidate],
+    fp32_ms: float | None,
 ) -> None:
-    images = rungs[-1].figures.images if rungs[-1].figures else 0
-    model = {"model_id": bundle.manifest.id, "model_sha256": bundle.model_sha256}
-    document = json_io.document(
-        "ladder", {"file": name, "runtime": runtime, **candidates.report(rungs, images, exact)}, **model
-    )
+    images = candidates[-1].figures.images if candidates[-1].figures else 0
+    content = {"file": name, "runtime": runtime, **report(candidates, images, fp32_ms)}
+    document = json_io.document("ladder", content, model_id=bundle.manifest.id, model_sha256=bundle.model_sha256)
     stage.path(report_name(name)).write_text(json_io.to_text(document), encoding="utf-8")
 
 
 def report_name(name: str) -> str:
-    """Where the run keeps the ladder of a model file."""
+    """Return the path, in the run, of a model file's search report."""
     return f"reports/ladder.{name.removeprefix('model.')}.json"
 
 
-def _account(rung: Candidate, materials: ExportContext) -> Mapping[str, object]:
-    """What the manifest says of the file."""
-    artifact: Artifact = rung.artifact
-    gates: Sequence[Gate] = rung.gates
-    said: dict[str, Any] = {
-        "precision": rung.recipe.precision,
+def _description(candidate: Candidate, context: ExportContext) -> Mapping[str, object]:
+    """Return the manifest's description of a candidate's file."""
+    artifact, settings = candidate.artifact, candidate.recipe.calibration
+    description: dict[str, object] = {
+        "precision": candidate.recipe.precision,
         "inputs": [asdict(spec) for spec in artifact.inputs],
         "outputs": [asdict(spec) for spec in artifact.outputs],
         "ops": {op: artifact.ops.count(op) for op in dict.fromkeys(artifact.ops)},
         "versions": dict(artifact.versions),
-        "gates": [asdict(gate) for gate in gates],
+        "gates": [asdict(gate) for gate in candidate.gates],
     }
-    if rung.recipe.precision in CALIBRATED:
-        settings = rung.recipe.calibration
-        images = materials.calibration(settings)
-        said["calibration"] = {"images": len(images.pixels), "ids": images.ids, "ids_sha256": images.ids_sha256}
-        said["calibration"]["ranges"] = settings.ranges
-    if rung.kept_float:
-        said["kept_float"] = list(rung.kept_float)
-    return said
+    if candidate.recipe.precision in CALIBRATED:
+        images = context.calibration(settings)
+        calibration = {"images": len(images.pixels), "ids": images.ids, "ids_sha256": images.ids_sha256}
+        description["calibration"] = {**calibration, "ranges": settings.ranges}
+    if candidate.kept_float:
+        description["kept_float"] = list(candidate.kept_float)
+    return description

@@ -1,6 +1,7 @@
-"""Converters side by side: they are Python in one thread, so each one but the first works in a process of its own.
+"""Conversion in several processes: converters are single-threaded Python, so each but the first runs in a worker.
 
-This process makes what they share (the eager reference, the network that int8 is made from) and sends it to them.
+This process computes what the targets share (reference outputs, the network that int8 is made from) and sends it to the
+workers.
 """
 
 from __future__ import annotations
@@ -8,11 +9,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from skinedge.core.errors import SkinedgeError, unexpected
 from skinedge.run.run_directory import Bundle
@@ -21,116 +21,114 @@ from skinedge.system.malloc import keep_freed_memory
 from skinedge.system.process_pool import Worker
 from skinedge.system.requirements import import_failure
 from skinedge_export.captured_output import captured_output
-from skinedge_export.context import ExportContext
+from skinedge_export.context import ExportContext, Results
 from skinedge_export.search.precision_search import SearchResult, search_precision
 from skinedge_export.target import ExportTarget, converter_of, recipe_of
 
 SMALLER = "If it was for want of memory, one --format at a time needs less."
-OWN = ("cal",)  # materials that each process makes for itself: its last work needs them, and they are large
-Outcome = SearchResult | SkinedgeError  # a file, or why there is none
+NOT_SENT = "cal"  # result of the context that each process loads itself: needed last, and large
+Outcome = SearchResult | SkinedgeError  # of one target
 
 
 def search_all(
-    asked: Sequence[ExportTarget], materials: ExportContext, scratch: Path
+    targets: Sequence[ExportTarget], context: ExportContext, scratch: Path
 ) -> Generator[tuple[ExportTarget, Outcome], None, None]:
-    """What came of each ask: at once where it needs no calibration, the others when no process works any more.
+    """Yield each target's outcome: without calibration as soon as it is there, the others once all workers are idle.
 
-    The rungs' files are under `scratch`. Close it, as `contextlib.closing` does, to end the processes.
+    The candidates' files are under `scratch`. Close the generator, as `contextlib.closing` does, to end the workers.
     """
-    lanes = _lanes(asked)
-    if len(lanes) < 2:
-        yield from ((ask, outcome(ask, materials, scratch)) for ask in asked)
-        return
-    own, *others = lanes
-    found: list[tuple[ExportTarget, Outcome]] = []
+    own, *others = _by_process(targets) or [[]]
+    outcomes: list[tuple[ExportTarget, Outcome]] = []
     with contextlib.ExitStack() as stack:
-        root, images = materials.bundle.root, materials.images
-        away: list[ExportWorker] = []
-        for lane in others:
+        workers: list[ExportWorker] = []
+        for group in others:
             try:
-                away.append(stack.enter_context(ExportWorker(lane, root, images, scratch)))
+                workers.append(stack.enter_context(ExportWorker(group, context, scratch)))
             except Exception as error:
-                found += [(ask, failure(ask, error)) for ask in lane]
-        for calibrated in (False, True):  # what needs no calibration begins while that is prepared
-            for started in away:
-                started.send(calibrated, materials)
-        for ask in own:
-            made = (ask, outcome(ask, materials, scratch))
-            if ask.calibrated:
-                found.append(made)
+                outcomes += [(target, failure(target, error)) for target in group]
+        for calibrated in (False, True):  # targets without calibration start while the calibrated ones are prepared
+            for worker in workers:
+                worker.send(calibrated, context)
+        for target in own:
+            outcome = search_or_failure(target, context, scratch)
+            if target.calibrated and others:
+                outcomes.append((target, outcome))
             else:
-                yield made
-        for started in away:
-            found += started.outcomes()
-    yield from found
+                yield target, outcome
+        for worker in workers:
+            outcomes += worker.outcomes()
+    yield from outcomes
 
 
-def _lanes(asked: Sequence[ExportTarget]) -> list[list[ExportTarget]]:
-    """The asks, by their converters, in as many lanes as there are cores."""
+def _by_process(targets: Sequence[ExportTarget]) -> list[list[ExportTarget]]:
+    """Group the targets by converter, into at most as many groups as there are usable cores."""
     by_converter: dict[str, list[ExportTarget]] = {}
-    for ask in asked:
-        by_converter.setdefault(ask.converter or ask.format, []).append(ask)
-    lanes = list(by_converter.values())
-    while len(lanes) > usable_cores():
-        lanes[-2:] = [lanes[-2] + lanes[-1]]
-    return lanes
+    for target in targets:
+        by_converter.setdefault(target.converter or target.format, []).append(target)
+    groups = list(by_converter.values())
+    while len(groups) > usable_cores():
+        groups[-2:] = [groups[-2] + groups[-1]]
+    return groups
 
 
-def outcome(ask: ExportTarget, materials: ExportContext, scratch: Path) -> Outcome:
-    """Return the file, or the error of whatever kind that kept it from being made: it costs no other file."""
+def search_or_failure(target: ExportTarget, context: ExportContext, scratch: Path) -> Outcome:
+    """Search one target's precision; return any error, so that it costs no other file."""
     try:
         with missing_named():
-            return search_precision(ask, materials, scratch)
+            return search_precision(target, context, scratch)
     except Exception as error:
-        return failure(ask, error)
+        return failure(target, error)
 
 
-def failure(ask: ExportTarget, error: Exception) -> SkinedgeError:
-    """Return the error of one target, which it names; errors that users know how to mend are as they were."""
-    if type(error) is SkinedgeError and error.where != ask.shown:  # a converter's or runtime's
-        error.where = f"{ask.shown} ({error.where})" if error.where else ask.shown
-    return unexpected(error, ask.shown)
+def failure(target: ExportTarget, error: Exception) -> SkinedgeError:
+    """Return an error that names the target's file; errors that tell users what to do are returned unchanged."""
+    if type(error) is SkinedgeError and error.where != target.shown:  # a converter's or runtime's
+        error.where = f"{target.shown} ({error.where})" if error.where else target.shown
+    return unexpected(error, target.shown)
 
 
 @dataclass(frozen=True)
-class WorkerResult:
-    """Asks, and what of their materials was made since the last parcel."""
+class WorkerTask:
+    """Targets for a worker; results: of the context, computed since the last task."""
 
-    asks: tuple[ExportTarget, ...]
-    made: Mapping[Any, Any]
+    targets: tuple[ExportTarget, ...]
+    results: Results
 
     def __str__(self) -> str:
-        return ", ".join(f"{ask.format} {ask.precision}" for ask in self.asks)
+        return ", ".join(f"{target.format} {target.precision}" for target in self.targets)
 
 
 @dataclass(frozen=True)
 class WorkerOpener:
-    """The other process's side. first: one of the lane's asks, for whose converter libraries are imported ahead."""
+    """Set-up of a worker process. first: target whose converter's libraries are imported in advance."""
 
     first: ExportTarget
     root: Path
     images: Path | None
     scratch: Path
 
-    def open(self) -> Callable[[WorkerResult], list[Outcome]]:
+    def open(self) -> Callable[[WorkerTask], list[Outcome]]:
+        """Import the converter's libraries; return the function that processes a task."""
         keep_freed_memory()
-        tempfile.tempdir = str(self.scratch)  # what is left there, should this process be killed, goes with it
+        tempfile.tempdir = str(self.scratch)  # a killed worker's temporary files are removed with it
         with missing_named(), captured_output("importing what converts to", self.first.format):
             for library in getattr(converter_of(self.first), "libraries", ()):
                 importlib.import_module(library)
-        materials = ExportContext(Bundle.open(self.root), self.images)
+        context = ExportContext(Bundle.open(self.root), self.images)
 
-        def work(parcel: WorkerResult) -> list[Outcome]:
-            materials.take(parcel.made)
-            return [outcome(ask, materials, self.scratch) for ask in parcel.asks]
+        def work(task: WorkerTask) -> list[Outcome]:
+            context.results.update(task.results)
+            return [search_or_failure(target, context, self.scratch) for target in task.targets]
 
         return work
 
 
 @contextlib.contextmanager
 def missing_named() -> Iterator[None]:
-    """Raises: MissingDependencyError for a library that is not installed, IncompatibleDependencyError for one that
-    cannot be imported as it is.
+    """Turn import errors into MissingDependencyError or IncompatibleDependencyError.
+
+    Raises: MissingDependencyError for a library that is not installed, IncompatibleDependencyError for one that
+    cannot be imported.
     """
     try:
         yield
@@ -139,57 +137,57 @@ def missing_named() -> Iterator[None]:
 
 
 class ExportWorker:
-    """One converter's asks, in another process; as a context, it ends with it."""
+    """Worker process for one converter's targets; leaving the context ends the process."""
 
-    def __init__(self, asks: Sequence[ExportTarget], root: Path, images: Path | None, scratch: Path) -> None:
-        self._asks = asks
-        opener = WorkerOpener(asks[0], root, images, scratch)
-        self._worker: Worker[WorkerResult, list[Outcome]] = Worker(opener, shown=True, todo=SMALLER)
+    def __init__(self, targets: Sequence[ExportTarget], context: ExportContext, scratch: Path) -> None:
+        self._targets = targets
+        opener = WorkerOpener(targets[0], context.bundle.root, context.images, scratch)
+        self._worker: Worker[WorkerTask, list[Outcome]] = Worker(opener, shown=True, todo=SMALLER)
         self._thread = ThreadPoolExecutor(1)
-        self._sent: list[tuple[list[ExportTarget], Future[list[list[Outcome]]]]] = []
-        self._known: set[Any] = set()
-        self._found: dict[ExportTarget, Outcome] = {}
+        self._tasks: list[tuple[WorkerTask, Future[list[list[Outcome]]]]] = []
+        self._sent: set[object] = set()  # keys of the context's results that the worker has
+        self._outcomes: dict[ExportTarget, Outcome] = {}
 
     def __enter__(self) -> ExportWorker:
-        self._thread.submit(self._worker.work, ())  # imports, while this process has its own to do
+        self._thread.submit(self._worker.work, ())  # starts the imports
         return self
 
     def __exit__(self, *_: object) -> None:
         self._worker.__exit__()
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    def send(self, calibrated: bool, materials: ExportContext) -> None:
-        """Have the asks made that are calibrated, or those that are not, with what they need."""
-        asks = [ask for ask in self._asks if ask.calibrated == calibrated and self._prepared(ask, materials)]
-        if not asks:
+    def send(self, calibrated: bool, context: ExportContext) -> None:
+        """Send the targets that need calibration, or those that do not, with the inputs of their first candidates."""
+        targets = [
+            target for target in self._targets if target.calibrated == calibrated and self._prepared(target, context)
+        ]
+        if not targets:
             return
-        made = {key: value for key, value in materials.made.items() if key not in (*self._known, *OWN)}
-        self._known.update(made)
-        self._sent.append((asks, self._thread.submit(self._worker.work, (WorkerResult(tuple(asks), made),))))
+        results = {
+            key: result for key, result in context.results.items() if key not in self._sent and key[0] != NOT_SENT
+        }
+        self._sent.update(results)
+        task = WorkerTask(tuple(targets), results)
+        self._tasks.append((task, self._thread.submit(self._worker.work, (task,))))
 
-    def _prepared(self, ask: ExportTarget, materials: ExportContext) -> bool:
-        """Whether what it needs could be made; else the error is its outcome."""
+    def _prepared(self, target: ExportTarget, context: ExportContext) -> bool:
+        """Compute the inputs of the target's first candidate; return False, and record the error, if that fails."""
         try:
-            _prepare(ask, materials)
+            context.job(recipe_of(target, "int8" if target.calibrated else target.precisions[0]), target.form)
+            context.golden(target.form)
+            context.val(target.form)
         except Exception as error:
-            self._found[ask] = failure(ask, error)
+            self._outcomes[target] = failure(target, error)
             return False
         return True
 
     def outcomes(self) -> list[tuple[ExportTarget, Outcome]]:
-        """What came of them, in their order."""
-        ended: SkinedgeError | None = None
-        for asks, done in self._sent:
+        """Wait for the worker; return its targets' outcomes in their order."""
+        crash: SkinedgeError | None = None
+        for task, done in self._tasks:
             try:
-                self._found.update(zip(asks, done.result()[0], strict=True))
+                self._outcomes.update(zip(task.targets, done.result()[0], strict=True))
             except Exception as error:
-                ended = ended or unexpected(error)  # a process that has ended is one error, however much it had to do
-                self._found.update(dict.fromkeys(asks, ended))
-        return [(ask, self._found[ask]) for ask in self._asks]
-
-
-def _prepare(ask: ExportTarget, materials: ExportContext) -> None:
-    """Make what the ask's first file needs: a later one's, should there be any, its own process makes."""
-    materials.job(recipe_of(ask, "int8" if ask.calibrated else ask.precisions[0]), ask.form)
-    materials.golden(ask.form)
-    materials.val(ask.form)
+                crash = crash or unexpected(error)  # a crashed process is one error, however many targets it had
+                self._outcomes.update(dict.fromkeys(task.targets, crash))
+        return [(target, self._outcomes[target]) for target in self._targets]

@@ -1,4 +1,4 @@
-"""Recipes: how a file is made, as TOML data."""
+"""Export recipes: conversion settings of one file, read from TOML."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from skinedge_export.int8.activation_ranges import METHODS
 RECIPES = Path(__file__).parent / "recipes"
 
 
-# int8: weights and activations; int8-mixed: some layers in float; int8-weight, fp16: weights alone, computed in float.
+# int8: weights and activations; int8-mixed: some layers in float; int8-weight, fp16: weights only, computes in float.
 PRECISIONS = ("fp32", "int8", "int8-mixed", "int8-weight", "fp16")
 CALIBRATED = ("int8", "int8-mixed")
 
 
 @dataclass(frozen=True)
 class CalibrationSettings:
-    """Which training images the activation ranges are read from, and what is done to the network for int8.
+    """Calibration images, and preparation of the network for int8.
 
-    images: how many at most, spread evenly over the classes; seed: of the choice; equalize: give channels
-    equal ranges first (`skinedge_export.int8.equalization`); rounding: of weights, 'covariance' (for the images, see
-    `skinedge_export.int8.gptq`) or 'nearest'; ranges: of activations, see `skinedge_export.int8.activation_ranges`.
+    images: largest number of training images, at least 8, spread evenly over the classes; seed: of their choice;
+    equalize: give channels equal ranges first (`skinedge_export.int8.equalization`); rounding: of weights,
+    'covariance' (see `skinedge_export.int8.gptq`) or 'nearest'; ranges: method for activations (see
+    `skinedge_export.int8.activation_ranges`).
     """
 
     images: int = 128
@@ -42,7 +43,9 @@ class CalibrationSettings:
 
 @dataclass(frozen=True)
 class OnnxOptions:
-    """opset: of the ONNX standard; float_ops: node types that int8 leaves alone; reduce_range: 7-bit weights;
+    """Options of the ONNX converter.
+
+    opset: version of the ONNX operator set; float_ops: node types that stay in float; reduce_range: 7-bit weights;
     activations: 'uint8' (U8S8, for x86) or 'int8' (S8S8, for ARM).
     """
 
@@ -57,16 +60,18 @@ class OnnxOptions:
 
 @dataclass(frozen=True)
 class TfliteOptions:
-    """float_ops: operations (or INPUT, OUTPUT) that int8 leaves alone, by ai-edge-quantizer's names."""
+    """Options of the TFLite converter; float_ops: operations (or INPUT, OUTPUT) that stay in float, by
+    ai-edge-quantizer's names.
+    """
 
     float_ops: tuple[str, ...] = ("INPUT", "OUTPUT", "SOFTMAX")
 
 
 @dataclass(frozen=True)
 class ExportRecipe:
-    """How one file is made.
+    """Conversion settings of one file.
 
-    format: 'onnx', 'tflite' or a plug-in's; precision: one of PRECISIONS, see there;
+    format: 'onnx', 'tflite' or a plug-in's; precision: one of PRECISIONS;
     calibration: for int8 activations; onnx, tflite: options of that format; sha256: of the TOML text.
     """
 
@@ -81,8 +86,8 @@ class ExportRecipe:
 def load_recipe(path: Path) -> ExportRecipe:
     """Read a recipe.
 
-    Raises: ConfigError when there is none, it is not TOML, a value has the wrong type, or a key is
-        unknown or means nothing for its format and precision.
+    Raises: ConfigError if the file is missing or not TOML, a value has the wrong type, or a key is unknown or unused
+        for its format and precision.
     """
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))

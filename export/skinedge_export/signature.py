@@ -1,4 +1,4 @@
-"""What goes into a file and what comes out of it, whatever its format and precision."""
+"""I/O signature of a file: its input contract and outputs, independent of format and precision."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from skinedge.core.input_format import HEATMAP, LOGITS, PROBABILITIES, Contract
 
 @dataclass(frozen=True)
 class IOSignature:
-    """contract: name of the input's contract (`core.input_format`); logits, heatmap: outputs besides probabilities."""
+    """Input and outputs of a file.
+
+    contract: name of the input contract (`core.input_format`); logits, heatmap: outputs besides probabilities.
+    """
 
     contract: str = "pixels"
     logits: bool = False
@@ -21,15 +24,16 @@ class IOSignature:
 
     @property
     def input(self) -> Contract:
+        """Input contract."""
         return input_format.contract(self.contract)
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of the outputs, in the file's order."""
+        """Names of the outputs, in the order of the file."""
         return (PROBABILITIES, *[LOGITS] * self.logits, *[HEATMAP] * self.heatmap)
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What it adds to a file's name."""
-        named = [self.contract] if self.contract != IOSignature.contract else []
-        return (*named, *self.outputs[1:])
+        """Parts of a file name for whatever differs from the default."""
+        contract = [self.contract] if self.contract != IOSignature.contract else []
+        return (*contract, *self.outputs[1:])

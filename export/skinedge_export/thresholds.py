@@ -1,4 +1,4 @@
-"""The malignant score from which on to flag, fitted for each file to what that file says of the cal split."""
+"""Decision thresholds on the malignant score, fitted for each file to its own scores of the cal split."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ Scores = NDArray[np.float64]
 
 
 def fit_thresholds(bundle: Bundle, images: Path | None, known: Mapping[str, Scores] | None = None) -> Bundle:
-    """Set `thresholds[file]` in the manifest for every exported file; nothing to do if current.
+    """Set `thresholds[file]` in the manifest for every exported file, unless they are up to date.
 
-    images: where the run's images are, None if unknown; without them (said on screen) the merged network's own
-    threshold holds for its files too; known: the malignant scores of the cal images by some of the files.
+    images: folder of the run's images, None if unknown; without them the files use the merged network's threshold, and
+    a note says so; known: file name -> its malignant scores of the cal images, for files that need not be run again.
     """
     entries, cal = bundle.model_files(), [s for s in read_split(bundle.file("split.csv")) if s.split == "cal"]
     sensitivity = Reading.of(bundle.manifest.calibration).sensitivity
@@ -41,21 +41,21 @@ def fit_thresholds(bundle: Bundle, images: Path | None, known: Mapping[str, Scor
     if not missing and bundle.is_current("thresholds", made_from):
         return bundle
     if images is None or not images.exists() or not cal:
-        which, place = ", ".join(missing) or "none changed", images or "no --data DIR"
-        note(f"thresholds: the images of the cal split are not here ({place}); that of {MODEL} is used for: {which}")
+        names, folder = ", ".join(missing) or "none changed", images or "no --data DIR"
+        note(f"thresholds: images of the cal split not found ({folder}); using the threshold of {MODEL} for: {names}")
         return bundle
     note(f"thresholds: {len(entries)} files, fitted to {len(cal)} images of the cal split")
-    found = dict(known or {})
-    others = [bundle.file(entry.path) for entry in entries if entry.path not in found]
+    file_scores = dict(known or {})
+    others = [bundle.file(entry.path) for entry in entries if entry.path not in file_scores]
     pixels = load_prepared(images, cal if others else [], bundle.manifest.preprocess.size)
     for path in others:
         runtime = plugins.judge_for(path)
-        try_file(path, runtime)
-        found[path.name] = scores(path, runtime, pixels, bundle.manifest.malignant)
+        try_file(path, runtime, bundle.entries()[path.name].sha256)
+        file_scores[path.name] = scores(path, runtime, pixels, bundle.manifest.malignant)
     malignant = np.isin([bundle.manifest.labels.index(s.label) for s in cal], bundle.manifest.malignant)
-    chosen = {entry.path: threshold(found[entry.path], malignant, sensitivity) for entry in entries}
+    chosen = {entry.path: threshold(file_scores[entry.path], malignant, sensitivity) for entry in entries}
     with bundle.stage("thresholds", f"skinedge {__version__}", made_from) as stage:
-        files = {name: _document(limit, found[name], malignant) for name, limit in chosen.items()}
+        files = {name: _document(limit, file_scores[name], malignant) for name, limit in chosen.items()}
         content = {"sensitivity": sensitivity, "images": len(cal), "malignant": int(malignant.sum()), "files": files}
         model = {"model_id": bundle.manifest.id, "model_sha256": bundle.entries()[MODEL].sha256}
         text = json_io.to_text(json_io.document("thresholds", content, **model))
@@ -65,11 +65,11 @@ def fit_thresholds(bundle: Bundle, images: Path | None, known: Mapping[str, Scor
 
 
 def scores(path: Path, runtime: plugins.Runtime, pixels: Pixels, malignant: tuple[int, ...]) -> Scores:
-    """The malignant score of every image, by a file, on every core."""
+    """Run a file on all cores; return each image's malignant score, (N,) float64."""
     with captured_output("running the file", path.name):
         return malignant_score(ParallelSessions(runtime, path).run(pixels).probabilities, malignant)
 
 
-def _document(chosen: float, scores: Scores, malignant: NDArray[np.bool_]) -> dict[str, float]:
-    sensitivity, specificity = sensitivity_specificity(malignant, scores >= chosen)
-    return {"threshold": chosen, "cal_sensitivity": sensitivity, "cal_specificity": specificity}
+def _document(limit: float, scores: Scores, malignant: NDArray[np.bool_]) -> dict[str, float]:
+    sensitivity, specificity = sensitivity_specificity(malignant, scores >= limit)
+    return {"threshold": limit, "cal_sensitivity": sensitivity, "cal_specificity": specificity}

@@ -9,6 +9,7 @@ from typing import NoReturn
 from skinedge.cli import (  # noqa: F401  registers commands
     android,
     bench,
+    compare,
     data,
     doctor,
     evaluate,
@@ -32,9 +33,7 @@ __all__ = ["app", "main", "process"]
 
 
 def process() -> NoReturn:
-    """The command as a process of its own: when `main` is done nothing is left to do, so Python does not take apart
-    every module that was imported, which takes two seconds after torch.
-    """
+    """Run the command as its own process, and skip interpreter teardown (saves about 2 s after importing torch)."""
     signals.end_with_cleanup()
     code: object = 0
     try:
@@ -46,14 +45,14 @@ def process() -> NoReturn:
         try:
             if stream is not None:
                 stream.flush()
-        except OSError as error:  # nobody reads any more, or the disk is full
+        except OSError as error:  # closed pipe, or full disk
             code = code or 1
-            os.write(2, f"error: what was printed is not whole ({error.strerror})\n".encode())
+            os.write(2, f"error: output was truncated ({error.strerror})\n".encode())
     os._exit(code if isinstance(code, int) else 1)
 
 
 def main() -> None:
-    """Run the command. Every failure ends in readable lines on standard error and exit code 1 (Ctrl-C is 130)."""
+    """Run the command. Failures print readable lines on standard error and exit with 1; Ctrl-C exits with 130."""
     try:
         escape_unprintable()
         app()
@@ -66,15 +65,15 @@ def main() -> None:
     except OSError as error:
         fail(visible(error))
     except ImportError as error:
-        fail(explained(error))
+        fail(describe_import_error(error))
     except Unexpected as unexpected:
         fail(crash_report.report(unexpected.error))
     except Exception as error:
         fail(crash_report.report(error))
 
 
-def explained(error: ImportError) -> str:
-    """Which package is missing or does not fit; a crash where the module is one of ours."""
+def describe_import_error(error: ImportError) -> str:
+    """Name the package that is missing or incompatible; write a crash report if the module is one of ours."""
     from skinedge.system.requirements import import_failure
 
     try:
@@ -84,5 +83,6 @@ def explained(error: ImportError) -> str:
 
 
 def fail(text: str) -> NoReturn:
+    """Print an error and exit with 1."""
     print(f"error: {text}", file=sys.stderr)
     sys.exit(1)

@@ -1,20 +1,22 @@
-"""The Typer app that the command modules register with."""
+"""The Typer app that the command modules register with, its usage errors and the layout of its help."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from skinedge.core.terminal import visible_lines
+from skinedge import __version__
+from skinedge.core.errors import ConfigError
+from skinedge.core.terminal import say
 from skinedge.system.progress import note
 
 
 class Unexpected(Exception):
-    """Carries an error past Typer, which would take it for the user's wish to end."""
+    """Carries an error past Typer, which treats an EOFError as a request to stop."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
@@ -22,20 +24,49 @@ class Unexpected(Exception):
 
 
 class Commands(TyperGroup):
-    """The commands; what Typer would print raw or swallow is made visible."""
+    """The commands; usage errors become ConfigErrors, and an EOFError reaches `main`."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        with _visible():
+        with _translate_errors():
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
-        with _visible():
+        with _translate_errors():
             return super().invoke(ctx)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        return super().resolve_command(ctx, replace_bench_compare(args))
+
+
+class CommandWithPanels(TyperCommand):
+    """A command whose help lists the options of each `rich_help_panel` under a heading of their own.
+
+    Typer does so with rich markup only, which doubles the time to the first line.
+    """
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for parameter in self.get_params(ctx):
+            heading = "Arguments" if parameter.param_type_name == "argument" else "Options"
+            panel = getattr(parameter, "rich_help_panel", None) or heading
+            if (record := parameter.get_help_record(ctx)) is not None:
+                sections.setdefault(panel, []).append(record)
+        for heading, records in sections.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+
+def replace_bench_compare(args: list[str]) -> list[str]:
+    """Return the arguments of `compare A B` for those of `bench --compare A B`, its former name."""
+    if args[:1] != ["bench"] or not any(argument.partition("=")[0] == "--compare" for argument in args):
+        return args
+    note("'skinedge bench --compare A B' is deprecated: use 'skinedge compare A B'")
+    return ["compare", *(argument.removeprefix("--compare=") for argument in args[1:] if argument != "--compare")]
 
 
 @contextlib.contextmanager
-def _visible() -> Iterator[None]:
-    """An EOFError of a reader is a fault; a usage error may quote a file's name."""
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except EOFError as error:
@@ -44,22 +75,49 @@ def _visible() -> Iterator[None]:
         note("interrupted; train, predict --out and evaluate --out go on where they stopped with --resume")
         raise
     except Exception as error:
-        if hasattr(error, "format_message"):
-            error.message = visible_lines(error.message)  # type: ignore[attr-defined]
-        raise
+        if not hasattr(error, "format_message"):  # one of Typer's
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":  # prints the help
+            error.exit_code = 1  # type: ignore[attr-defined]
+            raise
+        raise usage_error(error) from None
+
+
+def usage_error(error: Any) -> ConfigError:
+    """Return Typer's usage error in the format of this project's errors."""
+    message = str(error.format_message()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    command = "skinedge" if context is None else context.command_path
+    return ConfigError(message[:1].lower() + message[1:], todo=f"See: {command} --help")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"skinedge {__version__}")
+        raise typer.Exit
 
 
 app = typer.Typer(
     name="skinedge",
     cls=Commands,
-    help="From labelled skin images to a verified int8 classifier on a phone or a Raspberry Pi. "
-    "Research tool, not a medical device.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # drawing boxes would double the time to the first line
 )
 data_app = typer.Typer(
-    help="Sample data, checks and summaries of image folders.", no_args_is_help=True, rich_markup_mode=None
+    help="Generate, check and summarize folders of labelled images.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(data_app, name="data")
+
+
+@app.callback()
+def skinedge(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Turn labelled skin images into a verified int8 classifier for a phone or a Raspberry Pi.
+
+    Research tool, not a medical device.
+    """

@@ -1,4 +1,4 @@
-"""The table that `skinedge bench` prints for a person; remarks and doubts go to standard error."""
+"""The tables of `skinedge bench`; remarks and doubts go to standard error."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ COSTS = ("load ms", "first ms", "RSS MiB", "size MB")
 
 
 def show(report: LatencyReport) -> None:
-    """Print it."""
+    """Print a latency report."""
     device, protocol = report.device, report.protocol
     libraries = ", ".join(f"{name} {version}" for name, version in device.versions.items())
     counts = " and ".join(str(count) for count in dict.fromkeys(row.threads for row in report.rows))
     n = max(row.n for row in report.rows)
-    place = f"{report.host}: " if report.host else ""
-    title = f"{place}{device.cpu}, {counts} thread(s), {n} samples a file ({protocol.name}); {libraries}"
+    host = f"{report.host}: " if report.host else ""
+    title = f"{host}{device.cpu}, {counts} thread(s), {n} samples per file ({protocol.name}); {libraries}"
     times = TIMES if protocol.headline == 50 else ("p90 ms", "p50 ms", "95 %", "p99 ms")
     names = [label(report, row) for row in report.rows]
     table(
@@ -32,15 +32,15 @@ def show(report: LatencyReport) -> None:
         [(name, *_times(report, row)) for name, row in zip(names, report.rows, strict=True)],
     )
     table(
-        "each in a process of its own",
+        "Load time and memory, each file in its own process",
         ("file", *COSTS),
         [(name, *_costs(row)) for name, row in zip(names, report.rows, strict=True)],
     )
     show_context(report, names)
     note(machine(report))
     for reason, rows in report.doubts().items():
-        whose = "every row" if len(rows) == len(report.rows) else ", ".join(label(report, row) for row in rows)
-        note(f"not trustworthy: {whose}: {reason}")
+        affected = "every row" if len(rows) == len(report.rows) else ", ".join(label(report, row) for row in rows)
+        note(f"not trustworthy: {affected}: {reason}")
     for text in sorted({row.accuracy_note for row in report.rows if row.balanced_accuracy is None}):
         note(f"balanced accuracy: {text}")
     for remark in report.remarks():
@@ -48,35 +48,35 @@ def show(report: LatencyReport) -> None:
 
 
 def machine(report: LatencyReport) -> str:
-    """What is known of the machine's state, for those who want to measure the same again."""
+    """Describe the machine's state during the benchmark, as far as it could be read."""
     device, before, after = report.device, report.before, report.after
-    clock, heat = (after.frequency_mhz, after.temperature_c) if after else (None, None)
-    known = [
+    clock_mhz, celsius = (after.frequency_mhz, after.temperature_c) if after else (None, None)
+    details = [
         *device.virtualization,
         f"governor {device.governor}" if device.governor else "",
-        f"{clock:.0f} MHz" + (f" of {device.max_frequency_mhz:.0f}" if device.max_frequency_mhz else "")
-        if clock
+        f"{clock_mhz:.0f} MHz" + (f" of {device.max_frequency_mhz:.0f}" if device.max_frequency_mhz else "")
+        if clock_mhz
         else "",
-        f"{before.temperature_c:.0f} °C before, {heat:.0f} °C after"
-        if before and before.temperature_c and heat
+        f"{before.temperature_c:.0f} °C before, {celsius:.0f} °C after"
+        if before and before.temperature_c and celsius
         else "",
         f"on {after.power}" if after and after.power else "",
         "" if report.foreign_cpu is None else f"other processes used {report.foreign_cpu:.0%} of the cores",
     ]
-    told = ", ".join(text for text in known if text)
-    return (
-        f"machine: {told}" if clock and heat else f"machine: {told or 'nothing'}; its clock and heat are not told here"
-    )
+    state = ", ".join(detail for detail in details if detail)
+    if clock_mhz and celsius:
+        return f"machine: {state}"
+    return f"machine: {state or 'nothing known'}; clock frequency or temperature not available"
 
 
 def label(report: LatencyReport, row: Row) -> str:
-    """The file's name, with runtime and threads where the report has several rows of it."""
+    """Return the file's name, with runtime and threads if the report has several rows of it."""
     same = [other for other in report.rows if other.file == row.file]
     runtime = row.runtime if len({other.runtime for other in same}) > 1 else ""
     threads = f"{row.threads} threads" if row.threads > 1 else "1 thread"
     details = [runtime, threads if len({other.threads for other in same}) > 1 else ""]
-    told = ", ".join(text for text in details if text)
-    return f"{row.file} ({told})" if told else row.file
+    suffix = ", ".join(detail for detail in details if detail)
+    return f"{row.file} ({suffix})" if suffix else row.file
 
 
 def _times(report: LatencyReport, row: Row) -> list[str | None]:

@@ -1,4 +1,4 @@
-"""What several commands share: choosing a run, printing tables, notes and JSON."""
+"""Shared by the commands: the choice of a run, tables, notes and JSON."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from skinedge.core import json_io
 from skinedge.core.terminal import say, visible
@@ -21,21 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = ["note", "say"]
 
-RunArgument = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="[RUN]", help="Run directory (or model file); default: the newest run, else the shipped model."
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON, and nothing else, on standard output.")]
-DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of labelled images.")]
 NOTICE = "Research tool, not a medical device: no output of it is a diagnosis."
 
 
 def pick_run(run: Path | None, *, allow_synthetic: bool = True, writes: bool = False) -> Bundle:
-    """The named run, else the newest complete one, else the shipped model (said on screen).
+    """Open the named run, else the newest complete one, else the bundled model, and print which.
 
-    writes: the command adds files to the run; of the shipped model, named or not, a copy under runs/ takes them.
+    Args:
+        allow_synthetic: whether the newest run may have been trained on synthetic images.
+        writes: the command adds files to the run; those of the bundled model go to a copy under runs/.
     Raises: BundleError.
     """
     from skinedge.core.files import check_writable
@@ -47,25 +39,25 @@ def pick_run(run: Path | None, *, allow_synthetic: bool = True, writes: bool = F
     else:
         bundle = Bundle.open(run)
         if writes and bundled_model.is_shipped(run):
-            bundle = bundled_model.opened(bundle, writes=writes)
+            bundle = bundled_model.open_bundled(bundle, writes=writes)
     if writes:
         check_writable(bundle.root)
     return bundle
 
 
 def emit_json(command: str, body: Mapping[str, Any], *, model_id: str | None, model_sha256: str | None) -> None:
-    """Print one document, on one line."""
+    """Print a document as one line of JSON."""
     full = json_io.document(command, body, model_id=model_id, model_sha256=model_sha256)
     print(json.dumps(full, allow_nan=False), flush=True)
 
 
 def figure(value: object, digits: int = 4) -> str | None:
-    """A number for a table; None (shown as '-') where it is undefined."""
+    """Format a number for a table; None, shown as '-', if it is undefined."""
     return f"{value:.{digits}f}" if isinstance(value, float | int) and value == value else None
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table on standard output; columns of figures are right-aligned."""
+    """Print a table on standard output; numeric columns are right-aligned."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -73,8 +65,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     grid: Table = Table(title=escape(visible(title)), title_justify="left")
     for index, column in enumerate(columns):
         cells = [str(row[index]) for row in rows if row[index] is not None]
-        figures = index > 0 and all(cell[:1] in "+-" or cell[:1].isdigit() for cell in cells)
-        grid.add_column(escape(visible(column)), justify="right" if figures else "left", overflow="fold")
+        numeric = index > 0 and all(cell[:1] in "+-" or cell[:1].isdigit() for cell in cells)
+        grid.add_column(escape(visible(column)), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         grid.add_row(*("-" if cell is None else escape(visible(cell)) for cell in row))
     width = None if sys.stdout.isatty() else 120

@@ -1,4 +1,4 @@
-"""skinedge data synth | check | info."""
+"""skinedge data synth, check and info."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skinedge.cli.app import data_app
-from skinedge.cli.common import JsonOption, emit_json, note, say, table
+from skinedge.cli.common import emit_json, note, say, table
+from skinedge.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from skinedge.data.audit import AuditReport, DuplicatePair
@@ -21,91 +22,96 @@ SHOWN = 5
 
 @data_app.command()
 def synth(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder.")],
-    count: Annotated[int, typer.Option(help="Number of images, shared evenly by the 7 classes.")] = 420,
-    size: Annotated[int, typer.Option(metavar="PX", help="Side of the square images, in pixels.")] = 224,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same images.")] = 0,
-    as_json: JsonOption = False,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to create.")],
+    count: Annotated[int, typer.Option(metavar="N", help="Number of images, divided evenly among 7 classes.")] = 420,
+    size: Annotated[int, typer.Option(metavar="PX", help="Side length of the square images, in pixels.")] = 224,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the images.")] = 0,
+    json: JsonOption = False,
 ) -> None:
-    """Draw synthetic images of seven classes. For demos and tests, never for judging a model."""
+    """Generate synthetic images of seven classes.
+
+    For demos and tests; never for evaluating a model.
+    """
     from skinedge.data.synthetic import LABELS, MARKER, write_dataset
 
     lesions = write_dataset(out, count, size, seed)
-    if as_json:
-        found = {"out": str(out), "images": count, "lesions": lesions, "classes": list(LABELS), "synthetic": True}
-        emit_json("data.synth", found, model_id=None, model_sha256=None)
+    if json:
+        document = {"out": str(out), "images": count, "lesions": lesions, "classes": list(LABELS), "synthetic": True}
+        emit_json("data.synth", document, model_id=None, model_sha256=None)
     else:
-        say(f"{count} synthetic images of {lesions} lesions in {out} ({MARKER} says so)")
+        say(f"{count} synthetic images of {lesions} lesions in {out} (marked by {MARKER})")
 
 
 @data_app.command()
-def info(folder: FolderArgument, as_json: JsonOption = False) -> None:
-    """What a folder holds. Kind, classes and their groups, lesions, sizes."""
+def info(folder: FolderArgument, json: JsonOption = False) -> None:
+    """Summarize a folder: layout, classes and their groups, lesions, image sizes."""
     from dataclasses import asdict
 
     from skinedge.data.audit import info as summarize
     from skinedge.data.readers import read
 
-    found = summarize(read(folder))
-    if as_json:
-        classes = {label: {"images": n, "group": group} for label, (n, group) in found.classes.items()}
-        emit_json("data.info", {**asdict(found), "classes": classes}, model_id=None, model_sha256=None)
+    summary = summarize(read(folder))
+    if json:
+        classes = {label: {"images": n, "group": group} for label, (n, group) in summary.classes.items()}
+        emit_json("data.info", {**asdict(summary), "classes": classes}, model_id=None, model_sha256=None)
         return
-    rows = [(label, n, group or "unknown: map it in TOML") for label, (n, group) in found.classes.items()]
-    table(found.kind, ("class", "images", "group"), rows)
-    lesions = "lesions not known" if found.lesions is None else f"{found.lesions} lesions"
-    domain = found.domain.upper() if found.synthetic else found.domain
-    say(f"{folder}: {found.images} images, {lesions}, domain {domain}")
-    say("sizes: " + ", ".join(f"{size} ({n})" for size, n in list(found.sizes.items())[:SHOWN]))
-    if found.splits:
-        say("official splits: " + ", ".join(f"{name} {n}" for name, n in found.splits.items()))
+    rows = [(label, n, group or "unknown: map it in TOML") for label, (n, group) in summary.classes.items()]
+    table(summary.kind, ("class", "images", "group"), rows)
+    lesions = "lesions not known" if summary.lesions is None else f"{summary.lesions} lesions"
+    domain = summary.domain.upper() if summary.synthetic else summary.domain
+    say(f"{folder}: {summary.images} images, {lesions}, domain {domain}")
+    say("sizes: " + ", ".join(f"{size} ({n})" for size, n in list(summary.sizes.items())[:SHOWN]))
+    if summary.splits:
+        say("official splits: " + ", ".join(f"{name} {n}" for name, n in summary.splits.items()))
 
 
 @data_app.command()
 def check(
     folder: FolderArgument,
-    against: Annotated[Path | None, typer.Option(metavar="DIR2", help="Also find images that DIR2 has too.")] = None,
-    as_json: JsonOption = False,
+    against: Annotated[Path | None, typer.Option(metavar="DIR2", help="Also find images that DIR2 contains.")] = None,
+    json: JsonOption = False,
 ) -> None:
-    """Unreadable images, duplicates and leaks. Within a folder, between its splits, or between two.
+    """Find unreadable images, duplicates and leaks.
 
-    Exits with 1 for an unreadable image, one image under two labels, a leak between official splits, or, with
-    --against, any overlap.
+    Searches one folder, its official splits, and with --against a second folder. Exits with 1 for an unreadable image,
+    an image under two labels, a leak between official splits, or any overlap with DIR2.
     """
     from dataclasses import asdict
 
-    from skinedge.data.audit import audit as judge
-    from skinedge.data.audit import overlaps
+    from skinedge.data.audit import audit, overlaps
 
     dataset, inspection = _inspect(folder)
-    found = judge(dataset, inspection)
+    report = audit(dataset, inspection)
     shared = None if against is None else overlaps(inspection.samples, _inspect(against)[1].samples)
-    passed = found.passed and not shared
-    if as_json:
+    passed = report.passed and not shared
+    if json:
         pairs = None if shared is None else [asdict(pair) for pair in shared]
-        document = {"passed": passed, **asdict(found), "against": str(against) if against else None, "overlaps": pairs}
+        document = {"passed": passed, **asdict(report), "against": str(against) if against else None, "overlaps": pairs}
         emit_json("data.check", document, model_id=None, model_sha256=None)
     else:
-        _show(folder, found)
+        _show(folder, report)
         if shared is not None:
-            _list(f"images that are also in {against}", [_line(pair) for pair in shared])
+            _list(f"images also in {against}", [_line(pair) for pair in shared])
         say("passed" if passed else "FAILED: repair the folder (or its splits) before training on it")
     if not passed:
         raise typer.Exit(1)
 
 
-def _show(folder: Path, found: AuditReport) -> None:
-    table(found.kind, ("class", "images"), list(found.counts.items()))
-    say(f"{sum(found.counts.values())} images, " + (f"{found.lesions} lesions" if found.lesions else "lesions unknown"))
-    _list("unreadable images", [f"{path}: {reason}" for path, reason in found.unreadable])
-    _list("images under two labels", [" = ".join(paths) for paths in found.two_labels])
-    _list("leaks between the folder's splits", [_line(pair) for pair in found.leaks])
-    _list("sets of exact duplicates", [" = ".join(paths) for paths in found.exact])
-    _list("pairs of near duplicates (of different lesions, as far as known)", [_line(pair) for pair in found.near])
+def _show(folder: Path, report: AuditReport) -> None:
+    table(report.kind, ("class", "images"), list(report.counts.items()))
+    say(
+        f"{sum(report.counts.values())} images, "
+        + (f"{report.lesions} lesions" if report.lesions else "lesions unknown")
+    )
+    _list("unreadable images", [f"{path}: {reason}" for path, reason in report.unreadable])
+    _list("images under two labels", [" = ".join(paths) for paths in report.two_labels])
+    _list("leaks between the folder's splits", [_line(pair) for pair in report.leaks])
+    _list("sets of exact duplicates", [" = ".join(paths) for paths in report.exact])
+    _list("pairs of near duplicates (of different lesions, as far as known)", [_line(pair) for pair in report.near])
 
 
-def _list(what: str, lines: list[str]) -> None:
-    say(f"{len(lines)} {what}")
+def _list(title: str, lines: list[str]) -> None:
+    say(f"{len(lines)} {title}")
     for line in lines[:SHOWN]:
         say(f"  {line}")
     if len(lines) > SHOWN:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skinedge.cli.app import app
-from skinedge.cli.common import NOTICE, DataOption, JsonOption, RunArgument, emit_json, note, say, table
-from skinedge.cli.predict import FileOption, JobsOption, ResumeOption, open_for_judging
+from skinedge.cli.common import NOTICE, emit_json, note, say, table
+from skinedge.cli.options import DataOption, FileOption, JobsOption, JsonOption, ResumeOption, RunOrFileArgument
+from skinedge.cli.predict import open_for_judging
 from skinedge.core import json_io
 
 if TYPE_CHECKING:
@@ -20,24 +21,29 @@ if TYPE_CHECKING:
 
 @app.command()
 def evaluate(
-    run: RunArgument = None,
+    run: RunOrFileArgument = None,
     data: DataOption = None,
     split: Annotated[
         str | None,
-        typer.Option("--split", help="train, val, cal, test or all; default: test if the run knows the images."),
+        typer.Option(
+            "--split",
+            metavar="NAME",
+            help="Split: train, val, cal, test or all. [default: test if the run knows the images]",
+        ),
     ] = None,
     file: FileOption = None,
     allow_train: Annotated[
-        bool, typer.Option("--allow-train", help="Judge images that the model was trained on too (marked so).")
+        bool, typer.Option("--allow-train", help="Include images that the model was trained on; the output marks them.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for evaluation.json and pictures (needs skinedge[plots]).")
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Write evaluation.json and plots to DIR (needs skinedge[plots])."),
     ] = None,
     jobs: JobsOption = None,
     resume: ResumeOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Accuracy, AUC and sensitivity on labelled images. And the confusion matrix."""
+    """Measure accuracy, AUC and sensitivity on labelled images."""
     from skinedge_bench.evaluate import plots
     from skinedge_bench.evaluate.evaluate import UNFINISHED
     from skinedge_bench.evaluate.evaluate import evaluate as run_evaluate
@@ -58,29 +64,30 @@ def evaluate(
 
 
 def _write(out: Path, result: Evaluation, model: LoadedModel) -> None:
-    """The document, the page and the pictures, all or none."""
+    """Write the document, the Markdown page and the plots, all or none."""
     from skinedge_bench.evaluate import plots
     from skinedge_bench.evaluate.evaluate import UNFINISHED
     from skinedge_bench.evaluate.tables import markdown
 
     full = json_io.document("evaluate", result.document, model_id=model.model_id, model_sha256=model.sha256)
-    drawn = plots.draw(result)
-    page = markdown(result.document, NOTICE, list(drawn))
-    plots.write(out, {**drawn, "evaluation.md": page, "evaluation.json": json_io.to_text(full)})
+    images = plots.draw(result)
+    page = markdown(result.document, NOTICE, list(images))
+    plots.write(out, {**images, "evaluation.md": page, "evaluation.json": json_io.to_text(full)})
     (out / UNFINISHED).unlink(missing_ok=True)
-    note(f"written: evaluation.json, evaluation.md and pictures in {out}")
+    note(f"written: evaluation.json, evaluation.md and plots in {out}")
 
 
 def show(result: Evaluation) -> None:
-    """The tables that a person reads."""
+    """Print the tables, and warn about images that the model has seen."""
     from skinedge_bench.evaluate.tables import tables
 
     say(NOTICE)
     document: Mapping[str, Any] = result.document
     if document["contaminated"]:
         note(f"CONTAMINATED: the model was trained on {document['contaminated']} of these images or their lesions")
-    for place in ("val", "cal"):
-        if place in (document["seen"] or {}):
-            note(f"{document['seen'][place]} of these images were in the split '{place}': they influenced choices")
-    for found in tables(document):
-        table(found.title, found.columns, found.rows)
+    for split in ("val", "cal"):
+        if split in (document["seen"] or {}):
+            count = document["seen"][split]
+            note(f"{count} of these images were in the {split} split, which decides checkpoints and thresholds")
+    for one in tables(document):
+        table(one.title, one.columns, one.rows)

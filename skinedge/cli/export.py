@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skinedge.cli.app import app
-from skinedge.cli.common import DataOption, JsonOption, RunArgument, emit_json, note, pick_run, table
+from skinedge.cli.common import emit_json, note, pick_run, table
+from skinedge.cli.options import DataOption, JsonOption, RunArgument
 from skinedge.core.errors import one_of
 from skinedge.system.cpu import leave_cores_while_waiting
 
@@ -15,41 +16,47 @@ if TYPE_CHECKING:
     from skinedge.run.manifest import FileEntry
     from skinedge.run.run_directory import Bundle
 
-FormatOption = Annotated[str, typer.Option("--format", help="onnx, tflite, an installed plug-in's, or all.")]
+FormatOption = Annotated[
+    str, typer.Option("--format", help="File format: onnx, tflite, one of an installed plug-in, or all.")
+]
 Int8Option = Annotated[
-    bool, typer.Option("--int8", help="Also the fastest int8 file that keeps the diagnosis on validation images.")
+    bool, typer.Option("--int8", help="Also write the fastest int8 file that keeps the diagnosis on validation images.")
 ]
 PrecisionOption = Annotated[
-    str | None, typer.Option("--precision", help="Only this: fp32, int8, int8-mixed, int8-weight or fp16.")
+    str | None,
+    typer.Option("--precision", help="Write this precision only: fp32, int8, int8-mixed, int8-weight or fp16."),
 ]
 FallbackOption = Annotated[
-    str, typer.Option("--fallback", help="any: below int8 too (weights only, half precision) if no int8 file passes.")
+    str,
+    typer.Option(
+        "--fallback", help="any: allow precisions below int8 (weights only, half precision) if no int8 file passes."
+    ),
 ]
 ContractOption = Annotated[
     str,
-    typer.Option("--contract", help="What the input is: pixels (0..255), google (-1..1), qualcomm (0..1) or uint8."),
+    typer.Option("--contract", help="Input contract: pixels (0..255), google (-1..1), qualcomm (0..1) or uint8."),
 ]
 PriorOption = Annotated[
     str | None,
     typer.Option(
         "--prior",
-        help="Class prior that probabilities assume: uniform or training. [default: as now, at first uniform]",
+        help="Class prior that probabilities assume: uniform or training. [default: unchanged, initially uniform]",
     ),
 ]
 SensitivityOption = Annotated[
     float | None,
     typer.Option(
         "--sensitivity",
-        help="Share of malignant images that the threshold is to flag. [default: as now, at first 0.95]",
+        help="Share of malignant images that the threshold must flag. [default: unchanged, initially 0.95]",
     ),
 ]
-LogitsOption = Annotated[bool, typer.Option("--logits", help="A further output: the logits.")]
-HeatmapOption = Annotated[bool, typer.Option("--heatmap", help="A further output: every class's activation map.")]
-CpuOption = Annotated[str | None, typer.Option("--cpu", help="arm: also the ONNX int8 file for ARM (S8S8).")]
+LogitsOption = Annotated[bool, typer.Option("--logits", help="Add the logits as an output.")]
+HeatmapOption = Annotated[bool, typer.Option("--heatmap", help="Add every class's activation map as an output.")]
+CpuOption = Annotated[str | None, typer.Option("--cpu", help="arm: also write the ONNX int8 file for ARM (S8S8).")]
 ConverterOption = Annotated[
-    str, typer.Option("--converter", help="Another converter than the format's own, e.g. onnx2tf.")
+    str, typer.Option("--converter", help="Use another converter than the format's own, e.g. onnx2tf.")
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="Make files again that are up to date.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Write files again that are up to date.")]
 
 
 @app.command()
@@ -70,7 +77,7 @@ def export(
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Write ONNX and TFLite files of a run. Each is checked against PyTorch before it replaces anything."""
+    """Write ONNX and TFLite files of a run; each is checked against PyTorch before it replaces a file."""
     one_of("--fallback", fallback, ("none", "any"))
     one_of("--cpu", cpu or "arm", ("arm",))
     leave_cores_while_waiting()
@@ -83,7 +90,7 @@ def export(
     from skinedge_export.signature import IOSignature
     from skinedge_export.target import export_targets, formats
 
-    wanted = export_targets(
+    targets = export_targets(
         formats() if format == "all" else [format],
         int8=int8,
         precision=precision,
@@ -93,8 +100,8 @@ def export(
         converter=converter,
     )
     reading = Reading.of(bundle.manifest.calibration, prior, sensitivity)
-    bundle = write_files(bundle, wanted, data=data, force=force, reading=reading)
-    files = [entry for ask in wanted if (entry := current(bundle, ask)) is not None]
+    bundle = write_files(bundle, targets, data=data, force=force, reading=reading)
+    files = [entry for target in targets if (entry := current(bundle, target)) is not None]
     if json:
         document = {"run": str(bundle.root), "files": {entry.path: _document(bundle, entry) for entry in files}}
         emit_json("export", document, model_id=bundle.manifest.id, model_sha256=sha256(bundle.file(MODEL)))
@@ -103,38 +110,40 @@ def export(
 
 
 def _document(bundle: Bundle, entry: FileEntry) -> dict[str, object]:
-    kept = ("precision", "gates", "ops", "versions", "calibration", "kept_float", "asked")
-    said = {key: entry.info[key] for key in kept if key in entry.info}
-    report = _ladder(bundle, entry)
-    return {"sha256": entry.sha256, "size_bytes": entry.size, **said, **({"ladder": report} if report else {})}
+    keys = ("precision", "gates", "ops", "versions", "calibration", "kept_float", "asked")
+    info = {key: entry.info[key] for key in keys if key in entry.info}
+    report = _search_report(bundle, entry)
+    return {"sha256": entry.sha256, "size_bytes": entry.size, **info, **({"ladder": report} if report else {})}
 
 
 def _show(bundle: Bundle, files: list[FileEntry]) -> None:
-    full = {entry.info["format"]: entry.size for entry in bundle.model_files() if entry.info["precision"] == "fp32"}
+    fp32_sizes = {
+        entry.info["format"]: entry.size for entry in bundle.model_files() if entry.info["precision"] == "fp32"
+    }
     rows = []
     for entry in files:
-        open_gates = [gate["name"] for gate in entry.info["gates"] if gate["verdict"] != "pass"]
-        gates = f"underpowered: {', '.join(open_gates)}" if open_gates else f"{len(entry.info['gates'])} passed"
-        whole = full.get(entry.info["format"])
-        ratio = f"{entry.size / whole:.3f}" if whole else None
+        underpowered = [gate["name"] for gate in entry.info["gates"] if gate["verdict"] != "pass"]
+        gates = f"underpowered: {', '.join(underpowered)}" if underpowered else f"{len(entry.info['gates'])} passed"
+        fp32_size = fp32_sizes.get(entry.info["format"])
+        ratio = f"{entry.size / fp32_size:.3f}" if fp32_size else None
         ops = sum(entry.info["ops"].values())
-        flag = f"{bundle.manifest.threshold(entry.path):.3f}"
-        rows.append((entry.path, entry.info["precision"], f"{entry.size / 1e6:.2f}", ratio, ops, gates, flag))
+        threshold = f"{bundle.manifest.threshold(entry.path):.3f}"
+        rows.append((entry.path, entry.info["precision"], f"{entry.size / 1e6:.2f}", ratio, ops, gates, threshold))
     for entry in files:
-        _show_ladder(bundle, entry)
-    table(f"Files in {bundle.root}", ("file", "precision", "MB", "of fp32", "ops", "gates", "malignant from"), rows)
+        _show_search(bundle, entry)
+    table(f"Files in {bundle.root}", ("file", "precision", "MB", "of fp32", "ops", "gates", "threshold"), rows)
 
 
-def _show_ladder(bundle: Bundle, entry: FileEntry) -> None:
-    """What was tried for one file, on validation images."""
-    report = _ladder(bundle, entry)
+def _show_search(bundle: Bundle, entry: FileEntry) -> None:
+    """Print the candidates of one file, with their metrics on validation images."""
+    report = _search_report(bundle, entry)
     if report is None:
         return
     rows = []
-    for rung in report["rungs"]:
-        seen = rung["validation"] or {}
+    for candidate in report["rungs"]:
+        metrics = candidate["validation"] or {}
         figures = [
-            None if seen.get(key) is None else f"{seen[key]:{form}}"
+            None if metrics.get(key) is None else f"{metrics[key]:{form}}"
             for key, form in (
                 ("agreement", ".3f"),
                 ("fall", "+.4f"),
@@ -142,17 +151,17 @@ def _show_ladder(bundle: Bundle, entry: FileEntry) -> None:
                 ("distance", ".3f"),
             )
         ]
-        verdict = "passed" if rung["convincing"] else "in doubt" if rung["passed"] else "rejected"
-        verdict = f"{verdict}, chosen" if rung["rung"] == report["chosen"] else verdict
-        cost = (f"{rung['size_bytes'] / 1e6:.2f}", f"{rung['milliseconds']:.2f}", rung["partitions"])
-        rows.append((rung["rung"], *figures, *cost, verdict))
-    columns = ("rung", "agreement", "fall", "mel sens", "distance", "MB", "ms", "partitions", "verdict")
+        verdict = "passed" if candidate["convincing"] else "inconclusive" if candidate["passed"] else "rejected"
+        verdict = f"{verdict}, chosen" if candidate["rung"] == report["chosen"] else verdict
+        cost = (f"{candidate['size_bytes'] / 1e6:.2f}", f"{candidate['milliseconds']:.2f}", candidate["partitions"])
+        rows.append((candidate["rung"], *figures, *cost, verdict))
+    columns = ("candidate", "agreement", "drop", "mel sens", "distance", "MB", "ms", "partitions", "verdict")
     table(f"{entry.path}: {report['validation_images']} validation images, 1 thread", columns, rows)
     if report["given_up"]:
         note(f"{entry.path}: {report['given_up']}")
 
 
-def _ladder(bundle: Bundle, entry: FileEntry) -> dict[str, Any] | None:
+def _search_report(bundle: Bundle, entry: FileEntry) -> dict[str, Any] | None:
     from json import loads
 
     from skinedge_export.export import report_name

@@ -14,16 +14,10 @@ COLUMNS = ("layer", "operation", "SQNR dB", "cosine", "adds", "lost channels")
 SHOWN = 15
 
 
-def compare_layers(run: Path | None, data: Path | None, images: int | None, *, json: bool, refused: bool) -> None:
-    """Compare the layers of a run's smaller files, or of the one that is named, with fp32.
-
-    refused: an option was given that does nothing here. Raises: ConfigError then.
-    """
-    from skinedge.core.errors import ConfigError
+def compare_layers(run: Path | None, data: Path | None, images: int | None, *, json: bool) -> None:
+    """Compare the layers of a run's smaller files, or of one named file, with fp32, and print them."""
     from skinedge_bench.verify.layers.compare import IMAGES, compare_file, compare_run
 
-    if refused:
-        raise ConfigError("--images goes with --layers only, and --strict with the gates only")
     count = IMAGES if images is None else images
     if run is not None and run.is_file():
         report = compare_file(run, data, count)
@@ -33,23 +27,23 @@ def compare_layers(run: Path | None, data: Path | None, images: int | None, *, j
         emit_json("layers", report.document(), model_id=report.model_id, model_sha256=report.model_sha256)
     else:
         show(report)
-    note("no gate was judged: that is done by skinedge verify without --layers")
+    note("gates not checked: run skinedge verify without --layers")
 
 
 def show(report: LayersReport) -> None:
-    """The worst layers of each file, and where most is lost."""
+    """Print the worst layers of each file, and the layer that adds most noise."""
     from skinedge_bench.verify.layers.report import METHOD
 
     say(f"Layers against fp32 on {report.images}")
     for file in report.files:
         table(f"{file.name}: {_count(file)}, worst first", COLUMNS, _rows(file))
         if file.steepest is not None:
-            found = file.steepest
-            say(f"most noise is added by {found.name} ({found.kind}): {found.added:.2%} of its signal's energy")
+            layer = file.steepest
+            say(f"most noise is added by {layer.name} ({layer.kind}): {layer.added:.2%} of its signal's energy")
             say()
         if file.unmatched:
             note(f"{file.name}: not found in {file.reference}: {', '.join(file.unmatched)}")
-    note(f"how: {METHOD}")
+    note(f"method: {METHOD}")
 
 
 def _count(file: FileLayers) -> str:

@@ -1,4 +1,4 @@
-"""What `skinedge run` does: every stage in order, each at most once, then one table."""
+"""The stages of `skinedge run` in order, and their results."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from skinedge.training.job import TrainRequest
 
 
-def run_all(request: TrainRequest, json_: bool) -> None:
+def run_all(request: TrainRequest, json: bool) -> None:
     """Train, merge, export, verify and bench.
 
-    Stages skip what is current, so with --resume only what is missing is done.
-    Raises: SkinedgeError from any stage; GateError, after both reports were written, when a gate failed.
+    Stages skip current files, so --resume does only the missing work.
+    Raises: SkinedgeError from any stage; GateError, after both reports were written, if a gate failed.
     """
     from skinedge.run.manifest import MODEL
     from skinedge.system.requirements import EXPORT, require
@@ -35,7 +35,7 @@ def run_all(request: TrainRequest, json_: bool) -> None:
     parity = verify(bundle, request.data)
     latency = bench(bundle.reload(), BenchRequest(protocol="quick"), request.data)
     bundle = bundle.reload()
-    if json_:
+    if json:
         document = {
             "run": str(bundle.root),
             "synthetic": bundle.manifest.synthetic,
@@ -52,9 +52,9 @@ def run_all(request: TrainRequest, json_: bool) -> None:
 
 
 def summarize(bundle: Bundle) -> None:
-    """The last lines: where everything is, and what it may be used for."""
+    """Print the run directory, its default file and the notice on use."""
     manifest = bundle.manifest
     if manifest.synthetic:
-        note("SYNTHETIC images: these figures say that the tool works, nothing about skin.")
+        note("SYNTHETIC images: these figures show that the tool works, and nothing about skin.")
     say(f"run: {bundle.root}    default file: {bundle.root / str(manifest.default_file)}")
     note(NOTICE)

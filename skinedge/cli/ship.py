@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skinedge.cli.app import app
-from skinedge.cli.common import NOTICE, JsonOption, emit_json, note, say
+from skinedge.cli.common import NOTICE, emit_json, note, say
+from skinedge.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from skinedge.publish.package import Evaluation
@@ -16,28 +17,33 @@ if TYPE_CHECKING:
 
 @app.command()
 def ship(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run with int8 files that `verify` passed on images.")],
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="New folder for the packed model.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run with int8 files that passed `skinedge verify`.")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Folder to create for the package.")],
     evaluation: Annotated[
         Path | None,
-        typer.Option("--evaluation", metavar="DIR", help="What `evaluate --split test --out DIR` wrote, for the card."),
+        typer.Option(
+            "--evaluation", metavar="DIR", help="Output folder of `evaluate --split test`, for the model card."
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a packed model at --to.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a package at --to.")] = False,
     sign: Annotated[
-        Path | None, typer.Option("--sign", metavar="KEY", help="Sign the manifest with a secret key of minisign's.")
+        Path | None, typer.Option("--sign", metavar="KEY", help="Sign the manifest with this minisign secret key.")
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Pack a finished run to travel: adapter, int8 files, golden vectors, model card, licence."""
-    from skinedge.publish.package import ship as pack
+    """Package a finished run for distribution.
+
+    Contains the adapter, the int8 files, the golden vectors, the model card and the licence.
+    """
+    from skinedge.publish.package import ship as write_package
     from skinedge.run.run_directory import Bundle
 
     bundle = Bundle.open(run)
-    judged = None if evaluation is None else read_evaluation(evaluation)
-    packed = pack(bundle, to, judged, force=force, key=sign)
-    manifest, files = packed.manifest, packed.entries()
+    measured = None if evaluation is None else read_evaluation(evaluation)
+    package = write_package(bundle, to, measured, force=force, key=sign)
+    manifest, files = package.manifest, package.entries()
     if not manifest.license:
-        note('no licence is stated: a run\'s comes from its images, or license = "SPDX" in --config of train')
+        note('no licence stated: it comes from the dataset, or from license = "SPDX" in the --config of train')
     size = sum(entry.size for entry in files.values())
     if json:
         document = {
@@ -46,14 +52,14 @@ def ship(
             "size_bytes": size,
             "files": {name: {"sha256": entry.sha256, "size_bytes": entry.size} for name, entry in files.items()},
         }
-        emit_json("ship", document, model_id=manifest.id, model_sha256=packed.model_sha256)
+        emit_json("ship", document, model_id=manifest.id, model_sha256=package.model_sha256)
     else:
         say(f"{to}: {len(files)} files, {size / 1e6:.1f} MB, licence {manifest.license or 'not stated'}")
         note(NOTICE)
 
 
 def read_evaluation(folder: Path) -> Evaluation:
-    """Raises: BundleError when the folder is not what `evaluate --out` writes."""
+    """Read the output folder of `evaluate --out`. Raises: BundleError for anything else."""
     from skinedge.publish.package import Evaluation
     from skinedge.run.report_schemas import NOT_AN_EVALUATION
     from skinedge.run.report_schemas import read_evaluation as read

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skinedge.cli.app import app
-from skinedge.cli.common import DataOption, JsonOption, RunArgument, emit_json, figure, note, pick_run, table
+from skinedge.cli.common import emit_json, figure, note, pick_run, table
+from skinedge.cli.options import DataOption, JsonOption, RunOrFileArgument
 
 if TYPE_CHECKING:
     from skinedge.stats.paired import Estimate
@@ -20,42 +21,56 @@ COLUMNS = (
     "max diff",
     "agreement",
     "bal acc",
-    "fall",
+    "drop",
     "AUC",
     "mel sens",
     "mal se/sp",
     "verdict",
 )
 FLAG_COLUMNS = ("file", "threshold", "sensitivity", "specificity")
-FALL_COLUMNS = ("file", "right: fp32 / file alone", "bal acc", "melanoma sens", "malignant sens", "|change| of score")
+DROP_COLUMNS = (
+    "file",
+    "correct in fp32 / file only",
+    "bal acc",
+    "melanoma sens",
+    "malignant sens",
+    "|change| of score",
+)
 CHANGE_COLUMNS = ("image", "truth", "PyTorch", "file", "malignant score", "flag")
-SHOWN = 10  # changed images of a file on the screen; the report has all of them
+SHOWN = 10  # changed images printed per file; the report has all of them
 
 
 @app.command()
 def verify(
-    run: RunArgument = None,
+    run: RunOrFileArgument = None,
     data: DataOption = None,
-    strict: Annotated[bool, typer.Option("--strict", help="A gate with too few images to decide fails too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on underpowered gates too.")] = False,
     layers: Annotated[
-        bool, typer.Option("--layers", help="Instead of the gates: each layer of the smaller files against fp32.")
+        bool, typer.Option("--layers", help="Compare each layer of the smaller files with fp32 instead of the gates.")
     ] = False,
     images: Annotated[
-        int | None, typer.Option("--images", min=8, help="With --layers: how many images at most; default: 64.")
+        int | None,
+        typer.Option("--images", metavar="N", min=8, help="Use at most N images with --layers. [default: 64]"),
     ] = None,
     key: Annotated[
         str | None,
-        typer.Option("--key", metavar="PUBKEY", help="First verify the model's signature; writes no report."),
+        typer.Option("--key", metavar="PUBKEY", help="Check the package's signature first, and write no report."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Check every file against the merged PyTorch model. Exit 1 when a gate fails."""
+    """Check every model file against the merged PyTorch model.
+
+    Exits with 1 if a gate fails.
+    """
     if key is not None:
         _check_signature(run, key)
     if layers or images is not None:
         from skinedge.cli.layers import compare_layers
+        from skinedge.core.errors import ConfigError
 
-        compare_layers(run, data, images, json=json, refused=strict or not layers)
+        if strict or not layers:
+            raise ConfigError("--images requires --layers, and --strict excludes it")
+        compare_layers(run, data, images, json=json)
         return
     from skinedge_bench.verify.verify import verify as run_verify
     from skinedge_bench.verify.verify import verify_file
@@ -72,18 +87,18 @@ def verify(
 
 
 def _check_signature(run: Path | None, key: str) -> None:
-    """Raises: BundleError when a packed model's signature, or the hash of any of its files, is wrong."""
+    """Check a package's signature and the hashes of its files. Raises: BundleError if any is wrong."""
     from skinedge.core.errors import ConfigError
     from skinedge.run.signing import check_signature
 
     if run is not None and run.is_file():
-        raise ConfigError("--key checks a packed model: name its folder", where=str(run))
+        raise ConfigError("--key checks a package: name its folder, not a file", where=str(run))
     root = pick_run(None).root if run is None else run
     note(f"signature and files verified: {check_signature(root, key)}")
 
 
 def require_passed(report: ParityReport) -> None:
-    """Raises: GateError naming every gate that failed."""
+    """Raise a GateError that names every failed gate, if there is one."""
     from skinedge.core.errors import GateError
 
     if not report.passed:
@@ -91,7 +106,7 @@ def require_passed(report: ParityReport) -> None:
 
 
 def show(report: ParityReport) -> None:
-    """The table that a person reads (reference: the merged model in PyTorch); what did not pass: standard error."""
+    """Print the tables (reference: the merged model in PyTorch), and unpassed gates on standard error."""
     from skinedge_bench.verify.report import shown
 
     rows = [] if report.reference is None else [["reference", *_cells(report.reference), ""]]
@@ -102,11 +117,11 @@ def show(report: ParityReport) -> None:
     if flagged:
         rows = [[file.name, *_flags(file.figures)] for file in flagged if file.figures]
         table("Malignant score at its threshold, 95 % intervals (Wilson)", FLAG_COLUMNS, rows)
-    compared = [[file.name, *_falls(file.comparison)] for file in report.files if file.comparison]
+    compared = [[file.name, *_drops(file.comparison)] for file in report.files if file.comparison]
     if compared:
         table(
-            "Fall from PyTorch, in points of 100, 95 % intervals; changed answers with McNemar's p",
-            FALL_COLUMNS,
+            "Drop from PyTorch, in percentage points, 95 % intervals; changed predictions with McNemar's p",
+            DROP_COLUMNS,
             compared,
         )
     for file in report.files:
@@ -133,7 +148,7 @@ def _cells(figures: Figures) -> list[str | None]:
 
 
 def _flags(figures: Figures) -> list[str]:
-    """The file's threshold, and what it reaches on these images."""
+    """Return the file's threshold, and its sensitivity and specificity on these images."""
     malignant = figures.malignant
     cells = [f"{malignant['threshold']:.3f}{'' if figures.own_threshold else ' (not fitted to this file)'}"]
     for name in ("sensitivity", "specificity"):
@@ -142,23 +157,27 @@ def _flags(figures: Figures) -> list[str]:
     return cells
 
 
-def _falls(found: Comparison) -> list[str | None]:
-    seen = found.mcnemar
-    answers = f"{seen.only_reference} / {seen.only_file}, p {seen.p:.2f}"
-    falls = (found.balanced_accuracy_fall, found.melanoma_sensitivity_fall, found.malignant_sensitivity_fall)
-    return [answers, *(_points(fall) for fall in falls), _points(found.malignant_score_change, "", 2)]
+def _drops(comparison: Comparison) -> list[str | None]:
+    test = comparison.mcnemar
+    counts = f"{test.only_reference} / {test.only_file}, p {test.p:.2f}"
+    drops = (
+        comparison.balanced_accuracy_fall,
+        comparison.melanoma_sensitivity_fall,
+        comparison.malignant_sensitivity_fall,
+    )
+    return [counts, *(_points(drop) for drop in drops), _points(comparison.malignant_score_change, "", 2)]
 
 
-def _points(found: Estimate | None, sign: str = "+", digits: int = 1) -> str | None:
-    """A share as points of 100; None where there is nothing to measure it on."""
-    if found is None or found.value != found.value:
+def _points(share: Estimate | None, sign: str = "+", digits: int = 1) -> str | None:
+    """Format a share and its interval in percentage points; None if undefined."""
+    if share is None or share.value != share.value:
         return None
-    value, low, high = (f"{100 * number:{sign}.{digits}f}" for number in (found.value, found.low, found.high))
+    value, low, high = (f"{100 * number:{sign}.{digits}f}" for number in (share.value, share.low, share.high))
     return f"{value} ({low} to {high})"
 
 
 def _show_changes(file: FileParity) -> None:
-    """The first images whose diagnosis changed, and how many more there are."""
+    """Print the first images whose diagnosis changed, and the number of all."""
     if not file.changed or file.figures is None:
         return
     more = f", {SHOWN} shown (all: --json)" if len(file.changed) > SHOWN else ""

@@ -1,1 +1,1 @@
-"""Ground floor: errors, safe reading of files, preprocessing, classes. NumPy and Pillow only."""
+"""Foundation for every package: errors, safe file reading, preprocessing, classes. Needs NumPy and Pillow only."""

@@ -1,4 +1,4 @@
-"""The one exception a user ever sees, and the few kinds of it that code tells apart."""
+"""SkinedgeError, the only exception shown to users, and its subclasses."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from skinedge.core.terminal import visible, visible_lines
 
-REPORT = "This is a fault of skinedge or of a library; SKINEDGE_DEBUG=1 shows the traceback."
-MEMORY = "Close other programs, or do less at a time: one --format, fewer --jobs."
+BUG_HINT = "This is a fault of skinedge or of a library; SKINEDGE_DEBUG=1 shows the traceback."
+MEMORY_HINT = "Close other programs, or reduce the load: one --format at a time, fewer --jobs."
 
 
 class SkinedgeError(Exception):
-    """Something the user can act on: what is wrong, where, and what to do; lines: each a detail of it.
+    """An error that the user can act on; the command line prints it without a traceback and exits with 1.
 
-    The command line prints it without a traceback and exits with 1.
+    what: the problem; where: the file or option; todo: how to fix it; lines: details, one each.
     """
 
     def __init__(
@@ -28,14 +28,15 @@ class SkinedgeError(Exception):
         self.lines = tuple(lines)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Kinds that are made from other arguments come back from another process too, with their notes."""
+        """Pickle the error with its notes, also for subclasses whose constructors take other arguments."""
         notes = getattr(self, "__notes__", None)
         parts = (type(self), self.what, self.where, self.todo, self.lines)
         return _restored, parts, {"__notes__": notes} if notes else None
 
     def __str__(self) -> str:
-        """One line that says what is wrong and where, those of its details, then what to do; names of files in it
-        cannot add lines.
+        """Return one line with place and problem, the detail lines, then the fix.
+
+        Line breaks in file names are escaped, so they add no lines.
         """
         parts = [visible(self.what if self.where is None else f"{self.where}: {self.what}")]
         parts += map(visible, self.lines)
@@ -53,29 +54,29 @@ def _restored(
 
 
 def unexpected(error: Exception, where: str | None = None) -> SkinedgeError:
-    """Return an exception of any kind as a SkinedgeError that names its kind and message; a SkinedgeError as it is.
+    """Convert any exception to a SkinedgeError with its type and message; return a SkinedgeError unchanged.
 
-    The traceback is kept as a note (PEP 678), also on the way from another process; SKINEDGE_DEBUG=1 shows it.
+    The traceback is kept as a note (PEP 678), which survives pickling; SKINEDGE_DEBUG=1 shows it.
     """
     if isinstance(error, SkinedgeError):
         return error
     message = next((line.strip()[:300] for line in str(error).splitlines() if line.strip()), "no message")
-    todo = MEMORY if isinstance(error, MemoryError) else REPORT
+    todo = MEMORY_HINT if isinstance(error, MemoryError) else BUG_HINT
     return traced(SkinedgeError(f"{type(error).__name__}: {message}", where=where, todo=todo), error)
 
 
 def traced(wrapped: SkinedgeError, error: Exception) -> SkinedgeError:
-    """Return `wrapped` with the traceback of the error that it stands for as a note."""
+    """Return `wrapped` with the traceback of `error`, its cause, as a note."""
     wrapped.add_note("".join(traceback.format_exception(error)))
     return wrapped
 
 
 class DataError(SkinedgeError):
-    """Images, labels or splits that cannot be used as they are."""
+    """Images, labels or splits that are unusable."""
 
 
 class BundleError(SkinedgeError):
-    """A run directory that is missing, incomplete, damaged or not ours."""
+    """A run directory that is missing, incomplete, damaged or not written by skinedge."""
 
 
 class ConfigError(SkinedgeError):
@@ -87,7 +88,7 @@ class GateError(SkinedgeError):
 
 
 class MissingDependencyError(SkinedgeError):
-    """A package that this command needs and the installation lacks."""
+    """A package that the command needs and that is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(
@@ -97,18 +98,18 @@ class MissingDependencyError(SkinedgeError):
 
 
 class IncompatibleDependencyError(SkinedgeError):
-    """A package that is installed, in a version that does not work here."""
+    """An installed package whose version does not work here."""
 
     def __init__(self, package: str, reason: str, todo: str) -> None:
         super().__init__(f"the installed {package} does not work here: {reason}", todo=todo)
 
 
 class UnavailableError(SkinedgeError):
-    """Something that this machine, or the installed build of a library, does not have."""
+    """A feature that this machine, or the installed build of a library, lacks."""
 
 
 def one_of(kind: str, value: str, valid: list[str] | tuple[str, ...]) -> str:
-    """Return `value` if it is among `valid`, else raise ConfigError that lists them."""
+    """Return `value` if it is in `valid`; else raise a ConfigError that lists the valid values."""
     if value not in valid:
         raise ConfigError(f"unknown {kind} '{value}'", todo=f"Valid: {', '.join(valid)}.")
     return value

@@ -1,7 +1,7 @@
-"""Open image files of any origin: allowed formats only, within limits of pixels, bytes and memory.
+"""Open untrusted image files: allowed formats only, within limits of pixels, bytes and memory.
 
-Everything that decodes an image file goes through `open_image`. What a decoder holds is 4 bytes a pixel; the RGB array
-beside it is filled in bands, so that conversions need no further copy of the image.
+Every image file is decoded through `open_image`. A decoder holds 4 bytes per pixel; the RGB array is filled in bands,
+so that conversions need no further copy of the image.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from PIL import Image, UnidentifiedImageError
 from skinedge.core.errors import DataError
 from skinedge.core.preprocess import Pixels, refuse_strip
 
-# Those of IMAGE_SUFFIXES. Pillow knows others that start a program (EPS: Ghostscript) or read further files.
+# The formats of IMAGE_SUFFIXES. Pillow also opens formats that start a program (EPS: Ghostscript) or read other files.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
-MAX_PIXELS = 8192 * 6144  # the largest photo of a "50 megapixel" camera; page/decode.js and PhotoFile.kt have it too
+MAX_PIXELS = 8192 * 6144  # the largest photo of a "50 megapixel" camera; also in page/decode.js and PhotoFile.kt
 MAX_BYTES = 256 << 20
-MAX_SCANNED = 20 * MAX_PIXELS  # pixels times scans of a JPEG file; usual are 1 to 12 scans
-MAX_RLE_BYTES = 8 << 20  # Pillow decodes these in Python
-_RLE = (1, 2)  # BMP's numbers of its run-length encodings
-_MARKER = re.compile(rb"\xff+([\x02-\xcf\xd8-\xfe])")  # RSTn and stuffed zeros are parts of a scan
+MAX_SCANNED = 20 * MAX_PIXELS  # pixels times scans of a JPEG file; 1 to 12 scans are usual
+MAX_RLE_BYTES = 8 << 20  # run-length encoded BMP, which Pillow decodes in Python
+_RLE = (1, 2)  # BMP's compression codes for run-length encoding
+_MARKER = re.compile(rb"\xff+([\x02-\xcf\xd8-\xfe])")  # without RSTn and stuffed zeros, which belong to a scan
 _BAND = 1 << 20  # pixels converted at a time
 
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS is lower, and is an error
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS is lower, and raises an error
 
 
 def load_image(source: Path | bytes) -> Pixels:
     """Decode an image file to RGB.
 
-    EXIF orientation is applied; the first frame of an animation is taken; transparency is laid on
+    EXIF orientation is applied; only the first frame of an animation is read; transparency is blended onto
     white; 16-bit grey is scaled to 8 bits; CMYK and palette images are converted.
 
     Returns: (H, W, 3) uint8.
-    Raises: DataError for a file that is missing, unreadable or truncated, of a format not in FORMATS, of more than
-        MAX_PIXELS pixels or MAX_BYTES bytes, or more than LONGEST times as long as wide.
+    Raises: DataError for a file that is missing, unreadable or truncated, has a format not in FORMATS, more than
+        MAX_PIXELS pixels or MAX_BYTES bytes, or is more than LONGEST times as long as wide.
     """
     data = read_bytes(source) if isinstance(source, Path) else source
     with open_image(io.BytesIO(data), str(source) if isinstance(source, Path) else "image") as image:
@@ -55,9 +55,9 @@ def load_image(source: Path | bytes) -> Pixels:
 
 @contextmanager
 def open_image(stream: BinaryIO, name: str) -> Iterator[Image.Image]:
-    """Open an image from its stream; only its header is read, and its size is checked against the limits.
+    """Open an image from a stream: read its header only, and check its size against the limits.
 
-    Raises: DataError that names the image, whatever a decoder raises here or in the body of the `with` statement.
+    Raises: DataError with the image's name for any error of a decoder, here or in the body of the `with` statement.
     """
     try:
         with Image.open(stream, formats=FORMATS) as image:
@@ -68,13 +68,13 @@ def open_image(stream: BinaryIO, name: str) -> Iterator[Image.Image]:
     except DataError as error:
         raise DataError(error.what, where=name) from None
     except UnidentifiedImageError:
-        raise DataError("not an image of a kind that can be read", where=name) from None
+        raise DataError("not an image in a supported format", where=name) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         pixels = re.search(r"\d+", str(error))
         raise DataError(_too_large(int(pixels.group()) if pixels else 2 * MAX_PIXELS), where=name) from None
     except MemoryError:
         raise DataError("not enough memory to decode the image", where=name) from None
-    except Exception as error:  # decoders raise whatever they stumble over: struct.error, SyntaxError, zlib.error, ...
+    except Exception as error:  # decoders raise anything: struct.error, SyntaxError, zlib.error, ...
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"unreadable image ({reason})", where=name) from None
 
@@ -83,8 +83,7 @@ def open_image(stream: BinaryIO, name: str) -> Iterator[Image.Image]:
 def open_file(path: Path) -> Iterator[BinaryIO]:
     """Open an image file for reading.
 
-    Raises: DataError when it is missing or cannot be read, or is no regular file: a FIFO or a device is refused at
-        once.
+    Raises: DataError when it is missing, unreadable or not a regular file; never blocks on a FIFO or device.
     """
     where = str(path)
     try:
@@ -104,7 +103,7 @@ def open_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read an image file whole; raises DataError as `open_file` does, and for more than MAX_BYTES."""
+    """Read all bytes of an image file; raises DataError as `open_file` does, and for more than MAX_BYTES."""
     with open_file(path) as stream:
         if os.fstat(stream.fileno()).st_size > MAX_BYTES:
             raise DataError(f"image file is larger than the limit of {MAX_BYTES >> 20} MiB", where=str(path))
@@ -112,7 +111,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def refuse_large(height: int, width: int) -> None:
-    """Raises: DataError for more than MAX_PIXELS pixels."""
+    """Check an image's size. Raises: DataError for more than MAX_PIXELS pixels."""
     if height * width > MAX_PIXELS:
         raise DataError(_too_large(height * width))
 
@@ -122,22 +121,22 @@ def _too_large(pixels: int) -> str:
 
 
 def _refuse_tiles(image: Image.Image) -> None:
-    """Refuse a TIFF whose tiles are larger than any image may be: libtiff allocates a tile whole."""
+    """Refuse a TIFF with a tile of more than MAX_PIXELS pixels: libtiff allocates the full tile."""
     tags = getattr(image, "tag_v2", {})
     refuse_large(int(tags.get(322, 0)), int(tags.get(323, 0)))
 
 
 def _refuse_slow(image: Image.Image, data: bytes) -> None:
-    """Refuse what a small file can make a decoder do for minutes: scans over the whole image again and again."""
+    """Refuse a small file that would take minutes to decode: run-length encoding, or many scans of the full image."""
     if image.format == "BMP" and image.info.get("compression") in _RLE and len(data) > MAX_RLE_BYTES:
         raise DataError(f"run-length encoded BMP file is larger than the limit of {MAX_RLE_BYTES >> 20} MiB")
-    most = MAX_SCANNED // (image.width * image.height)
-    if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > most and _count_scans(data) > most:
-        raise DataError(f"JPEG file has more than {most} scans over its {image.width} x {image.height} pixels")
+    max_scans = MAX_SCANNED // (image.width * image.height)
+    if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > max_scans and _count_scans(data) > max_scans:
+        raise DataError(f"JPEG file has more than {max_scans} scans over its {image.width} x {image.height} pixels")
 
 
 def _count_scans(data: bytes) -> int:
-    """Count the scans of the first image in a JPEG file; phones append further images and films."""
+    """Count the scans of the first image in a JPEG file; phones append further images and videos."""
     scans, position = 0, 2
     while (marker := _MARKER.search(data, position)) and marker[1] != b"\xd9":
         scans += marker[1] == b"\xda"
@@ -145,7 +144,7 @@ def _count_scans(data: bytes) -> int:
     return scans
 
 
-# EXIF orientation -> the view of the upright array in which rows and columns lie as they are stored.
+# EXIF orientation -> the view of the upright array whose rows and columns are in stored order.
 _STORED: dict[int, Callable[[Pixels], Pixels]] = {
     2: lambda upright: upright[:, ::-1],
     3: lambda upright: upright[::-1, ::-1],
@@ -162,7 +161,7 @@ def _decode(image: Image.Image) -> Pixels:
     image.load()
     if image.mode == "F":
         raise ValueError("32-bit float pixels have no defined white")
-    # ImageOps.exif_transpose also writes the other tags anew, and fails on a good image where one is odd.
+    # ImageOps.exif_transpose also rewrites the other tags, and fails on a good image with one malformed tag.
     orientation = image.getexif().get(0x0112, 1)
     width, height = image.size
     upright = np.empty((width, height, 3) if orientation in _QUARTER_TURNS else (height, width, 3), np.uint8)
@@ -176,7 +175,7 @@ def _decode(image: Image.Image) -> Pixels:
 
 
 def _white(image: Image.Image) -> float:
-    """The value of white in an image of 16-bit or 32-bit grey: 32 bits may hold either 8 or 16."""
+    """Return the value of white in a 16-bit or 32-bit grey image: a 32-bit image may hold 8-bit or 16-bit values."""
     largest: Any = image.getextrema()[1] if image.mode == "I" else None
     return 255.0 if largest is not None and largest <= 255 else 65535.0
 

@@ -1,7 +1,7 @@
-"""What a file's input means: the numbers that a caller must hand over for an image's pixels.
+"""Input contracts: the units in which a model file takes an image's pixels.
 
-Normalization is inside every file. A contract only says in which units it takes its pixels, so that an app that was
-written for another model's habit needs no change. A file states the one it has (`ModelDescription.input`).
+Every file normalizes inside its graph. The contract only sets the dtype and range of the input, so that an app written
+for another model needs no change. A file states its contract in its metadata (`ModelDescription.input`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from skinedge.core.errors import ConfigError
 
-# Names of a file's outputs; only the first is in every file.
+# Names of a model file's outputs; every file has the first.
 PROBABILITIES = "probabilities"
 LOGITS = "logits"
 HEATMAP = "heatmap"
@@ -25,7 +25,7 @@ HEATMAP = "heatmap"
 class Contract:
     """input = (pixel - offset) / scale, for pixels 0..255 in RGB order.
 
-    dtype: of the input tensor, 'float32' or 'uint8'; used_by: who prepares images so.
+    dtype: of the input tensor, 'float32' or 'uint8'; used_by: software with this convention.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Contract:
     used_by: str
 
     def encode(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        """pixels: uint8, any layout; returns the input in `dtype`, contiguous."""
+        """Convert uint8 pixels, in any layout, to a contiguous input of type `dtype`."""
         if (self.offset, self.scale) == (0, 1):
             return np.ascontiguousarray(pixels, dtype=self.dtype)
         scaled = (pixels.astype(np.float32) - np.float32(self.offset)) / np.float32(self.scale)
@@ -43,7 +43,7 @@ class Contract:
 
     @property
     def range(self) -> tuple[float, float]:
-        """What black and white become."""
+        """Input values of black and white."""
         return (0 - self.offset) / self.scale, (255 - self.offset) / self.scale
 
 
@@ -59,7 +59,7 @@ CONTRACTS: Mapping[str, Contract] = {
 
 
 def contract(name: str) -> Contract:
-    """The contract of that name; raises ConfigError for an unknown one."""
+    """Return the contract called `name`; raises ConfigError for an unknown one."""
     if name not in CONTRACTS:
         raise ConfigError(f"unknown input contract '{name}'", todo=f"Known: {', '.join(CONTRACTS)}.")
     return CONTRACTS[name]

@@ -1,4 +1,4 @@
-"""JSON and TOML: one reader for every document that the project takes in, and JSON as it writes it."""
+"""Read and validate JSON and TOML documents; write JSON reports."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from skinedge.core.errors import BundleError, ConfigError, SkinedgeError
 from skinedge.core.files import read_regular
 
 T = TypeVar("T")
-Refusal = Callable[..., SkinedgeError]  # makes the error from (what, where=, todo=): a kind of SkinedgeError, `refusal`
-JSON_BYTES = 16 << 20  # the largest report of ours has 1 MB
+Refusal = Callable[..., SkinedgeError]  # (what, where=, todo=) -> error: a SkinedgeError class, or from `refusal`
+JSON_BYTES = 16 << 20  # our largest report has 1 MB
 TOML_BYTES = 64 << 10
-TOML_DOTS = 128  # in a line: tomllib's time grows with the square of a dotted key's length
+TOML_DOTS = 128  # per line: tomllib's time is quadratic in a dotted key's length
 
 
 def read_json(path: Path, kind: type[T], *, error: Refusal = BundleError, most: int = JSON_BYTES) -> T:
-    """Read a JSON file as `kind`; see `skinedge.core.schemas` for what a kind is.
+    """Read a JSON file as `kind`, a schema type of `skinedge.core.schemas`.
 
     Args:
-        error: what is raised; most: bytes at most.
-    Raises: `error` that names the file, the place in it and what was expected.
+        error: creates the exception; most: maximum size in bytes.
+    Raises: `error` with the file, the position in the document and the expected value.
     """
     return parse_json(read_regular(path, most, error), kind, str(path), error=error, most=most)
 
@@ -34,9 +34,10 @@ def read_json(path: Path, kind: type[T], *, error: Refusal = BundleError, most: 
 def parse_json(
     text: str | bytes, kind: type[T], where: str, *, error: Refusal = BundleError, most: int = JSON_BYTES
 ) -> T:
-    """Read JSON text as `kind`. where: what the text is, for the message. NaN, Infinity, repeated keys, a byte order
-    mark and another encoding than UTF-8 are refused.
+    """Read JSON text as `kind`; refuses NaN, Infinity, duplicate keys, a byte order mark and encodings besides UTF-8.
 
+    Args:
+        where: name of the text, for the message.
     Raises: `error`.
     """
     if len(text) > most:
@@ -53,12 +54,12 @@ def parse_json(
 
 
 def read_toml(path: Path, kind: type[T], *, error: Refusal = ConfigError) -> T:
-    """Read a TOML file as `kind`; as `read_json`."""
+    """Read a TOML file as `kind`; raises `error` as `read_json` does."""
     return parse_toml(read_regular(path, TOML_BYTES, error), kind, str(path), error=error)
 
 
 def parse_toml(text: str | bytes, kind: type[T], where: str, *, error: Refusal = ConfigError) -> T:
-    """Read TOML text as `kind`; as `parse_json`."""
+    """Read TOML text as `kind`; raises `error` as `parse_json` does."""
     if len(text) > TOML_BYTES:
         raise error(f"longer than {TOML_BYTES >> 10} KiB", where=where)
     try:
@@ -74,19 +75,17 @@ def parse_toml(text: str | bytes, kind: type[T], where: str, *, error: Refusal =
 
 
 def build(raw: Any, kind: type[T], where: str, *, error: Refusal = BundleError) -> T:
-    """Convert plain values, of a document or a part of it, to `kind`. Raises: `error`."""
+    """Convert the plain values of a document, or of a part of one, to `kind`. Raises: `error`."""
     try:
         return schemas.fit(raw, kind)
     except schemas.UnfitError as problem:
         raise error(str(problem), where=where) from None
-    except SkinedgeError as problem:  # of a dataclass that checks its values
+    except SkinedgeError as problem:  # from a dataclass that validates its values
         raise error(problem.what, where=problem.where or where, todo=problem.todo) from None
 
 
 def refusal(what: str, error: type[SkinedgeError] = BundleError, todo: str | None = None) -> Refusal:
-    """The `error` of a reader with more to say. what: what the file cannot be read as, before the problem; todo: how to
-    mend it.
-    """
+    """Return an error factory for readers that adds `what` before the problem, and `todo`, the fix."""
 
     def refuse(problem: str, *, where: str | None = None, todo: str | None = todo) -> SkinedgeError:
         return error(f"{what} ({problem})", where=where, todo=todo)
@@ -95,21 +94,21 @@ def refusal(what: str, error: type[SkinedgeError] = BundleError, todo: str | Non
 
 
 def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """Raises: ValueError for a key that comes twice: readers differ in which one they take."""
-    made: dict[str, Any] = {}
+    """Build a JSON object. Raises: ValueError for a duplicate key: JSON readers differ in the value they use."""
+    values: dict[str, Any] = {}
     for key, value in pairs:
-        if key in made:
-            raise ValueError(f"the key {json.dumps(key)} comes twice")
-        made[key] = value
-    return made
+        if key in values:
+            raise ValueError(f"duplicate key {json.dumps(key)}")
+        values[key] = value
+    return values
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def finite(value: Any) -> Any:
-    """`value` with every float that JSON cannot hold replaced by None, at any depth."""
+    """Return `value` with NaN and infinite floats replaced by None, at any depth."""
     if isinstance(value, Mapping):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -122,16 +121,16 @@ def finite(value: Any) -> Any:
 def document(
     command: str, body: Mapping[str, Any], *, model_id: str | None, model_sha256: str | None
 ) -> dict[str, Any]:
-    """What `command` reports, under the header that every document has; undefined numbers are null."""
+    """Build the report of `command`: `body` below the common header; NaN and infinite numbers become null."""
     header = {"schema": f"skinedge.{command}/1", "model_id": model_id, "model_sha256": model_sha256}
     return {**header, **{key: finite(value) for key, value in body.items()}}
 
 
 def digest(value: Any) -> str:
-    """sha256, in hex, of plain values as JSON; the order of a mapping's keys does not matter."""
+    """Return the sha256 (hex) of plain values as JSON; independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def to_text(document: Mapping[str, Any]) -> str:
-    """The text of a report file."""
+    """Return a report as the text of its JSON file."""
     return json.dumps(finite(document), indent=2, allow_nan=False) + "\n"

@@ -1,4 +1,4 @@
-"""Outputs of a model for a batch of images, whatever runtime ran it."""
+"""Outputs of a model for a batch of images, the same type for every runtime."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model said of N images.
+    """Outputs for N images and C classes; logits and heatmaps are None if the file does not output them.
 
-    probabilities: (N, C) float32, rows sum to 1; logits: (N, C) float32 where the file has them;
-    heatmaps: (N, H, W, C) float32 where the file has them: each class's activation map, the classifier's weights
-    applied to the last features. Its mean over H and W, plus the classifier's bias, is the logits.
+    probabilities: (N, C) float32, rows sum to 1; logits: (N, C) float32; heatmaps: (N, H, W, C) float32, class
+    activation maps: the classifier's weights applied to the last features. Their mean over H and W, plus the
+    classifier's bias, is the logits.
     """
 
     probabilities: NDArray[np.float32]

@@ -1,6 +1,6 @@
-"""The one preprocessing rule: EXIF rotation, RGB, shorter side to S, centre crop S x S.
+"""The preprocessing rule: EXIF rotation, RGB, resize the shorter side to S, centre crop S x S.
 
-Whatever runs a model (training's validation, calibration, parity, bench, predict) calls `prepare`;
+Every command that runs a model (validation, calibration, parity, bench, predict) calls `prepare`;
 the exported graph takes the prepared pixels and normalizes them itself.
 """
 
@@ -18,9 +18,10 @@ from skinedge.core import json_io
 from skinedge.core.errors import DataError
 
 Pixels = NDArray[np.uint8]
-# The centre square of anything longer shows next to nothing of it, and resizing it first could fill the memory.
+# Ratio of an image's sides. The centre square of a longer image shows almost none of it, and resizing it could exhaust
+# the memory.
 LONGEST = 20
-LARGEST = 4096  # pixels, the longest side of an input
+LARGEST = 4096  # pixels: maximum side of an input
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Preprocess:
 
     size: S, side of the square input in pixels.
     mean, std: per-channel (R, G, B) normalization in units of 0..255, applied inside the graph.
-    resize, crop: the names of the rule; one is known today, and a reader refuses any other.
+    resize, crop: names of the methods; only the defaults exist, and any other is refused.
     """
 
     size: int
@@ -44,33 +45,33 @@ class Preprocess:
             or not all(math.isfinite(value) for value in self.mean)
             or not all(0 < value < math.inf for value in self.std)
         ):
-            raise DataError(f"impossible preprocessing rule: size {self.size}, mean {self.mean}, std {self.std}")
+            raise DataError(f"invalid preprocessing rule: size {self.size}, mean {self.mean}, std {self.std}")
         if (self.resize, self.crop) != (Preprocess.resize, Preprocess.crop):
             raise DataError(f"unknown preprocessing rule '{self.resize}' with crop '{self.crop}'")
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Preprocess:
-        """Read the manifest's form; raises DataError on one that is malformed or that this version does not know."""
+        """Read a manifest's preprocessing rule; raises DataError for a malformed or unknown one."""
         missing = sorted({"size", "mean", "std", "resize", "crop"} - set(raw))
         if missing:
-            raise DataError(f"preprocessing rule without the keys {missing}")
+            raise DataError(f"preprocessing rule lacks the keys {missing}")
         return json_io.build(raw, cls, "preprocessing rule", error=DataError)
 
 
 def refuse_strip(height: int, width: int) -> None:
-    """Raises: DataError for an image more than LONGEST times as long as wide."""
+    """Check an image's aspect ratio. Raises: DataError for one more than LONGEST times as long as wide."""
     if max(height, width) > LONGEST * min(height, width):
         raise DataError(f"image of {width} x {height} pixels is more than {LONGEST} times as long as wide")
 
 
 def prepare(pixels: Pixels, size: int) -> Pixels:
-    """Resize the shorter side to `size` and cut the centre square.
+    """Resize the shorter side to `size` and crop the centre square.
 
     Bilinear with antialiasing (a triangle filter scaled by the reduction, half-pixel centres), each
-    pass rounded to uint8, as Pillow's `Image.resize` does it.
+    pass rounded to uint8, as in Pillow's `Image.resize`.
 
     pixels: (H, W, 3) uint8; returns (size, size, 3) uint8.
-    Raises: DataError for a strip more than LONGEST times as long as wide.
+    Raises: DataError for an image more than LONGEST times as long as wide.
     """
     height, width = pixels.shape[:2]
     refuse_strip(height, width)

@@ -1,6 +1,6 @@
-"""Read weights from files of any origin: .safetensors, and .pth files that hold tensors only.
+"""Read weights from untrusted files: .safetensors, and .pth files that hold tensors only.
 
-Headers are measured before they are read, no tensor is larger than its file, and nothing is unpickled but tensors.
+The header's size is checked first, no tensor is larger than its file, and only tensors are unpickled.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-NESTS = ("state_dict", "model")  # keys under which training scripts keep a state dict
-MAX_HEADER = 16 << 20  # bytes; EfficientNet-Lite0's has 40 thousand
+NESTS = ("state_dict", "model")  # keys of checkpoints that contain a state dict
+MAX_HEADER = 16 << 20  # bytes; that of EfficientNet-Lite0 has 40,000
 State = dict[str, "torch.Tensor"]
 
 
@@ -31,31 +31,31 @@ def read_state(path: Path, kind: type[SkinedgeError] = ConfigError) -> State:
 
     with reading(path, kind, "a state dict"):
         if zipfile.is_zipfile(path):
-            _refuse_packed(path, kind)
+            _refuse_compressed(path, kind)
         state = dict(torch.load(path, map_location="cpu", weights_only=True))
         state = next((dict(state[nest]) for nest in NESTS if isinstance(state.get(nest), Mapping)), state)
-        other = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
-        if other:
-            raise ValueError(f"'{other[0]}' is no tensor")
+        non_tensors = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
+        if non_tensors:
+            raise ValueError(f"'{non_tensors[0]}' is not a tensor")
         return {str(name): tensor for name, tensor in state.items()}
 
 
 def read_safetensors(path: Path, kind: type[SkinedgeError] = BundleError) -> tuple[State, dict[str, str]]:
-    """Read all tensors of a .safetensors file, and the texts of its header; raises `kind`."""
+    """Read all tensors of a .safetensors file, and its metadata; raises `kind`."""
     import safetensors
 
     with reading(path, kind, "a .safetensors file"):
         with path.open("rb") as stream:
-            header = int.from_bytes(stream.read(8), "little")
-        if header > min(MAX_HEADER, path.stat().st_size):
-            raise ValueError(f"its header has {header} bytes")
-        with safetensors.safe_open(str(path), "pt") as opened:
-            texts = dict(opened.metadata() or {})
-            return {name: opened.get_tensor(name) for name in opened.keys()}, texts  # noqa: SIM118  not a dict
+            header_bytes = int.from_bytes(stream.read(8), "little")
+        if header_bytes > min(MAX_HEADER, path.stat().st_size):
+            raise ValueError(f"its header has {header_bytes} bytes")
+        with safetensors.safe_open(str(path), "pt") as file:
+            metadata = dict(file.metadata() or {})
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118  not a dict
 
 
 def fill(net: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
-    """Copy `state` into `net`; raises BundleError naming the first tensor that does not fit, see `difference`."""
+    """Copy `state` into `net`; raises BundleError naming the first mismatched tensor, see `difference`."""
     own = net.state_dict()
     problem = difference(own, state)
     if problem:
@@ -64,7 +64,7 @@ def fill(net: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
 
 
 def difference(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str | None:
-    """Return the first difference in names, shapes or kinds of numbers; None where the tensors can take the others'."""
+    """Return the first difference in names, shapes or number types; None if `state` can be copied into `own`."""
     for name in [*own, *state]:
         if name not in state or name not in own:
             return f"'{name}' is missing" if name not in state else f"'{name}' is unknown"
@@ -77,21 +77,21 @@ def difference(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor
 
 @contextmanager
 def reading(path: Path, kind: type[SkinedgeError], what: str) -> Iterator[None]:
-    """Turn whatever a reader of weights raises over a file into one line of `kind`; ours pass."""
+    """Convert any exception of a reader of weights to a one-line `kind`; SkinedgeErrors pass unchanged."""
     if not path.exists():
         raise kind("no such file", where=str(path))
     try:
         yield
     except SkinedgeError:
         raise
-    except Exception as error:  # the unpickler and peft raise whatever the bytes make them raise
+    except Exception as error:  # the unpickler and peft raise anything on damaged bytes
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise kind(f"not {what}, or a damaged one ({type(error).__name__}: {reason})", where=str(path)) from None
 
 
-def _refuse_packed(path: Path, kind: type[SkinedgeError]) -> None:
-    """torch stores its members unpacked; packed ones may be any size."""
+def _refuse_compressed(path: Path, kind: type[SkinedgeError]) -> None:
+    """Refuse compressed members: torch never writes them, and their unpacked size is unlimited."""
     with open_zip(path, kind, "a state dict") as archive:
-        packed = [info.filename for info in archive.infolist() if info.compress_size != info.file_size]
-        if packed:
-            raise ValueError(f"'{packed[0]}' is packed")
+        compressed = [info.filename for info in archive.infolist() if info.compress_size != info.file_size]
+        if compressed:
+            raise ValueError(f"'{compressed[0]}' is compressed")

@@ -1,6 +1,6 @@
-"""Which classes are cancer: one table of skin conditions, each benign, premalignant or malignant.
+"""Map class names to skin conditions, each benign, premalignant or malignant.
 
-The table is taxonomy.toml beside this file. A name that it does not know is an error, never benign.
+The table of conditions is taxonomy.toml beside this file. A name that is not in it is an error, never benign.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from skinedge.core.errors import ConfigError, DataError
 
 GROUPS = ("benign", "premalignant", "malignant")
 MELANOMA = "melanoma"
-# Names that say nothing of what is in the class: only the user can.
+# Names without a meaning: only the user knows what the class contains.
 _VAGUE = frozenset({"unk", "unknown", "other", "none", "misc", "miscellaneou", "undefined", "indeterminate"})
 _SPELLINGS = (
     (r"\bnaev", "nev"),
@@ -43,8 +43,8 @@ _ADDITIONS = (
 class Condition:
     """One row of the table.
 
-    group: one of GROUPS; source: the publication or documentation it is from; mixed: holds several groups, of which
-    `group` is the worst.
+    group: one of GROUPS; source: the publication or documentation of the group; mixed: the class holds several groups,
+    and `group` is the worst of them.
     """
 
     name: str
@@ -56,23 +56,23 @@ class Condition:
 
 @dataclass(frozen=True)
 class Table:
-    """taxonomy.toml."""
+    """Content of taxonomy.toml."""
 
     condition: tuple[Condition, ...]
 
 
 def resolve(name: str) -> Condition:
-    """The condition that a class name means, however it is spelt.
+    """Return the condition of a class name, in any spelling.
 
-    Raises: DataError for a name that the table does not have, or that says nothing ('unknown', 'other').
+    Raises: DataError for a name that is not in the table or has no meaning ('unknown', 'other').
     """
-    found = find(name)
-    if found is not None:
-        return found
+    condition = find(name)
+    if condition is not None:
+        return condition
     vague = fold(name) in _VAGUE
     raise DataError(
-        f"class '{name}' " + ("does not say what it holds" if vague else "is not in the table of skin conditions"),
-        todo="Say whether it is benign, premalignant or malignant (or name a known condition) in a TOML file "
+        f"class '{name}' " + ("does not name a condition" if vague else "is not in the table of skin conditions"),
+        todo="Set it to benign, premalignant, malignant or the name of a known condition in a TOML file "
         f'given with --config:\n[taxonomy]\n"{name}" = "malignant"',
     )
 
@@ -94,46 +94,47 @@ def mixed_classes(labels: Sequence[str]) -> list[str]:
 
 
 def groups(labels: Sequence[str], overrides: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The group of every label.
+    """Return the group of every label.
 
-    overrides: label -> a group, or the name of a known condition; a key that is no label as it stands is
-        taken for the label of the same folded spelling.
-    Raises: DataError for a label that neither the table nor `overrides` knows; ConfigError for an override
-        of a label that is not there, with a value that is neither group nor condition, or for two labels or
-        two overrides whose folded spelling is the same.
+    overrides: label -> a group, or the name of a known condition; a key that matches no label exactly applies
+        to the label with the same folded spelling.
+    Raises: DataError for a label that is in neither the table nor `overrides`; ConfigError for an override
+        of a missing label or with a value that is neither group nor condition, and for two labels or two
+        overrides with the same folded spelling.
     """
     wanted = _overridden(labels, overrides)
-    unknown = [label for label, known in wanted.items() if known is None and find(label) is None]
+    unknown = [label for label, override in wanted.items() if override is None and find(label) is None]
     if len(unknown) > 1:
         lines = "\n".join(f'"{label}" = ""' for label in unknown)
         raise DataError(
-            f"{len(unknown)} classes are not in the table of skin conditions, or say nothing: {_list(unknown)}",
-            todo="Say of each whether it is benign, premalignant or malignant (or name a known condition) in a TOML "
-            f"file given with --config:\n[taxonomy]\n{lines}",
+            f"{len(unknown)} classes are not in the table of skin conditions: {_list(unknown)}",
+            todo="Set each to benign, premalignant, malignant or the name of a known condition in a TOML file "
+            f"given with --config:\n[taxonomy]\n{lines}",
         )
-    return {label: _group(label, known) for label, known in wanted.items()}
+    return {label: _group(label, override) for label, override in wanted.items()}
 
 
 def melanoma(labels: Sequence[str], overrides: Mapping[str, str] | None = None) -> str | None:
-    """The class that is melanoma, None where there is none.
+    """Return the melanoma class, None if there is none.
 
     Raises: DataError when two classes are melanoma; ConfigError as `groups`.
     """
-    found = []
-    for label, known in _overridden(labels, overrides).items():
-        condition = find(label if known is None else known)
+    melanoma_labels = []
+    for label, override in _overridden(labels, overrides).items():
+        condition = find(label if override is None else override)
         if condition is not None and condition.name == MELANOMA:
-            found.append(label)
-    if len(found) > 1:
+            melanoma_labels.append(label)
+    if len(melanoma_labels) > 1:
         raise DataError(
-            f"two classes mean melanoma: {_list(found)}",
-            todo=f'Merge them, or say in a TOML file given with --config:\n[taxonomy]\n"{found[-1]}" = "malignant"',
+            f"two classes mean melanoma: {_list(melanoma_labels)}",
+            todo="Merge them, or set one to malignant in a TOML file given with --config:\n[taxonomy]\n"
+            f'"{melanoma_labels[-1]}" = "malignant"',
         )
-    return found[0] if found else None
+    return melanoma_labels[0] if melanoma_labels else None
 
 
 def fold(name: str) -> str:
-    """Lower case, no accents, one space between words, singular, American spelling; letters of any script stay."""
+    """Fold a name: lower case, no accents, single spaces, singular, American spelling; letters of any script stay."""
     plain = unicodedata.normalize("NFKD", name.casefold())
     plain = "".join(c for c in plain if not unicodedata.combining(c)).replace("'", "").replace("\u2019", "")
     plain = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in plain)
@@ -143,40 +144,41 @@ def fold(name: str) -> str:
 
 
 def _singular(word: str) -> str:
-    keeps = len(word) <= 3 or word.endswith(("ss", "us", "is"))
-    return word if keeps else word.removesuffix("s")
+    unchanged = len(word) <= 3 or word.endswith(("ss", "us", "is"))
+    return word if unchanged else word.removesuffix("s")
 
 
 def _overridden(labels: Sequence[str], overrides: Mapping[str, str] | None) -> dict[str, str | None]:
-    """label -> what `overrides` says of it, or None. A key that is a label, letter for letter, means that one."""
-    given = overrides or {}
-    _refuse_alike("classes", labels, given)
-    _refuse_alike("[taxonomy] keys", tuple(given), labels)
-    folded = {fold(label): value for label, value in given.items() if label not in labels}
-    open_to = {fold(label) for label in labels if label not in given} - {""}
-    unused = sorted(label for label in given if label not in labels and fold(label) not in open_to)
+    """Return label -> its override, or None. Exact keys take precedence over keys with the same folded spelling."""
+    exact = overrides or {}
+    _refuse_alike("classes", labels, exact)
+    _refuse_alike("[taxonomy] keys", tuple(exact), labels)
+    folded = {fold(label): value for label, value in exact.items() if label not in labels}
+    remaining = {fold(label) for label in labels if label not in exact} - {""}
+    unused = sorted(label for label in exact if label not in labels and fold(label) not in remaining)
     if unused:
         what = f"[taxonomy] names classes that the data lacks: {_list(unused)}"
         raise ConfigError(what, todo=f"Classes: {_list(labels)}.")
-    for value in given.values():
+    for value in exact.values():
         if value not in GROUPS and find(value) is None:
-            raise ConfigError(f"[taxonomy] value '{value}' is no known condition", todo=f"Or a group: {_list(GROUPS)}.")
-    return {label: given.get(label, folded.get(fold(label))) for label in labels}
+            todo = f"Use a known condition or a group: {_list(GROUPS)}."
+            raise ConfigError(f"[taxonomy] value '{value}' is not a known condition", todo=todo)
+    return {label: exact.get(label, folded.get(fold(label))) for label in labels}
 
 
 def _refuse_alike(what: str, names: Sequence[str], exact: Collection[str]) -> None:
-    """Raises: ConfigError when a name that is not in `exact` is, folded, the same as another."""
+    """Check for ambiguous names. Raises: ConfigError when a name not in `exact` has the folded spelling of another."""
     counts = Counter(fold(name) for name in names)
     alike = [name for name in names if name not in exact and counts[fold(name)] > 1]
     if alike:
         raise ConfigError(
-            f"{what} that differ only in spelling or signs: {_list(alike)}",
-            todo="Name each class in [taxonomy] exactly as the data does.",
+            f"{what} that differ only in spelling or punctuation: {_list(alike)}",
+            todo="Name each class in [taxonomy] exactly as in the data.",
         )
 
 
-def _group(label: str, known: str | None) -> str:
-    return known if known in GROUPS else resolve(label if known is None else known).group
+def _group(label: str, override: str | None) -> str:
+    return override if override in GROUPS else resolve(label if override is None else override).group
 
 
 def _list(names: Sequence[str]) -> str:
@@ -185,17 +187,17 @@ def _list(names: Sequence[str]) -> str:
 
 @functools.cache
 def conditions() -> tuple[Condition, ...]:
-    """Every row of the table, in its order."""
+    """Return every row of the table, in file order."""
     text = files("skinedge.core").joinpath("taxonomy.toml").read_bytes()
     return json_io.parse_toml(text, Table, "taxonomy.toml").condition
 
 
 @functools.cache
 def _by_name() -> dict[str, Condition]:
-    found: dict[str, Condition] = {}
+    by_name: dict[str, Condition] = {}
     for condition in conditions():
         for name in (condition.name, *condition.aliases):
-            other = found.setdefault(fold(name), condition)
+            other = by_name.setdefault(fold(name), condition)
             if other is not condition:
                 raise ConfigError(f"taxonomy.toml gives '{name}' to both '{other.name}' and '{condition.name}'")
-    return found
+    return by_name

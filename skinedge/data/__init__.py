@@ -1,1 +1,1 @@
-"""Datasets: readers, splits, checks, synthetic images. NumPy and Pillow only."""
+"""Datasets: readers, splits, audits, synthetic images. Needs NumPy and Pillow only."""

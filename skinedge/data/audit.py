@@ -1,4 +1,4 @@
-"""What is wrong with a folder before anybody trains on it: unreadable images, duplicates, leaks, overlaps."""
+"""Audit a dataset before training: unreadable images, duplicates, leaks between splits, overlaps with other data."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from skinedge.core.taxonomy import resolve
 from skinedge.data.dataset import Dataset, Sample, archive_images, archive_member, isic_id
 from skinedge.data.hashing import Inspection, near_pairs
 
-# 'HAM_0000118', 'BCN_0003884': ids that mean the same lesion in every folder; '17' does not.
-_WORLDWIDE = re.compile(r"[A-Za-z]{2,}_")
+# Lesion ids that are unique across folders, such as 'HAM_0000118' and 'BCN_0003884', unlike '17'.
+_GLOBAL_ID = re.compile(r"[A-Za-z]{2,}_")
 
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """Two images that show the same: paths, and how that is known.
+    """Paths of two images of the same lesion, and the evidence.
 
-    by: 'ISIC id', 'lesion id', 'bytes' or 'look'; distance: differing bits of 256 for 'look', else 0.
+    by: 'ISIC id', 'lesion id', 'bytes' or 'look' (perceptual hash); distance: differing bits of 256 for 'look', else 0.
     """
 
     left: str
@@ -32,11 +32,11 @@ class DuplicatePair:
 
 @dataclass(frozen=True)
 class AuditReport:
-    """The findings in one folder.
+    """Findings in one dataset.
 
-    counts: images per class; lesions: None where the folder does not tell; unreadable: (path, reason);
-    exact: files with the same bytes; near: others of the same look, of different lesions as far as known;
-    two_labels: exact copies under two labels; leaks: the same lesion or image in two official splits.
+    counts: images per class; lesions: their number, None if the dataset has no lesion ids; unreadable: (path, reason);
+    exact: groups of files with equal bytes; near: pairs with different bytes and similar look, except those with the
+    same lesion id; two_labels: exact copies with two labels; leaks: the same lesion or image in two official splits.
     """
 
     kind: str
@@ -51,13 +51,13 @@ class AuditReport:
 
     @property
     def passed(self) -> bool:
-        """False when something must be repaired; duplicates alone need not be: a split keeps them together."""
+        """False when the data needs repair; duplicates alone do not, since a split keeps them together."""
         return not (self.unreadable or self.two_labels or self.leaks)
 
 
 @dataclass(frozen=True)
 class Info:
-    """A folder in short. classes: label -> (images, taxonomy group or None); sizes: 'WxH' -> images."""
+    """Summary of a dataset. classes: label -> (images, taxonomy group or None); sizes: 'WxH' -> images."""
 
     kind: str
     domain: str
@@ -70,13 +70,13 @@ class Info:
 
 
 def audit(dataset: Dataset, inspection: Inspection) -> AuditReport:
-    """Judge a folder by one pass over its images (`skinedge.data.hashing.inspect_images`)."""
+    """Audit a dataset from one pass over its images (`skinedge.data.hashing.inspect_images`)."""
     samples = inspection.samples
     by_bytes: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         by_bytes[sample.sha256].append(sample)
     copies = [group for group in by_bytes.values() if len(group) > 1]
-    alike = _alike(samples)
+    look_pairs = _look_pairs(samples)
     return AuditReport(
         kind=dataset.kind,
         synthetic=dataset.synthetic,
@@ -84,39 +84,39 @@ def audit(dataset: Dataset, inspection: Inspection) -> AuditReport:
         lesions=count_lesions(dataset),
         unreadable=inspection.unreadable,
         exact=tuple(tuple(s.path for s in group) for group in copies),
-        near=tuple(pair for a, b, pair in alike if not a.lesion_id or a.lesion_id != b.lesion_id),
+        near=tuple(pair for a, b, pair in look_pairs if not a.lesion_id or a.lesion_id != b.lesion_id),
         two_labels=tuple(tuple(s.path for s in group) for group in copies if len({s.label for s in group}) > 1),
-        leaks=(*_certain_leaks(samples), *(pair for a, b, pair in alike if a.split != b.split)),
+        leaks=(*_certain_leaks(samples), *(pair for a, b, pair in look_pairs if a.split != b.split)),
     )
 
 
 def overlaps(left: Sequence[Sample], right: Sequence[Sample]) -> tuple[DuplicatePair, ...]:
-    """The images of `left` whose image or lesion is also in `right`: one pair for each, with the surest evidence.
+    """Find the images of `left` whose image or lesion is also in `right`: one pair each, with the strongest evidence.
 
-    By ISIC id, else lesion id (where it is a worldwide one; what one side's table says of an ISIC image holds for
-    the other side too), else equal bytes, else equal look; bytes and look count only where the samples are hashed.
+    Evidence, strongest first: ISIC id; lesion id (a globally unique one; a lesion id of an ISIC image in one side's
+    table applies to both sides); equal bytes; equal look. Bytes and look are compared only for hashed samples.
     """
     lesions = lesions_of(left, right)
-    known: dict[tuple[str, str], str] = {}
+    right_paths: dict[tuple[str, str], str] = {}
     for sample in right:
         for mark in marks(sample, lesions):
-            known.setdefault(mark, sample.path)
-    found: dict[str, DuplicatePair] = {}
+            right_paths.setdefault(mark, sample.path)
+    overlap: dict[str, DuplicatePair] = {}
     for sample in left:
         for mark in marks(sample, lesions):
-            if mark in known:
-                found[sample.path] = DuplicatePair(sample.path, known[mark], mark[0])
+            if mark in right_paths:
+                overlap[sample.path] = DuplicatePair(sample.path, right_paths[mark], mark[0])
                 break
-    rest = [sample for sample in left if sample.phash and sample.path not in found]
+    rest = [sample for sample in left if sample.phash and sample.path not in overlap]
     hashed = [sample for sample in right if sample.phash]
     pairs = near_pairs([s.phash for s in rest], [s.phash for s in hashed]) if rest and hashed else []
     for i, j, distance in sorted(pairs, key=lambda pair: (pair[2], pair[1])):
-        found.setdefault(rest[i].path, DuplicatePair(rest[i].path, hashed[j].path, "look", distance))
-    return tuple(found[path] for path in sorted(found))
+        overlap.setdefault(rest[i].path, DuplicatePair(rest[i].path, hashed[j].path, "look", distance))
+    return tuple(overlap[path] for path in sorted(overlap))
 
 
 def info(dataset: Dataset) -> Info:
-    """Kind, classes with their taxonomy group, splits, and image sizes from the files' headers."""
+    """Summarise a dataset: kind, classes with taxonomy groups, splits, and image sizes from the files' headers."""
     counts = Counter(sample.label for sample in dataset.samples)
     splits = Counter(sample.split for sample in dataset.samples if sample.split)
     return Info(
@@ -132,39 +132,39 @@ def info(dataset: Dataset) -> Info:
 
 
 def count_lesions(dataset: Dataset) -> int | None:
-    """How many lesions the folder's table tells apart; None where it tells none."""
+    """Return the number of distinct lesion ids; None if the dataset has none."""
     lesions = {sample.lesion_id for sample in dataset.samples if sample.lesion_id}
     return len(lesions) if lesions else None
 
 
 def lesions_of(*folders: Sequence[Sample]) -> dict[str, str]:
-    """ISIC id -> lesion id, from every folder whose table tells it."""
+    """Return ISIC id -> lesion id, from every dataset with lesion ids."""
     return {isic_id(sample): sample.lesion_id for folder in folders for sample in folder if sample.lesion_id}
 
 
 def marks(sample: Sample, lesions: Mapping[str, str]) -> list[tuple[str, str]]:
-    """What tells that images of two folders are the same, the surest first: (kind, value).
+    """Return keys that identify an image across datasets, the strongest first: (kind, value).
 
-    lesions: from `lesions_of`. Ids that only mean something within their folder are left out.
+    lesions: from `lesions_of`. Ids that are only unique within their dataset are left out.
     """
     name = isic_id(sample)
     lesion = sample.lesion_id or (lesions.get(name, "") if name else "")
-    named = [("ISIC id", name), ("lesion id", lesion if _WORLDWIDE.match(lesion) else ""), ("bytes", sample.sha256)]
-    return [mark for mark in named if mark[1]]
+    keys = [("ISIC id", name), ("lesion id", lesion if _GLOBAL_ID.match(lesion) else ""), ("bytes", sample.sha256)]
+    return [key for key in keys if key[1]]
 
 
-def _alike(samples: Sequence[Sample]) -> list[tuple[Sample, Sample, DuplicatePair]]:
-    """Pairs of the same look and different bytes, the closest first."""
-    found = []
+def _look_pairs(samples: Sequence[Sample]) -> list[tuple[Sample, Sample, DuplicatePair]]:
+    """Return pairs with similar look and different bytes, the closest first."""
+    pairs = []
     for i, j, distance in near_pairs([sample.phash for sample in samples]):
         a, b = samples[i], samples[j]
         if a.sha256 != b.sha256:
-            found.append((a, b, DuplicatePair(a.path, b.path, "look", distance)))
-    return sorted(found, key=lambda item: (item[2].distance, item[2].left, item[2].right))
+            pairs.append((a, b, DuplicatePair(a.path, b.path, "look", distance)))
+    return sorted(pairs, key=lambda item: (item[2].distance, item[2].left, item[2].right))
 
 
 def _certain_leaks(samples: Sequence[Sample]) -> list[DuplicatePair]:
-    """One pair for each lesion, ISIC image or content that is in two official splits."""
+    """Return one pair for each lesion, ISIC image or content that is in two official splits."""
     first: dict[tuple[str, str], Sample] = {}
     leaks: dict[tuple[str, str], DuplicatePair] = {}
     for sample in samples:
@@ -185,9 +185,9 @@ def _group(label: str) -> str | None:
 
 
 def _size(dataset: Dataset, sample: Sample) -> str:
-    archive, place = archive_member(sample.path)
-    if place:
-        height, width = archive_images(dataset.root / archive, place.partition("/")[0]).shape[1:3]
+    archive, item = archive_member(sample.path)
+    if item:
+        height, width = archive_images(dataset.root / archive, item.partition("/")[0]).shape[1:3]
         return f"{width}x{height}"
     path = dataset.root / sample.path
     try:

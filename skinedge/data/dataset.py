@@ -1,4 +1,4 @@
-"""What a folder of labelled images is, once read: the type that readers return and splits refine."""
+"""Dataset and Sample: the types that readers return and splits refine; images of archives; split.csv."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Sample:
     """One labelled image.
 
     path: relative to the dataset's root, '/' as separator; an image inside a MedMNIST archive is
-    'FILE.npz#SPLIT/INDEX'. lesion_id: '' where unknown. split: 'train', 'val', 'cal', 'test', or ''
-    where not decided. sha256: of the file's bytes (of the array's bytes inside an archive), '' until
+    'FILE.npz#SPLIT/INDEX'. lesion_id: '' if unknown. split: 'train', 'val', 'cal', 'test', or ''
+    if unassigned. sha256: of the file's bytes (of the array's bytes inside an archive), '' until
     computed; phash: `skinedge.data.hashing.perceptual_hash`, '' until computed.
-    meta: sex, age, site, ... where the source tells; patient_id: '' where unknown.
+    meta: sex, age, site, ... as far as the source has them; patient_id: '' if unknown.
     """
 
     image_id: str
@@ -51,10 +51,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A folder's images with their labels.
+    """Labelled images of a folder.
 
-    kind: what the reader found, for the screen ('class folders', 'HAM10000', 'ISIC challenge',
-    'MedMNIST'); labels: class names, sorted; domain: 'dermoscopic', 'clinical', 'synthetic' or 'unknown'.
+    kind: layout, for display ('class folders', 'HAM10000', 'ISIC challenge', 'MedMNIST');
+    labels: class names, sorted; domain: 'dermoscopic', 'clinical', 'synthetic' or 'unknown'.
     """
 
     root: Path
@@ -66,19 +66,19 @@ class Dataset:
 
 
 def isic_id(sample: Sample) -> str:
-    """The ISIC archive's id in a sample's name ('ISIC_0024306'), '' where it has none."""
-    found = _ISIC_ID.search(sample.image_id) or _ISIC_ID.search(Path(sample.path).stem)
-    return found.group().upper() if found else ""
+    """Return the ISIC archive's id in a sample's name ('ISIC_0024306'), '' for none."""
+    match = _ISIC_ID.search(sample.image_id) or _ISIC_ID.search(Path(sample.path).stem)
+    return match.group().upper() if match else ""
 
 
 def data_root(data: Path) -> Path:
-    """The folder that samples' paths are relative to: `data`, or the folder of a MedMNIST archive."""
+    """Return the folder that samples' paths are relative to: `data`, or the folder of a MedMNIST archive."""
     return data.parent if data.suffix == ".npz" and not data.is_dir() else data
 
 
-def images_of(data: Path | None, known: str) -> Path | None:
-    """The folder that a run's samples are relative to: `data`, else the manifest's data_root; None without either."""
-    return data_root(data or Path(known)) if data or known else None
+def images_of(data: Path | None, recorded: str) -> Path | None:
+    """Return the root of a run's samples: `data`, else `recorded`, the manifest's data_root; None without both."""
+    return data_root(data or Path(recorded)) if data or recorded else None
 
 
 def archive_member(path: str) -> tuple[str, str]:
@@ -88,27 +88,27 @@ def archive_member(path: str) -> tuple[str, str]:
 
 
 def load_pixels(root: Path, path: str) -> Pixels:
-    """Decode one sample's image, from a file or from a MedMNIST archive.
+    """Decode one sample's image from a file or a MedMNIST archive.
 
     Returns: (H, W, 3) uint8. Raises: DataError when it cannot be read.
     """
-    archive, place = archive_member(path)
-    if not place:
+    archive, item = archive_member(path)
+    if not item:
         return load_image(root / path)
-    split, _, index = place.partition("/")
+    split, _, index = item.partition("/")
     images = archive_images(root / archive, split)
     if not index.isdecimal() or int(index) >= len(images):
-        raise DataError(f"no image '{place}' in the archive", where=str(root / archive))
+        raise DataError(f"no image '{item}' in the archive", where=str(root / archive))
     image = images[int(index)]
     return np.ascontiguousarray(image if image.ndim == 3 else np.stack([image] * 3, axis=-1))
 
 
 _archives: dict[tuple[Path, str], Pixels] = {}
-_archives_lock = threading.Lock()  # decompressing takes long, and threads ask for the same split at once
+_archives_lock = threading.Lock()  # threads request the same split at once, and decompressing it is slow
 
 
 def archive_images(path: Path, split: str) -> Pixels:
-    """The images of one official split of a MedMNIST archive: (N, H, W[, 3]) uint8, kept in memory."""
+    """Return the images of one official split of a MedMNIST archive, cached in memory: (N, H, W[, 3]) uint8."""
     key = (path, split)
     with _archives_lock:
         if key not in _archives:
@@ -118,20 +118,20 @@ def archive_images(path: Path, split: str) -> Pixels:
 
 
 def write_split(samples: tuple[Sample, ...]) -> str:
-    """The text of split.csv; no cell is a formula to a spreadsheet."""
-    out = io.StringIO()
+    """Return the text of split.csv, with formulas escaped for spreadsheets."""
+    text = io.StringIO()
     columns = [*SPLIT_COLUMNS, *([PATIENT_COLUMN] if any(sample.patient_id for sample in samples) else [])]
     rows = [[to_cell(getattr(sample, column)) for column in columns] for sample in samples]
-    odd = any("\r" in cell for row in rows for cell in row)  # which the csv module leaves unquoted
-    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL)
+    has_cr = any("\r" in cell for row in rows for cell in row)  # the csv module does not quote it by itself
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if has_cr else csv.QUOTE_MINIMAL)
     writer.writerows([columns, *rows])
-    return out.getvalue()
+    return text.getvalue()
 
 
 def read_split(path: Path) -> tuple[Sample, ...]:
     """Read a split.csv.
 
-    Raises: DataError when it cannot be read, columns are missing or a split name is unknown.
+    Raises: DataError when it cannot be read, lacks columns, has an unknown split name or a path outside the data root.
     """
     try:
         text = read_regular(path, SPLIT_BYTES, DataError).decode()
@@ -140,9 +140,9 @@ def read_split(path: Path) -> tuple[Sample, ...]:
         raise DataError(f"unreadable split file ({error})", where=str(path)) from None
     if not rows or not set(SPLIT_COLUMNS) <= set(rows[0]):
         raise DataError(f"not a split file: it needs the columns {', '.join(SPLIT_COLUMNS)}", where=str(path))
-    bad = {row["split"] for row in rows} - set(SPLITS)
-    if bad:
-        raise DataError(f"unknown split names {sorted(bad)}", where=str(path), todo=f"Valid: {', '.join(SPLITS)}.")
+    unknown = {row["split"] for row in rows} - set(SPLITS)
+    if unknown:
+        raise DataError(f"unknown split names {sorted(unknown)}", where=str(path), todo=f"Valid: {', '.join(SPLITS)}.")
     cells = ([from_cell(row.get(column) or "") for column in (*SPLIT_COLUMNS, PATIENT_COLUMN)] for row in rows)
     samples = tuple(
         Sample(image, path_, label, lesion, split, digest, patient_id=patient)
@@ -150,12 +150,12 @@ def read_split(path: Path) -> tuple[Sample, ...]:
     )
     outside = next((sample.path for sample in samples if not _is_below(sample.path)), None)
     if outside is not None:
-        raise DataError(f"the image {outside!r} is not below the folder of images", where=str(path))
+        raise DataError(f"the image path {outside!r} is not below the image folder", where=str(path))
     return samples
 
 
 def _is_below(name: str) -> bool:
-    """Whether a path is relative and does not climb. Symbolic links below the folder are the user's own."""
+    """Return True for a relative path without '..'; symbolic links inside the folder are allowed."""
     path = PurePosixPath(name)
     return bool(path.parts) and not (
         path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts or "\0" in name

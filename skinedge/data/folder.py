@@ -1,4 +1,4 @@
-"""What counts as an image of a folder: one rule for training, predict, evaluate, explain and the data commands."""
+"""List the images of a folder, by one rule for training, predict, evaluate, explain and the data commands."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from skinedge.core.image_file import IMAGE_SUFFIXES
 from skinedge.data.table_file import JSON_LINES, SPREADSHEETS, TABLE_SUFFIXES
 from skinedge.system.progress import note
 
-# Kinds of photos and scans that people have, and that are not read.
+# Common formats of photos and scans that are not supported.
 UNREAD_SUFFIXES = frozenset(
     {".heic", ".heif", ".avif", ".jxl", ".jp2", ".jfif", ".dcm", ".dicom", ".svs", ".dng", ".cr2", ".nef", ".arw"}
 )
-# Folders that systems and programs keep copies in: Synology, macOS archives, Windows.
+# Folders in which systems and programs keep copies: Synology, macOS archives, Windows.
 _SYSTEM = frozenset({"@eadir", "__macosx", "$recycle.bin", "system volume information", "lost+found", "thumbnails"})
 _MASK = re.compile(r"_(segmentation|superpixels|mask)$", re.IGNORECASE)
 _THUMBNAIL = re.compile(r"[._-]thumbnail$", re.IGNORECASE)
@@ -26,10 +26,10 @@ _MARKERS = frozenset({"synthetic.json", "synthetic.txt"})
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder's files, sorted, relative to its root: images, tables (.csv, .tsv), archives (.npz), others.
+    """Files of a folder, sorted, relative to its root: images, tables (.csv, .tsv), archives (.npz), others.
 
-    ignored: the suffix of each file that is an image of a kind that is not read; left_out: for each image (or folder)
-    that does not count, the reason, in the plural.
+    ignored: the suffix of each image in an unsupported format; left_out: the reason for each excluded image or folder,
+    in the plural.
     """
 
     root: Path
@@ -42,11 +42,11 @@ class Folder:
     others: tuple[str, ...] = ()
 
     def note_left_out(self) -> None:
-        """Print how many images do not count, and why."""
+        """Print the numbers of excluded images, with the reasons."""
         if self.left_out:
-            note(f"left out: {_counted(self.left_out)} in {self.root}")
+            note(f"left out: {_summary(self.left_out)} in {self.root}")
         if self.ignored:
-            note(f"not read: {_counted(self.ignored)} in {self.root}; convert such images to .jpg or .png")
+            note(f"not read: {_summary(self.ignored)} in {self.root}; convert such images to .jpg or .png")
         for name in self.others:
             if Path(name).suffix.lower() in SPREADSHEETS:
                 note(f"not read: {name}; labels or lesions in it are not used: save it as CSV")
@@ -55,7 +55,7 @@ class Folder:
 def list_folder(root: Path) -> Folder:
     """List every image, table and archive under `root`.
 
-    Hidden files and folders, folders of systems and programs, segmentation masks and thumbnails do not count.
+    Excludes hidden files and folders, folders of systems and programs, segmentation masks and thumbnails.
     """
     images, tables, archives, ignored, others = [], [], [], [], []
     left_out: list[str] = []
@@ -76,19 +76,19 @@ def list_folder(root: Path) -> Folder:
             archives.append(path)
         elif suffix in UNREAD_SUFFIXES:
             ignored.append(suffix)
-    listed = tuple(sorted(images)), tuple(sorted(tables)), tuple(sorted(archives))
-    return Folder(root, *listed, marked, tuple(ignored), tuple(left_out), tuple(sorted(others)))
+    files = tuple(sorted(images)), tuple(sorted(tables)), tuple(sorted(archives))
+    return Folder(root, *files, marked, tuple(ignored), tuple(left_out), tuple(sorted(others)))
 
 
 def _walk(root: Path, left_out: list[str]) -> Iterator[str]:
-    """Yield the files under `root`, links followed, relative to it; folders that do not count go to `left_out`."""
-    seen = set()
+    """Yield the files under `root`, relative to it, following links; append excluded folders' reasons to `left_out`."""
+    visited = set()
     for top, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(top)
-        if real in seen:  # a link back up would list everything again
+        if real in visited:  # a link to a parent folder would list everything again
             folders.clear()
             continue
-        seen.add(real)
+        visited.add(real)
         hidden = [name for name in folders if name.startswith(".")]
         system = [name for name in folders if name.lower() in _SYSTEM]
         left_out += ["hidden folders"] * len(hidden) + ["folders of other programs"] * len(system)
@@ -98,7 +98,7 @@ def _walk(root: Path, left_out: list[str]) -> Iterator[str]:
 
 
 def _reason(name: str) -> str | None:
-    """Return why a file's name says that it is no image of the folder, None where it says nothing."""
+    """Return why a file is excluded by its name, in the plural; None if it is not."""
     if name.startswith("."):
         return "hidden files"
     if _MASK.search(Path(name).stem):
@@ -106,5 +106,5 @@ def _reason(name: str) -> str | None:
     return "thumbnails" if _THUMBNAIL.search(Path(name).stem) else None
 
 
-def _counted(kinds: tuple[str, ...]) -> str:
-    return ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(kinds).items()))
+def _summary(reasons: tuple[str, ...]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(Counter(reasons).items()))

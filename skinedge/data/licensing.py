@@ -1,4 +1,4 @@
-"""Under which licence a model may travel, as far as the images that it was trained on tell."""
+"""Derive a model's licence from its training images."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ HAM10000 = (
 )
 DERMAMNIST = f"DermaMNIST of MedMNIST v2 (J. Yang et al., Scientific Data 10, 41, 2023), made from {HAM10000}"
 ISIC = f"The ISIC archive and its challenges, among its sources {HAM10000}"
-_FIRST, _LAST = "ISIC_0024306", "ISIC_0034320"  # HAM10000's images in the ISIC archive
+_FIRST, _LAST = "ISIC_0024306", "ISIC_0034320"  # range of HAM10000's ids in the ISIC archive
 
 
 @dataclass(frozen=True)
 class Licence:
-    """license: SPDX expression, '' where the images do not tell; attribution: whom to name, '' for nobody."""
+    """A licence. license: SPDX expression, '' if the images do not determine it; attribution: text, '' for none."""
 
     license: str = ""
     attribution: str = ""
 
 
 def licence_of(kind: str, samples: Sequence[Sample]) -> Licence:
-    """The terms of weights trained on these images. kind: as in `skinedge.data.dataset.Dataset`.
+    """Return the licence of weights trained on these images. kind: as in `skinedge.data.dataset.Dataset`.
 
-    The ISIC archive's images, HAM10000's among them, and DermaMNIST are non-commercial; a single such image among
-    others makes the whole so. They are known by their names: anybody's table may be laid out as HAM10000's is.
+    Images of the ISIC archive (including HAM10000) and DermaMNIST are non-commercial, and a single one makes the model
+    so. They are recognised by their names, since other datasets may use HAM10000's table layout.
     """
     if kind == "MedMNIST":
-        theirs = any(sample.image_id.lower().startswith("dermamnist") for sample in samples)
-        return Licence(NON_COMMERCIAL, DERMAMNIST) if theirs else Licence()
-    names = {name for sample in samples if (name := isic_id(sample))}
-    if kind != "ISIC challenge" and not names:
+        is_dermamnist = any(sample.image_id.lower().startswith("dermamnist") for sample in samples)
+        return Licence(NON_COMMERCIAL, DERMAMNIST) if is_dermamnist else Licence()
+    isic_ids = {name for sample in samples if (name := isic_id(sample))}
+    if kind != "ISIC challenge" and not isic_ids:
         return Licence()
-    theirs = bool(names) and all(_FIRST <= name <= _LAST for name in names)
-    return Licence(NON_COMMERCIAL, HAM10000 if theirs else ISIC)
+    only_ham10000 = bool(isic_ids) and all(_FIRST <= name <= _LAST for name in isic_ids)
+    return Licence(NON_COMMERCIAL, HAM10000 if only_ham10000 else ISIC)

@@ -1,6 +1,7 @@
-"""Train, val, cal and test: whole lesions, every class in each, the same for a seed whatever the file order.
+"""Split a dataset into train, val, cal and test by lesion, with every class in each split.
 
-train: weights; val: early stopping, choice of precision; cal: temperature, bias, thresholds; test: read once.
+The result depends on the seed, not on the file order. train: weights; val: early stopping, choice of precision;
+cal: calibration (temperature, bias, thresholds); test: read once.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ FRACTIONS: Mapping[str, float] = {"train": 0.70, "val": 0.10, "cal": 0.10, "test
 
 @dataclass(frozen=True)
 class Group:
-    """Images that must stay together: photos of one lesion, copies of one photo.
+    """Images that must be in the same split: photos of one lesion, copies of one photo.
 
-    key: the smallest lesion or image id in it; label: of most of its images, or, for the images of a patient, the
-    rarest one, so that every class comes into every split.
+    key: smallest lesion or image id; label: most frequent label, or, for the images of a patient, the rarest one in the
+    dataset, so that every class is in every split.
     """
 
     key: str
@@ -32,37 +33,37 @@ class Group:
 
 
 def split(dataset: Dataset, seed: int, fractions: Mapping[str, float] = FRACTIONS) -> tuple[Sample, ...]:
-    """Give every sample a split; sorted by path.
+    """Assign every sample to a split; returns the samples sorted by path.
 
     Groups are photos of a lesion (by lesion id, else ISIC id) and exact or near copies. Official splits are kept:
-    test stays test, val is halved into val and cal, and what they lack is cut from train. Hashes the images where
-    that was not done. Fractions are of the images of each class.
-    Raises: DataError for a class with too few groups for its splits, one image under two labels, a lesion in two
+    test stays test, val is halved into val and cal, and missing splits are taken from train. Hashes the images if
+    needed. Fractions apply to the images of each class.
+    Raises: DataError for a class with too few groups for its splits, an image with two labels, a lesion in two
         official splits, or an unreadable image.
     """
     if not all(sample.sha256 and sample.phash for sample in dataset.samples):
         dataset = hash_images(dataset)
     check_labels(dataset.samples)
-    done: list[Sample] = []
+    assigned: list[Sample] = []
     for official, parts in _pools(dataset.samples, fractions).items():
         pool = [sample for sample in dataset.samples if sample.split == official]
         if len(parts) == 1:
-            done += pool
+            assigned += pool
             continue
         groups = group_samples(pool)
         for label in dataset.labels:
             _check_enough(label, groups, parts)
-            done += _divide([group for group in groups if group.label == label], parts, seed)
-    result = tuple(sorted(done, key=lambda sample: sample.path))
+            assigned += _divide([group for group in groups if group.label == label], parts, seed)
+    result = tuple(sorted(assigned, key=lambda sample: sample.path))
     check_split(result)
     return result
 
 
 def limit(dataset: Dataset, count: int, seed: int) -> Dataset:
-    """At most `count` images, whole lesions, each class (of each official split) in proportion.
+    """Reduce a dataset to at most `count` images: complete lesions, classes (of each official split) in proportion.
 
     Small classes keep up to ten images, so that they can still be split.
-    Raises: DataError when `count` is too small to give every class four.
+    Raises: DataError when `count` is below four images per class.
     """
     if len(dataset.samples) <= count:
         return dataset
@@ -74,15 +75,15 @@ def limit(dataset: Dataset, count: int, seed: int) -> Dataset:
         strata[group.label, group.samples[0].split].append(group)
     sizes = {key: sum(len(g.samples) for g in groups) for key, groups in sorted(strata.items())}
     quotas = _quotas(sizes, count)
-    kept = [s for key, groups in strata.items() for s in _pick(_shuffled(groups, seed), quotas[key])]
-    return replace(dataset, samples=tuple(sorted(kept, key=lambda sample: sample.path)))
+    selected = [s for key, groups in strata.items() for s in _pick(_shuffled(groups, seed), quotas[key])]
+    return replace(dataset, samples=tuple(sorted(selected, key=lambda sample: sample.path)))
 
 
 def group_samples(samples: Sequence[Sample]) -> list[Group]:
-    """Samples joined by lesion id, ISIC id, equal bytes or equal look (as far as each is known), by key."""
-    parent = list(range(len(samples)))
+    """Group samples by lesion id, ISIC id, equal bytes or similar look, as far as available; sorted by key."""
+    parent = list(range(len(samples)))  # union-find forest
 
-    def top(i: int) -> int:
+    def find_root(i: int) -> int:
         while parent[i] != i:
             parent[i] = parent[parent[i]]
             i = parent[i]
@@ -90,14 +91,14 @@ def group_samples(samples: Sequence[Sample]) -> list[Group]:
 
     first: dict[tuple[str, str], int] = {}
     for i, sample in enumerate(samples):
-        for mark in _identities(sample):
-            parent[top(i)] = top(first.setdefault(mark, i))
+        for identity in _identities(sample):
+            parent[find_root(i)] = find_root(first.setdefault(identity, i))
     hashed = [i for i, sample in enumerate(samples) if sample.phash]
     for a, b, _ in near_pairs([samples[i].phash for i in hashed]):
-        parent[top(hashed[a])] = top(hashed[b])
+        parent[find_root(hashed[a])] = find_root(hashed[b])
     members: dict[int, list[Sample]] = defaultdict(list)
     for i, sample in enumerate(samples):
-        members[top(i)].append(sample)
+        members[find_root(i)].append(sample)
     images = Counter(sample.label for sample in samples)
     return sorted((_group(m, images) for m in members.values()), key=lambda group: group.key)
 
@@ -115,27 +116,30 @@ def unit_of(samples: Sequence[Sample]) -> str:
 
 
 def check_split(samples: Iterable[Sample]) -> None:
-    """Raises: DataError when a lesion, an ISIC image or the same bytes are in two splits, or a split is unknown."""
-    seen: dict[tuple[str, str], Sample] = {}
-    crossing: dict[tuple[str, str], set[str]] = defaultdict(set)
+    """Check a split for leaks.
+
+    Raises: DataError when a lesion, an ISIC image or the same bytes are in two splits, or a split name is unknown.
+    """
+    first: dict[tuple[str, str], Sample] = {}
+    leaks: dict[tuple[str, str], set[str]] = defaultdict(set)
     for sample in samples:
         if sample.split not in SPLITS:
             raise DataError(f"image {sample.image_id} is in no split of {', '.join(SPLITS)}")
-        for mark in _identities(sample):
-            other = seen.setdefault(mark, sample)
+        for identity in _identities(sample):
+            other = first.setdefault(identity, sample)
             if other.split != sample.split:
-                crossing[mark] |= {other.split, sample.split}
-    if crossing:
-        (kind, name), splits = next(iter(crossing.items()))
+                leaks[identity] |= {other.split, sample.split}
+    if leaks:
+        (kind, name), splits = next(iter(leaks.items()))
         listed = [split for split in SPLITS if split in splits]
         raise DataError(
-            f"{len(crossing)} lesions or images are in two splits, e.g. {kind} {name[:16]} in {' and '.join(listed)}",
-            todo="Results on such a split would be too good. Make a new one, or repair the folder's own splits.",
+            f"{len(leaks)} lesions or images are in two splits, e.g. {kind} {name[:16]} in {' and '.join(listed)}",
+            todo="Results on it would be too optimistic. Create a new split, or repair the folder's official splits.",
         )
 
 
 def check_labels(samples: Iterable[Sample]) -> None:
-    """Raises: DataError when the same bytes are there under two labels."""
+    """Check for contradictory labels. Raises: DataError when the same bytes have two labels."""
     seen: dict[str, Sample] = {}
     conflicts: dict[str, tuple[Sample, Sample]] = {}
     for sample in samples:
@@ -152,9 +156,9 @@ def check_labels(samples: Iterable[Sample]) -> None:
 
 
 def check_complete(samples: Iterable[Sample], labels: Sequence[str], where: str) -> None:
-    """Check, before any training, that each split has an image of each class.
+    """Check, before training, that each split has an image of each class.
 
-    Raises: DataError that lists all that is missing.
+    Raises: DataError with every missing class and split.
     """
     present = {(sample.split, sample.label) for sample in samples}
     missing = []
@@ -166,41 +170,42 @@ def check_complete(samples: Iterable[Sample], labels: Sequence[str], where: str)
             missing.append(f"no image of {', '.join(absent)} in {split}")
     if missing:
         todo = (
-            "Every split needs images of every class: train for weights, val for the epoch, cal for thresholds, test."
+            "Every split needs images of every class: train for weights, val for the epoch, cal for thresholds, "
+            "test for results."
         )
         raise DataError("; ".join(missing), where=where, todo=todo)
 
 
 def check_against(samples: Sequence[Sample], root: Path) -> None:
-    """Check that the images of a reused split are still there, byte for byte.
+    """Check that the images of a reused split exist and are unchanged.
 
-    Raises: DataError when images are missing or changed (says how many, and names one), or the split is leaky.
+    Raises: DataError when images are missing or changed (with their number and one name), or the split leaks.
     """
     check_split(samples)
-    bad = []
+    problems = []
     for sample in samples:
         try:
             if content_hash(root, sample.path) != sample.sha256:
-                bad.append(f"{sample.path} (changed)")
+                problems.append(f"{sample.path} (changed)")
         except DataError:
-            bad.append(f"{sample.path} (missing)")
-    if bad:
+            problems.append(f"{sample.path} (missing)")
+    if problems:
         raise DataError(
-            f"{len(bad)} of {len(samples)} images of the split are not as they were, e.g. {bad[0]}",
+            f"{len(problems)} of {len(samples)} images of the split are missing or changed, e.g. {problems[0]}",
             where=str(root),
             todo="Give the folder that the run was trained on with --data, or train again.",
         )
 
 
 def _identities(sample: Sample) -> list[tuple[str, str]]:
-    """What makes two samples the same lesion or image for certain."""
-    marks = [
+    """Return the (kind, value) keys that two samples share only if they show the same patient, lesion or image."""
+    identities = [
         ("patient", sample.patient_id),
         ("lesion", sample.lesion_id),
         ("image", isic_id(sample)),
         ("bytes", sample.sha256),
     ]
-    return [mark for mark in marks if mark[1]]
+    return [identity for identity in identities if identity[1]]
 
 
 def _group(members: list[Sample], images: Mapping[str, int]) -> Group:
@@ -212,7 +217,7 @@ def _group(members: list[Sample], images: Mapping[str, int]) -> Group:
 
 
 def _pools(samples: Sequence[Sample], fractions: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """Official split ('' where there is none) -> what it is divided into, with the share of each part."""
+    """Return official split ('' for none) -> the splits it is divided into, with the share of each."""
     official = {sample.split for sample in samples}
     if official == {""}:
         return {"": dict(fractions)}
@@ -227,29 +232,29 @@ def _pools(samples: Sequence[Sample], fractions: Mapping[str, float]) -> dict[st
 
 
 def _check_enough(label: str, groups: Sequence[Group], parts: Mapping[str, float]) -> None:
-    """Raises: DataError for a class that is in fewer groups than there are parts."""
+    """Raises: DataError for a class that is in fewer groups than there are splits."""
     own = [group for group in groups if any(sample.label == label for sample in group.samples)]
     if len(own) < len(parts):
         patients = any(sample.patient_id for group in groups for sample in group.samples)
-        unit = "patients" if patients else "lesions (or different images)"
+        unit = "patients" if patients else "lesions (or distinct images)"
         raise DataError(
-            f"class '{label}' has {len(own)} {unit}, and needs at least {len(parts)}",
-            todo=f"One for each of {', '.join(parts)}: add images of it, or leave the class out.",
+            f"class '{label}' has {len(own)} {unit}, but needs at least {len(parts)}",
+            todo=f"It needs one for each of {', '.join(parts)}: add images, or remove the class.",
         )
 
 
 def _divide(groups: list[Group], parts: Mapping[str, float], seed: int) -> list[Sample]:
-    """Deal one class's groups out in random order, each to the part that lacks most images; none stays empty."""
-    images = sum(len(group.samples) for group in groups)
-    target = {name: share / sum(parts.values()) * images for name, share in parts.items()}
-    have = dict.fromkeys(parts, 0)
-    done: list[Sample] = []
-    for left, group in zip(range(len(groups), 0, -1), _shuffled(groups, seed), strict=True):
-        empty = [part for part in parts if have[part] == 0]
-        name = max(empty if left <= len(empty) else parts, key=lambda part: target[part] - have[part])
-        have[name] += len(group.samples)
-        done += [replace(sample, split=name) for sample in group.samples]
-    return done
+    """Assign one class's groups in random order, each to the split that lacks most images; no split stays empty."""
+    image_count = sum(len(group.samples) for group in groups)
+    targets = {name: share / sum(parts.values()) * image_count for name, share in parts.items()}
+    counts = dict.fromkeys(parts, 0)
+    assigned: list[Sample] = []
+    for groups_left, group in zip(range(len(groups), 0, -1), _shuffled(groups, seed), strict=True):
+        empty = [part for part in parts if counts[part] == 0]
+        name = max(empty if groups_left <= len(empty) else parts, key=lambda part: targets[part] - counts[part])
+        counts[name] += len(group.samples)
+        assigned += [replace(sample, split=name) for sample in group.samples]
+    return assigned
 
 
 def _shuffled(groups: Iterable[Group], seed: int) -> list[Group]:
@@ -257,9 +262,9 @@ def _shuffled(groups: Iterable[Group], seed: int) -> list[Group]:
 
 
 def _quotas(sizes: Mapping[tuple[str, str], int], count: int) -> dict[tuple[str, str], int]:
-    """Images to keep of each stratum: in proportion, but small strata keep up to a floor."""
-    floor = min(10, count // len(sizes))
-    quotas = {key: min(size, floor) for key, size in sizes.items()}
+    """Return the number of images to keep of each stratum: in proportion, with a minimum for small strata."""
+    minimum = min(10, count // len(sizes))
+    quotas = {key: min(size, minimum) for key, size in sizes.items()}
     spare = count - sum(quotas.values())
     rest = {key: size - quotas[key] for key, size in sizes.items()}
     total = sum(rest.values())
@@ -267,11 +272,11 @@ def _quotas(sizes: Mapping[tuple[str, str], int], count: int) -> dict[tuple[str,
 
 
 def _pick(groups: list[Group], quota: int) -> list[Sample]:
-    """Groups in order as long as they fit; those that would fill more than a quarter come last."""
+    """Select groups in order while they fit the quota; groups over a quarter of it come last."""
     small = [g for g in groups if len(g.samples) <= max(1, quota // 4)]
     large = [g for g in groups if len(g.samples) > max(1, quota // 4)]
-    kept: list[Sample] = []
+    selected: list[Sample] = []
     for group in small + large:
-        if len(kept) + len(group.samples) <= quota:
-            kept += group.samples
-    return kept
+        if len(selected) + len(group.samples) <= quota:
+            selected += group.samples
+    return selected

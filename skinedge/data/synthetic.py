@@ -1,6 +1,6 @@
-"""Synthetic dermoscopy-like photos: a painted lesion, seen on skin with pose, light, hair and gel.
+"""Generate synthetic dermoscopy-like photos: a painted lesion on skin, with pose, light, hair and gel.
 
-Plainly labelled synthetic: for demos, tests and golden vectors, never for judging a model.
+They are labelled synthetic, and serve for demos, tests and golden vectors, never for evaluating a model.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from skinedge.system.progress import bar
 
 LABELS = tuple(sorted(PAINTERS))
 MARKER = "SYNTHETIC.json"
-_SMALLEST, _LARGEST, _FINEST = 32, 4096, 384
+_SMALLEST, _LARGEST = 32, 4096  # pixels of a photo's sides
+_MAX_CANVAS = 384  # pixels of the square that a lesion is painted on
 
 
 def draw(rng_seed: int, label_index: int, height: int, width: int) -> Pixels:
-    """Draw one photo of one lesion; the same arguments give the same pixels.
+    """Draw one photo of one lesion; equal arguments give equal pixels.
 
     label_index: into LABELS (HAM10000's seven, sorted); height, width: 32..4096 pixels.
     Returns: (height, width, 3) uint8. Raises: DataError for a label or size out of range.
@@ -39,27 +40,27 @@ def draw(rng_seed: int, label_index: int, height: int, width: int) -> Pixels:
 
 @dataclass(frozen=True)
 class Lesion:
-    """One lesion: every photo of it shows the same shape, colours and skin."""
+    """One lesion, with the same shape, colours and skin in each of its photos."""
 
     seed: int
     label_index: int
 
 
 def draw_photo(lesion: Lesion, photo: int, height: int, width: int) -> Pixels:
-    """Photo number `photo` of a lesion: another pose and light, other hairs, the same lesion.
+    """Draw photo number `photo` of a lesion; pose, light and hairs vary with the number.
 
     Returns: (height, width, 3) uint8. Raises: DataError for a label or size out of range.
     """
     if not 0 <= lesion.label_index < len(LABELS):
         raise DataError(f"label index {lesion.label_index} is not in 0..{len(LABELS) - 1}")
     if min(height, width) < _SMALLEST or max(height, width) > _LARGEST:
-        raise DataError(f"a drawn image has sides of {_SMALLEST} to {_LARGEST} pixels, not {width} x {height}")
+        raise DataError(f"a synthetic image has sides of {_SMALLEST} to {_LARGEST} pixels, not {width} x {height}")
     body = np.random.default_rng([lesion.seed, lesion.label_index])
     skin_tone = _skin_tone(body)
-    canvas = Canvas.create(body, min(_FINEST, max(_SMALLEST, min(height, width))))
+    canvas = Canvas.create(body, min(_MAX_CANVAS, max(_SMALLEST, min(height, width))))
     layer = PAINTERS[LABELS[lesion.label_index]](canvas)
     layer[..., 3] *= np.float32(body.uniform(0.55, 1))  # some lesions are faint
-    rng = np.random.default_rng([lesion.seed, lesion.label_index, photo + 1])  # a trailing 0 would not count
+    rng = np.random.default_rng([lesion.seed, lesion.label_index, photo + 1])  # a trailing 0 would not change the seed
     rgb = _skin(rng, skin_tone, height, width)
     warped = _pose(rng, layer, height, width)
     scene: Plane = rgb + (warped[..., :3] - rgb) * (warped[..., 3:] / np.float32(255))
@@ -74,7 +75,7 @@ def _skin_tone(rng: np.random.Generator) -> Plane:
 
 
 def _skin(rng: np.random.Generator, tone: Plane, height: int, width: int) -> Plane:
-    """Skin with slow blotches, redness and fine furrows: (height, width, 3) float32."""
+    """Draw skin with broad blotches, redness and fine furrows: (height, width, 3) float32."""
     shape = (height, width)
     slow, fine = smooth_noise(rng, shape, 4), smooth_noise(rng, shape, 40)
     furrows = 1 - ramp(np.abs(smooth_noise(rng, shape, 22)) - 0.12, 0.12)
@@ -83,7 +84,7 @@ def _skin(rng: np.random.Generator, tone: Plane, height: int, width: int) -> Pla
 
 
 def _pose(rng: np.random.Generator, layer: Plane, height: int, width: int) -> Plane:
-    """The lesion layer turned, scaled and moved onto a photo: (height, width, 4) float32."""
+    """Rotate, scale and move the lesion layer onto a photo: (height, width, 4) float32."""
     side = layer.shape[0]
     scale = side / (min(height, width) * rng.uniform(0.72, 1.15))
     angle = rng.uniform(0, 2 * math.pi)
@@ -105,7 +106,7 @@ def _pose(rng: np.random.Generator, layer: Plane, height: int, width: int) -> Pl
 
 
 def _photograph(rng: np.random.Generator, rgb: Plane) -> Pixels:
-    """Hair, gel bubbles, light, vignetting and sensor noise over the scene."""
+    """Add hair, gel bubbles, light, vignetting and sensor noise to the scene."""
     height, width = rgb.shape[:2]
     if rng.random() < 0.45:
         hair = _hairs(rng, height, width)
@@ -155,21 +156,21 @@ def _bubbles(rng: np.random.Generator, height: int, width: int) -> Plane:
 
 
 def write_dataset(out: Path, count: int, size: int, seed: int) -> int:
-    """Draw `count` photos into a new folder, laid out as HAM10000: images/CLASS/ID.jpg and metadata.csv.
+    """Draw `count` photos into a new folder in HAM10000's layout: images/CLASS/ID.jpg and metadata.csv.
 
-    The classes share the count evenly; a lesion has one to a few photos; MARKER says that it is synthetic.
-    The folder appears in one step, complete, or not at all. Returns the number of lesions.
-    Raises: DataError when `out` exists and is not empty, the count is too small to split (below 10 a class),
+    The count is divided evenly among the classes; a lesion has one to a few photos; MARKER marks the folder as
+    synthetic. The folder is created atomically. Returns the number of lesions.
+    Raises: DataError when `out` exists and is not empty, the count is too small to split (below 10 per class),
         or the size is out of range; BundleError when it cannot be written.
     """
     if count < 10 * len(LABELS):
         raise DataError(f"{count} images are too few to split", todo=f"Draw at least {10 * len(LABELS)}.")
     if not _SMALLEST <= size <= _LARGEST:
-        raise DataError(f"the size is {_SMALLEST} to {_LARGEST} pixels, not {size}")
+        raise DataError(f"the size must be {_SMALLEST} to {_LARGEST} pixels, not {size}")
     folder_swap.recover(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError("exists and is not empty", where=str(out), todo="Name a new folder.")
-    check_writable(out.parent, count * size * size // 2)  # a JPEG of this quality has fewer bits a pixel
+    check_writable(out.parent, count * size * size // 2)  # a JPEG of this quality needs less than half a byte per pixel
     try:
         with folder_swap.new_folder(out) as folder, bar("drawing", count) as advance:
             return _write_images(folder, count, size, seed, advance)
@@ -180,24 +181,24 @@ def write_dataset(out: Path, count: int, size: int, seed: int) -> int:
 def _write_images(root: Path, count: int, size: int, seed: int, advance: Callable[[int], None]) -> int:
     rng = np.random.default_rng(seed)
     rows = [("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization")]
-    lesions = set()
+    lesion_ids = set()
     for index, label in enumerate(LABELS):
         folder = root / "images" / label
         folder.mkdir(parents=True)
         photos = len(range(index, count, len(LABELS)))
-        different = max(min(photos, 10), photos // 2)
+        lesion_count = max(min(photos, 10), photos // 2)
         for photo in range(photos):
-            which = photo if photo < different else int(rng.integers(different))
-            lesion_id = f"SYNTHETIC_S{seed}_L{index * 100_000 + which:06d}"
+            lesion = photo if photo < lesion_count else int(rng.integers(lesion_count))
+            lesion_id = f"SYNTHETIC_S{seed}_L{index * 100_000 + lesion:06d}"
             image_id = f"SYNTHETIC_S{seed}_{len(rows):07d}"
-            pixels = draw_photo(Lesion(seed * 100_000 + which, index), photo, size, size)
+            pixels = draw_photo(Lesion(seed * 100_000 + lesion, index), photo, size, size)
             Image.fromarray(pixels).save(folder / f"{image_id}.jpg", quality=90)
             rows.append((lesion_id, image_id, label, "synthetic", "", "unknown", "unknown"))
-            lesions.add(lesion_id)
+            lesion_ids.add(lesion_id)
             advance(1)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     write_atomic(root / "metadata.csv", text.getvalue())
     about = {"synthetic": True, "made_by": "skinedge data synth", "count": count, "size": size, "seed": seed}
-    write_atomic(root / MARKER, json.dumps({**about, "notice": "Drawn by a program. Not skin of anybody."}, indent=2))
-    return len(lesions)
+    write_atomic(root / MARKER, json.dumps({**about, "notice": "Drawn by a program. Shows no real skin."}, indent=2))
+    return len(lesion_ids)

@@ -1,8 +1,8 @@
-"""Painters of the synthetic lesions: one function per HAM10000 class, each giving an RGBA layer.
+"""Painters of synthetic lesions: one function per HAM10000 class, each returning an RGBA layer.
 
-What they draw follows the textbook dermoscopic signs of each class (Argenziano et al., "Dermoscopy of
-pigmented skin lesions: results of a consensus meeting via the Internet", 2003), loosely: enough to be told
-apart, with overlaps and missing signs, and no claim to realism.
+They loosely follow the textbook dermoscopic signs of each class (Argenziano et al., "Dermoscopy of pigmented skin
+lesions: results of a consensus meeting via the Internet", 2003): distinguishable classes with overlaps and missing
+signs, no claim to realism.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Strokes = Callable[[ImageDraw.ImageDraw, float], None]
 
 @dataclass(frozen=True)
 class Canvas:
-    """The square that a lesion is painted on, and the lesion's own random generator.
+    """The square that a lesion is painted on, and the lesion's random generator.
 
     side: in pixels; x, y: (side, side) float32 coordinates in -1..1; radius, angle: polar form.
     """
@@ -42,33 +42,33 @@ class Canvas:
         return cls(rng, side, x, y, np.hypot(x, y).astype(np.float32), np.arctan2(y, x).astype(np.float32))
 
     def noise(self, cells: int) -> Plane:
-        """Smooth noise with about `cells` bumps across: (side, side) float32, mean 0, deviation 1."""
+        """Return smooth noise with about `cells` bumps across: (side, side) float32, mean 0, standard deviation 1."""
         return smooth_noise(self.rng, (self.side, self.side), cells)
 
     def fractal(self, cells: int) -> Plane:
-        """Three octaves of noise, coarse to fine."""
+        """Return the sum of three octaves of noise, coarse to fine: (side, side) float32."""
         total = self.noise(cells) + 0.6 * self.noise(cells * 2) + 0.4 * self.noise(cells * 4)
         return np.asarray(total / 1.25, dtype=np.float32)
 
     def patch(self, size: float, spread: float = 0.25) -> Plane:
-        """A soft blotch (0..1) of radius about `size`, somewhere within `spread` of the middle."""
+        """Return a soft blotch (0..1) of radius about `size`, at a random point within `spread` of the middle."""
         px, py = self.rng.uniform(-spread, spread, 2)
         distance = np.hypot(self.x - px, self.y - py) + 0.12 * self.noise(5)
         return ramp(size - distance, 0.12)
 
     def strokes(self, paint: Strokes) -> Plane:
-        """What `paint(pen, scale)` draws, as coverage 0..1; `scale` turns a canvas unit into pen pixels."""
+        """Return the coverage (0..1) of the strokes of `paint(pen, scale)`; `scale` is pen pixels per canvas unit."""
         layer = Image.new("L", (self.side * 2, self.side * 2))
         paint(ImageDraw.Draw(layer), float(self.side))
         return np.asarray(layer.reduce(2), dtype=np.float32) / np.float32(255)
 
     def dots(self, count: int, size: tuple[float, float], inside: Plane) -> Plane:
-        """Up to `count` round dots with radii from `size`, where `inside` is positive."""
-        places = self.rng.uniform(-0.9, 0.9, (count, 2))
+        """Draw up to `count` round dots with radii from `size`, where `inside` is positive; coverage 0..1."""
+        centres = self.rng.uniform(-0.9, 0.9, (count, 2))
         radii = self.rng.uniform(*size, count)
 
         def paint(pen: ImageDraw.ImageDraw, scale: float) -> None:
-            for (px, py), r in zip(places, radii, strict=True):
+            for (px, py), r in zip(centres, radii, strict=True):
                 row, column = (int((p + 1) / 2 * self.side) for p in (py, px))
                 if inside[row, column] > 0.02:
                     box = [(c + 1 + d) * scale for d in (-r, r) for c in (px, py)]
@@ -78,7 +78,7 @@ class Canvas:
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cells: int) -> Plane:
-    """Noise with about `cells` bumps across the shorter side: `shape` float32, mean 0, deviation about 1."""
+    """Return noise with about `cells` bumps across the shorter side: `shape` float32, mean 0, deviation about 1."""
     short = min(shape)
     grid = [max(2, round(side * cells / short)) + 2 for side in shape]
     small = Image.fromarray(rng.standard_normal(grid, dtype=np.float32))
@@ -87,13 +87,13 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cells: int) -
 
 
 def ramp(value: AnyPlane, softness: float) -> Plane:
-    """0 well below zero, 1 well above, smooth in between over about `softness`."""
+    """Map `value` smoothly to 0..1: 0 well below zero, 1 well above; `softness` is the width of the transition."""
     t: Plane = np.clip(value / (2 * softness) + 0.5, 0, 1).astype(np.float32)
     return (t * t * (3 - 2 * t)).astype(np.float32)
 
 
 def blend(rgb: AnyPlane, colour: Colour, weight: AnyPlane) -> Plane:
-    """`rgb` (H, W, 3) moved towards `colour` by `weight` (H, W) in 0..1."""
+    """Blend `rgb` (H, W, 3) towards `colour` by `weight` (H, W) in 0..1."""
     return (rgb + (np.asarray(colour, dtype=np.float32) - rgb) * weight[..., None]).astype(np.float32)
 
 
@@ -104,9 +104,9 @@ def _fill(canvas: Canvas, colour: Colour) -> Plane:
 
 
 def _outline(canvas: Canvas, size: float, lobes: float, ragged: float) -> Plane:
-    """Signed depth below the border (positive inside), in canvas units.
+    """Return the signed depth inside a random border (positive inside), in canvas units.
 
-    lobes: strength of the slow bulges; ragged: strength of the fine notches.
+    lobes: strength of the broad bulges; ragged: strength of the fine notches.
     """
     rng = canvas.rng
     stretch = rng.uniform(0.8, 1.0)
@@ -121,7 +121,7 @@ def _outline(canvas: Canvas, size: float, lobes: float, ragged: float) -> Plane:
 
 
 def _network(canvas: Canvas, mesh: float) -> Plane:
-    """A pigment network: dark lines of a warped honeycomb, 0..1; `mesh` is the number of cells across."""
+    """Draw a pigment network: lines of a warped honeycomb, 0..1; `mesh` is the number of cells across."""
     warp_x, warp_y = (0.035 * canvas.noise(7) for _ in range(2))
     lattice = np.zeros_like(canvas.x)
     start = canvas.rng.uniform(0, np.pi)
@@ -133,24 +133,24 @@ def _network(canvas: Canvas, mesh: float) -> Plane:
 
 
 def _branches(canvas: Canvas, trees: int) -> Plane:
-    """Arborising vessels: thick stems that fork into thinner, wavy twigs."""
+    """Draw arborising vessels: thick stems that fork into thinner, wavy twigs; coverage 0..1."""
     rng = canvas.rng
-    todo = []
+    pending = []
     for _ in range(trees):
         angle = rng.uniform(0, 2 * np.pi)
-        at = np.array([np.cos(angle), np.sin(angle)]) * rng.uniform(0.2, 0.6)
-        todo.append((at, angle + np.pi + rng.normal(0, 0.5), 0.022, 3))
+        position = np.array([np.cos(angle), np.sin(angle)]) * rng.uniform(0.2, 0.6)
+        pending.append((position, angle + np.pi + rng.normal(0, 0.5), 0.022, 3))
     lines: list[tuple[list[tuple[float, float]], float]] = []
-    while todo:
-        at, angle, width, level = todo.pop()
-        points = [(float(at[0]), float(at[1]))]
+    while pending:
+        position, angle, width, level = pending.pop()
+        points = [(float(position[0]), float(position[1]))]
         for _ in range(5):
             angle += rng.normal(0, 0.3)
-            at = at + 0.07 * np.array([np.cos(angle), np.sin(angle)])
-            points.append((float(at[0]), float(at[1])))
+            position = position + 0.07 * np.array([np.cos(angle), np.sin(angle)])
+            points.append((float(position[0]), float(position[1])))
         lines.append((points, width))
         if level:
-            todo += [(at, angle + side * rng.uniform(0.3, 0.8), width * 0.65, level - 1) for side in (-1, 1)]
+            pending += [(position, angle + side * rng.uniform(0.3, 0.8), width * 0.65, level - 1) for side in (-1, 1)]
 
     def paint(pen: ImageDraw.ImageDraw, scale: float) -> None:
         for points, width in lines:
@@ -164,12 +164,12 @@ def _layer(rgb: AnyPlane, alpha: AnyPlane) -> Plane:
 
 
 def _sometimes(canvas: Canvas, chance: float, low: float = 0.5, high: float = 1.0) -> float:
-    """Strength of a sign that is missing in some lesions: 0, or from `low` to `high`."""
+    """Draw the strength of an optional sign: `low` to `high` with probability `chance`, else 0."""
     return float(canvas.rng.uniform(low, high)) if canvas.rng.random() < chance else 0.0
 
 
 def paint_nevus(canvas: Canvas) -> Plane:
-    """Symmetric, brown, regular network that thins out at the border."""
+    """Paint a symmetric brown lesion with a regular network that thins out at the border."""
     depth = _outline(canvas, canvas.rng.uniform(0.45, 0.75), 0.06, 0.02)
     rgb = _fill(canvas, (150, 92, 62))
     rgb = blend(rgb, (74, 42, 32), ramp(depth - canvas.rng.uniform(0.15, 0.45), 0.3) * canvas.rng.uniform(0.4, 0.95))
@@ -180,7 +180,7 @@ def paint_nevus(canvas: Canvas) -> Plane:
 
 
 def paint_melanoma(canvas: Canvas) -> Plane:
-    """Asymmetric, several colours, notched border, off-centre blotch, blue-white veil, uneven dots."""
+    """Paint an asymmetric lesion: several colours, notched border, off-centre blotch, blue-white veil, uneven dots."""
     rng = canvas.rng
     depth = _outline(canvas, rng.uniform(0.5, 0.72), 0.17, 0.034)
     rgb = _fill(canvas, (128, 80, 58))
@@ -195,7 +195,7 @@ def paint_melanoma(canvas: Canvas) -> Plane:
 
 
 def paint_bcc(canvas: Canvas) -> Plane:
-    """Pearly pink, arborising vessels, blue-grey ovoid nests, little brown."""
+    """Paint a pearly pink lesion with arborising vessels, blue-grey ovoid nests and little brown."""
     rng = canvas.rng
     depth = _outline(canvas, rng.uniform(0.5, 0.78), 0.12, 0.035)
     rgb = _fill(canvas, (216, 148, 142))
@@ -207,7 +207,7 @@ def paint_bcc(canvas: Canvas) -> Plane:
 
 
 def paint_bkl(canvas: Canvas) -> Plane:
-    """Stuck-on tan plaque with a sharp border, ridges (cerebriform), milia and comedo-like openings."""
+    """Paint a stuck-on tan plaque with a sharp border, ridges (cerebriform), milia and comedo-like openings."""
     rng = canvas.rng
     depth = _outline(canvas, rng.uniform(0.5, 0.8), 0.13, 0.03)
     rgb = _fill(canvas, (168, 128, 98))
@@ -220,7 +220,7 @@ def paint_bkl(canvas: Canvas) -> Plane:
 
 
 def paint_df(canvas: Canvas) -> Plane:
-    """Central white scar-like patch in a pale brown disc with a delicate rim network."""
+    """Paint a pale brown disc with a central white scar-like patch and a delicate rim network."""
     rng = canvas.rng
     depth = _outline(canvas, rng.uniform(0.5, 0.72), 0.05, 0.02)
     rgb = _fill(canvas, (186, 128, 106))
@@ -232,7 +232,7 @@ def paint_df(canvas: Canvas) -> Plane:
 
 
 def paint_akiec(canvas: Canvas) -> Plane:
-    """Scaly red patch ('strawberry'): pale follicle rings, yellow-white scale, dotted vessels."""
+    """Paint a scaly red patch ('strawberry') with pale follicle rings, yellow-white scale and dotted vessels."""
     rng = canvas.rng
     depth = _outline(canvas, rng.uniform(0.55, 0.82), 0.15, 0.06)
     rgb = _fill(canvas, (204, 112, 100))
@@ -247,7 +247,7 @@ def paint_akiec(canvas: Canvas) -> Plane:
 
 
 def paint_vasc(canvas: Canvas) -> Plane:
-    """Sharply bounded red to violet lacunae, packed close."""
+    """Paint sharply bounded, closely packed red to violet lacunae."""
     rng = canvas.rng
     depth = _outline(canvas, rng.uniform(0.4, 0.66), 0.07, 0.02)
     shades: tuple[Colour, ...] = ((184, 30, 58), (150, 36, 92), (112, 36, 96))

@@ -1,4 +1,4 @@
-"""Base weights that are checked against a known hash before they are read."""
+"""Checks of base weights against known hashes before they are read."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ KNOWN_WEIGHTS = {
     "tf_efficientnet_lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
     "tf_efficientnet_lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
 }
-_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,})\.")  # as PyTorch's hub writes the start of a file's sha256
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,})\.")  # PyTorch hub: start of the file's sha256
 
 
 def check_packaged(path: Path, backbone: str) -> None:
-    """Check the file of an installed weights package.
+    """Check the hash of the file in an installed weights package.
 
-    Raises: ConfigError when it is another than the known one.
+    Raises: ConfigError when it is not the known hash.
     """
-    digest, known = sha256(path), KNOWN_WEIGHTS[backbone]
-    if digest != known:
+    digest, expected = sha256(path), KNOWN_WEIGHTS[backbone]
+    if digest != expected:
         raise ConfigError(
-            f"these weights have sha256 {digest}, expected {known}: the package was changed or damaged",
+            f"these weights have sha256 {digest}, expected {expected}: the package was changed or damaged",
             where=str(path),
-            todo='Install it again, or name the file to use it as it is: weights = "FILE" in --config.',
+            todo='Reinstall the package, or name the file to use it as it is: weights = "FILE" in --config.',
         )
 
 
 def check_downloads(pretrained_cfg: Any, backbone: str) -> None:
-    """Make timm check what it downloads where the file's name has a hash; say so where it has none.
+    """Make timm verify downloads whose file name contains a hash; note when the name contains none.
 
-    pretrained_cfg: timm's description of where the backbone's weights are.
+    pretrained_cfg: timm's description of the backbone's weights and their location.
     """
     from timm.models import set_pretrained_check_hash
 
     set_pretrained_check_hash(True)
     url = getattr(pretrained_cfg, "url", None) or ""
     if getattr(pretrained_cfg, "hf_hub_id", None) or not _HASH_IN_NAME.search(url):
-        note(f"the weights of {backbone} are not checked against a known hash; the manifest keeps the one they have")
+        note(f"the weights of {backbone} are not checked against a known hash; the manifest records their hash")

@@ -1,4 +1,4 @@
-"""Operations of a CNN whose backward torch computes slowly on a CPU, with a backward that is fast there."""
+"""Depthwise convolution and ReLU6 with backward passes that are faster on a CPU than torch's own."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ if TYPE_CHECKING:
     import torch
 
 
-def widened(kernel: torch.Tensor, shape: Sequence[int], stride: Sequence[int]) -> tuple[torch.Tensor, tuple[int, int]]:
-    """The kernel and the symmetric padding that give what TensorFlow's 'same' padding gives.
+def same_padding(
+    kernel: torch.Tensor, shape: Sequence[int], stride: Sequence[int]
+) -> tuple[torch.Tensor, tuple[int, int]]:
+    """Return a kernel and a symmetric padding equivalent to TensorFlow's 'same' padding.
 
-    Where one row (column) more is padded after the image than before it, a row of zeros before the kernel takes the
-    place of a padded copy of the image. kernel: (O, I, KH, KW), not dilated; shape: of the input, (N, C, H, W).
+    'same' may pad one row (column) more after the image than before it; a row of zeros before the kernel then replaces
+    a padded copy of the image. kernel: (O, I, KH, KW), not dilated; shape: of the input, (N, C, H, W).
     """
     from torch.nn import functional
 
     padding, zeros = [], []
     for side, taps, step in zip(shape[2:], kernel.shape[2:], stride, strict=True):
-        whole = max((math.ceil(side / step) - 1) * step + taps - side, 0)
-        padding.append(whole - whole // 2)
-        zeros.append(whole % 2)
+        total = max((math.ceil(side / step) - 1) * step + taps - side, 0)
+        padding.append(total - total // 2)
+        zeros.append(total % 2)
     if any(zeros):
         kernel = functional.pad(kernel, (zeros[1], 0, zeros[0], 0))
     return kernel, (padding[0], padding[1])
 
 
 def depthwise(x: torch.Tensor, kernel: torch.Tensor, bias: Any, stride: Any, padding: Any) -> torch.Tensor:
-    """A frozen convolution of each channel with its own kernel, (C, 1, KH, KW); the gradient goes to `x` alone.
+    """Convolve each channel of `x`, (N, C, H, W), with its own frozen kernel, (C, 1, KH, KW).
 
-    padding: of each side, less than the kernel's.
+    Only `x` gets a gradient. padding: per axis, smaller than the kernel.
     """
     return _depthwise_function().apply(x, kernel, bias, stride, padding)
 
@@ -43,9 +45,9 @@ def _depthwise_function() -> Any:
     from torch.nn import functional
 
     class Depthwise(torch.autograd.Function):  # type: ignore[misc]
-        """Its backward is a convolution with the flipped kernel over the gradient, spread out by the stride.
+        """Depthwise convolution whose backward convolves the gradient, spread by the stride, with the flipped kernel.
 
-        oneDNN's own backward is many times slower in bfloat16 where the stride is above 1.
+        oneDNN's own backward is many times slower in bfloat16 for strides above 1.
         """
 
         @staticmethod
@@ -83,9 +85,9 @@ def _depthwise_function() -> Any:
 
 
 def clamp(x: torch.Tensor) -> torch.Tensor:
-    """ReLU6 in place, whose backward first lays the gradient out as the values are.
+    """Apply ReLU6 in place; the backward first converts the gradient to the memory format of the values.
 
-    Left alone, torch's elementwise backward meets two memory formats and falls off its fast path.
+    With two memory formats, torch's elementwise backward leaves its fast path.
     """
     return _clamp_function().apply(x)
 
@@ -107,7 +109,7 @@ def _clamp_function() -> Any:
             (values,) = ctx.saved_tensors
             channels_last = values.is_contiguous(memory_format=torch.channels_last)
             layout = torch.channels_last if channels_last else torch.contiguous_format
-            same = gradient.contiguous(memory_format=layout)
-            return torch.ops.aten.hardtanh_backward(same, values, 0.0, 6.0)
+            aligned = gradient.contiguous(memory_format=layout)
+            return torch.ops.aten.hardtanh_backward(aligned, values, 0.0, 6.0)
 
     return Clamp

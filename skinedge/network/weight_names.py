@@ -1,4 +1,4 @@
-"""State dicts of base weights into a network: by name. By position only for packages whose hash and order are known."""
+"""Loading of base weights into a network: by name; by position only for packages with a known hash and order."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-PREFIXES = ("module.", "_orig_mod.", "model.")  # of DataParallel, torch.compile and Lightning
-HEADS = ("classifier", "fc", "head", "head.fc", "last_linear", "_fc")  # names of classifiers, which are not loaded
-COUNTER = "num_batches_tracked"  # of BatchNorm, which older files lack and inference never reads
+PREFIXES = ("module.", "_orig_mod.", "model.")  # added by DataParallel, torch.compile and Lightning
+HEADS = ("classifier", "fc", "head", "head.fc", "last_linear", "_fc")  # classifiers, which are not loaded
+COUNTER = "num_batches_tracked"  # of BatchNorm: missing in older files, unused in inference
 
 
-def in_order(net: nn.Module, state: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return the tensors under the network's own names, paired by position: for a file that is known to fit.
+def match_by_position(net: nn.Module, state: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the tensors under the network's names, matched by position; only for files in the known order.
 
-    Raises: ConfigError for another number of tensors.
+    Raises: ConfigError when the number of tensors differs.
     """
     own = net.state_dict()
     if len(own) != len(state):
@@ -28,44 +28,46 @@ def in_order(net: nn.Module, state: Mapping[str, Any], where: str) -> dict[str, 
 
 
 def load_by_name(net: nn.Module, state: Mapping[str, Any], head: str, where: str) -> None:
-    """Copy all but the classifier into `net`; each tensor by its name.
+    """Copy all tensors except the classifier's into `net`, by name.
 
-    Wrappers' prefixes that all names share are taken off.
+    A wrapper's prefix shared by all names is removed.
 
     Args:
-        head: name of the network's classifier; the file's own classifier is ignored, whatever its shape.
+        head: name of the network's classifier; the file's own classifier is ignored.
         where: the file, for errors.
-    Raises: ConfigError with the first names that are missing, unexpected or of another shape.
+    Raises: ConfigError with the first missing or unexpected name, or wrong shape.
     """
     own = net.state_dict()
     body = {name: tensor for name, tensor in own.items() if not name.startswith(f"{head}.")}
-    given = _without_head(unwrapped(state, where), {head, *HEADS}, body)
-    missing = [name for name in body if name not in given and not name.endswith(COUNTER)]
-    unexpected = [name for name in given if name not in body]
+    loaded = _without_head(strip_prefixes(state, where), {head, *HEADS}, body)
+    missing = [name for name in body if name not in loaded and not name.endswith(COUNTER)]
+    unexpected = [name for name in loaded if name not in body]
     if missing or unexpected:
         raise ConfigError(
-            f"the names of its tensors are not the backbone's: {_listed(missing, unexpected)}",
+            f"tensor names do not match the backbone's: {_summary(missing, unexpected)}",
             where=where,
-            todo="Save it from timm's network of that name (torch.save(net.state_dict(), FILE)), or rename its tensors "
-            "to timm's names. Tensors are not matched by their order: two of one shape could be swapped unseen.",
+            todo="Save the file from timm's network of that name (torch.save(net.state_dict(), FILE)), or rename the "
+            "tensors to timm's names. Tensors are not matched by order: two of equal shape could be swapped unnoticed.",
         )
-    wrong = [name for name, tensor in given.items() if tensor.shape != body[name].shape]
-    if wrong:
-        shapes = f"{tuple(given[wrong[0]].shape)}, the backbone's is {tuple(body[wrong[0]].shape)}"
-        raise ConfigError(f"{len(wrong)} tensors have another shape; the first is {wrong[0]}: {shapes}", where=where)
-    net.load_state_dict({**own, **given})
+    misshapen = [name for name, tensor in loaded.items() if tensor.shape != body[name].shape]
+    if misshapen:
+        first = misshapen[0]
+        shapes = f"{tuple(loaded[first].shape)}, the backbone's is {tuple(body[first].shape)}"
+        raise ConfigError(f"{len(misshapen)} tensors have the wrong shape; first: {first} {shapes}", where=where)
+    net.load_state_dict({**own, **loaded})
 
 
-def unwrapped(state: Mapping[str, Any], where: str) -> dict[str, torch.Tensor]:
-    """Return the tensors without a prefix that all of their names have.
+def strip_prefixes(state: Mapping[str, Any], where: str) -> dict[str, torch.Tensor]:
+    """Return the tensors without a wrapper's prefix that all names share.
 
-    Raises: ConfigError where there are none.
+    Raises: ConfigError for an empty state dict, or a value that is not a tensor.
     """
     import torch
 
-    other = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
-    if other or not state:
-        raise ConfigError(f"not a state dict: {f'{other[0]!r} is no tensor' if other else 'it is empty'}", where=where)
+    not_tensors = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
+    if not_tensors or not state:
+        reason = f"{not_tensors[0]!r} is not a tensor" if not_tensors else "it is empty"
+        raise ConfigError(f"not a state dict: {reason}", where=where)
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
@@ -75,7 +77,7 @@ def unwrapped(state: Mapping[str, Any], where: str) -> dict[str, torch.Tensor]:
 def _without_head(
     state: Mapping[str, torch.Tensor], heads: set[str], body: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """Drop the file's classifier: the weight and the bias of a layer with a classifier's name that `body` lacks."""
+    """Drop the file's classifier: weight and bias of a layer named like a classifier and missing from `body`."""
     return {
         name: tensor
         for name, tensor in state.items()
@@ -83,10 +85,11 @@ def _without_head(
     }
 
 
-def _listed(missing: list[str], unexpected: list[str]) -> str:
+def _summary(missing: list[str], unexpected: list[str]) -> str:
+    """Return the number of missing and of unexpected names, each with its first name."""
     parts = [
-        f"{len(names)} {what}, the first is {names[0]}"
-        for what, names in (("missing", missing), ("unexpected", unexpected))
+        f"{len(names)} {kind}, the first is {names[0]}"
+        for kind, names in (("missing", missing), ("unexpected", unexpected))
         if names
     ]
     return "; ".join(parts)

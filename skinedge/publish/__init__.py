@@ -1,1 +1,1 @@
-"""What leaves the project: packages, the bundled model, the Android app's assets, `skinedge doctor`."""
+"""Publishing: packed models, the bundled model, the Android app's assets, and `skinedge doctor`."""

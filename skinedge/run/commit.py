@@ -2,14 +2,14 @@
 
 A stage writes into a private folder of the run, `.stage-TOKEN`:
 
-    files/NAME      its files, under their final names
+    files/NAME      the stage's files, under their final names
     manifest.json   the run's next manifest
-    commit.json     the names to move out of files/, and the names to remove from the run
-    .lock           held by the process that writes the stage, while it lives
+    commit.json     the journal: names to move out of files/, and names to remove from the run
+    .lock           file lock of the process that writes the stage
 
-Renaming that manifest.json over the run's is the commit, the only one: before it the run is as it was and the folder
-is a leftover; after it the files are moved to their places by this process or, if it ends, by the next one that opens
-the run. So a stage is committed exactly when commit.json is there and the manifest beside it is not.
+The commit is a single rename of that manifest.json over the run's. Before it, the run is unchanged and the folder is a
+leftover. After it, this process moves the files into the run; if it ends early, the next process that opens the run
+does. So a stage is committed exactly when its folder has a commit.json and no manifest.json.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ PREFIX = ".stage-"
 JOURNAL = "commit.json"
 FILES = "files"
 LOCK = ".manifest.lock"
-A_DAY = 24 * 3600  # seconds
-_OF_EARLIER_VERSIONS = re.compile(r"(.+?)(?:\.[0-9a-f]{8})?\.part(?:\.old)?")
-DAMAGED = "Remove its folder; what of the run then has another hash or is missing is made again by its command."
-PATIENCE = 60  # seconds; a commit takes milliseconds
+LEFTOVER_AGE = 24 * 3600  # seconds until a file of an earlier version counts as abandoned
+_PART_FILE = re.compile(r"(.+?)(?:\.[0-9a-f]{8})?\.part(?:\.old)?")
+DAMAGED = "Remove its folder, then rerun the commands whose files are missing or have another hash."
+LOCK_TIMEOUT = 60  # seconds; a commit takes milliseconds
 
 
 @dataclass(frozen=True)
 class Journal:
-    """commit.json: the names to move out of files/, and those to remove from the run.
+    """Contents of commit.json: names to move out of files/, and names to remove from the run.
 
-    Raises: BundleError when it names the manifest, which only the commit itself replaces.
+    Raises: BundleError when it names the manifest, which only the commit itself may replace.
     """
 
     moved: tuple[str, ...]
@@ -51,23 +51,22 @@ class Journal:
 
     def __post_init__(self) -> None:
         if MANIFEST in (*self.moved, *self.removed):
-            raise BundleError(f"a journal that names {MANIFEST}")
+            raise BundleError(f"the journal names {MANIFEST}")
 
 
 @contextlib.contextmanager
 def manifest_lock(root: Path) -> Iterator[None]:
-    """Hold the run's manifest. Raises: BundleError when another process holds it for a minute."""
+    """Hold the lock of the run's manifest. Raises: BundleError when another process holds it for LOCK_TIMEOUT."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(root / LOCK, timeout=PATIENCE)
+    lock = FileLock(root / LOCK, timeout=LOCK_TIMEOUT)
     try:
         lock.acquire()
     except IsADirectoryError:
-        raise BundleError("is a folder, and the run is locked by a file of this name", where=str(root / LOCK)) from None
+        raise BundleError("is a folder, but must be the run's lock file", where=str(root / LOCK)) from None
     except Timeout:
-        raise BundleError(
-            f"another process has been writing to this run for {PATIENCE} s", where=str(root), todo="End it, or wait."
-        ) from None
+        what = f"another process has been writing to this run for {LOCK_TIMEOUT} s"
+        raise BundleError(what, where=str(root), todo="End it, or wait.") from None
     try:
         yield
     finally:
@@ -75,16 +74,16 @@ def manifest_lock(root: Path) -> Iterator[None]:
 
 
 def commit(folder: Path, root: Path, manifest: str, journal: Journal) -> None:
-    """Make the files of a stage folder part of the run; the manifest lock is held.
+    """Make the files of a stage folder part of the run. The caller holds the manifest lock.
 
-    Raises: OSError before the commit: nothing changed. BundleError after it: the next command finishes the move.
+    Raises: OSError before the commit: nothing has changed. BundleError after it: the next command finishes the move.
     """
     for name in journal.moved:
         _check_free(root, name)
     for name in journal.removed:
         if path_inside(root, name).is_dir():
-            raise BundleError("is a folder, and was a file of the run", where=str(root / name), todo="Remove it.")
-    write_synced(folder / MANIFEST, manifest)  # before the journal: a journal without it means committed
+            raise BundleError("is a folder, but was a file of the run", where=str(root / name), todo="Remove it.")
+    write_synced(folder / MANIFEST, manifest)  # before the journal: a journal without a manifest means committed
     write_synced(folder / JOURNAL, json.dumps(asdict(journal)))
     sync(folder)
     with signals.held():
@@ -96,81 +95,82 @@ def commit(folder: Path, root: Path, manifest: str, journal: Journal) -> None:
             raise BundleError(
                 f"the stage is complete, but its files could not all be moved into the run ({error.strerror})",
                 where=str(root),
-                todo="Mend that; the next command that opens the run moves the rest.",
+                todo="Fix the cause; the next command that opens the run moves the remaining files.",
             ) from None
 
 
 def committed(folder: Path) -> bool:
-    """Whether the run's manifest already lists what this stage folder holds."""
+    """Return True if the run's manifest already lists the files of this stage folder."""
     return (folder / JOURNAL).is_file() and not (folder / MANIFEST).exists()
 
 
 def roll_forward(folder: Path, root: Path) -> None:
-    """Move a committed stage's files to their places. Whatever an earlier attempt did is skipped.
+    """Move a committed stage's files into the run; skip those that an earlier attempt has moved.
 
-    Raises: OSError when the disk refuses; BundleError when the journal is damaged.
+    Raises: OSError when a file cannot be moved; BundleError when the journal is damaged.
     """
     journal = read_json(folder / JOURNAL, Journal, error=refusal("damaged journal", todo=DAMAGED))
     for name in journal.moved:
-        new, final = path_inside(folder, f"{FILES}/{name}"), path_inside(root, name)
-        if new.exists():
-            final.parent.mkdir(parents=True, exist_ok=True)
-            new.replace(final)
+        source, target = path_inside(folder, f"{FILES}/{name}"), path_inside(root, name)
+        if source.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.replace(target)
     for name in journal.removed:
-        final = path_inside(root, name)
-        if not final.is_dir():  # which somebody else has put there
-            final.unlink(missing_ok=True)
+        target = path_inside(root, name)
+        if not target.is_dir():  # a folder is not ours
+            target.unlink(missing_ok=True)
     sync(root)
-    forget(folder)
+    drop_journal(folder)
 
 
-def forget(folder: Path) -> None:
-    """Make a stage folder a mere leftover. Without this first, removing it could for a moment look like a commit."""
+def drop_journal(folder: Path) -> None:
+    """Remove the journal before the rest of a stage folder, so that a half-removed folder never looks committed."""
     (folder / JOURNAL).unlink(missing_ok=True)
 
 
 def recover(root: Path) -> None:
-    """Finish the committed stages of processes that ended, and remove what the others left.
+    """Finish the committed stages of ended processes, and remove their uncommitted ones.
 
-    Raises: BundleError when a committed stage cannot be finished, for want of permission for example.
+    Raises: BundleError when a committed stage cannot be finished, for example without write permission.
     """
-    folders = _folders(root)
+    folders = _stage_folders(root)
     if not folders:
         return
     try:
         with manifest_lock(root):
-            settle(root)
+            recover_locked(root)
     except OSError as error:
         if any(map(committed, folders)):
             raise BundleError(
-                f"a command ended before it had moved its files into this run, and they cannot be moved now "
-                f"({error.strerror}{_place(error)})",
+                f"an interrupted command has not moved all its files into this run, and they cannot be moved now "
+                f"({error.strerror}{_path_text(error)})",
                 where=str(root),
-                todo="Open the run once, as with `skinedge report`, where it may be written and the disk has space.",
+                todo="Open the run once with write permission and free disk space, for example with `skinedge report`.",
             ) from None
 
 
-def _place(error: OSError) -> str:
+def _path_text(error: OSError) -> str:
+    """': PATH' of the file that an operation failed on, '' if unknown."""
     name = error.filename2 or error.filename
     return f": {os.fsdecode(name)}" if isinstance(name, str | bytes) else ""
 
 
 def prepare(root: Path) -> None:
-    """Before a stage: what `recover` does, and remove what earlier versions left. Raises: OSError, BundleError."""
+    """Recover a run before a new stage, and clear leftovers of earlier versions. Raises: OSError, BundleError."""
     with manifest_lock(root):
-        settle(root)
-        for folder, folders, names in os.walk(root):  # unlike a glob, it passes over a folder that vanishes meanwhile
+        recover_locked(root)
+        for folder, folders, names in os.walk(root):  # unlike a glob, it tolerates folders that vanish meanwhile
             folders[:] = [name for name in folders if not name.startswith(PREFIX)]
             for path in (Path(folder, name) for name in names if name.endswith((".part", ".part.old"))):
-                name = _OF_EARLIER_VERSIONS.fullmatch(path.name)
-                if name and path.is_file() and time.time() - path.stat().st_mtime > A_DAY:
-                    _put_back(path, (path.parent.relative_to(root) / name[1]).as_posix(), root)
+                match = _PART_FILE.fullmatch(path.name)
+                if match and path.is_file() and time.time() - path.stat().st_mtime > LEFTOVER_AGE:
+                    _restore_or_remove(path, (path.parent.relative_to(root) / match[1]).as_posix(), root)
 
 
-def _put_back(leftover: Path, name: str, root: Path) -> None:
-    """Remove a leftover of a listed file, or give it its name back where it is that file and that is lost.
+def _restore_or_remove(leftover: Path, name: str, root: Path) -> None:
+    """Rename a leftover with the hash of the listed file `name` to that name; remove other leftovers of listed files.
 
-    Whatever else ends like this is the user's.
+    Files that the manifest does not list belong to the user and stay.
     """
     entries = {file.path: file for stage in Manifest.read(root / MANIFEST).stages.values() for file in stage.files}
     if name in entries and sha256(leftover) == entries[name].sha256:
@@ -179,24 +179,24 @@ def _put_back(leftover: Path, name: str, root: Path) -> None:
         leftover.unlink()
 
 
-def settle(root: Path) -> None:
-    """What `recover` does, for who holds the manifest lock.
+def recover_locked(root: Path) -> None:
+    """Recover a run whose manifest lock the caller holds; see `recover`.
 
-    A committed folder is finished whoever owns it: its owner moves files under this lock only, so it has ended.
+    A committed folder always belongs to an ended process, because its owner moves the files under this lock.
     """
-    for folder in _folders(root):
+    for folder in _stage_folders(root):
         if committed(folder):
             roll_forward(folder, root)
         lock = owned_folder.adopt(folder)
         if lock is not None:
             try:
-                forget(folder)
+                drop_journal(folder)
                 owned_folder.remove(folder, lock)
             finally:
                 lock.release()
 
 
-def _folders(root: Path) -> list[Path]:
+def _stage_folders(root: Path) -> list[Path]:
     with os.scandir(root) as entries:
         return sorted(
             Path(entry.path)
@@ -206,10 +206,10 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _check_free(root: Path, name: str) -> None:
-    """Raises: BundleError when a folder has the name of a file to write, or a file that of its folder."""
-    final = path_inside(root, name)
-    if final.is_dir():
-        raise BundleError("is a folder, and a file of this name is to be written", where=str(final))
-    for parent in final.relative_to(root).parents:
+    """Check that `name` can be written. Raises: BundleError when it is a folder, or its folder is a file."""
+    target = path_inside(root, name)
+    if target.is_dir():
+        raise BundleError("is a folder, but the run needs a file of this name", where=str(target))
+    for parent in target.relative_to(root).parents:
         if (root / parent).exists() and not (root / parent).is_dir():
-            raise BundleError("is a file, and a folder of this name is to be made", where=str(root / parent))
+            raise BundleError("is a file, but the run needs a folder of this name", where=str(root / parent))

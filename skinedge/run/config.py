@@ -1,4 +1,4 @@
-"""Training's settings: frozen dataclasses, read from TOML with unknown keys refused."""
+"""Settings of training: frozen dataclasses, read from TOML; unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ IMBALANCE = ("logit-adjusted", "balanced-sampling", "focal", "none")
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """Low-rank adapters on the convolutions with groups == 1 and on linear layers (Hu et al. 2021).
+    """Low-rank adapters on convolutions with groups == 1 and on linear layers (Hu et al. 2021).
 
     rank, alpha: the update is alpha / rank * B A, or alpha / sqrt(rank) * B A if rank_stabilized (Kalajdzievski
-    2023); dropout: 0..1 on the adapter's input; dora: train each output channel's magnitude apart from its direction,
-    which A and B then turn (DoRA, Liu et al. 2024);
-    targets: shell patterns over module names, matched against what can carry an adapter.
+    2023); dropout: 0..1 on the adapter's input; dora: train the magnitude of each output channel separately from its
+    direction, which A and B update (DoRA, Liu et al. 2024);
+    targets: shell patterns for the names of the modules to adapt, among those that can carry an adapter.
     """
 
     rank: int = 16
@@ -37,9 +37,9 @@ class OptimizerSettings:
     """AdamW with linear warm-up and cosine decay.
 
     learning_rate: peak, of the adapters and the classifier; weight_decay: decoupled;
-    warmup: share of all steps (0..1); label_smoothing: 0..1; clip: largest gradient norm; lora_plus: how many times
-    A's learning rate B has (LoRA+, Hayou et al. 2024); average: decay per step of the moving average of the weights
-    that validation judges and the run keeps (0: the weights themselves).
+    warmup: share of all steps (0..1); label_smoothing: 0..1; clip: maximum gradient norm; lora_plus: learning rate of
+    B, as a multiple of A's (LoRA+, Hayou et al. 2024); average: decay per step of the moving average of the weights,
+    which is validated and kept (0: no averaging).
     """
 
     learning_rate: float = 2e-3
@@ -53,10 +53,10 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class DistillationSettings:
-    """How much a teacher counts (Hinton et al. 2015).
+    """Influence of the teacher (Hinton et al. 2015).
 
-    weight: its share of the loss (0..1), the labels have the rest; temperature: what both networks' logits are divided
-    by where they are compared: above 1, more of what it thinks of the less likely classes.
+    weight: share of the distillation loss in the total (0..1), the rest is the loss on the labels; temperature: divisor
+    of both networks' logits in the distillation loss; above 1, less likely classes count more.
     """
 
     weight: float = 0.5
@@ -65,11 +65,11 @@ class DistillationSettings:
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """What training may do to an image; nothing that changes the diagnosis.
+    """Data augmentation in training; none of it changes the diagnosis.
 
     flip, rotate: on or off (rotation by any angle: a dermatoscope has no up);
-    scale: smallest share of the side that is kept (1: no zoom); shift: largest shift, share of the side;
-    stretch: largest change of the aspect ratio; brightness, contrast, saturation, tint: largest
+    scale: smallest crop, as a share of the side (1: no zoom); shift: maximum shift, as a share of the side;
+    stretch: maximum change of the aspect ratio; brightness, contrast, saturation, tint: maximum
     relative change (tint: of each colour channel, as light sources and cameras differ).
     """
 
@@ -86,16 +86,15 @@ class AugmentSettings:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All that decides what `skinedge train` makes, besides the images.
+    """All settings of `skinedge train` that affect the model, besides the images.
 
     backbone: a timm name; weights: 'auto' (installed package, else the hub), 'random', or a file;
-    image_size: pixels; imbalance: 'logit-adjusted' (Menon et al. 2021), 'balanced-sampling' (each class as often),
-    'focal' (Lin et al. 2017) or 'none'; patience: epochs
-    without a better validation balanced accuracy before stopping; precision: 'auto' (what a short
-    trial finds faster), 'fp32' or 'bf16'; checkpoint_minutes: longest work that a crash can cost;
-    split: a split.csv to reuse instead of making one; teacher: a finished run of the same classes that teaches
-    this one, '' for none; limit: at most so many images, stratified;
-    domain: overrides what the reader found; license: SPDX expression of the weights, overrides what the images tell;
+    image_size: pixels; imbalance: 'logit-adjusted' (Menon et al. 2021), 'balanced-sampling' (all classes equally
+    often), 'focal' (Lin et al. 2017) or 'none'; patience: epochs without a better validation balanced accuracy before
+    stopping; precision: 'auto' (the faster one in a short trial), 'fp32' or 'bf16'; checkpoint_minutes: maximum
+    interval between checkpoints, the work that a crash can cost; split: a split.csv to reuse instead of making one;
+    teacher: a finished run of the same classes to distil from, '' for none; limit: maximum number of images,
+    stratified; domain: overrides the reader's; license: SPDX expression of the weights, overrides that of the images;
     taxonomy: class name -> 'benign', 'premalignant', 'malignant' or the name of a known condition.
     """
 
@@ -132,16 +131,16 @@ class TrainConfig:
         if self.limit is not None:
             _within("limit", self.limit, 1)
             if self.split:
-                raise ConfigError("limit and split contradict each other", todo="A given split is used whole.")
+                raise ConfigError("limit and split contradict each other", todo="Remove one of them.")
         check_lora(self.lora)
         check_optimizer(self.optimizer)
         check_augment(self.augment)
         check_distillation(self.distillation)
 
     def with_options(self, options: Mapping[str, Any]) -> TrainConfig:
-        """The config with the command line's own options laid over it (None: not given)."""
-        given = {key: value for key, value in options.items() if value is not None}
-        return replace(self, **given)
+        """Return a copy with the given command-line options applied; None leaves a setting unchanged."""
+        changes = {key: value for key, value in options.items() if value is not None}
+        return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -150,20 +149,20 @@ class TrainConfig:
 def load_config(path: Path | None) -> TrainConfig:
     """Read a TOML file; None gives the defaults.
 
-    Raises: ConfigError for a missing file, broken TOML, an unknown key or a value of the wrong type.
+    Raises: ConfigError for a missing file, invalid TOML, an unknown key or a value of the wrong type.
     """
     if path is None:
         return TrainConfig()
     return read_toml(path, TrainConfig)
 
 
-def known_config(raw: Mapping[str, Any], where: str) -> TrainConfig:
-    """That of a finished or unfinished training, from its manifest or job; a setting that is younger is at its default.
+def recorded_config(raw: Mapping[str, Any], where: str) -> TrainConfig:
+    """Build the config recorded in a manifest or job. Settings missing from older runs take their defaults.
 
     Raises: ConfigError.
     """
-    given = {key: value for key, value in raw.items() if value is not None}
-    return build(given, TrainConfig, where, error=ConfigError)
+    settings = {key: value for key, value in raw.items() if value is not None}
+    return build(settings, TrainConfig, where, error=ConfigError)
 
 
 def check_lora(settings: LoraSettings) -> None:

@@ -1,4 +1,4 @@
-"""What is left of an error that nobody foresaw: one line on the screen, and a file with everything a report needs."""
+"""Report an unexpected error: a short message on the screen, and a file with everything that a bug report needs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from importlib import metadata
 from pathlib import Path
 
 from skinedge import __version__
+from skinedge.core.errors import SkinedgeError
+from skinedge.core.files import expand_home
 from skinedge.core.terminal import visible
 
-DEBUG = "SKINEDGE_DEBUG"  # not empty: the traceback is shown as well
+DEBUG = "SKINEDGE_DEBUG"  # environment variable; if not empty, the traceback is shown as well
 PACKAGES = (
     "numpy",
     "pillow",
@@ -30,44 +32,41 @@ PACKAGES = (
     "litert-torch",
     "typer",
 )
-_runs: list[Path] = []  # that this process used, the last one last
+_runs: list[Path] = []  # used by this process, most recent last
 
 
 def working_on(run: Path) -> None:
-    """Remember the run that a crash would concern."""
+    """Record the current run, whose finished stages a crash report lists."""
     if run not in _runs[-1:]:
         _runs.append(run)
 
 
 def report(error: BaseException) -> str:
-    """Write the crash file. Returns: the lines to show in place of the traceback."""
-    text = account(error)
+    """Write the crash file. Returns: the lines to show instead of the traceback."""
+    text = crash_text(error)
     what = f"unexpected {type(error).__name__}" + (f": {first_line(error)}" if str(error) else "")
     try:
-        lines = [
-            what,
-            f"This is a fault of skinedge. Please report it with {write(text)} (it holds names of your files).",
-        ]
-    except (OSError, RuntimeError) as problem:  # RuntimeError: no home folder
-        lines = [what, f"This is a fault of skinedge; its account could not be written ({problem}):\n{text}"]
-    lines += kept()
+        lines = [what, f"This is a bug in skinedge. Please report it with {write(text)} (contains your file names)."]
+    except OSError as problem:
+        lines = [what, f"This is a bug in skinedge. The crash report could not be written ({problem}):\n{text}"]
+    lines += finished_stages()
     if os.environ.get(DEBUG):
         lines.append(text)
     return "\n".join(lines)
 
 
 def notes(error: BaseException) -> list[str]:
-    """Return the tracebacks that an error brought along, if they are to be shown."""
+    """Return the tracebacks attached to an error, if SKINEDGE_DEBUG is set."""
     return list(getattr(error, "__notes__", ())) if os.environ.get(DEBUG) else []
 
 
 def first_line(error: BaseException) -> str:
-    """At most 300 characters of its message."""
+    """Return the first line of the error's message, at most 300 characters."""
     return visible(str(error).splitlines()[0][:300]) if str(error).splitlines() else ""
 
 
-def account(error: BaseException) -> str:
-    """Versions, platform, command line and traceback."""
+def crash_text(error: BaseException) -> str:
+    """Return the crash file's content: versions, platform, command line and traceback."""
     versions = [f"skinedge {__version__}", f"Python {sys.version}"]
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -81,20 +80,20 @@ def _current_folder() -> str:
     try:
         return str(Path.cwd())
     except OSError:
-        return "a folder that is gone"
+        return "a folder that no longer exists"
 
 
 def write(text: str) -> Path:
-    """Write a new file that only its owner can read, in the folder for states, else in the temporary one.
+    """Write a new file that only its owner can read, in the user's state folder, else in the temporary folder.
 
-    Raises: OSError when neither takes it.
+    Raises: OSError when both fail.
     """
     name = f"crash-{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}.txt"
     try:
-        state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "skinedge"
+        state = Path(os.environ.get("XDG_STATE_HOME") or expand_home("~/.local/state")) / "skinedge"
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         return _create(state / name, text)
-    except (OSError, RuntimeError):
+    except (OSError, SkinedgeError):
         return _create(Path(tempfile.gettempdir()) / f"skinedge-{name}", text)
 
 
@@ -105,9 +104,8 @@ def _create(path: Path, text: str) -> Path:
     return path
 
 
-def kept() -> list[str]:
-    """What of the run is finished, and stays."""
-    from skinedge.core.errors import SkinedgeError
+def finished_stages() -> list[str]:
+    """Return a line that names the finished stages of the most recent run; [] if there are none."""
     from skinedge.run.manifest import MANIFEST, Manifest
 
     for run in reversed(_runs):

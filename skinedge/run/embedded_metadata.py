@@ -1,8 +1,8 @@
-"""What every model file says of itself, in whatever place its format offers for it.
+"""The description of a model that is embedded in each of its files.
 
 safetensors: header metadata; ONNX: metadata_props; both under the key 'skinedge', as JSON.
-TFLite: a zip appended to the file with `skinedge.json` and `labels.txt` (as TFLite Metadata packs its
-associated files).
+TFLite: a zip with `skinedge.json` and `labels.txt`, appended to the file (like the associated files of TFLite
+Metadata).
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from skinedge.run.manifest import Manifest, check_classes
 
 SCHEMA = "skinedge.model/1"
 KEY = "skinedge"
-LATER = {"license", "attribution"}  # files made before these were added lack them
+LATER = {"license", "attribution"}  # missing from files of earlier versions
 
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """The part of a manifest that a model file must carry to be used alone.
+    """The part of a manifest that a model file needs to be used without its run.
 
-    run_id: id of the run that it came from; architecture: the timm name; precision: fp32, int8, ...;
-    input: the contract (`skinedge.core.input_format`) of its NHWC input, for RGB pixels that `preprocess` prepared;
+    run_id: id of the run that made it; architecture: the timm name; precision: fp32, int8, ...;
+    input: the contract (`skinedge.core.input_format`) of its NHWC input, for RGB pixels prepared by `preprocess`;
     taxonomy, melanoma, class_prior, license, attribution: as in `skinedge.run.manifest.Manifest`.
     """
 
@@ -60,16 +60,16 @@ class ModelDescription:
         return None if self.melanoma is None else self.labels.index(self.melanoma)
 
     def to_json(self) -> str:
-        """Without a licence, the text is what it was before there was room for one."""
+        """Return the description as JSON; empty licence fields are omitted, as in earlier versions."""
         return json.dumps({key: value for key, value in asdict(self).items() if value != "" or key not in LATER})
 
     @classmethod
     def from_json(cls, text: str, where: str) -> ModelDescription:
-        """Raises: DataError when the text is not a description that this version reads."""
+        """Read a description. Raises: DataError when this version cannot read the text."""
         damaged = json_io.refusal("damaged model description", DataError)
         raw = json_io.parse_json(text, dict[str, Any], where, error=damaged)
-        known = {f.name for f in fields(cls)}
-        if raw.get("schema") != SCHEMA or not known - LATER <= set(raw) <= known:
+        names = {f.name for f in fields(cls)}
+        if raw.get("schema") != SCHEMA or not names - LATER <= set(raw) <= names:
             raise DataError(f"model description has schema {raw.get('schema')!r}, expected '{SCHEMA}'", where=where)
         description = json_io.build(raw, cls, where, error=damaged)
         if description.input not in CONTRACTS:
@@ -82,7 +82,7 @@ class ModelDescription:
 
 
 def describe(manifest: Manifest, precision: str = "fp32", contract: str = "pixels") -> ModelDescription:
-    """The description of a model file of this run; contract: of its input."""
+    """Build the description of a model file of this run. contract: that of its input."""
     return ModelDescription(
         run_id=manifest.id,
         name=manifest.name,

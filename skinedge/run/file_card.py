@@ -1,7 +1,7 @@
-"""The card of one model file, `FILE.skinedge.json` beside it: what an app's author must know to use it without its run.
+"""The card of one model file, `FILE.skinedge.json` beside it: all that an app needs to use the file without its run.
 
-What a file says of itself is fixed when it is made; the card also has what is only known then: the hash of the file,
-and the threshold that was fitted to its answers.
+A file's embedded description is fixed when it is made; the card adds facts that are known only afterwards: the file's
+hash, and the threshold fitted to its predictions.
 """
 
 from __future__ import annotations
@@ -31,38 +31,38 @@ MEANING = {
 
 
 def card_name(file: str) -> str:
-    """Name of the card of the model file `file`."""
+    """Return the name of the card of the model file `file`."""
     return f"{file}{SUFFIX}"
 
 
-def card(manifest: Manifest, entry: FileEntry, said: ModelDescription) -> dict[str, Any]:
-    """What the card of a run's file must hold. said: what the file says of itself."""
-    rule = said.preprocess
+def card(manifest: Manifest, entry: FileEntry, description: ModelDescription) -> dict[str, Any]:
+    """Build the card of a run's file. description: the one embedded in the file."""
+    rule = description.preprocess
     return {
         "schema": SCHEMA,
         "file": entry.path,
         "sha256": entry.sha256,
         "size_bytes": entry.size,
-        "precision": said.precision,
-        "run_id": said.run_id,
-        "name": said.name,
-        "architecture": said.architecture,
-        "notice": said.notice,
-        "intended_use": intended_use(said.domain),
-        "domain": said.domain,
-        "synthetic": said.synthetic,
-        "license": said.license,
-        "attribution": said.attribution,
-        "input": _input(entry, CONTRACTS[said.input]),
+        "precision": description.precision,
+        "run_id": description.run_id,
+        "name": description.name,
+        "architecture": description.architecture,
+        "notice": description.notice,
+        "intended_use": intended_use(description.domain),
+        "domain": description.domain,
+        "synthetic": description.synthetic,
+        "license": description.license,
+        "attribution": description.attribution,
+        "input": _input(entry, CONTRACTS[description.input]),
         "resize": {"size": rule.size, "resize": rule.resize, "crop": rule.crop, "text": resize_text(rule.size)},
         "outputs": [{**spec, "meaning": MEANING.get(spec["name"], "not known")} for spec in entry.info["outputs"]],
         "classes": [
-            {"index": i, "label": label, "group": said.taxonomy[label], "prior": said.class_prior[label]}
-            for i, label in enumerate(said.labels)
+            {"index": i, "label": label, "group": description.taxonomy[label], "prior": description.class_prior[label]}
+            for i, label in enumerate(description.labels)
         ],
-        "melanoma": said.melanoma,
+        "melanoma": description.melanoma,
         "malignant_score": {
-            "sum_of": [said.labels[index] for index in said.malignant],
+            "sum_of": [description.labels[index] for index in description.malignant],
             "flag_from": manifest.threshold(entry.path),
             "fitted_to_this_file": entry.path in manifest.thresholds,
         },
@@ -71,59 +71,72 @@ def card(manifest: Manifest, entry: FileEntry, said: ModelDescription) -> dict[s
     }
 
 
-def own_account(path: Path) -> ModelDescription:
-    """What a model file says of itself. Raises: DataError when it says nothing that can be read."""
-    session = open_tried(path, plugins.judge_for(path))
+def read_description(path: Path, checksum: str | None = None) -> ModelDescription:
+    """Read the description embedded in a model file.
+
+    Args:
+        checksum: SHA-256 of the file, if the caller has verified it.
+    Raises: DataError when the file has no readable description.
+    """
+    session = open_tried(path, plugins.judge_for(path), checksum=checksum)
     return ModelDescription.from_json(session.metadata.get(KEY, ""), str(path))
 
 
-def disagreement(found: Mapping[str, Any], manifest: Manifest, entry: FileEntry, said: ModelDescription) -> str | None:
-    """What a card says that its run and file do not; None when they agree. found: the card as it was read."""
-    expected = parse_json(to_text(card(manifest, entry, said)), dict[str, Any], entry.path)
-    said_keys = {*expected, *found} - {"made_by", "versions"}  # who made the same bytes changes nothing of their use
-    wrong = sorted(key for key in said_keys if expected.get(key) != found.get(key))
-    return f"its card says otherwise: {', '.join(wrong)}" if wrong else None
+def disagreement(
+    actual: Mapping[str, Any], manifest: Manifest, entry: FileEntry, description: ModelDescription
+) -> str | None:
+    """Name the fields in which a card differs from its run and file; None if it agrees.
+
+    Args:
+        actual: the card as read from disk.
+        description: the one embedded in the file.
+    """
+    expected = parse_json(to_text(card(manifest, entry, description)), dict[str, Any], entry.path)
+    keys = {*expected, *actual} - {"made_by", "versions"}  # irrelevant to the use of the same bytes
+    wrong = sorted(key for key in keys if expected.get(key) != actual.get(key))
+    return f"its card has other values for: {', '.join(wrong)}" if wrong else None
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """Read a card; raises BundleError for what is none."""
-    found = read_json(path, dict[str, Any], error=refusal("not a model file's card"))
-    if found.get("schema") != SCHEMA:
+    """Read a card. Raises: BundleError for another kind of file."""
+    content = read_json(path, dict[str, Any], error=refusal("not a model file's card"))
+    if content.get("schema") != SCHEMA:
         raise BundleError(f"not a model file's card of schema '{SCHEMA}'", where=str(path))
-    return found
+    return content
 
 
 def card_beside(path: Path, own: ModelDescription) -> dict[str, Any] | None:
-    """The card that lies beside a file without its run, checked; None where there is none.
+    """Read and check the card beside a file that is used without its run; None if there is no card.
 
-    own: what the file says of itself.
-    Raises: BundleError when it is of another file, or contradicts this one.
+    Args:
+        own: the description embedded in the file.
+    Raises: BundleError when the card belongs to another file, or contradicts this one.
     """
-    place = path.with_name(card_name(path.name))
-    if not place.exists():
+    card_path = path.with_name(card_name(path.name))
+    if not card_path.exists():
         return None
-    found = read_card(place)
+    content, classes = read_card(card_path), [(label, own.taxonomy[label]) for label in own.labels]
     problem = None
-    if found.get("sha256") != sha256(path):
-        problem = f"the card is of another file than {path.name}, or the file was changed"
-    elif _classes(found) != [(label, own.taxonomy[label]) for label in own.labels] or found.get("run_id") != own.run_id:
-        problem = f"the card contradicts what {path.name} says of itself"
-    elif not _is_threshold(found.get("malignant_score")):
-        problem = "the card has no sound threshold for the malignant score"
+    if content.get("sha256") != sha256(path):
+        problem = f"the card belongs to another file than {path.name}, or the file was changed"
+    elif content.get("run_id") != own.run_id or _classes(content) != classes:
+        problem = f"the card contradicts the description in {path.name}"
+    elif not _is_threshold(content.get("malignant_score")):
+        problem = "the card has no valid threshold for the malignant score"
     if problem:
-        raise BundleError(problem, where=str(place), todo="Copy the file and its card together, or remove the card.")
-    return found
+        raise BundleError(problem, where=str(card_path), todo="Copy the file with its card, or remove the card.")
+    return content
 
 
 def formula(contract: Contract) -> str:
-    """How a pixel 0..255 becomes a number of the input."""
+    """Return the formula that converts a pixel 0..255 to an input value."""
     if (contract.offset, contract.scale) == (0, 1):
         return "the pixel itself"
     return f"(pixel - {contract.offset:g}) / {contract.scale:g}" if contract.offset else f"pixel / {contract.scale:g}"
 
 
 def resize_text(size: int) -> str:
-    """The rule of `skinedge.core.preprocess`, in a sentence."""
+    """Describe the preprocessing of `skinedge.core.preprocess` in a sentence."""
     return (
         f"Turn upright by EXIF, convert to RGB, resize the shorter side to {size} pixels (bilinear with antialiasing), "
         f"cut out the centre {size} x {size}."
@@ -144,15 +157,15 @@ def _input(entry: FileEntry, contract: Contract) -> dict[str, Any]:
     }
 
 
-def _classes(found: Mapping[str, Any]) -> list[tuple[str, str]] | None:
-    """(label, group) in the card's order."""
+def _classes(content: Mapping[str, Any]) -> list[tuple[str, str]] | None:
+    """Return (label, group) in the card's order; None if damaged."""
     try:
-        return [(row["label"], row["group"]) for row in found["classes"]]
+        return [(row["label"], row["group"]) for row in content["classes"]]
     except (KeyError, TypeError):
         return None
 
 
 def _is_threshold(score: Any) -> bool:
-    """Whether it is a number, 0 or more."""
+    """Return True if the score's `flag_from` is a finite number, 0 or more."""
     value = score.get("flag_from") if isinstance(score, dict) else None
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf

@@ -1,9 +1,9 @@
-"""Try a model file of unknown origin in a child process first: it may crash its runtime, fill the memory or never end.
+"""Try a model file of unknown origin in a child process: it may crash its runtime, exhaust memory or never finish.
 
-The child opens the file and runs one grey image; this process opens it afterwards, knowing what that takes. This guards
-against damage, not against a model that was made to compute for ever on certain images. Files that passed are
-remembered in the user's cache folder, by their bytes and the runtime's version, and so are those that
-`skinedge export` made on this machine. A listed file is tried too: whoever damages it can write its hash as well.
+The child opens the file and runs one grey image; only then does this process open it. This guards against damaged
+files, not against a model built to compute for ever on certain images. Files that passed are recorded in the user's
+cache folder, by their checksum and the runtime's version, and so are those that `skinedge export` made on this machine.
+Files listed in a manifest are tried too, because a person who damages a file can also update its hash.
 """
 
 from __future__ import annotations
@@ -22,51 +22,55 @@ from skinedge.core.files import cache_folder, sha256, write_atomic
 from skinedge.core.json_io import parse_json
 from skinedge.run.plugins import RUNTIMES, Runtime, Session, load
 
-# Address space: Python with LiteRT or ONNX Runtime and the shipped model peaks at 230 MiB, of which 80 are in memory. A
-# model holds its weights up to five times while it is loaded.
+# Address space: Python with LiteRT or ONNX Runtime and the bundled model peaks at 230 MiB, 80 of them resident. Loading
+# a model takes up to five times the size of its weights.
 MEMORY_MIB, PER_MODEL_MIB = 1280, 5
-SECONDS, MIB_PER_SECOND = 10, 4  # of CPU time: the shipped model takes 2
-LOOP, LOOP_SECONDS = 1_000_000, 0.04  # a sum of so many numbers takes so long where SECONDS was set; a Pi gets more
-FREE_SIDE = 224  # pixels, where the file takes any size
+SECONDS, MIB_PER_SECOND = 10, 4  # of CPU time: the bundled model takes 2
+LOOP, LOOP_SECONDS = 1_000_000, 0.04  # reference: time to sum LOOP numbers where SECONDS was chosen; a Pi gets more
+FREE_SIDE = 224  # pixels, for files that take any size
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def open_tried(path: Path, runtime: Runtime, threads: int = 1) -> Session:
-    """Open a model file after a trial. Raises: as `try_file`, and as the runtime's `open`."""
-    try_file(path, runtime)
+def open_tried(path: Path, runtime: Runtime, threads: int = 1, *, checksum: str | None = None) -> Session:
+    """Open a model file after a trial; arguments and errors are those of `try_file` and the runtime's `open`."""
+    try_file(path, runtime, checksum)
     return runtime.open(path, threads)
 
 
-def try_file(path: Path, runtime: Runtime) -> None:
-    """Open the file and run one image in a child process, once for the same bytes; not what is installed with skinedge.
+def try_file(path: Path, runtime: Runtime, checksum: str | None = None) -> None:
+    """Open a model file and run one image in a child process, unless the same bytes passed before.
 
-    Raises: BundleError when the child crashes or passes a limit; whatever error the runtime gives to the file.
+    Files that are installed with skinedge are trusted.
+
+    Args:
+        checksum: SHA-256 of the file, if the caller has verified it; None computes it.
+    Raises: BundleError when the child crashes or exceeds a limit; the runtime's own errors for the file.
     """
     if not path.is_file() or getattr(runtime, "safe_format", False) or PACKAGE in path.resolve().parents:
         return
-    mark = _mark(path, runtime)
+    mark = _mark(path, runtime, checksum)
     if mark is None or not mark.is_file():
         _try(path, runtime.name)
-        _keep(mark)
+        _write_mark(mark)
 
 
-def remember(path: Path, runtime: Runtime) -> None:
-    """Say of a file that this process made and ran that it needs no trial on this machine."""
-    _keep(_mark(path, runtime))
+def remember(path: Path, runtime: Runtime, checksum: str | None = None) -> None:
+    """Record that a file needs no trial on this machine, because this process made and ran it."""
+    _write_mark(_mark(path, runtime, checksum))
 
 
-def _mark(path: Path, runtime: Runtime) -> Path | None:
-    """The empty file in the cache folder that says: these bytes were run by this version of the runtime.
+def _mark(path: Path, runtime: Runtime, checksum: str | None) -> Path | None:
+    """Return the path of the empty cache file that marks these bytes as run by this version of the runtime.
 
-    None for a user without such a folder.
+    None without a cache folder.
     """
     with contextlib.suppress(SkinedgeError):
-        return cache_folder() / "tried" / f"{runtime.name}-{runtime.version()}" / sha256(path)
+        return cache_folder() / "tried" / f"{runtime.name}-{runtime.version()}" / (checksum or sha256(path))
     return None
 
 
-def _keep(mark: Path | None) -> None:
-    """A cache folder that cannot be written costs another trial the next time."""
+def _write_mark(mark: Path | None) -> None:
+    """Create the mark; without a writable cache folder the next opening costs another trial."""
     if mark is None:
         return
     with contextlib.suppress(OSError, SkinedgeError):
@@ -75,11 +79,11 @@ def _keep(mark: Path | None) -> None:
 
 
 def _seconds(size_mib: int) -> int:
-    """Limit of CPU time: SECONDS and more for a large file, as many times longer as this machine computes slower."""
+    """Return the CPU time limit: SECONDS plus a share for the file's size, scaled up on slower machines."""
     start = time.process_time()
     sum(range(LOOP))
-    slower = max(1.0, (time.process_time() - start) / LOOP_SECONDS)
-    return round(slower * (SECONDS + size_mib // MIB_PER_SECOND))
+    slowdown = max(1.0, (time.process_time() - start) / LOOP_SECONDS)
+    return round(slowdown * (SECONDS + size_mib // MIB_PER_SECOND))
 
 
 def _try(path: Path, runtime: str) -> None:
@@ -91,20 +95,20 @@ def _try(path: Path, runtime: str) -> None:
     try:
         done = run_python("skinedge.run.file_trial", runtime, str(path), memory_mib=memory_mib, seconds=seconds)
     except SkinedgeError as error:
-        raise BundleError(f"{runtime} does not come to an end with this file ({error.what})", where=str(path)) from None
+        raise BundleError(f"{runtime} does not finish with this file ({error.what})", where=str(path)) from None
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
-        raise BundleError(f"{runtime} crashes on this file, or it takes too much ({name}; {limits})", where=str(path))
+        raise BundleError(f"{runtime} crashes on this file or exceeds a limit ({name}; {limits})", where=str(path))
     answer = done.stdout.strip().rpartition("\n")[2]
     if not answer:
-        raise BundleError(f"{runtime} gives no answer for this file ({limits})", where=str(path))
-    refused = _restored(parse_json(answer, dict[str, str], "the answer of a child process"))
-    if refused is not None:
-        raise refused
+        raise BundleError(f"{runtime} gives no result for this file ({limits})", where=str(path))
+    child_error = _child_error(parse_json(answer, dict[str, str], "the answer of a child process"))
+    if child_error is not None:
+        raise child_error
 
 
-def _restored(answer: dict[str, str]) -> SkinedgeError | None:
-    """The error that the child met, if it met one; what is not installed, this process finds out itself."""
+def _child_error(answer: dict[str, str]) -> SkinedgeError | None:
+    """Rebuild the child's error, None if it succeeded; this process finds missing packages itself."""
     kinds = {kind.__name__: kind for kind in (BundleError, ConfigError, DataError, UnavailableError)}
     if answer.get("kind") not in kinds:
         return None
@@ -112,7 +116,7 @@ def _restored(answer: dict[str, str]) -> SkinedgeError | None:
 
 
 def _answer(runtime: str, path: Path) -> dict[str, str]:
-    """What the child says: nothing when all is well."""
+    """Open and run the file, in the child. Returns: the fields of the error, {} on success."""
     try:
         session = load(RUNTIMES, runtime).open(path, 1)
         side = max(session.inputs[0].shape[1:3])  # NHWC: S, S; NCHW: 3, S
@@ -120,7 +124,7 @@ def _answer(runtime: str, path: Path) -> dict[str, str]:
         session.run(np.full((1, side, side, 3), 128, np.uint8))
     except SkinedgeError as error:
         return {"kind": type(error).__name__, "what": error.what, "where": error.where or "", "todo": error.todo or ""}
-    except Exception as error:  # MemoryError, and what a third-party runtime may raise
+    except Exception as error:  # MemoryError, and any error of a third-party runtime
         what = f"{runtime} cannot run this file ({type(error).__name__})"
         return {"kind": "BundleError", "what": what, "where": str(path), "todo": ""}
     return {}

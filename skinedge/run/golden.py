@@ -1,8 +1,7 @@
-"""Golden vectors: synthetic images with reference logits, replayed by a laptop, a Pi and a phone alike.
+"""Golden vectors: synthetic images with reference logits, replayed on a laptop, a Pi and a phone alike.
 
-They show no patient, so they may travel with the model. Some carry their source pixels at odd sizes, so
-that a replay tests resizing too. They are drawn in few flat colours: as sharp at the edges as any image, and a
-tenth of the bytes.
+They show no patient, so they are packed with the model. Some include their source pixels at odd sizes, so that a replay
+tests resizing too. They have few flat colours: edges as sharp as in any image, in a tenth of the bytes.
 """
 
 from __future__ import annotations
@@ -20,17 +19,20 @@ from skinedge.core.preprocess import Pixels, prepare
 from skinedge.data.synthetic import draw
 from skinedge.run.run_directory import Bundle
 
-COUNT = 64
-WITH_SOURCE = 16
+COUNT = 64  # images
+WITH_SOURCE = 16  # images that include their source
 SEED = 20_260_101
 COLOURS = 12
-SOURCE_COLOURS = 8  # resizing mixes them: a prepared source has hundreds
+SOURCE_COLOURS = 8  # before resizing, which blends them into hundreds
 
 
 @dataclass(frozen=True)
 class Golden:
-    """pixels: (64, S, S, 3) uint8, prepared; sources: image index -> (H, W, 3) uint8 before preparation;
-    logits: (64, C) float32 of the merged model in PyTorch, eager, fp32, CPU."""
+    """Contents of golden.npz.
+
+    pixels: (64, S, S, 3) uint8, prepared; sources: image index -> (H, W, 3) uint8 before preparation;
+    logits: (64, C) float32 of the merged model in PyTorch, eager, fp32, CPU.
+    """
 
     pixels: Pixels
     sources: dict[int, Pixels]
@@ -38,9 +40,9 @@ class Golden:
 
 
 def draw_golden(size: int) -> tuple[Pixels, dict[int, Pixels]]:
-    """The 64 images at `size`, and the sources of the first 16.
+    """Draw the 64 images at `size` pixels, and the sources of the first 16.
 
-    The sources' sides run from half to three times the model's, odd, portrait and landscape.
+    The sources' sides are odd and range from half to three times `size`, in portrait and landscape.
     """
     rng = np.random.default_rng(SEED)
     pixels, sources = [], {}
@@ -55,48 +57,54 @@ def draw_golden(size: int) -> tuple[Pixels, dict[int, Pixels]]:
 
 
 def flattened(pixels: Pixels, colours: int) -> Pixels:
-    """The image in at most so many colours, its grain removed: what compresses well. (H, W, 3) uint8, as given."""
+    """Remove grain and reduce the image to at most `colours` colours, so that it compresses well.
+
+    pixels and the result: (H, W, 3) uint8.
+    """
     smooth = Image.fromarray(pixels).filter(ImageFilter.MedianFilter(7))
-    few = smooth.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    return np.asarray(few.convert("RGB"), dtype=np.uint8)
+    palette_image = smooth.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    return np.asarray(palette_image.convert("RGB"), dtype=np.uint8)
 
 
 def save(path: Path, golden: Golden) -> None:
     """Write golden.npz."""
     indices = sorted(golden.sources)
-    named = {_source(place): golden.sources[index] for place, index in enumerate(indices)}
+    arrays = {_source_name(position): golden.sources[index] for position, index in enumerate(indices)}
     with path.open("wb") as stream:
         np.savez_compressed(
             stream,
             pixels=golden.pixels,
             logits=golden.logits,
             source_index=np.array(indices, dtype=np.int64),
-            **named,  # type: ignore[arg-type]
+            **arrays,  # type: ignore[arg-type]
         )
 
 
 def load(path: Path) -> Golden:
-    """Read golden.npz; raises BundleError when it is not one: arrays missing, damaged, or that do not fit together."""
+    """Read golden.npz. Raises: BundleError when arrays are missing, unexpected, damaged or inconsistent."""
     with open_arrays(path, BundleError, "a file of golden vectors") as archive:
-        indices = archive.read("source_index", "iu", 1)[: len(archive.names)].tolist()  # more of them fit no file
-        expected = {"pixels", "logits", "source_index", *(_source(place) for place in range(len(indices)))}
+        indices = archive.read("source_index", "iu", 1)[: len(archive.names)].tolist()  # bounded by the file
+        expected = {"pixels", "logits", "source_index", *(_source_name(position) for position in range(len(indices)))}
         if set(archive.names) != expected or len(set(indices)) < len(indices):
-            raise ValueError("it has other arrays than golden vectors")
+            raise ValueError("its arrays are not those of golden vectors")
         pixels, logits = archive.read("pixels", "u", 4), archive.read("logits", "f", 2)
-        sources = {index: archive.read(_source(place), "u", 3) for place, index in enumerate(indices)}
+        sources = {index: archive.read(_source_name(position), "u", 3) for position, index in enumerate(indices)}
         count, side = pixels.shape[:2]
         shapes_fit = pixels.shape == (count, side, side, 3) and all(image.shape[2] == 3 for image in sources.values())
         if not shapes_fit or len(logits) != count or min(pixels.size, logits.size) == 0:
-            raise ValueError(f"pixels {pixels.shape} and logits {logits.shape} do not fit together")
+            raise ValueError(f"pixels {pixels.shape} and logits {logits.shape} do not match")
         if any(image.dtype != np.uint8 or image.size == 0 for image in (pixels, *sources.values())):
-            raise ValueError("images are not of bytes, or are empty")
+            raise ValueError("an image is empty or not uint8")
         if not np.isfinite(logits).all() or any(index not in range(count) for index in indices):
-            raise ValueError("a logit is not a number, or a source has no image")
+            raise ValueError("a logit is not finite, or a source has no image")
         return Golden(pixels, sources, logits.astype(np.float32))
 
 
 def of_run(bundle: Bundle) -> Golden:
-    """Read a run's golden.npz; raises BundleError as `load` does, and when it is not of the run's size and classes."""
+    """Read a run's golden.npz.
+
+    Raises: BundleError as `load` does, and when image size or number of classes differ from the run's.
+    """
     path, manifest = bundle.file("golden.npz"), bundle.manifest
     vectors = load(path)
     size, classes = vectors.pixels.shape[1], vectors.logits.shape[1]
@@ -109,5 +117,6 @@ def of_run(bundle: Bundle) -> Golden:
     return vectors
 
 
-def _source(place: int) -> str:
-    return f"source_{place:02d}"
+def _source_name(position: int) -> str:
+    """Return the array name of the source at `position` in `source_index`."""
+    return f"source_{position:02d}"

@@ -1,4 +1,4 @@
-"""The manifest of a run: what it is, the order of its labels, and every file with its hash and origin."""
+"""The manifest of a run: its identity, its labels in order, and every file with hash and provenance."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ MANIFEST = "manifest.json"
 MODEL = "model.safetensors"  # the merged network
 DAMAGED = json_io.refusal("damaged manifest")
 ID = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
-SHIP = "ship"  # the stage of a model that was packed to travel, and of every copy of it
+SHIP = "ship"  # the stage that marks a packed model and all its copies
 
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One file of a run: where it is (relative to the run), what it holds, who made it from what.
+    """One file of a run.
 
-    sha256: of the file's bytes; size: in bytes; made_by: tool and version;
-    made_from: name -> sha256 of each input; info: what the stage says of the file (precision, ...).
+    path: relative to the run; sha256: of the file's bytes; size: in bytes; made_by: tool and version;
+    made_from: name -> sha256 of each input; info: facts recorded by the stage (precision, ...).
     """
 
     path: str
@@ -50,7 +50,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Stage:
-    """One finished stage: when it ended (UTC, ISO 8601) and the files it left."""
+    """One finished stage: its end (UTC, ISO 8601) and its files."""
 
     finished_at: str
     files: tuple[FileEntry, ...]
@@ -58,15 +58,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a run is. `labels` is the only place where the order of the classes is kept.
+    """The content of manifest.json. `labels` is the only record of the class order.
 
-    taxonomy: label -> 'benign' | 'premalignant' | 'malignant'; melanoma: the label that is melanoma, None without.
-    class_prior: label -> probability that the model's outputs assume for the class (sums to 1).
-    calibration: `stats.calibration.Calibration` as a dict, what merge folded into the classifier; empty before.
-    thresholds: file name, or 'default' -> malignant score (0..1) at and above which a lesion is flagged.
-    training: everything that decides what the weights are (config, base weights, data kind).
-    data_root: the folder of its images, '' in a run that was packed to travel.
-    license: SPDX expression of the weights, '' where nobody stated one; attribution: whom it asks to name.
+    taxonomy: label -> 'benign' | 'premalignant' | 'malignant'; melanoma: the label of melanoma, None if absent.
+    class_prior: label -> class probability that the model's outputs assume (sums to 1).
+    calibration: `stats.calibration.Calibration` as a dict, folded into the classifier by merge; empty before.
+    thresholds: file name, or 'default' -> decision threshold: malignant score (0..1) from which a lesion is flagged.
+    training: everything that determines the weights (config, base weights, data kind).
+    data_root: the folder of its images, '' in a packed run.
+    license: SPDX expression of the weights, '' if not stated; attribution: the credit that it requires.
     """
 
     id: str
@@ -95,27 +95,30 @@ class Manifest:
         return tuple(i for i, label in enumerate(self.labels) if self.taxonomy[label] != "benign")
 
     def threshold(self, file: str) -> float | None:
-        """The malignant score from which on `file` flags: its own, else the merged network's, None without either."""
+        """Return the decision threshold of `file`: its own, else the merged network's, else None."""
         return self.thresholds.get(file, self.thresholds.get("default"))
 
     @property
     def melanoma_index(self) -> int | None:
-        """Index of the label that is melanoma."""
+        """Index of the melanoma label, None if absent."""
         return None if self.melanoma is None else self.labels.index(self.melanoma)
 
     @property
     def shipped(self) -> bool:
-        """Whether it was packed to travel, or is a copy of a run that was."""
+        """Whether this is a packed model or a copy of one."""
         return SHIP in self.stages
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
-        """Read a manifest.json. Raises: BundleError when it cannot be read, is no JSON object or is damaged."""
+        """Read a manifest.json. Raises: BundleError when it cannot be read, is not a JSON object or is damaged."""
         return cls.from_dict(json_io.read_json(path, dict[str, Any], error=DAMAGED), str(path))
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any], where: str) -> Manifest:
-        """Read the JSON form; raises BundleError on another schema, a missing or unknown key, or a wrong value."""
+        """Build a manifest from its JSON form.
+
+        Raises: BundleError on another schema, a missing or unknown key, or an invalid value.
+        """
         if raw.get("schema") != SCHEMA:
             raise BundleError(
                 f"manifest schema is {raw.get('schema')!r}, this version reads '{SCHEMA}'",
@@ -133,23 +136,23 @@ class Manifest:
 
 
 def check(manifest: Manifest) -> None:
-    """Raises: UnfitError, SkinedgeError when values that have the right types contradict each other."""
-    if not ID.fullmatch(manifest.id):  # copies of a run are named for it
-        raise UnfitError(f"{manifest.id!r} is no id", ("id",))
+    """Check values of the right types for validity and consistency. Raises: UnfitError, SkinedgeError."""
+    if not ID.fullmatch(manifest.id):  # it is part of the folder names of copies
+        raise UnfitError(f"{manifest.id!r} is not a valid id", ("id",))
     check_classes(manifest.labels, manifest.taxonomy, manifest.melanoma, manifest.class_prior)
     if not all(threshold >= 0 for threshold in manifest.thresholds.values()):  # above 1: nothing is flagged
-        raise UnfitError(f"{dict(manifest.thresholds)} are not all 0 or more", ("thresholds",))
+        raise UnfitError(f"{dict(manifest.thresholds)} must all be at least 0", ("thresholds",))
     check_training(manifest.training, manifest.labels)
     if manifest.calibration:
         calibration = fit(manifest.calibration, Calibration, ("calibration",))
         if len(calibration.bias) != len(manifest.labels):
-            raise UnfitError("not one number for each label", ("calibration", "bias"))
+            raise UnfitError("must have one number per label", ("calibration", "bias"))
     for name, stage in manifest.stages.items():
         for index, entry in enumerate(stage.files):
-            place = ("stages", name, "files", index)
+            path = ("stages", name, "files", index)
             if entry.path.lower() == MANIFEST:
-                raise UnfitError("the manifest lists itself", (*place, "path"))
-            check_info(entry.info, (*place, "info"))
+                raise UnfitError("the manifest lists itself", (*path, "path"))
+            check_info(entry.info, (*path, "info"))
     for file in {manifest.default_file or "default", *manifest.thresholds}:
         if problem := name_problem(file):
             raise UnfitError(f"the file name {file!r} {problem}")
@@ -158,28 +161,29 @@ def check(manifest: Manifest) -> None:
 def check_classes(
     labels: Sequence[str], taxonomy: Mapping[str, str], melanoma: str | None, prior: Mapping[str, float]
 ) -> None:
-    """Raises: UnfitError when what is said of the classes does not fit the labels; see `Manifest`."""
+    """Check taxonomy, melanoma label and class prior against the labels; see `Manifest`. Raises: UnfitError."""
     if not labels or len(set(labels)) < len(labels) or not all(labels):
-        raise UnfitError(f"{list(labels)} are not different names", ("labels",))
+        raise UnfitError(f"{list(labels)} must be distinct, non-empty names", ("labels",))
     if set(taxonomy) != set(labels) or not set(taxonomy.values()) <= set(GROUPS):
-        raise UnfitError(f"{dict(taxonomy)} does not fit the labels {list(labels)}", ("taxonomy",))
+        raise UnfitError(f"{dict(taxonomy)} does not match the labels {list(labels)}", ("taxonomy",))
     if melanoma is not None and melanoma not in labels:
-        raise UnfitError(f"'{melanoma}' is no label", ("melanoma",))
+        raise UnfitError(f"'{melanoma}' is not a label", ("melanoma",))
     if set(prior) != set(labels):
-        raise UnfitError(f"does not fit the labels {list(labels)}", ("class_prior",))
+        raise UnfitError(f"does not match the labels {list(labels)}", ("class_prior",))
     if not all(0 <= share <= 1 for share in prior.values()) or abs(sum(prior.values()) - 1) > 1e-6:
-        raise UnfitError(f"{dict(prior)} are not shares of 0 to 1 whose sum is 1", ("class_prior",))
+        raise UnfitError(f"{dict(prior)} must be shares from 0 to 1 that sum to 1", ("class_prior",))
 
 
 def manifest_text(manifest: Manifest) -> str:
+    """Serialize a manifest as JSON."""
     return json_io.to_text(asdict(manifest))
 
 
 def new_id() -> str:
-    """An id for a run: sortable by time, unique."""
+    """Return a unique run id that sorts by time."""
     return f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
 
 
 def now() -> str:
-    """The time, UTC, ISO 8601."""
+    """Return the current time: UTC, ISO 8601."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from skinedge.core.terminal import visible, visible_lines
 from skinedge.data.licensing import NON_COMMERCIAL
 from skinedge.run.config import TrainConfig
 from skinedge.run.manifest import FileEntry, Manifest
+from skinedge.run.report_schemas import Bounds, Counts, FileVerdict, Latency, Metrics, Parity
 from skinedge.stats.calibration import Calibration
 
 NOTICE = "**Research tool, not a medical device. No output of it is a diagnosis.**"
@@ -20,17 +20,25 @@ LEGAL_CODE = {NON_COMMERCIAL: "https://creativecommons.org/licenses/by-nc/4.0/le
 
 @dataclass(frozen=True)
 class Facts:
-    """What a card is made of. files: the model files that are packed; parity, latency: the run's reports, {} and
-    None where there are none."""
+    """Sources of a card. files: the packed model files; parity, latency: the run's reports, None where missing."""
 
     manifest: Manifest
     files: tuple[FileEntry, ...]
-    parity: Mapping[str, Any]
-    latency: Mapping[str, Any] | None
+    parity: Parity | None
+    latency: Latency | None
+
+    def verdict(self, path: str) -> FileVerdict | None:
+        """Return the verdict of `verify` on a file; None where it gave none."""
+        return None if self.parity is None else self.parity.files.get(path)
+
+    def metrics(self, path: str) -> Metrics | None:
+        """Return a file's figures on the test split; None where they were not measured."""
+        verdict = self.verdict(path)
+        return None if verdict is None else verdict.metrics
 
 
 def card(facts: Facts, evaluation: str) -> str:
-    """The card as Markdown. evaluation: a page of tables that `skinedge evaluate` wrote, '' without one."""
+    """Write the card in Markdown. evaluation: the page of tables that `skinedge evaluate` wrote, '' without one."""
     manifest = facts.manifest
     title = f"# Model card: {visible(manifest.name)}" + (
         " (trained on SYNTHETIC drawings)" if manifest.synthetic else ""
@@ -53,6 +61,7 @@ def card(facts: Facts, evaluation: str) -> str:
 
 
 def overview(facts: Facts) -> str:
+    """State network, classes and files."""
     manifest = facts.manifest
     classes = ", ".join(f"{label} ({manifest.taxonomy[label]})" for label in manifest.labels)
     rows = [[f.path, f"{f.size / 1e6:.2f}", f"`{f.sha256[:16]}`"] for f in facts.files]
@@ -64,24 +73,25 @@ def overview(facts: Facts) -> str:
 
 
 def intended_use(domain: str) -> str:
-    """What a model that was trained on images of this kind is for."""
-    given = {
+    """State what a model of this domain is for. Embedded into model files: its bytes must not change."""
+    images = {
         "dermoscopic": "images taken through a dermatoscope. A bare phone camera is not validated",
         "clinical": "clinical photographs, taken without a dermatoscope",
         "synthetic": "drawings, to try out the tool. It has never seen skin",
     }.get(domain, "images like those that it was trained on; of what kind they are is not recorded")
     return (
-        f"Research and teaching on {given} (`domain: {domain}`). Not for diagnosis, screening or triage of "
+        f"Research and teaching on {images} (`domain: {domain}`). Not for diagnosis, screening or triage of "
         "patients, and not for any lesion outside its classes: it always answers with one of them."
     )
 
 
 def data(manifest: Manifest) -> str:
-    said = manifest.training["data"]
-    counts: Mapping[str, Mapping[str, int]] = said["counts"]
+    """Describe the images and count them by split and class."""
+    images = manifest.training["data"]
+    counts: Mapping[str, Mapping[str, int]] = images["counts"]
     rows = [[split, *(c.get(label, 0) for label in manifest.labels), sum(c.values())] for split, c in counts.items()]
     return (
-        f"{manifest.attribution or said['kind']}. Read as: {said['kind']}. No image is in this folder; `split.csv` "
+        f"{manifest.attribution or images['kind']}. Read as: {images['kind']}. No image is in this folder; `split.csv` "
         "names them. Photos of one lesion, where lesions are known, and copies are in one split; *val* chose the "
         "epoch, *cal* fitted probabilities and thresholds, *test* was used for the figures below alone.\n\n"
         + table(("split", *manifest.labels, "all"), rows)
@@ -89,6 +99,7 @@ def data(manifest: Manifest) -> str:
 
 
 def metrics(facts: Facts, evaluation: str) -> str:
+    """Return the tables of `evaluation`, else those of `verify`."""
     if evaluation:
         body = evaluation.partition("\n\n")[2]  # without the page's own title
         return "\n".join(f"#{line}" if line.startswith("##") else line for line in body.strip().splitlines())
@@ -100,30 +111,34 @@ def metrics(facts: Facts, evaluation: str) -> str:
 
 
 def figures_table(facts: Facts) -> str:
-    """The figures of each packed file, and of the merged network in PyTorch; '' where they were not measured."""
-    judged = [("PyTorch, fp32", facts.parity.get("reference"))]
-    judged += [(f.path, facts.parity.get("files", {}).get(f.path, {}).get("metrics")) for f in facts.files]
-    keys = ("accuracy", "balanced_accuracy", "macro_auc", "melanoma_sensitivity")
-    rows = [[name, found["n"], *(number(found[key]) for key in keys)] for name, found in judged if found]
-    return table(("", "images", *(key.replace("_", " ") for key in keys)), rows) if rows else ""
+    """Tabulate the figures of the merged network and of each packed file; '' where they were not measured."""
+    measured = [("PyTorch, fp32", facts.parity.reference if facts.parity else None)]
+    measured += [(file.path, facts.metrics(file.path)) for file in facts.files]
+    rows = [
+        [name, m.n, *map(number, (m.accuracy, m.balanced_accuracy, m.macro_auc, m.melanoma_sensitivity))]
+        for name, m in measured
+        if m is not None
+    ]
+    columns = ("", "images", "accuracy", "balanced accuracy", "macro auc", "melanoma sensitivity")
+    return table(columns, rows) if rows else ""
 
 
 def parity(facts: Facts) -> str:
+    """Tabulate each packed file beside the merged network, with the gates that it did not pass."""
     rows = []
     for entry in facts.files:
-        said = facts.parity.get("files", {}).get(entry.path, {})
-        if found := said.get("metrics"):
-            agreement = (
-                f"{number(found['agreement'])} ({number(found['agreement_low'])}-{number(found['agreement_high'])})"
-            )
-            gates = [f"{g['name']} {g['verdict']}" for g in said["gates"] if g["verdict"] != "pass"]
-            drop = "-" if found["fall"] is None else f"{found['fall']:+.4f}"
-            rows.append([entry.path, found["n"], agreement, drop, ", ".join(gates) or "pass"])
-    columns = ("file", "images", "same class (95 %, Wilson)", "fall of balanced accuracy", "gates")
+        verdict = facts.verdict(entry.path)
+        if verdict is not None and (m := verdict.metrics) is not None:
+            agreement = f"{number(m.agreement)} ({number(m.agreement_low)}-{number(m.agreement_high)})"
+            gates = [f"{gate.name} {gate.verdict}" for gate in verdict.gates if gate.verdict != "pass"]
+            drop = "-" if m.fall is None else f"{m.fall:+.4f}"
+            rows.append([entry.path, m.n, agreement, drop, ", ".join(gates) or "pass"])
+    columns = ("file", "images", "same class (95 %, Wilson)", "drop of balanced accuracy", "gates")
     return table(columns, rows) if rows else "Not measured."
 
 
 def thresholds(facts: Facts) -> str:
+    """Describe the calibration, and tabulate each file's decision threshold with the rates that it reaches."""
     manifest = facts.manifest
     fitted = asdict(Calibration.from_dict(manifest.calibration)) if manifest.calibration else {}
     lines = []
@@ -138,29 +153,35 @@ def thresholds(facts: Facts) -> str:
         )
     rows = []
     for entry in facts.files:
-        found = facts.parity.get("files", {}).get(entry.path, {}).get("metrics")
-        said = found["malignant"] if found else {}
-        reached = [rate(said, name) for name in ("sensitivity", "specificity")]
-        rows.append([entry.path, number(manifest.threshold(entry.path)), *reached])
-    lines.append(table(("file", "flagged from", "sensitivity (95 %)", "specificity (95 %)"), rows))
+        m = facts.metrics(entry.path)
+        rates = (
+            ["-", "-"]
+            if m is None
+            else [
+                rate(m.malignant.sensitivity, m.malignant.sensitivity_counts, m.malignant.sensitivity_wilson),
+                rate(m.malignant.specificity, m.malignant.specificity_counts, m.malignant.specificity_wilson),
+            ]
+        )
+        rows.append([entry.path, number(manifest.threshold(entry.path)), *rates])
+    lines.append(table(("file", "decision threshold", "sensitivity (95 %)", "specificity (95 %)"), rows))
     return "\n\n".join(lines)
 
 
-def latency(report: Mapping[str, Any] | None) -> str:
+def latency(report: Latency | None) -> str:
+    """Tabulate the latency of each file and runtime on the device that measured."""
     if report is None:
         return "Not measured."
-    device, rows = report["device"], []
-    for row in report["rows"]:
-        times = [number(row[key], 2) for key in ("p50_ms", "p90_ms")]
-        name = f"{row['file']} ({row['runtime']})"
-        rows.append([name, row["threads"], *times, row["n"], "; ".join(row["reasons"]) or "-"])
-    versions = ", ".join(f"{name} {version}" for name, version in device["versions"].items())
-    return f"{device['cpu']}, {versions}.\n\n" + table(
-        ("file", "threads", "p50 ms", "p90 ms", "samples", "doubts"), rows
-    )
+    rows = []
+    for row in report.rows:
+        times = [number(row.p50_ms, 2), number(row.p90_ms, 2)]
+        rows.append([f"{row.file} ({row.runtime})", row.threads, *times, row.n, "; ".join(row.reasons) or "-"])
+    versions = ", ".join(f"{name} {version}" for name, version in report.device.versions.items())
+    columns = ("file", "threads", "p50 ms", "p90 ms", "samples", "not trustworthy because")
+    return f"{report.device.cpu}, {versions}.\n\n" + table(columns, rows)
 
 
 def limits(manifest: Manifest) -> str:
+    """List what the figures do not cover."""
     lines = [
         "Performance by skin tone is unknown: the images carry no labels of it (HAM10000, for one, has none).",
         "Figures are of the data named above. Other cameras, clinics and case mixes will give others.",
@@ -168,63 +189,56 @@ def limits(manifest: Manifest) -> str:
         "Images with rulers, ink, bubbles, hair or bad focus were not judged on their own.",
     ]
     if manifest.domain == "dermoscopic":
-        lines.insert(0, "Dermatoscope images only; what it says of a bare phone camera's picture is not validated.")
+        lines.insert(0, "Dermatoscope images only; predictions on a bare phone camera's photos are not validated.")
     return "\n".join(f"- {line}" for line in lines)
 
 
 def training(manifest: Manifest) -> str:
-    said = manifest.training
-    base, best, config = said["base_weights"], said.get("best", {}), said["config"]
-    seconds = f"{said['seconds']:.0f} s" if "seconds" in said else "time not recorded"
-    versions = ", ".join(f"{name} {version}" for name, version in said.get("versions", {}).items())
-    chosen = toml(config)
-    command = "skinedge run --data DIR" + (" --config settings.toml" if chosen else "")
+    """State the command, the settings and the base weights that the network was trained with."""
+    record = manifest.training
+    base, best, config = record["base_weights"], record.get("best", {}), record["config"]
+    seconds = f"{record['seconds']:.0f} s" if "seconds" in record else "time not recorded"
+    versions = ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
+    settings = toml(config)
+    command = "skinedge run --data DIR" + (" --config settings.toml" if settings else "")
     parts = [
-        f"`{command}`, seed {config.get('seed')}, {seconds} on {said.get('device')} in {said.get('precision')}, "
+        f"`{command}`, seed {config.get('seed')}, {seconds} on {record.get('device')} in {record.get('precision')}, "
         f"best epoch {best.get('epoch', '-')}; {versions}.",
         f"Base weights: {base['source']}, sha256 `{base['sha256'][:16]}`.",
     ]
-    if teacher := said.get("teacher"):
+    if teacher := record.get("teacher"):
         parts.append(
             f"Taught by the run {teacher['name']}: its merged network, sha256 `{teacher['model_sha256'][:16]}`."
         )
-    if chosen:
-        parts.append(f"settings.toml:\n\n```toml\n{chosen}\n```")
+    if settings:
+        parts.append(f"settings.toml:\n\n```toml\n{settings}\n```")
     return "\n\n".join(parts)
 
 
 def toml(config: Mapping[str, Any]) -> str:
-    """The settings that are not the defaults, as TOML."""
-    return "\n".join(_different(config, TrainConfig().to_dict(), ""))
+    """Write the settings that are not the defaults as TOML."""
+    import tomli_w
+
+    return tomli_w.dumps(_changed(config, TrainConfig().to_dict())).strip()
 
 
-def _different(config: Mapping[str, Any], defaults: Mapping[str, Any], table_name: str) -> Iterator[str]:
-    plain = {
-        k: v for k, v in config.items() if not isinstance(v, Mapping) and v is not None and v != _plain(defaults, k)
-    }
-    if plain and table_name:
-        yield f"\n[{table_name}]"
-    for key, value in plain.items():
-        yield f"{_key(key)} = {json.dumps(value)}"
+def _changed(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings, at any depth, that differ from the defaults; TOML has no null, so None is left out."""
+    changed: dict[str, Any] = {}
     for key, value in config.items():
+        default = defaults.get(key)
         if isinstance(value, Mapping):
-            yield from _different(value, defaults.get(key) or {}, f"{table_name}.{key}".lstrip("."))
-
-
-def _plain(defaults: Mapping[str, Any], key: str) -> Any:
-    """As JSON has it: a tuple is a list."""
-    value = defaults.get(key)
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _key(name: str) -> str:
-    return name if name.replace("_", "").replace("-", "").isalnum() and name.isascii() else json.dumps(name)
+            if section := _changed(value, default or {}):
+                changed[key] = section
+        elif value is not None and value != (list(default) if isinstance(default, tuple) else default):
+            changed[key] = value
+    return changed
 
 
 def license_text(manifest: Manifest) -> str:
-    """What stands beside the weights."""
+    """Write the licence that is packed beside the weights."""
     if not manifest.license:
-        return "No licence was stated for these weights. Ask whoever made them before you pass them on.\n"
+        return "No licence was stated for these weights. Ask their authors before you pass them on.\n"
     name = NAMES.get(manifest.license, manifest.license)
     parts = [f"The weights in this folder are licensed under {name} (SPDX: {manifest.license})."]
     if manifest.license in LEGAL_CODE:
@@ -240,20 +254,19 @@ def license_text(manifest: Manifest) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def rate(said: Mapping[str, Any], name: str) -> str:
-    """'0.903 (84/93, 0.826-0.948)'; '-' where it was not measured."""
-    share, counts, bounds = (said.get(f"{name}{part}") for part in ("", "_counts", "_wilson"))
+def rate(share: float | None, counts: Counts | None, bounds: Bounds | None) -> str:
+    """Write '0.903 (84/93, 0.826-0.948)'; '-' where it was not measured."""
     if share is None or counts is None or bounds is None:
         return "-"
-    (hits, n), (low, high) = counts, bounds
-    return f"{number(share)} ({hits}/{n}, {number(low)}-{number(high)})"
+    return f"{number(share)} ({counts[0]}/{counts[1]}, {number(bounds[0])}-{number(bounds[1])})"
 
 
 def number(value: float | None, digits: int = 3) -> str:
+    """Write a figure; '-' where it is undefined."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table."""
+    """Write a Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(visible(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -1,7 +1,7 @@
-"""The plug-in point: a format or a runtime is one file and one entry-point line.
+"""Plug-ins: a format or a runtime is one file and one entry-point line.
 
-Groups: `skinedge.converters` (name: the format) and `skinedge.runtimes` (name: the runtime). Our own
-come through the same door as a stranger's package.
+Groups: `skinedge.converters` (name: the format) and `skinedge.runtimes` (name: the runtime). Our own and third-party
+plug-ins are loaded in the same way.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from skinedge.system.requirements import import_failure
 
 CONVERTERS = "skinedge.converters"
 RUNTIMES = "skinedge.runtimes"
-# The runtime that judges each type of file, whatever else is installed: names of our own entry points.
+# The runtime that judges each type of file, regardless of other installed ones: names of our own entry points.
 JUDGES = {".tflite": "litert", ".onnx": "onnxruntime", ".safetensors": "torch"}
 
 
@@ -38,10 +38,9 @@ class TensorSpec:
 class Session(Protocol):
     """One loaded model file.
 
-    inputs, outputs: tensor specs; metadata: text that the file carries (key 'skinedge': the
-    ModelDescription as JSON, where the file has one); partitions: how many pieces the graph was cut
-    into by the accelerating delegate, None where the runtime has no such thing; outside: the operations that run
-    outside that delegate, by name, None where nobody tells.
+    inputs, outputs: tensor specs; metadata: texts embedded in the file (key 'skinedge': the ModelDescription as
+    JSON, if it has one); partitions: number of graph partitions made by the accelerating delegate, None without a
+    delegate; outside: names of the operations that run outside that delegate, None if unknown.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -51,16 +50,16 @@ class Session(Protocol):
     outside: tuple[str, ...] | None
 
     def run(self, pixels: Pixels) -> Outputs:
-        """pixels: (N, S, S, 3) uint8, prepared by `skinedge.core.preprocess.prepare`."""
+        """Run inference. pixels: (N, S, S, 3) uint8, prepared by `skinedge.core.preprocess.prepare`."""
         ...
 
 
 class Runtime(Protocol):
-    """Something that runs model files; an entry point of `skinedge.runtimes` names an instance.
+    """Interface of a runtime; an entry point of `skinedge.runtimes` names an instance.
 
-    name: as in reports; suffixes: of the files that it takes, e.g. ('.onnx',); optional: nobody misses it where it
-    is not there (an accelerator), so it is left out in silence unless it was asked for.
-    A runtime may also have `safe_format = True`: no file that it takes can crash the process or fill the memory.
+    name: as in reports; suffixes: of the files that it runs, e.g. ('.onnx',); optional: skipped silently when
+    unavailable (an accelerator), unless it was requested.
+    A runtime may also have `safe_format = True`: none of its files can crash the process or exhaust memory.
     """
 
     name: str
@@ -68,24 +67,25 @@ class Runtime(Protocol):
     optional: bool
 
     def version(self) -> str:
-        """Version of the library; raises MissingDependencyError where it is not installed, UnavailableError where it
-        cannot work on this machine.
+        """Return the version of the library.
+
+        Raises: MissingDependencyError when it is not installed; UnavailableError when it cannot run on this machine.
         """
         ...
 
     def open(self, path: Path, threads: int) -> Session:
-        """Load a file for inference with so many threads of the CPU.
+        """Load a file for inference on `threads` CPU threads.
 
-        Raises: UnavailableError where this runtime cannot compute this file here; SkinedgeError if it cannot be loaded.
+        Raises: UnavailableError when this runtime cannot run this file here; SkinedgeError when it cannot be loaded.
         """
         ...
 
 
 def load(group: str, name: str) -> Any:
-    """The plug-in object `name` of `group`.
+    """Load the plug-in object `name` of `group`.
 
-    Raises: ConfigError for an unknown name (listing the known ones) and for a name that two packages give;
-    MissingDependencyError where the plug-in's own imports fail.
+    Raises: ConfigError for an unknown name (listing the installed ones) and for a name used by two packages;
+    MissingDependencyError when the plug-in's own imports fail.
     """
     points = [point for point in entry_points(group=group) if point.name == name]
     kind = group.removeprefix("skinedge.").removesuffix("s")
@@ -103,18 +103,18 @@ def load(group: str, name: str) -> Any:
 
 
 def _origin(point: EntryPoint) -> str:
-    """'package (module:object)' of an entry point."""
-    distribution = point.dist.name if point.dist else "a package without a name"
+    """Return 'package (module:object)' for an entry point."""
+    distribution = point.dist.name if point.dist else "unnamed package"
     return f"{distribution} ({point.value})"
 
 
 def names(group: str) -> list[str]:
-    """The installed plug-ins of a group, sorted, each name once."""
+    """Return the distinct names of a group's installed plug-ins, sorted."""
     return sorted({point.name for point in entry_points(group=group)})
 
 
 def judge_for(path: Path) -> Runtime:
-    """The runtime whose answers count as those of this file, by its suffix: ours, whichever others are installed.
+    """Return the runtime that judges this type of file: ours, regardless of other installed ones.
 
     Raises: ConfigError when no runtime takes the file, or several third-party ones do; MissingDependencyError when it
     is not installed; SkinedgeError on a 32-bit system.
@@ -125,9 +125,9 @@ def judge_for(path: Path) -> Runtime:
         return judge
     runtimes = runtimes_for(path)
     if len(runtimes) > 1:
-        listed = ", ".join(runtime.name for runtime in runtimes)
+        runtime_names = ", ".join(runtime.name for runtime in runtimes)
         raise ConfigError(
-            f"several runtimes take '{path.suffix}' files, and none of them is the default: {listed}",
+            f"several runtimes take '{path.suffix}' files, and none of them is the default: {runtime_names}",
             where=str(path),
             todo="Uninstall all but one of them.",
         )
@@ -135,33 +135,34 @@ def judge_for(path: Path) -> Runtime:
 
 
 def runtimes_for(path: Path) -> list[Runtime]:
-    """The runtimes that take this type of file, by its suffix: the judge first, then the others by name.
+    """Return the runtimes for this type of file, by its suffix: the judge first, then the others by name.
 
-    A plug-in that cannot be imported is left out, which is said on screen, unless it is the judge.
-    Raises: ConfigError when none takes it; SkinedgeError on a 32-bit system, where none can be had.
+    A plug-in that cannot be imported is skipped with a note, unless it is the judge.
+    Raises: ConfigError when no runtime takes the file; SkinedgeError on a 32-bit system, which no runtime supports.
     """
     require_64_bit()
     judge = JUDGES.get(path.suffix)
-    known = {name: runtime for name in names(RUNTIMES) if (runtime := _importable(name, name == judge)) is not None}
-    fitting = {name: runtime for name, runtime in known.items() if path.suffix in runtime.suffixes}
-    if not fitting:
-        suffixes = sorted({suffix for runtime in known.values() for suffix in runtime.suffixes})
-        raise ConfigError(f"no runtime takes '{path.name}'", todo=f"Known kinds of files: {', '.join(suffixes)}.")
-    return [fitting[name] for name in sorted(fitting, key=lambda name: (name != judge, name))]
+    importable = {name: runtime for name in names(RUNTIMES) if (runtime := _import(name, name == judge)) is not None}
+    suitable = {name: runtime for name, runtime in importable.items() if path.suffix in runtime.suffixes}
+    if not suitable:
+        suffixes = sorted({suffix for runtime in importable.values() for suffix in runtime.suffixes})
+        raise ConfigError(f"no runtime takes '{path.name}'", todo=f"Supported file types: {', '.join(suffixes)}.")
+    return [suitable[name] for name in sorted(suitable, key=lambda name: (name != judge, name))]
 
 
-def _importable(name: str, required: bool) -> Runtime | None:
-    """The runtime `name`; None, with a note, for one that is not required and whose imports fail."""
+def _import(name: str, required: bool) -> Runtime | None:
+    """Load the runtime `name`; None, with a note, if it is not required and its imports fail."""
     try:
         runtime: Runtime = load(RUNTIMES, name)
     except (MissingDependencyError, IncompatibleDependencyError) as error:
         if required:
             raise
-        _note_once(f"the runtime '{name}' is left out: {error.what}")
+        _note_once(f"skipping the runtime '{name}': {error.what}")
         return None
     return runtime
 
 
 @functools.cache
 def _note_once(text: str) -> None:
+    """Print a note, once per process."""
     note(text)

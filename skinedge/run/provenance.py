@@ -1,4 +1,4 @@
-"""What a manifest keeps of how its model was trained and its files were exported: schemas of `training` and `info`."""
+"""Provenance in a manifest: schemas of `training` (how the model was trained) and `info` (how a file was exported)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
 from skinedge.core.schemas import UnfitError, fit
-from skinedge.run.config import known_config
+from skinedge.run.config import recorded_config
 
 
 class BaseWeights(TypedDict):
-    """What training began with. source: a package, hub or file."""
+    """Initial weights of training. source: a package, hub or file."""
 
     source: str
     sha256: str
@@ -33,7 +33,7 @@ class Best(TypedDict, total=False):
 
 
 class Teacher(TypedDict, total=False):
-    """The run that taught this one; empty without one."""
+    """The run that this one was distilled from; empty if none."""
 
     name: str
     model_sha256: str
@@ -42,7 +42,7 @@ class Teacher(TypedDict, total=False):
 
 
 class Training(TypedDict):
-    """`Manifest.training`, as `training.train` writes it. config: `run.config.TrainConfig`; seconds: in all."""
+    """`Manifest.training`, as `training.train` writes it. config: `run.config.TrainConfig`; seconds: total."""
 
     backbone: str
     base_weights: BaseWeights
@@ -57,7 +57,7 @@ class Training(TypedDict):
 
 
 class Tensor(TypedDict):
-    """As `skinedge.run.plugins.TensorSpec`."""
+    """JSON form of `skinedge.run.plugins.TensorSpec`."""
 
     name: str
     shape: list[int]
@@ -65,7 +65,7 @@ class Tensor(TypedDict):
 
 
 class GateRecord(TypedDict):
-    """As `skinedge.stats.gates.Gate`."""
+    """JSON form of `skinedge.stats.gates.Gate`."""
 
     name: str
     value: float | None
@@ -87,20 +87,25 @@ class ModelInfo(TypedDict):
 
 
 def check_training(training: Mapping[str, Any], labels: tuple[str, ...]) -> None:
-    """Raises: UnfitError, ConfigError for what `train` never writes; {} is a run without a training."""
+    """Check `Manifest.training`; {} is a run that was not trained here. Raises: UnfitError, ConfigError."""
     if not training:
         return
-    known = fit(training, Training, ("training",))
-    known_config(known["config"], "training.config")
-    prior = known["data"]["training_prior"]
+    fields = fit(training, Training, ("training",))
+    recorded_config(fields["config"], "training.config")
+    prior = fields["data"]["training_prior"]
     if set(prior) != set(labels) or not all(0 <= share <= 1 for share in prior.values()):
-        raise UnfitError("not a share of 0 to 1 for each label", ("training", "data", "training_prior"))
+        raise UnfitError("must be a share from 0 to 1 for each label", ("training", "data", "training_prior"))
 
 
-def check_info(info: Mapping[str, Any], place: tuple[Any, ...]) -> None:
-    """Raises: UnfitError where a model file's facts are not what export writes; other files' facts are free."""
+def check_info(info: Mapping[str, Any], path: tuple[Any, ...]) -> None:
+    """Check the `info` of an exported model file; that of other files is free.
+
+    Args:
+        path: keys that lead to `info` in the manifest, for the message.
+    Raises: UnfitError.
+    """
     if "format" not in info:
         return
-    known = fit(info, ModelInfo, place)
-    if len(known["inputs"]) != 1 or not known["outputs"]:
-        raise UnfitError("a model file has one input, and outputs", place)
+    fields = fit(info, ModelInfo, path)
+    if len(fields["inputs"]) != 1 or not fields["outputs"]:
+        raise UnfitError("a model file must have one input, and at least one output", path)

@@ -1,4 +1,4 @@
-"""Remove the places on a person's machine from what is published: reports and settings of a run."""
+"""Remove local paths from published reports and settings of a run."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 
 
 def without_places(training: Mapping[str, Any]) -> dict[str, Any]:
-    """A reused split and a teacher are known by their names alone."""
+    """Reduce the paths of a reused split and a teacher to their file names."""
     config = {**training["config"]}
     names = {key: Path(config.get(key, "")).name for key in ("split", "teacher")}
     return {**training, "config": {**config, **names}}
 
 
 def without_place(images: str) -> str:
-    """A parity report's sentence on its test images, as `verify` writes it, without the folder that it names."""
+    """Remove the folder from a parity report's sentence on its test images, as `verify` writes it."""
     rest = r"(?=(?:: only the golden vectors were replayed)?(?:; kept from an earlier report: [^;]*)?$)"
     return re.sub(rf" under .*?{rest}", "", images.replace(" is under ", " is there under "), flags=re.DOTALL)
 
 
-def strings(value: Any, change: Callable[[str], str]) -> Any:
-    """`value` with every string changed, at any depth."""
+def map_strings(value: Any, change: Callable[[str], str]) -> Any:
+    """Apply `change` to every string in a JSON value, at any depth."""
     if isinstance(value, dict):
-        return {key: strings(item, change) for key, item in value.items()}
+        return {key: map_strings(item, change) for key, item in value.items()}
     if isinstance(value, list):
-        return [strings(item, change) for item in value]
+        return [map_strings(item, change) for item in value]
     return change(value) if isinstance(value, str) else value

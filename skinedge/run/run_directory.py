@@ -1,7 +1,8 @@
-"""The run directory: the only thing that training, exporting and running share.
+"""The run directory: the only interface between training, exporting and running.
 
-A stage writes its files into a private folder; then the manifest is replaced atomically, under a lock, with one more
-entry in `stages`, and the files move to their places (`skinedge.run.commit`). A file that no entry lists is a leftover.
+A stage writes its files into a private folder. Then the manifest is replaced atomically, under a lock, with one more
+entry in `stages`, and the files are moved into the run (`skinedge.run.commit`). Files not listed in the manifest are
+not part of the run.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from skinedge.run.stage import StageWriter
 
 @dataclass(frozen=True)
 class Bundle:
-    """An open run directory; read_only: no stage may be written into it."""
+    """An open run directory. read_only: refuse to write stages."""
 
     root: Path
     manifest: Manifest
@@ -28,9 +29,9 @@ class Bundle:
 
     @classmethod
     def open(cls, root: Path) -> Bundle:
-        """Open a complete run, after finishing or removing the stages of processes that were killed.
+        """Open a complete run; finish or remove the stages of killed processes first.
 
-        Raises: BundleError when there is no run there, it is unfinished, or its manifest is damaged.
+        Raises: BundleError when there is no run, it is unfinished, or its manifest is damaged.
         """
         path = root / MANIFEST
         if not root.is_dir():
@@ -46,48 +47,49 @@ class Bundle:
 
     @classmethod
     def create(cls, root: Path, manifest: Manifest) -> Bundle:
-        """Write the first manifest into an existing folder (which must not hold one)."""
+        """Write the first manifest into an existing folder. Raises: BundleError when it has one."""
         if (root / MANIFEST).exists():
-            raise BundleError("there is a run here already", where=str(root))
+            raise BundleError("a run exists here already", where=str(root))
         write_atomic(root / MANIFEST, manifest_text(manifest))
         return cls(root, manifest)
 
     def entries(self) -> dict[str, FileEntry]:
-        """path -> entry of every file that a finished stage lists."""
+        """Return path -> entry for every file of the finished stages."""
         return {f.path: f for stage in self.manifest.stages.values() for f in stage.files}
 
     def model_files(self) -> list[FileEntry]:
-        """The exported model files, in the order of their names: those of which export said the format."""
-        found = [entry for entry in self.entries().values() if "format" in entry.info]
-        return sorted(found, key=lambda entry: entry.path)
+        """Return the exported model files, sorted by name; `info` of these has a format."""
+        exported = [entry for entry in self.entries().values() if "format" in entry.info]
+        return sorted(exported, key=lambda entry: entry.path)
 
     @property
     def model_sha256(self) -> str | None:
-        """Hash of the merged network, also where the run was packed without it; None before merge."""
+        """Hash of the merged network, also if the run was packed without it; None before merge."""
         entries = self.entries()
         if MODEL in entries:
             return entries[MODEL].sha256
         return entries["golden.npz"].made_from.get("model") if "golden.npz" in entries else None
 
     def fits_model(self, entry: FileEntry) -> bool:
-        """Whether a model file was made from the merged network that the run has now, or from its like elsewhere."""
+        """Return True if a model file was made from the run's present merged network or a recorded equivalent."""
         merged, made_from = self.entries().get(MODEL), entry.made_from.get("model")
-        same = {self.model_sha256, merged.info.get("same_as") if merged else None} - {None}
-        return made_from in same
+        equivalent = {self.model_sha256, merged.info.get("same_as") if merged else None} - {None}
+        return made_from in equivalent
 
     def has(self, name: str) -> bool:
+        """Return True if a finished stage lists the file `name`."""
         return name in self.entries()
 
     def file(self, name: str) -> Path:
-        """Path of a listed file, after its hash was checked.
+        """Check the hash of a listed file and return its path.
 
-        Raises: BundleError when no stage lists it, it is gone, or its content differs.
+        Raises: BundleError when no stage lists the file, it is missing, or its content differs.
         """
         crash_report.working_on(self.root)
         entry = self.entries().get(name)
         if entry is None:
-            listed = ", ".join(sorted(self.entries())) or "none"
-            raise BundleError(f"this run has no file '{name}'", where=str(self.root), todo=f"It has: {listed}.")
+            names = ", ".join(sorted(self.entries())) or "none"
+            raise BundleError(f"this run has no file '{name}'", where=str(self.root), todo=f"It has: {names}.")
         path = path_inside(self.root, name)
         if not path.is_file():
             raise BundleError("file is listed in the manifest but missing", where=str(path))
@@ -100,21 +102,21 @@ class Bundle:
         return path
 
     def is_current(self, stage: str, made_from: Mapping[str, str]) -> bool:
-        """True when `stage` is finished, from these very inputs, and its files are intact."""
-        done = self.manifest.stages.get(stage)
-        if done is None or any(dict(f.made_from) != dict(made_from) for f in done.files):
+        """Return True if `stage` is finished, was made from exactly these inputs, and its files are intact."""
+        finished = self.manifest.stages.get(stage)
+        if finished is None or any(dict(f.made_from) != dict(made_from) for f in finished.files):
             return False
-        paths = [(path_inside(self.root, file.path), file) for file in done.files]
+        paths = [(path_inside(self.root, file.path), file) for file in finished.files]
         return all(path.is_file() and sha256(path) == file.sha256 for path, file in paths)
 
     @contextlib.contextmanager
     def stage(self, name: str, made_by: str, made_from: Mapping[str, str]) -> Iterator[StageWriter]:
-        """Write a stage's files: all of them and the manifest entry, or, on an error, none.
+        """Write all files of a stage and its manifest entry, or, on an error, nothing.
 
-        Raises: BundleError when the disk is full or may not be written, or the run is read-only.
+        Raises: BundleError when the disk is full or not writable, or the run is read-only.
         """
         if self.read_only:
-            raise BundleError("nothing is written into the model that ships with skinedge", where=str(self.root))
+            raise BundleError("the model that ships with skinedge is read-only", where=str(self.root))
         crash_report.working_on(self.root)
         try:
             commit.prepare(self.root)
@@ -130,27 +132,27 @@ class Bundle:
             raise
 
     def reload(self) -> Bundle:
-        """The same run with its manifest read again (after a stage was written)."""
+        """Return the run with its manifest read again, after a stage was written."""
         return replace(Bundle.open(self.root), read_only=self.read_only)
 
 
 def newest(runs: Path = Path("runs"), *, allow_synthetic: bool = True) -> Bundle:
-    """The newest complete run under `runs`, by its manifest's time; a copy of a shipped model is none.
+    """Open the newest complete run under `runs`, by creation time; copies of packed models do not count.
 
     Raises: BundleError when there is none.
     """
-    found = []
+    bundles = []
     for path in sorted(runs.glob(f"*/{MANIFEST}")):
         with contextlib.suppress(SkinedgeError):
-            found.append(Bundle.open(path.parent))
-    found = [bundle for bundle in found if not bundle.manifest.shipped]
-    usable = [b for b in found if allow_synthetic or not b.manifest.synthetic]
+            bundles.append(Bundle.open(path.parent))
+    bundles = [bundle for bundle in bundles if not bundle.manifest.shipped]
+    usable = [b for b in bundles if allow_synthetic or not b.manifest.synthetic]
     if usable:
         return max(usable, key=lambda b: (b.manifest.created_at, b.manifest.id))
-    if found:
+    if bundles:
         raise BundleError(
-            f"every run under {runs}/ was trained on synthetic images; none is taken for real ones unasked",
-            todo=f"Train on real images, or name the run: {found[-1].root}",
+            f"all runs under {runs}/ were trained on synthetic images; such a run must be named explicitly",
+            todo=f"Train on real images, or name the run: {bundles[-1].root}",
         )
     raise BundleError(
         f"no complete run under {runs}/",

@@ -1,4 +1,4 @@
-"""Write the files of one stage into a run directory: all of them and the manifest entry, or none."""
+"""Write one stage into a run directory: all its files and the manifest entry, or nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skinedge.system.owned_folder import OwnedFolder
 
 
 class StageWriter:
-    """Collects a stage's files; handed out by `Bundle.stage`."""
+    """Collects the files of a stage; yielded by `Bundle.stage`."""
 
     def __init__(self, root: Path, made_by: str, made_from: dict[str, str]) -> None:
         self._root = root
@@ -26,7 +26,7 @@ class StageWriter:
         self._removed: set[str] = set()
 
     def path(self, name: str, **info: Any) -> Path:
-        """Where to write the file `name`: in the stage's private folder, until the stage is committed."""
+        """Return where to write the file `name`, in the stage's private folder. info: facts for its manifest entry."""
         path_inside(self._root, name)
         self._info[name] = info
         pending = self._pending(name)
@@ -34,39 +34,38 @@ class StageWriter:
         return pending
 
     def describe(self, name: str, **info: Any) -> None:
-        """Add to the manifest entry of a pending file."""
+        """Add facts to the manifest entry of a pending file."""
         self._info[name].update(info)
 
     def set(self, **changes: Any) -> None:
-        """Change fields of the manifest (default_file, thresholds, ...) together with the stage."""
+        """Change manifest fields (default_file, thresholds, ...) when the stage is committed."""
         self._changes.update(changes)
 
     def remove(self, *names: str) -> None:
-        """Take files of any stage out of the run. A file that this stage writes itself stays."""
+        """Remove files of any stage from the run when this stage is committed, except those that it writes."""
         self._removed.update(names)
 
     def commit(self, stage: str) -> None:
-        """Add the stage to the manifest and move its files to their places; see `skinedge.run.commit`.
+        """Add the stage to the manifest and move its files into the run; see `skinedge.run.commit`.
 
-        Raises: BundleError when the stage did not write a file that it announced; OSError when the disk refuses.
-            Nothing in the run has changed then.
+        Raises: BundleError when an announced file was not written; OSError on a disk error. The run is unchanged then.
         """
         entries = tuple(self._entry(name, info) for name, info in self._info.items())
         journal = commit.Journal(tuple(self._info), tuple(sorted(self._removed - set(self._info))))
         with commit.manifest_lock(self._root):
-            commit.settle(self._root)
+            commit.recover_locked(self._root)
             manifest = self._next_manifest(stage, entries)
             commit.commit(self._folder.path, self._root, manifest_text(manifest), journal)
 
     def _next_manifest(self, stage: str, entries: tuple[FileEntry, ...]) -> Manifest:
-        """The run's manifest with this stage, without the removed files and the stages that are left empty."""
+        """Return the run's manifest with this stage, without removed files and emptied stages."""
         current = Manifest.read(self._root / MANIFEST)
-        kept = {
-            name: replace(done, files=tuple(file for file in done.files if file.path not in self._removed))
-            for name, done in current.stages.items()
+        stages = {
+            name: replace(other, files=tuple(file for file in other.files if file.path not in self._removed))
+            for name, other in current.stages.items()
         }
-        kept = {name: done for name, done in kept.items() if done.files or not current.stages[name].files}
-        return replace(current, stages={**kept, stage: Stage(now(), entries)}, **self._changes)
+        stages = {name: other for name, other in stages.items() if other.files or not current.stages[name].files}
+        return replace(current, stages={**stages, stage: Stage(now(), entries)}, **self._changes)
 
     def _pending(self, name: str) -> Path:
         return self._folder.path / commit.FILES / name
@@ -79,10 +78,10 @@ class StageWriter:
         return FileEntry(name, sha256(pending), pending.stat().st_size, self._made_by, self._made_from, info)
 
     def discard(self) -> None:
-        """Remove the private folder, unless it is committed and holds files that are still to be moved."""
+        """Remove the private folder, unless it is committed and still holds files to move."""
         try:
             if not commit.committed(self._folder.path):
-                commit.forget(self._folder.path)
+                commit.drop_journal(self._folder.path)
                 self._folder.remove()
         finally:
             self._folder.release()

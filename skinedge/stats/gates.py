@@ -1,15 +1,15 @@
-"""Does a model file say what the model in PyTorch says? Gates, as pure functions of arrays.
+"""Gates that compare a model file with the merged network in PyTorch, as pure functions of arrays.
 
-reference_logits: (N, C) float32, from the merged model in PyTorch; outputs: what the file said of the
-same N images. A gate ends 'pass', 'fail', or 'underpowered': too few images to tell.
+reference_logits: (N, C) float32, from the merged network; outputs: of the file, for the same N images. A gate's verdict
+is 'pass', 'fail', or 'underpowered': too few images for a decision.
 
-A file that is not exact is judged by intervals, all in one way (`_margin_gate`): it passes when the whole interval is
-within the margin, and then only is called non-inferior (CONSORT for non-inferiority trials, Piaggio et al. 2012,
-doi:10.1001/jama.2012.87802); it fails when the whole interval is beyond it; anything else is underpowered. So each
-bound is a one-sided test at 5 % of whether the margin is kept: of files at the margin itself about one in twenty
-fails, of files that lose nothing far fewer. To fail what fell beyond the margin and, by its lower bound, fell at all,
-as this gate did once, fails one in twenty of the files that lose nothing, where a few changed answers in a rare class
-carry the estimate over the margin.
+A file that is not exact is judged by intervals, by one rule (`_margin_gate`): it passes, and is called non-inferior, if
+the whole interval is within the margin (CONSORT for non-inferiority trials, Piaggio et al. 2012,
+doi:10.1001/jama.2012.87802); it fails if the whole interval is beyond the margin; otherwise it is underpowered. Each
+bound is a one-sided test at 5 % against the margin: about one in twenty files at the margin itself fails, and far fewer
+of the files that lose nothing. An earlier rule failed a file whose estimate was beyond the margin and whose lower bound
+was above 0: it failed one in twenty of the files that lose nothing, since a few changed predictions in a rare class
+carry the estimate beyond the margin.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from skinedge.stats.paired import (
 )
 
 MAX_DIFFERENCE = 1e-3
-DECIDED_MARGIN = 2e-3  # twice the largest difference: below it two right files may disagree
+DECIDED_MARGIN = 2e-3  # twice the largest difference: below it two correct files may disagree
 MIN_PROBABILITY = 1e-4
 MIN_AGREEMENT = 0.97
-MAX_FALL = 0.01  # of balanced accuracy
-MAX_MELANOMA_FALL = 0.03  # of the share of melanomas that are called melanoma
-MAX_SCORE_CHANGE = 0.01  # of the malignant score, 0..1, the mean of its absolute change
-CLEAR_MARGIN = 1.0  # logits; int8's own noise stays below it, a wrong graph does not
+MAX_DROP = 0.01  # of balanced accuracy
+MAX_MELANOMA_DROP = 0.03  # of the sensitivity for melanoma, as the top class
+MAX_SCORE_CHANGE = 0.01  # mean absolute change of the malignant score, 0..1
+CLEAR_MARGIN = 1.0  # logits; the noise of int8 stays below it, that of a wrong graph does not
 MAX_SUM_ERROR = 1e-3  # of a row of probabilities in floating point
-TAIL = 0.025  # of a one-sided exact test: as strict as the 95 % interval's bound
+TAIL = 0.025  # level of a one-sided exact test, as strict as a bound of the 95 % interval
 
 Verdict = Literal["pass", "fail", "underpowered"]
 Array = NDArray[Any]
@@ -51,7 +51,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Gate:
-    """One check: `value` against `limit` (None: not measured), the verdict, and a sentence for people."""
+    """One check: `value` (None: not measured) against `limit`, the verdict, and an explanation for the user."""
 
     name: str
     value: float | None
@@ -61,21 +61,21 @@ class Gate:
 
     @property
     def measured(self) -> str:
-        """The value, for people."""
+        """The value as text."""
         return "not measured" if self.value is None else f"{self.value:.4g}"
 
 
 def passed(gates: Sequence[Gate], *, strict: bool = False) -> bool:
-    """True when no gate failed (strict: and none is underpowered); False for no gates at all."""
+    """Return True if no gate failed (strict: nor is underpowered); False for no gates."""
     allowed = ("pass",) if strict else ("pass", "underpowered")
     return bool(gates) and all(gate.verdict in allowed for gate in gates)
 
 
 def centred_log_probabilities(probabilities: Array, keep: Array) -> NDArray[np.float64]:
-    """Log-probabilities minus their mean over the classes in `keep`: what softmax leaves of the logits.
+    """Log-probabilities minus their mean over the classes in `keep`: the logits up to a constant per image.
 
-    probabilities: (N, C); keep: (N, C) bool, at least one class a row; returns (N, C) float64, NaN
-    outside `keep`. A kept probability of 0 gives infinities.
+    probabilities: (N, C); keep: (N, C) bool, at least one class per row; returns (N, C) float64, NaN
+    outside `keep`. A probability of 0 in `keep` gives infinities.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(np.asarray(probabilities, dtype=np.float64))
@@ -84,34 +84,34 @@ def centred_log_probabilities(probabilities: Array, keep: Array) -> NDArray[np.f
 
 
 def largest_difference(reference_logits: Array, outputs: Outputs) -> float:
-    """Largest absolute difference of centred log-probabilities, and of logits where the file has them.
+    """Largest absolute difference of centred log-probabilities, and of logits if the file gives them.
 
-    The former over the classes to which either side gives more than 1e-4. Infinite for NaN or infinities.
+    The former over the classes to which either side gives more than 1e-4. Infinite if an output is not finite.
     """
     if not _all_finite(outputs):
         return math.inf
     logits = outputs.logits
-    most = 0.0 if logits is None else float(np.abs(logits.astype(np.float64) - reference_logits).max(initial=0))
+    largest = 0.0 if logits is None else float(np.abs(logits.astype(np.float64) - reference_logits).max(initial=0))
     gap = np.abs(log_differences(reference_logits, outputs.probabilities))
-    return max(most, float(gap.max(initial=0))) if np.isfinite(gap).all() else math.inf
+    return max(largest, float(gap.max(initial=0))) if np.isfinite(gap).all() else math.inf
 
 
 def log_differences(reference_logits: Array, probabilities: Array) -> NDArray[np.float64]:
-    """Centred log-probabilities minus the reference's, of all classes to which either side gives more than 1e-4.
+    """Centred log-probabilities minus the reference's, of the classes to which either side gives more than 1e-4.
 
-    (K,) float64, image by image; not finite where a probability is 0 or none.
+    Returns (K,) float64, image by image; not finite where a probability is 0 or not finite.
     """
     shifted = np.asarray(reference_logits, dtype=np.float64)
     shifted = shifted - shifted.max(axis=1, keepdims=True)
     expected = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
     keep = (expected > MIN_PROBABILITY) | (probabilities > MIN_PROBABILITY)
-    ours = centred_log_probabilities(probabilities, keep)
+    actual = centred_log_probabilities(probabilities, keep)
     with np.errstate(invalid="ignore"):
-        return np.asarray((ours - centred_log_probabilities(expected, keep))[keep], dtype=np.float64)
+        return np.asarray((actual - centred_log_probabilities(expected, keep))[keep], dtype=np.float64)
 
 
 def fp32_gates(reference_logits: Array, outputs: Outputs) -> tuple[Gate, ...]:
-    """finite; max_difference <= 1e-3; same argmax wherever the reference's margin exceeds 2e-3."""
+    """Gates of an fp32 file: finite; max_difference <= 1e-3; same argmax where the reference's margin exceeds 2e-3."""
     compared = "logits" if outputs.logits is not None else "centred log-probabilities"
     difference = largest_difference(reference_logits, outputs)
     decided = _margin(reference_logits) > DECIDED_MARGIN
@@ -126,19 +126,18 @@ def fp32_gates(reference_logits: Array, outputs: Outputs) -> tuple[Gate, ...]:
 def lossy_gates(
     labels: Array, reference_logits: Array, outputs: Outputs, malignant: Sequence[int], melanoma: int | None
 ) -> tuple[Gate, ...]:
-    """The gates of a file that is not exact (int8, fp16, ...): finite, and `diagnosis_gates`."""
-    found = diagnosis_gates(labels, reference_logits, outputs, malignant, melanoma)
-    return (finite_gate(outputs), *found)
+    """Gates of a file that is not exact (int8, fp16, ...): finite, and `diagnosis_gates`."""
+    return (finite_gate(outputs), *diagnosis_gates(labels, reference_logits, outputs, malignant, melanoma))
 
 
 def diagnosis_gates(
     labels: Array, reference_logits: Array, outputs: Outputs, malignant: Sequence[int], melanoma: int | None
 ) -> tuple[Gate, ...]:
-    """Is the diagnosis as good as the reference's?
+    """Gates of the diagnosis: is it as good as the reference's?
 
-    Agreement of the answers; fall of balanced accuracy; fall of melanoma sensitivity; mean change of the
-    malignant score. labels: (N,) int64; malignant: indices of the classes that count towards the malignant score, none
-    leaves that gate out; melanoma: index of that class, None leaves its gate out.
+    Agreement of the predictions; drop of balanced accuracy; drop of melanoma sensitivity; mean change of the malignant
+    score. labels: (N,) int64; malignant: indices of the malignant classes, empty omits the gate of the score;
+    melanoma: index of that class, None omits its gate.
     """
     reference, predicted = _predicted(reference_logits), _predicted(outputs.probabilities)
     gates = [
@@ -146,19 +145,18 @@ def diagnosis_gates(
         drop_gate(labels, reference, predicted),
     ]
     if melanoma is not None:
-        gates.append(
-            melanoma_gate(McNemar.of(*((said == melanoma)[labels == melanoma] for said in (reference, predicted))))
-        )
+        inside = labels == melanoma
+        gates.append(melanoma_gate(McNemar.of(reference[inside] == melanoma, predicted[inside] == melanoma)))
     if malignant:
         gates.append(score_gate(metrics.softmax(reference_logits), outputs.probabilities, malignant))
     return tuple(gates)
 
 
 def golden_gates(reference_logits: Array, outputs: Outputs, *, exact: bool) -> tuple[Gate, ...]:
-    """The gates that need no patient's image. exact: a file in floating point, held to the fp32 gates.
+    """Gates on the golden images, which are no patient's. exact: a file in fp32, to which the fp32 gates apply.
 
-    Any other file must agree where the reference is clear (margin above 1 logit): golden images are
-    drawings, on which a trained model is often undecided, and a near tie there says nothing.
+    Any other file must agree where the reference is clear (margin above 1 logit): golden images are synthetic, a
+    trained model is often undecided on them, and a near tie is no evidence.
     """
     if exact:
         gates = fp32_gates(reference_logits, outputs)
@@ -170,8 +168,9 @@ def golden_gates(reference_logits: Array, outputs: Outputs, *, exact: bool) -> t
 
 
 def finite_gate(outputs: Outputs, *, max_sum_error: float = MAX_SUM_ERROR) -> Gate:
-    """Every row is finite, not negative and sums to 1, and is the softmax of its logits where the file gives these
-    (both within max_sum_error).
+    """Every row is finite, not negative and sums to 1, and is the softmax of the file's logits, if it gives them.
+
+    The sum and the softmax may differ by max_sum_error.
     """
     rows = outputs.probabilities.astype(np.float64)
     sound = np.isfinite(rows).all(axis=1) & (rows >= 0).all(axis=1)
@@ -185,7 +184,7 @@ def finite_gate(outputs: Outputs, *, max_sum_error: float = MAX_SUM_ERROR) -> Ga
 
 
 def agreement_gate(same: int, n: int) -> Gate:
-    """Fail: Wilson's 95 % upper bound is below 97 %. Pass: the lower bound is not. Else underpowered."""
+    """Fail: Wilson's 95 % upper bound is below 97 %. Pass: the lower bound is at least 97 %. Else underpowered."""
     low, high = metrics.wilson(same, n)
     share = same / n if n else None
     bounds = f"95 % interval {low:.4f} to {high:.4f}, {n} images"
@@ -198,76 +197,76 @@ def agreement_gate(same: int, n: int) -> Gate:
         share,
         MIN_AGREEMENT,
         "underpowered",
-        f"{bounds}; {_would_decide(_agreement_n(share), n, 'images')}",
+        f"{bounds}; {_would_decide(_agreement_images(share), n, 'images')}",
     )
 
 
 def drop_gate(labels: Array, reference: Array, predicted: Array, *, seed: int = 0) -> Gate:
-    """How far balanced accuracy fell: one-sided 95 % bounds of the paired, class-stratified bootstrap.
+    """Drop of balanced accuracy: one-sided 95 % bounds of the paired, class-stratified bootstrap.
 
-    A rare class of which no image changed adds no spread to it: `melanoma_gate` and `agreement_gate` guard there.
+    A rare class without a changed prediction adds no spread to it: `melanoma_gate` and `agreement_gate` cover that.
     """
-    fall = balanced_accuracy_drop(labels, reference, predicted, ONE_SIDED, seed)
-    return _margin_gate("balanced_accuracy_fall", fall, MAX_FALL, "labelled images", _root_n(fall, MAX_FALL))
+    drop = balanced_accuracy_drop(labels, reference, predicted, ONE_SIDED, seed)
+    return _margin_gate("balanced_accuracy_fall", drop, MAX_DROP, "labelled images", _images_to_decide(drop, MAX_DROP))
 
 
 def melanoma_gate(table: McNemar) -> Gate:
-    """How far the sensitivity for melanoma fell (as the top class), by the paired score interval (Tango 1998).
+    """Drop of the sensitivity for melanoma (as the top class), by the paired score interval (Tango 1998).
 
-    table: of the images of melanomas. 40 of them without a change leave a fall of 6 points possible, 88 rule out 3.
+    table: of the melanoma images. 40 unchanged images leave a drop of 6 points possible, 88 rule out 3 points.
     """
-    fall = table.estimate(ONE_SIDED)
-    wanted = _melanomas(table, fall.value)
-    return _margin_gate("melanoma_sensitivity_fall", fall, MAX_MELANOMA_FALL, "images of melanoma", wanted)
+    drop = table.estimate(ONE_SIDED)
+    required = _melanomas_to_decide(table, drop.value)
+    return _margin_gate("melanoma_sensitivity_fall", drop, MAX_MELANOMA_DROP, "images of melanoma", required)
 
 
 def score_gate(reference: Array, probabilities: Array, malignant: Sequence[int]) -> Gate:
-    """How much the malignant score changed, up or down: the mean over the images. Both: (N, C) probabilities.
+    """Mean absolute change of the malignant score. reference, probabilities: (N, C).
 
-    Fails where a score is not finite.
+    Fails if a score is not finite.
     """
     before, after = (metrics.malignant_score(rows, tuple(malignant)) for rows in (reference, probabilities))
     change = mean_estimate(np.abs(after - before), ONE_SIDED)
     small = change.n < FEWEST and not change.value > MAX_SCORE_CHANGE
-    wanted = FEWEST if small else _root_n(change, MAX_SCORE_CHANGE)
-    return _margin_gate("malignant_score_change", change, MAX_SCORE_CHANGE, "images", wanted)
+    required = FEWEST if small else _images_to_decide(change, MAX_SCORE_CHANGE)
+    return _margin_gate("malignant_score_change", change, MAX_SCORE_CHANGE, "images", required)
 
 
-def _margin_gate(name: str, found: Estimate, margin: float, images: str, wanted: float) -> Gate:
+def _margin_gate(name: str, estimate: Estimate, margin: float, images: str, required: float) -> Gate:
     """Pass: the upper bound is within the margin. Fail: the lower bound is beyond it. Else underpowered.
 
-    images: what `found` counts; wanted: how many of them would decide if all shares stay as they are.
+    images: the unit that the estimate counts; required: number of them that would decide at the same shares.
     """
-    if found.n == 0:
+    if estimate.n == 0:
         return Gate(name, None, margin, "underpowered", f"needs {images} of the split")
-    bounds = f"one-sided 95 % bounds {found.low:+.4f} and {found.high:+.4f}, {found.n} {images}"
-    if found.high <= margin:
-        return Gate(name, found.value, margin, "pass", f"non-inferior: {bounds}")
-    if found.low > margin or math.isnan(found.value):
-        return Gate(name, found.value, margin, "fail", bounds)
-    doubt = "beyond the margin, though chance may explain it; " if found.value > margin else ""
-    detail = f"{doubt}{bounds}; {_would_decide(wanted, found.n, images)}"
-    return Gate(name, found.value, margin, "underpowered", detail)
+    bounds = f"one-sided 95 % bounds {estimate.low:+.4f} and {estimate.high:+.4f}, {estimate.n} {images}"
+    if estimate.high <= margin:
+        return Gate(name, estimate.value, margin, "pass", f"non-inferior: {bounds}")
+    if estimate.low > margin or math.isnan(estimate.value):
+        return Gate(name, estimate.value, margin, "fail", bounds)
+    beyond = "beyond the margin, though chance may explain it; " if estimate.value > margin else ""
+    detail = f"{beyond}{bounds}; {_would_decide(required, estimate.n, images)}"
+    return Gate(name, estimate.value, margin, "underpowered", detail)
 
 
-def _root_n(found: Estimate, margin: float) -> float:
-    """How many images decide: the distance from the estimate to a bound shrinks with the root of their number."""
-    beyond = found.value > margin
-    have, need = (
-        (found.value - found.low, found.value - margin) if beyond else (found.high - found.value, margin - found.value)
-    )
-    return found.n * (have / need) ** 2 if need > 0 else math.inf
+def _images_to_decide(estimate: Estimate, margin: float) -> float:
+    """Number of images that would decide: the distance from the estimate to a bound shrinks with its square root."""
+    if estimate.value > margin:
+        width, distance = estimate.value - estimate.low, estimate.value - margin
+    else:
+        width, distance = estimate.high - estimate.value, margin - estimate.value
+    return estimate.n * (width / distance) ** 2 if distance > 0 else math.inf
 
 
-def _melanomas(table: McNemar, fall: float) -> float:
-    """How many images of melanoma decide: the score interval, at the shares that were found, solved for n."""
-    if table.n == 0 or math.isclose(fall, MAX_MELANOMA_FALL, abs_tol=1e-9):
+def _melanomas_to_decide(table: McNemar, drop: float) -> float:
+    """Number of melanoma images that would decide: the score interval at the measured shares, solved for n."""
+    if table.n == 0 or math.isclose(drop, MAX_MELANOMA_DROP, abs_tol=1e-9):
         return math.inf
 
     def decided(n: float) -> bool:
         scale = n / table.n
         low, high = score_interval(table.only_reference * scale, table.only_file * scale, n, ONE_SIDED)
-        return high <= MAX_MELANOMA_FALL or low > MAX_MELANOMA_FALL
+        return high <= MAX_MELANOMA_DROP or low > MAX_MELANOMA_DROP
 
     enough = float(table.n)
     while not decided(enough):
@@ -282,21 +281,21 @@ def _melanomas(table: McNemar, fall: float) -> float:
 def unmeasured_gates(
     reason: str, *, exact: bool, malignant: Sequence[int] = (), melanoma: int | None = None
 ) -> tuple[Gate, ...]:
-    """The gates over the test split where its images are not at hand.
+    """Underpowered gates of the test split, for when its images are not available.
 
-    exact: those of `fp32_gates`; else those of `lossy_gates`, which says what malignant and melanoma are.
+    exact: those of `fp32_gates`; else those of `lossy_gates`, which documents malignant and melanoma.
     """
     if exact:
         limits = {"max_difference": MAX_DIFFERENCE, "argmax_flips": 0.0}
     else:
-        limits = {"agreement": MIN_AGREEMENT, "balanced_accuracy_fall": MAX_FALL}
-        limits |= {} if melanoma is None else {"melanoma_sensitivity_fall": MAX_MELANOMA_FALL}
+        limits = {"agreement": MIN_AGREEMENT, "balanced_accuracy_fall": MAX_DROP}
+        limits |= {} if melanoma is None else {"melanoma_sensitivity_fall": MAX_MELANOMA_DROP}
         limits |= {"malignant_score_change": MAX_SCORE_CHANGE} if malignant else {}
     return tuple(Gate(name, None, limit, "underpowered", reason) for name, limit in limits.items())
 
 
 def _clear_gate(same: int, n: int) -> Gate:
-    """Fail: so few agreements are improbable (exact binomial test) if the file agrees on 97 % of all images."""
+    """Fail: that few agreements are improbable (exact binomial test) if the file agrees on 97 % of all images."""
     if n == 0:
         return Gate("agreement", None, MIN_AGREEMENT, "underpowered", "no image on which the reference is clear")
     chance = _binomial_tail(same, n, MIN_AGREEMENT)
@@ -311,17 +310,17 @@ def _clear_gate(same: int, n: int) -> Gate:
 
 
 def _binomial_tail(successes: int, n: int, p: float) -> float:
-    """P(X <= successes) for X binomial (n, p), 0 < p < 1; in logarithms, for n of any size."""
-    whole, log_p, log_q = math.lgamma(n + 1), math.log(p), math.log1p(-p)
+    """P(X <= successes) for X binomial (n, p), 0 < p < 1; computed in logarithms, for large n."""
+    log_factorial, log_p, log_q = math.lgamma(n + 1), math.log(p), math.log1p(-p)
     terms = (
-        math.exp(whole - math.lgamma(k + 1) - math.lgamma(n - k + 1) + k * log_p + (n - k) * log_q)
+        math.exp(log_factorial - math.lgamma(k + 1) - math.lgamma(n - k + 1) + k * log_p + (n - k) * log_q)
         for k in range(successes + 1)
     )
     return min(1.0, math.fsum(terms))
 
 
-def _agreement_n(share: float | None) -> float | None:
-    """How many images decide if the share stays: Wilson's bound is the inverted score test."""
+def _agreement_images(share: float | None) -> float | None:
+    """Number of images that would decide at the same share: Wilson's bound is the inverted score test."""
     if share is None:
         return None
     if math.isclose(share, MIN_AGREEMENT, abs_tol=1e-9):
@@ -330,16 +329,16 @@ def _agreement_n(share: float | None) -> float | None:
     return metrics.Z95**2 * spread / (share - MIN_AGREEMENT) ** 2
 
 
-def _would_decide(wanted: float | None, have: int, images: str) -> str:
-    if wanted is None:
+def _would_decide(required: float | None, available: int, images: str) -> str:
+    if required is None:
         return "needs labelled images of the test split"
-    if math.isinf(wanted):
+    if math.isinf(required):
         return "exactly at the limit: more images alone would not decide"
-    return f"about {max(math.ceil(wanted), have + 1)} {images} would decide"
+    return f"about {max(math.ceil(required), available + 1)} {images} would decide"
 
 
-def _verdict(good: bool) -> Verdict:
-    return "pass" if good else "fail"
+def _verdict(holds: bool) -> Verdict:
+    return "pass" if holds else "fail"
 
 
 def _predicted(scores: Array) -> NDArray[np.int64]:

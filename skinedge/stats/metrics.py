@@ -1,13 +1,15 @@
-"""Numbers about predictions, as pure functions of arrays.
+"""Metrics of predictions, as pure functions of arrays.
 
-Throughout: labels, predicted: (N,) integers, indices of classes; probabilities: (N, C), rows sum to 1.
-A figure that is undefined (an absent class, no positives) is NaN, never 0.
+Throughout: labels, predicted: (N,) class indices; probabilities: (N, C), rows sum to 1; positive: (N,) bool; score:
+(N,). `weighted_*` metrics take weights (R, N) float64, how often each of R resamples holds each image, and return
+(R,) or (R, C) float64. A point estimate is a weighted metric at R = 1, with weight 1 for every image.
+An undefined metric (an absent class, no positives) is NaN, never 0.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ Z95 = 1.959963984540054  # two-sided 95 % point of the normal distribution
 
 @dataclass(frozen=True)
 class PerClass:
-    """One value per class: (C,) float64, support (C,) int64.
+    """One value per class: (C,) float64, support (C,) int64; under weights (R, N), all are (R, C) float64.
 
     precision is NaN where nothing was predicted as the class; recall, auc and average_precision where the class is
     absent; specificity where there is no other; f1 is NaN for an absent class, else 2TP / (2TP + FP + FN).
@@ -34,23 +36,7 @@ class PerClass:
     f1: Floats
     auc: Floats
     average_precision: Floats
-    support: Indices
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """How often the top class is right, by how sure the model was: (B,) float64 for B bins of equal width.
-
-    edges: (B + 1,), 0 to 1, a bin holds its upper edge; share: of the images' weight; confidence, accuracy: means
-    within the bin, NaN where it is empty; ece: expected calibration error, the sum of share * |accuracy - confidence|
-    (Naeini, Cooper and Hauskrecht 2015; Guo et al. 2017, arXiv:1706.04599), NaN for no images.
-    """
-
-    edges: Floats
-    share: Floats
-    confidence: Floats
-    accuracy: Floats
-    ece: float
+    support: Array
 
 
 def softmax(logits: Array) -> NDArray[np.float32]:
@@ -66,65 +52,115 @@ def confusion(labels: Array, predicted: Array, classes: int) -> Indices:
     return np.bincount(flat, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
 
 
+def ratio(upper: Array, lower: Array) -> Floats:
+    """Divide element by element; NaN where `lower` is 0."""
+    quotient: Floats = np.divide(upper, lower, out=np.full(np.shape(lower), math.nan), where=np.asarray(lower) > 0)
+    return quotient
+
+
+def unit_weights(images: int) -> Floats:
+    """Return the weights of a point estimate: (1, N) ones."""
+    return np.ones((1, images))
+
+
+def weighted_share(hits: Array, among: Array, weights: Floats) -> Floats:
+    """Weighted share of the images `among` that are also `hits`. hits, among: (N,) bool; returns (R,)."""
+    return ratio(weights @ (hits & among), weights @ among)
+
+
+def weighted_per_class(labels: Array, probabilities: Array, weights: Floats) -> PerClass:
+    """Metrics of each of the C classes against all others, (R, C) each."""
+    hits, support, flagged = _class_counts(labels, probabilities.argmax(axis=1), weights, probabilities.shape[1])
+    others = weights.sum(axis=1)[:, None] - support
+    areas, precisions = weighted_class_areas(labels, probabilities, weights)
+    return PerClass(
+        precision=ratio(hits, flagged),
+        recall=ratio(hits, support),
+        specificity=ratio(others - (flagged - hits), others),
+        f1=np.where(support > 0, ratio(2 * hits, support + flagged), math.nan),
+        auc=areas,
+        average_precision=precisions,
+        support=support,
+    )
+
+
+def weighted_class_areas(labels: Array, probabilities: Array, weights: Floats) -> tuple[Floats, Floats]:
+    """AUC and average precision of each class against the rest, (R, C) each."""
+    areas = [weighted_areas(labels == c, probabilities[:, c], weights) for c in range(probabilities.shape[1])]
+    return np.stack([area for area, _ in areas], axis=1), np.stack([precision for _, precision in areas], axis=1)
+
+
+def weighted_areas(positive: Array, score: Array, weights: Floats) -> tuple[Floats, Floats]:
+    """AUC and average precision of a score, (R,) each; NaN unless both kinds occur and all scores are finite.
+
+    `auc` and `average_precision` have the definitions.
+    """
+    if not np.isfinite(score).all():
+        return np.full(len(weights), math.nan), np.full(len(weights), math.nan)
+    order = np.argsort(-score, kind="stable")
+    starts = np.flatnonzero(np.diff(score[order], prepend=np.inf))  # equal scores count together
+    ordered = weights[:, order]
+    total = np.add.reduceat(ordered, starts, axis=1)
+    hits = np.add.reduceat(ordered * positive[order], starts, axis=1)
+    above, hits_above = total.cumsum(axis=1), hits.cumsum(axis=1)
+    positives, negatives = weights @ positive, weights @ ~positive
+    outscored = negatives[:, None] - (above - hits_above) + (total - hits) / 2
+    area = ratio((hits * outscored).sum(axis=1), positives * negatives)
+    precision = np.divide(hits_above, above, out=np.zeros_like(above), where=above > 0)
+    average = ratio((hits * precision).sum(axis=1), positives)
+    return area, np.where(negatives > 0, average, math.nan)
+
+
+def mean_over_classes(values: Floats) -> Floats:
+    """Mean of the classes whose value is defined: (R, C) -> (R,)."""
+    defined = ~np.isnan(values)
+    return ratio(np.where(defined, values, 0).sum(axis=1), defined.sum(axis=1))
+
+
 def accuracy(labels: Array, predicted: Array) -> float:
     """Share of right predictions, NaN for no images."""
-    return float(np.mean(labels == predicted)) if len(labels) else math.nan
+    right = np.asarray(labels == predicted)
+    return float(weighted_share(right, np.ones_like(right), unit_weights(len(labels)))[0])
 
 
 def balanced_accuracy(labels: Array, predicted: Array) -> float:
     """Mean recall over the classes that occur in `labels`, NaN for no images."""
-    return nanmean(np.array([np.mean(predicted[labels == c] == c) for c in np.unique(labels)]))
+    hits, support, _ = _class_counts(labels, predicted, unit_weights(len(labels)), int(labels.max(initial=-1)) + 1)
+    return _nanmean(ratio(hits, support)[0])
 
 
 def per_class(labels: Array, probabilities: Array) -> PerClass:
-    """Each of the C classes against all others: precision, recall, specificity, F1, AUC, average precision, support."""
-    classes = range(probabilities.shape[1])
-    matrix = confusion(labels, probabilities.argmax(axis=1), len(classes))
-    hits = np.diag(matrix).astype(np.float64)
-    support, flagged = matrix.sum(axis=1), matrix.sum(axis=0)
-    others = len(labels) - support
-    return PerClass(
-        precision=_ratio(hits, flagged),
-        recall=_ratio(hits, support),
-        specificity=_ratio(others - (flagged - hits), others),
-        f1=np.where(support > 0, _ratio(2 * hits, support + flagged), math.nan),
-        auc=np.array([auc(labels == c, probabilities[:, c]) for c in classes]),
-        average_precision=np.array([average_precision(labels == c, probabilities[:, c]) for c in classes]),
-        support=support,
-    )
+    """Metrics of each of the C classes against all others, (C,) each."""
+    rows = weighted_per_class(labels, probabilities, unit_weights(len(labels)))
+    point = PerClass(*(getattr(rows, field.name)[0] for field in fields(PerClass)))
+    precisions = [average_precision(labels == c, probabilities[:, c]) for c in range(probabilities.shape[1])]
+    return replace(point, average_precision=np.array(precisions), support=point.support.astype(np.int64))
 
 
 def auc(positive: Array, score: Array) -> float:
     """Area under the ROC curve: the chance that a positive outscores a negative, ties counting half.
 
-    positive: (N,) bool; score: (N,). The Mann-Whitney statistic from mid-ranks
-    (Hanley and McNeil 1982, doi:10.1148/radiology.143.1.7063747). NaN unless both kinds occur.
+    The Mann-Whitney statistic (Hanley and McNeil 1982, doi:10.1148/radiology.143.1.7063747). NaN unless both kinds
+    occur and all scores are finite.
     """
-    positive = np.asarray(positive, dtype=bool)
-    n_positive, n_negative = int(positive.sum()), int((~positive).sum())
-    if n_positive == 0 or n_negative == 0 or not np.isfinite(score).all():
-        return math.nan
-    _, place, counts = np.unique(score, return_inverse=True, return_counts=True)
-    mid_ranks = np.cumsum(counts) - (counts - 1) / 2
-    rank_sum = float(mid_ranks[place][positive].sum())
-    return (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
+    return float(weighted_areas(np.asarray(positive, dtype=bool), np.asarray(score), unit_weights(len(score)))[0][0])
 
 
 def operating_points(positive: Array, score: Array) -> tuple[Floats, Floats, Floats]:
-    """What each threshold would flag: (T,) thresholds, falling; positives and negatives that score as much or more.
+    """Return (T,) falling thresholds, and the positives and the negatives that score at least each threshold.
 
-    positive: (N,) bool; score: (N,). T is the number of different scores; the counts are float64 and rise.
+    T is the number of different scores; the counts are float64 and rise.
     """
-    thresholds, place = np.unique(score, return_inverse=True)
-    hits = np.bincount(place[positive], minlength=len(thresholds))[::-1].cumsum()
-    alarms = np.bincount(place[~positive], minlength=len(thresholds))[::-1].cumsum()
+    thresholds, index = np.unique(score, return_inverse=True)
+    hits = np.bincount(index[positive], minlength=len(thresholds))[::-1].cumsum()
+    alarms = np.bincount(index[~positive], minlength=len(thresholds))[::-1].cumsum()
     return thresholds[::-1].astype(np.float64), hits.astype(np.float64), alarms.astype(np.float64)
 
 
 def roc_corners(positive: Array, score: Array) -> Indices:
-    """Where the ROC curve turns: (K, 2) int64, negatives and positives flagged, from (0, 0) to all of both.
+    """Return the corners of the ROC curve: (K, 2) int64, negatives and positives flagged, from (0, 0) to all of both.
 
-    positive: (N,) bool; score: (N,). Straight lines between them are the whole curve: the area is `auc`.
+    Straight lines between the corners are the curve: the area is `auc`.
     """
     _, hits, alarms = operating_points(positive, score)
     points = np.array([[0, 0], *zip(alarms, hits, strict=True)], dtype=np.int64)
@@ -137,7 +173,8 @@ def roc_corners(positive: Array, score: Array) -> Indices:
 def average_precision(positive: Array, score: Array) -> float:
     """Precision at each threshold, weighted by the recall gained there (no interpolation).
 
-    positive: (N,) bool; score: (N,). As `sklearn.metrics.average_precision_score`; NaN unless both kinds occur.
+    As `sklearn.metrics.average_precision_score`; NaN unless both kinds occur. Not by `weighted_areas`, which rounds
+    in another order: the last bit of published figures would change.
     """
     positive = np.asarray(positive, dtype=bool)
     if positive.all() or not positive.any() or not np.isfinite(score).all():
@@ -147,56 +184,31 @@ def average_precision(positive: Array, score: Array) -> float:
 
 
 def macro_average_precision(labels: Array, probabilities: Array) -> float:
-    """Mean one-vs-rest average precision over the classes that occur (and are not all there is)."""
+    """Mean one-vs-rest average precision over the classes that have positives and negatives."""
     columns = range(probabilities.shape[1])
-    return nanmean(np.array([average_precision(labels == c, probabilities[:, c]) for c in columns]))
-
-
-def reliability(labels: Array, probabilities: Array, weights: Array | None = None, bins: int = 15) -> Reliability:
-    """The reliability diagram of the top class, and its expected calibration error.
-
-    weights: (N,), how much each image counts; None: all alike.
-    """
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    weight = np.ones(len(labels)) if weights is None else np.asarray(weights, dtype=np.float64)
-    edges = np.linspace(0, 1, bins + 1)
-    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
-    right = probabilities.argmax(axis=1) == labels
-    total, sure, hits = (np.bincount(place, weight * v, bins) for v in (np.ones(len(labels)), confidence, right))
-    whole: float = total.sum()
-    share: Floats = total / whole if whole else total.astype(np.float64)
-    mean, accurate = _ratio(sure, total), _ratio(hits, total)
-    ece = float(np.nansum(share * np.abs(accurate - mean))) if whole else math.nan
-    return Reliability(edges, share, mean, accurate, ece)
-
-
-def prior_weights(labels: Array, prior: Array) -> Floats:
-    """One weight per image, mean 1, with which the classes that occur count as `prior` says. prior: (C,)."""
-    counts = np.bincount(labels, minlength=len(prior))
-    weights: Floats = np.asarray(prior, dtype=np.float64)[labels] / counts[labels]
-    return weights / weights.mean() if len(weights) else weights
+    return _nanmean(np.array([average_precision(labels == c, probabilities[:, c]) for c in columns]))
 
 
 def macro_auc(labels: Array, probabilities: Array) -> float:
-    """Mean one-vs-rest AUC over the classes that occur (and are not all there is)."""
-    return nanmean(np.array([auc(labels == c, probabilities[:, c]) for c in range(probabilities.shape[1])]))
+    """Mean one-vs-rest AUC over the classes that have positives and negatives."""
+    return _nanmean(weighted_class_areas(labels, probabilities, unit_weights(len(labels)))[0][0])
 
 
 def sensitivity_specificity(positive: Array, flagged: Array) -> tuple[float, float]:
-    """Share of the positives that were flagged, share of the negatives that were not.
+    """Share of the positives that are flagged, share of the negatives that are not.
 
-    positive, flagged: (N,) bool. NaN where there are no positives, or no negatives.
+    flagged: (N,) bool. NaN without positives, or without negatives.
     """
     positive, flagged = np.asarray(positive, dtype=bool), np.asarray(flagged, dtype=bool)
-    hits, rejections = flagged[positive], ~flagged[~positive]
+    weights = unit_weights(len(positive))
     return (
-        float(hits.mean()) if hits.size else math.nan,
-        float(rejections.mean()) if rejections.size else math.nan,
+        float(weighted_share(flagged, positive, weights)[0]),
+        float(weighted_share(~flagged, ~positive, weights)[0]),
     )
 
 
 def malignant_score(probabilities: Array, malignant: tuple[int, ...]) -> Floats:
-    """Sum of the probabilities of the classes that count as malignant: (N,) float64."""
+    """Sum of the probabilities of the malignant classes: (N,) float64."""
     scores: Floats = np.asarray(probabilities, dtype=np.float64)[:, list(malignant)].sum(axis=1)
     return scores
 
@@ -204,7 +216,7 @@ def malignant_score(probabilities: Array, malignant: tuple[int, ...]) -> Floats:
 def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
     """Wilson's score interval for a proportion (Wilson 1927, doi:10.1080/01621459.1927.10502953).
 
-    n = 0 gives (0, 1): nothing is known.
+    n = 0 gives (0, 1).
     """
     if n == 0:
         return 0.0, 1.0
@@ -216,34 +228,14 @@ def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
     return max(0.0, low), min(1.0, high)
 
 
-def bootstrap_drop(
-    labels: Array, reference: Array, predicted: Array, *, resamples: int = 10_000, seed: int = 0
-) -> Floats:
-    """Bootstrap distribution of how far balanced accuracy fell from `reference` to `predicted`.
-
-    Paired (an image keeps both its predictions) and stratified (each class is resampled to its own
-    size). An image contributes -1, 0 or 1, so a class's resample is one multinomial draw of three counts.
-
-    reference, predicted: (N,) predicted classes; returns (resamples,) float64, positive for a fall.
-    """
-    rng = np.random.default_rng(seed)
-    falls = np.zeros(resamples)
-    present = np.unique(labels)
-    for c in present:
-        inside = labels == c
-        lost = (reference[inside] == c).astype(np.int64) - (predicted[inside] == c)
-        shares = np.array([np.mean(lost == -1), np.mean(lost == 0), np.mean(lost == 1)])
-        counts = rng.multinomial(lost.size, shares / shares.sum(), size=resamples)
-        falls += (counts[:, 2] - counts[:, 0]) / lost.size
-    return falls / max(1, present.size)
+def _class_counts(labels: Array, predicted: Array, weights: Floats, classes: int) -> tuple[Floats, Floats, Floats]:
+    """Weighted counts of each class, (R, C) each: right predictions, images, predictions."""
+    of_class = (labels[:, None] == np.arange(classes)).astype(np.float64)
+    as_class = (predicted[:, None] == np.arange(classes)).astype(np.float64)
+    return weights @ (of_class * as_class), weights @ of_class, weights @ as_class
 
 
-def nanmean(values: Array) -> float:
+def _nanmean(values: Array) -> float:
     """Mean of the values that are defined, NaN (without a warning) when none is."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else math.nan
-
-
-def _ratio(upper: Array, lower: Array) -> Floats:
-    ratio: Floats = np.divide(upper, lower, out=np.full(len(upper), math.nan), where=np.asarray(lower) > 0)
-    return ratio

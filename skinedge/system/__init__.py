@@ -1,1 +1,1 @@
-"""The machine: processor, processes, locks, signals, temporary folders, progress."""
+"""Operating system services: processor, processes, locks, signals, temporary folders, progress."""

@@ -1,11 +1,10 @@
-"""Start other processes so that they end with this one, and run no code that happens to lie in the current folder.
+"""Start child processes that end with this one and import no modules from the current folder.
 
-A child leads a process group of its own and holds one end of a pipe. When this process ends, however it ends, the pipe
-closes: Linux then kills the whole group (fcntl(2), F_SETSIG), and elsewhere a Python child does so itself. On Windows
-only children that read their standard input end with it.
+A child leads its own process group and holds one end of a pipe. When this process ends for any reason, the pipe closes:
+Linux then kills the group (fcntl(2), F_SETSIG), and on other systems a Python child does so itself. On Windows only
+children that read their standard input end with their parent.
 
-Run as `python -m skinedge.system.child_process PIPE MEMORY_MIB SECONDS MODULE ARGUMENTS...`, it becomes such a Python
-child.
+A Python child is `python -m skinedge.system.child_process PIPE MEMORY_MIB SECONDS MODULE ARGUMENTS...`.
 """
 
 from __future__ import annotations
@@ -26,26 +25,26 @@ from skinedge.core.errors import SkinedgeError
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
-IDLE = 10  # times its limit of CPU seconds that a child may take in all: this machine may be busy
+WALL_TIME_FACTOR = 10  # wall time allowed per second of a child's CPU time limit: the machine may be busy
 Stream = IO[bytes] | int | None
 
 
 class Child:
-    """A running process; as a context, it is killed at its end with all that it started."""
+    """A running process; as a context manager, it kills the process and its descendants on exit."""
 
     def __init__(self, command: Sequence[str | Path], pipe: tuple[int, int], **options: Any) -> None:
-        """pipe: its reading end goes to the child, its writing end stays here; both are closed by this object."""
-        reading, writing = pipe
-        self._writing: int | None = writing
-        posix: dict[str, Any] = {"process_group": 0, "pass_fds": [reading]} if os.name == "posix" else {}
+        """Start the process. pipe: (read end, for the child, write end, kept here); this object closes both."""
+        read_end, write_end = pipe
+        self._write_end: int | None = write_end
+        posix: dict[str, Any] = {"process_group": 0, "pass_fds": [read_end]} if os.name == "posix" else {}
         try:
             self.process: subprocess.Popen[bytes] = subprocess.Popen(command, **posix, **options)
-            _kill_when_closed(reading, self.process.pid)
+            _kill_when_closed(read_end, self.process.pid)
         except BaseException:
-            os.close(writing)
+            os.close(write_end)
             raise
         finally:
-            os.close(reading)
+            os.close(read_end)
 
     def __enter__(self) -> Child:
         return self
@@ -54,20 +53,20 @@ class Child:
         self.close()
 
     def close(self) -> None:
-        """Kill the process, if it still runs, and all that it started."""
+        """Kill the process, if it is still running, and its descendants."""
         if self.process.poll() is None:
-            with contextlib.suppress(OSError):  # it has ended meanwhile
+            with contextlib.suppress(OSError):  # the process ended in the meantime
                 if os.name == "posix":
                     os.killpg(self.process.pid, signal.SIGKILL)
                 else:
                     self.process.kill()
         self.process.wait()
-        if self._writing is not None:
-            os.close(self._writing)
-            self._writing = None
+        if self._write_end is not None:
+            os.close(self._write_end)
+            self._write_end = None
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream is not None:
-                with contextlib.suppress(OSError):  # what could not be sent any more
+                with contextlib.suppress(OSError):  # unsent data in the buffer
                     stream.close()
 
 
@@ -82,15 +81,15 @@ def start_python(
     stdout: Stream = None,
     stderr: Stream = None,
 ) -> Child:
-    """Start `python -m MODULE ARGUMENTS`; it finds the modules that this process does, none in the current folder.
+    """Start `python -m MODULE ARGUMENTS` with this process's module search path, but not the current folder.
 
     Args:
         environment: variables to add.
-        one_thread: let matrix products take one thread.
-        memory_mib, seconds: limits of address space and CPU time, 0 for none; not on Windows.
+        one_thread: limit matrix products to one thread.
+        memory_mib, seconds: limits of address space and CPU time, 0 for none; ignored on Windows.
     """
     pipe = os.pipe()
-    start = [
+    command = [
         sys.executable,
         "-P",
         "-m",
@@ -101,8 +100,8 @@ def start_python(
         module,
     ]
     threads = ONE_THREAD if one_thread else {}
-    known = {**os.environ, "PYTHONPATH": os.pathsep.join(search_path()), **threads, **(environment or {})}
-    return Child([*start, *arguments], pipe, env=known, stdin=stdin, stdout=stdout, stderr=stderr)
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(search_path()), **threads, **(environment or {})}
+    return Child([*command, *arguments], pipe, env=variables, stdin=stdin, stdout=stdout, stderr=stderr)
 
 
 def run_python(
@@ -113,9 +112,9 @@ def run_python(
     memory_mib: int = 0,
     seconds: int = 0,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python -m MODULE ARGUMENTS` to its end; see `start_python`.
+    """Run `python -m MODULE ARGUMENTS` and wait for it; see `start_python`.
 
-    Raises: SkinedgeError when it takes much longer than `seconds` although it does not compute.
+    Raises: SkinedgeError when its wall time exceeds WALL_TIME_FACTOR times `seconds`, e.g. because it hangs.
     """
     streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     child = start_python(
@@ -127,7 +126,7 @@ def run_python(
         seconds=seconds,
         **streams,
     )
-    return _to_its_end(child, IDLE * seconds or None)
+    return _wait(child, WALL_TIME_FACTOR * seconds or None)
 
 
 def run_program(
@@ -137,56 +136,57 @@ def run_program(
     environment: Mapping[str, str] | None = None,
     stderr: Stream = subprocess.PIPE,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program, without input, to its end. environment: variables to add; the rest is this process's."""
-    known = {**os.environ, **(environment or {})}
+    """Run a program without input and wait for it. environment: variables to add to this process's."""
+    variables = {**os.environ, **(environment or {})}
     streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": stderr}
-    return _to_its_end(Child(command, os.pipe(), cwd=cwd, env=known, **streams), None)
+    return _wait(Child(command, os.pipe(), cwd=cwd, env=variables, **streams), None)
 
 
-def _to_its_end(child: Child, seconds: float | None) -> subprocess.CompletedProcess[str]:
+def _wait(child: Child, timeout_s: float | None) -> subprocess.CompletedProcess[str]:
     with child:
         try:
-            out, err = child.process.communicate(timeout=seconds)
+            out, err = child.process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
-            raise SkinedgeError(f"a process took more than {seconds:.0f} s and was ended") from None
+            raise SkinedgeError(f"a child process exceeded its timeout of {timeout_s:.0f} s and was killed") from None
         command = child.process.args
     texts = [(text or b"").decode(errors="replace").replace("\r\n", "\n") for text in (out, err)]
     return subprocess.CompletedProcess(command, child.process.returncode, *texts)
 
 
 def search_path() -> list[str]:
-    """Where this process finds modules: not in the current folder, unless PYTHONPATH names it or skinedge is there."""
+    """Return this process's module folders, without the current one unless PYTHONPATH or skinedge itself needs it."""
     try:
-        here = Path.cwd()
+        current = Path.cwd()
     except FileNotFoundError:
-        raise SkinedgeError("the current folder is gone", todo="Change to one that exists.") from None
+        raise SkinedgeError("the current folder no longer exists", todo="Change to an existing folder.") from None
     package = Path(__file__).resolve().parents[2]
-    named = [Path(entry).absolute() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    kept = {package, *named}
+    python_path = [Path(entry).absolute() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    allowed = {package, *python_path}
     paths = [Path(entry).absolute() for entry in sys.path if entry]
-    return [str(path) for path in paths if path != here or here in kept]
+    return [str(path) for path in paths if path != current or current in allowed]
 
 
-def _kill_when_closed(reading: int, group: int) -> None:
-    """Have the kernel kill a process group as soon as nobody can write into a pipe that it holds open."""
+def _kill_when_closed(read_end: int, group: int) -> None:
+    """Tell the kernel to kill a process group when the last write end of its pipe is closed."""
     if sys.platform != "linux":
         return
     import fcntl
 
-    with contextlib.suppress(OSError):  # a kernel without it: Python children still watch the pipe
-        fcntl.fcntl(reading, fcntl.F_SETOWN, -group)
-        fcntl.fcntl(reading, fcntl.F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(reading, fcntl.F_SETFL, fcntl.fcntl(reading, fcntl.F_GETFL) | os.O_ASYNC)
+    with contextlib.suppress(OSError):  # not supported by the kernel: Python children still watch the pipe
+        fcntl.fcntl(read_end, fcntl.F_SETOWN, -group)
+        fcntl.fcntl(read_end, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(read_end, fcntl.F_SETFL, fcntl.fcntl(read_end, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 def _watch(pipe: int) -> None:
-    """End this process's group when the process that started it has ended."""
+    """Wait until the parent process ends, then kill this process's group."""
     with contextlib.suppress(OSError):
         os.read(pipe, 1)
     os.killpg(0, signal.SIGKILL)
 
 
-def _become(pipe: int, memory_mib: int, seconds: int, module: str, arguments: Sequence[str]) -> None:
+def _run_module(pipe: int, memory_mib: int, seconds: int, module: str, arguments: Sequence[str]) -> None:
+    """Set this process's limits, watch the parent's pipe, and run `module` as the main program."""
     if os.name == "posix":
         import resource
 
@@ -199,4 +199,4 @@ def _become(pipe: int, memory_mib: int, seconds: int, module: str, arguments: Se
 
 
 if __name__ == "__main__":
-    _become(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5:])
+    _run_module(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5:])

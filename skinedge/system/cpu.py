@@ -1,4 +1,4 @@
-"""The logical cores that this process may run on, and how it shares them."""
+"""Logical cores available to this process."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import os
 
 
 def usable() -> frozenset[int]:
-    """Their numbers."""
+    """Return the indices of the logical cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return frozenset(os.sched_getaffinity(0))
     return frozenset(range(os.cpu_count() or 1))
 
 
 def usable_cores() -> int:
-    """How many there are."""
+    """Return the number of logical cores that this process may run on."""
     return len(usable())
 
 
 def leave_cores_while_waiting() -> None:
-    """Let OpenMP's threads sleep while they wait, not spin: other processes of ours need the cores.
+    """Let waiting OpenMP threads sleep instead of spinning, since our other processes need the cores.
 
-    To be called before torch is imported, which reads it once.
+    Call it before importing torch, which reads the setting once.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,4 +1,4 @@
-"""One writer at a time for a file or folder, also where several processes are told to write the same."""
+"""Lock a file or folder, so that only one process at a time writes it."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from skinedge.core.files import disk_error
 
 
 @contextlib.contextmanager
-def locked(path: Path, taken: str) -> Iterator[None]:
-    """Hold the name `path`. The folder that it lies in is made, and removed again if it was and nothing came into it.
+def locked(path: Path, message: str) -> Iterator[None]:
+    """Lock `path`; create its folder, and remove it if it is still empty.
 
-    Raises: BundleError that says `taken` when another process holds it, or when the folder cannot be made.
+    Raises: BundleError with `message` when another process holds the lock, or for a disk error.
     """
     folder = path.parent
-    fresh = not folder.exists()
+    is_new = not folder.exists()
     lock = FileLock(lock_file(path), timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
-        raise BundleError(taken, where=str(path)) from None
+        raise BundleError(message, where=str(path)) from None
     except OSError as error:
         raise disk_error(error, path) from None
     try:
         yield
     finally:
         _release(lock)
-        if fresh:
-            with contextlib.suppress(OSError):  # it stays where something was made in it
+        if is_new:
+            with contextlib.suppress(OSError):  # not empty: keep it
                 folder.rmdir()
 
 
 def lock_file(path: Path) -> Path:
-    """Where the lock of the name `path` lies while a process holds it, or since one that did was killed."""
+    """Return the path of the lock file of `path`; it exists while locked, and after the owner was killed."""
     return path.with_name(f".{path.name}.lock")
 
 
 def _release(lock: BaseFileLock) -> None:
-    """Release a lock and remove its file: before the release, so that nobody comes to hold a removed file.
+    """Release a lock and remove its file: remove first, so that no other process can lock a removed file.
 
-    Windows removes no open file. There it is released first, and stays where another process holds it already.
+    Windows cannot remove an open file: release first there, and keep the file if another process has locked it.
     """
     if os.name == "nt":
         lock.release()

@@ -1,4 +1,4 @@
-"""How the process gets its memory from the system while PyTorch computes on a CPU."""
+"""Settings of glibc's malloc for PyTorch on a CPU."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ NEVER = 2**31 - 1  # bytes: mallopt takes an int
 
 
 def keep_freed_memory() -> bool:
-    """Let malloc reuse what was freed, instead of giving every large block back and asking for it anew.
+    """Let malloc keep and reuse large freed blocks, instead of returning them to the system.
 
-    A training step, or a batch of inference, frees and allocates the same tensors of tens of megabytes again and again;
-    fresh from the system, each page of them is first zeroed in a page fault: half of an inference's time. Linux with
-    glibc only; elsewhere nothing is done (False).
+    Each training step or inference batch frees and allocates the same tensors of tens of megabytes. Memory fresh from
+    the system is zeroed page by page in page faults, which took half of the inference time. Returns False, without
+    any effect, except on Linux with glibc.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,6 +1,6 @@
-"""Folders with an owner: the living process that holds the lock inside. A folder that nobody holds is a leftover.
+"""Folders owned by a running process, which holds the lock file inside. Unlocked folders are leftovers.
 
-The lock is the operating system's, so it ends with its process, however that ends.
+The operating system releases the lock when the process ends for any reason.
 """
 
 from __future__ import annotations
@@ -35,34 +35,34 @@ class OwnedFolder:
             if lock is not None:
                 self.path, self._lock = path, lock
                 return
-        raise FileExistsError(f"every new folder in {parent} was taken by another process")
+        raise FileExistsError(f"other processes took all {_TRIES} new folders in {parent}")
 
     def release(self) -> None:
-        """Leave the folder as it is, to whoever removes leftovers."""
+        """Give up ownership and keep the folder, which is then a leftover."""
         self._lock.release()
 
     def remove(self) -> None:
-        """Remove the folder and its content, as far as the disk lets us."""
+        """Remove the folder and its content, as far as possible; ignores disk errors."""
         remove(self.path, self._lock)
 
 
 def adopt(folder: Path) -> BaseFileLock | None:
-    """Take a folder that has no living owner; None when it has one, or is gone."""
+    """Lock a folder without an owner; None if it has one, or no longer exists."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
     except (Timeout, FileNotFoundError, FileExistsError, IsADirectoryError):
-        # FileLock makes the folder again, if another removed it; what has a folder for its lock is none of ours
+        # FileLock recreates a folder that another process removed; a `.lock` that is a folder is not from this module
         return None
     return lock
 
 
 def remove(folder: Path, lock: BaseFileLock) -> None:
-    """Remove an owned folder, its lock last: until then nobody else takes it for a leftover.
+    """Remove an owned folder, its lock file last, so that no other process treats it as a leftover.
 
-    Windows removes no file that is open, so there the lock is released first.
+    Windows cannot remove an open file, so there the lock is released first.
     """
     with contextlib.suppress(OSError):
         for entry in list(os.scandir(folder)):
@@ -79,12 +79,12 @@ def remove(folder: Path, lock: BaseFileLock) -> None:
 
 
 def has_token(name: str, prefix: str) -> bool:
-    """Whether a folder has a name as this module gives them: another `PREFIX*` may be the user's."""
+    """Return True for a folder name created by this module; other `PREFIX*` folders may be the user's."""
     return name.startswith(prefix) and TOKEN.fullmatch(name.removeprefix(prefix)) is not None
 
 
 def sweep(parent: Path, prefix: str) -> None:
-    """Remove the folders `parent/PREFIXtoken` that have no owner. Those of other users are left alone."""
+    """Remove this user's folders `parent/PREFIXtoken` that have no owner."""
     with contextlib.suppress(OSError):
         for entry in list(os.scandir(parent)):
             if has_token(entry.name, prefix) and _is_own_folder(entry):

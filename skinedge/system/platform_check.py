@@ -1,4 +1,4 @@
-"""Whether this system is one that models can run on."""
+"""Check that this system is 64-bit, as the runtimes need."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ INSTALL_64 = "Install a 64-bit system; on a Raspberry Pi (3 or newer), Raspberry
 
 
 def is_64_bit() -> bool:
-    """Whether this Python is a 64-bit one; a 64-bit kernel alone does not help."""
+    """Return True for a 64-bit Python; a 64-bit kernel alone is not enough."""
     return sys.maxsize > 2**32
 
 
 def require_64_bit() -> None:
-    """Raises: SkinedgeError on a 32-bit system, or in a 32-bit Python."""
+    """Require a 64-bit Python. Raises: SkinedgeError on a 32-bit system, or in a 32-bit Python."""
     if not is_64_bit():
         raise SkinedgeError(f"{NEED_64}. This is {platform.machine()}, with a 32-bit Python", todo=INSTALL_64)

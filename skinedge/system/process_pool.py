@@ -1,12 +1,12 @@
-"""The same work on many items in several processes: results in order, a bounded number of items on their way.
+"""Apply one function to many items in worker processes: results in order, a bounded number of items in flight.
 
-Processes, not threads, although runtimes and decoders let go of Python's lock while they compute: of twice what one
-core does, two threads did 67 %, and two processes 83 % with their start and 92 % without (1,500 images of 200 x 150
-pixels, EfficientNet-Lite0 in int8, 5.8 ms each).
+Processes, not threads, although runtimes and decoders release Python's GIL while they compute: of the ideal speed of
+two cores, two threads reached 67 %, two processes 83 % including and 92 % excluding their start (1,500 images of
+200 x 150 pixels, EfficientNet-Lite0 in int8, 5.8 ms each).
 
-A worker is `python -m skinedge.system.process_pool`. From its standard input it reads an opener and then lists of
-items, pickled; it answers each list with one of results. It ends with the process that started it (`child_process`),
-and is in a group of its own, so that Ctrl-C reaches that process alone.
+A worker is `python -m skinedge.system.process_pool`. It reads pickled messages from its standard input: an opener, then
+lists of items; it answers each list with a list of results. It ends with its parent process (`child_process`), and has
+its own process group, so that Ctrl-C reaches only the parent.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from typing import IO, Any, Generic, Protocol, TypeVar, cast
 from skinedge.core.errors import SkinedgeError, unexpected
 from skinedge.system.child_process import start_python
 
-CHUNK = 4  # items a message: it costs .1 ms, and what is on its way when the command is stopped is done again
-AHEAD = 16  # messages for each worker: as long may one slow image keep the results behind it waiting
-FEWER = "If it was for want of memory, fewer --jobs need less. What --out has is kept for --resume."
+CHUNK = 4  # items per message: a message costs 0.1 ms, and an interrupted command repeats the items in flight
+AHEAD = 16  # maximum queued messages per worker; bounds the wait behind one slow image
+MEMORY_HINT = "If memory ran out, use fewer --jobs. Results already in --out are kept for --resume."
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -39,17 +39,18 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Opener(Protocol[T_contra, R_co]):
-    """What a worker is sent first, pickled; its result does the work on one item, and stays in the worker."""
+    """First message to a worker, pickled; `open` returns the function applied to each item, once per worker."""
 
     def open(self) -> Callable[[T_contra], R_co]: ...
 
 
 def in_order(opener: Opener[T, R], items: Iterable[T], jobs: int) -> Generator[R, None, None]:
-    """What the opened work makes of each item, in their order, by so many processes; by this one for one job.
+    """Apply the worker to each item in `jobs` processes, or in this one for 1; yield results in input order.
 
-    Memory does not grow with the number of items. Close it, as `contextlib.closing` does, to end the processes.
-    Raises: what the work raises, if a SkinedgeError, and SkinedgeError when a process ends: after the results of the
-    messages before.
+    Memory does not grow with the number of items. Close the generator, e.g. with `contextlib.closing`, to end the
+    processes.
+    Raises: SkinedgeErrors of the worker function, and SkinedgeError when a process ends; earlier messages' results
+        are yielded first.
     """
     if jobs == 1:
         yield from map(opener.open(), items)
@@ -59,7 +60,7 @@ def in_order(opener: Opener[T, R], items: Iterable[T], jobs: int) -> Generator[R
         idle: SimpleQueue[Worker[T, R]] = SimpleQueue()
         for _ in range(jobs):
             idle.put(stack.enter_context(Worker(opener)))
-        stack.callback(threads.shutdown, wait=False, cancel_futures=True)  # first, as the last that was entered
+        stack.callback(threads.shutdown, wait=False, cancel_futures=True)  # entered last, so it runs first
 
         def work(chunk: Sequence[T]) -> list[R]:
             worker = idle.get()
@@ -78,13 +79,13 @@ def in_order(opener: Opener[T, R], items: Iterable[T], jobs: int) -> Generator[R
 
 
 class Worker(Generic[T, R]):
-    """One process; as a context, it is killed at its end.
+    """One worker process; as a context manager, it kills the process on exit.
 
-    shown: what it says on standard error goes where this process's does, else the last line is quoted should it end;
-    todo: what to do when it has ended.
+    shown: True passes its standard error through; False quotes its last line in the error if the process ends;
+    todo: fix for that error.
     """
 
-    def __init__(self, opener: Opener[T, R], *, shown: bool = False, todo: str = FEWER) -> None:
+    def __init__(self, opener: Opener[T, R], *, shown: bool = False, todo: str = MEMORY_HINT) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  read when the process has ended
         self._todo = todo
         pipe = subprocess.PIPE
@@ -103,7 +104,7 @@ class Worker(Generic[T, R]):
         self._errors.close()
 
     def work(self, chunk: Sequence[T]) -> list[R]:
-        """The results of some items. Raises: SkinedgeError as the work does, and when the process has ended."""
+        """Return the results of `chunk`. Raises: SkinedgeErrors of the worker function, or when the process ends."""
         try:
             for message in (*self._first, chunk):
                 _send(message, self._requests)
@@ -119,15 +120,15 @@ class Worker(Generic[T, R]):
         code = self._process.wait()
         how = f"was ended by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"ended with status {code}"
         self._errors.seek(0)
-        said = self._errors.read().decode(errors="replace").strip().splitlines()
-        why = f": {said[-1]}" if code > 0 and said else ""
+        stderr_lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        why = f": {stderr_lines[-1]}" if code > 0 and stderr_lines else ""
         return SkinedgeError(
-            f"a worker process {how}{why}, at one of these: {_shown(chunk)}",
+            f"a worker process {how}{why}, while processing one of: {_listed(chunk)}",
             todo=self._todo,
         )
 
 
-def _shown(chunk: Sequence[Any]) -> str:
+def _listed(chunk: Sequence[Any]) -> str:
     return ", ".join(map(str, chunk))
 
 
@@ -138,18 +139,18 @@ def _chunks(items: Iterable[T]) -> Iterator[Sequence[T]]:
 
 
 def _send(message: Any, stream: IO[bytes]) -> None:
-    content = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)  # whole, or an error before the first byte
+    content = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)  # an error here writes no partial message
     stream.write(content)
     stream.flush()
 
 
 def serve() -> None:
-    """Be a worker."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks decides when this one ends
+    """Run a worker process: answer the messages on standard input until it closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when this process ends
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not get among the answers
+    os.dup2(2, 1)  # redirect the output of libraries to standard error
     opener, work = pickle.load(requests), None
-    with contextlib.suppress(EOFError, BrokenPipeError):  # nobody asks, or listens, any more
+    with contextlib.suppress(EOFError, BrokenPipeError):  # the parent has closed the pipe
         while True:
             chunk = pickle.load(requests)
             try:
@@ -157,8 +158,8 @@ def serve() -> None:
                 _send([work(item) for item in chunk], answers)
             except BrokenPipeError:
                 raise
-            except Exception as error:  # whatever it is, it is these items' own: the next ones may do
-                _send(unexpected(error, f"in a worker process, at one of these: {_shown(chunk)}"), answers)
+            except Exception as error:  # applies to these items only: later ones may succeed
+                _send(unexpected(error, f"in a worker process, while processing one of: {_listed(chunk)}"), answers)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a person sees while work goes on; always on standard error, so that results can be piped."""
+"""Progress bars and notes on standard error, so that results on standard output can be piped."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _silent = False
 
 @contextlib.contextmanager
 def silenced(silent: bool) -> Iterator[None]:
-    """Print no notes within, in a process of a joined training whose main process prints them."""
+    """Suppress notes if `silent`: in distributed training, only the main process prints them."""
     global _silent
-    before, _silent = _silent, silent
+    previous, _silent = _silent, silent
     try:
         yield
     finally:
-        _silent = before
+        _silent = previous
 
 
 def note(text: str) -> None:
@@ -30,9 +30,9 @@ def note(text: str) -> None:
 
 @contextlib.contextmanager
 def bar(title: str, total: int, unit: str = "images") -> Iterator[Callable[[int], None]]:
-    """A progress bar with rate and time left; yields a function that advances it by so many units.
+    """Show a progress bar with rate and time left; yields a function that advances it by a number of units.
 
-    Shown only on a terminal: a log file is better served by the lines that `note` prints.
+    Shown only on a terminal: in a log file, the lines of `note` are more useful.
     """
     if _silent or not sys.stderr.isatty():
         yield lambda amount: None

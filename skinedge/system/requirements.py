@@ -1,6 +1,6 @@
-"""What this package asks for in pyproject.toml, and how far the installation has it.
+"""Compare the installed distributions with the requirements in pyproject.toml.
 
-Ranges come from the installed package's own metadata, so there is no second list of them.
+Version ranges come from the installed package's metadata, so there is no second list of them.
 """
 
 from __future__ import annotations
@@ -14,31 +14,32 @@ from skinedge.system.progress import note
 
 OWN = "skinedge"
 OWN_MODULES = ("skinedge", "skinedge_export", "skinedge_bench")
-MODULES = {"pillow": "PIL", "grad-cam": "pytorch_grad_cam"}  # distribution -> module, where the names differ
+# distribution -> module, where the names differ
+MODULES = {"pillow": "PIL", "grad-cam": "pytorch_grad_cam", "markdown-it-py": "markdown_it"}
 
 # Distributions, in the order of the commands that need them.
 RUN = ("numpy", "pillow", "onnxruntime", "ai-edge-litert")
 TRAIN = ("torch", "torchvision", "timm", "peft", "accelerate", "safetensors")
 EXPORT = ("onnx", "onnxscript", "litert-torch", "ai-edge-quantizer")
-PLOTS = ("matplotlib",)
+PLOTS = ("matplotlib", "markdown-it-py")
 EXPLAIN = ("grad-cam",)
 SIGN = ("py-minisign",)
 
 
 @dataclass(frozen=True)
 class OutsideRange:
-    """An installed distribution of another version than skinedge asks for. wanted: as in pyproject.toml, '>=0.19'."""
+    """An installed distribution outside the required range. required: the range in pyproject.toml, e.g. '>=0.19'."""
 
     name: str
     version: str
-    wanted: str
+    required: str
 
     def __str__(self) -> str:
-        return f"{self.name} {self.version} (skinedge needs {self.wanted})"
+        return f"{self.name} {self.version} (skinedge needs {self.required})"
 
 
 def installed(name: str) -> str | None:
-    """Version of a distribution, None where it is not installed."""
+    """Return the version of a distribution, None if it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -46,14 +47,14 @@ def installed(name: str) -> str | None:
 
 
 def base() -> list[str]:
-    """Names of the distributions that the base install needs."""
+    """Return the names of the distributions that the base install needs."""
     from packaging.requirements import Requirement
 
-    return [Requirement(text).name for text in stated() if "extra ==" not in text]
+    return [Requirement(text).name for text in declared() if "extra ==" not in text]
 
 
-def stated() -> list[str]:
-    """Requirements as the installed package states them; none where it runs from a bare folder."""
+def declared() -> list[str]:
+    """Return the requirements in the installed package's metadata; empty if skinedge is not installed."""
     try:
         return sorted(distribution(OWN).requires or ())
     except PackageNotFoundError:
@@ -61,40 +62,40 @@ def stated() -> list[str]:
 
 
 def outside_range(names: Iterable[str] | None = None) -> list[OutsideRange]:
-    """Installed distributions that do not fit what is stated, in any extra. names: only these; None: all."""
+    """Return installed distributions outside the declared range of any extra. names: only these; None: all."""
     from packaging.requirements import Requirement
 
-    wanted = [requirement for text in stated() if (requirement := Requirement(text)).specifier]
-    chosen = None if names is None else set(names)
-    found = {}
-    for requirement in wanted:
+    requirements = [requirement for text in declared() if (requirement := Requirement(text)).specifier]
+    selected = None if names is None else set(names)
+    outside = {}
+    for requirement in requirements:
         current = installed(requirement.name)
         fits = current is None or requirement.specifier.contains(current, prereleases=True)
-        if not fits and (chosen is None or requirement.name in chosen):
-            found[requirement.name] = OutsideRange(requirement.name, str(current), str(requirement.specifier))
-    return [found[name] for name in sorted(found)]
+        if not fits and (selected is None or requirement.name in selected):
+            outside[requirement.name] = OutsideRange(requirement.name, str(current), str(requirement.specifier))
+    return [outside[name] for name in sorted(outside)]
 
 
 def require(names: Iterable[str], extra: str) -> None:
-    """Check before the work that distributions are installed; warn of versions outside the range.
+    """Check that distributions are installed; warn about versions outside the range.
 
-    Raises: MissingDependencyError for the first that is not installed.
+    Raises: MissingDependencyError for the first one that is not installed.
     """
     names = tuple(names)
     for name in names:
         if installed(name) is None:
             raise MissingDependencyError(name, extra)
-    for other in outside_range(names):
-        note(f"WARNING: {other}: it may fail. Mend it with: pip install --upgrade 'skinedge[{extra}]'")
+    for mismatch in outside_range(names):
+        note(f"WARNING: {mismatch}: it may fail. Fix it with: pip install --upgrade 'skinedge[{extra}]'")
 
 
 def import_failure(error: ImportError, extra: str = "all") -> SkinedgeError:
-    """Return what to raise for a failed import of a library.
+    """Convert a failed import of a library to the error to raise.
 
-    A module that cannot be found is of a distribution that is not installed. A part of it that cannot be found, or a
-    name, is of one whose version does not fit, its own or another's: all versions outside the range are named.
+    A missing top-level module means that its distribution is not installed. A missing submodule or name means an
+    incompatible version of that distribution or another: the error lists all versions outside the range.
 
-    Raises: `error` itself when the module is one of ours.
+    Raises: `error` itself for a module of skinedge.
     """
     module = error.name or ""
     top = module.partition(".")[0]
@@ -107,18 +108,18 @@ def import_failure(error: ImportError, extra: str = "all") -> SkinedgeError:
 
 
 def _remedy(extra: str) -> str:
-    others = outside_range()
-    if others:
-        return f"Out of range: {', '.join(map(str, others))}. Run: pip install --upgrade 'skinedge[{extra}]'"
-    return f"Run: pip install --upgrade 'skinedge[{extra}]'   (constraints.txt has versions that were tested together)"
+    mismatches = outside_range()
+    if mismatches:
+        return f"Out of range: {', '.join(map(str, mismatches))}. Run: pip install --upgrade 'skinedge[{extra}]'"
+    return f"Run: pip install --upgrade 'skinedge[{extra}]'   (constraints.txt lists versions tested together)"
 
 
 def _distribution(module: str) -> str:
-    """Name of the distribution of a top-level module."""
+    """Return the name of a top-level module's distribution."""
     names: Mapping[str, str] = {module: name for name, module in MODULES.items()}
     return names.get(module, module.replace("_", "-"))
 
 
 def module_of(name: str) -> str:
-    """Top-level module of a distribution."""
+    """Return the top-level module of a distribution."""
     return MODULES.get(name, name.replace("-", "_"))

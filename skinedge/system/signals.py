@@ -1,4 +1,4 @@
-"""Signals that end a command: SIGINT, SIGTERM and SIGHUP. All three end it as Ctrl-C does, after its cleanup."""
+"""Handle the signals that end a command: SIGINT, SIGTERM and SIGHUP all end it after its cleanup, as Ctrl-C does."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-A_MOMENT = 0.01  # seconds
+RESEND_DELAY_S = 0.01
 ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Make the ending signals wait until the block is over.
+    """Delay the ending signals until the end of the block.
 
-    Python runs signal handlers in the main thread only, so in another thread none can interrupt the block.
+    Python runs signal handlers in the main thread only, so they never interrupt a block in another thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    arrived: list[int] = []
+    pending: list[int] = []
 
-    def remember(number: int, frame: FrameType | None) -> None:
-        arrived.append(number)
+    def record(number: int, frame: FrameType | None) -> None:
+        pending.append(number)
 
     with contextlib.ExitStack() as stack:
-        stack.callback(_raise_all, arrived)
+        stack.callback(_raise_all, pending)
         for number in ENDING:
             handler = signal.getsignal(number)
-            if handler not in (None, signal.SIG_IGN):  # None: another library's, which Python cannot restore
+            if handler not in (None, signal.SIG_IGN):  # None: not set from Python, which cannot restore it
                 stack.callback(signal.signal, number, handler)
-                signal.signal(number, remember)
+                signal.signal(number, record)
         yield
 
 
@@ -44,9 +44,9 @@ def _raise_all(numbers: list[int]) -> None:
 
 
 def end_with_cleanup() -> None:
-    """From now on SIGTERM and SIGHUP raise SystemExit(128 + number), unless they are ignored, as under nohup.
+    """Make SIGTERM and SIGHUP raise SystemExit(128 + number), unless they are ignored, as under nohup.
 
-    An exception of a signal that comes in a finalizer, where Python drops it, is raised again a moment later.
+    A signal during a finalizer, where Python drops the exception, is sent again after RESEND_DELAY_S.
     """
     sys.unraisablehook = functools.partial(_raise_later, sys.unraisablehook)
     for number in ENDING:
@@ -54,20 +54,20 @@ def end_with_cleanup() -> None:
             signal.signal(number, _exit)
 
 
-def _raise_later(otherwise: Callable[[sys.UnraisableHookArgs], object], dropped: sys.UnraisableHookArgs) -> None:
+def _raise_later(previous_hook: Callable[[sys.UnraisableHookArgs], object], dropped: sys.UnraisableHookArgs) -> None:
     error, number = dropped.exc_value, 0
     if isinstance(error, KeyboardInterrupt):
         number = signal.SIGINT
     elif isinstance(error, SystemExit) and isinstance(error.code, int):
         number = error.code - 128
     if number in ENDING:
-        threading.Timer(A_MOMENT, _to_main_thread, [number]).start()
+        threading.Timer(RESEND_DELAY_S, _to_main_thread, [number]).start()
     else:
-        otherwise(dropped)
+        previous_hook(dropped)
 
 
 def _to_main_thread(number: int) -> None:
-    """The thread that a signal interrupts in what it waits for is the one that it is sent to."""
+    """Send a signal to the main thread, so that it interrupts that thread's system call."""
     if hasattr(signal, "pthread_kill"):
         signal.pthread_kill(threading.main_thread().ident or 0, number)
     else:
@@ -75,12 +75,12 @@ def _to_main_thread(number: int) -> None:
 
 
 def ended_by(number: int | None) -> BaseException:
-    """Return what ends a command that a signal, None for another process's, has asked to stop."""
+    """Return the exception that ends a command after signal `number`; None if another process received it."""
     return KeyboardInterrupt() if number in (None, signal.SIGINT) else SystemExit(128 + number)
 
 
 def end_at_once() -> None:
-    """From now on the ending signals end the process without a word: nothing is left to clean up."""
+    """Make the ending signals end the process immediately and silently; for use after the cleanup."""
     for number in ENDING:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Temporary folders that a killed process does not leave for ever: the next one that makes one removes them."""
+"""Temporary folders; creating one also removes those of killed processes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ PREFIX = "skinedge-tmp-"
 
 @contextlib.contextmanager
 def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
-    """A new private folder, removed at the end. parent: where to make it, by default among the temporary files."""
-    place = Path(tempfile.gettempdir()) if parent is None else parent
-    owned_folder.sweep(place, PREFIX)
-    folder = owned_folder.OwnedFolder(place, PREFIX, mode=0o700)
+    """Yield a new private folder and remove it on exit. parent: None for the system's temporary folder."""
+    parent = Path(tempfile.gettempdir()) if parent is None else parent
+    owned_folder.sweep(parent, PREFIX)
+    folder = owned_folder.OwnedFolder(parent, PREFIX, mode=0o700)
     try:
         yield folder.path
     finally:
@@ -26,10 +26,10 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def temporary_files_in(folder: Path) -> Iterator[None]:
-    """Let libraries make their temporary files in `folder`, with which they go if this process is killed."""
-    before = tempfile.tempdir
+    """Let libraries create temporary files in `folder`, so that they are removed with it if this process is killed."""
+    previous = tempfile.tempdir
     tempfile.tempdir = str(folder)
     try:
         yield
     finally:
-        tempfile.tempdir = before
+        tempfile.tempdir = previous

@@ -1,6 +1,6 @@
-"""Batched, label-safe augmentation: one affine warp and one colour change per image, on any device.
+"""Batched augmentation that preserves labels: one affine warp and one colour change per image, on any device.
 
-All randomness comes from the generator that is handed in, so a step can be repeated exactly.
+All randomness comes from the caller's generator, so a step can be repeated exactly.
 """
 
 from __future__ import annotations
@@ -17,31 +17,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers of a batch's augmentation, uniform in 0..1. maps: (10, N); tints: (N, 3); float32, CPU.
+    """The random numbers for a batch's augmentation, uniform in 0..1. maps: (10, N); tints: (N, 3); float32, CPU.
 
-    Drawn on the CPU, so that a GPU sees the same augmentations, and for a whole batch, of which each process
-    and each piece takes its own rows.
+    Drawn on the CPU, so that a GPU sees the same augmentations, and for a whole batch: each process and each
+    micro-batch uses its own rows.
     """
 
     maps: torch.Tensor
     tints: torch.Tensor
 
-    def rows(self, some: slice) -> Draws:
-        return Draws(self.maps[:, some], self.tints[some])
+    def rows(self, images: slice) -> Draws:
+        """Select the random numbers of some images of the batch."""
+        return Draws(self.maps[:, images], self.tints[images])
 
 
 def draw(count: int, generator: torch.Generator) -> Draws:
+    """Draw the random numbers for `count` images."""
     import torch
 
     return Draws(torch.rand((10, count), generator=generator), torch.rand((count, 3), generator=generator))
 
 
 def augment(images: torch.Tensor, settings: AugmentSettings, draws: torch.Generator | Draws) -> torch.Tensor:
-    """images: (N, S, S, 3) uint8; draws: of N images, or where to draw them; returns (N, 3, S, S) float32 in 0..255."""
+    """Warp and recolour each image: (N, S, S, 3) uint8 -> (N, 3, S, S) float32 in 0..255.
+
+    draws: random numbers of the N images, or a generator to draw them from.
+    """
     from torch.nn import functional
 
-    drawn = draws if isinstance(draws, Draws) else draw(images.shape[0], draws)
-    maps, tints = drawn.maps.to(images.device), drawn.tints.to(images.device)
+    if not isinstance(draws, Draws):
+        draws = draw(images.shape[0], draws)
+    maps, tints = draws.maps.to(images.device), draws.tints.to(images.device)
     pixels = images.permute(0, 3, 1, 2).float()
     theta = affine(maps[:6], settings)
     grid = functional.affine_grid(theta, list(pixels.shape), align_corners=False)
@@ -50,9 +56,9 @@ def augment(images: torch.Tensor, settings: AugmentSettings, draws: torch.Genera
 
 
 def affine(draw: torch.Tensor, settings: AugmentSettings) -> torch.Tensor:
-    """Output-to-input affine maps for `grid_sample`.
+    """Return the output-to-input affine maps for `affine_grid`, (N, 2, 3): rotation, flip, zoom, stretch and shift.
 
-    draw: (6, N) uniform in 0..1; returns (N, 2, 3): rotation and flip, zoom with a slight stretch, shift.
+    draw: (6, N), uniform in 0..1.
     """
     import torch
 
@@ -68,15 +74,14 @@ def affine(draw: torch.Tensor, settings: AugmentSettings) -> torch.Tensor:
 
 
 def colour(pixels: torch.Tensor, draw: torch.Tensor, tint: torch.Tensor, settings: AugmentSettings) -> torch.Tensor:
-    """Brightness, contrast, saturation and a tint per channel, as one 3 x 3 matrix and a shift per image.
+    """Change brightness, contrast, saturation and tint, as one 3 x 3 matrix and one shift per image.
 
     pixels: (N, 3, S, S) float32 in 0..255; draw: (>= 3, N) and tint: (N, 3), uniform in 0..1.
     """
-
     import torch
 
-    def factor(values: torch.Tensor, most: float) -> torch.Tensor:
-        return 1 + most * (2 * values - 1)
+    def factor(values: torch.Tensor, largest_change: float) -> torch.Tensor:
+        return 1 + largest_change * (2 * values - 1)
 
     bright = factor(draw[0], settings.brightness)[:, None] * factor(tint, settings.tint)
     contrast = factor(draw[1], settings.contrast)[:, None]

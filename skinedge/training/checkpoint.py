@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: written whole or not at all, the last two kept."""
+"""Checkpoints of a training: written atomically; the last two are kept."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from skinedge.system.progress import note
 from skinedge.training.distributed import ALONE, Processes
 
 NEWEST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
-PARTS = {"job", "trainable", "optimizer", "progress"}
+KEYS = {"job", "trainable", "optimizer", "progress"}
 
 
 @dataclass(frozen=True)
 class Checkpoints:
     """The checkpoints in one folder.
 
-    job: fingerprint of everything that decides the result; a checkpoint of another job is refused.
+    job: fingerprint of everything that determines the result; checkpoints of other jobs are refused.
     """
 
     folder: Path
     job: str
 
     def save(self, trainable: Mapping[str, Any], optimizer: Any, progress: Mapping[str, Any]) -> None:
-        """Write the newest checkpoint; the one before stays beside it."""
+        """Write a checkpoint; keep the previous one beside it."""
         import torch
 
         content = {
@@ -49,7 +49,7 @@ class Checkpoints:
         pending.replace(newest)
 
     def restore(self, trainable: Mapping[str, Any], optimizer: Any, processes: Processes = ALONE) -> dict[str, Any]:
-        """Load the newest good checkpoint into place, in every process; returns its progress, {} when there is none.
+        """Load the newest valid checkpoint, in every process; return its progress, {} without a checkpoint.
 
         Raises: BundleError for a checkpoint of another job, or when every checkpoint is damaged.
         """
@@ -63,17 +63,18 @@ class Checkpoints:
         return dict(content["progress"])
 
     def _newest(self, trainable: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the content of the newest valid checkpoint; None without a checkpoint."""
         paths = [self.folder / name for name in (NEWEST, PREVIOUS) if (self.folder / name).exists()]
         for path in paths:
             content = self._read(path, trainable)
             if content is None:
-                note(f"{path.name} is damaged; trying the one before")
+                note(f"{path.name} is damaged; trying the previous one")
                 continue
             if content["job"] != self.job:
                 raise BundleError(
                     "checkpoint belongs to another training job (another model, classes, settings or version)",
                     where=str(path),
-                    todo="Put the right one back, or start again with --force.",
+                    todo="Restore the right checkpoint, or start again with --force.",
                 )
             note(f"resuming after step {content['progress']['step']} ({path.name})")
             return content
@@ -82,17 +83,18 @@ class Checkpoints:
         return None
 
     def _read(self, path: Path, trainable: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the content of a checkpoint; None for a damaged file or tensors that do not fit `trainable`."""
         import torch
 
         try:
             with open_zip(path, BundleError, "a checkpoint") as archive:
-                packed = any(info.compress_size != info.file_size for info in archive.infolist())
-                if packed or archive.testzip() is not None:  # torch.load compares no checksums: a flipped bit trains on
+                compressed = any(info.compress_size != info.file_size for info in archive.infolist())
+                if compressed or archive.testzip() is not None:  # torch.load verifies no checksums
                     return None
             content = dict(torch.load(path, map_location="cpu", weights_only=True))
-            sound = set(content) >= PARTS and isinstance(content["progress"]["step"], int)
-            if sound and content["job"] == self.job and difference(trainable, content["trainable"]):
+            valid = set(content) >= KEYS and isinstance(content["progress"]["step"], int)
+            if valid and content["job"] == self.job and difference(trainable, content["trainable"]):
                 return None
-        except Exception:  # the unpickler raises whatever the damaged bytes make it raise
+        except Exception:  # damaged bytes can make the unpickler raise any exception
             return None
-        return content if sound else None
+        return content if valid else None

@@ -1,4 +1,4 @@
-"""Decode once: prepared images in a memory-mapped uint8 file, so that epochs cost no JPEG decoding."""
+"""Cache of decoded images: prepared pixels in a memory-mapped uint8 file, so that each JPEG is decoded once."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from skinedge.system.progress import bar
 
 
 def build_cache(root: Path, samples: Sequence[Sample], size: int, path: Path) -> Pixels:
-    """Prepared pixels of all samples, in their order: (N, size, size, 3) uint8, read from `path`.
+    """Map the prepared pixels of all samples, in their order, from `path`: (N, size, size, 3) uint8.
 
-    A complete file of the right length is reused: it is this training's own, from before an interruption.
+    Writes `path` unless a file of the right length exists: an interrupted session of this training wrote it.
     Raises: DataError for an unreadable or changed image, BundleError when the disk is full.
     """
     shape = (len(samples), size, size, 3)
@@ -37,7 +37,7 @@ def build_cache(root: Path, samples: Sequence[Sample], size: int, path: Path) ->
 
 
 def _reserve(path: Path, size: int) -> None:
-    """Claim the disk space now: writing to a sparse mapping on a full disk kills the process."""
+    """Allocate the disk space now: writing to a sparse mapping on a full disk kills the process."""
     with path.open("wb") as stream:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(stream.fileno(), 0, size)
@@ -46,10 +46,12 @@ def _reserve(path: Path, size: int) -> None:
 
 
 def _fill(out: np.memmap, root: Path, samples: Sequence[Sample], size: int) -> None:
-    def one(index: int) -> None:
+    """Decode and prepare every sample into its row of `out`, one thread per core."""
+
+    def decode(index: int) -> None:
         out[index] = prepare(read_checked(root, samples[index]), size)
 
     with ThreadPoolExecutor(usable_cores()) as pool, bar("decoding", len(samples)) as advance:
-        for _ in pool.map(one, range(len(samples))):
+        for _ in pool.map(decode, range(len(samples))):
             advance(1)
     out.flush()

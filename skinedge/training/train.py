@@ -1,7 +1,7 @@
-"""`skinedge train`: images in, a run directory with a split and a PEFT adapter out.
+"""`skinedge train`: from labelled images to a run directory with a split and a PEFT adapter.
 
-Work goes on in `RUN.training`; only a finished run is renamed to RUN, so a run directory is never half
-written, and an interrupted training can be taken up again with --resume.
+Training writes to `RUN.training` and renames only a finished run to RUN, so a run directory is never incomplete, and
+--resume continues an interrupted training.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from skinedge.data.dataset import SPLITS, Sample, read_split
 from skinedge.data.licensing import Licence, licence_of
 from skinedge.network import model
 from skinedge.network.int8_risks import SAFE, int8_risks
-from skinedge.run.config import TrainConfig, known_config
+from skinedge.run.config import TrainConfig, recorded_config
 from skinedge.run.manifest import Manifest
 from skinedge.run.run_directory import Bundle
 from skinedge.stats.calibration import learned_prior
@@ -35,7 +35,7 @@ from skinedge.system.requirements import TRAIN, require
 from skinedge.training.checkpoint import Checkpoints
 from skinedge.training.decoded_cache import build_cache
 from skinedge.training.device import choose_device
-from skinedge.training.distributed import Processes, joined
+from skinedge.training.distributed import Processes, join_processes
 from skinedge.training.job import (
     Job,
     TrainRequest,
@@ -43,13 +43,13 @@ from skinedge.training.job import (
     check_output,
     check_shares,
     create_job,
-    is_work,
+    is_replacement,
+    is_work_folder,
     lock_output,
     read_job,
     refuse_other_settings,
-    remove_work,
+    remove_work_folder,
     reopen,
-    replaces,
     run_id,
 )
 from skinedge.training.merge import ADAPTER
@@ -62,35 +62,36 @@ from skinedge.training.train_step import Examples, Problem
 def train(request: TrainRequest) -> Bundle:
     """Train adapters and write the run.
 
-    Started by a launcher in several processes, it returns in the main one alone.
-    Raises: SkinedgeError for anything the user can mend; KeyboardInterrupt leaves a checkpoint; Dismissed in the
-    processes that are not the main one, when they are done.
+    With several processes (see distributed.py), only the main process returns.
+    Raises: SkinedgeError for every problem that the user can fix; KeyboardInterrupt, after writing a checkpoint;
+    Dismissed at the end of the other processes.
     """
     require(TRAIN, "train")
     device = choose_device(request.device)
     if device == "cpu":
         keep_freed_memory()
-    with joined(device) as processes, ExitStack() as held:
-        opened = processes.on_main(lambda: open_training(request, device, held, processes.count))
+    with join_processes(device) as processes, ExitStack() as locks:
+        opened = processes.on_main(lambda: open_training(request, device, locks, processes.count))
         return opened if isinstance(opened, Bundle) else train_and_write(*opened, processes)
 
 
 def open_training(
-    request: TrainRequest, device: str, held: ExitStack, processes: int
+    request: TrainRequest, device: str, locks: ExitStack, processes: int
 ) -> Bundle | tuple[TrainRequest, Job, tuple[Sample, ...]]:
-    """The training to do, new or interrupted, its name claimed until `held` closes; or the run, if all is done.
+    """Create a training or reopen an interrupted one, and lock its name until `locks` closes.
 
-    The request that comes back is the one to go on with, in every process.
+    Returns: the finished run, if nothing is left to train; else the request to continue with (the same in every
+    process), the job and the samples.
     """
     folder_swap.recover(request.out)
     if request.resume and request.out.exists():
-        if not replaces(request):
+        if not is_replacement(request):
             return finished_run(request)
-        request = replace(request, force=True)  # as the interrupted command was
-    held.enter_context(lock_output(request))
+        request = replace(request, force=True)  # as in the interrupted command
+    locks.enter_context(lock_output(request))
     discard_finished(request)
     check_output(request)
-    if not (request.resume and request.begun):
+    if not (request.resume and request.started):
         return request, *create_job(request, device, processes)
     job, samples = reopen(request)
     check_shares(samples, request.config, processes)
@@ -98,26 +99,26 @@ def open_training(
 
 
 def finished_run(request: TrainRequest) -> Bundle:
-    """The run at `out`, where --resume finds that nothing is left to do.
+    """Open the finished run at `out`, for which --resume has nothing left to train.
 
     Raises: BundleError when it was trained with other settings.
     """
     bundle = Bundle.open(request.out)
     if "config" not in bundle.manifest.training:
         raise BundleError(
-            "this run does not say how it was trained", where=str(request.out), todo="Choose another --out."
+            "the manifest of this run has no training settings", where=str(request.out), todo="Choose another --out."
         )
     refuse_other_settings(request.config, bundle.manifest.training["config"], request.out)
-    if request.work.exists() or lock_file(request.out).exists():  # a kill came before the tidying up was done
+    if request.work.exists() or lock_file(request.out).exists():  # a killed process did not clean up
         with lock_output(request):
             discard_finished(request)
-    note(f"{request.out} is trained already")
+    note(f"{request.out} is already trained")
     return bundle
 
 
 def train_and_write(request: TrainRequest, job: Job, samples: tuple[Sample, ...], processes: Processes) -> Bundle:
-    """Train (from a checkpoint where there is one), write the run, drop the work folder."""
-    network, progress = fitted(request, job, samples, processes)
+    """Train (from a checkpoint, if any), write the run, and remove the work folder."""
+    network, progress = fit_network(request, job, samples, processes)
 
     def finish() -> Bundle:
         bundle = write_run(request, job, network, progress)
@@ -127,45 +128,50 @@ def train_and_write(request: TrainRequest, job: Job, samples: tuple[Sample, ...]
     return processes.on_main(finish)
 
 
-def fitted(
+def fit_network(
     request: TrainRequest, job: Job, samples: tuple[Sample, ...], processes: Processes
 ) -> tuple[Any, LoopProgress]:
-    """The trained network, and how training went."""
-    network = processes.on_all(lambda: load(job))
-    processes.on_main(lambda: decode(request, job, samples))
+    """Run the training loop; return the trained network and the loop's final state."""
+    network = processes.on_all(lambda: load_network(job))
+    processes.on_main(lambda: decode_images(request, job, samples))
     problem = processes.on_all(lambda: build_problem(request, job, samples, processes))
-    describe_work(network, problem)
+    note_training(network, problem)
     return network, fit(network, problem, Checkpoints(request.work, job.fingerprint))
 
 
-def settings(job: Job) -> TrainConfig:
-    return known_config(job.config, "job.json")
+def job_config(job: Job) -> TrainConfig:
+    """Return the job's settings; settings missing from older jobs take their defaults."""
+    return recorded_config(job.config, "job.json")
 
 
-def load(job: Job) -> Any:
-    """The network as training begins. Raises: BundleError when this host's base weights are other ones."""
-    config = settings(job)
+def load_network(job: Job) -> Any:
+    """Build the untrained network. Raises: BundleError when this host's base weights differ from the job's."""
+    config = job_config(job)
     net, base = model.load(config.backbone, len(job.labels), config.weights, config.seed)
     if base.sha256 != job.base_sha256:
-        raise BundleError("the base weights are not those that training began with", where=base.source)
+        raise BundleError("the base weights differ from those that training started with", where=base.source)
     return build_network(net, config, job.device)
 
 
-def decode(request: TrainRequest, job: Job, samples: tuple[Sample, ...]) -> None:
-    """Build the caches that `build_problem` opens, before anyone needs them."""
+def decode_images(request: TrainRequest, job: Job, samples: tuple[Sample, ...]) -> None:
+    """Build the image caches that `build_problem` opens in every process."""
     for split in ("train", "val"):
         examples(request, job, samples, split)
 
 
 def build_problem(request: TrainRequest, job: Job, samples: tuple[Sample, ...], processes: Processes) -> Problem:
-    """Raises: BundleError on a host that does not see the files of the main process, or sees another teacher."""
-    if not request.begun:
+    """Assemble the inputs of the training loop: images, settings, device, processes and teacher.
+
+    Raises: BundleError on a host without the main process's files, or with another teacher.
+    """
+    if not request.started:
         raise BundleError(
-            "this host does not see the folder that the main process works in",
+            "this host has no access to the main process's work folder",
             where=str(request.work),
-            todo="--data and --out must lie on a disk that all hosts share, under the same path.",
+            todo="Put --data and --out on a disk that all hosts share, under the same path.",
         )
-    config, learned = settings(job), learned_prior(job.config["imbalance"], frequencies(job.labels, samples))
+    config = job_config(job)
+    student_prior = learned_prior(job.config["imbalance"], frequencies(job.labels, samples))
     return Problem(
         config=config,
         preprocess=Preprocess.from_dict(job.preprocess),
@@ -175,38 +181,42 @@ def build_problem(request: TrainRequest, job: Job, samples: tuple[Sample, ...], 
         device=job.device,
         precision=job.precision,
         processes=processes,
-        teacher=load_teacher(config.teacher, job.teacher, learned, job.device) if job.teacher else None,
+        teacher=load_teacher(config.teacher, job.teacher, student_prior, job.device) if job.teacher else None,
     )
 
 
 def examples(request: TrainRequest, job: Job, samples: tuple[Sample, ...], split: str) -> Examples:
-    mine = [sample for sample in samples if sample.split == split]
+    """Open the prepared images and labels of a split, from the decoded cache."""
+    members = [sample for sample in samples if sample.split == split]
     size = int(job.preprocess["size"])
-    pixels = build_cache(Path(job.data_root), mine, size, request.work / f"{split}.{size}.u8")
-    labels = np.array([job.labels.index(sample.label) for sample in mine], dtype=np.int64)
+    pixels = build_cache(Path(job.data_root), members, size, request.work / f"{split}.{size}.u8")
+    labels = np.array([job.labels.index(sample.label) for sample in members], dtype=np.int64)
     return Examples(pixels, labels)
 
 
-def describe_work(network: Any, problem: Problem) -> None:
+def note_training(network: Any, problem: Problem) -> None:
+    """Print what is trained, and warn about layers that are a risk in int8."""
     total = sum(p.numel() for p in network.parameters())
-    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
     note(
-        f"training {trained:,} of {total:,} parameters on {problem.device} in {problem.precision}, "
+        f"training {trainable:,} of {total:,} parameters on {problem.device} in {problem.precision}, "
         f"{len(problem.train.labels)} images at {problem.preprocess.size} px, {problem.config.epochs} epochs"
     )
     risks = int8_risks(network)
     for risk in risks:
-        note(f"warning: int8 may not hold with this backbone: {risk}")
+        note(f"warning: int8 risk of this backbone: {risk}")
     if risks:
-        note(f"  export --int8 will look for a precision that keeps the diagnosis. Backbones without this: {SAFE}")
+        note(
+            f"  export --int8 searches for a precision that keeps the predictions. Backbones without this risk: {SAFE}"
+        )
 
 
 def write_run(request: TrainRequest, job: Job, network: Any, progress: LoopProgress) -> Bundle:
-    """Assemble the run beside its final place, then rename it there."""
-    built = request.work / "run"
-    shutil.rmtree(built, ignore_errors=True)
-    built.mkdir()
-    bundle = Bundle.create(built, manifest_of(request, job, progress))
+    """Assemble the run in the work folder, then rename it to `out`."""
+    new_run = request.work / "run"
+    shutil.rmtree(new_run, ignore_errors=True)
+    new_run.mkdir()
+    bundle = Bundle.create(new_run, manifest_of(request, job, progress))
     made_from = {"base_weights": job.base_sha256, "job": job.fingerprint}
     with bundle.stage("train", f"skinedge {__version__}", made_from) as stage:
         network.save_pretrained(str(request.work / "adapter"))
@@ -218,37 +228,38 @@ def write_run(request: TrainRequest, job: Job, network: Any, progress: LoopProgr
     try:
         check_output(replace(request, resume=True))
     except BundleError as error:
-        todo = f"Move it away, then give the same command with --resume: the training is kept in {request.work}."
-        raise BundleError("something came there while training went on", where=error.where, todo=todo) from None
-    folder_swap.put_in_place(built, request.out, replace=True)
+        todo = f"Move it away, then repeat the command with --resume; the training is kept in {request.work}."
+        raise BundleError("another program created this path during training", where=error.where, todo=todo) from None
+    folder_swap.put_in_place(new_run, request.out, replace=True)
     return Bundle.open(request.out)
 
 
 def discard(request: TrainRequest) -> None:
-    """Remove the work folder of a finished training, which may hold the run that it replaced."""
-    remove_work(request.work)
+    """Remove the work folder of a finished training, and the replaced run that it may hold."""
+    remove_work_folder(request.work)
 
 
 def discard_finished(request: TrainRequest) -> None:
-    """Remove the work folder, if the run at `out` came from it or no training was begun in it: a kill left it.
+    """Remove a work folder that a killed process left: its run is already at `out`, or no training was started in it.
 
-    One whose job cannot be read is another version's, and another training's.
+    A folder with an unreadable job stays: it belongs to another version and another training.
     """
-    both = is_work(request.work) and request.out.exists()
+    both_exist = is_work_folder(request.work) and request.out.exists()
     with suppress(BundleError):
-        if both and (not request.begun or read_job(request).id == run_id(request.out)):
+        if both_exist and (not request.started or read_job(request).id == run_id(request.out)):
             discard(request)
 
 
 def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress) -> Manifest:
+    """Build the manifest of the finished run."""
     samples = read_split(request.work / "split.csv")
     shares = frequencies(job.labels, samples)
     best = progress.history[progress.best_epoch]
-    terms = licence_of(job.kind, samples)
-    if job.teacher:  # what it taught, it learned from images with terms of their own
-        theirs = Licence(job.teacher["license"], job.teacher["attribution"])
-        terms = Licence(terms.license or theirs.license, terms.attribution or theirs.attribution)
-    license = job.config.get("license")
+    licence = licence_of(job.kind, samples)
+    if job.teacher:  # the licence of the teacher's images applies to the student too
+        inherited = Licence(job.teacher["license"], job.teacher["attribution"])
+        licence = Licence(licence.license or inherited.license, licence.attribution or inherited.attribution)
+    configured = job.config.get("license")
     return Manifest(
         id=job.id,
         name=request.out.name,
@@ -273,19 +284,19 @@ def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress) -> Mani
             "seconds": round(progress.total_seconds, 1),
             "versions": job.versions,
         },
-        license=terms.license if license is None else license,
-        attribution=terms.attribution,
+        license=licence.license if configured is None else configured,
+        attribution=licence.attribution,
     )
 
 
 def frequencies(labels: Sequence[str], samples: Sequence[Sample]) -> dict[str, float]:
-    """label -> share of the training images."""
+    """Return label -> share of the training images (0..1)."""
     training = [sample.label for sample in samples if sample.split == "train"]
     return {label: training.count(label) / len(training) for label in labels}
 
 
 def split_counts(samples: tuple[Sample, ...]) -> dict[str, dict[str, int]]:
-    """split -> label -> number of images."""
+    """Return split -> label -> number of images."""
     labels = sorted({sample.label for sample in samples})
     return {
         split: {label: sum(s.split == split and s.label == label for s in samples) for label in labels}

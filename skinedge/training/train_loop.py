@@ -1,7 +1,7 @@
 """The training loop: adapters and classifier, checkpoints, early stopping.
 
-A step's randomness is a function of the seed and the step's number alone (step.py), so a checkpoint needs no
-generator state and a resumed run repeats the uninterrupted one bit for bit.
+The randomness of a step depends only on the seed and the step number (train_step.py), so a checkpoint needs no
+generator state, and a resumed training is bit-identical to an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from skinedge.stats.calibration import learned_prior
 from skinedge.system import signals
 from skinedge.system.progress import bar, note
 from skinedge.training.checkpoint import Checkpoints
-from skinedge.training.train_step import Problem, autocast, batch_gradients, diverged, normalize
+from skinedge.training.train_step import Problem, autocast, batch_gradients, divergence_error, normalize
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Progress:
-    """Where training stands; all of it goes into a checkpoint.
+    """The state of a training; every field is saved in a checkpoint.
 
-    step: batches done; loss_sum, seconds: of the running epoch; total_seconds: of all steps, over all
-    sessions; history: one row per finished epoch; best: trainable tensors at the best validation balanced
-    accuracy so far; average: the moving average of the trainable tensors, {} where none is kept; micro_batch: images
-    that the device's memory holds at a time, None while that is no limit.
+    step: completed batches; loss_sum, seconds: totals of the current epoch; total_seconds: duration of all steps, over
+    all sessions; history: one row per finished epoch; best: trainable tensors of the epoch with the highest validation
+    balanced accuracy; average: exponential moving average (EMA) of the trainable tensors, {} if disabled;
+    micro_batch: images per forward pass that fit into the device's memory, None while a whole batch fits.
     """
 
     step: int = 0
@@ -52,17 +52,17 @@ class Progress:
 
     @property
     def best_epoch(self) -> int:
-        """Index of the best epoch; -1 before the first has ended."""
+        """Index of the best epoch; -1 before the first epoch is complete."""
         scores = [row["val_balanced_accuracy"] for row in self.history]
         return int(np.argmax(scores)) if scores else -1
 
 
 def fit(network: nn.Module, problem: Problem, checkpoints: Checkpoints) -> Progress:
-    """Train until the epochs are over or validation stops improving; leaves the best weights loaded.
+    """Train to the last epoch or until validation stops improving, then load the best weights into `network`.
 
-    Resumes from the newest good checkpoint if there is one.
-    Raises: SkinedgeError when the loss is not finite; after a checkpoint was written, in every process when any was
-    asked to stop: KeyboardInterrupt, or SystemExit(128 + number) where a signal other than SIGINT asked.
+    Resumes from the newest valid checkpoint, if any.
+    Raises: SkinedgeError when the loss is not finite; on a stop request to any process, in every process and after
+    writing a checkpoint: KeyboardInterrupt, or SystemExit(128 + number) for a signal other than SIGINT.
     """
     processes = problem.processes
     trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
@@ -70,47 +70,48 @@ def fit(network: nn.Module, problem: Problem, checkpoints: Checkpoints) -> Progr
     progress = Progress(**checkpoints.restore(trainable, optimizer, processes))
     progress.average = {name: tensor.to(trainable[name].device) for name, tensor in progress.average.items()}
     network = processes.wrap(network)
-    saved = time.monotonic()
+    last_save = time.monotonic()
     with stop_requests() as stop:
         while not finished(progress, problem):
             epoch_before = len(progress.history)
             with bar(f"epoch {epoch_before + 1}/{problem.config.epochs}", len(problem.train.labels)) as advance:
                 advance(progress.step % problem.steps_per_epoch * problem.config.batch_size)
                 while len(progress.history) == epoch_before:
-                    advance(one_step(network, optimizer, problem, progress))
+                    advance(train_on_batch(network, optimizer, problem, progress))
                     update_ema(progress, trainable, problem.config.optimizer.average)
                     if progress.step % problem.steps_per_epoch == 0:
                         end_epoch(network, trainable, problem, progress)
-                    late = time.monotonic() - saved > 60 * problem.config.checkpoint_minutes
-                    due, stopping = processes.sum(late, stop.asked)
-                    if due or stopping or len(progress.history) > epoch_before:
+                    overdue = time.monotonic() - last_save > 60 * problem.config.checkpoint_minutes
+                    save_due, stopping = processes.sum(overdue, stop.requested)
+                    if save_due or stopping or len(progress.history) > epoch_before:
                         processes.on_main(lambda: checkpoints.save(trainable, optimizer, vars(progress)))
-                        saved = time.monotonic()
+                        last_save = time.monotonic()
                     if stopping:
                         raise signals.ended_by(stop.number)
-    load(trainable, progress.best)
+    copy_weights(trainable, progress.best)
     return progress
 
 
 def finished(progress: Progress, problem: Problem) -> bool:
+    """Return True after the last epoch, or after `patience` epochs without improvement."""
     epochs = len(progress.history)
     return epochs >= problem.config.epochs or epochs - 1 - progress.best_epoch >= problem.config.patience
 
 
-def one_step(network: nn.Module, optimizer: Any, problem: Problem, progress: Progress) -> int:
-    """One batch forward, backward and update; returns the number of images in it."""
+def train_on_batch(network: nn.Module, optimizer: Any, problem: Problem, progress: Progress) -> int:
+    """Train on one batch: forward, backward, update. Return its number of images."""
     import torch
 
     start = time.monotonic()
     config, images = problem.config, problem.batch_length(progress.step)
     micro = progress.micro_batch or config.batch_size
-    loss, fitting = batch_gradients(network, optimizer, problem, progress.step, micro)
-    if fitting < micro:
-        progress.micro_batch = fitting
-    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    norm = float(torch.nn.utils.clip_grad_norm_(trained, config.optimizer.clip))
-    if not math.isfinite(norm):  # the same in every process; a step would write it into the weights
-        problem.processes.give_up(diverged(f"the gradient's norm became {norm}", progress.step))
+    loss, fitting_micro = batch_gradients(network, optimizer, problem, progress.step, micro)
+    if fitting_micro < micro:
+        progress.micro_batch = fitting_micro
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters, config.optimizer.clip))
+    if not math.isfinite(norm):  # equal in every process; an optimizer step would spread it to the weights
+        problem.processes.fail(divergence_error(f"the gradient norm became {norm}", progress.step))
     for group in optimizer.param_groups:
         group["lr"] = group["times"] * learning_rate(progress.step, problem)
     optimizer.step()
@@ -121,20 +122,20 @@ def one_step(network: nn.Module, optimizer: Any, problem: Problem, progress: Pro
 
 
 def end_epoch(network: nn.Module, trainable: dict[str, Any], problem: Problem, progress: Progress) -> None:
-    """Validate, note the epoch in the history, keep the weights if they are the best so far."""
+    """Validate, add the epoch to the history, and keep the weights if they are the best so far."""
     processes = problem.processes
-    mine = problem.val.pixels[processes.share(len(problem.val.labels))]
+    own_pixels = problem.val.pixels[processes.share(len(problem.val.labels))]
     with averaged(progress, trainable):
         logits = processes.gather(
-            predict_logits(network, mine, problem, min(64, progress.micro_batch or problem.config.batch_size))
+            predict_logits(network, own_pixels, problem, min(64, progress.micro_batch or problem.config.batch_size))
         )
     row = processes.on_main(lambda: epoch_row(logits, problem, progress))
     progress.history.append(row)
     progress.total_seconds += progress.seconds
     progress.loss_sum = progress.seconds = 0.0
     if progress.best_epoch == len(progress.history) - 1:
-        judged = progress.average or trainable
-        progress.best = {name: tensor.detach().clone() for name, tensor in judged.items()}
+        validated = progress.average or trainable
+        progress.best = {name: tensor.detach().clone() for name, tensor in validated.items()}
     note(
         f"epoch {row['epoch']:.0f}/{problem.config.epochs}  loss {row['train_loss']:.3f}  "
         f"val balanced accuracy {row['val_balanced_accuracy']:.3f}  macro AUC {row['val_macro_auc']:.3f}  "
@@ -143,20 +144,21 @@ def end_epoch(network: nn.Module, trainable: dict[str, Any], problem: Problem, p
 
 
 def epoch_row(logits: NDArray[np.float32], problem: Problem, progress: Progress) -> dict[str, float]:
-    """What the history keeps of the epoch that ends. logits: (N, C), of the validation images.
+    """Return the history row of the epoch that ends.
 
-    Accuracy is judged under the training images' class prior, all else under a uniform one.
+    Accuracy assumes the class prior of the training images; all other metrics assume a uniform prior.
+    logits: (N, C) float32, of the validation images.
     """
     frequencies = np.bincount(problem.train.labels, minlength=problem.classes) / len(problem.train.labels)
-    learned = learned_prior(problem.config.imbalance, {str(c): share for c, share in enumerate(frequencies)})
-    even = logits - np.log(list(learned.values()))
-    probabilities = metrics.softmax(even)
-    answers = (even + np.log(frequencies)).argmax(axis=1)
+    prior = learned_prior(problem.config.imbalance, {str(c): share for c, share in enumerate(frequencies)})
+    uniform_logits = logits - np.log(list(prior.values()))
+    probabilities = metrics.softmax(uniform_logits)
+    predictions = (uniform_logits + np.log(frequencies)).argmax(axis=1)
     count = len(problem.train.labels)
     return {
         "epoch": len(progress.history) + 1,
         "train_loss": progress.loss_sum / count,
-        "val_accuracy": metrics.accuracy(problem.val.labels, answers),
+        "val_accuracy": metrics.accuracy(problem.val.labels, predictions),
         "val_balanced_accuracy": metrics.balanced_accuracy(problem.val.labels, probabilities.argmax(axis=1)),
         "val_macro_auc": metrics.macro_auc(problem.val.labels, probabilities),
         "images_per_second": count / progress.seconds,
@@ -164,7 +166,7 @@ def epoch_row(logits: NDArray[np.float32], problem: Problem, progress: Progress)
 
 
 def predict_logits(network: nn.Module, pixels: Pixels, problem: Problem, batch: int = 64) -> NDArray[np.float32]:
-    """pixels: (N, S, S, 3) uint8, prepared; returns (N, C) float32."""
+    """Compute the logits, (N, C) float32, of prepared images. pixels: (N, S, S, 3) uint8."""
     import torch
 
     network.eval()
@@ -178,26 +180,27 @@ def predict_logits(network: nn.Module, pixels: Pixels, problem: Problem, batch: 
 
 
 def learning_rate(step: int, problem: Problem) -> float:
-    """Linear warm-up, then half a cosine down to zero at the last step."""
+    """Return the learning rate of a step: linear warm-up, then cosine decay to zero at the last step."""
     settings = problem.config.optimizer
     total = problem.config.epochs * problem.steps_per_epoch
-    warm = max(1, round(settings.warmup * total))
-    if step < warm:
-        return settings.learning_rate * (step + 1) / warm
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+    warmup = max(1, round(settings.warmup * total))
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / warmup
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
 def make_optimizer(trainable: dict[str, Any], settings: OptimizerSettings) -> Any:
-    """AdamW over groups; `times` is the group's learning rate in units of the schedule's.
+    """Build AdamW over parameter groups; a group's `times` multiplies the scheduled learning rate.
 
-    DoRA's magnitudes do not decay: A and B do so towards the base network, magnitudes would towards none.
+    DoRA's magnitudes have no weight decay: decay of A and B leads back to the base network, decay of magnitudes does
+    not.
     """
     import torch
 
     ups = [tensor for name, tensor in trainable.items() if "lora_B" in name]
     magnitudes = [tensor for name, tensor in trainable.items() if "lora_magnitude_vector" in name]
-    apart = {id(tensor) for tensor in (*ups, *magnitudes)}
-    others = [tensor for tensor in trainable.values() if id(tensor) not in apart]
+    grouped = {id(tensor) for tensor in (*ups, *magnitudes)}
+    others = [tensor for tensor in trainable.values() if id(tensor) not in grouped]
     groups = [{"params": others, "times": 1.0}, {"params": ups, "times": settings.lora_plus}]
     if magnitudes:
         groups.append({"params": magnitudes, "times": 1.0, "weight_decay": 0.0})
@@ -205,64 +208,65 @@ def make_optimizer(trainable: dict[str, Any], settings: OptimizerSettings) -> An
 
 
 def update_ema(progress: Progress, trainable: dict[str, Any], decay: float) -> None:
-    """Move the average of the weights one step on. decay: 0..1, 0 keeps none.
+    """Update the moving average of the weights after a step. decay: 0..1; 0 disables the average.
 
-    It starts with a short memory, (1 + n) / (10 + n) after n steps, or the first weights would linger.
+    The decay is at most (1 + n) / (10 + n) after n steps, so that the initial weights are soon forgotten.
     """
     if not decay:
         return
     if not progress.average:
         progress.average = {name: tensor.detach().clone() for name, tensor in trainable.items()}
-    slow = min(decay, (1 + progress.step) / (10 + progress.step))
+    step_decay = min(decay, (1 + progress.step) / (10 + progress.step))
     for name, tensor in trainable.items():
-        progress.average[name].lerp_(tensor.detach(), 1 - slow)
+        progress.average[name].lerp_(tensor.detach(), 1 - step_decay)
 
 
 @contextmanager
 def averaged(progress: Progress, trainable: dict[str, Any]) -> Iterator[None]:
-    """Within, the network has the averaged weights, if any are kept."""
+    """Give the network the averaged weights within the context; no change if the average is disabled."""
     current = {name: trainable[name].detach().clone() for name in progress.average}
-    load(trainable, progress.average)
+    copy_weights(trainable, progress.average)
     try:
         yield
     finally:
-        load(trainable, current)
+        copy_weights(trainable, current)
 
 
-def load(trainable: dict[str, Any], values: dict[str, Any]) -> None:
+def copy_weights(trainable: dict[str, Any], values: dict[str, Any]) -> None:
+    """Copy tensors into the trainable parameters of the same names."""
     for name, tensor in values.items():
         trainable[name].data.copy_(tensor)
 
 
 @dataclass
 class StopRequest:
-    """number: of the signal that asked to stop, None before one did."""
+    """A request to stop. number: the signal's number, None before a request."""
 
     number: int | None = None
 
     @property
-    def asked(self) -> bool:
+    def requested(self) -> bool:
         return self.number is not None
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Turn the first Ctrl-C (SIGTERM, SIGHUP) into a request that is met after the current step."""
+    """Turn the first SIGINT, SIGTERM or SIGHUP into a request to stop after the current step."""
     stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
     def handler(number: int, frame: object) -> None:
-        if stop.asked:
+        if stop.requested:
             raise signals.ended_by(number)
         stop.number = number
-        note("stopping after this step, a checkpoint will be written (again to stop at once)")
+        note("stopping after this step and writing a checkpoint; interrupt again to stop at once")
 
-    ending = [number for number in signals.ENDING if signal.getsignal(number) is not signal.SIG_IGN]
-    old = {number: signal.signal(number, handler) for number in ending}
+    handled = [number for number in signals.ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    previous_handlers = {number: signal.signal(number, handler) for number in handled}
     try:
         yield stop
     finally:
-        for number, previous in old.items():
+        for number, previous in previous_handlers.items():
             signal.signal(number, previous)

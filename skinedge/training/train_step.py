@@ -1,8 +1,8 @@
-"""One batch: which images, how they are changed, the loss, and its gradient over all processes.
+"""One training step: the images of the batch, their augmentation, the loss, and its gradient over all processes.
 
-All randomness (order, augmentation, dropout) is a function of the seed and the step's number alone. Every process
-draws it for the whole batch and computes its own rows, so their number does not change what is learned. Dropout
-inside the adapters is the exception: its masks are drawn where the rows are computed.
+All randomness (order, augmentation, dropout) depends only on the seed and the step number. Every process draws the
+random numbers for the whole batch and uses its own rows, so the number of processes does not change the result. Dropout
+inside the adapters is the exception: each process draws the masks for its own rows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from skinedge.run.config import TrainConfig
 from skinedge.system.progress import note
 from skinedge.training.augment import augment, draw
 from skinedge.training.distributed import ALONE, Processes
-from skinedge.training.teacher import Teacher, distilled
+from skinedge.training.teacher import Teacher, distillation_loss
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Examples:
-    """pixels: (N, S, S, 3) uint8, prepared; labels: (N,) int64."""
+    """Labelled images. pixels: (N, S, S, 3) uint8, prepared; labels: (N,) int64."""
 
     pixels: Pixels
     labels: NDArray[np.int64]
@@ -38,7 +38,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Problem:
-    """What the loop needs besides the network: data, settings, where it runs, and with whom."""
+    """The inputs of the training loop besides the network: data, settings, device, processes and teacher."""
 
     config: TrainConfig
     preprocess: Preprocess
@@ -52,66 +52,71 @@ class Problem:
 
     @property
     def steps_per_epoch(self) -> int:
+        """Batches per epoch, the last of which may be smaller."""
         return math.ceil(len(self.train.labels) / self.config.batch_size)
 
     def batch_length(self, step: int) -> int:
-        """Images in the batch of step number `step`: fewer in an epoch's last one."""
-        before = step % self.steps_per_epoch * self.config.batch_size
-        return min(self.config.batch_size, len(self.train.labels) - before)
+        """Return the number of images in the batch of a step; the last batch of an epoch may be smaller."""
+        start = step % self.steps_per_epoch * self.config.batch_size
+        return min(self.config.batch_size, len(self.train.labels) - start)
 
 
 def batch_gradients(network: nn.Module, optimizer: Any, problem: Problem, step: int, micro: int) -> tuple[float, int]:
-    """The batch's mean loss, whose gradient is left in the parameters of every process.
+    """Compute the mean loss of a batch; its gradient is in the parameters of every process afterwards.
 
-    micro: the most images that go through the network at once; halved as often as the device's memory asks for,
-    and returned. The gradient is the same within float rounding, since the parts' gradients add up.
-    Raises: SkinedgeError when the loss is not finite, or when one image at a time is too much.
+    Micro-batches change the gradient only by float rounding, since their gradients are summed.
+
+    Args:
+        micro: largest number of images per forward pass; halved while the device runs out of memory.
+    Returns: the loss, and the micro-batch size that fitted.
+    Raises: SkinedgeError when the loss is not finite, or when a single image does not fit into memory.
     """
     processes = problem.processes
     while True:
         optimizer.zero_grad(set_to_none=True)
-        with processes.apart(network):
-            own, fits = share_gradients(network, problem, step, micro)
-        loss, misfits = processes.sum(own, not fits)
-        if not misfits:
+        with processes.no_sync(network):
+            own_loss, fits = share_gradients(network, problem, step, micro)
+        loss, out_of_memory = processes.sum(own_loss, not fits)
+        if not out_of_memory:
             break
-        micro = smaller(micro, problem)
+        micro = halved(micro, problem)
     if not math.isfinite(loss):
-        processes.give_up(diverged(f"the loss became {loss}", step))
-    processes.average(network)
+        processes.fail(divergence_error(f"the loss became {loss}", step))
+    processes.average_gradients(network)
     return loss, micro
 
 
-def diverged(what: str, step: int) -> SkinedgeError:
-    """The error of a training whose numbers are no longer finite."""
-    todo = "The last checkpoint is good. Lower optimizer.learning_rate in --config and start again."
+def divergence_error(what: str, step: int) -> SkinedgeError:
+    """Build the error for a loss or gradient that is not finite."""
+    todo = "The last checkpoint is valid. Lower optimizer.learning_rate in --config and start again."
     return SkinedgeError(f"{what} at step {step}", todo=todo)
 
 
 def share_gradients(network: nn.Module, problem: Problem, step: int, micro: int) -> tuple[float, bool]:
-    """This process's part of the batch's mean loss, and whether it fitted into memory.
+    """Compute this process's share of a batch's mean loss and its gradient.
 
-    Of N images in the batch, n that go through at once weigh n / N in the loss, and P n / N in the gradient,
-    since P processes then take the mean of their gradients.
+    A micro-batch of n out of N images has weight n / N in the loss and P n / N in the gradient, since the gradients are
+    then averaged over P processes.
+    Returns: the share of the loss, and False (with a NaN loss) if the device ran out of memory.
     """
     import torch
 
-    chosen = batch_indices(problem, step)
-    draws = draw(len(chosen), step_generator(problem.config.seed, step, problem.processes.rank))
-    mine = problem.processes.share(len(chosen))
+    indices = batch_indices(problem, step)
+    draws = draw(len(indices), step_generator(problem.config.seed, step, problem.processes.rank))
+    share = problem.processes.share(len(indices))
     total = 0.0
     lora.train_mode(network)
     try:
-        for start in range(mine.start, mine.stop, micro):
-            rows = slice(start, min(start + micro, mine.stop))
-            part = chosen[rows]
-            images = torch.from_numpy(problem.train.pixels[part]).to(problem.device)
-            targets = torch.from_numpy(problem.train.labels[part]).to(problem.device)
+        for start in range(share.start, share.stop, micro):
+            rows = slice(start, min(start + micro, share.stop))
+            micro_indices = indices[rows]
+            images = torch.from_numpy(problem.train.pixels[micro_indices]).to(problem.device)
+            targets = torch.from_numpy(problem.train.labels[micro_indices]).to(problem.device)
             pixels = augment(images, problem.config.augment, draws.rows(rows))
-            with autocast(problem):  # the teacher first: what it computes is gone before the student's is kept
-                answers = problem.teacher.logits(pixels) if problem.teacher else None
+            with autocast(problem):  # teacher first: its memory is free before the student's activations are saved
+                teacher_logits = problem.teacher.logits(pixels) if problem.teacher else None
                 logits = network(normalize(pixels, problem.preprocess)).float()
-            loss = batch_loss(logits, targets, answers, problem) * (len(part) / len(chosen))
+            loss = batch_loss(logits, targets, teacher_logits, problem) * (len(micro_indices) / len(indices))
             (loss * problem.processes.count).backward()
             total += float(loss.detach())
     except torch.OutOfMemoryError:
@@ -119,10 +124,10 @@ def share_gradients(network: nn.Module, problem: Problem, step: int, micro: int)
     return total, True
 
 
-def smaller(micro: int, problem: Problem) -> int:
-    """Half of `micro`, or of a process's share of the batch where that is less.
+def halved(micro: int, problem: Problem) -> int:
+    """Halve the micro-batch, at most a process's share of the batch, after an out-of-memory error.
 
-    Raises: SkinedgeError when there is no half.
+    Raises: SkinedgeError when the micro-batch was a single image.
     """
     import torch
 
@@ -130,64 +135,64 @@ def smaller(micro: int, problem: Problem) -> int:
     tried = min(micro, math.ceil(size / problem.processes.count))
     if tried == 1:
         error = SkinedgeError(
-            f"the memory of {problem.device} does not hold one image of {problem.preprocess.size} px at a time",
-            todo="Choose a smaller --image-size or --backbone, or end what else uses that memory.",
+            f"a single image of {problem.preprocess.size} px does not fit into the memory of {problem.device}",
+            todo="Choose a smaller --image-size or --backbone, or close other programs that use this memory.",
         )
-        problem.processes.give_up(error)
+        problem.processes.fail(error)
     if problem.device != "cpu":
         torch.cuda.empty_cache()
     half = (tried + 1) // 2
-    note(
-        f"out of memory with {tried} images at a time: going on with {half}; the batch stays {size} (gradients add up)"
-    )
+    note(f"out of memory with micro-batches of {tried}: continuing with {half}; the batch size stays {size}")
     return half
 
 
 def batch_indices(problem: Problem, step: int) -> NDArray[np.int64]:
-    """Which images step number `step` sees: a fresh order every epoch."""
+    """Return the sorted indices of the training images in a step's batch; every epoch has a new order."""
     epoch, position = divmod(step, problem.steps_per_epoch)
     order = epoch_order(problem, np.random.default_rng([problem.config.seed, epoch]))
     size = problem.config.batch_size
-    return np.sort(order[position * size : (position + 1) * size])  # sorted: kinder to the memory map
+    return np.sort(order[position * size : (position + 1) * size])  # sorted: faster reads from the memory map
 
 
 def epoch_order(problem: Problem, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Every image once; with 'balanced-sampling' as many draws, in which each class is as likely."""
+    """Return an epoch's order: each image once; with 'balanced-sampling', N draws with equal class probabilities."""
     labels = problem.train.labels
     if problem.config.imbalance != "balanced-sampling":
         return generator.permutation(len(labels))
-    shares = 1 / np.bincount(labels, minlength=problem.classes)[labels]
-    return generator.choice(len(labels), len(labels), p=shares / shares.sum())
+    weights = 1 / np.bincount(labels, minlength=problem.classes)[labels]
+    return generator.choice(len(labels), len(labels), p=weights / weights.sum())
 
 
 def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
-    """The step's own generator; also seeds the global one, which LoRA dropout draws from, apart for each process."""
+    """Return the generator of a step; also seed the global generator, used by LoRA dropout, differently per process."""
     import torch
 
-    mixed = int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
-    torch.manual_seed(mixed + rank)
-    return torch.Generator().manual_seed(mixed)
+    step_seed = int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+    torch.manual_seed(step_seed + rank)
+    return torch.Generator().manual_seed(step_seed)
 
 
 def normalize(pixels: torch.Tensor, rule: Preprocess) -> torch.Tensor:
-    """`model.normalize`, channels last in memory: convolutions train faster so."""
+    """Normalize like `model.normalize`, in channels-last memory format, which speeds up convolutions."""
     import torch
 
     return model.normalize(pixels, rule).contiguous(memory_format=torch.channels_last)
 
 
-def batch_loss(logits: torch.Tensor, targets: torch.Tensor, answers: Any, problem: Problem) -> Any:
-    """The labels' loss, with the teacher's where there is one. answers: the teacher's logits, None without one."""
+def batch_loss(logits: torch.Tensor, targets: torch.Tensor, teacher_logits: Any, problem: Problem) -> Any:
+    """Return the label loss, combined with the distillation loss unless `teacher_logits` is None."""
     loss = class_loss(logits, targets, problem)
-    return loss if answers is None else distilled(loss, logits, answers, problem.config.distillation)
+    if teacher_logits is None:
+        return loss
+    return distillation_loss(loss, logits, teacher_logits, problem.config.distillation)
 
 
 def class_loss(logits: torch.Tensor, targets: torch.Tensor, problem: Problem) -> torch.Tensor:
-    """Mean cross entropy, as `imbalance` says.
+    """Return the mean cross entropy, modified by the `imbalance` setting.
 
-    'logit-adjusted' (Menon et al. 2021, "Long-tail learning via logit adjustment", eq. 10 with tau = 1) shifts the
-    logits by the log of the class frequencies: unshifted, they then estimate probabilities under a uniform class
-    prior. 'focal' (Lin et al. 2017, eq. 4) weighs each image by (1 - p)^2, p being what its class was given.
+    'logit-adjusted' (Menon et al. 2021, "Long-tail learning via logit adjustment", eq. 10 with tau = 1) adds the log
+    class frequencies to the logits, so that the unshifted logits learn a uniform class prior. 'focal' (Lin et al. 2017,
+    eq. 4) weights each image by (1 - p)^2, where p is the predicted probability of its class.
     """
     import torch
     from torch.nn import functional
@@ -196,14 +201,15 @@ def class_loss(logits: torch.Tensor, targets: torch.Tensor, problem: Problem) ->
     if imbalance == "logit-adjusted":
         counts = np.bincount(problem.train.labels, minlength=problem.classes)
         logits = logits + torch.from_numpy(np.log(counts / counts.sum()).astype(np.float32)).to(logits.device)
-    each = functional.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
+    losses = functional.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
     if imbalance == "focal":
-        given = logits.softmax(dim=1).gather(1, targets[:, None])[:, 0]
-        each = each * (1 - given) ** 2
-    return each.mean()
+        probabilities = logits.softmax(dim=1).gather(1, targets[:, None])[:, 0]
+        losses = losses * (1 - probabilities) ** 2
+    return losses.mean()
 
 
 def autocast(problem: Problem) -> Any:
+    """Return the context for the problem's precision: bfloat16 autocast, or no autocast for fp32."""
     import torch
 
     return torch.autocast(problem.device, torch.bfloat16, enabled=problem.precision == "bf16")

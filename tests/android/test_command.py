@@ -44,7 +44,7 @@ def test_the_int8_file_with_a_heatmap_is_put_into_the_sources(flagship: Bundle, 
 
 def test_another_file_takes_the_place_of_the_first_and_of_nothing_else(flagship: Bundle, tmp_path: Path) -> None:
     assets = tmp_path / "assets"
-    android.place(flagship, assets)
+    android.copy_model(flagship, assets)
     (assets / "own.tflite").write_bytes(b"somebody's")
     done = skinedge("android", "--model", flagship.root, "--file", PLAIN, "--to", assets, cwd=tmp_path)
     assert done.returncode == 0 and "no heatmap" in done.stderr and "not a medical device" in done.stderr
@@ -63,11 +63,11 @@ def test_a_file_that_the_app_cannot_use_is_refused(flagship: Bundle, tmp_path: P
 @pytest.mark.parametrize("damaged", [HEATMAP, f"{HEATMAP}.skinedge.json"])
 def test_a_changed_file_leaves_what_was_there(flagship: Bundle, tmp_path: Path, damaged: str) -> None:
     assets = tmp_path / "assets"
-    android.place(flagship, assets, PLAIN)
+    android.copy_model(flagship, assets, PLAIN)
     with (flagship.root / damaged).open("ab") as stream:
         stream.write(b" ")
     with pytest.raises(BundleError, match="does not match the hash"):
-        android.place(flagship, assets)
+        android.copy_model(flagship, assets)
     assert names(assets) == [PLAIN, f"{PLAIN}.skinedge.json"]
 
 
@@ -75,7 +75,7 @@ def test_a_run_without_a_card_or_a_tflite_file_is_refused(flagship: Bundle, tmp_
     text = (flagship.root / "manifest.json").read_text()
     (flagship.root / "manifest.json").write_text(text.replace(".tflite.skinedge.json", ".tflite.other.json"))
     with pytest.raises(BundleError, match=r"no \.tflite file") as raised:
-        android.place(flagship.reload(), tmp_path / "assets")
+        android.copy_model(flagship.reload(), tmp_path / "assets")
     assert "skinedge export" in str(raised.value)
 
 
@@ -87,13 +87,13 @@ def test_outside_the_sources_the_folder_must_be_named(flagship: Bundle, tmp_path
 def test_two_models_or_a_half_are_not_an_installed_model(flagship: Bundle, tmp_path: Path) -> None:
     assets = tmp_path / "assets"
     assert android.installed(assets) is None
-    android.place(flagship, assets)
+    android.copy_model(flagship, assets)
     (assets / HEATMAP).rename(assets / "elsewhere")
     with pytest.raises(BundleError, match="without its model"):
         android.installed(assets)
     (assets / "elsewhere").rename(assets / HEATMAP)
     (assets / f"{PLAIN}.skinedge.json").write_bytes((assets / f"{HEATMAP}.skinedge.json").read_bytes())
-    with pytest.raises(BundleError, match="2 models"):
+    with pytest.raises(BundleError, match="found 2 models"):
         android.installed(assets)
 
 
@@ -103,10 +103,10 @@ def test_what_an_interrupted_command_left_is_replaced(flagship: Bundle, tmp_path
     assets = tmp_path / "assets"
     for name in (HEATMAP, PLAIN):
         other = tmp_path / name
-        android.place(flagship, other, name)
+        android.copy_model(flagship, other, name)
         for path in other.iterdir() if {name, f"{name}.skinedge.json"} & set(left) else ():
             assets.mkdir(exist_ok=True)
             if path.name in left or path.suffix == ".json":
                 path.rename(assets / path.name)
-    android.place(flagship, assets)
+    android.copy_model(flagship, assets)
     assert names(assets) == [HEATMAP, f"{HEATMAP}.skinedge.json"]

@@ -1,4 +1,4 @@
-"""The command line in this process, and little model files of a stranger's making."""
+"""Fixtures: the command line in this process, copies of the shared run, and small third-party model files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Cli = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
-    """Runs `skinedge ARGS`: (exit code, stdout, stderr), as a shell would see them."""
+    """Return a function that runs `skinedge ARGS` and returns (exit code, stdout, stderr)."""
     from skinedge.cli import main
 
     def call(*arguments: object) -> tuple[int, str, str]:
@@ -38,13 +38,13 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
 
 @pytest.fixture
 def run(tiny_run: Path, tmp_path: Path) -> Bundle:
-    """A private copy of the shared run, to be damaged."""
+    """A copy of the shared run that tests may damage."""
     return Bundle.open(Path(shutil.copytree(tiny_run, tmp_path / "run")))
 
 
 @pytest.fixture
 def imageless(run: Bundle, tmp_path: Path) -> Bundle:
-    """A run whose images are no longer where it was trained, as on a small device."""
+    """A run without its training images, as on a small device."""
     text = (run.root / "manifest.json").read_text()
     gone = json.dumps(str(tmp_path / "gone"))
     (run.root / "manifest.json").write_text(text.replace(json.dumps(run.manifest.data_root), gone))
@@ -53,9 +53,9 @@ def imageless(run: Bundle, tmp_path: Path) -> Bundle:
 
 @pytest.fixture
 def foreign(tmp_path: Path) -> Callable[..., Path]:
-    """Writes an ONNX file of 3 classes that knows nothing of us: each class's score is a channel's mean, over 10.
+    """Return a function that writes a third-party ONNX file of 3 classes; scores are a tenth of each channel's mean.
 
-    layout: 'NHWC' or 'NCHW'; batch: 'n' for a free one; softmax: end in probabilities; dtype: of the input.
+    layout: 'NHWC' or 'NCHW'; batch: 'n' for a free batch; softmax: output probabilities; dtype: of the input.
     """
 
     def write(

@@ -1,4 +1,4 @@
-"""Nothing that lies in the current folder is executed, whatever its name."""
+"""Commands execute no module in the current folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TRAPS = ("numpy", "json", "onnxruntime", "PIL", "torch", "skinedge", "ai_edge_li
 
 @pytest.fixture
 def trapped(tmp_path: Path) -> Path:
-    """A folder of modules that tell when they are executed."""
+    """A folder of modules that create a file when they are executed."""
     executed = tmp_path / "executed"
     for name in TRAPS:
         (tmp_path / f"{name}.py").write_text(f"from pathlib import Path\nPath({str(executed)!r}).touch()\n")
@@ -31,19 +31,18 @@ def trapped(tmp_path: Path) -> Path:
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_a_command_executes_nothing_of_the_current_folder(
+def test_a_command_executes_no_module_in_the_current_folder(
     tiny_run: Path,
     synthetic_images: Path,
     trapped: Path,
     tmp_path_factory: pytest.TempPathFactory,
     arguments: tuple[str, ...],
 ) -> None:
-
     run = tmp_path_factory.mktemp("run") / "run"
     shutil.copytree(tiny_run, run)
-    places = {"RUN": str(run), "DATA": str(synthetic_images), "OUT": str(run.parent / "predictions.jsonl")}
-    command = [sys.executable, "-P", "-m", "skinedge", *(places.get(word, word) for word in arguments)]
+    paths = {"RUN": str(run), "DATA": str(synthetic_images), "OUT": str(run.parent / "predictions.jsonl")}
+    command = [sys.executable, "-P", "-m", "skinedge", *(paths.get(word, word) for word in arguments)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
-    done = subprocess.run(command, cwd=trapped, env=environment, capture_output=True, text=True, check=False)
-    assert not (trapped / "executed").exists(), done.stderr
-    assert done.returncode == 0, done.stderr
+    completed = subprocess.run(command, cwd=trapped, env=environment, capture_output=True, text=True, check=False)
+    assert not (trapped / "executed").exists(), completed.stderr
+    assert completed.returncode == 0, completed.stderr

@@ -1,4 +1,4 @@
-"""Opening a run's file, a file that stands alone, and files that contradict their run."""
+"""Opening a run's file, a file outside a run, and files that contradict their run."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ Foreign = Callable[..., Path]
 
 
 def relabel(bundle: Bundle, name: str, change: Callable[[dict[str, object]], None]) -> Bundle:
-    """Change what an ONNX file says of itself, and list the changed file in the manifest."""
+    """Change the embedded description of an ONNX file, and update its hash in the manifest."""
     import onnx
 
     path = bundle.root / name
     model = onnx.load(path)
     for prop in model.metadata_props:
         if prop.key == "skinedge":
-            said = json.loads(prop.value)
-            change(said)
-            prop.value = json.dumps(said)
+            description = json.loads(prop.value)
+            change(description)
+            prop.value = json.dumps(description)
     onnx.save(model, path)
     text = (bundle.root / "manifest.json").read_text()
     (bundle.root / "manifest.json").write_text(text.replace(bundle.entries()[name].sha256, sha256(path)))
     return bundle.reload()
 
 
-def test_the_default_file_of_a_run(tiny_run: Path) -> None:
+def test_the_default_file_of_a_run_is_opened(tiny_run: Path) -> None:
     bundle = Bundle.open(tiny_run)
     model = open_listed(bundle)
     assert model.name == bundle.manifest.default_file
@@ -46,7 +46,7 @@ def test_the_default_file_of_a_run(tiny_run: Path) -> None:
     assert model.size == bundle.manifest.preprocess.size and model.synthetic
 
 
-def test_a_threshold_of_the_files_own_wins(run: Bundle) -> None:
+def test_a_files_own_threshold_takes_precedence(run: Bundle) -> None:
     with run.stage("thresholds", "test", {}) as stage:
         stage.set(thresholds={"default": 0.4, "model.int8.onnx": 0.3})
     bundle = run.reload()
@@ -63,12 +63,12 @@ def test_a_changed_file_is_refused(run: Bundle) -> None:
         open_file(run.root / "model.fp32.onnx")
 
 
-def test_an_unlisted_file_is_refused_and_the_listed_ones_named(run: Bundle) -> None:
+def test_an_unlisted_file_is_refused_with_a_list_of_files(run: Bundle) -> None:
     with pytest.raises(BundleError, match=r"model\.int8\.tflite"):
         open_listed(run, "model.int4.tflite")
 
 
-def test_a_run_without_exported_files_says_what_to_do(run: Bundle) -> None:
+def test_a_run_without_exported_files_gives_an_error_with_advice(run: Bundle) -> None:
     with run.stage("none", "test", {}) as stage:
         stage.set(default_file=None)
     with pytest.raises(BundleError, match="skinedge export"):
@@ -76,8 +76,8 @@ def test_a_run_without_exported_files_says_what_to_do(run: Bundle) -> None:
 
 
 def test_labels_in_another_order_are_refused(run: Bundle) -> None:
-    def swap(said: dict[str, object]) -> None:
-        labels = said["labels"]
+    def swap(description: dict[str, object]) -> None:
+        labels = description["labels"]
         assert isinstance(labels, list)
         labels[0], labels[1] = labels[1], labels[0]
 
@@ -85,9 +85,9 @@ def test_labels_in_another_order_are_refused(run: Bundle) -> None:
         open_listed(relabel(run, "model.fp32.onnx", swap), "model.fp32.onnx")
 
 
-def test_another_preprocessing_is_refused(run: Bundle) -> None:
-    def shift(said: dict[str, object]) -> None:
-        rule = said["preprocess"]
+def test_other_preprocessing_is_refused(run: Bundle) -> None:
+    def shift(description: dict[str, object]) -> None:
+        rule = description["preprocess"]
         assert isinstance(rule, dict)
         rule["mean"] = [123.0, 117.0, 104.0]
 
@@ -96,27 +96,27 @@ def test_another_preprocessing_is_refused(run: Bundle) -> None:
 
 
 def test_a_file_of_another_run_is_refused(run: Bundle) -> None:
-    changed = relabel(run, "model.fp32.onnx", lambda said: said.update(run_id="another"))
+    changed = relabel(run, "model.fp32.onnx", lambda description: description.update(run_id="another"))
     with pytest.raises(BundleError, match="another"):
         open_listed(changed, "model.fp32.onnx")
 
 
-def test_the_melanoma_class_is_the_one_that_the_run_names(run: Bundle) -> None:
-    """Not the one whose name sounds like it: the user's [taxonomy] may have said otherwise."""
+def test_the_melanoma_class_is_the_one_in_the_manifest(run: Bundle) -> None:
+    """Not a class with a similar name: the user's [taxonomy] may define another."""
     text = (run.root / "manifest.json").read_text()
     assert text.count('"melanoma": "mel"') == 1
     (run.root / "manifest.json").write_text(text.replace('"melanoma": "mel"', '"melanoma": "vasc"'))
     with pytest.raises(BundleError, match="melanoma class is mel, the run's is vasc"):
         open_listed(run.reload(), "model.fp32.onnx")
-    changed = relabel(run.reload(), "model.fp32.onnx", lambda said: said.update(melanoma="vasc"))
+    changed = relabel(run.reload(), "model.fp32.onnx", lambda description: description.update(melanoma="vasc"))
     model = open_listed(changed, "model.fp32.onnx")
     assert model.melanoma is not None and model.labels[model.melanoma] == "vasc"
-    alone = open_file(Path(shutil.copy(model.path, run.root.parent / "alone.onnx")))
-    assert alone.melanoma == model.melanoma
+    copy = open_file(Path(shutil.copy(model.path, run.root.parent / "copy.onnx")))
+    assert copy.melanoma == model.melanoma
 
 
 @pytest.mark.parametrize("name", ["model.int8.tflite", "model.fp32.onnx", "model.safetensors"])
-def test_our_file_alone_knows_all_but_its_threshold(tiny_run: Path, tmp_path: Path, name: str) -> None:
+def test_a_skinedge_file_outside_a_run_only_lacks_a_threshold(tiny_run: Path, tmp_path: Path, name: str) -> None:
     shutil.copy(tiny_run / name, tmp_path / name)
     manifest = Bundle.open(tiny_run).manifest
     model = open_file(tmp_path / name)
@@ -127,7 +127,7 @@ def test_our_file_alone_knows_all_but_its_threshold(tiny_run: Path, tmp_path: Pa
     assert inside.threshold is not None and run_of(inside.path) is not None
 
 
-def test_a_strangers_file_says_what_was_assumed(foreign: Foreign) -> None:
+def test_assumptions_about_a_third_party_file_are_listed(foreign: Foreign) -> None:
     model = open_file(foreign())
     assert model.labels == ("class 0", "class 1", "class 2") and model.size == 8
     assert model.malignant is None and model.melanoma is None and model.model_id is None
@@ -135,7 +135,7 @@ def test_a_strangers_file_says_what_was_assumed(foreign: Foreign) -> None:
     assert any("numbered" in text for text in model.assumptions)
 
 
-def test_a_strangers_labels_are_looked_up_in_the_taxonomy(foreign: Foreign) -> None:
+def test_third_party_labels_are_looked_up_in_the_taxonomy(foreign: Foreign) -> None:
     model = open_file(foreign(labels="nevus\nmelanoma\nbcc\n"))
     assert model.labels == ("nevus", "melanoma", "bcc")
     assert model.malignant == (1, 2) and model.melanoma == 1
@@ -144,7 +144,7 @@ def test_a_strangers_labels_are_looked_up_in_the_taxonomy(foreign: Foreign) -> N
     assert model.run(pixels).probabilities.argmax() == 1
 
 
-def test_a_label_list_in_pythons_own_spelling(foreign: Foreign) -> None:
+def test_a_label_list_in_python_syntax_is_read(foreign: Foreign) -> None:
     assert open_file(foreign(labels="['nevus', 'melanoma', 'bcc']")).labels == ("nevus", "melanoma", "bcc")
     assert open_file(foreign(labels='["nevus", "melanoma", "bcc"]')).labels == ("nevus", "melanoma", "bcc")
     with pytest.raises(ConfigError, match="label list cannot be read"):
@@ -157,7 +157,7 @@ def test_labels_that_do_not_match_the_outputs_are_refused(foreign: Foreign) -> N
 
 
 @pytest.mark.parametrize("field", ["license", "attribution"])
-def test_a_file_under_another_licence_or_another_name_than_its_run_is_refused(run: Bundle, field: str) -> None:
-    bundle = relabel(run, "model.fp32.onnx", lambda said: said.update({field: "Someone else"}))
+def test_another_licence_or_attribution_than_the_runs_is_refused(run: Bundle, field: str) -> None:
+    bundle = relabel(run, "model.fp32.onnx", lambda description: description.update({field: "Someone else"}))
     with pytest.raises(BundleError, match="Someone else"):
         open_listed(bundle, "model.fp32.onnx")

@@ -1,4 +1,4 @@
-"""RANK and WORLD_SIZE that a cluster or notebook left in the environment silence nothing but a joined training."""
+"""Stray RANK and WORLD_SIZE variables of a cluster or notebook silence only distributed training."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Cli = Callable[..., tuple[int, str, str]]
     ("command", "warning"),
     [
         (("evaluate", "{run}", "--split", "all", "--allow-train"), "CONTAMINATED"),
-        (("predict", "{image}", "--run", "{run}"), "trained on synthetic drawings"),
+        (("predict", "{image}", "--run", "{run}"), "trained on synthetic images"),
         (("verify", "{run}"), ""),
     ],
 )
-def test_a_second_process_that_nobody_started_says_all(
+def test_stray_variables_do_not_silence_other_commands(
     cli: Cli,
     run: Bundle,
     synthetic_images: Path,
@@ -44,7 +44,7 @@ def test_a_second_process_that_nobody_started_says_all(
     "ranks",
     [{"WORLD_SIZE": "x"}, {"WORLD_SIZE": "-2"}, {"WORLD_SIZE": "2", "RANK": "2"}, {"RANK": "1e3", "WORLD_SIZE": "2"}],
 )
-def test_training_refuses_ranks_that_no_launcher_sets(
+def test_training_refuses_invalid_ranks(
     cli: Cli, synthetic_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: dict[str, str]
 ) -> None:
     for name, value in ranks.items():
@@ -56,10 +56,10 @@ def test_training_refuses_ranks_that_no_launcher_sets(
     assert not (tmp_path / "run").exists()
 
 
-def test_notes_are_silent_within_a_joined_process_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_notes_are_silenced_only_in_the_context(capsys: pytest.CaptureFixture[str]) -> None:
     with progress.silenced(True):
-        progress.note("not the main one")
-    progress.note("alone")
+        progress.note("another process")
+    progress.note("outside")
     with progress.silenced(False):
-        progress.note("the main one")
-    assert capsys.readouterr().err == "alone\nthe main one\n"
+        progress.note("main process")
+    assert capsys.readouterr().err == "outside\nmain process\n"

@@ -56,15 +56,17 @@ HEADLESS = "() => [...document.querySelectorAll('table')].filter(t => !t.querySe
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> dict[str, Path]:
-    """The shipped model's page, with all sections; and a drawn run's, with images and with sections missing."""
+    """The bundled model's page, with all sections; and a synthetic run's, with images and without some sections."""
     if not (FLAGSHIP / "manifest.json").is_file():
         pytest.skip("the model that ships with the package is not there")
     folder = tmp_path_factory.mktemp("pages")
-    for name, run, asked in (
+    for name, run, request in (
         ("shipped", FLAGSHIP, ReportRequest()),
         ("images", tiny_run, ReportRequest(with_images=True)),
     ):
-        (folder / f"{name}.html").write_text(draw(Bundle.open(run), asked, NOTICE).html)
+        html = draw(Bundle.open(run), request, NOTICE).html
+        assert html is not None
+        (folder / f"{name}.html").write_text(html)
     return {name: folder / f"{name}.html" for name in ("shipped", "images")}
 
 

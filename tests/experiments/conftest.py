@@ -1,4 +1,4 @@
-"""Modules of bench/experiments/, which are scripts' neighbours and in no package."""
+"""Fixtures for the tests of bench/experiments/, whose modules are in no installed package."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TINTS = {"mel": (150, 90, 60), "nv": (60, 110, 160)}
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A config that learns to tell the tints apart in seconds, so surely that no gate hangs on the last bit."""
+    """A config that learns to separate the tints in seconds, with margins too large for gates to be inconclusive."""
     path = tmp_path_factory.mktemp("config") / "tiny.toml"
     path.write_text(TINY)
     return path
@@ -35,7 +35,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tinted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images of two classes that a random network's features tell apart, in HAM10000's layout: two of each lesion."""
+    """Images of two classes that a random network can separate, in HAM10000's layout, two per lesion."""
     folder, rng = tmp_path_factory.mktemp("tinted"), np.random.default_rng(1)
     lines = ["lesion_id,image_id,dx"]
     for index in range(120):

@@ -1,4 +1,4 @@
-"""Kills and injected errors at the filesystem calls of some commands; `make faults` does all, and more of each."""
+"""Kills and injected errors at the filesystem calls of some commands; `make faults` tests all, with more of each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COUNT = 32  # experiments
 
 
 def test_nothing_is_lost_and_nothing_is_left_by_a_kill_or_an_error(tmp_path: Path) -> None:
-    """Fixed seed; each command is repeated after each disturbance, and must leave what it leaves undisturbed."""
+    """Fixed seed; each command is repeated after each fault and must then leave the files of a run without a fault."""
     out = tmp_path / "faults.json"
     command = [sys.executable, "-m", "experiments.faults", "--commands", *COMMANDS, "--count", "1"]
     done = subprocess.run(

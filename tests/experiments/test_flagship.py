@@ -25,19 +25,19 @@ def sources(tmp_path: Path) -> tuple[Path, Path]:
     for name in ("mel/ISIC_1", "nv/ISIC_2"):
         write(whole / "images" / f"{name}.jpg", 20)
     write(sharp / "mel/ISIC_1.jpg", 30)
-    write(sharp / "nv/ISIC_3.jpg", 30)  # of no image that is asked for
+    write(sharp / "nv/ISIC_3.jpg", 30)  # a crop without a full photo
     (whole / flagship.TABLE).write_text("lesion_id,image_id,dx\n", encoding="utf-8")
     return whole, sharp
 
 
-def test_each_photo_is_there_once_in_the_best_resolution(sources: tuple[Path, Path], tmp_path: Path) -> None:
+def test_each_photo_is_copied_once_in_the_best_resolution(sources: tuple[Path, Path], tmp_path: Path) -> None:
     flagship.gather(*sources, tmp_path / "out")
-    found = {path.relative_to(tmp_path / "out").as_posix(): width(path) for path in tmp_path.glob("out/images/*/*")}
-    assert found == {"images/mel/ISIC_1.jpg": 30, "images/nv/ISIC_2.jpg": 20}
+    widths = {path.relative_to(tmp_path / "out").as_posix(): width(path) for path in tmp_path.glob("out/images/*/*")}
+    assert widths == {"images/mel/ISIC_1.jpg": 30, "images/nv/ISIC_2.jpg": 20}
     assert (tmp_path / "out" / flagship.TABLE).is_file()
 
 
-def test_without_images_nothing_is_made_and_it_says_where(
+def test_missing_images_are_an_error_and_nothing_is_written(
     sources: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"

@@ -1,4 +1,4 @@
-"""Licences of what the extras install: the installed packages themselves, and odd ones in a folder of their own."""
+"""Licences of the packages that the extras install: the real ones, and made-up distributions in a temporary folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Put = Callable[..., None]
 
 @pytest.fixture
 def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Put:
-    """Install a distribution with these lines of metadata, where it is found first."""
+    """Install a distribution with these lines of metadata, first on the search path."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def install(name: str, *lines: str) -> None:
@@ -39,29 +39,29 @@ def project(tmp_path: Path) -> Path:
     return path
 
 
-def test_every_licence_of_what_is_installed_is_allowed_and_listed() -> None:
+def test_every_installed_licence_is_allowed_and_listed() -> None:
     text = licenses.document()
     for name in ("numpy", "msgspec", "onnxruntime", "torch", "litert-torch", "grad-cam", "matplotlib"):
         assert text.count(f"| {name} |") == 1, name
     assert "://" not in text and "licence allows use" in text
 
 
-def test_the_document_is_that_of_today() -> None:
-    """Versions aside, which another platform or a newer install has others of."""
-    kept = licenses.DOCUMENT.read_text()
-    missing = {one.name for one in licenses.brought_by("") if f"| {one.name} |" not in kept}
+def test_the_document_is_up_to_date() -> None:
+    """Compares names only: versions differ by platform and date of installation."""
+    text = licenses.DOCUMENT.read_text()
+    missing = {one.name for one in licenses.brought_by("") if f"| {one.name} |" not in text}
     assert not missing, "run: make licenses"
 
 
-def test_what_extras_of_extras_bring_is_found(put: Put, project: Path) -> None:
+def test_packages_of_nested_extras_are_found(put: Put, project: Path) -> None:
     put("odd-one", "License-Expression: MIT", "Requires-Dist: odd-base", "Requires-Dist: odd-never; extra == 'never'")
     put("odd-base", "Classifier: License :: OSI Approved :: ISC License (ISCL)")
     put("odd-two", "License: BSD", "Requires-Dist: odd-part; extra == 'part'", "Requires-Dist: odd-one")
     put("odd-part", "License-Expression: GPL-3.0-only OR MIT")
     put("odd-never", "License-Expression: MIT")
     assert [one.name for one in licenses.brought_by("", project)] == ["odd-base", "odd-one"]
-    found = {one.name: one.licence for one in licenses.brought_by("all", project)}
-    assert found == {
+    licence_of = {one.name: one.licence for one in licenses.brought_by("all", project)}
+    assert licence_of == {
         "odd-base": "ISC",
         "odd-one": "MIT",
         "odd-part": "GPL-3.0-only OR MIT",

@@ -1,4 +1,4 @@
-"""The main job by seeds: real runs, what is kept of them, and which are made again."""
+"""`skinedge run` by seeds: real runs, their results file, and which seeds are repeated."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def read(out: Path) -> dict[str, Any]:
     return document
 
 
-def test_a_seed_is_a_run_of_its_own_and_is_made_once(
+def test_each_seed_is_one_run_and_a_finished_one_is_not_repeated(
     tinted: Path,
     tiny: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # so little work is slower on several
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # more threads slow down a run this small
     out = tmp_path / "seeds"
     arguments = ["--data", str(tinted), "--limit", "120", "--epochs", "3", "--config", str(tiny), "--out", str(out)]
     code = seeds.main([*arguments, "--seeds", "3"])
@@ -46,7 +46,7 @@ def test_a_seed_is_a_run_of_its_own_and_is_made_once(
     assert "Choose another --out" in capsys.readouterr().err
 
 
-def test_a_seed_that_ended_badly_is_said_so_and_tried_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_seed_is_reported_and_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--data", str(tmp_path / "none"), "--seeds", "0", "--out", str(tmp_path / "seeds")]
     for _ in range(2):
         assert seeds.main(arguments) == 1
@@ -56,7 +56,7 @@ def test_a_seed_that_ended_badly_is_said_so_and_tried_again(tmp_path: Path, caps
 
 
 @pytest.mark.parametrize(
-    ("code", "error", "well"),
+    ("code", "error", "ended_well"),
     [
         (0, "", True),
         (1, REFUSED, True),
@@ -66,8 +66,8 @@ def test_a_seed_that_ended_badly_is_said_so_and_tried_again(tmp_path: Path, caps
         (-9, REFUSED, False),
     ],
 )
-def test_only_success_and_a_named_gate_end_well(code: int, error: str, well: bool) -> None:
-    assert seeds.Outcome(0, code, 1.0, None, {}, {}, error).ended_well is well
+def test_only_success_and_a_named_gate_end_well(code: int, error: str, ended_well: bool) -> None:
+    assert seeds.Outcome(0, code, 1.0, None, {}, {}, error).ended_well is ended_well
 
 
 def test_seeds_are_ranges_and_lists() -> None:

@@ -1,4 +1,4 @@
-"""README's latency tables are what the committed reports say."""
+"""README's latency tables match the committed reports."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ MISSING = replace(ROW, file="model.safetensors", runtime="torch", n=0, trustwort
 @pytest.fixture
 def report(tmp_path: Path) -> Path:
     here = replace(describe_device({"onnxruntime": "1.32.0"}), cpu="A CPU", cores=4, virtualization=("container",))
-    made = LatencyReport(here, read_protocol("standard"), 0, (MISSING, TIMED), measured_at="2026-11-25T20:00:00+00:00")
+    rows = (MISSING, TIMED)
+    latency = LatencyReport(here, read_protocol("standard"), 0, rows, measured_at="2026-11-25T20:00:00+00:00")
     path = tmp_path / "a-device.json"
-    path.write_text(made.to_text())
+    path.write_text(latency.to_text())
     return path
 
 
-def test_a_table_says_what_its_report_says(report: Path) -> None:
+def test_a_table_has_the_figures_of_its_report(report: Path) -> None:
     title, _, head, line, *rows = tables.tables([report]).splitlines()
     assert title == (
         "**A CPU, 4 cores, container**: 1 thread, 1,000 samples each in blocks that take turns, times as fast by p50; "
@@ -44,17 +45,17 @@ def test_a_table_says_what_its_report_says(report: Path) -> None:
     assert rows[2:] == ["", "`model.safetensors`: not installed."]
 
 
-def test_only_what_stands_between_the_marks_is_written(report: Path) -> None:
+def test_only_the_text_between_the_markers_is_replaced(report: Path) -> None:
     text = f"before\n{tables.START}\nold\n{tables.END}\nafter\n"
     new = tables.updated(text, tables.tables([report]))
     assert new.startswith(f"before\n{tables.START}\n**A CPU") and new.endswith(f"{tables.END}\nafter\n")
     assert "old" not in new and tables.updated(new, tables.tables([report])) == new
-    for wrong in ("no marks", f"{tables.START} only", text + text):
-        with pytest.raises(SkinedgeError, match="marks"):
+    for wrong in ("no markers", f"{tables.START} only", text + text):
+        with pytest.raises(SkinedgeError, match="markers"):
             tables.updated(wrong, "")
 
 
-def test_without_a_report_or_with_a_damaged_one(tmp_path: Path) -> None:
+def test_a_missing_or_damaged_report_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SkinedgeError, match="make bench-device"):
         tables.tables([])
     for text in ("{", "[]", '{"schema": "skinedge.verify/1"}'):
@@ -63,7 +64,7 @@ def test_without_a_report_or_with_a_damaged_one(tmp_path: Path) -> None:
             tables.tables([tmp_path / "bad.json"])
 
 
-def test_readme_is_in_step_with_the_committed_reports() -> None:
+def test_readme_matches_the_committed_reports() -> None:
     reports = sorted(tables.RESULTS.glob("*.json"))
     if not reports:
         pytest.skip("no report of a device is committed yet")
@@ -72,8 +73,6 @@ def test_readme_is_in_step_with_the_committed_reports() -> None:
     for path in reports:
         text = path.read_text(encoding="utf-8")
         assert path.stat().st_size < 200_000
-        assert not re.search(
-            r"/(home|Users|root|tmp|work|mnt)/", text
-        )  # a report tells nothing of its author's folders
+        assert not re.search(r"/(home|Users|root|tmp|work|mnt)/", text)  # no path of the author's machine
         report = read_report(path)
         assert all(len(report.samples_ms[row.key]) for row in report.rows if row.n)

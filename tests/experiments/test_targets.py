@@ -1,4 +1,4 @@
-"""The DermaMNIST rows: the published splits, their leak said aloud, and the printed row from a run of its own."""
+"""The DermaMNIST rows: the published splits, the report of their leak, and the printed row of a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 
 
 def write_table(folder: Path, out: Path) -> list[dict[str, str]]:
-    """A table like dermamnist/split.csv over drawn images: by image, which leaks, and by lesion."""
+    """Write a table like dermamnist/split.csv for synthetic images: split by image, which leaks, and by lesion."""
     lesions: dict[str, int] = {}
     rows = []
     for index, sample in enumerate(sorted(read(folder).samples, key=lambda sample: sample.image_id)):
@@ -58,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, synthetic_images: Path) -> 
     return out
 
 
-def test_the_lesion_free_split_is_the_tables_with_val_halved_by_lesion(
+def test_the_lesion_free_split_is_that_of_the_table_with_val_halved_by_lesion(
     synthetic_images: Path, folder: Path, tmp_path: Path
 ) -> None:
     arguments = ["dermamnist", "--data", str(synthetic_images), "--table", str(folder / "table.csv")]
@@ -66,12 +66,12 @@ def test_the_lesion_free_split_is_the_tables_with_val_halved_by_lesion(
     assert targets.main([*arguments, "--split", "lesion-free", "--out", str(out)]) == 0
     samples = read_split(out)
     with (folder / "table.csv").open() as stream:
-        wanted = {row["image_id"]: row["lesion_free_split"] for row in csv.DictReader(stream)}
-    assert {s.image_id: "val" if s.split == "cal" else s.split for s in samples} == wanted
-    places = defaultdict(set)
+        expected = {row["image_id"]: row["lesion_free_split"] for row in csv.DictReader(stream)}
+    assert {s.image_id: "val" if s.split == "cal" else s.split for s in samples} == expected
+    splits_of_lesion = defaultdict(set)
     for sample in samples:
-        places[sample.lesion_id].add(sample.split)
-    assert all(len(splits) == 1 for splits in places.values())
+        splits_of_lesion[sample.lesion_id].add(sample.split)
+    assert all(len(splits) == 1 for splits in splits_of_lesion.values())
     for label in {sample.label for sample in samples}:
         halves = Counter(sample.split for sample in samples if sample.label == label)
         assert halves["val"] and halves["cal"] and abs(halves["val"] - halves["cal"]) <= 3
@@ -82,7 +82,7 @@ def test_the_lesion_free_split_is_the_tables_with_val_halved_by_lesion(
     assert again.read_text() != out.read_text()
 
 
-def test_the_official_split_says_how_it_leaks(
+def test_the_official_split_reports_its_leak(
     synthetic_images: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["dermamnist", "--split", "official", "--data", str(synthetic_images)]
@@ -108,7 +108,7 @@ def change(rows: list[dict[str, str]], **changes: str) -> list[dict[str, str]]:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda rows: rows[1:], "1 images are in the table or in the folder alone"),
+        (lambda rows: rows[1:], "1 images are only in the table or only in the folder"),
         (lambda rows: change(rows, dx="vasc"), "is vasc of lesion .* in the table"),
         (lambda rows: change(rows, lesion_id="other"), "lesion other in the table"),
         (lambda rows: change(rows, lesion_free_split="dev"), r"unknown splits in the table: \['dev'\]"),
@@ -116,7 +116,7 @@ def change(rows: list[dict[str, str]], **changes: str) -> list[dict[str, str]]:
         (lambda rows: [{k: v for k, v in row.items() if k != "dx"} for row in rows], "needs the columns dx"),
     ],
 )
-def test_a_table_that_does_not_fit_is_refused(
+def test_a_table_that_does_not_match_is_refused(
     synthetic_images: Path, tmp_path: Path, damage: Any, message: str
 ) -> None:
     rows = write_table(synthetic_images, tmp_path / "table.csv")
@@ -131,7 +131,7 @@ def test_a_leak_under_the_lesion_free_name_is_an_error(synthetic_images: Path, t
     write_rows([{**row, "lesion_free_split": row["split"]} for row in rows], tmp_path / "table.csv")
     with pytest.raises(DataError, match="in two splits"):
         targets.dermamnist.build("lesion-free", synthetic_images, tmp_path / "table.csv", tmp_path / "split.csv")
-    with pytest.raises(ConfigError, match="must say so"):
+    with pytest.raises(ConfigError, match="must contain 'leaks'"):
         targets.dermamnist.build("official", synthetic_images, tmp_path / "table.csv", tmp_path / "split.csv")
 
 
@@ -141,21 +141,21 @@ def test_the_real_table_has_the_published_counts(tmp_path: Path, capsys: pytest.
         pytest.skip(f"HAM10000 is not at {data}")
     free = targets.dermamnist.build("lesion-free", data, table, tmp_path / "free.csv")
     official = targets.dermamnist.build("official", data, table, tmp_path / "leaks.csv")
-    said = capsys.readouterr().err
+    notes = capsys.readouterr().err
 
     def count(samples: tuple[Sample, ...]) -> tuple[int, int, int]:
-        found = Counter(sample.split for sample in samples)
-        return found["train"], found["val"] + found["cal"], found["test"]
+        sizes = Counter(sample.split for sample in samples)
+        return sizes["train"], sizes["val"] + sizes["cal"], sizes["test"]
 
     assert count(free) == (8208, 575, 1232) and count(official) == (7007, 1003, 2005)
-    leaks = [int(word) for word in said.partition("LEAK:")[2].partition("show")[0].split() if word.isdecimal()]
+    leaks = [int(word) for word in notes.partition("LEAK:")[2].partition("show")[0].split() if word.isdecimal()]
     assert leaks[0] == 693 and sum(leaks[1:]) == 348
 
 
-def test_prepare_cuts_the_square_that_dermamnist_has() -> None:
-    """The box (25, 0, 175, 150): exactly at 150 and, but for the outermost pixels, at 144; within a pixel at 128.
+def test_prepare_crops_the_square_of_dermamnist() -> None:
+    """The box (25, 0, 175, 150): exact at 150; at 144 except for the outermost pixels; within one pixel at 128.
 
-    Where columns run from 0 to 199, a pixel says which column it is from.
+    Each pixel's value is the number of its column, 0 to 199.
     """
     columns = np.tile(np.arange(200, dtype=np.uint8)[None, :, None], (150, 1, 3))
     assert (prepare(columns, 150) == columns[:, 25:175]).all()
@@ -165,13 +165,13 @@ def test_prepare_cuts_the_square_that_dermamnist_has() -> None:
     assert np.abs(prepare(columns, 128).astype(int) - cut).max() <= 1
 
 
-def test_a_row_is_one_command_and_goes_on_where_it_stopped(
+def test_a_row_is_one_command_and_resumes_after_an_interruption(
     tinted: Path,
     tiny: Path,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Also: the leak that training was not told of is counted again when the model is judged."""
+    """Also: the evaluation counts the leak, which training does not see."""
     out = tmp_path / "official"
     rows = write_table(tinted, tmp_path / "table.csv")
     command = ["dermamnist-official", "--data", str(tinted), "--table", str(tmp_path / "table.csv")]
@@ -200,5 +200,5 @@ def test_a_row_is_one_command_and_goes_on_where_it_stopped(
     before = (out / "model.int8.tflite").stat().st_mtime_ns
     assert targets.main(command) == 0
     assert capfd.readouterr().out == shown and (out / "model.int8.tflite").stat().st_mtime_ns == before
-    assert targets.main([*command, "--seed", "1"]) == 1  # another split: never judged as if it were this one's
+    assert targets.main([*command, "--seed", "1"]) == 1  # another split: this run is not evaluated on it
     assert "other settings: seed" in capfd.readouterr().err

@@ -1,4 +1,4 @@
-"""The throughput benchmark: what it times is what it says, and its figures follow from that."""
+"""The throughput benchmark: it runs the stated work, and its figures follow from the times."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ from skinedge.system.cpu import usable_cores
 SCRIPT = ("-m", "experiments.throughput")
 
 
-def test_the_figures_follow_from_what_was_timed(tiny_run: Path, synthetic_images: Path, tmp_path: Path) -> None:
+def test_the_figures_follow_from_the_times(tiny_run: Path, synthetic_images: Path, tmp_path: Path) -> None:
     out = tmp_path / "throughput.json"
     sizes = ["--images", "130", "--few", "20"]
     command = [sys.executable, *SCRIPT, "--data", synthetic_images, "--run", tiny_run, *sizes, "--out", out]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found = json.loads(out.read_text())
+    document = json.loads(out.read_text())
     cores = usable_cores()
     for command_name in ("predict", "evaluate"):
-        few, many, one = (row for row in found["timings"] if row["command"] == command_name)
+        few, many, one = (row for row in document["timings"] if row["command"] == command_name)
         assert [row["images"] for row in (few, many, one)] == [20, 130, 130]
         assert [row["cores"] for row in (few, many, one)] == [cores, cores, 1]
         assert all(row["images_per_second"] == pytest.approx(row["images"] / row["seconds"]) for row in (many, one))
         assert 30 < one["peak_rss_mib"] < 5000
         expected = one["seconds"] / (cores * many["seconds"])
-        assert found["efficiency"][command_name] == pytest.approx(expected)
+        assert document["efficiency"][command_name] == pytest.approx(expected)
         assert f"{command_name}: {expected:.1%}" in done.stdout
-    assert found["device"]["cpu"] in done.stdout and "onnxruntime" in found["device"]["versions"]
+    assert document["device"]["cpu"] in done.stdout and "onnxruntime" in document["device"]["versions"]
 
 
-def test_too_few_images_and_a_command_that_fails(tiny_run: Path, synthetic_images: Path, tmp_path: Path) -> None:
-    for arguments, words in ((["--images", "1000"], "1000 images are asked for"), (["--file", "gone"], "gone")):
+def test_too_few_images_and_a_failing_command_are_errors(
+    tiny_run: Path, synthetic_images: Path, tmp_path: Path
+) -> None:
+    for arguments, words in ((["--images", "1000"], "1000 images requested"), (["--file", "gone"], "gone")):
         small = ["--images", "2", "--few", "2", *arguments]
         command = [sys.executable, *SCRIPT, "--data", synthetic_images, "--run", tiny_run, *small]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

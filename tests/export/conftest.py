@@ -1,4 +1,4 @@
-"""A small run with a network that has something to say, without training: random features, fitted head."""
+"""A small run without training, whose network still predicts well: random features, fitted head."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def write_images(root: Path) -> list[Sample]:
 
 
 def tinted(pixels, label_index: int):
-    """Classes that even random features tell apart: a colour cast of each class's own."""
+    """Give each class a colour cast, which even random features can distinguish."""
     cast = np.array([(label_index >> bit & 1) * 0.7 + 0.3 for bit in range(3)])
     return (pixels * cast).astype(np.uint8)
 
 
 def fit_head(net, pixels, labels) -> None:
-    """Least squares on the random features: decided, reproducible outputs in a second."""
+    """Fit the head by least squares on the random features: clear, reproducible predictions in a second."""
     import torch
 
     mean, std = torch.tensor(RULE.mean)[:, None, None], torch.tensor(RULE.std)[:, None, None]
@@ -107,7 +107,7 @@ def manifest(data_root: Path) -> Manifest:
 
 
 def write_run(root: Path, samples: list[Sample], data_root: Path, net) -> Bundle:
-    """A run as train and merge leave it; the adapter is a stand-in that only its hash is read of."""
+    """Write a run as train and merge do; the adapter is a placeholder, since only its hash is read."""
     root.mkdir()
     bundle = Bundle.create(root, manifest(data_root))
     with bundle.stage("train", "test", {}) as stage:
@@ -123,8 +123,8 @@ def write_run(root: Path, samples: list[Sample], data_root: Path, net) -> Bundle
         test = [sample for sample in samples if sample.split == "test"]
         with stage.path("reference.npz").open("wb") as stream:
             labels = np.array([LABELS.index(sample.label) for sample in test], dtype=np.int64)
-            said = merge.sample_logits(net, data_root, test, RULE, len(LABELS))
-            np.savez(stream, id=np.array([sample.image_id for sample in test]), label=labels, logits=said)
+            test_logits = merge.sample_logits(net, data_root, test, RULE, len(LABELS))
+            np.savez(stream, id=np.array([sample.image_id for sample in test]), label=labels, logits=test_logits)
     return bundle.reload()
 
 

@@ -1,4 +1,4 @@
-"""Ranges, sensitivity and equalization over channels of every kind, against float64."""
+"""Ranges, sensitivity and equalization for channels of every kind, compared with float64."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def drawn(kind: str, seed: int, values: int = 500) -> Values:
 
 
 def check_histogram(values: Values) -> None:
-    """Oracle: numpy's histogram in float64; all ranges are finite and hold zero."""
+    """Oracle: numpy's histogram in float64; all ranges are finite and contain zero."""
     low, high = float(values.min()), float(values.max())
-    found = count(lambda: [{"x": values}], {"x": (low, high)})["x"]
+    found = count([{"x": values}], {"x": (low, high)})["x"]
     if high > low:
         expected, _ = np.histogram(values.astype(np.float64), bins=BINS, range=(low, high))
         assert found.counts.sum() == len(values)
@@ -42,7 +42,7 @@ def check_histogram(values: Values) -> None:
 
 @MANY
 @given(kinds, seeds)
-def test_every_value_of_every_kind_is_counted_in_its_place(kind: str, seed: int) -> None:
+def test_every_value_of_every_kind_is_counted_in_its_bin(kind: str, seed: int) -> None:
     check_histogram(drawn(kind, seed))
 
 
@@ -54,7 +54,7 @@ def test_values_at_the_ends_of_float32_are_counted() -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_limits_that_are_not_finite_name_the_tensor(value: float) -> None:
     with pytest.raises(GateError, match="not finite") as caught:
-        count(list, {"good": (0.0, 1.0), "bad": (0.0, value)})
+        count([], {"good": (0.0, 1.0), "bad": (0.0, value)})
     assert caught.value.where == "bad"
 
 
@@ -75,7 +75,7 @@ def test_eight_bits_are_float64s(kind: str, seed: int) -> None:
 
 
 def network(bias: Values, gain: float = 1.0) -> nn.Module:
-    """Whose middle channels are around `bias`, and whose logits are `gain` times a mean of those of the first."""
+    """Build a network with middle channels around `bias`, and logits `gain` times a mean of the first channels."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = nn.Sequential(
@@ -106,7 +106,7 @@ def test_equalizing_any_channels_changes_no_output(kind: str, seed: int) -> None
 
 
 @pytest.mark.parametrize("gain", [1.0, 1e-25, 1e25, 1e36])
-def test_the_order_of_the_layers_does_not_depend_on_how_large_the_logits_are(pixels: np.ndarray, gain: float) -> None:
+def test_the_order_of_the_layers_does_not_depend_on_the_size_of_the_logits(pixels: np.ndarray, gain: float) -> None:
     """Squares of 1e25 overflow in float32, those of 1e-25 vanish."""
     bias, rule = np.zeros(4, np.float32), Preprocess(8)
     base, scaled = network(bias), network(bias, gain)

@@ -1,4 +1,4 @@
-"""The gates on candidate files: real files in their real runtimes, against right and wrong references."""
+"""Gates on candidate files: real files in their runtimes, compared with right and wrong references."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def test_fp32_off_by_more_than_the_limit_on_one_validation_image_fails(
 ) -> None:
     logits = val.logits.copy()
     ordered = np.sort(logits, axis=1)
-    doubtful = (ordered[:, -1] - ordered[:, -2]).argmin()  # a saturated softmax would hide it
-    logits[doubtful, logits[doubtful].argmax()] += 0.01
+    closest = (ordered[:, -1] - ordered[:, -2]).argmin()  # a saturated softmax would hide it
+    logits[closest, logits[closest].argmax()] += 0.01
     assert failed(bundle, "model.fp32.tflite", drawn, replace(val, logits=logits)) == {"max_difference"}
 
 

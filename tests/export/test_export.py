@@ -1,4 +1,4 @@
-"""`export` over a whole run: what it keeps, what it refuses, and that a failure changes nothing."""
+"""`export` of a complete run: files that are kept, refusals, and failures, which change nothing."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ FILES = ["model.fp32.onnx", "model.fp32.tflite", "model.int8.onnx", "model.int8.
 
 
 def snapshot(root: Path) -> dict[str, bytes]:
-    """Every file but the lock, by relative path."""
+    """Read every file but the lock, by relative path."""
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file() and p.suffix != ".lock"}
 
 
 def change_merge(bundle: Bundle, *, logits_shift: float = 0.0, poison: str | None = None) -> Bundle:
-    """Write the merge stage again with other golden logits, or with a weight that is not a number."""
+    """Write the merge stage again with other golden logits, or with a weight that is NaN."""
     network = merge.load_merged(bundle)
     known = golden.load(bundle.file("golden.npz"))
     logits = known.logits.copy()
@@ -63,7 +63,7 @@ def test_current_files_are_kept(run_copy: Bundle, capsys: pytest.CaptureFixture[
     assert said.out == "" and said.err.count("kept") == 4
 
 
-def test_a_failing_gate_leaves_the_file_as_it_was(run_copy: Bundle) -> None:
+def test_a_failing_gate_keeps_the_earlier_file(run_copy: Bundle) -> None:
     bundle = change_merge(run_copy, logits_shift=0.01)
     before = bundle.entries()["model.fp32.onnx"]
     with pytest.raises(GateError, match=r"model\.fp32\.onnx: gate 'max_difference' failed: 0\.00\d+, limit 0\.001"):
@@ -72,7 +72,7 @@ def test_a_failing_gate_leaves_the_file_as_it_was(run_copy: Bundle) -> None:
     assert not [path for path in bundle.root.rglob("*") if path.suffix in (".part", ".old")]
 
 
-def test_one_refused_file_stops_no_other_and_all_that_is_there_has_threshold_and_card(run_copy: Bundle) -> None:
+def test_one_refused_file_stops_no_other_and_all_files_have_threshold_and_card(run_copy: Bundle) -> None:
     bundle = change_merge(run_copy, logits_shift=0.01)
     before = {name: (bundle.root / name).stat().st_mtime_ns for name in FILES}
     with pytest.raises(GateError, match=r"model\.fp32\.onnx: gate 'max_difference' failed"):
@@ -86,10 +86,10 @@ def test_one_refused_file_stops_no_other_and_all_that_is_there_has_threshold_and
     assert card["sha256"] == after.entries()["model.int8.onnx"].sha256
 
 
-def test_options_that_mean_nothing_together_are_errors() -> None:
+def test_contradicting_options_are_errors() -> None:
     for options, complaint in (
         ({"int8": True, "precision": "fp16"}, "contradict"),
-        ({"precision": "int8", "fallback": True}, "--int8 climbs"),
+        ({"precision": "int8", "fallback": True}, "without --int8"),
         ({"precision": "fp16", "arm": True}, "no.* variant for ARM|none of these files"),
         ({"precision": "ladder"}, "precision"),
     ):
@@ -97,7 +97,7 @@ def test_options_that_mean_nothing_together_are_errors() -> None:
             export_targets(("onnx", "tflite"), **options)
 
 
-def test_weights_that_are_not_numbers_are_refused_by_name(run_copy: Bundle) -> None:
+def test_weights_that_are_nan_are_refused_by_name(run_copy: Bundle) -> None:
     bundle = change_merge(run_copy, poison="layer2.0.conv1.weight")
     before = snapshot(bundle.root)
     with pytest.raises(GateError, match=r"not finite in 'layer2\.0\.conv1\.weight'"):
@@ -106,7 +106,7 @@ def test_weights_that_are_not_numbers_are_refused_by_name(run_copy: Bundle) -> N
 
 
 def test_an_edited_model_is_never_exported(run_copy: Bundle) -> None:
-    """It is merged again, which this run, made over weights that nobody has, refuses."""
+    """It is merged again, which fails for this run, since its base weights do not exist."""
     path = run_copy.root / "model.safetensors"
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(BundleError, match="other base weights"):
@@ -142,7 +142,7 @@ def test_too_few_training_images_for_int8(merged_run: Path, tmp_path: Path) -> N
     assert snapshot(bundle.root) == before
 
 
-def test_without_the_images_int8_stops_and_fp32_says_what_it_was_gated_on(
+def test_without_the_images_int8_fails_and_fp32_reports_its_gates(
     merged_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(merged_run, tmp_path / "run")
@@ -195,7 +195,7 @@ def test_the_command_prints_a_table_and_refuses_an_unknown_format(
 
 
 def test_golden_logits_are_the_networks(exported_run: Path) -> None:
-    """The fixture is what it says: else every comparison above would be with itself."""
+    """Check the fixture: else every comparison above would be with itself."""
     bundle = Bundle.open(exported_run)
     known = golden.load(bundle.file("golden.npz"))
     logits = merge.eager_logits(merge.load_merged(bundle), known.pixels, bundle.manifest.preprocess)

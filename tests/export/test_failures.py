@@ -1,4 +1,4 @@
-"""One failure costs one file: every stage of one export target fails in every way, and the others are kept."""
+"""One failure costs one file: every stage of one export target fails in every way; the other files are kept."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ ERRORS = (
 STAGES: dict[str, tuple[Any, str, Callable[..., bool]]] = {
     "preparing int8": (gptq, "round_weights", lambda *_: True),
     "converting": (OnnxConverter, "convert", lambda _self, job, *_: job.recipe.precision == "int8"),
-    "judging": (precision_search, "judge", lambda _path, description, *_: description.precision == "int8"),
+    "checking": (precision_search, "check_candidate", lambda _path, description, *_: description.precision == "int8"),
     "scoring": (precision_search, "scores", lambda path, *_: path.parent.joinpath("1.onnx").exists()),
-    "timing": (exporting, "_timed", lambda _bundle, ask, *_: ask.calibrated),
-    "keeping": (exporting, "_keep", lambda _bundle, ask, *_: ask.calibrated),
+    "timing": (exporting, "_timed", lambda _bundle, target, *_: target.calibrated),
+    "keeping": (exporting, "_keep", lambda _bundle, target, *_: target.calibrated),
 }
 CASES = [(stage, ERRORS[number % len(ERRORS)]) for number, stage in enumerate(STAGES)]
 
@@ -53,7 +53,7 @@ def inject(
     error: Exception,
     when: Callable[..., bool] = lambda *_: True,
 ) -> None:
-    """Let a function raise `error` where `when` holds of its arguments."""
+    """Make a function raise `error` if `when` is true for its arguments."""
     original = getattr(place, name)
 
     def faulty(*args: Any, **kwargs: Any) -> Any:

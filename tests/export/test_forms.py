@@ -1,4 +1,4 @@
-"""Files of every form, end to end: what goes in, what comes out, what they are called and what is said of them."""
+"""Files of every I/O signature, end to end: inputs, outputs, names and manifest entries."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ from skinedge_export.int8.activation_ranges import METHODS
 from skinedge_export.int8.calibration_images import choose
 from skinedge_export.recipe import CalibrationSettings, ExportRecipe
 from skinedge_export.signature import IOSignature
-from skinedge_export.target import LADDER, ExportTarget, export_targets
+from skinedge_export.target import SEARCH, ExportTarget, export_targets
 
 GOOGLE = "model.int8.google.logits.heatmap.tflite"
 BYTES = "model.fp32.uint8.heatmap.onnx"
 ARM = "model.int8.arm.onnx"
 MIXED = "model.int8-mixed.qualcomm.onnx"
 ASKED = {
-    GOOGLE: ExportTarget("tflite", LADDER, IOSignature("google", logits=True, heatmap=True)),
+    GOOGLE: ExportTarget("tflite", SEARCH, IOSignature("google", logits=True, heatmap=True)),
     BYTES: ExportTarget("onnx", "fp32", IOSignature("uint8", heatmap=True)),
-    ARM: ExportTarget("onnx", LADDER, arm=True),
+    ARM: ExportTarget("onnx", SEARCH, arm=True),
     MIXED: ExportTarget("onnx", "int8-mixed", IOSignature("qualcomm")),
 }
 LADDERS = (GOOGLE, ARM, MIXED)
@@ -57,7 +57,7 @@ LADDERS = (GOOGLE, ARM, MIXED)
 
 @pytest.fixture(scope="module")
 def run(merged_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The merged run with one file of each form: the only conversions here. Shared: copy it before changing it."""
+    """The merged run with one file of each kind: the only conversions here. Shared: copy it before changing it."""
     root = tmp_path_factory.mktemp("forms") / "run"
     shutil.copytree(merged_run, root)
     return export(Bundle.open(root), list(ASKED.values()))
@@ -74,8 +74,8 @@ def network(run: Bundle) -> Any:
 
 
 @pytest.fixture(scope="module")
-def said(run: Bundle, known: golden.Golden) -> dict[str, Outputs]:
-    """What our own sessions say of the golden images."""
+def outputs(run: Bundle, known: golden.Golden) -> dict[str, Outputs]:
+    """Outputs of our own sessions for the golden images, by file."""
     return {name: plugins.runtimes_for(Path(name))[0].open(run.file(name), 1).run(known.pixels) for name in ASKED}
 
 
@@ -84,11 +84,11 @@ def report(run: Bundle, name: str) -> dict[str, Any]:
 
 
 def snapshot(root: Path) -> dict[str, bytes]:
-    """Every file but the lock, by relative path."""
+    """Read every file but the lock, by relative path."""
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file() and p.suffix != ".lock"}
 
 
-def test_each_file_is_named_for_what_it_is(run: Bundle) -> None:
+def test_each_file_has_its_name(run: Bundle) -> None:
     assert {entry.path for entry in run.model_files()} == set(ASKED)
     on_disk = {path.name for path in run.root.glob("model.*") if path.suffix in (".onnx", ".tflite")}
     assert on_disk == set(ASKED), "a rejected rung became a file"
@@ -96,7 +96,7 @@ def test_each_file_is_named_for_what_it_is(run: Bundle) -> None:
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_the_manifest_says_what_was_asked_for_and_what_goes_in_and_out(run: Bundle, name: str) -> None:
+def test_the_manifest_has_the_target_and_the_inputs_and_outputs(run: Bundle, name: str) -> None:
     info, form = run.entries()[name].info, ASKED[name].form
     assert info["precision"] == name.split(".")[1] and info["format"] == ASKED[name].format
     (taken,) = info["inputs"]
@@ -120,7 +120,7 @@ def test_the_calibration_images_are_named_and_are_training_images(run: Bundle, n
 
 
 @pytest.mark.parametrize("name", LADDERS)
-def test_the_report_shows_the_whole_ladder(run: Bundle, name: str) -> None:
+def test_the_report_lists_every_candidate(run: Bundle, name: str) -> None:
     document, entry = report(run, name), run.entries()[name]
     assert document["schema"] == "skinedge.ladder/1" and document["model_id"] == run.manifest.id
     assert (document["file"], document["validation_images"]) == (name, 42)
@@ -141,7 +141,7 @@ def test_the_report_shows_the_whole_ladder(run: Bundle, name: str) -> None:
         assert (rung["partitions"] is None) == name.endswith(".onnx")
 
 
-def test_an_exact_file_has_no_ladder(run: Bundle) -> None:
+def test_an_fp32_file_has_no_search_report(run: Bundle) -> None:
     assert not [path for path in run.entries() if path.startswith("reports/ladder.") and "fp32" in path]
 
 
@@ -159,7 +159,7 @@ def test_int8_for_arm_has_int8_activations(run: Bundle) -> None:
 
 
 def test_mixed_has_layers_of_both_kinds(run: Bundle) -> None:
-    """A kept layer takes its weights as floats; every other one takes them from a DequantizeLinear."""
+    """A layer in float has float weights; every other one takes them from a DequantizeLinear."""
     import onnx
 
     def rounded(name: str) -> list[bool]:
@@ -199,15 +199,15 @@ CONSUMERS = {
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_a_consumers_own_preprocessing_gives_what_our_session_gives(
-    run: Bundle, known: golden.Golden, said: dict[str, Outputs], name: str
+def test_a_clients_own_preprocessing_gives_our_sessions_outputs(
+    run: Bundle, known: golden.Golden, outputs: dict[str, Outputs], name: str
 ) -> None:
     fed = np.ascontiguousarray(CONSUMERS[name](known.pixels))
     found = (run_onnx if name.endswith(".onnx") else run_tflite)(run.file(name), fed)
-    np.testing.assert_allclose(found, said[name].probabilities, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(found, outputs[name].probabilities, rtol=0, atol=2e-6)
 
 
-def test_bench_judges_each_form_as_its_own_consumer_would(run: Bundle) -> None:
+def test_bench_feeds_each_file_as_its_client_would(run: Bundle) -> None:
     asked = BenchRequest("quick", runtimes=("onnxruntime", "litert"))
     found = run_targets(run, asked)
     judged = accuracies(run, None, found, open_all(found)[0])
@@ -216,14 +216,16 @@ def test_bench_judges_each_form_as_its_own_consumer_would(run: Bundle) -> None:
     truth = [labels.index(sample.label) for sample in samples]
     for name, prepare in CONSUMERS.items():
         fed = np.ascontiguousarray(prepare(pixels))
-        said = (run_onnx if name.endswith(".onnx") else run_tflite)(run.file(name), fed).argmax(axis=1)
-        assert judged[name] == (pytest.approx(sklearn.metrics.balanced_accuracy_score(truth, said)), "measured")
+        predicted = (run_onnx if name.endswith(".onnx") else run_tflite)(run.file(name), fed).argmax(axis=1)
+        assert judged[name] == (pytest.approx(sklearn.metrics.balanced_accuracy_score(truth, predicted)), "measured")
 
 
-def test_another_consumers_preprocessing_does_not(run: Bundle, known: golden.Golden, said: dict[str, Outputs]) -> None:
+def test_another_clients_preprocessing_gives_other_outputs(
+    run: Bundle, known: golden.Golden, outputs: dict[str, Outputs]
+) -> None:
     """Else the test above could not fail."""
     found = run_tflite(run.file(GOOGLE), known.pixels.astype(np.float32) / 255)
-    assert np.abs(found - said[GOOGLE].probabilities).max() > 0.1
+    assert np.abs(found - outputs[GOOGLE].probabilities).max() > 0.1
 
 
 @pytest.mark.parametrize("mean", [(127.0, 127.0, 127.0), (123.7, 116.3, 103.5)])
@@ -241,23 +243,21 @@ def test_every_contract_gives_the_same_probabilities(network: Any, known: golden
         np.testing.assert_allclose(found[name], found["pixels"], rtol=0, atol=1e-5)
 
 
-def test_bytes_in_are_pytorchs_probabilities(known: golden.Golden, said: dict[str, Outputs]) -> None:
+def test_the_uint8_files_probabilities_are_pytorchs(known: golden.Golden, outputs: dict[str, Outputs]) -> None:
     powers = np.exp(known.logits.astype(np.float64) - known.logits.max(axis=1, keepdims=True))
     expected = powers / powers.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(said[BYTES].probabilities, expected, atol=2e-5)
+    np.testing.assert_allclose(outputs[BYTES].probabilities, expected, atol=2e-5)
 
 
-def test_outputs_are_there_by_name_and_only_those_that_were_asked_for(
-    known: golden.Golden, said: dict[str, Outputs]
-) -> None:
-    for name, ask in ASKED.items():
-        outputs = said[name]
+def test_outputs_are_exactly_those_of_the_signature(known: golden.Golden, outputs: dict[str, Outputs]) -> None:
+    for name, target in ASKED.items():
+        outputs = outputs[name]
         assert outputs.probabilities.shape == (len(known.pixels), 7)
-        assert (outputs.logits is not None) == ask.form.logits
-        assert (outputs.heatmaps is not None) == ask.form.heatmap
-    logits = said[GOOGLE].logits
+        assert (outputs.logits is not None) == target.form.logits
+        assert (outputs.heatmaps is not None) == target.form.heatmap
+    logits = outputs[GOOGLE].logits
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    np.testing.assert_allclose(powers / powers.sum(axis=1, keepdims=True), said[GOOGLE].probabilities, atol=1e-5)
+    np.testing.assert_allclose(powers / powers.sum(axis=1, keepdims=True), outputs[GOOGLE].probabilities, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +265,7 @@ def maps(network: Any, known: golden.Golden, run: Bundle) -> np.ndarray:
     return heatmaps(network, known.pixels, run.manifest.preprocess)
 
 
-def test_pytorchs_map_is_the_classifier_at_every_place(
+def test_pytorchs_map_is_the_classifier_at_every_position(
     network: Any, maps: np.ndarray, known: golden.Golden, run: Bundle
 ) -> None:
     """Oracle: Zhou et al. 2016, equation 2, as a sum over features."""
@@ -277,31 +277,31 @@ def test_pytorchs_map_is_the_classifier_at_every_place(
     np.testing.assert_allclose(maps, np.einsum("nfhw,cf->nhwc", features.numpy(), weight), atol=1e-3 * maps.std())
 
 
-def test_the_exact_files_map_is_pytorchs(said: dict[str, Outputs], maps: np.ndarray) -> None:
-    found = said[BYTES].heatmaps
+def test_the_fp32_files_map_is_pytorchs(outputs: dict[str, Outputs], maps: np.ndarray) -> None:
+    found = outputs[BYTES].heatmaps
     assert found.shape == maps.shape and maps.shape[1] > 1, "one place is no map"
     assert np.abs(found - maps).max() <= 1e-3 * maps.std()
 
 
-def test_the_int8_files_map_is_near_it(said: dict[str, Outputs], maps: np.ndarray) -> None:
-    found = said[GOOGLE].heatmaps
+def test_the_int8_files_map_is_near_pytorchs(outputs: dict[str, Outputs], maps: np.ndarray) -> None:
+    found = outputs[GOOGLE].heatmaps
     assert found.shape == maps.shape
     assert np.sqrt(np.square(found - maps).mean()) <= 0.2 * maps.std()
     assert np.corrcoef(found.ravel(), maps.ravel())[0, 1] > 0.98
 
 
 def test_the_mean_of_a_map_and_the_bias_are_the_logits(
-    network: Any, said: dict[str, Outputs], known: golden.Golden
+    network: Any, outputs: dict[str, Outputs], known: golden.Golden
 ) -> None:
     bias = network.get_classifier().bias.detach().numpy()
-    found = said[BYTES].heatmaps.mean(axis=(1, 2)) + bias
+    found = outputs[BYTES].heatmaps.mean(axis=(1, 2)) + bias
     np.testing.assert_allclose(found, known.logits, atol=1e-3)
-    rounded = said[GOOGLE].heatmaps.mean(axis=(1, 2)) + bias
-    assert np.sqrt(np.square(rounded - said[GOOGLE].logits).mean()) < 0.1 * said[GOOGLE].logits.std()
+    rounded = outputs[GOOGLE].heatmaps.mean(axis=(1, 2)) + bias
+    assert np.sqrt(np.square(rounded - outputs[GOOGLE].logits).mean()) < 0.1 * outputs[GOOGLE].logits.std()
 
 
 def test_int8_biases_are_far_from_the_int32_limit(run: Bundle) -> None:
-    """One that overflows is clipped there, and its channel says something else."""
+    """One that overflows is clipped there, and the output of its channel is wrong."""
     from ai_edge_litert import schema_py_generated as schema
 
     tflite = schema.ModelT.InitFromObj(schema.Model.GetRootAs(run.file(GOOGLE).read_bytes(), 0))
@@ -318,9 +318,7 @@ def test_int8_biases_are_far_from_the_int32_limit(run: Bundle) -> None:
     assert max(int(np.abs(bias.astype(np.int64)).max()) for bias in biases) < 2**31 - 1
 
 
-def test_a_file_that_lacks_the_map_it_should_have_is_refused(
-    run: Bundle, known: golden.Golden, maps: np.ndarray
-) -> None:
+def test_a_file_without_its_map_is_refused(run: Bundle, known: golden.Golden, maps: np.ndarray) -> None:
     runtime = plugins.load(plugins.RUNTIMES, "onnxruntime")
     drawn = Reference(known.pixels, known.logits, heatmaps=maps)
     judged = check_candidate(run.file(ARM), describe(run.manifest, "int8"), runtime, drawn, None, 0.5)
@@ -338,7 +336,7 @@ def test_a_wrong_map_is_refused(run: Bundle, known: golden.Golden, maps: np.ndar
     assert verdicts == ["pass", "fail", "fail"]
 
 
-def test_a_network_without_a_map_is_refused_one_and_exported_without() -> None:
+def test_a_network_without_a_map_can_be_exported_only_without_heatmap() -> None:
     import torch
 
     with torch.random.fork_rng(devices=[]):
@@ -350,14 +348,14 @@ def test_a_network_without_a_map_is_refused_one_and_exported_without() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ask", "precision", "name"),
+    ("target", "precision", "name"),
     [
         (ExportTarget("onnx", "fp32"), "fp32", "model.fp32.onnx"),
-        (ExportTarget("onnx", LADDER), "int8", "model.int8.onnx"),
-        (ExportTarget("onnx", LADDER, fallback=True), "fp16", "model.fp16.onnx"),
-        (ExportTarget("tflite", LADDER, IOSignature("uint8")), "int8-mixed", "model.int8-mixed.uint8.tflite"),
+        (ExportTarget("onnx", SEARCH), "int8", "model.int8.onnx"),
+        (ExportTarget("onnx", SEARCH, fallback=True), "fp16", "model.fp16.onnx"),
+        (ExportTarget("tflite", SEARCH, IOSignature("uint8")), "int8-mixed", "model.int8-mixed.uint8.tflite"),
         (
-            ExportTarget("onnx", LADDER, IOSignature("google", True, True), arm=True),
+            ExportTarget("onnx", SEARCH, IOSignature("google", True, True), arm=True),
             "int8",
             "model.int8.arm.google.logits.heatmap.onnx",
         ),
@@ -368,27 +366,28 @@ def test_a_network_without_a_map_is_refused_one_and_exported_without() -> None:
         ),
     ],
 )
-def test_a_file_name_tells_the_form(ask: ExportTarget, precision: str, name: str) -> None:
-    assert ask.file_name(precision, f".{ask.format}") == name
+def test_a_file_name_contains_the_signature(target: ExportTarget, precision: str, name: str) -> None:
+    assert target.file_name(precision, f".{target.format}") == name
 
 
 @pytest.mark.parametrize(
-    "ask", [*ASKED.values(), ExportTarget("onnx", LADDER, fallback=True), ExportTarget("tflite", "int8", converter="x")]
+    "target",
+    [*ASKED.values(), ExportTarget("onnx", SEARCH, fallback=True), ExportTarget("tflite", "int8", converter="x")],
 )
-def test_an_ask_survives_the_manifest(run: Bundle, ask: ExportTarget) -> None:
-    info = json.loads(json.dumps({"asked": asdict(ask)}))
-    assert ExportTarget.of(replace(run.entries()[ARM], info=info)) == ask
+def test_a_target_is_read_back_from_the_manifest(run: Bundle, target: ExportTarget) -> None:
+    info = json.loads(json.dumps({"asked": asdict(target)}))
+    assert ExportTarget.of(replace(run.entries()[ARM], info=info)) == target
 
 
-def test_files_of_the_first_version_were_asked_for_too(run: Bundle) -> None:
+def test_files_of_the_first_version_have_a_target(run: Bundle) -> None:
     entry = run.entries()[ARM]
-    for precision, wanted in (("int8", LADDER), ("fp32", "fp32")):
+    for precision, wanted in (("int8", SEARCH), ("fp32", "fp32")):
         assert ExportTarget.of(replace(entry, info={"format": "onnx", "precision": precision})) == ExportTarget(
             "onnx", wanted
         )
 
 
-def test_what_is_unknown_lists_what_is_known() -> None:
+def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"unknown input contract 'apple'\nKnown: pixels, google, qualcomm, uint8"):
         IOSignature("apple")
     with pytest.raises(
@@ -403,25 +402,25 @@ def test_what_is_unknown_lists_what_is_known() -> None:
         export_targets(("onnx",), converter="onnx2tf")
 
 
-def test_for_arm_there_is_a_second_int8_file_and_no_second_file_of_anything_else() -> None:
+def test_arm_adds_a_second_int8_file_and_no_other() -> None:
     assert export_targets(("onnx", "tflite"), int8=True, arm=True) == [
         ExportTarget("onnx", "fp32"),
-        ExportTarget("onnx", LADDER),
-        ExportTarget("onnx", LADDER, arm=True),
+        ExportTarget("onnx", SEARCH),
+        ExportTarget("onnx", SEARCH, arm=True),
         ExportTarget("tflite", "fp32"),
-        ExportTarget("tflite", LADDER),
+        ExportTarget("tflite", SEARCH),
     ]
     for precision in ("fp32", "fp16", "int8-weight"):
         with pytest.raises(ConfigError, match="none of these files has a variant for ARM"):
             export_targets(("onnx",), precision=precision, arm=True)
-    assert [ask.arm for ask in export_targets(("onnx",), precision="int8-mixed", arm=True)] == [False, True]
+    assert [target.arm for target in export_targets(("onnx",), precision="int8-mixed", arm=True)] == [False, True]
 
 
 @dataclass
-class Stranger:
-    """Another package's converter, through the same door: a real int8 file, which some rungs get with labels rolled.
+class Plugin:
+    """A plug-in's converter: writes real int8 files, for some candidates with labels rolled.
 
-    spoiled: rungs, as 'int8 mse' or 'int8-mixed 2'.
+    spoiled: candidates with wrong labels, as 'int8 mse' or 'int8-mixed 2'.
     """
 
     source: Path
@@ -455,17 +454,17 @@ class Stranger:
         describe_onnx(made, job.description)
         onnx.save(made, path)
         taken, given = TensorSpec("pixels", (-1, 64, 64, 3), "float32"), TensorSpec("probabilities", (-1, 7), "float32")
-        return Artifact(path, recipe.precision, (taken,), (given,), ("Conv",), {"stranger": "1"})
+        return Artifact(path, recipe.precision, (taken,), (given,), ("Conv",), {"plugin": "1"})
 
 
 @dataclass(frozen=True)
-class Door:
-    """An entry point."""
+class EntryPoint:
+    """An entry point of `Plugin`."""
 
     name: str
-    behind: Stranger
+    behind: Plugin
 
-    def load(self) -> Stranger:
+    def load(self) -> Plugin:
         return self.behind
 
 
@@ -473,11 +472,11 @@ STATIC = {f"int8 {ranges}" for ranges in METHODS}
 
 
 @pytest.fixture
-def stranger(run: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stranger]:
-    found, known = Stranger(run.file(ARM), set()), plugins.entry_points
+def plugin(run: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plugin]:
+    found, known = Plugin(run.file(ARM), set()), plugins.entry_points
 
     def entry_points(group: str) -> list[Any]:
-        return [*known(group=group), *[Door("stranger", found)] * (group == plugins.CONVERTERS)]
+        return [*known(group=group), *[EntryPoint("plugin", found)] * (group == plugins.CONVERTERS)]
 
     monkeypatch.setattr(plugins, "entry_points", entry_points)
     yield found
@@ -489,14 +488,14 @@ def copy(merged_run: Path, tmp_path: Path) -> Bundle:
     return Bundle.open(tmp_path / "run")
 
 
-def test_a_rejected_rung_is_in_the_report_and_nowhere_else(
-    copy: Bundle, stranger: Stranger, capsys: pytest.CaptureFixture[str]
+def test_a_rejected_candidate_is_in_the_report_only(
+    copy: Bundle, plugin: Plugin, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stranger.spoiled = {*STATIC, "int8-mixed 1"}
-    done = export(copy, [ExportTarget("onnx", LADDER, converter="stranger")])
+    plugin.spoiled = {*STATIC, "int8-mixed 1"}
+    done = export(copy, [ExportTarget("onnx", SEARCH, converter="plugin")])
     (entry,) = done.model_files()
-    assert entry.path == "model.int8-mixed.stranger.onnx"
-    assert stranger.made == [*(f"int8 {ranges}" for ranges in METHODS), "int8-mixed 1", "int8-mixed 2"]
+    assert entry.path == "model.int8-mixed.plugin.onnx"
+    assert plugin.made == [*(f"int8 {ranges}" for ranges in METHODS), "int8-mixed 1", "int8-mixed 2"]
     rungs = report(done, entry.path)["rungs"]
     assert [rung["passed"] for rung in rungs] == [False] * 4 + [True]
     assert rungs[-1]["kept_float"] == entry.info["kept_float"] and len(rungs[-1]["kept_float"]) == 2
@@ -505,61 +504,61 @@ def test_a_rejected_rung_is_in_the_report_and_nowhere_else(
     assert capsys.readouterr().err.count("rejected, agreement") == 4
 
 
-def test_a_file_that_replaces_another_precision_takes_its_place(copy: Bundle, stranger: Stranger) -> None:
-    ask = ExportTarget("onnx", LADDER, converter="stranger")
-    stranger.spoiled = {*STATIC}
-    before = export(copy, [ask])
-    assert [entry.path for entry in before.model_files()] == ["model.int8-mixed.stranger.onnx"]
-    stranger.spoiled = set()
-    after = export(before, [ask], force=True)
-    assert [entry.path for entry in after.model_files()] == ["model.int8.stranger.onnx"]
-    assert after.manifest.default_file == "model.int8.stranger.onnx"
-    assert "model.int8-mixed.stranger.onnx" not in after.manifest.thresholds
+def test_a_file_that_replaces_another_precision_takes_its_place(copy: Bundle, plugin: Plugin) -> None:
+    target = ExportTarget("onnx", SEARCH, converter="plugin")
+    plugin.spoiled = {*STATIC}
+    before = export(copy, [target])
+    assert [entry.path for entry in before.model_files()] == ["model.int8-mixed.plugin.onnx"]
+    plugin.spoiled = set()
+    after = export(before, [target], force=True)
+    assert [entry.path for entry in after.model_files()] == ["model.int8.plugin.onnx"]
+    assert after.manifest.default_file == "model.int8.plugin.onnx"
+    assert "model.int8-mixed.plugin.onnx" not in after.manifest.thresholds
     left = [path for path in snapshot(after.root) if "int8-mixed" in path]
-    assert not left, "what was said of the older file is still there"
+    assert not left, "entries of the older file are still there"
     assert not [path for path in after.entries() if "int8-mixed" in path]
     listed = {*after.entries(), "manifest.json"}
     assert set(snapshot(after.root)) == listed
 
 
-@pytest.mark.parametrize("precision", ["int8", "int8-mixed", LADDER])
-def test_where_no_rung_holds_nothing_is_left(copy: Bundle, stranger: Stranger, precision: str) -> None:
-    stranger.spoiled = {*STATIC, *(f"int8-mixed {number}" for number in range(64))}
+@pytest.mark.parametrize("precision", ["int8", "int8-mixed", SEARCH])
+def test_if_no_candidate_passes_no_file_is_left(copy: Bundle, plugin: Plugin, precision: str) -> None:
+    plugin.spoiled = {*STATIC, *(f"int8-mixed {number}" for number in range(64))}
     before = snapshot(copy.root)
-    with pytest.raises(GateError, match=r"stranger\.onnx: .*\n  int8.*agreement") as caught:
-        export(copy, [ExportTarget("onnx", precision, converter="stranger")])
+    with pytest.raises(GateError, match=r"plugin\.onnx: .*\n  int8.*agreement") as caught:
+        export(copy, [ExportTarget("onnx", precision, converter="plugin")])
     assert snapshot(copy.root) == before
-    if precision == LADDER:
+    if precision == SEARCH:
         assert "--fallback any" in str(caught.value)
 
 
-def test_one_refusal_stops_no_other_file(copy: Bundle, stranger: Stranger) -> None:
-    stranger.spoiled = {*STATIC}
-    with pytest.raises(GateError, match=r"model\.int8\.stranger\.onnx: no file kept the diagnosis"):
+def test_one_refusal_stops_no_other_file(copy: Bundle, plugin: Plugin) -> None:
+    plugin.spoiled = {*STATIC}
+    with pytest.raises(GateError, match=r"model\.int8\.plugin\.onnx: no file kept the diagnosis"):
         export(
             copy,
             [
-                ExportTarget("onnx", "int8", converter="stranger"),
-                ExportTarget("onnx", "int8-mixed", converter="stranger"),
+                ExportTarget("onnx", "int8", converter="plugin"),
+                ExportTarget("onnx", "int8-mixed", converter="plugin"),
             ],
         )
-    assert [entry.path for entry in copy.reload().model_files()] == ["model.int8-mixed.stranger.onnx"]
+    assert [entry.path for entry in copy.reload().model_files()] == ["model.int8-mixed.plugin.onnx"]
 
 
-def test_and_an_earlier_file_stays(copy: Bundle, stranger: Stranger) -> None:
-    ask = ExportTarget("onnx", "int8", converter="stranger")
-    before = snapshot(export(copy, [ask]).root)
-    stranger.spoiled = {*STATIC}
+def test_a_refused_file_keeps_the_earlier_one(copy: Bundle, plugin: Plugin) -> None:
+    target = ExportTarget("onnx", "int8", converter="plugin")
+    before = snapshot(export(copy, [target]).root)
+    plugin.spoiled = {*STATIC}
     with pytest.raises(GateError):
-        export(copy.reload(), [ask], force=True)
+        export(copy.reload(), [target], force=True)
     assert snapshot(copy.root) == before
 
 
-@pytest.mark.parametrize("precision", ["int8", "int8-mixed", LADDER])
-def test_a_file_is_current_until_its_recipe_changes(copy: Bundle, stranger: Stranger, precision: str) -> None:
-    ask = ExportTarget("onnx", precision, converter="stranger")
-    done = export(copy, [ask])
-    kept = current(done, ask)
+@pytest.mark.parametrize("precision", ["int8", "int8-mixed", SEARCH])
+def test_a_file_is_current_until_its_recipe_changes(copy: Bundle, plugin: Plugin, precision: str) -> None:
+    target = ExportTarget("onnx", precision, converter="plugin")
+    done = export(copy, [target])
+    kept = current(done, target)
     assert kept is not None and kept.sha256 == sha256(done.file(kept.path))
-    stranger.sha = "2"
-    assert current(done, ask) is None
+    plugin.sha = "2"
+    assert current(done, target) is None

@@ -1,4 +1,4 @@
-"""Two formats in two processes: the same files as in one, and the same manners when something goes wrong."""
+"""Export in two processes: the same files as in one, and the same behaviour on errors and interrupts."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
 
 
-def helpers(of: int | None = None) -> list[int]:
-    """The worker processes that a process has."""
+def worker_ids(of: int | None = None) -> list[int]:
+    """Return the ids of a process's workers."""
     found = subprocess.run(
         ["pgrep", "-P", str(of or os.getpid()), "-f", "skinedge.system.process_pool"],
         capture_output=True,
@@ -51,10 +51,10 @@ def helpers(of: int | None = None) -> list[int]:
     return [int(line) for line in found.stdout.split()]
 
 
-def appears(of: int | None = None) -> int:
-    """The first of them, as soon as there is one."""
+def wait_for_worker(of: int | None = None) -> int:
+    """Wait for a worker; return its process id."""
     for _ in range(600):
-        if found := helpers(of):
+        if found := worker_ids(of):
             return found[0]
         time.sleep(0.1)
     raise AssertionError("no second process in a minute")
@@ -71,27 +71,27 @@ def test_two_processes_make_the_files_that_one_makes(
     capfd.readouterr()
     together = export(copy, export_targets(BOTH, int8=True))
     said = capfd.readouterr().err
-    assert all(said.count(f"{name}: converting ...") == 1 for name in MODELS), "what the other process says is shown"
+    assert all(said.count(f"{name}: converting ...") == 1 for name in MODELS), "the worker's notes are shown"
     assert all(said.count(f"{name}: gates passed") == 1 for name in MODELS)
     for name in MODELS:
         assert (together.root / name).read_bytes() == (alone.root / name).read_bytes(), name
         one, two = (bundle.entries()[name].info for bundle in (alone, together))
         assert one == two
     assert together.manifest.thresholds == alone.manifest.thresholds
-    assert not helpers()
+    assert not worker_ids()
 
 
 def test_one_process_is_enough_for_one_format_or_one_core(copy: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_lane(*_: object) -> None:
+    def no_worker(*_: object) -> None:
         raise AssertionError("a second process")
 
-    monkeypatch.setattr(parallel, "ExportWorker", no_lane)
+    monkeypatch.setattr(parallel, "ExportWorker", no_worker)
     export(copy, export_targets(("tflite",)))
     monkeypatch.setattr(parallel, "usable_cores", lambda: 1)
     export(copy.reload(), export_targets(BOTH), force=True)
 
 
-def test_a_refusal_in_either_process_is_the_files_own(copy: Bundle) -> None:
+def test_a_refusal_in_either_process_names_its_file(copy: Bundle) -> None:
     bundle = change_merge(copy, logits_shift=0.01)
     with pytest.raises(GateError) as caught:
         export(bundle, export_targets(BOTH, int8=True))
@@ -100,14 +100,14 @@ def test_a_refusal_in_either_process_is_the_files_own(copy: Bundle) -> None:
     assert [entry.path for entry in bundle.reload().model_files()] == ["model.int8.onnx", "model.int8.tflite"]
 
 
-def test_a_rung_that_is_forced_is_made_in_the_other_process_too(copy: Bundle) -> None:
+def test_a_given_precision_is_made_in_a_worker_too(copy: Bundle) -> None:
     done = export(copy, export_targets(BOTH, precision="int8-mixed"))
     assert [entry.path for entry in done.model_files()] == ["model.int8-mixed.onnx", "model.int8-mixed.tflite"]
     assert done.entries()["model.int8-mixed.tflite"].info["kept_float"]
 
 
 @pytest.mark.parametrize("split", ["cal", "val"])
-def test_a_lost_image_is_said_before_anything_is_converted(
+def test_a_missing_image_is_reported_before_anything_is_converted(
     copy: Bundle, split: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     images = shutil.copytree(copy.manifest.data_root, copy.root.with_name("images"))
@@ -120,20 +120,20 @@ def test_a_lost_image_is_said_before_anything_is_converted(
     assert "passed" not in capfd.readouterr().err
 
 
-def test_what_needs_no_calibration_is_kept_while_the_rest_is_made(
+def test_files_without_calibration_are_kept_if_the_others_are_interrupted(
     copy: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    climb = parallel.climb
+    search_precision = parallel.search_precision
 
-    def interrupted(ask: ExportTarget, *rest: Any) -> SearchResult:
-        if ask.calibrated:
+    def interrupted(target: ExportTarget, *rest: Any) -> SearchResult:
+        if target.calibrated:
             raise KeyboardInterrupt
-        return climb(ask, *rest)
+        return search_precision(target, *rest)
 
-    monkeypatch.setattr(parallel, "climb", interrupted)
+    monkeypatch.setattr(parallel, "search_precision", interrupted)
     with pytest.raises(KeyboardInterrupt):
         export(copy, export_targets(BOTH, int8=True))
-    assert [entry.path for entry in copy.reload().model_files()] == ["model.fp32.onnx"] and not helpers()
+    assert [entry.path for entry in copy.reload().model_files()] == ["model.fp32.onnx"] and not worker_ids()
 
 
 def test_an_interruption_ends_the_other_process(copy: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,28 +143,28 @@ def test_an_interruption_ends_the_other_process(copy: Bundle, monkeypatch: pytes
     monkeypatch.setattr("skinedge_export.export._keep", interrupted)
     with pytest.raises(KeyboardInterrupt) as caught:
         export(copy, export_targets(BOTH, int8=True))
-    assert caught.tb is not None and not helpers(), "even while somebody holds the traceback"
+    assert caught.tb is not None and not worker_ids(), "even while the traceback is referenced"
 
 
-def test_there_are_no_more_lanes_than_cores() -> None:
+def test_there_are_no_more_processes_than_cores() -> None:
     three = [
         ExportTarget("onnx", "fp32"),
         ExportTarget("tflite", "fp32"),
         ExportTarget("tflite", "fp32", converter="onnx2tf"),
     ]
-    assert parallel._lanes(three) == [three[:1], three[1:]]
+    assert parallel._by_process(three) == [three[:1], three[1:]]
 
 
 def test_a_killed_process_is_an_error_and_costs_only_its_own_files(copy: Bundle) -> None:
-    killer = threading.Thread(target=lambda: os.kill(appears(), signal.SIGKILL))
+    killer = threading.Thread(target=lambda: os.kill(wait_for_worker(), signal.SIGKILL))
     killer.start()
     with pytest.raises(SkinedgeError, match=r"(?s)ended by signal 9.*one --format at a time needs less") as caught:
         export(copy, export_targets(BOTH, int8=True))
     killer.join()
-    assert len(str(caught.value)) < 500, "the parcel itself is not shown"
+    assert len(str(caught.value)) < 500, "the task itself is not shown"
     assert [entry.path for entry in copy.reload().model_files()] == ["model.fp32.onnx", "model.int8.onnx"]
     assert {"model.fp32.onnx", "model.int8.onnx"} <= set(copy.reload().manifest.thresholds)
-    assert not helpers()
+    assert not worker_ids()
 
 
 def test_a_library_that_the_other_process_lacks_is_named(copy: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +184,7 @@ def test_ctrl_c_ends_both_processes(copy: Bundle) -> None:
     before = snapshot(copy.root)
     command = [sys.executable, "-m", "skinedge", "export", str(copy.root), "--format", "all", "--int8"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    other = appears(process.pid)
+    other = wait_for_worker(process.pid)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]

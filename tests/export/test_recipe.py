@@ -10,7 +10,7 @@ from skinedge_export.formats.tflite import convert as tflite_convert
 from skinedge_export.recipe import RECIPES, load_recipe
 
 
-def test_every_shipped_recipe_loads_and_is_named_after_its_content() -> None:
+def test_every_packaged_recipe_loads_and_is_named_after_its_content() -> None:
     found = {path.stem: load_recipe(path) for path in RECIPES.glob("*.toml")}
     ours = [
         f"{format}-{precision}"
@@ -24,7 +24,7 @@ def test_every_shipped_recipe_loads_and_is_named_after_its_content() -> None:
     )
 
 
-def test_int8_leaves_what_follows_the_last_layer_in_float() -> None:
+def test_int8_keeps_the_operations_after_the_last_layer_in_float() -> None:
     assert tflite_convert.converter.recipe("int8").tflite.float_ops == ("INPUT", "OUTPUT", "SOFTMAX")
     assert onnx_convert.converter.recipe("int8").onnx.float_ops == ("Softmax",)
 

@@ -1,4 +1,4 @@
-"""Our .tflite files in other people's apps: what two sample apps do with a model and its labels, step by step.
+"""Our .tflite files in third-party apps: how two sample apps use a model and its labels, step by step.
 
 Google's LiteRT image-classification sample takes the labels out of the model file; Qualcomm AI Hub's has them in a text
 file of its assets, which is taken out of the model file here. Neither step uses a line of ours.
@@ -42,14 +42,14 @@ def known(run: Bundle) -> golden.Golden:
 
 @pytest.fixture(scope="module")
 def wanted(run: Bundle, known: golden.Golden) -> list[list[tuple[str, float]]]:
-    """What PyTorch says: labels by probability, the likeliest first, of each golden image."""
+    """PyTorch's labels and probabilities of each golden image, the most probable first."""
     powers = np.exp(known.logits.astype(np.float64))
     rows = powers / powers.sum(axis=1, keepdims=True)
     return [sorted(zip(run.manifest.labels, row, strict=True), key=lambda pair: -pair[1]) for row in rows]
 
 
 def metadata_labels(model: bytes) -> list[str]:
-    """As TensorFlow Lite Support's MetadataExtractor: none without the flatbuffer's entry, else out of the zip."""
+    """Read the labels as TensorFlow Lite Support's MetadataExtractor: from the zip, if the flatbuffer has the entry."""
     from ai_edge_litert import schema_py_generated as schema
 
     found = schema.ModelT.InitFromPackedBuf(model)
@@ -61,7 +61,7 @@ def metadata_labels(model: bytes) -> list[str]:
 
 
 def googles(file: Path, image: np.ndarray) -> list[tuple[str, float]]:
-    """image: (S, S, 3) uint8. Returns the classes that the sample shows: what is less likely than 30 % counts as 0."""
+    """Return the classes that the sample shows for an image (S, S, 3) uint8; those below 30 % count as 0."""
     from ai_edge_litert.compiled_model import CompiledModel
 
     model, labels = CompiledModel.from_file(str(file)), metadata_labels(file.read_bytes())
@@ -74,7 +74,7 @@ def googles(file: Path, image: np.ndarray) -> list[tuple[str, float]]:
 
 
 def qualcomms(file: Path, labels: Path, image: np.ndarray) -> set[str]:
-    """image: (S, S, 3) uint8. Returns the classes that the app shows; their order is its heap's, so it says nothing."""
+    """Return the classes that the app shows for an image (S, S, 3) uint8; their order means nothing."""
     from ai_edge_litert.interpreter import Interpreter
 
     lines = labels.read_text().splitlines()
@@ -116,10 +116,10 @@ def test_qualcomms_app_shows_our_classes(
     assert len(set(map(frozenset, found))) > 2
 
 
-def test_neither_would_with_the_others_file(
+def test_neither_app_works_with_the_others_file(
     run: Bundle, known: golden.Golden, wanted: list[list[tuple[str, float]]], tmp_path: Path
 ) -> None:
-    """Else the tests above could not fail: a contract is not a matter of taste."""
+    """Else the tests above could not fail."""
     (labels := tmp_path / "labels.txt").write_text("\n".join(run.manifest.labels))
     found = [qualcomms(run.file(GOOGLE), labels, image) for image in known.pixels]
     assert found != [{label for label, _ in right[:SHOWN]} for right in wanted]

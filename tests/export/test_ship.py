@@ -1,4 +1,4 @@
-"""A packed run: what is in it, what it says, what it runs without images; and runs that are refused."""
+"""A packaged run: its files, its card and verification without images; and runs that are refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skinedge.core.errors import BundleError, GateError, SkinedgeError
 from skinedge.data.licensing import HAM10000, NON_COMMERCIAL
 from skinedge.publish import bundled_model
 from skinedge.publish.package import Evaluation, ship
-from skinedge.run.file_card import own_account
+from skinedge.run.file_card import read_description
 from skinedge.run.manifest import MODEL, manifest_text
 from skinedge.run.run_directory import Bundle
 from skinedge_bench.latency.bench import bench
@@ -52,7 +52,7 @@ def change_manifest(bundle: Bundle, **changes: object) -> Bundle:
     return bundle.reload()
 
 
-def test_a_packed_run_holds_these_files_and_no_more(run: Bundle, packed: Bundle) -> None:
+def test_a_packaged_run_has_exactly_these_files(run: Bundle, packed: Bundle) -> None:
     there = {path.relative_to(packed.root).as_posix() for path in packed.root.rglob("*") if path.is_file()}
     assert there == {
         "manifest.json",
@@ -79,7 +79,7 @@ def test_a_packed_run_holds_these_files_and_no_more(run: Bundle, packed: Bundle)
     assert packed.model_sha256 == run.entries()[MODEL].sha256
 
 
-def test_no_place_of_this_machine_and_no_image_is_in_it(run: Bundle, packed: Bundle, tmp_path: Path) -> None:
+def test_it_contains_no_path_of_this_machine_and_no_image(run: Bundle, packed: Bundle, tmp_path: Path) -> None:
     images = Path(run.manifest.data_root)
     some = [path.read_bytes()[:512] for path in sorted(images.glob("*.png"))]
     for path in packed.root.rglob("*"):
@@ -92,7 +92,7 @@ def test_no_place_of_this_machine_and_no_image_is_in_it(run: Bundle, packed: Bun
 
 def test_both_files_the_folder_and_the_card_state_the_licence(packed: Bundle) -> None:
     for name in INT8:
-        said = own_account(packed.root / name)
+        said = read_description(packed.root / name)
         assert (said.license, said.attribution) == (NON_COMMERCIAL, HAM10000)
     text = (packed.root / "LICENSE").read_text()
     card = (packed.root / "MODEL_CARD.md").read_text()
@@ -111,7 +111,7 @@ def test_the_cards_figures_are_those_of_the_parity_report(run: Bundle, packed: B
         assert re.search(rf"\| {re.escape(name)} \| {found['n']} \| {re.escape(row)}", card)
 
 
-def test_it_runs_without_images_and_says_what_it_did_not_check(
+def test_it_runs_without_images_and_reports_what_was_not_checked(
     packed: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(bundled_model.VARIABLE, str(packed.root))
@@ -133,13 +133,13 @@ def test_it_runs_without_images_and_says_what_it_did_not_check(
     assert {path: path.read_bytes() for path in packed.root.rglob("*") if path.is_file()} == before
 
 
-def test_with_the_images_it_verifies_all(run: Bundle, packed: Bundle) -> None:
+def test_with_the_images_it_verifies_completely(run: Bundle, packed: Bundle) -> None:
     report = verify(packed, Path(run.manifest.data_root))
     assert report.passed and not report.unmeasured
     assert [file.name for file in report.files if file.figures] == INT8
 
 
-def test_a_file_of_another_model_is_found_out(packed: Bundle) -> None:
+def test_a_file_of_another_model_is_detected(packed: Bundle) -> None:
     entries = packed.manifest.stages["merge"].files
     other = tuple(replace(e, made_from={**e.made_from, "model": "0" * 64}) for e in entries)
     stages = {**packed.manifest.stages, "merge": replace(packed.manifest.stages["merge"], files=other)}
@@ -149,7 +149,7 @@ def test_a_file_of_another_model_is_found_out(packed: Bundle) -> None:
         open_listed(changed)
 
 
-def test_what_needs_images_says_so_and_changes_nothing(packed: Bundle) -> None:
+def test_commands_that_need_images_fail_and_change_nothing(packed: Bundle) -> None:
     from skinedge.stats.calibration import Reading
 
     before = {path: path.read_bytes() for path in packed.root.rglob("*") if path.is_file()}
@@ -169,7 +169,7 @@ def evaluation(run: Bundle, **changes: object) -> Evaluation:
     return Evaluation({"schema": "skinedge.evaluate/1", **known, **changes}, "# t\n\nnotice\n\n## Overall\n\nfigures")
 
 
-def test_an_evaluation_is_put_into_the_card(run: Bundle, tmp_path: Path) -> None:
+def test_an_evaluation_is_added_to_the_card(run: Bundle, tmp_path: Path) -> None:
     packed = ship(run, tmp_path / "packed", evaluation(run))
     card = packed.file("MODEL_CARD.md").read_text()
     assert "## Metrics\n\nnotice\n\n### Overall\n\nfigures\n\n## int8" in card
@@ -193,7 +193,7 @@ def over_a_file_of_ones_own(run: Bundle) -> Bundle:
 
 
 def report_changed(run: Bundle, old: str, new: str) -> Bundle:
-    """The parity report as if `verify` had written `new`."""
+    """Change the parity report as if `verify` had written `new`."""
     text = run.file("reports/parity.json").read_text()
     assert old in text
     with run.stage("verify", "test", run.entries()["reports/parity.json"].made_from) as stage:
@@ -201,13 +201,13 @@ def report_changed(run: Bundle, old: str, new: str) -> Bundle:
     return run.reload()
 
 
-def flagged_elsewhere(run: Bundle) -> Bundle:
-    """As `export --sensitivity` leaves it: the same files, flagged from another score."""
+def with_another_threshold(run: Bundle) -> Bundle:
+    """Change the threshold, as `export --sensitivity` does, for the same files."""
     return change_manifest(run, thresholds={**run.manifest.thresholds, INT8[0]: 0.5})
 
 
 def merged_on_another_cpu(run: Bundle) -> Bundle:
-    """Whose network counts as the same here, by what the manifest says of a file that is not packed."""
+    """Merge on another CPU: the manifest accepts the network through a file that is not packaged."""
     entries = run.manifest.stages["merge"].files
     there = run.model_sha256
     files = tuple(replace(e, sha256="0" * 64, info={"same_as": there}) if e.path == MODEL else e for e in entries)
@@ -230,15 +230,19 @@ def fp32_alone(run: Bundle) -> Bundle:
         (verified_without_images, GateError, "not verified on the test images"),
         (lambda run: report_changed(run, '"passed": true', '"passed": false'), GateError, "failed a gate"),
         (lambda run: report_changed(run, run.entries()[INT8[0]].sha256, "0" * 64), GateError, "not verified on the"),
-        (over_a_file_of_ones_own, BundleError, "nobody else has"),
-        (flagged_elsewhere, GateError, "other thresholds"),
+        (over_a_file_of_ones_own, BundleError, "the base weights are the local file"),
+        (with_another_threshold, GateError, "other thresholds"),
         (merged_on_another_cpu, BundleError, "another merged model"),
         (fp32_alone, BundleError, "no int8 file"),
-        (lambda run: change_manifest(run, license="MIT"), BundleError, "not what the manifest says"),
-        (lambda run: change_manifest(run, attribution=f"him in {Path.home()}/x"), BundleError, "not what the manifest"),
+        (lambda run: change_manifest(run, license="MIT"), BundleError, "does not match the manifest"),
+        (
+            lambda run: change_manifest(run, attribution=f"him in {Path.home()}/x"),
+            BundleError,
+            "does not match the manifest",
+        ),
     ],
 )
-def test_what_should_not_travel_is_refused_and_nothing_is_left(
+def test_an_unfit_run_is_refused_and_nothing_is_left(
     run: Bundle, tmp_path: Path, change: Callable[[Bundle], Bundle], error: type[SkinedgeError], said: str
 ) -> None:
     changed = change(run)
@@ -247,11 +251,11 @@ def test_what_should_not_travel_is_refused_and_nothing_is_left(
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_a_path_of_this_machine_is_refused_wherever_it_hides(run: Bundle, tmp_path: Path) -> None:
+def test_a_path_of_this_machine_is_refused_in_any_file(run: Bundle, tmp_path: Path) -> None:
     hidden = report_changed(
         run, '"passed": true,\n  "strict"', f'"passed": true,\n  "at": "{Path.cwd()}/x",\n  "strict"'
     )
-    with pytest.raises(BundleError, match="would carry the path"):
+    with pytest.raises(BundleError, match="would contain the local path"):
         ship(hidden, tmp_path / "packed")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
@@ -273,16 +277,14 @@ def test_an_evaluation_of_something_else_is_refused(run: Bundle, tmp_path: Path,
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_a_report_of_earlier_files_stays_behind(
-    run: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_report_of_earlier_files_is_left_out(run: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with run.stage("thresholds", "test", {INT8[0]: "0" * 64}) as stage:
         stage.path("reports/thresholds.json").write_text('{"files": {}}')
     assert not ship(run.reload(), tmp_path / "packed").has("reports/thresholds.json")
     assert "reports/thresholds.json is of other files" in capsys.readouterr().err
 
 
-def test_the_folder_where_one_is_can_be_packed_into(
+def test_the_current_folder_can_be_the_destination(
     run: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "here").mkdir()
@@ -290,10 +292,10 @@ def test_the_folder_where_one_is_can_be_packed_into(
     assert ship(run, Path()).root == tmp_path / "here"
 
 
-def test_only_a_packed_model_is_replaced_and_only_by_force(run: Bundle, packed: Bundle) -> None:
+def test_only_a_packaged_model_is_replaced_and_only_with_force(run: Bundle, packed: Bundle) -> None:
     with pytest.raises(BundleError, match="exists"):
         ship(run, packed.root)
     assert ship(run, packed.root, force=True).manifest.shipped
-    with pytest.raises(BundleError, match="no packed model"):
+    with pytest.raises(BundleError, match="not a packed model"):
         ship(run, run.root, force=True)
     assert run.reload().has(MODEL)

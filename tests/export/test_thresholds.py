@@ -1,4 +1,4 @@
-"""Each file has the threshold that its own scores on the cal split ask for."""
+"""Decision thresholds: fitted for each file to its own scores of the cal split."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FILES = ["model.fp32.onnx", "model.fp32.tflite", "model.int8.onnx", "model.int8.
 
 
 def cal_scores(bundle: Bundle, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The malignant scores of the cal split by one file, and which images are malignant."""
+    """Return one file's malignant scores of the cal split, and which images are malignant."""
     manifest = bundle.manifest
     cal = [s for s in read_split(bundle.file("split.csv")) if s.split == "cal"]
     pixels = load_prepared(Path(manifest.data_root), cal, manifest.preprocess.size)
@@ -62,7 +62,7 @@ def test_without_the_images_the_networks_own_threshold_holds(
     assert "are not here" in capsys.readouterr().err
 
 
-def test_a_lost_threshold_is_fitted_again(run_copy: Bundle) -> None:
+def test_a_missing_threshold_is_fitted_again(run_copy: Bundle) -> None:
     wanted = dict(run_copy.manifest.thresholds)
     with run_copy.stage("other", "test", {}) as stage:  # as merge does, with a report that is still there
         stage.set(thresholds={"default": wanted["default"]})
@@ -70,7 +70,7 @@ def test_a_lost_threshold_is_fitted_again(run_copy: Bundle) -> None:
     assert dict(again.manifest.thresholds) == wanted
 
 
-def test_a_file_that_is_made_again_has_no_old_threshold(
+def test_a_new_file_does_not_keep_the_old_threshold(
     run_copy: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("skinedge_export.export.fit_thresholds", lambda bundle, *_: bundle)  # as if killed before

@@ -1,4 +1,4 @@
-"""Inputs that `make fuzz` found to end in a traceback, or to be accepted, and what is said of each now."""
+"""Inputs that `make fuzz` found to cause a traceback or to be accepted; each must give a certain error."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Change = Callable[[Path], None]
 
 @dataclass(frozen=True)
 class Case:
-    """change: what is done to the folder; message: part of what the command says before it ends with 1."""
+    """change: applied to the folder; message: part of the error message; the command must exit with 1."""
 
     name: str
     argv: tuple[str, ...]
@@ -36,7 +36,7 @@ class Case:
 
 
 def content(path: str, data: bytes) -> Change:
-    """Write a file."""
+    """Return a change that writes a file."""
 
     def change(folder: Path) -> None:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def content(path: str, data: bytes) -> Change:
 
 
 def listed(path: str, data: bytes) -> Change:
-    """Write a file of the run, and its new hash and size into the manifest."""
+    """Return a change that writes a file of the run and updates its hash and size in the manifest."""
 
     def change(folder: Path) -> None:
         content(f"run/{path}", data)(folder)
@@ -61,7 +61,7 @@ def listed(path: str, data: bytes) -> Change:
 
 
 def replaced(path: str, old: str, new: str) -> Change:
-    """Replace a text that occurs in a file."""
+    """Return a change that replaces a text in a file."""
 
     def change(folder: Path) -> None:
         text = (folder / path).read_text()
@@ -72,7 +72,7 @@ def replaced(path: str, old: str, new: str) -> Change:
 
 
 def archive(labels: np.ndarray) -> bytes:  # type: ignore[type-arg]
-    """A MedMNIST archive with these labels of its training images."""
+    """Return a MedMNIST archive with these training labels."""
     stream, images = io.BytesIO(), np.zeros((2, 28, 28, 3), np.uint8)
     parts = {
         f"{split}_{kind}": value
@@ -84,7 +84,7 @@ def archive(labels: np.ndarray) -> bytes:  # type: ignore[type-arg]
 
 
 def npy(header: bytes) -> bytes:
-    """An archive whose first array has this header."""
+    """Return an archive whose array has this header."""
     stream = io.BytesIO()
     import zipfile
 
@@ -97,11 +97,13 @@ LABELS = content("med/labels.toml", b'labels = ["a", "b"]')
 
 
 def both(*changes: Change) -> Change:
-    def change(folder: Path) -> None:
-        for one in changes:
-            one(folder)
+    """Return a change that applies several."""
 
-    return change
+    def apply(folder: Path) -> None:
+        for change in changes:
+            change(folder)
+
+    return apply
 
 
 CASES = (
@@ -176,7 +178,7 @@ CASES = (
         "result line of another schema",
         RESUME,
         replaced("lines.jsonl", "skinedge.predict/1", "SKINEDGE.PREDICT/1"),
-        "lines.jsonl, line 1: is no prediction",
+        "lines.jsonl, line 1: is not a prediction",
     ),
     Case(
         "pipe as image",
@@ -189,11 +191,11 @@ CASES = (
 
 @pytest.fixture(scope="module")
 def files(tiny_run: Path, synthetic_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run, some of its images, a model file alone and result lines."""
+    """A folder with a run, some of its images, and a model file with its card outside the run."""
     folder = tmp_path_factory.mktemp("cases") / "files"
     shutil.copytree(tiny_run, folder / "run")
-    for place in ("images", "alone"):
-        (folder / place).mkdir()
+    for name in ("images", "alone"):
+        (folder / name).mkdir()
     for number, image in enumerate(sorted(synthetic_images.rglob("*.jpg"))[:3]):
         shutil.copy(image, folder / f"images/ISIC_{number:07}.jpg")
     for name in ("model.int8.tflite", "model.int8.tflite.skinedge.json"):
@@ -202,7 +204,7 @@ def files(tiny_run: Path, synthetic_images: Path, tmp_path_factory: pytest.TempP
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_case_ends_in_one_message(
+def test_a_case_gives_an_error_message(
     case: Case, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "files"
@@ -213,14 +215,14 @@ def test_a_case_ends_in_one_message(
     case.change(folder)
     capfd.readouterr()
     assert command(monkeypatch, *case.argv) == 1
-    said = capfd.readouterr().err
-    assert case.message in said, said
-    assert "Traceback" not in said and "internal error" not in said and "\x1b" not in said and "\x9b" not in said
+    error = capfd.readouterr().err
+    assert case.message in error, error
+    assert "Traceback" not in error and "internal error" not in error and "\x1b" not in error and "\x9b" not in error
     assert not list(folder.glob("*crash*"))
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *argv: str) -> int:
-    """Run one command here; returns its exit code."""
+    """Run one command in this process and return its exit code."""
     monkeypatch.setattr(sys, "argv", ["skinedge", *argv])
     try:
         main()

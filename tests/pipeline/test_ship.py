@@ -1,4 +1,4 @@
-"""The shipped model rebuilds what was left out: from adapter, base weights and calibration, without any image."""
+"""A packed model rebuilds its omitted files from adapter, base weights and calibration, without images."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def packed(verified: Bundle, tmp_path: Path) -> Bundle:
 def test_fp32_is_exported_again_without_images(
     verified: Bundle, packed: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept = {name: packed.file(name).read_bytes() for name in ("golden.npz", "reference.npz", "model.int8.onnx")}
+    before = {name: packed.file(name).read_bytes() for name in ("golden.npz", "reference.npz", "model.int8.onnx")}
     bundle = export(packed, export_targets(("onnx",)))
     assert {entry.path for entry in bundle.model_files()} == {"model.fp32.onnx", "model.int8.onnx", "model.int8.tflite"}
     assert all(bundle.fits_model(entry) for entry in bundle.model_files())
-    assert {name: bundle.file(name).read_bytes() for name in kept} == kept
-    theirs, ours = (model.read_state(b.file(MODEL)) for b in (verified, bundle))
-    assert theirs.keys() == ours.keys()
-    for name, tensor in theirs.items():
-        np.testing.assert_allclose(ours[name].numpy(), tensor.numpy(), rtol=1e-5, atol=1e-6, err_msg=name)
+    assert {name: bundle.file(name).read_bytes() for name in before} == before
+    original, rebuilt = (model.read_state(b.file(MODEL)) for b in (verified, bundle))
+    assert original.keys() == rebuilt.keys()
+    for name, tensor in original.items():
+        np.testing.assert_allclose(rebuilt[name].numpy(), tensor.numpy(), rtol=1e-5, atol=1e-6, err_msg=name)
     assert bundle.manifest.calibration == verified.manifest.calibration
     assert bundle.manifest.thresholds == packed.manifest.thresholds
     assert verify(bundle).passed
@@ -55,8 +55,8 @@ def test_fp32_is_exported_again_without_images(
     assert merge.merge(bundle).entries()[MODEL] == bundle.entries()[MODEL]  # nothing to do
 
 
-def test_another_cpus_last_bits_make_the_same_model(packed: Bundle) -> None:
-    """As where BLAS sums in another order: other bytes, the same network."""
+def test_rounding_differences_of_another_cpu_make_an_equivalent_model(packed: Bundle) -> None:
+    """As when BLAS sums in another order: different bytes, the same network."""
     text = (packed.root / "manifest.json").read_text()
     (packed.root / "manifest.json").write_text(text.replace(str(packed.model_sha256), "0" * 64))
     bundle = merge.merge(packed.reload())
@@ -70,20 +70,20 @@ def test_another_reading_or_int8_needs_images(packed: Bundle) -> None:
     with pytest.raises(DataError, match="its cal and test splits are needed"):
         export(packed, export_targets(("onnx",)), reading=Reading("training"))
     assert {path: path.read_bytes() for path in packed.root.rglob("*") if path.is_file()} == before
-    whole = merge.merge(packed)
+    merged = merge.merge(packed)
     with pytest.raises(DataError, match="int8 needs the training images"):
-        export(whole, export_targets(("onnx",), int8=True), force=True)
-    assert whole.reload().manifest == whole.manifest
+        export(merged, export_targets(("onnx",), int8=True), force=True)
+    assert merged.reload().manifest == merged.manifest
 
 
-def test_with_the_images_it_can_be_read_anew(packed: Bundle, synthetic_images: Path) -> None:
+def test_with_images_another_reading_can_be_merged(packed: Bundle, synthetic_images: Path) -> None:
     bundle = merge.merge(packed, synthetic_images, Reading("training"))
     assert bundle.manifest.class_prior == bundle.manifest.training["data"]["training_prior"]
     assert not any(bundle.fits_model(entry) for entry in bundle.model_files())
 
 
 def with_golden_logits(packed: Bundle, logits: NDArray[np.float32], **changes: object) -> Bundle:
-    """The packed run with other golden logits, as if they had travelled with it; changes: of its manifest."""
+    """Return the packed run with other golden logits, and changes to its manifest."""
     vectors = golden.load(packed.file("golden.npz"))
     path = packed.root / "golden.npz"
     golden.save(path, golden.Golden(vectors.pixels, vectors.sources, logits.astype(np.float32)))
@@ -94,27 +94,27 @@ def with_golden_logits(packed: Bundle, logits: NDArray[np.float32], **changes: o
     return packed.reload()
 
 
-def test_a_network_that_gives_other_golden_logits_is_not_taken_for_the_same(packed: Bundle) -> None:
+def test_a_network_with_other_golden_logits_is_refused(packed: Bundle) -> None:
     changed = with_golden_logits(packed, golden.load(packed.file("golden.npz")).logits + 0.01)
     with pytest.raises(GateError, match="differs from the golden logits"):
         merge.merge(changed)
     assert not (packed.root / MODEL).exists()
 
 
-def test_a_run_that_was_never_calibrated_merges_again_too(packed: Bundle) -> None:
-    """As versions before calibration left it: the golden logits are the network's own, and nothing is to be folded."""
+def test_a_packed_run_without_calibration_merges_again(packed: Bundle) -> None:
+    """As packed by versions before calibration: the golden logits are the network's own, and nothing is folded."""
     fitted, vectors = packed.manifest.calibration, golden.load(packed.file("golden.npz"))
     raw = (vectors.logits - np.array(fitted["bias"])) * fitted["temperature"]
     assert merge.merge(with_golden_logits(packed, raw, calibration={})).has(MODEL)
 
 
 def test_plain_peft_loads_the_adapter_of_a_packed_run(verified: Bundle, packed: Bundle) -> None:
-    """Without a line of ours between timm's network, peft and the logits that travelled."""
+    """None of our code is between timm's network, peft and the packed logits."""
     import torch
 
     config = packed.manifest.training["config"]
     net, _ = model.load(config["backbone"], len(packed.manifest.labels), config["weights"], config["seed"])
-    adapted = lora.quiet_load(net, packed.root / "adapter")
+    adapted = lora.load_adapter(net, packed.root / "adapter")
     vectors, rule = golden.load(packed.file("golden.npz")), packed.manifest.preprocess
     with torch.inference_mode():
         raw = torch.cat([adapted(images) for images in model.inputs(vectors.pixels, rule)]).numpy()

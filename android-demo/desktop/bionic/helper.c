@@ -1,8 +1,8 @@
-/* Stand-ins for what Android's C library has and glibc has not, or has with another meaning, so that an Android
-   library runs, unchanged, in a desktop's JVM. For tests only: it never goes into an APK.
+/* Stand-ins for functions of Android's C library that glibc lacks or defines differently, so that an unchanged Android
+   library runs in a desktop's JVM. For tests only, never part of an APK.
 
-   shim.py writes one jump per function that the library imports; `bionic_shim_fill` says where each jump goes: to one
-   of these stand-ins, else to glibc. */
+   shim.py writes one jump per function that the library imports; `bionic_shim_fill` sets the target of each jump: one
+   of these stand-ins, else glibc. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

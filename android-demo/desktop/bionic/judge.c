@@ -1,14 +1,14 @@
-/* judge LIBRARY MODEL: what a phone's TFLite library says of images, through its C API, with XNNPACK and one thread, as
-   the app has it. For tests only.
+/* judge LIBRARY MODEL: run a phone's TFLite library on images through its C API, with XNNPACK and one thread like the
+   app. For tests only.
 
-   Standard input: the first input tensor of each image, one after the other; standard output: for each image the bytes
-   of all output tensors, in their order. Exit code 1, with a reason on standard error, when anything goes wrong. */
+   Standard input: the first input tensor of every image, concatenated; standard output: for every image the bytes of
+   all output tensors, in order. On an error: exit code 1, and the reason on standard error. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Bionic's stack guard is the word at thread pointer + 40. In glibc a program's own thread-local data lie there: these,
-   so that nothing changes the word between a function's entry and its return. */
+/* Bionic's stack guard is the word at thread pointer + 40. In glibc this is thread-local data of the program: this
+   array reserves it, so that nothing changes the word between a function's entry and its return. */
 static __thread volatile char guard[256];
 
 typedef struct Object Object; /* models, options, interpreters and tensors are opaque */

@@ -11,13 +11,13 @@ import org.robolectric.annotation.GraphicsMode
 import org.skinedge.demo.camera.Framing
 import org.skinedge.demo.camera.frameSize
 
-/** How a camera's frames are laid on the screen, whichever way the device is held. */
+/** The position of a camera's frames on the screen, in every rotation of the device. */
 @RunWith(RobolectricTestRunner::class)
 @Config(sdk = [28, 35])
 @GraphicsMode(GraphicsMode.Mode.NATIVE)
 class FramingTest {
 
-    /** A phone's camera: its sensor lies across, so that a device held upright must turn its frames by 90 degrees. */
+    /** A phone's camera: its sensor is mounted sideways, so an upright device must rotate its frames by 90 degrees. */
     @Test
     fun allOfAFrameIsSeenInItsProportions() {
         val turns = mapOf(Surface.ROTATION_0 to 90, Surface.ROTATION_90 to 0, Surface.ROTATION_180 to 270, Surface.ROTATION_270 to 180)

@@ -16,7 +16,7 @@ import org.skinedge.demo.core.prepare
 import org.skinedge.demo.decode
 import org.skinedge.demo.reduction
 
-/** Photos as Android decodes them, against what Python makes of the same files. */
+/** Compares photos decoded by Android with Python's pixels of the same files. */
 @RunWith(RobolectricTestRunner::class)
 @Config(sdk = [28, 35], qualifiers = "en-w360dp-h740dp-port-notnight-xhdpi")
 @GraphicsMode(GraphicsMode.Mode.NATIVE)
@@ -29,7 +29,7 @@ class PhotoFileTest {
         for (name in listOf("photo.jpg", "grey.jpg", "palette.png")) assertEquals(name, 0, difference(name))
     }
 
-    /** Other decoders' roundings: of transparency, of CMYK's conversion, of WebP's YUV. */
+    /** Tolerances for other decoders' rounding: transparency, conversion of CMYK, YUV of WebP. */
     @Test
     fun rarerKindsStayClose() {
         for ((name, most) in listOf("clear.png" to 1, "photo.webp" to 2, "cmyk.jpg" to 3)) {
@@ -52,7 +52,7 @@ class PhotoFileTest {
     fun brokenFilesAreFaults() {
         for (name in listOf("letter.jpg", "empty.jpg", "missing.jpg")) fault(Fault.PHOTO_UNREADABLE, Screens.photo(name))
         fault(Fault.PHOTO_UNREADABLE, Uri.EMPTY)
-        fault(Fault.PHOTO_UNREADABLE, Uri.parse("content://nobody/photo")) // Robolectric's stream of it throws at reading
+        fault(Fault.PHOTO_UNREADABLE, Uri.parse("content://nobody/photo")) // Robolectric's stream throws on reading
         fault(Fault.PHOTO_CUT_OFF, Screens.photo("cut-off.jpg"))
     }
 

@@ -38,7 +38,7 @@ import org.skinedge.demo.installedModel
 import org.skinedge.demo.runtime.RuntimeSettings
 import org.skinedge.demo.runtime.TfliteNetwork
 
-/** Models, photos and moments at which an app falls over: each ends in a sentence on the screen. */
+/** Models, photos and moments that could crash the app: each ends with a message on the screen. */
 @RunWith(RobolectricTestRunner::class)
 @Config(sdk = [28, 35], qualifiers = "en-w360dp-h740dp-port-notnight-xhdpi")
 @GraphicsMode(GraphicsMode.Mode.NATIVE)
@@ -150,9 +150,9 @@ class RobustnessTest {
         gate.countDown()
         after.awaitOutcome()
         assertTrue(after.shows(R.id.result))
-        assertEquals("", before.text(R.id.headline)) // the screen that is gone was left alone
+        assertEquals("", before.text(R.id.headline)) // the closed screen is not updated
         assertEquals(1, loads.get())
-        result.recreate() // with the answer there: at once
+        result.recreate() // the result exists: shown at once
         assertTrue(result.get().shows(R.id.result))
         assertEquals(after.text(R.id.headline), result.get().text(R.id.headline))
     }

@@ -38,7 +38,7 @@ import org.skinedge.demo.live
 import org.skinedge.demo.runtime.RuntimeSettings
 import java.io.File
 
-/** Every screen with the shipped model in Android's own TFLite: what it says, and a picture of it in each variant. */
+/** Every screen with the shipped model in Android's own TFLite: its texts, and a screenshot in each variant. */
 @RunWith(RobolectricTestRunner::class)
 @Config(sdk = [28, 35], qualifiers = "en-w360dp-h740dp-port-notnight-xhdpi")
 @GraphicsMode(GraphicsMode.Mode.NATIVE)
@@ -135,7 +135,7 @@ class ScreenTest {
         assertTrue(result.text(R.id.runtime), "without XNNPACK" in result.text(R.id.runtime))
     }
 
-    /** Made once: what a benchmark found stays when the device is turned. */
+    /** The benchmark runs once: its result survives a rotation. */
     @Test
     fun theBenchmark() {
         val benchmark = Robolectric.buildActivity(BenchmarkActivity::class.java).setup()

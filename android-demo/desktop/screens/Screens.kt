@@ -14,7 +14,7 @@ import org.skinedge.demo.R
 import org.skinedge.demo.Settings
 import org.skinedge.demo.runtime.RuntimeSettings
 
-/** What the tests of the screens share: photos, waiting for the model's thread, pictures. */
+/** Shared helpers of the screen tests: photos, waiting for the model's thread, screenshots. */
 object Screens {
     private const val PATIENCE_MS = 300_000L
     private val pictures = File(System.getProperty("screens")!!)
@@ -22,18 +22,18 @@ object Screens {
 
     fun photo(name: String): Uri = Uri.fromFile(File(photos, name))
 
-    /** One thread: several wait for each other busily, which takes long where cores are shared. */
+    /** One thread: several threads busy-wait for each other, which is slow on shared cores. */
     fun useOneThread() {
         Settings(RuntimeEnvironment.getApplication()).runtime = RuntimeSettings(threads = 1, xnnpack = true)
     }
 
-    /** What Python prepares of a photo. */
+    /** Python's prepared pixels of a photo. */
     fun prepared(name: String): ByteArray = File(photos, "$name.rgb").readBytes()
 
     fun shared(name: String): Intent =
         Intent(Intent.ACTION_SEND).setType("image/*").putExtra(Intent.EXTRA_STREAM, photo(name))
 
-    /** Lets the main thread work off what other threads hand it, until `ready`. */
+    /** Runs the main thread's queue until `ready`. */
     fun await(what: String, ready: () -> Boolean) {
         val end = System.currentTimeMillis() + PATIENCE_MS
         while (!ready()) {
@@ -48,10 +48,10 @@ object Screens {
 
     fun Activity.shows(id: Int): Boolean = findViewById<View>(id).isShown
 
-    /** A result or a fault is on the screen. */
+    /** True if the screen shows a result or a fault. */
     fun Activity.awaitOutcome() = await("an outcome") { shows(R.id.result) || shows(R.id.fault) }
 
-    /** Draws the whole window into .cache/android/screens/NAME-SDK.png. */
+    /** Saves a screenshot of the whole window to .cache/android/screens/NAME-SDK.png. */
     fun Activity.picture(name: String) {
         ShadowLooper.idleMainLooper()
         val view = window.decorView
@@ -62,7 +62,7 @@ object Screens {
         }
     }
 
-    /** The variants in which every screen is drawn: name to what Robolectric must be told. */
+    /** The variants of every screenshot: name to Robolectric's qualifiers. */
     val VARIANTS: Map<String, () -> Unit> = mapOf(
         "light" to {},
         "dark" to { RuntimeEnvironment.setQualifiers("+night") },
@@ -71,7 +71,7 @@ object Screens {
         "german" to { RuntimeEnvironment.setQualifiers("+de") },
     )
 
-    /** The same for each variant, from a fresh start. */
+    /** Runs a block for each variant, each from a new start. */
     fun inEachVariant(act: (String) -> Unit) = VARIANTS.forEach { (name, begin) ->
         RuntimeEnvironment.setQualifiers("en-w360dp-h740dp-port-notnight-xhdpi")
         RuntimeEnvironment.setFontScale(1f)

@@ -14,7 +14,7 @@ import org.skinedge.demo.core.toJson
 import org.skinedge.demo.runtime.RuntimeSettings
 import org.skinedge.demo.runtime.TfliteNetwork
 
-/** A real benchmark of the shipped model; tests/android/test_desktop.py holds its JSON against `skinedge bench`. */
+/** A real benchmark of the shipped model; tests/android/test_desktop.py compares its JSON with `skinedge bench`. */
 class BenchTest {
 
     @Test

@@ -7,7 +7,7 @@ import org.skinedge.demo.core.Prepared
 import org.skinedge.demo.core.parseJson
 import org.skinedge.demo.core.upright
 
-/** What tools/oracle.py wrote: inputs, and what Python makes of them. */
+/** The files of tools/oracle.py: inputs and Python's results. */
 object Oracle {
     private val folder = File(System.getProperty("oracle"))
     private val index = parseJson(File(folder, "index.json").readText()) as Map<*, *>
@@ -16,7 +16,7 @@ object Oracle {
     val card: ModelCard by lazy { ModelCard.parse(cardText) }
     val cardText: String by lazy { File(folder, "${index["model"]}${ModelCard.SUFFIX}").readText() }
 
-    /** The model file, as an app maps it: direct, in native order. */
+    /** The model file as an app maps it: a direct buffer in native order. */
     fun model(): ByteBuffer = direct(File(folder, index["model"] as String).readBytes())
 
     fun direct(content: ByteArray): ByteBuffer {

@@ -10,10 +10,10 @@ import org.skinedge.demo.core.prepare
 import org.skinedge.demo.runtime.RuntimeSettings
 import org.skinedge.demo.runtime.TfliteNetwork
 
-/** The app's own classes and Android's own TFLite library against what Python says of the same images. */
+/** Compares the app's own classes with Android's own TFLite library to Python's results on the same images. */
 class ReplayTest {
 
-    /** All that int8 computes is the same to the bit; the softmax at the end is in float, and the libraries' differ. */
+    /** All int8 results are equal bit for bit; the final softmax is in float and differs between the libraries. */
     @Test
     fun everyGoldenImageGivesPythonsAnswer() {
         val said = answers(RuntimeSettings(threads = 1, xnnpack = true))
@@ -35,7 +35,7 @@ class ReplayTest {
         }
     }
 
-    /** TFLite's own kernels round otherwise, and are slow on x86. */
+    /** TFLite's own kernels round differently, and are slow on x86. */
     @Test
     fun withoutXnnpackTheAnswersStayClose() {
         val differences = answers(RuntimeSettings(threads = 1, xnnpack = false), count = 8).mapIndexed { i, answer ->

@@ -11,7 +11,7 @@ import org.skinedge.demo.runtime.TfliteNetwork
 import java.nio.ByteBuffer
 import java.security.MessageDigest
 
-/** Models and cards that must not be believed, with the real library behind the checks. */
+/** Models and cards that must be refused, with the real inference library. */
 class TrustTest {
 
     @Test

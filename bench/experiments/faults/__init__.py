@@ -1,1 +1,1 @@
-"""Kill every command that writes, and make its filesystem calls fail; see what is left (`make faults`)."""
+"""Kill every command that writes files, or fail its filesystem calls, and check what it leaves (`make faults`)."""

@@ -1,4 +1,4 @@
-"""The commands that write, each in a tiny form: what it starts from, how it is repeated, what it must give again."""
+"""The commands that write files, in small form: the starting state, how to repeat them, and their expected files."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ precision = "fp32"
 checkpoint_minutes = 0.0
 """
 Arguments = tuple[str, ...]
-DATA = "@data"  # stands for the folder of images
-FOLDER = "@folder"  # stands for a folder of a few of them
-IMAGE = "@image"  # stands for one of them
+DATA = "@data"  # placeholder of the folder of images
+FOLDER = "@folder"  # placeholder of a folder with a few of them
+IMAGE = "@image"  # placeholder of one of them
 
 
 @dataclass(frozen=True)
 class Command:
-    """stage: name of the sandbox that it starts from; again: the arguments that repeat it after an interruption,
-    given the folder that it ran in (None: the same ones); made: the files that must have the same bytes each time;
-    timed: the files that hold what was measured, of which only the presence is compared; children: whether it starts
-    processes that can be killed; once: whether it refuses to replace what it has made.
+    """One command line.
+
+    stage: name of the sandbox that it starts from; again: the arguments that repeat it after an interruption, as a
+    function of its working folder (None: the same arguments); made: patterns of the files with the same bytes in every
+    run; timed: files of measurements, whose presence alone is compared; children: it starts processes that can be
+    killed; once: it refuses to replace its own output.
     """
 
     name: str
@@ -48,7 +50,7 @@ def _resumed(arguments: Arguments) -> Callable[[Path], Arguments]:
 
 
 def _forced_or_resumed(work: Path) -> Arguments:
-    """A training that is to replace a run is gone on with once it was begun."""
+    """A training that replaces a run is resumed if it has begun, else repeated."""
     return (*TRAIN_OVER, "--resume" if (work / "runs/a.training/job.json").is_file() else "--force")
 
 

@@ -1,4 +1,4 @@
-"""One experiment: disturb a command, look at what it left, repeat the command, look again."""
+"""One experiment: inject a fault into a command, check what it left, repeat the command, check again."""
 
 from __future__ import annotations
 
@@ -18,21 +18,17 @@ from skinedge.core.errors import SkinedgeError
 from skinedge.run.manifest import MANIFEST
 from skinedge.run.run_directory import Bundle
 
-UNFINISHED = (".training/", "work/evaluated/", "work/predicted.jsonl")  # what an interruption leaves for --resume
-OURS = (
-    ".part",
-    ".training",
-    ".replaced-",
-    ".stage-",
-    ".old",
-)  # in the names of folders that are no run yet, or no more
+UNFINISHED = (".training/", "work/evaluated/", "work/predicted.jsonl")  # left by an interruption for --resume
+# Parts of the names of folders that are not yet, or no longer, a run.
+OURS = (".part", ".training", ".replaced-", ".stage-", ".old")
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """number: its own, which names its sandbox; strike, kill: how the command is disturbed.
+    """One command with one fault: exactly one of strike, kill, disk and largest_file.
 
-    disk: bytes that are free on its file system; largest_file: bytes that a file may have.
+    number: unique, names its sandbox; strike: fault at a filesystem call; kill: signal at a time; disk: free bytes on
+    its file system; largest_file: maximum bytes of a file.
     """
 
     number: int
@@ -44,7 +40,7 @@ class Experiment:
 
     @property
     def action(self) -> str:
-        """A signal, an error, or the limit that was set."""
+        """The signal, the error, or the kind of limit."""
         if self.disk is not None:
             return "full disk"
         if self.largest_file is not None:
@@ -58,9 +54,10 @@ class Experiment:
 
 @dataclass
 class Finding:
-    """What came of an experiment; struck: whether the disturbance came before the command was done.
+    """Result of an experiment.
 
-    faults: kind -> what is wrong; swept: what an error or a signal other than KILL left until the next command.
+    struck: the fault came before the command ended; faults: kind -> descriptions; swept: paths left by an error or a
+    signal other than KILL, until the next command removes them.
     """
 
     experiment: Experiment
@@ -72,13 +69,13 @@ class Finding:
     faults: dict[str, list[str]] = field(default_factory=dict)
     swept: list[str] = field(default_factory=list)
 
-    def add(self, kind: str, what: list[str]) -> None:
-        if what:
-            self.faults.setdefault(kind, []).extend(what)
+    def add(self, kind: str, descriptions: list[str]) -> None:
+        if descriptions:
+            self.faults.setdefault(kind, []).extend(descriptions)
 
 
 def perform(experiment: Experiment, area: Area, reference: Reference) -> Finding:
-    """Do it in a sandbox of its own, which is removed again."""
+    """Run an experiment in its own sandbox, which is removed afterwards."""
     finding, command = Finding(experiment), reference.command
     with _box(area, command.stage, experiment) as box:
         arguments = area.filled(command.arguments)
@@ -92,25 +89,26 @@ def perform(experiment: Experiment, area: Area, reference: Reference) -> Finding
         _judge(finding, ending, box, reference)
         if experiment.disk is not None:
             subprocess.run(["mount", "-o", "remount,size=1g", box], check=True)
-        left = reference.differences(box)
-        if left or not command.once:
+        differences = reference.differences(box)
+        if differences or not command.once:
             again = launch(box, area.filled(command.repeated(box / "work")))
             finding.cpu_seconds += again.cpu_seconds
             finding.seconds += again.seconds
-            left = reference.differences(box)
-            complete = not (left.missing or left.altered)
-            if again.status != 0 and not (command.once and complete):  # which says that it is there already
+            differences = reference.differences(box)
+            complete = not (differences.missing or differences.altered)
+            if again.status != 0 and not (command.once and complete):  # complete: it refuses to replace its output
                 finding.add("does not go on", [f"status {again.status}: {again.errors.strip()[-600:]}"])
             finding.add("orphans", list(again.orphans))
-        finding.add("leftovers", list(left.extra))
-        finding.add("lost", [f"after the next command: {name}" for name in left.missing])
-        finding.add("altered", list(left.altered))
-        finding.add("invalid", [f"after the next command: {what}" for what in invalid_runs(box / "work")])
+        finding.add("leftovers", list(differences.extra))
+        finding.add("lost", [f"after the next command: {name}" for name in differences.missing])
+        finding.add("altered", list(differences.altered))
+        finding.add("invalid", [f"after the next command: {error}" for error in invalid_runs(box / "work")])
     return finding
 
 
 @contextmanager
 def _box(area: Area, stage: str, experiment: Experiment) -> Iterator[Path]:
+    """Yield a copy of the stage, on a small file system of its own for a full disk; remove it afterwards."""
     box = area.root / "boxes" / f"{experiment.number}"
     box.parent.mkdir(exist_ok=True)
     try:
@@ -132,20 +130,20 @@ def _box(area: Area, stage: str, experiment: Experiment) -> Iterator[Path]:
 
 
 def _judge(finding: Finding, ending: Ending, box: Path, reference: Reference) -> None:
-    """What the disturbed command left and said."""
-    copy = shutil.copytree(box / "work", box.with_name(f"{box.name}.logs") / "work")  # opening a run mends it
+    """Check the files and messages of the command with the fault."""
+    copy = shutil.copytree(box / "work", box.with_name(f"{box.name}.logs") / "work")  # opening a run repairs it
     finding.add("invalid", invalid_runs(copy))
     shutil.rmtree(copy)
     finding.add("lost", reference.lost(box))
     finding.add("orphans", list(ending.orphans))
     if not finding.struck:
         if ending.status != 0:
-            finding.add("message", [f"status {ending.status} without a disturbance"])
+            finding.add("message", [f"status {ending.status} without a fault"])
         return
-    finding.add("message", _wrong_words(finding.experiment, ending))
+    finding.add("message", _message_faults(finding.experiment, ending))
     if ending.status == 0:
-        left = reference.differences(box)
-        finding.add("wrong success", [*left.missing, *left.altered])
+        differences = reference.differences(box)
+        finding.add("wrong success", [*differences.missing, *differences.altered])
     if finding.experiment.action != "KILL":
         allowed = {*reference.before, *reference.after}
         extra = [name for name in reference.differences(box).extra if name not in allowed]
@@ -153,8 +151,8 @@ def _judge(finding: Finding, ending: Ending, box: Path, reference: Reference) ->
 
 
 def invalid_runs(work: Path) -> list[str]:
-    """Runs that do not open, and listed files that are missing or have another hash."""
-    wrong = []
+    """Return the errors of runs that do not open, and of listed files that are missing or have another hash."""
+    errors = []
     for path in work.rglob(MANIFEST):
         folder = path.parent
         if any(part in name for name in folder.relative_to(work).parts for part in OURS):
@@ -164,40 +162,40 @@ def invalid_runs(work: Path) -> list[str]:
             for name in bundle.entries():
                 bundle.file(name)
         except SkinedgeError as error:
-            wrong.append(str(error))
-    return wrong
+            errors.append(str(error))
+    return errors
 
 
-def _wrong_words(experiment: Experiment, ending: Ending) -> list[str]:
-    """What is wrong with the exit status or the message."""
-    said, action = ending.errors + ending.output, experiment.action
-    wrong = []
-    if "Traceback (most recent call last)" in said:
-        wrong.append(f"traceback: {ending.errors.strip().splitlines()[-1]}")
+def _message_faults(experiment: Experiment, ending: Ending) -> list[str]:
+    """Return the faults of the exit status and of the message."""
+    output, action = ending.errors + ending.output, experiment.action
+    faults = []
+    if "Traceback (most recent call last)" in output:
+        faults.append(f"traceback: {ending.errors.strip().splitlines()[-1]}")
     if experiment.is_kill:
         to_child = experiment.kill is not None and experiment.kill.to_child
         number = {"KILL": 9, "TERM": 15, "INT": 2, "HUP": 1}[action]
         expected = (0, 1) if to_child else (0, -number, 128 + number)
         if ending.status not in expected:
-            wrong.append(f"status {ending.status} after SIG{action}")
+            faults.append(f"status {ending.status} after SIG{action}")
     elif ending.status not in (0, 1):
-        wrong.append(f"status {ending.status} after {action}")
-    elif ending.status == 1 and not _names_a_place(experiment, ending):
-        wrong.append("the message names no path")
-    return wrong
+        faults.append(f"status {ending.status} after {action}")
+    elif ending.status == 1 and not _names_a_path(ending):
+        faults.append("the message names no path")
+    return faults
 
 
-def _names_a_place(experiment: Experiment, ending: Ending) -> bool:
-    """Whether an error line names a run, or where the file that could not be written was to be."""
+def _names_a_path(ending: Ending) -> bool:
+    """Return True if the error names a run, or the output whose file could not be written."""
     lines = [line for line in ending.errors.splitlines() if line.startswith("error:")]
     parts = [part for call in ending.calls for part in Path(call.path).parts[1:2]]  # of work/.drawn.new-1/images
     names = [part.lstrip(".").split(".")[0] for part in parts]
-    places = ("runs/", *names, *(() if names else ("/", ".")))
-    return bool(lines) and any(place in line for line in ending.errors.splitlines() for place in places)
+    accepted = ("runs/", *names, *(() if names else ("/", ".")))
+    return bool(lines) and any(name in line for line in ending.errors.splitlines() for name in accepted)
 
 
 def row(finding: Finding) -> dict[str, Any]:
-    """For the file of results."""
+    """Return the finding as an entry of the results file."""
     experiment = finding.experiment
     return {
         "number": experiment.number,

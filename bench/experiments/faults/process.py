@@ -1,4 +1,4 @@
-"""Run one command in a process forked from this one, which has imported the frameworks already."""
+"""Run one command in a process forked from this one, which has already imported the frameworks."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ BEYOND = (
     "skinedge_bench.explain.explain",
     "skinedge_bench.evaluate.plots",
 )  # fmt: skip
-LIMIT = 300.0  # seconds, on a busy machine
-GRACE = 4.0  # seconds in which the processes that a command started must end after it
-POLL = 0.002
+LIMIT = 300.0  # timeout of a command in seconds, generous for a busy machine
+GRACE = 4.0  # seconds for a command's child processes to end after it
+POLL = 0.002  # seconds
 
 
 @dataclass(frozen=True)
 class Kill:
-    """A signal `after` seconds, to the command or to one of the processes that it started."""
+    """A signal `after` seconds, to the command or to one of its child processes."""
 
     action: str
     after: float
@@ -50,10 +50,11 @@ class Kill:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a command ended. status: as `os.waitstatus_to_exitcode` says it; calls: those that the watcher logged.
+    """How a command ended.
 
-    orphans: command lines of the processes that outlived it; sent: whether the timed signal came before the end;
-    modules: those that it imported, where it ended by itself.
+    status: as `os.waitstatus_to_exitcode` returns it; calls: logged by the watcher; orphans: command lines of the child
+    processes that outlived it; sent: the timed signal came before the end; modules: imported by the command, if it
+    ended by itself.
     """
 
     status: int
@@ -68,18 +69,18 @@ class Ending:
 
 
 def import_ahead(*, beyond_training: bool) -> None:
-    """Import what the commands import, and start no thread: a forked process has none of them."""
+    """Import the modules of the commands without starting a thread, since a forked process has no other threads."""
     os.environ["OMP_NUM_THREADS"] = "1"
     for name in (*TRAINING, *(BEYOND if beyond_training else ())):
         importlib.import_module(name)
     from skinedge.network import lora
 
-    lora._peft()
+    lora.import_peft()
     gc.freeze()
 
 
 def import_more(names: Iterable[str]) -> None:
-    """Import what an undisturbed command did import, so that the others find it imported."""
+    """Import the modules that a command without a fault imported, once for all later ones."""
     for name in names:
         if name not in sys.modules:
             with contextlib.suppress(Exception):
@@ -105,8 +106,8 @@ def launch(
     started = time.monotonic()
     child = os.fork()
     if child == 0:
-        _become(box, logs, arguments, strike, largest_file)
-    status, usage, sent = _waited(child, logs / "begun", kill)
+        _run_command(box, logs, arguments, strike, largest_file)
+    status, usage, sent = _wait(child, logs / "begun", kill)
     seconds = time.monotonic() - started
     orphans = tuple(_orphans(child))
     calls = tuple(Call(**json.loads(line)) for line in (logs / "calls").read_text().splitlines())
@@ -116,13 +117,15 @@ def launch(
     return Ending(status, output, errors, seconds, cpu_seconds, calls, orphans, sent, modules)
 
 
-def _become(box: Path, logs: Path, arguments: Sequence[str], strike: Strike | None, largest: int | None) -> NoReturn:
-    """In the forked process: be the command."""
+def _run_command(
+    box: Path, logs: Path, arguments: Sequence[str], strike: Strike | None, largest: int | None
+) -> NoReturn:
+    """Run the command in the forked process."""
     try:
-        os.setsid()  # by which the processes that it starts are found
+        os.setsid()  # identifies its child processes
         os.chdir(box / "work")
-        surroundings = {"TMPDIR": "tmp", "HOME": "home", "XDG_CACHE_HOME": "home/.cache", "XDG_RUNTIME_DIR": "run"}
-        os.environ.update({name: str(box / place) for name, place in surroundings.items()})
+        folders = {"TMPDIR": "tmp", "HOME": "home", "XDG_CACHE_HOME": "home/.cache", "XDG_RUNTIME_DIR": "run"}
+        os.environ.update({name: str(box / folder) for name, folder in folders.items()})
         os.environ["SKINEDGE_SHIPPED"] = ""
         tempfile.tempdir = None
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
@@ -136,15 +139,15 @@ def _become(box: Path, logs: Path, arguments: Sequence[str], strike: Strike | No
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
         from skinedge.cli import process
 
-        sys.argv, known, end = ["skinedge", *arguments], set(sys.modules), os._exit
+        sys.argv, imported, original_exit = ["skinedge", *arguments], set(sys.modules), os._exit
 
         def exit_(code: int) -> NoReturn:
             if largest is None and strike is None:
-                (logs / "modules").write_text("\n".join(name for name in list(sys.modules) if name not in known))
-            end(code)
+                (logs / "modules").write_text("\n".join(name for name in list(sys.modules) if name not in imported))
+            original_exit(code)
 
         os._exit = exit_
-        if largest is None:  # which would hold for the log of the calls as well
+        if largest is None:  # the size limit would apply to the log of the calls too
             Watcher(box, logs / "calls", strike).install()
         (logs / "begun").touch()
         process()
@@ -154,20 +157,19 @@ def _become(box: Path, logs: Path, arguments: Sequence[str], strike: Strike | No
         os._exit(1)
 
 
-def _waited(child: int, begun: Path, kill: Kill | None) -> tuple[int, resource.struct_rusage, bool]:
-    """Wait for the command, and send what is to be sent on the way. begun: a file that is there once it has begun."""
+def _wait(child: int, begun: Path, kill: Kill | None) -> tuple[int, resource.struct_rusage, bool]:
+    """Wait for the command and send the timed signal. begun: a file that exists once the command has begun."""
     sent, started = False, time.monotonic()
     while kill is not None and not begun.exists():
         time.sleep(POLL)
-    beginning = time.monotonic()
+    begun_at = time.monotonic()
     while True:
         done, status, usage = os.wait4(child, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status), usage, sent
-        passed = time.monotonic() - started
-        if passed > LIMIT:
+        if time.monotonic() - started > LIMIT:
             os.kill(child, signal.SIGKILL)
-        if kill is not None and not sent and time.monotonic() - beginning >= kill.after:
+        if kill is not None and not sent and time.monotonic() - begun_at >= kill.after:
             targets = [pid for pid in session(child) if pid != child] if kill.to_child else [child]
             for pid in targets[:1]:
                 with contextlib.suppress(ProcessLookupError):
@@ -177,23 +179,23 @@ def _waited(child: int, begun: Path, kill: Kill | None) -> tuple[int, resource.s
 
 
 def session(leader: int) -> list[int]:
-    """The living processes of a session; those that a dead parent has not waited for are not alive."""
-    found = []
+    """Return the live processes of a session, without zombies."""
+    pids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError, IndexError, ValueError):
                 state, _, _, its_session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
                 if int(its_session) == leader and state not in "ZX":
-                    found.append(int(entry.name))
-    return found
+                    pids.append(int(entry.name))
+    return pids
 
 
 def _orphans(leader: int) -> Iterator[str]:
-    """End what outlived the command; yields what it was."""
+    """Kill the processes that outlive the command; yield their command lines."""
     deadline = time.monotonic() + GRACE
-    while (left := session(leader)) and time.monotonic() < deadline:
+    while (pids := session(leader)) and time.monotonic() < deadline:
         time.sleep(0.02)
-    for pid in left:
+    for pid in pids:
         with contextlib.suppress(OSError):
             yield Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
             os.kill(pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Watch the filesystem calls of one command, and strike at one of them. Runs inside the forked command."""
+"""Log the filesystem calls of a command, or inject a fault at one of them. Runs inside the forked command."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PACKAGES = tuple(str(REPOSITORY / name) + os.sep for name in ("skinedge", "export", "bench"))
-FRAMES = 3  # innermost frames of our packages that tell one call site from another
-# audit event -> indices of the paths, and of the folders' descriptors that they may be relative to
+FRAMES = 3  # innermost frames of our packages that identify a call site
+# audit event -> (index of a path, index of the descriptor of the folder that it may be relative to)
 EVENTS: dict[str, tuple[tuple[int, int | None], ...]] = {
     "open": ((0, None),),
     "os.rename": ((1, 3), (0, 2)),
@@ -38,12 +38,8 @@ EVENTS: dict[str, tuple[tuple[int, int | None], ...]] = {
     "tempfile.mkdtemp": ((0, None),),
     "tempfile.mkstemp": ((0, None),),
 }
-WRAPPED = (
-    "fsync",
-    "write",
-    "posix_fallocate",
-    "fdatasync",
-)  # functions of os without an audit event; a descriptor first
+# Functions of os without an audit event; their first argument is a descriptor.
+WRAPPED = ("fsync", "write", "posix_fallocate", "fdatasync")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 ERRORS = ("ENOSPC", "EACCES", "EIO")
 SIGNALS = ("KILL", "TERM", "INT", "HUP")
@@ -51,7 +47,7 @@ SIGNALS = ("KILL", "TERM", "INT", "HUP")
 
 @dataclass(frozen=True)
 class Call:
-    """One filesystem call: its event, the path that it changes (relative to the sandbox), and where it was made."""
+    """One filesystem call: its event, the path that it changes (relative to the sandbox), and its call site."""
 
     event: str
     path: str
@@ -60,9 +56,9 @@ class Call:
 
 @dataclass(frozen=True)
 class Strike:
-    """At the `occurrence`-th call from `site`: an error in its place, or a signal right before it.
+    """A fault at the `occurrence`-th call from `site`: an error in place of the call, or a signal before it.
 
-    action: a name in ERRORS or SIGNALS; delay: seconds until the signal comes, wherever the process is then.
+    action: a name in ERRORS or SIGNALS; delay: seconds until the signal.
     """
 
     site: str
@@ -72,7 +68,7 @@ class Strike:
 
 
 class Watcher:
-    """Sees each filesystem call below `root`; writes them to `log`, or strikes at one."""
+    """Sees each filesystem call below `root`; writes it to `log`, or injects the fault."""
 
     def __init__(self, root: Path, log: Path, strike: Strike | None) -> None:
         self._root = str(root) + os.sep
@@ -83,14 +79,14 @@ class Watcher:
         self._write = os.write
 
     def install(self) -> None:
-        """Watch from now on; cannot be undone in this process."""
+        """Start watching; cannot be undone in this process."""
         for name in WRAPPED:
             setattr(os, name, self._wrapped(getattr(os, name), f"os.{name}"))
         sys.addaudithook(self._hook)
 
     def _wrapped(self, original: Callable[..., Any], event: str) -> Callable[..., Any]:
         def call(descriptor: int, *arguments: Any) -> Any:
-            self._seen(event, _path_of(descriptor))
+            self._record(event, _path_of(descriptor))
             return original(descriptor, *arguments)
 
         return call
@@ -105,9 +101,9 @@ class Watcher:
             path = _changed_path(event, arguments, self._root)
         finally:
             self._inside.hook = False
-        self._seen(event, path)
+        self._record(event, path)
 
-    def _seen(self, event: str, path: str | None) -> None:
+    def _record(self, event: str, path: str | None) -> None:
         if path is None or not path.startswith(self._root):
             return
         site = f"{event} {_site(sys._getframe(2))}"
@@ -116,7 +112,7 @@ class Watcher:
         if self._strike is None:
             self._write(self._log, json.dumps(asdict(call)).encode() + b"\n")
         elif site == self._strike.site and self._counts[site] == self._strike.occurrence:
-            self._write(self._log, json.dumps(asdict(call)).encode() + b"\n")  # the proof that it came
+            self._write(self._log, json.dumps(asdict(call)).encode() + b"\n")  # proves that the fault was injected
             _act(self._strike, path)
 
 
@@ -128,16 +124,16 @@ def _act(strike: Strike, path: str) -> None:
     if strike.delay == 0:
         os.kill(os.getpid(), number)
     else:
-        threading.Thread(target=_later, args=[number, strike.delay], daemon=True).start()
+        threading.Thread(target=_kill_later, args=[number, strike.delay], daemon=True).start()
 
 
-def _later(number: int, delay: float) -> None:
+def _kill_later(number: int, delay: float) -> None:
     time.sleep(delay)
     os.kill(os.getpid(), number)
 
 
 def _changed_path(event: str, arguments: tuple[Any, ...], root: str) -> str | None:
-    """The absolute path that a call changes: the first one below `root`, else None."""
+    """Return the absolute path that a call changes: the first one below `root`, else None."""
     for index, folder in EVENTS[event]:
         path = arguments[index]
         if isinstance(path, int):
@@ -148,7 +144,7 @@ def _changed_path(event: str, arguments: tuple[Any, ...], root: str) -> str | No
         descriptor = -1 if folder is None or folder >= len(arguments) else arguments[folder]
         if isinstance(descriptor, int) and descriptor >= 0 and not name.startswith(os.sep):
             name = os.path.join(_path_of(descriptor) or "", name)  # noqa: PTH118
-        name = os.path.abspath(name)  # noqa: PTH100  nothing is resolved: that would be a call too
+        name = os.path.abspath(name)  # noqa: PTH100  resolve() would be a filesystem call too
         if name.startswith(root):
             return name
     return None
@@ -162,11 +158,11 @@ def _path_of(descriptor: int) -> str | None:
 
 
 def _site(frame: FrameType | None) -> str:
-    """'skinedge/run/stage.py:71 < export/...', the innermost frames of our packages; 'elsewhere' without one."""
-    places: list[str] = []
-    while frame is not None and len(places) < FRAMES:
+    """Return the innermost frames of our packages, as 'skinedge/run/stage.py:71 < export/...'; 'elsewhere' if none."""
+    lines: list[str] = []
+    while frame is not None and len(lines) < FRAMES:
         name = frame.f_code.co_filename
         if name.startswith(PACKAGES):
-            places.append(f"{os.path.relpath(name, REPOSITORY)}:{frame.f_lineno}")
+            lines.append(f"{os.path.relpath(name, REPOSITORY)}:{frame.f_lineno}")
         frame = frame.f_back
-    return " < ".join(places) or "elsewhere"
+    return " < ".join(lines) or "elsewhere"

@@ -8,12 +8,12 @@ from typing import Any
 FAULTS = (
     "invalid", "lost", "leftovers", "orphans", "altered", "does not go on", "wrong success", "message", "campaign",
 )  # fmt: skip
-SWEPT = "swept"  # left by an error or a signal other than KILL, and removed by the next command: no fault
+SWEPT = "swept"  # left by an error or a signal other than KILL and removed by the next command: not a fault
 COLUMNS = ("command", "kills", "errors", "survived", *FAULTS, SWEPT, "not struck", "CPU s")
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Plain text: one line for each command, and their sum."""
+    """Return the table as plain text: one line per command, and their sum."""
     commands = list(dict.fromkeys(row["command"] for row in rows))
     lines = [_line(name, [row for row in rows if row["command"] == name]) for name in commands]
     lines.append(_line("all", rows))
@@ -29,21 +29,21 @@ def _line(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     struck = [row for row in rows if row["struck"]]
     kills = sum(row["kind"] == "kill" for row in struck)
     survived = sum(not row["faults"] for row in struck)
-    seen = [sum(kind in row["faults"] for row in rows) for kind in FAULTS]
-    seen.append(sum(bool(row[SWEPT]) for row in rows))
+    fault_counts = [sum(kind in row["faults"] for row in rows) for kind in FAULTS]
+    fault_counts.append(sum(bool(row[SWEPT]) for row in rows))
     seconds = sum(row["cpu_seconds"] for row in rows)
-    numbers = (kills, len(struck) - kills, survived, *seen, len(rows) - len(struck), round(seconds))
+    numbers = (kills, len(struck) - kills, survived, *fault_counts, len(rows) - len(struck), round(seconds))
     return [name, *map(str, numbers)]
 
 
 def details(rows: Sequence[Mapping[str, Any]], most: int = 60) -> str:
-    """The faults that were found, each with the call at which it was provoked; alike ones once."""
-    seen: dict[tuple[str, ...], int] = {}
+    """List the faults with their call sites; equal ones once, with their count."""
+    occurrences: dict[tuple[str, ...], int] = {}
     for row in rows:
-        for kind, what in row["faults"].items():
+        for kind, descriptions in row["faults"].items():
             limit = row["disk"] or row["largest_file"] or row["timed"]
             where = row["strike"]["site"] if row["strike"] else str(limit)
-            key = (row["command"], row["action"], kind, where, str(what[0])[:300])
-            seen[key] = seen.get(key, 0) + 1
-    lines = [f"{count} x {' | '.join(key)}" for key, count in sorted(seen.items())]
+            key = (row["command"], row["action"], kind, where, str(descriptions[0])[:300])
+            occurrences[key] = occurrences.get(key, 0) + 1
+    lines = [f"{count} x {' | '.join(key)}" for key, count in sorted(occurrences.items())]
     return "\n".join(lines[:most] + ([f"... and {len(lines) - most} more"] if len(lines) > most else []))

@@ -1,1 +1,1 @@
-"""`make fuzz`: mutated inputs of every kind, and what came of them."""
+"""Run every command on mutated inputs and count the findings (`make fuzz`)."""

@@ -1,4 +1,4 @@
-"""`make fuzz ARGS="--count N --seed S"`: try mutated inputs on every command and print what came of them."""
+"""Run every command on mutated inputs and count the findings: `make fuzz ARGS="--count N --seed S"`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CACHE = Path(__file__).resolve().parents[3] / ".cache" / "fuzz"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns: 1 when there is a finding."""
+    """Run the campaign and print the table. Returns 1 when there is a finding."""
     options = parse(arguments)
     base = fixture.ready(CACHE / "fixture")
     plan = campaign.Plan(options.count, options.seed, tuple(options.kinds), options.only, options.keep)
@@ -39,16 +39,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The options."""
-    parser = argparse.ArgumentParser(prog="fuzz", description=__doc__)
-    parser.add_argument("--count", type=int, default=17_000, help="inputs in all (default: 17000)")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed makes the same inputs (default: 0)")
+    parser = argparse.ArgumentParser(prog="python -m experiments.fuzz", description=__doc__)
+    parser.add_argument("--count", type=int, default=17_000, help="total number of inputs [default: 17000]")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same inputs [default: 0]")
     parser.add_argument("--kinds", default=",".join(campaign.INPUTS), help="some of: " + ", ".join(campaign.INPUTS))
     parser.add_argument("--only", type=int, metavar="INDEX", help="only the input with this index of each kind")
     parser.add_argument(
-        "--keep", type=Path, metavar="DIR", help="save findings here, with the command that repeats them"
+        "--keep", type=Path, metavar="DIR", help="save findings in this folder, with the command that repeats them"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the counts here too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the counts as JSON too")
     options = parser.parse_args(arguments)
     options.kinds = [name.strip() for name in options.kinds.split(",")]
     unknown = [name for name in options.kinds if name not in campaign.INPUTS]

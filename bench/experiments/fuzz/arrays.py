@@ -1,4 +1,4 @@
-"""Archives of arrays (.npz): golden vectors, reference answers, MedMNIST."""
+"""Archives of arrays (.npz): golden vectors, reference logits, MedMNIST."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHAPES = ((), (0,), (1,), (3,), (2**31,), (2**62, 4), (-1, 3), (64, 3, 32, 32), 
 
 
 def case(rng: Random, base: Base) -> Case:
-    """An archive of a run, with a hash that fits, or of labelled images."""
+    """Mutate an archive of a run, with a matching hash, or of labelled images."""
     if rng.random() < 0.75:
         name = "data/med/tinted.npz"
         check = rng.random() < 0.05
@@ -33,7 +33,7 @@ def case(rng: Random, base: Base) -> Case:
 
 
 def archive(rng: Random, data: bytes) -> bytes:
-    """The archive with other bytes, arrays, headers or sizes."""
+    """Mutate the bytes, arrays, headers or sizes of an archive."""
     if rng.random() < 0.3:
         return mutated(rng, data)
     with zipfile.ZipFile(io.BytesIO(data)) as opened:
@@ -49,7 +49,7 @@ def archive(rng: Random, data: bytes) -> bytes:
 
 
 def zipped(rng: Random, members: dict[str, bytes]) -> bytes:
-    """A zip file of the members; a name may come twice."""
+    """Return a zip file of the members, with a random compression."""
     stream = io.BytesIO()
     with zipfile.ZipFile(
         stream, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2))
@@ -74,7 +74,7 @@ def _member(rng: Random, member: bytes) -> bytes:
     stream = io.BytesIO()
     try:
         np.save(stream, _array(rng, array), allow_pickle=True)
-    except (ValueError, TypeError):  # text is no number
+    except (ValueError, TypeError):  # text is not a number
         return mutated(rng, member)
     return stream.getvalue()
 
@@ -93,7 +93,7 @@ def _array(rng: Random, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _header(rng: Random, array: np.ndarray[Any, Any], member: bytes) -> bytes:
-    """A header that does not tell the truth."""
+    """Replace an array's header by a false or malformed one."""
     kind, shape = rng.choice((array.dtype.str, rng.choice(TYPES))), rng.choice((array.shape, rng.choice(SHAPES)))
     kind = kind if kind.startswith("[") else repr(kind)
     text = f"{{'descr': {kind}, 'fortran_order': {rng.choice(('True', 'False', '1', 'None'))}, 'shape': {shape}, }}"
@@ -108,7 +108,7 @@ def _header(rng: Random, array: np.ndarray[Any, Any], member: bytes) -> bytes:
 
 @cache
 def _huge(gigabytes: int) -> tuple[bytes, int]:
-    """(deflated, checksum) of so many gigabytes of zeros behind no header."""
+    """Return (deflated bytes, checksum) of this many gigabytes of zeros, without a header."""
     packer, block, checksum, parts = zlib.compressobj(9, zlib.DEFLATED, -15), b"\0" * (1 << 24), 0, []
     for _ in range(gigabytes << 6):
         parts.append(packer.compress(block))
@@ -117,7 +117,7 @@ def _huge(gigabytes: int) -> tuple[bytes, int]:
 
 
 def _bomb(rng: Random, name: str, members: dict[str, bytes]) -> bytes:
-    """One array of gigabytes that takes a few megabytes, or a header that says so."""
+    """Return an archive with an array of gigabytes in a few megabytes, or a header that claims so."""
     count = 3 << 30
     text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({count // 3072}, 32, 32, 3), }}".ljust(117) + "\n"
     member = b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text.encode()

@@ -1,4 +1,4 @@
-"""The folder that commands run in: a copy of the fixture with victims around it, put in order after every input."""
+"""The folder in which commands run: a copy of the fixture with victim files around it, restored after every input."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 from experiments.fuzz.case import Case, Content, Fifo, Folder, Link, Sparse
 
-# Programs that a disguised image or model could start: each leaves a trace.
+# Programs that a disguised image or model could start: each writes a file that shows it.
 PROGRAMS = ("gs", "gswin64c", "convert", "rsvg-convert", "inkscape", "pdftoppm", "djpeg", "adb", "xdg-open")
 State = dict[str, tuple[int, int, int, int]]
 
 
 class Box:
-    """`work` is the folder that commands run in; beside it lie victims, the home folder and the temporary folder."""
+    """`work` is the folder in which commands run, next to victim files, the home folder and the temporary folder."""
 
     def __init__(self, folder: Path, fixture: Path) -> None:
         self.root, self.work, self.fixture = folder, folder / "work", fixture
@@ -34,13 +34,13 @@ class Box:
 
     @property
     def environment(self) -> dict[str, str | None]:
-        """Of commands, so that nothing outside is touched."""
+        """Environment variables that keep commands inside the box."""
         path = f"{self.root / 'bin'}:{os.environ.get('PATH', '')}"
         home, temporary = str(self.root / "home"), str(self.root / "tmp")
         return {"HOME": home, "TMPDIR": temporary, "XDG_RUNTIME_DIR": temporary, "PATH": path, "SKINEDGE_SHIPPED": "",
                 "XDG_CACHE_HOME": f"{home}/.cache", "XDG_STATE_HOME": f"{home}/.state", "OMP_NUM_THREADS": "1",
                 "MPLCONFIGDIR": str(self.root.parent / "matplotlib"),
-                "SKINEDGE_CACHE": str(self.root.parent / "cache"),  # what was tried stays so
+                "SKINEDGE_CACHE": str(self.root.parent / "cache"),  # kept between inputs
                 "SKINEDGE_DEBUG": None, "WORLD_SIZE": None, "RANK": None}  # fmt: skip
 
     def put(self, files: Mapping[str, Content]) -> None:
@@ -62,12 +62,12 @@ class Box:
                 path.mkdir()
 
     def outside(self, case: Case) -> list[str]:
-        """What was changed outside of what the input and its command may write."""
+        """Return the paths that were changed and that neither the input nor its command may write."""
         allowed = tuple(os.path.normpath(f"work/{name}") for name in (*case.files, *case.writes))
         return sorted(name for name in self._differing() if not _within(name, allowed))
 
-    def put_in_order(self) -> None:
-        """Undo what the input and its command did."""
+    def restore(self) -> None:
+        """Undo the changes of the input and its command."""
         differing = self._differing()
         for name in sorted(differing, key=len, reverse=True):
             if name not in self._clean:
@@ -97,7 +97,7 @@ class Box:
             path.write_text("must stay as it is\n")
 
     def _state(self) -> State:
-        """Path -> mode, size, time of change and inode of every file; of folders, the mode alone."""
+        """Return path -> mode, size, modification time and inode of every file; of folders, only the mode."""
         state: State = {}
         pending, start = [str(self.root)], len(str(self.root)) + 1
         while pending:
@@ -110,15 +110,15 @@ class Box:
 
 
 def _about(status: os.stat_result) -> tuple[int, int, int, int]:
-    """What tells a file from another, or from itself after a change; of a folder, its mode."""
+    """Return what identifies a file and its content; of a folder, only the mode."""
     if stat.S_ISDIR(status.st_mode):
         return status.st_mode, 0, 0, 0
     return status.st_mode, status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def _within(name: str, allowed: tuple[str, ...]) -> bool:
-    """Whether a change is the input's own, or the command's where it may write; a folder above one of these is."""
-    return any(name == place or name.startswith(f"{place}/") or place.startswith(f"{name}/") for place in allowed)
+    """Return True for an allowed path, and for paths below or above one."""
+    return any(name == path or name.startswith(f"{path}/") or path.startswith(f"{name}/") for path in allowed)
 
 
 def _remove(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The kinds of input, how many of each are tried, and what is counted."""
+"""The kinds of input, the number of inputs of each, and the counts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from experiments.fuzz.oracles import KINDS, Finding
 from experiments.fuzz.runner import Runner
 
 Make = Callable[[Random, Base], Case]
-# name -> (how many beside the others, how one is made). What needs torch, a process or a conversion is dear, and rarer.
+# name -> (relative number of inputs, generator). Kinds that need torch, a process or a conversion are slow and rarer.
 INPUTS: Mapping[str, tuple[float, Make]] = {
     "image": (420, images.case),
     "image (explain)": (1.5, images.explained),
@@ -41,13 +41,11 @@ INPUTS: Mapping[str, tuple[float, Make]] = {
     "adapter": (1, models.adapter),
     "checkpoint": (0.5, models.checkpoint),
 }
-
-
 SIZES = {"image": 5}  # inputs of one command, on average
 
 
 class Target(Protocol):
-    """What takes inputs."""
+    """Runs inputs: commands or requests."""
 
     def run(self, case: Case) -> tuple[Outcome, list[Finding]]: ...
 
@@ -56,7 +54,7 @@ class Target(Protocol):
 
 @dataclass
 class Row:
-    """The counts of one kind; peak_mib: of commands that import no torch."""
+    """The counts of one kind. peak_mib: of commands that do not import torch."""
 
     tried: int = 0
     accepted: int = 0
@@ -65,7 +63,7 @@ class Row:
     peak_mib: float = 0.0
     findings: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
 
-    def add(self, case: Case, outcome: Outcome, wrong: Sequence[Finding], seconds: float) -> None:
+    def add(self, case: Case, outcome: Outcome, findings: Sequence[Finding], seconds: float) -> None:
         self.tried += case.inputs
         self.seconds += seconds
         if outcome.code is not None:
@@ -74,13 +72,13 @@ class Row:
             self.refused += case.inputs - accepted
         if not outcome.torch:
             self.peak_mib = max(self.peak_mib, outcome.peak_mib)
-        for finding in wrong:
+        for finding in findings:
             self.findings[finding.kind] += 1
 
 
 @dataclass(frozen=True)
 class Plan:
-    """count: inputs in all; kinds: names of INPUTS; only: the one index to run, None for all; keep: of findings."""
+    """A campaign. count: total inputs; kinds: names of INPUTS; only: index to run, None for all; keep: for findings."""
 
     count: int
     seed: int
@@ -89,8 +87,8 @@ class Plan:
     keep: Path | None = None
 
 
-def run(plan: Plan, fixture: Path, box: Box, tell: Callable[[str], None]) -> dict[str, Row]:
-    """Try the planned inputs; tell of each new sort of finding. Returns: kind -> its counts."""
+def run(plan: Plan, fixture: Path, box: Box, say: Callable[[str], None]) -> dict[str, Row]:
+    """Run the planned inputs and report each new sort of finding. Returns kind -> counts."""
     base, rows, seen = Base(fixture), {name: Row() for name in plan.kinds}, set[tuple[str, str]]()
     runner = Runner(box)
     server = web_requests.Server(box) if "request" in plan.kinds else None
@@ -99,16 +97,16 @@ def run(plan: Plan, fixture: Path, box: Box, tell: Callable[[str], None]) -> dic
             case = make(plan.seed, name, index, base)
             started = time.monotonic()
             target: Target = server if server is not None and name == "request" else runner
-            outcome, wrong = target.run(case)
-            rows[name].add(case, outcome, wrong, time.monotonic() - started)
-            new = [finding for finding in wrong if (name, finding.sort) not in seen]
-            seen |= {(name, finding.sort) for finding in wrong}
+            outcome, findings = target.run(case)
+            rows[name].add(case, outcome, findings, time.monotonic() - started)
+            new = [finding for finding in findings if (name, finding.sort) not in seen]
+            seen |= {(name, finding.sort) for finding in findings}
             for finding in new:
-                tell(f"{name} {index}: {finding.kind}: {finding.detail}  ({' '.join(case.argv)[:90]!r})")
+                say(f"{name} {index}: {finding.kind}: {finding.detail}  ({' '.join(case.argv)[:90]!r})")
                 if plan.keep is not None:
                     keep(plan.keep / f"{len(seen):03}-{name.split()[0]}-{index}", plan.seed, index, case, finding)
             if number % 1000 == 0:
-                tell(f"{sum(row.tried for row in rows.values())} inputs, {name}")
+                say(f"{sum(row.tried for row in rows.values())} inputs, {name}")
     finally:
         runner.close()
         if server is not None:
@@ -117,7 +115,7 @@ def run(plan: Plan, fixture: Path, box: Box, tell: Callable[[str], None]) -> dic
 
 
 def order(plan: Plan) -> Iterator[tuple[str, int]]:
-    """(kind, index) of every input, each kind in turn: the shares of INPUTS, at least one of each."""
+    """Yield (kind, index) of every input, kind by kind: in the proportions of INPUTS, at least one of each."""
     if plan.only is not None:
         yield from ((name, plan.only) for name in plan.kinds)
         return
@@ -129,17 +127,17 @@ def order(plan: Plan) -> Iterator[tuple[str, int]]:
 
 
 def make(seed: int, name: str, index: int, base: Base) -> Case:
-    """The input of one kind with this index: the same whatever else is tried."""
+    """Return the input of a kind with this index; it depends on nothing but these and the seed."""
     return INPUTS[name][1](Random(f"{seed}/{name}/{index}"), base)
 
 
 def keep(folder: Path, seed: int, index: int, case: Case, finding: Finding) -> None:
     """Save an input with the command that repeats it."""
     folder.mkdir(parents=True, exist_ok=True)
-    again = f"make fuzz ARGS=\"--seed {seed} --kinds '{case.kind}' --only {index}\""
+    repeat = f"make fuzz ARGS=\"--seed {seed} --kinds '{case.kind}' --only {index}\""
     special = {name: repr(content) for name, content in case.files.items() if not isinstance(content, bytes)}
-    about = {"repeat": again, "argv": case.argv, "env": dict(case.env), "encoding": case.encoding, "special": special}
-    text = json.dumps({**about, "finding": asdict(finding), "files": [*case.files]}, indent=2)
+    facts = {"repeat": repeat, "argv": case.argv, "env": dict(case.env), "encoding": case.encoding, "special": special}
+    text = json.dumps({**facts, "finding": asdict(finding), "files": [*case.files]}, indent=2)
     (folder / "case.json").write_text(text + "\n", encoding="utf-8")
     if case.request:
         (folder / "request.bin").write_bytes(case.request)
@@ -149,7 +147,7 @@ def keep(folder: Path, seed: int, index: int, case: Case, finding: Finding) -> N
 
 
 def _accepted(case: Case, outcome: Outcome) -> int:
-    """How many of the inputs of a command that ended were accepted: of several, each has its own line."""
+    """Return how many inputs of a finished command were accepted; with several, each rejected one has an error line."""
     if case.inputs == 1:
         return int(outcome.code == 0)
     failed = outcome.stdout.count(b'"error": ') + outcome.stdout.count(b": error: ")
@@ -157,7 +155,7 @@ def _accepted(case: Case, outcome: Outcome) -> int:
 
 
 def table(rows: Mapping[str, Row]) -> str:
-    """The counts, and their sums, as Markdown."""
+    """Return the counts and their sums as Markdown."""
     titles = ["kind", "tried", "accepted", "refused", "tracebacks", "native crashes", "hangs > 10 s", "peak MiB",
     "over 1.5 GiB",
               "altered results accepted", "outside the run", "raw control characters", "other exit codes",
@@ -175,8 +173,8 @@ def table(rows: Mapping[str, Row]) -> str:
 
 
 def _cells(name: str, row: Row) -> list[str]:
-    wrong = row.findings
-    counts = (row.tried, row.accepted, row.refused, wrong["traceback"], wrong["crash"], wrong["hang"])
-    more = (wrong["memory"], wrong["altered"], wrong["outside"], wrong["control"], wrong["code"])
+    found = row.findings
+    counts = (row.tried, row.accepted, row.refused, found["traceback"], found["crash"], found["hang"])
+    more = (found["memory"], found["altered"], found["outside"], found["control"], found["code"])
     rate = f"{row.tried / row.seconds:.1f}" if row.seconds else "-"
     return [name, *map(str, counts), f"{row.peak_mib:.0f}" if row.peak_mib else "-", *map(str, more), rate]

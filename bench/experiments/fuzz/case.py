@@ -1,4 +1,4 @@
-"""One input of the campaign: files to write, a command to run, and what may come of it."""
+"""One input of the campaign: files to write, a command to run, and its permitted effects."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Sparse:
 
 @dataclass(frozen=True)
 class Fifo:
-    """A named pipe that nobody writes to."""
+    """A named pipe without a writer."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,16 @@ class Folder:
     """An empty folder."""
 
 
-Content = bytes | Link | Sparse | Fifo | Folder | None  # None: the file is removed
+Content = bytes | Link | Sparse | Fifo | Folder | None  # None: remove the file
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended. code: its exit code, None where `failure` tells how it ended instead.
+    """How a command ended.
 
-    failure: '' | 'traceback' | 'crash' | 'hang'; opened: files that it opened, where that was asked for;
-    peak_mib: of its resident memory and that of the largest process it started; torch: whether it imported torch;
-    seconds: of CPU where it ran in a child that lives on, else of the clock.
+    code: its exit code, None with a `failure`; failure: '' | 'traceback' | 'crash' | 'hang'; peak_mib: peak resident
+    memory, of the command or of its largest child process; torch: it imported torch; seconds: CPU time in a reused
+    child process, else wall time; opened: the files that it opened, if they were recorded.
     """
 
     code: int | None
@@ -60,13 +60,14 @@ Judge = Callable[[Outcome, Outcome, Path], str | None]
 
 @dataclass(frozen=True)
 class Case:
-    """argv: after `skinedge`; files: path below the working folder -> what to put there.
+    """One input, or several for one command.
 
-    kind: the row of the table; writes: files and folders that the command may change; guarded: files that a manifest
-    lists with their hash: a command that reads them must refuse their change; judge: what is wrong with an accepted
-    result, from the outcome, the outcome without the mutation and the working folder; env: over the environment, None
-    removes; torch: whether the command may import torch; fresh: run in a process of its own; encoding: of standard
-    output; request: bytes to send to the web server, in place of a command; inputs: how many mutated inputs it is.
+    kind: row of the table; argv: arguments of `skinedge`; files: path below the working folder -> content; writes:
+    files and folders that the command may change; guarded: files whose hash the manifest lists: a command that reads
+    them must refuse them; judge: returns what is wrong with an accepted result, from the outcome, the outcome without
+    the mutation and the working folder; env: changes of the environment, None removes a variable; torch: the command
+    may import torch; fresh: run in a new process; encoding: of standard output; request: bytes to send to the web
+    server instead of a command; inputs: number of mutated inputs.
     """
 
     kind: str
@@ -85,7 +86,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Base:
-    """The fixture that inputs are mutated from."""
+    """The fixture whose files are mutated."""
 
     folder: Path
 
@@ -93,7 +94,7 @@ class Base:
         return _read(self.folder / name)
 
     def json(self, name: str) -> Any:
-        """A fresh copy of a JSON document."""
+        """Return a new copy of a JSON document."""
         import json
 
         return json.loads(self.read(name))
@@ -102,7 +103,7 @@ class Base:
         return all((self.folder / name).exists() for name in names)
 
     def files(self, folder: str) -> list[str]:
-        """Every file below `folder`, relative to the fixture, sorted."""
+        """Return every file below `folder`, relative to the fixture, sorted."""
         return _files(self.folder, folder)
 
 

@@ -1,7 +1,7 @@
-"""A process that runs one command after another through `skinedge.cli.main`, as many as its parent sends.
+"""A worker process that runs the commands sent by its parent through `skinedge.cli.main`.
 
-Its standard output and error are files that the parent reads, so that a message of native code counts too. A crash of
-native code ends this process; the parent counts it and starts another.
+Its standard output and error are files that the parent reads, so that messages of native code count too. A crash of
+native code ends this process; the parent counts it and starts another one.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from typing import Any
 
 from experiments.fuzz.case import Outcome
 
-MEMORY = 12 << 30  # bytes of address space: generous, so that a bomb fails here and not in the whole machine
+MEMORY = 12 << 30  # bytes of address space, so that a decompression bomb fails in this process only
 _opened: set[str] | None = None
 
 
 def serve(connection: Connection, folder: Path, with_torch: bool) -> None:
-    """Answer each job with its outcome until there are no more. folder: of the two output files."""
+    """Answer each job with its outcome until the connection closes. folder: of the two output files."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sys.addaudithook(_note_open)
-    _remember(with_torch)
-    kept = dict(os.environ)
+    _preload(with_torch)
+    environ = dict(os.environ)
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600), number)
     connection.send("ready")
@@ -41,28 +41,28 @@ def serve(connection: Connection, folder: Path, with_torch: bool) -> None:
             job = connection.recv()
         except EOFError:
             return
-        connection.send(_run(job, kept))
+        connection.send(_run(job, environ))
 
 
-def _remember(with_torch: bool) -> None:
-    """Look up plug-ins, build the tree of commands and import torch once: each takes as long as many an input."""
+def _preload(with_torch: bool) -> None:
+    """Look up plug-ins, build the command tree and import torch once, since each is slow."""
     importlib.metadata.entry_points = cache(importlib.metadata.entry_points)
     import typer.main
 
     typer.main.get_command = cache(typer.main.get_command)
-    import skinedge.cli  # noqa: F401  what it sets in the environment stays
+    import skinedge.cli  # noqa: F401  sets environment variables for all jobs
 
     if with_torch:
         import peft  # noqa: F401
         import timm  # noqa: F401
 
 
-def _run(job: dict[str, Any], kept: dict[str, str]) -> Outcome:
+def _run(job: dict[str, Any], environ: dict[str, str]) -> Outcome:
     global _opened
     for number in (1, 2):
         os.ftruncate(number, 0)
     os.environ.clear()
-    os.environ.update(kept)
+    os.environ.update(environ)
     for name, value in job["env"].items():
         os.environ.pop(name, None)
         if value is not None:
@@ -87,7 +87,7 @@ def _run(job: dict[str, Any], kept: dict[str, str]) -> Outcome:
 
 
 def _main() -> tuple[int | None, str]:
-    """(exit code, '') or (None, 'traceback')."""
+    """Run the command; return (exit code, '') or (None, 'traceback')."""
     from skinedge.cli import main
 
     code: object = 0

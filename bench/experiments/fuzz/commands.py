@@ -1,4 +1,4 @@
-"""Command lines and environments that nobody meant to write."""
+"""Mutated command lines and environments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COMMANDS = (
     ("verify", RUN, "--images", "8"),
     ("report", RUN, "--evaluation", "evaluation", "--runs", "runs", "--out", "out/page.html"),
     ("ship", RUN, "--to", "out/shipped", "--evaluation", "evaluation"),
-    ("bench", "--compare", RUN, RUN, "--budget-latency", "5", "--budget-accuracy", "1", "--strict",
+    ("compare", RUN, RUN, "--budget-latency", "5", "--budget-accuracy", "1", "--strict",
     "--allow-different", "cpu"),
     ("bench", "out/none", "--protocol", "quick", "--threads", "1", "--runtime", "litert"),
     ("data", "info", "data/few"), ("data", "check", "data/few", "--against", "data/isic"),
@@ -27,7 +27,7 @@ COMMANDS = (
     ("train", "--data", "out/none", "--out", "out/run", "--epochs", "1", "--limit", "10", "--image-size", "32",
     "--seed", "0"),
 )  # fmt: skip
-# None that asks for long work: no large number of anything, and not every file of the machine.
+# No value that starts long work: no large numbers, and not the root folder.
 VALUES = (
     *(name for name in NAMES if name != "/"),
     "0",
@@ -63,22 +63,22 @@ VARIABLES = {
 
 
 def arguments(rng: Random, base: Base) -> Case:
-    """A command line with one or two arguments changed, left out, repeated or added."""
+    """Change, remove, repeat or add one or two arguments of a command line."""
     argv = list(rng.choice(COMMANDS))
-    first = 2 if argv[1] == "out/none" else 1  # without a name they work on the newest run, which takes long
+    first = 2 if argv[1] == "out/none" else 1  # without a run's name they take the newest run, which is slow
     for _ in range(rng.choice((1, 1, 2))):
-        place = rng.randrange(first, len(argv)) if len(argv) > first else 0
+        index = rng.randrange(first, len(argv)) if len(argv) > first else 0
         operation = rng.randrange(6)
         if operation < 3:
-            argv[place] = _argument(rng.choice(VALUES))
+            argv[index] = _argument(rng.choice(VALUES))
         elif operation == 3:
-            del argv[place]
+            del argv[index]
         elif operation == 4:
             argv.insert(
-                place, _argument(rng.choice((*VALUES, "--force", "--resume", "--layers", "--data", "--unknown")))
+                index, _argument(rng.choice((*VALUES, "--force", "--resume", "--layers", "--data", "--unknown")))
             )
         else:
-            argv.insert(place, argv[rng.randrange(len(argv))])
+            argv.insert(index, argv[rng.randrange(len(argv))])
         if not argv:
             argv = ["predict"]
     writes = ("out", RUN, "explanations", "../tmp/skinedge-0", *(value for value in argv if _is_new_name(value)))
@@ -87,11 +87,11 @@ def arguments(rng: Random, base: Base) -> Case:
 
 
 def environment(rng: Random, base: Base) -> Case:
-    """A command in a process of its own, with odd variables."""
+    """Run a command in a new process with unusual environment variables."""
     command = rng.choice((0, 5, 9, 10, 12))
     names = rng.sample(list(VARIABLES), rng.choice((1, 1, 2, 4)))
     values = {name: rng.choice(VARIABLES[name]) for name in names}
-    kept = {
+    env = {
         name: value if value is None else value.replace("\0", "").replace("\ud800", "")
         for name, value in values.items()
     }
@@ -100,15 +100,15 @@ def environment(rng: Random, base: Base) -> Case:
         argv = ("report", RUN, "--out", "out/page.html")
     name = "data/few/mel/\x1b[31mä\u202e.png"
     files = {name: base.read(IMAGE)} if rng.random() < 0.5 else {}
-    cache = kept.get("SKINEDGE_CACHE")
-    return Case("environment", argv, files, writes=("out", *([cache] if cache else [])), env=kept, fresh=True)
+    cache = env.get("SKINEDGE_CACHE")
+    return Case("environment", argv, files, writes=("out", *([cache] if cache else [])), env=env, fresh=True)
 
 
 def _argument(value: str) -> str:
-    """As a shell passes it: without NUL, and bytes that are no text as surrogates."""
+    """Convert a value to the form in which a shell passes it: without NUL, and undecodable bytes as surrogates."""
     return value.replace("\0", "").encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
 
 
 def _is_new_name(value: str) -> bool:
-    """Whether a mutated argument may be taken for an output that was asked for."""
+    """Return True if a mutated argument may be the name of a requested output."""
     return bool(value) and not value.startswith((RUN, "data", "evaluation", ".", "/")) and "victim" not in value

@@ -1,4 +1,4 @@
-"""Documents of a run: manifests, cards and reports, with hashes that fit the change or do not."""
+"""Documents of a run: manifests, cards and reports, with matching or outdated hashes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from experiments.fuzz import trees
 from experiments.fuzz.case import Base, Case, Outcome
@@ -21,25 +20,25 @@ VERIFY = ("verify", RUN, "--data", "data/ham")
 SHIP = ("ship", RUN, "--to", "out/shipped")
 WEB = ("web", "--run", RUN, "--out", "out/site")
 ANDROID = ("android", "--model", RUN, "--to", "out/assets")
-COMPARE = ("bench", "--compare", RUN, RUN)
-PAGE = Path(__file__).resolve().parents[2] / "skinedge_bench/web/page/vendor"  # what `web` needs, if it was fetched
+COMPARE = ("compare", RUN, RUN)
+PAGE = Path(__file__).resolve().parents[2] / "skinedge_bench/web/page/vendor"  # libraries of `web`, if installed
 CHEAP = (PREDICT,) * 9 + (REPORT, ANDROID, ANDROID)
-# What a manifest says that decides which answer is read from the model's numbers.
+# Fields of a manifest that decide how the model's outputs are interpreted.
 MEANING = ("labels", "taxonomy", "melanoma", "class_prior", "preprocess", "thresholds", "default_file", "synthetic")
 
 
 def cheap(base: Base) -> tuple[tuple[str, ...], ...]:
-    """Commands that take hundredths of a second; some are for runs that were verified and timed."""
+    """Return the commands that take hundredths of a second; some need a verified and benchmarked run."""
     return (*CHEAP, SHIP, COMPARE) if base.has("shipped") else CHEAP
 
 
 def some(rng: Random, base: Base) -> tuple[str, ...]:
-    """One of the cheap commands; now and then the page, which copies megabytes."""
+    """Choose a cheap command; rarely `web`, which copies megabytes."""
     return WEB if rng.random() < 0.02 and PAGE.is_dir() else rng.choice(cheap(base))
 
 
 def manifest(rng: Random, base: Base) -> Case:
-    """A manifest with other values, keys, names or nesting."""
+    """Mutate the values, keys, names or nesting of a manifest."""
     argv = VERIFY if rng.random() < 0.04 and base.has("shipped") else some(rng, base)
     if rng.random() < 0.25:
         content = mutated(rng, base.read(MANIFEST))
@@ -51,31 +50,33 @@ def manifest(rng: Random, base: Base) -> Case:
 
 
 def paths(rng: Random, base: Base) -> Case:
-    """A manifest whose files have names that lead outside, and commands that write or remove files."""
+    """Give the manifest's files names that lead outside, for commands that write or remove files."""
     raw = base.json(MANIFEST)
     stage = rng.choice(list(raw["stages"].values()))
     entry = rng.choice(stage["files"])
     name = rng.choice(trees.NAMES)
-    place = rng.randrange(4)
-    if place == 0:
+    operation = rng.randrange(4)
+    if operation == 0:
         entry["path"] = name
-    elif place == 1:
+    elif operation == 1:
         stage["files"].append({**entry, "path": name})
-    elif place == 2:
+    elif operation == 2:
         raw["default_file"] = name
     else:
         raw[rng.choice(("data_root", "id", "name"))] = name
     if rng.random() < 0.3:
         entry["sha256"], entry["size"] = hashlib.sha256(b"must stay as it is\n").hexdigest(), 19
     export = ("export", RUN, "--force", "--format", "onnx", "--precision", "fp32")
-    argv = export if place < 2 and rng.random() < 0.03 else rng.choice((some(rng, base), PREDICT, REPORT[:2], ANDROID))
+    argv = (
+        export if operation < 2 and rng.random() < 0.03 else rng.choice((some(rng, base), PREDICT, REPORT[:2], ANDROID))
+    )
     writes = ("out", RUN) if argv == export or argv == REPORT[:2] else ("out",)
     content = trees.to_json(rng, raw)
     return Case("manifest (names)", argv, {MANIFEST: content}, writes=writes, torch=argv == export)
 
 
 def run_file(rng: Random, base: Base) -> Case:
-    """Any file that the manifest lists, changed; its hash is left as it was."""
+    """Mutate any file that the manifest lists, without updating its hash."""
     name = rng.choice([name for name in base.files(RUN) if name != MANIFEST and not name.endswith(".lock")])
     argv = VERIFY if rng.random() < 0.01 and base.has("shipped") else some(rng, base)
     writes = ("out", RUN) if argv == VERIFY else ("out",)
@@ -83,7 +84,7 @@ def run_file(rng: Random, base: Base) -> Case:
 
 
 def card(rng: Random, base: Base) -> Case:
-    """A model file's card: beside the file alone, or in the run with a hash that fits."""
+    """Mutate a model file's card: next to a standalone file, or in the run with a matching hash."""
     if rng.random() < 0.1:
         name = "alone/model.int8.tflite.skinedge.json"
         argv = ("predict", IMAGE, "--run", "alone/model.int8.tflite", "--jobs", "1")
@@ -96,7 +97,7 @@ def card(rng: Random, base: Base) -> Case:
 
 
 def report(rng: Random, base: Base) -> Case:
-    """A report whose hash in the manifest fits, or an evaluation."""
+    """Mutate a report, with a matching hash in the manifest, or an evaluation."""
     if rng.random() < 0.2 and base.has("evaluation/evaluation.json"):
         name = "evaluation/evaluation.json"
         argv = rng.choice((REPORT, SHIP))
@@ -104,12 +105,12 @@ def report(rng: Random, base: Base) -> Case:
     name = rng.choice([name for name in base.files(f"{RUN}/reports") if name.endswith(".json")])
     argv = rng.choice((REPORT, REPORT, REPORT, SHIP, COMPARE))
     if "latency" in name and rng.random() < 0.3:
-        return Case("report", ("bench", "--compare", RUN, "out/b.json"), {"out/b.json": _document(rng, base, name)})
+        return Case("report", ("compare", RUN, "out/b.json"), {"out/b.json": _document(rng, base, name)})
     return Case("report", argv, refitted(base, name, _document(rng, base, name)))
 
 
 def refitted(base: Base, name: str, content: bytes) -> dict[str, bytes]:
-    """A changed file of the run, and the manifest with its new hash and size."""
+    """Return a changed file of the run and the manifest with its new hash and size."""
     raw = base.json(MANIFEST)
     path = str(Path(name).relative_to(RUN))
     for stage in raw["stages"].values():
@@ -120,14 +121,10 @@ def refitted(base: Base, name: str, content: bytes) -> dict[str, bytes]:
 
 
 def same_meaning(base: Base, _outcome: Outcome, _plain: Outcome, work: Path) -> str | None:
-    """What an accepted manifest says otherwise than the fixture's, of the meaning of its model's numbers."""
-    here, there = json.loads((work / MANIFEST).read_bytes()), base.json(MANIFEST)
-    changed = [key for key in MEANING if _plainly(here.get(key)) != _plainly(there.get(key))]
+    """Return how an accepted manifest changes the interpretation of the model's outputs, None if it does not."""
+    accepted, original = json.loads((work / MANIFEST).read_bytes()), base.json(MANIFEST)
+    changed = [key for key in MEANING if json.dumps(accepted.get(key)) != json.dumps(original.get(key))]
     return f"accepted with other {', '.join(changed)}" if changed else None
-
-
-def _plainly(value: Any) -> str:
-    return json.dumps(value, sort_keys=False)
 
 
 def _document(rng: Random, base: Base, name: str) -> bytes:

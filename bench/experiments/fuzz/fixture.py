@@ -1,4 +1,4 @@
-"""The files that inputs are mutated from: a small trained run and what the commands make of it, built once and kept."""
+"""The files to mutate: a small trained run and the commands' outputs from it, built once and cached."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ average = 0.9
 """
 RUN = "runs/tiny"
 IMAGE = "data/few/mel/ISIC_0000000.jpg"
-SECONDS = 1800  # that one command may take
+SECONDS = 1800  # timeout of one command
 
 
 def ready(folder: Path) -> Path:
@@ -48,7 +48,7 @@ def ready(folder: Path) -> Path:
 
 
 def of_run(run: Path, folder: Path) -> Path:
-    """A fixture around a run that exists already, without an evaluation, a packed model or an unfinished training."""
+    """Build a fixture around an existing run, without an evaluation, a packaged model or an unfinished training."""
     write_images(folder)
     (folder / "config.toml").write_text(CONFIG)
     shutil.copytree(run, folder / RUN)
@@ -57,14 +57,14 @@ def of_run(run: Path, folder: Path) -> Path:
 
 
 def derive(folder: Path) -> None:
-    """What the commands make of a finished run: an evaluation, a packed model, result lines, files that stand alone."""
+    """Write outputs of the commands for a finished run: evaluation, packaged model, result lines, standalone files."""
     results(folder)
     skinedge(folder, "evaluate", RUN, "--data", "data/ham", "--split", "test", "--out", "evaluation", "--jobs", "1")
     skinedge(folder, "ship", RUN, "--to", "shipped", "--evaluation", "evaluation")
 
 
 def results(folder: Path) -> None:
-    """Result lines of `predict --out`, and model files without their run."""
+    """Write result lines of `predict --out`, and model files without their run."""
     skinedge(folder, "predict", "data/few", "--run", RUN, "--jobs", "1", "--out", "results.jsonl")
     (folder / "alone").mkdir()
     for name in ("model.int8.tflite", "model.int8.tflite.skinedge.json", "model.fp32.onnx", "model.safetensors"):
@@ -73,7 +73,7 @@ def results(folder: Path) -> None:
 
 
 def unfinished(folder: Path) -> None:
-    """A training that was interrupted after its first checkpoint."""
+    """Start a training and kill it after its first checkpoint."""
     command = [sys.executable, "-m", "skinedge", "train", "--data", "data/ham", "--config", "config.toml"]
     training = subprocess.Popen([*command, "--out", "runs/unfinished"], cwd=folder, env=environment())
     deadline = time.monotonic() + SECONDS
@@ -86,7 +86,7 @@ def unfinished(folder: Path) -> None:
 
 
 def write_images(folder: Path) -> None:
-    """Three tinted classes as HAM10000 lays them out, in class folders, as an ISIC challenge and as MedMNIST."""
+    """Write images of three tinted classes in the layouts of HAM10000, class folders, ISIC challenge and MedMNIST."""
     rng = np.random.default_rng(1)
     labels = [list(TINTS)[index % 3] for index in range(120)]
     for name in ("ham", "isic", "med", *(f"few/{label}" for label in TINTS)):
@@ -110,7 +110,7 @@ def write_images(folder: Path) -> None:
 
 
 def write_tables(data: Path, labels: list[str]) -> None:
-    """HAM10000's metadata, and a one-hot table of the first nine images."""
+    """Write HAM10000's metadata, and a one-hot table of the first nine images."""
     lines = ["lesion_id,image_id,dx,dx_type,age,sex,localization"]
     for index, label in enumerate(labels):
         lesion, sex = f"HAM_{index // 6:04}{label}", ("male", "female")[index % 2]
@@ -134,5 +134,5 @@ def skinedge(folder: Path, *arguments: str) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Of the commands: no shipped model is chosen by chance."""
+    """Return the environment of the commands, without the shipped model."""
     return {**os.environ, "SKINEDGE_SHIPPED": ""}

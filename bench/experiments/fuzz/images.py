@@ -1,4 +1,4 @@
-"""Images: every format that Pillow writes, damaged, disguised, much too large, or no files at all."""
+"""Images in every format that Pillow writes: damaged, disguised, much too large, or not regular files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMMANDS = ("predict",) * 4 + ("check", "info", "evaluate")
 
 
 def case(rng: Random, base: Base) -> Case:
-    """Images to judge, several at once, or one in a folder to check."""
+    """Mutate several images for `predict`, or one in a folder for `data` and `evaluate`."""
     command = rng.choice(COMMANDS)
     if command == "predict":
         names = [f"out/{number}{_stem(rng)}{rng.choice(SUFFIXES)}" for number in range(BATCH)]
@@ -40,14 +40,14 @@ def case(rng: Random, base: Base) -> Case:
 
 
 def explained(rng: Random, base: Base) -> Case:
-    """One image to explain, with torch."""
+    """Mutate one image for `explain`, which imports torch."""
     name = f"out/x{rng.choice(SUFFIXES)}"
     argv = ("explain", name, "--run", RUN, "--out", "out/maps")
     return Case("image (explain)", argv, {name: _content(rng, base)}, torch=True)
 
 
 def _stem(rng: Random) -> str:
-    """Of a file's name: now and then one that a terminal must not see as it is."""
+    """Return the stem of a file name; sometimes one with characters that must not reach a terminal unescaped."""
     if rng.random() > 0.08:
         return "x"
     stem = rng.choice(NAMES[13:])[:100].replace("/", "_").replace("\0", "_")
@@ -71,7 +71,7 @@ def _content(rng: Random, base: Base) -> Content:
 
 @cache
 def _picture(format: str, mode: str) -> bytes:
-    """A small picture in `format`, in the mode or, where it has no such mode, in RGB."""
+    """Return a small image in `format` and `mode`, or in RGB if the format does not have the mode."""
     picture, stream = Image.effect_noise((37, 41), 60).convert("RGB"), io.BytesIO()
     try:
         picture.convert(mode).save(stream, format, **({"compression": "tiff_lzw"} if format == "TIFF" else {}))
@@ -85,7 +85,7 @@ def _picture(format: str, mode: str) -> bytes:
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
-    """A chunk of a PNG file."""
+    """Return a chunk of a PNG file."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
@@ -95,7 +95,7 @@ def _zeros(megabytes: int) -> bytes:
 
 
 def _bomb_png(rng: Random) -> bytes:
-    """Few bytes, many pixels."""
+    """Return a PNG of few bytes and many pixels."""
     side, depth, colour = (
         rng.choice((6000, 7100, 13_000, 19_000, 60_000, 2**31 - 1)),
         rng.choice((1, 8, 16)),
@@ -106,10 +106,10 @@ def _bomb_png(rng: Random) -> bytes:
 
 
 def _bomb_text(rng: Random) -> bytes:
-    """A small picture with text or a colour profile that unpacks to a lot."""
-    whole, kind = _picture("PNG", "RGB"), rng.choice((b"zTXt", b"iCCP", b"iTXt"))
+    """Return a small PNG with text or a colour profile that decompresses to many megabytes."""
+    png, kind = _picture("PNG", "RGB"), rng.choice((b"zTXt", b"iCCP", b"iTXt"))
     body = b"x\0" + (b"\1\0\0\0" if kind == b"iTXt" else b"\0") + _zeros(rng.choice((60, 400)))
-    return whole[:33] + chunk(kind, body) * rng.choice((1, 20)) + whole[33:]
+    return png[:33] + chunk(kind, body) * rng.choice((1, 20)) + png[33:]
 
 
 def _bomb_gif(rng: Random) -> bytes:
@@ -131,7 +131,7 @@ def _bomb_bmp(rng: Random) -> bytes:
 
 
 def _bomb_tiff(rng: Random) -> bytes:
-    """Huge sides, strips that are not there, or folders that point at themselves."""
+    """Return a TIFF with huge sides, missing strips, and a directory that points at itself."""
     side = rng.choice((9000, 40_000, 2**31))
     tags = [(256, 4, 1, side), (257, 4, 1, side), (258, 3, 1, 8), (259, 3, 1, rng.choice((1, 5, 8, 32773))), (262, 3,
     1, 1),

@@ -1,4 +1,4 @@
-"""Model files: .onnx, .tflite and .safetensors, of a run and of anybody, adapters and checkpoints."""
+"""Model files (.onnx, .tflite, .safetensors) of a run or standalone, adapters and checkpoints."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ CACHES = ("../home/.cache", "../tmp")
 
 
 def tflite(rng: Random, base: Base) -> Case:
-    """A .tflite file that stands alone."""
+    """Mutate a standalone .tflite file."""
     return _alone("tflite", rng, TFLITE, _tflite(rng, base.read(f"alone/{TFLITE}")))
 
 
 def onnx(rng: Random, base: Base) -> Case:
-    """An .onnx file that stands alone."""
+    """Mutate a standalone .onnx file."""
     return _alone("onnx", rng, ONNX, _onnx(rng, base.read(f"alone/{ONNX}")))
 
 
 def of_run(rng: Random, base: Base) -> Case:
-    """A model file of a run, damaged or with another description of itself, with a hash that fits."""
+    """Mutate the bytes or the metadata of a run's model file, with a matching hash."""
     name = f"{RUN}/{rng.choice((TFLITE, ONNX))}"
     if name.endswith(TFLITE):
         content, argv = _tflite(rng, base.read(name)), PREDICT
@@ -45,7 +45,7 @@ def of_run(rng: Random, base: Base) -> Case:
 
 
 def merged(rng: Random, base: Base) -> Case:
-    """A merged network alone, or in its run with a hash that fits."""
+    """Mutate a merged network, standalone or in its run with a matching hash."""
     if rng.random() < 0.5:
         content = _safetensors(rng, base.read(f"alone/{MERGED}"))
         argv = ("predict", IMAGE, "--run", f"alone/{MERGED}", "--jobs", "1")
@@ -56,7 +56,7 @@ def merged(rng: Random, base: Base) -> Case:
 
 
 def adapter(rng: Random, base: Base) -> Case:
-    """An adapter or its configuration, with a hash that fits, to merge."""
+    """Mutate an adapter or its configuration, with a matching hash, for `merge`."""
     if rng.random() < 0.5:
         files = refitted(base, ADAPTER, _safetensors(rng, base.read(ADAPTER)))
     else:
@@ -65,7 +65,7 @@ def adapter(rng: Random, base: Base) -> Case:
 
 
 def checkpoint(rng: Random, base: Base) -> Case:
-    """A checkpoint or the job of an unfinished training."""
+    """Mutate a checkpoint or the job of an unfinished training."""
     names = [name for name in base.files(UNFINISHED) if name.endswith((".pt", "job.json"))]
     name = rng.choice(names)
     content = _json(rng, base, name) if name.endswith("json") else _checkpoint(rng, base.read(name))
@@ -86,7 +86,7 @@ def _json(rng: Random, base: Base, name: str) -> bytes:
 
 
 def _tflite(rng: Random, data: bytes) -> bytes:
-    """Other bytes, other offsets in the flatbuffer, or another zip behind it."""
+    """Mutate bytes, offsets in the flatbuffer, or the zip behind it."""
     choice = rng.random()
     if choice < 0.4:
         return mutated(rng, data)
@@ -94,10 +94,10 @@ def _tflite(rng: Random, data: bytes) -> bytes:
     if choice < 0.7 or start < 0:
         changed = bytearray(data)
         for _ in range(rng.choice((1, 2, 8))):
-            place = 4 * rng.randrange((start if start > 0 else len(data)) // 4)
-            value = struct.unpack_from("<i", changed, place)[0]
+            offset = 4 * rng.randrange((start if start > 0 else len(data)) // 4)
+            value = struct.unpack_from("<i", changed, offset)[0]
             new = rng.choice((0, -1, 2**31 - 1, value + 4, value - 4, -value, value * 2, rng.randrange(2**31)))
-            struct.pack_into("<I", changed, place, new % 2**32)
+            struct.pack_into("<I", changed, offset, new % 2**32)
         return bytes(changed)
     return data[:start] + _zip(rng, data[start:])
 
@@ -114,12 +114,12 @@ def _zip(rng: Random, data: bytes) -> bytes:
         members[name] = b"\0" * (rng.choice((10, 2000)) << 20 if rng.random() < 0.05 else 1 << 20)
     else:
         members[name] = rng.choice((mutated(rng, members[name]), b"", b"\xff\xfe", b"[" * 100_000, b"nevus\n" * 3))
-    whole = zipped(rng, members)
-    return mutated(rng, whole) if rng.random() < 0.3 else whole
+    archive = zipped(rng, members)
+    return mutated(rng, archive) if rng.random() < 0.3 else archive
 
 
 def _onnx(rng: Random, data: bytes) -> bytes:
-    """Other bytes, or other fields of the graph."""
+    """Mutate bytes, or fields of the graph."""
     if rng.random() < 0.4:
         return mutated(rng, data)
     import onnx
@@ -173,15 +173,15 @@ def _metadata(rng: Random, text: str) -> str:
 
 
 def _safetensors(rng: Random, data: bytes) -> bytes:
-    """Other bytes, or another header: names, types, shapes, offsets and what the file says of itself."""
+    """Mutate bytes, or the header: names, types, shapes, offsets and metadata."""
     if rng.random() < 0.4:
         return mutated(rng, data)
     length = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + length])
-    about = header.get("__metadata__", {})
-    if "skinedge" in about and rng.random() < 0.4:
-        own = trees.mutated(rng, json.loads(about["skinedge"]))
-        about["skinedge"] = trees.to_json(rng, own).decode("utf-8", "replace")
+    metadata = header.get("__metadata__", {})
+    if "skinedge" in metadata and rng.random() < 0.4:
+        description = trees.mutated(rng, json.loads(metadata["skinedge"]))
+        metadata["skinedge"] = trees.to_json(rng, description).decode("utf-8", "replace")
     else:
         header = trees.mutated(rng, header)
     content = trees.to_json(rng, header)
@@ -190,7 +190,7 @@ def _safetensors(rng: Random, data: bytes) -> bytes:
 
 
 def _checkpoint(rng: Random, data: bytes) -> bytes:
-    """Other bytes, or another pickle in an archive whose checksums fit."""
+    """Mutate bytes, or the pickle in an archive with matching checksums."""
     if rng.random() < 0.4:
         return mutated(rng, data)
     with zipfile.ZipFile(io.BytesIO(data)) as opened:

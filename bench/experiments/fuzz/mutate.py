@@ -1,4 +1,4 @@
-"""Mutations of bytes that know nothing of their meaning."""
+"""Mutations of bytes, independent of the file format."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from random import Random
 
 INTEGERS = (0, 1, 2, 7, 8, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 WIDE = (0x7FFFFFFFFFFFFFFF, 0x8000000000000000, 0xFFFFFFFFFFFFFFFF, 1 << 40)
-# Names that must not leave their folder, reach a terminal as they are, or start anything.
+# Names that must not escape their folder, reach a terminal unescaped, or start a program.
 NAMES = (
     "../victim.txt", "../../victim.txt", "../../home/victim.txt", "/etc/passwd", "/proc/self/mem", "~/victim.txt",
     "a\0b", "..\\victim.txt", "C:\\victim.txt", "\\\\host\\share", "./a/../../victim.txt", "out/../../victim.txt",
@@ -20,7 +20,7 @@ NAMES = (
 
 
 def mutated(rng: Random, data: bytes, donors: Sequence[bytes] = ()) -> bytes:
-    """`data` after one to four mutations; never the same bytes. donors: what pieces may be spliced in from."""
+    """Return `data` after one to four mutations; never the same bytes. donors: files to splice with."""
     result = data
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         operation = rng.choice(OPERATIONS)
@@ -58,7 +58,7 @@ def repeat(rng: Random, data: bytes) -> bytes:
 
 
 def place_integer(rng: Random, data: bytes) -> bytes:
-    """An integer at the edge of its type, at a random place; more often near the start, where headers are."""
+    """Write an integer at the edge of its type to a random position, more often near the start (headers)."""
     if rng.random() < 0.7:
         value = struct.pack(rng.choice(("<", ">")) + "I", rng.choice(INTEGERS))[: rng.choice((1, 2, 4))]
     else:
@@ -80,7 +80,7 @@ def shuffle(rng: Random, data: bytes) -> bytes:
 
 
 def splice(rng: Random, data: bytes, other: bytes) -> bytes:
-    """The start of one file and the end of another."""
+    """Join the start of one file and the end of another."""
     return data[: rng.randrange(len(data) + 1)] + other[rng.randrange(len(other) + 1) :]
 
 

@@ -1,4 +1,4 @@
-"""What must not come of any input."""
+"""Checks of every outcome: the results that no input may have."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 from experiments.fuzz.case import Case, Outcome
 
 CODES = (0, 1, 2, 130)
-MEMORY_MIB = 1536  # of commands that do not import torch
+MEMORY_MIB = 1536  # limit for commands that do not import torch
 TRACEBACK = re.compile(
     rb"Traceback \(most recent call last\)|^error: unexpected |^Aborted[!.]|Fatal Python error|Exception ignored in",
     re.M,
 )
-# Control characters other than line ends and tabs; C1 as UTF-8 writes them. A progress bar's return is none.
+# Control characters except line ends and tabs; C1 in UTF-8. The carriage return of progress bars is allowed.
 CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
 CRASH = re.compile(r"/crash-|/skinedge$|home/\.(state|local)$")
 INJECTED = re.compile(rb"(^|[\r\x85])INJECTED", re.M)
@@ -24,22 +24,22 @@ KINDS = ("traceback", "crash", "hang", "memory", "altered", "outside", "control"
 
 @dataclass(frozen=True)
 class Finding:
-    """kind: one of KINDS; detail: a line for the person who mends it."""
+    """A result that no input may have. kind: one of KINDS; detail: one line for debugging."""
 
     kind: str
     detail: str
 
     @property
     def sort(self) -> str:
-        """What findings of the same cause have in common."""
+        """Key that findings of the same cause share."""
         return f"{self.kind} {self.detail.rpartition('[')[2][:80]}"
 
 
 def findings(case: Case, outcome: Outcome, plain: Outcome | None, outside: Sequence[str], work: Path) -> list[Finding]:
-    """Everything that is wrong with what came of an input.
+    """Return everything that is wrong with the outcome of an input.
 
-    plain: the outcome of the same command without the mutation, where one was needed; outside: what was changed
-    outside of what the command may write.
+    plain: outcome of the same command without the mutation, None if not needed; outside: changed paths that the command
+    may not write.
     """
     result = []
     output = outcome.stderr + b"\n" + outcome.stdout
@@ -51,7 +51,7 @@ def findings(case: Case, outcome: Outcome, plain: Outcome | None, outside: Seque
         result.append(Finding("code", f"exit code {outcome.code}: {_last_line(outcome.stderr)}"))
     if outcome.peak_mib > MEMORY_MIB and not outcome.torch:
         result.append(Finding("memory", f"{outcome.peak_mib:.0f} MiB"))
-    outside = [name for name in outside if not CRASH.search(name)]  # counted as a traceback
+    outside = [name for name in outside if not CRASH.search(name)]  # crash reports count as tracebacks
     if outside:
         result.append(Finding("outside", ", ".join(outside[:5])))
     control = CONTROL.search(output) or INJECTED.search(output)
@@ -65,16 +65,16 @@ def findings(case: Case, outcome: Outcome, plain: Outcome | None, outside: Seque
 
 
 def _altered(case: Case, outcome: Outcome, plain: Outcome, work: Path) -> str | None:
-    read = [name for name in case.guarded if str((work / name).resolve()) in plain.opened]
-    if read:
-        return f"accepted though it reads {', '.join(read)}"
+    changed = [name for name in case.guarded if str((work / name).resolve()) in plain.opened]
+    if changed:
+        return f"accepted although it reads the changed {', '.join(changed)}"
     return case.judge(outcome, plain, work) if case.judge else None
 
 
 def _last_line(stderr: bytes) -> str:
-    """The exception of a traceback, with the last line of ours that it went through."""
+    """Return the exception of a traceback, with the innermost line of our packages."""
     lines = stderr.decode("utf-8", "replace").strip().splitlines()
-    places = [re.sub(r'^.*?/?((?:skinedge|export|bench)/[^"]*)", line (\d+).*$', r"\1:\2", line) for line in lines
+    frames = [re.sub(r'^.*?/?((?:skinedge|export|bench)/[^"]*)", line (\d+).*$', r"\1:\2", line) for line in lines
               if re.search(r'File ".*(skinedge|skinedge_\w+)/.*", line', line)]  # fmt: skip
     unexpected = [line for line in lines if line.startswith("error: unexpected ")]
-    return f"{(unexpected or lines or [''])[-1][:300]} [{places[-1].strip() if places else ''}]"
+    return f"{(unexpected or lines or [''])[-1][:300]} [{frames[-1].strip() if frames else ''}]"

@@ -1,4 +1,4 @@
-"""Runs inputs one after another, each in a process that lives on unless the input kills it."""
+"""Run inputs one after another in reused processes; a crash or a hang ends the process."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from experiments.fuzz.box import Box
 from experiments.fuzz.case import Case, Outcome
 from experiments.fuzz.oracles import Finding, findings
 
-HANG = 10  # seconds
-LIFE = 3000  # inputs until a child is replaced
+HANG = 10  # timeout in seconds
+LIFE = 3000  # inputs until a child process is replaced
 PACKAGES = Path(__file__).resolve().parents[2]
 
 
 class Runner:
-    """Runs cases in `box`; keeps one child for commands that import torch and one for the others."""
+    """Runs cases in `box`; keeps one child process for commands that import torch and one for the others."""
 
     def __init__(self, box: Box) -> None:
         self.box = box
@@ -30,13 +30,13 @@ class Runner:
         self._plain: dict[tuple[Any, ...], Outcome] = {}
 
     def run(self, case: Case) -> tuple[Outcome, list[Finding]]:
-        """The outcome of one case and what is wrong with it; the box is in order again afterwards."""
+        """Run one case, restore the box, and return the outcome and its findings."""
         plain = self._without_mutation(case) if case.judge or case.guarded else None
         self.box.put(case.files)
         outcome = self._outcome(case)
-        wrong = findings(case, outcome, plain, self.box.outside(case), self.box.work)
-        self.box.put_in_order()
-        return outcome, wrong
+        faults = findings(case, outcome, plain, self.box.outside(case), self.box.work)
+        self.box.restore()
+        return outcome, faults
 
     def close(self) -> None:
         for child in self._children.values():
@@ -46,10 +46,10 @@ class Runner:
         key = (case.argv, tuple(case.env.items()), case.torch)
         if key not in self._plain:
             self._plain[key] = self._outcome(case, watch=True)
-            self.box.put_in_order()
+            self.box.restore()
             if self._plain[key].code != 0:
                 message = self._plain[key].stderr.decode("utf-8", "replace")
-                raise RuntimeError(f"fails without a mutation: skinedge {' '.join(case.argv)}: {message}")
+                raise RuntimeError(f"command fails without a mutation: skinedge {' '.join(case.argv)}: {message}")
         return self._plain[key]
 
     def _outcome(self, case: Case, *, watch: bool = False) -> Outcome:
@@ -93,14 +93,14 @@ class Child:
         return self._process.poll() is None
 
     def run(self, job: dict[str, Any]) -> Outcome:
-        """Raises: RuntimeError when the process does not take the job at all."""
+        """Run one job; a crash or a hang of the process is an outcome too."""
         self.jobs += 1
         self._connection.send(job)
-        seconds, waited = 0.0, run_delay(self._process.pid)
+        seconds, earlier_delay = 0.0, run_delay(self._process.pid)
         while not self._connection.poll(1):
             delay = run_delay(self._process.pid)
-            seconds += max(0.0, 1 - (delay - waited))  # not by the clock: a suspended machine is no hang
-            waited = delay
+            seconds += max(0.0, 1 - (delay - earlier_delay))  # not wall time: a suspended machine is not a hang
+            earlier_delay = delay
             if seconds > HANG:
                 self.close()
                 return Outcome(None, b"", b"no answer", "hang", seconds=seconds)
@@ -109,12 +109,12 @@ class Child:
         except (EOFError, ConnectionError):
             self._process.wait()
             stderr = (self.folder / "stderr").read_bytes()[-20_000:]
-            ended = signal.Signals(-self._process.returncode).name if self._process.returncode < 0 else "exit"
-            return Outcome(None, b"", stderr + f"\nended by {ended}\n".encode(), "crash")
+            cause = signal.Signals(-self._process.returncode).name if self._process.returncode < 0 else "exit"
+            return Outcome(None, b"", stderr + f"\nended by {cause}\n".encode(), "crash")
         return outcome
 
     def close(self) -> None:
-        """End the process and all that it started."""
+        """Kill the process and its children."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -122,16 +122,16 @@ class Child:
 
 
 def fresh(case: Case, environment: dict[str, str | None], work: Path) -> Outcome:
-    """The command as a person starts it: in a process of its own."""
-    kept = {name: value for name, value in {**os.environ, **environment}.items() if value is not None}
+    """Run the command in a new process, as a user starts it."""
+    environ = {name: value for name, value in {**os.environ, **environment}.items() if value is not None}
     command = [sys.executable, "-m", "skinedge", *case.argv]
     started = time.monotonic()
     process = subprocess.Popen(
-        command, cwd=work, env=kept, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        command, cwd=work, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         start_new_session=True,
     )  # fmt: skip
     try:
-        stdout, stderr = process.communicate(timeout=6 * HANG)  # starting on a loaded machine is no hang
+        stdout, stderr = process.communicate(timeout=6 * HANG)  # a slow start on a loaded machine is not a hang
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
@@ -141,11 +141,11 @@ def fresh(case: Case, environment: dict[str, str | None], work: Path) -> Outcome
 
 
 def run_delay(pid: int) -> float:
-    """Seconds that a process and its children were ready to run while the machine had no core for them."""
+    """Return the seconds that a process and its children waited for a free core."""
     total = 0.0
-    for place in (pid, *_children(pid)):
+    for process in (pid, *_children(pid)):
         try:
-            total += int(Path(f"/proc/{place}/schedstat").read_text().split()[1]) / 1e9
+            total += int(Path(f"/proc/{process}/schedstat").read_text().split()[1]) / 1e9
         except (OSError, IndexError):
             continue
     return total

@@ -37,7 +37,7 @@ CELLS = (
 
 
 def table(rng: Random, base: Base) -> Case:
-    """A table of labels beside its images, or a run's split.csv with a hash that fits."""
+    """Mutate a table of labels in its folder of images, or a run's split.csv with a matching hash."""
     name = rng.choice(
         ("data/ham/HAM10000_metadata.csv", "data/isic/truth.csv", "data/isic/truth.csv", f"{RUN}/split.csv")
     )
@@ -95,14 +95,14 @@ def _table(rng: Random, data: bytes) -> bytes:
 
 
 def labels(rng: Random, base: Base) -> Case:
-    """labels.toml beside a MedMNIST archive."""
+    """Mutate the labels.toml of a MedMNIST archive."""
     name = "data/med/labels.toml"
     content = _toml(rng, base.read(name))
     return Case("TOML (labels)", ("data", "info", "data/med"), {name: content})
 
 
 def config(rng: Random, base: Base) -> Case:
-    """A config file of `train`, which then misses its images, so that nothing is trained."""
+    """Mutate a config file of `train`, whose image folder is missing, so that nothing is trained."""
     argv = ("train", "--data", "out/none", "--out", "out/run", "--config", "out/c.toml")
     return Case("TOML (config)", argv, {"out/c.toml": _toml(rng, base.read("config.toml"))}, torch=True)
 
@@ -114,7 +114,7 @@ def _toml(rng: Random, data: bytes) -> bytes:
 
 
 def lines(rng: Random, base: Base) -> Case:
-    """Result lines to resume: what comes of them must be what an undisturbed command writes."""
+    """Mutate result lines to resume from; the final file must be that of an uninterrupted command."""
     data = base.read("results.jsonl")
     rows = data.splitlines(keepends=True)
     if rng.random() < 0.4:
@@ -127,13 +127,13 @@ def lines(rng: Random, base: Base) -> Case:
         changed = trees.mutated(rng, json.loads(rows[index]), times=1)
         rows[index] = trees.to_json(rng, changed) + rng.choice((b"\n", b"\n", b"\r\n", b""))
         content = b"".join(rows[: rng.choice((index + 1, len(rows)))])
-    kept = {RESULTS: content}
-    return Case("result lines", RESUME, kept, judge=lambda outcome, plain, work: _same_lines(data, outcome, work))
+    files = {RESULTS: content}
+    return Case("result lines", RESUME, files, judge=lambda outcome, plain, work: _differing_line(data, outcome, work))
 
 
-def _same_lines(data: bytes, _outcome: Outcome, work: Path) -> str | None:
+def _differing_line(data: bytes, _outcome: Outcome, work: Path) -> str | None:
     written = (work / RESULTS).read_bytes()
     if written == data:
         return None
     differing = [new for old, new in zip(data.splitlines(), written.splitlines(), strict=False) if old != new]
-    return f"kept an altered line: {differing[0][:300]!r}" if differing else "another number of lines"
+    return f"kept an altered line: {differing[0][:300]!r}" if differing else "different number of lines"

@@ -1,4 +1,4 @@
-"""Mutations of documents: JSON and TOML whose values, keys and nesting are changed."""
+"""Mutations of the values, keys and nesting of JSON and TOML documents."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Tree = Any
 
 @dataclass(frozen=True)
 class Raw:
-    """Text that is written as it is, in place of a value."""
+    """Literal text in place of a value."""
 
     text: str
 
@@ -29,7 +29,7 @@ DEEP = (500, 2000, 100_000)
 
 
 def mutated(rng: Random, tree: Tree, times: int | None = None) -> Tree:
-    """The tree with one to three places changed; the tree itself is changed."""
+    """Change one to three places of the tree, in place, and return it."""
     holder = [tree]
     for _ in range(times or rng.choice((1, 1, 1, 2, 3))):
         container, key = rng.choice(places(holder) or [(holder, 0)])
@@ -38,7 +38,7 @@ def mutated(rng: Random, tree: Tree, times: int | None = None) -> Tree:
 
 
 def places(tree: Tree) -> list[tuple[Any, Any]]:
-    """(container, key or index) of every value."""
+    """Return (container, key or index) of every value."""
     result: list[tuple[Any, Any]] = []
     pending = [tree]
     while pending:
@@ -56,7 +56,7 @@ def replace_value(rng: Random, container: Any, key: Any) -> None:
 
 
 def nudge(rng: Random, container: Any, key: Any) -> None:
-    """A value of the same type: what types alone do not tell from the right one."""
+    """Replace a value by one of the same type, which a type check accepts."""
     value = container[key]
     if isinstance(value, bool):
         container[key] = not value
@@ -100,7 +100,7 @@ def swap(rng: Random, container: Any, key: Any) -> None:
 
 
 def move(rng: Random, container: Any, key: Any) -> None:
-    """Give a value to another key."""
+    """Move a value to another key."""
     if isinstance(container, dict):
         container[rng.choice((key + "s", key.upper(), f" {key}", rng.choice(NAMES)))] = container.pop(key)
     else:
@@ -113,7 +113,7 @@ OPERATIONS: tuple[Callable[[Random, Any, Any], None], ...] = (
 
 
 def to_json(rng: Random, tree: Tree) -> bytes:
-    """As JSON; now and then a key comes twice, or a byte order mark first."""
+    """Return the tree as JSON; rarely with a duplicate key or a byte order mark."""
     text = written(tree)
     if rng.random() < 0.03 and text.startswith("{") and len(text) > 2:
         text = '{"schema": "other", ' + text[1:] if rng.random() < 0.5 else text[:-1] + ', "schema": 1}'
@@ -123,7 +123,7 @@ def to_json(rng: Random, tree: Tree) -> bytes:
 
 
 def written(tree: Tree) -> str:
-    """JSON text; `Raw` as it is, NaN and infinities as Python writes them."""
+    """Return JSON text, with `Raw` literally and NaN and infinities as in Python."""
     texts: list[Raw] = []
 
     def mark(raw: Raw) -> str:
@@ -137,7 +137,7 @@ def written(tree: Tree) -> str:
 
 
 def to_toml(tree: Tree) -> bytes:
-    """As TOML: values first, then tables."""
+    """Return the tree as TOML: values first, then tables."""
     if not isinstance(tree, dict):
         return _toml(tree).encode("utf-8", "surrogatepass")
     lines = [f"{_key(name)} = {_toml(value)}" for name, value in tree.items() if not isinstance(value, dict)]

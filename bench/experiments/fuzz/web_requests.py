@@ -1,4 +1,4 @@
-"""Requests to the page's server, on loopback."""
+"""Mutated HTTP requests to the server of `skinedge web`, on loopback."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ HEADERS = (
 
 
 def case(rng: Random, base: Base) -> Case:
-    """One request."""
+    """Mutate one request."""
     if rng.random() < 0.2:
         return Case("request", request=mutated(rng, PLAIN))
     target = rng.choice((*TARGETS, *("/" + name for name in NAMES)))
@@ -61,47 +61,47 @@ def case(rng: Random, base: Base) -> Case:
 
 
 class Server:
-    """`skinedge web` of the box's run, as a person starts it."""
+    """`skinedge web` for the box's run, as a user starts it."""
 
     def __init__(self, box: Box) -> None:
-        kept = {name: value for name, value in {**os.environ, **box.environment}.items() if value is not None}
+        environ = {name: value for name, value in {**os.environ, **box.environment}.items() if value is not None}
         self._log = box.root.with_name(f"{box.root.name}-web.log")
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-u", "-m", "skinedge", "web", "--run", RUN, "--port", "0"],
-                cwd=box.work, env=kept, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, bufsize=0,
+                cwd=box.work, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, bufsize=0,
                 start_new_session=True,
             )  # fmt: skip
-        self._port = self._announced()
-        self._said = 0
-        self._index = self._answer(PLAIN)
+        self._port = self._announced_port()
+        self._log_size = 0
+        self._index = self._response(PLAIN)
 
     def run(self, case: Case) -> tuple[Outcome, list[Finding]]:
-        """Send one request, then the plain one, which must be answered as ever."""
+        """Send one request, then the plain one, whose response must be unchanged."""
         started = time.monotonic()
-        answer = self._answer(case.request)
-        failure = "hang" if answer is None else ""
+        response = self._response(case.request)
+        failure = "hang" if response is None else ""
         seconds = time.monotonic() - started
-        wrong = [Finding("hang", "no end of the answer")] if answer is None else []
-        if answer and not re.match(rb"HTTP/1\.[01] \d{3} ", answer) and b"<" not in answer[:200]:
-            wrong.append(Finding("altered", f"no answer of HTTP: {answer[:100]!r}"))
-        if b"must stay as it is" in (answer or b""):
-            wrong.append(Finding("outside", "a file outside the site was sent"))
-        if self._process.poll() is not None or self._answer(PLAIN) != self._index:
-            wrong.append(Finding("crash", "the plain request is no longer answered as before"))
-        said, self._said = self._log.read_bytes()[self._said :], self._log.stat().st_size
-        if TRACEBACK.search(said):
-            wrong.append(Finding("traceback", said.decode("utf-8", "replace").strip().splitlines()[-1]))
-        refused = not re.match(rb"HTTP/1\.[01] 2", answer or b"")
-        return Outcome(int(refused), answer or b"", said, failure, self._peak_mib(), seconds=seconds), wrong
+        faults = [Finding("hang", "the response does not end")] if response is None else []
+        if response and not re.match(rb"HTTP/1\.[01] \d{3} ", response) and b"<" not in response[:200]:
+            faults.append(Finding("altered", f"not an HTTP response: {response[:100]!r}"))
+        if b"must stay as it is" in (response or b""):
+            faults.append(Finding("outside", "a file outside the site was sent"))
+        if self._process.poll() is not None or self._response(PLAIN) != self._index:
+            faults.append(Finding("crash", "the response to the plain request has changed"))
+        log, self._log_size = self._log.read_bytes()[self._log_size :], self._log.stat().st_size
+        if TRACEBACK.search(log):
+            faults.append(Finding("traceback", log.decode("utf-8", "replace").strip().splitlines()[-1]))
+        refused = not re.match(rb"HTTP/1\.[01] 2", response or b"")
+        return Outcome(int(refused), response or b"", log, failure, self._peak_mib(), seconds=seconds), faults
 
     def close(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def _announced(self) -> int:
-        """The port in the address that the command prints."""
+    def _announced_port(self) -> int:
+        """Return the port in the address that the command prints. Raises: RuntimeError without one."""
         stdout, deadline = self._process.stdout, time.monotonic() + 120
         while stdout is not None and time.monotonic() < deadline:
             if select.select([stdout], [], [], 1)[0]:
@@ -114,10 +114,10 @@ class Server:
         self.close()
         raise RuntimeError(f"skinedge web did not start: {self._log.read_text()}")
 
-    def _answer(self, request: bytes) -> bytes | None:
-        """Everything that comes back until the server closes; None when it does not within 10 seconds.
+    def _response(self, request: bytes) -> bytes | None:
+        """Return all bytes until the server closes the connection, without the date; None after a timeout of 10 s.
 
-        A connection that is cut is an answer too: ''.
+        A broken connection gives the bytes received so far.
         """
         parts: list[bytes] = []
         try:

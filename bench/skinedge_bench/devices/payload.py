@@ -1,4 +1,4 @@
-"""What travels to a host for a benchmark there: our own code, the files of a run that it takes, images if asked."""
+"""The payload for a benchmark on a host: our code, the run's files for it, and optionally images."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from skinedge_bench.loaded_model import exported
 from skinedge_bench.split_images import locate, place_of, test_split
 from skinedge_bench.verify.previous_report import REPORT as PARITY
 
-CODE, RUN, DATA = "code", "run", "data"  # the folders in the parcel
-LEFT_OUT = {"__pycache__", "flagship", "page"}  # folders of our packages that a benchmark does not take
-KEPT = ("golden.npz", "reference.npz", "split.csv", PARITY)
+CODE, RUN, DATA = "code", "run", "data"  # folders in the payload
+EXCLUDED = {"__pycache__", "flagship", "page"}  # folders of our packages that a benchmark does not need
+RUN_FILES = ("golden.npz", "reference.npz", "split.csv", PARITY)
 
 
 @dataclass(frozen=True)
 class Payload:
-    """What is sent. files: path in the parcel, with '/' -> a file here, or bytes."""
+    """The files to send. files: path in the payload, with '/' -> local file, or contents."""
 
     files: dict[str, Path | bytes]
 
     @property
     def last(self) -> str:
-        """Path of the file that is sent last."""
+        """Return the path of the last file in the payload."""
         return list(self.files)[-1]
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Return the size in bytes."""
         return sum(len(f) if isinstance(f, bytes) else f.stat().st_size for f in self.files.values())
 
     def write(self, stream: IO[bytes]) -> None:
-        """As a tar archive, with no owner and no times."""
+        """Write a tar archive without owners and times."""
         with tarfile.open(fileobj=stream, mode="w|") as archive:
             for name, content in self.files.items():
                 entry = tarfile.TarInfo(name)
@@ -56,35 +56,36 @@ class Payload:
 
 
 def build_payload(bundle: Bundle, images: dict[str, Path | bytes]) -> Payload:
-    """Code, the run, and images (`split_images`, or none). The merged network stays: PyTorch is not expected there.
+    """Collect code, the run and images (from `split_images`, or none).
 
-    Raises: BundleError when nothing was exported, or a file is missing or was changed.
+    Excludes the merged network, since hosts need not have PyTorch.
+    Raises: BundleError if nothing was exported, or a file is missing or changed.
     """
     names = [name for entry in exported(bundle) for name in (entry.path, card_name(entry.path))]
-    names = [name for name in (*names, *KEPT) if bundle.has(name)]
+    names = [name for name in (*names, *RUN_FILES) if bundle.has(name)]
     run: dict[str, Path | bytes] = {f"{RUN}/{name}": bundle.file(name) for name in names}
-    run[f"{RUN}/manifest.json"] = manifest_text(without(bundle, set(names))).encode()
-    return Payload({**code(), **images, **run})  # the manifest last
+    run[f"{RUN}/manifest.json"] = manifest_text(restrict_manifest(bundle, set(names))).encode()
+    return Payload({**code(), **images, **run})  # the manifest is last
 
 
-def without(bundle: Bundle, kept: set[str]) -> Manifest:
-    """The run's manifest with the kept files alone, and without the place of its images."""
+def restrict_manifest(bundle: Bundle, names: set[str]) -> Manifest:
+    """Return the run's manifest with these files only, and without the folder of its images."""
 
-    def of(entry: FileEntry) -> FileEntry:
-        known = {"model": str(bundle.model_sha256)} if entry.path == "golden.npz" else {}  # as in a packed run
-        return replace(entry, made_from={**entry.made_from, **known})
+    def with_model(entry: FileEntry) -> FileEntry:
+        model = {"model": str(bundle.model_sha256)} if entry.path == "golden.npz" else {}  # as in a package
+        return replace(entry, made_from={**entry.made_from, **model})
 
     stages = {
-        name: Stage(stage.finished_at, tuple(of(entry) for entry in stage.files if entry.path in kept))
+        name: Stage(stage.finished_at, tuple(with_model(entry) for entry in stage.files if entry.path in names))
         for name, stage in bundle.manifest.stages.items()
     }
     return replace(bundle.manifest, data_root="", stages={name: s for name, s in stages.items() if s.files})
 
 
 def split_images(bundle: Bundle, data: Path | None) -> dict[str, Path | bytes]:
-    """The files with the images of the run's test split. data: where they are, if not where the run was trained.
+    """Return the image files of the run's test split. data: their folder, if they have moved since training.
 
-    Raises: DataError when they are not there.
+    Raises: DataError if they are not found.
     """
     samples = test_split(bundle)
     root = locate(bundle, samples, data)
@@ -95,27 +96,27 @@ def split_images(bundle: Bundle, data: Path | None) -> dict[str, Path | bytes]:
 
 
 def code() -> dict[str, Path | bytes]:
-    """Our packages as they are here, with what makes Python know their plug-ins."""
-    found: dict[str, Path | bytes] = {}
+    """Return our packages, with the metadata that lists their plug-ins."""
+    code_files: dict[str, Path | bytes] = {}
     for package in (skinedge, skinedge_bench):
         root = Path(str(package.__file__)).parent
         for path in _files(root):
-            found[f"{CODE}/{package.__name__}/{path.relative_to(root).as_posix()}"] = path
+            code_files[f"{CODE}/{package.__name__}/{path.relative_to(root).as_posix()}"] = path
     for name in ("METADATA", "entry_points.txt"):
         text = distribution("skinedge").read_text(name) or ""
-        found[f"{CODE}/skinedge-{skinedge.__version__}.dist-info/{name}"] = text.encode()
-    return found
+        code_files[f"{CODE}/skinedge-{skinedge.__version__}.dist-info/{name}"] = text.encode()
+    return code_files
 
 
 def requirements() -> list[str]:
-    """The base install, one package a line: pinned, with the sha256 of each of its files, from `make hashes`."""
+    """Return the base install, one package per line: pinned, with the sha256 of each file, from `make hashes`."""
     text = files("skinedge_bench").joinpath("devices", "on_host", "requirements.txt").read_text(encoding="utf-8")
     return text.replace("\\\n", "").splitlines()
 
 
 def _files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
-        if path.is_dir() and path.name not in LEFT_OUT:
+        if path.is_dir() and path.name not in EXCLUDED:
             yield from _files(path)
         elif path.is_file():
             yield path

@@ -1,7 +1,7 @@
 """`skinedge bench --adb`: the .tflite files of a run on an Android phone.
 
-Two ways: TFLite's `benchmark_model`, which the user names (`phone_tool`), or our app's benchmark (`phone_app`). Both
-return rows of the same report. Golden vectors are not replayed on the phone, and nothing is judged there.
+Two timing methods: TFLite's `benchmark_model`, named by the user (`phone_tool`), and our app's benchmark (`phone_app`).
+Both return rows of the same report. Neither golden vectors nor accuracy are checked on the phone.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from skinedge_bench.latency.targets import thread_counts
 from skinedge_bench.loaded_model import exported
 
 FOLDER = "/data/local/tmp"
-NOT_JUDGED = "not judged on the phone; verify judges the same file here"
-EMULATOR = "an Android emulator, no phone"
+NOT_JUDGED = "not measured on the phone; skinedge verify checks the same file here"
+EMULATOR = "an Android emulator, not a phone"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be timed. folder: on the phone, made for this job; files: name -> file here, pushed into `folder`."""
+    """The files to time. folder: temporary, on the phone; files: name -> local file, pushed into `folder`."""
 
     phone: Phone
     folder: str
@@ -47,7 +47,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Timed:
-    """rows: `template`s with their figures; samples_ms: `Row.key` -> blocks, where the way gives raw samples."""
+    """Result of a timing method. rows: templates with their figures; samples_ms: `Row.key` -> blocks, if available."""
 
     rows: tuple[Row, ...]
     samples_ms: Mapping[str, Blocks]
@@ -55,19 +55,19 @@ class Timed:
 
 
 class TimingMethod(Interface):
-    """A way to time files on a phone."""
+    """A method to time files on a phone."""
 
     def time(self, job: Job, templates: Sequence[Row]) -> Timed:
-        """templates: a row without figures for each file and number of threads. Raises: SkinedgeError."""
+        """Time the files. templates: a row without figures per file and number of threads. Raises: SkinedgeError."""
         ...
 
 
-def bench_phone(bundle: Bundle, phone: Phone, way: TimingMethod, protocol: str, threads: str) -> LatencyReport:
-    """Time a run's .tflite files on a phone, and keep the report in the run.
+def bench_phone(bundle: Bundle, phone: Phone, method: TimingMethod, protocol: str, threads: str) -> LatencyReport:
+    """Time a run's .tflite files on a phone, and write the report into the run.
 
-    protocol: its name; threads: as `--threads` takes them, 'all' being the phone's cores.
+    protocol: its name; threads: as for `--threads`, with 'all' for the phone's cores.
     Raises: BundleError for a run without .tflite files; ConfigError for more threads than the phone has cores;
-    SkinedgeError (what, where, what to do) when the phone cannot be used. Nothing is then written here.
+    SkinedgeError if the phone cannot be used. Then nothing is written here.
     """
     plan = read_protocol(protocol)
     entries = [entry for entry in exported(bundle) if entry.path.endswith(".tflite")]
@@ -83,7 +83,7 @@ def bench_phone(bundle: Bundle, phone: Phone, way: TimingMethod, protocol: str, 
     ]
     before = conditions(phone)
     with pushed(phone, files) as folder:
-        timed = way.time(Job(phone, folder, files, plan, seed=0), templates)
+        timed = method.time(Job(phone, folder, files, plan, seed=0), templates)
     after = conditions(phone)
     doubts = reasons(phone, device)
     rows = tuple(replace(row, reasons=(*doubts, *row.reasons)) for row in timed.rows)
@@ -106,36 +106,36 @@ def bench_phone(bundle: Bundle, phone: Phone, way: TimingMethod, protocol: str, 
 
 @contextmanager
 def pushed(phone: Phone, files: Mapping[str, Path]) -> Iterator[str]:
-    """A folder on the phone with the files in it, for the time of the block."""
+    """Create a folder with the files on the phone, and remove it after the block."""
     folder = f"{FOLDER}/skinedge-{secrets.token_hex(4)}"
     phone.shell("mkdir", "-p", folder)
     try:
         for name, path in files.items():
             phone.push(path, f"{folder}/{name}")
-        note(f"{phone.where}: {len(files)} files are in {folder}; removed afterwards")
+        note(f"{phone.where}: copied {len(files)} files to {folder}; they are removed afterwards")
         yield folder
     finally:
-        phone.there("rm", "-rf", folder)
+        phone.run_on_phone("rm", "-rf", folder)
 
 
 def describe_phone(phone: Phone) -> Device:
-    """The phone, as its properties and /proc tell."""
-    brand, model = phone.tells("getprop", "ro.product.manufacturer"), phone.tells("getprop", "ro.product.model")
-    cpuinfo = phone.tells("cat", "/proc/cpuinfo")
-    found = re.search(r"^Features\s*:\s*(.*)$", cpuinfo, re.MULTILINE)
-    features = found.group(1).split() if found else []
-    cores = phone.tells("nproc")
-    emulator = phone.tells("getprop", "ro.boot.qemu") == "1" or phone.tells("getprop", "ro.kernel.qemu") == "1"
-    highest = phone.tells("cat", "/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq")
+    """Describe the phone from its properties and /proc."""
+    brand, model = phone.query("getprop", "ro.product.manufacturer"), phone.query("getprop", "ro.product.model")
+    cpuinfo = phone.query("cat", "/proc/cpuinfo")
+    feature_line = re.search(r"^Features\s*:\s*(.*)$", cpuinfo, re.MULTILINE)
+    features = feature_line.group(1).split() if feature_line else []
+    cores = phone.query("nproc")
+    emulator = phone.query("getprop", "ro.boot.qemu") == "1" or phone.query("getprop", "ro.kernel.qemu") == "1"
+    highest = phone.query("cat", "/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq")
     return Device(
         machine=f"{brand} {model}".strip() or "Android phone",
-        cpu=phone.tells("getprop", "ro.soc.model") or phone.tells("getprop", "ro.board.platform") or "unknown",
-        system=f"Android {phone.tells('getprop', 'ro.build.version.release')}, {phone.tells('uname', '-m')}",
+        cpu=phone.query("getprop", "ro.soc.model") or phone.query("getprop", "ro.board.platform") or "unknown",
+        system=f"Android {phone.query('getprop', 'ro.build.version.release')}, {phone.query('uname', '-m')}",
         python="none",
         features=instruction_set(features),
         int8_dot_product=any(name in features for name in INT8_DOT) if features else None,
         cores=int(cores) if cores.isdigit() else 1,
-        governor=phone.tells("cat", "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None,
+        governor=phone.query("cat", "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None,
         max_frequency_mhz=int(highest) / 1000 if highest.isdigit() else None,
         emulated=None,
         virtualization=("virtual machine",) if emulator else (),
@@ -144,24 +144,25 @@ def describe_phone(phone: Phone) -> Device:
 
 
 def conditions(phone: Phone) -> Conditions:
-    """What the phone tells of its state."""
-    battery = phone.tells("dumpsys", "battery")
+    """Read the phone's power source."""
+    battery = phone.query("dumpsys", "battery")
     powered = re.search(r"(AC|USB|Wireless|Dock) powered: true", battery)
     return Conditions(power="mains" if powered else "battery" if battery else None)
 
 
 def reasons(phone: Phone, device: Device) -> tuple[str, ...]:
-    """Why timings of this phone should not be trusted: it is none, or it was throttled at the end of them."""
-    found = [EMULATOR] if device.virtualization else []
-    status = re.search(r"Thermal Status: ([1-9])", phone.tells("dumpsys", "thermalservice"))
+    """Return reasons to distrust timings of this phone: an emulator, or throttled at the end."""
+    doubts = [EMULATOR] if device.virtualization else []
+    status = re.search(r"Thermal Status: ([1-9])", phone.query("dumpsys", "thermalservice"))
     if status:  # android.os.PowerManager: 1 light, 2 moderate, 3 severe, ... 6 shutdown
-        found.append(f"the phone was throttled for heat (thermal status {status.group(1)})")
-    return tuple(found)
+        doubts.append(f"the phone was throttled for heat (thermal status {status.group(1)})")
+    return tuple(doubts)
 
 
 def _threads(text: str, cores: int) -> tuple[int, ...]:
+    """Parse `--threads` for a phone. Raises: ConfigError."""
     counts = thread_counts(re.sub(r"\ball\b", str(cores), text))
     for count in counts:
         if not 1 <= count <= cores:
-            raise ConfigError(f"--threads {count}: this phone has {cores} cores")
+            raise ConfigError(f"--threads {count}: must be between 1 and {cores} (the phone's cores)")
     return counts

@@ -1,7 +1,7 @@
-"""Timing on a phone by TFLite's `benchmark_model`, block by block: each run of it is one block of one file.
+"""Timing on a phone by TFLite's `benchmark_model`: each run of it is one block of one file.
 
-It tells statistics of each block, no samples. Newer builds tell the block's median: then p50_ms is the median of those,
-and its interval is theirs. Older ones tell averages alone: p50_ms is null then, and a reason has the average.
+It prints statistics of each block, not samples. Newer builds print the block's median: then p50_ms is the median of
+these medians, with its interval. Older builds print only averages: then p50_ms is null, and a reason has the average.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TIMINGS = re.compile(r"Inference timings in us: Init: ([\d.e+]+), First inferenc
 
 @dataclass(frozen=True)
 class Block:
-    """What one run of the tool told. Milliseconds; median_ms: None where this build does not tell it."""
+    """Output of one run of the tool, in milliseconds. median_ms: None if this build does not print it."""
 
     n: int
     mean_ms: float
@@ -38,11 +38,12 @@ class Block:
 
 @dataclass(frozen=True)
 class BenchmarkTool:
-    """tool: the Android binary, here; it is pushed with the files."""
+    """Timing method: benchmark_model. tool: the local Android binary, pushed with the files."""
 
     tool: Path
 
     def time(self, job: Job, templates: Sequence[Row]) -> Timed:
+        """Time the files in interleaved blocks. Raises: ConfigError if the tool does not exist; SkinedgeError."""
         if not self.tool.is_file():
             raise ConfigError("no such file", where=f"--tool {self.tool}")
         job.phone.push(self.tool, f"{job.folder}/{NAME}")
@@ -51,11 +52,11 @@ class BenchmarkTool:
         blocks: dict[str, list[Block]] = {row.key: [] for row in templates}
         with bar("timing on the phone", job.protocol.blocks, "rounds") as advance:
             while len(blocks[templates[-1].key]) < job.protocol.blocks or _seconds(blocks) < job.protocol.min_seconds:
-                for place in rng.permutation(len(templates)):
-                    blocks[templates[place].key].append(self._block(job, templates[place]))
+                for index in rng.permutation(len(templates)):
+                    blocks[templates[index].key].append(self._block(job, templates[index]))
                 advance(1)
-        rows = tuple(summed(row, blocks[row.key]) for row in templates)
-        return Timed(rows, {}, {NAME: "as given with --tool"})
+        rows = tuple(summarize(row, blocks[row.key]) for row in templates)
+        return Timed(rows, {}, {NAME: "from --tool"})
 
     def _block(self, job: Job, row: Row) -> Block:
         options = {
@@ -67,53 +68,53 @@ class BenchmarkTool:
             "min_secs": 0,
             "use_xnnpack": "true",
         }
-        done = job.phone.there(f"{job.folder}/{NAME}", *(f"--{name}={value}" for name, value in options.items()))
-        said = done.stdout + done.stderr
+        done = job.phone.run_on_phone(f"{job.folder}/{NAME}", *(f"--{name}={value}" for name, value in options.items()))
+        output = done.stdout + done.stderr
         if done.returncode:
-            raise job.phone.failure(NAME, said)
-        return read_block(said, job.phone.where)
+            raise job.phone.failure(NAME, output)
+        return read_block(output, job.phone.where)
 
 
-def read_block(said: str, where: str) -> Block:
-    """What the tool printed; its last line of statistics is of the inferences, those before are of the warm-up.
+def read_block(output: str, where: str) -> Block:
+    """Parse the tool's output: the last line with statistics is of the inferences, earlier ones are of the warm-up.
 
-    Raises: SkinedgeError when it has no such lines.
+    Raises: SkinedgeError without such a line.
     """
-    statistics = [(match, line) for line in said.splitlines() if (match := STATISTICS.search(line))]
-    timings = TIMINGS.search(said)
+    statistics = [(match, line) for line in output.splitlines() if (match := STATISTICS.search(line))]
+    timings = TIMINGS.search(output)
     if not statistics or not timings:
-        last = (said.strip().splitlines() or ["nothing"])[-1]
-        raise SkinedgeError(f"'{NAME}' printed no timings that we know (its last line: {last[:200]})", where=where)
-    found, line = statistics[-1]
+        last = (output.strip().splitlines() or ["nothing"])[-1]
+        raise SkinedgeError(f"'{NAME}' printed no known timings (last line: {last[:200]})", where=where)
+    counts, line = statistics[-1]
     median = MEDIAN.search(line)
     return Block(
-        n=int(found.group(1)),
-        mean_ms=float(found.group(2)) / 1e3,
+        n=int(counts.group(1)),
+        mean_ms=float(counts.group(2)) / 1e3,
         median_ms=float(median.group(1)) / 1e3 if median else None,
         load_ms=float(timings.group(1)) / 1e3,
         first_inference_ms=float(timings.group(2)) / 1e3,
     )
 
 
-def summed(row: Row, blocks: Sequence[Block]) -> Row:
-    """The row with what its blocks tell together."""
+def summarize(row: Row, blocks: Sequence[Block]) -> Row:
+    """Return the row with the statistics of its blocks."""
     medians = np.array([block.median_ms for block in blocks if block.median_ms is not None])
     mean = float(np.average([block.mean_ms for block in blocks], weights=[block.n for block in blocks]))
-    told = len(medians) == len(blocks)
-    why = () if told else (f"this build of {NAME} tells averages alone: {mean:.2f} ms",)
+    complete = len(medians) == len(blocks)
+    reasons = () if complete else (f"this build of {NAME} reports only averages: {mean:.2f} ms",)
     return replace(
         row,
         runtime=NAME,
-        p50_ms=float(np.median(medians)) if told else None,
-        p50_interval_ms=median_interval(medians) if told else None,
+        p50_ms=float(np.median(medians)) if complete else None,
+        p50_interval_ms=median_interval(medians) if complete else None,
         load_ms=float(np.median([block.load_ms for block in blocks])),
         first_inference_ms=float(np.median([block.first_inference_ms for block in blocks])),
-        block_medians_ms=tuple(medians.tolist()) if told else (),
+        block_medians_ms=tuple(medians.tolist()) if complete else (),
         n=sum(block.n for block in blocks),
-        reasons=why,
+        reasons=reasons,
     )
 
 
 def _seconds(blocks: Mapping[str, Sequence[Block]]) -> float:
-    """Measured seconds of the file that has fewest."""
+    """Return the smallest measured time of a file, in seconds."""
     return min(sum(block.n * block.mean_ms for block in file) for file in blocks.values()) / 1e3

@@ -1,9 +1,8 @@
 """`skinedge bench --host`: the same benchmark on another machine, over SSH.
 
-Nothing of skinedge needs to be there. Our code travels with the run; what it needs (the base install) is put into an
-environment there by that machine's own pip, once, or is in the Python that --python names. All of it lies in
-~/.cache/skinedge/bench: the environment stays for the next time, the job's folder goes with its job, also when the
-connection breaks.
+The host needs no skinedge. Our code is sent with the run; its requirements (the base install) are installed once into
+an environment by the host's own pip, or are in the Python named by --python. Everything is in ~/.cache/skinedge/bench:
+the environment is kept for later benchmarks, the job's folder is removed with the job, even if the connection breaks.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ from skinedge_bench.latency.report_file import report_of, save_report
 FOLDER = ".cache/skinedge/bench"
 OLDEST = (3, 11)
 WORDS_64 = ("x86_64", "aarch64", "arm64", "riscv64", "ppc64le", "s390x", "loongarch64")
-ENVIRONMENT_SPACE = 450_000_000  # bytes: 250e6 stay, pip unpacks beside them
+ENVIRONMENT_SPACE = 450_000_000  # bytes: 250e6 for the environment, the rest for pip while it unpacks
 
 
 @dataclass(frozen=True)
 class HostState:
-    """What a host is. machine: as uname says; free: bytes; python, version, bits: of the interpreter, None without;
-    environments: names of those that were made before.
+    """Properties of a host. machine: from uname; free: bytes; python, version, bits: of the interpreter, None without
+    one; environments: names of the existing environments.
     """
 
     machine: str
@@ -51,157 +50,159 @@ class HostState:
 def bench_on(
     bundle: Bundle, host: Host, options: Sequence[str], images: Mapping[str, Any], python: str | None = None
 ) -> LatencyReport:
-    """Benchmark a run on `host`, and keep the report in the run here.
+    """Benchmark a run on `host`, and write the report into the local run.
 
-    options: of `skinedge bench`, for there; images: of `travel.split_images`, or none; python: an interpreter there
-    that has the base install already, None for an environment that is made there.
-    Raises: SkinedgeError (what, where, what to do) when the host cannot be used; nothing is then written here.
+    options: for `skinedge bench` on the host; images: from `payload.split_images`, or none; python: an interpreter
+    there with the base install, None to use an environment of ours.
+    Raises: SkinedgeError if the host cannot be used; then nothing is written here.
     """
-    sent = build_payload(bundle, dict(images))
+    payload = build_payload(bundle, dict(images))
     with connect(host) as connection:
-        seen = inspect_host(connection, python or "python3")
-        check(host, seen, python or "python3")
-        check_space(
-            host, seen, sent.size + (0 if python or environment(seen) in seen.environments else ENVIRONMENT_SPACE)
-        )
-        ready = _checked(connection, str(seen.python)) if python else _installed(connection, seen)
+        state = inspect_host(connection, python or "python3")
+        check(host, state, python or "python3")
+        needed = 0 if python or environment(state) in state.environments else ENVIRONMENT_SPACE
+        check_space(host, state, payload.size + needed)
+        interpreter = _check_python(connection, str(state.python)) if python else _install(connection, state)
         job = f"{FOLDER}/job-{secrets.token_hex(4)}"
-        note(f"{host.name}: {len(sent.files)} files, {sent.size / 1e6:.1f} MB are copied there; removed afterwards")
-        send(connection, sent, job)
+        megabytes = payload.size / 1e6
+        note(f"{host.name}: copying {len(payload.files)} files, {megabytes:.1f} MB; they are removed afterwards")
+        send(connection, payload, job)
         data = ["--data", DATA] if images else []
-        document = _run(connection, job, [ready, *options, *data])
+        document = _run(connection, job, [interpreter, *options, *data])
     report = replace(report_of(document, host.name), host=host.name)
     if report.model_id != bundle.manifest.id:
-        raise SkinedgeError("the report that came back is of another run", where=host.address)
+        raise SkinedgeError("the returned report is of another run", where=host.address)
     save_report(bundle, report, host.name)
     return report
 
 
 def inspect_host(connection: Connection, python: str) -> HostState:
-    """Raises: SkinedgeError when the host answers in no way that we know."""
-    _, out, err = connection.ask("look.sh", python, FOLDER)
+    """Read the host's properties. Raises: SkinedgeError without a usable shell."""
+    _, out, err = connection.ask("inspect.sh", python, FOLDER)
     pairs = [line.partition(" ")[::2] for line in out.splitlines()]
-    known = dict(pairs)
-    if "machine" not in known:
+    values = dict(pairs)
+    if "machine" not in values:
         last = (err.strip().splitlines() or ["no answer"])[-1]
-        raise SkinedgeError(f"this host has no POSIX shell that we can use ({last})", where=connection.host.address)
-    version = known.get("version", "").split(".")
+        raise SkinedgeError(f"this host has no usable POSIX shell ({last})", where=connection.host.address)
+    version = values.get("version", "").split(".")
     return HostState(
-        machine=known["machine"],
-        free=int(known["free"]) * 1024 if known.get("free", "").isdigit() else None,
-        python=known.get("python"),
+        machine=values["machine"],
+        free=int(values["free"]) * 1024 if values.get("free", "").isdigit() else None,
+        python=values.get("python"),
         version=(int(version[0]), int(version[1])) if len(version) == 2 else None,
-        bits=int(known["bits"]) if "bits" in known else None,
+        bits=int(values["bits"]) if "bits" in values else None,
         environments=frozenset(name for key, name in pairs if key == "kept"),
     )
 
 
-def check(host: Host, seen: HostState, python: str) -> None:
-    """Raises: SkinedgeError when it is a 32-bit system, or its Python is missing or too old."""
-    if seen.machine not in WORDS_64 or seen.bits == 32:
-        bits = "" if seen.bits is None else f", with a {seen.bits}-bit Python"
-        raise SkinedgeError(f"{NEED_64}. This is {seen.machine}{bits}", where=host.address, todo=INSTALL_64)
-    if seen.version is None:
-        raise SkinedgeError(f"there is no '{python}' there", where=host.address, todo="Install it, or see --python.")
-    if seen.version < OLDEST:
+def check(host: Host, state: HostState, python: str) -> None:
+    """Raises: SkinedgeError for a 32-bit system, or if Python is missing or too old."""
+    if state.machine not in WORDS_64 or state.bits == 32:
+        bits = "" if state.bits is None else f", with a {state.bits}-bit Python"
+        raise SkinedgeError(f"{NEED_64}. This is {state.machine}{bits}", where=host.address, todo=INSTALL_64)
+    if state.version is None:
         raise SkinedgeError(
-            f"'{python}' is Python {seen.version[0]}.{seen.version[1]} there, skinedge needs {OLDEST[0]}.{OLDEST[1]}",
+            f"'{python}' not found there", where=host.address, todo="Install it, or name another with --python."
+        )
+    if state.version < OLDEST:
+        raise SkinedgeError(
+            f"'{python}' is Python {state.version[0]}.{state.version[1]} there, skinedge needs {OLDEST[0]}.{OLDEST[1]}",
             where=host.address,
-            todo="Name a newer one with --python, or install a newer system (Pi OS from bookworm on has it).",
+            todo="Name a newer one with --python, or install a newer system (Pi OS since bookworm has it).",
         )
 
 
-def check_space(host: Host, seen: HostState, needed: int) -> None:
-    """Raises: SkinedgeError when fewer bytes are free there."""
-    if seen.free is not None and seen.free < needed:
+def check_space(host: Host, state: HostState, needed: int) -> None:
+    """Raises: SkinedgeError if fewer bytes are free there."""
+    if state.free is not None and state.free < needed:
         raise SkinedgeError(
-            f"{seen.free / 1e6:.0f} MB are free in ~/.cache there, {needed / 1e6:.0f} MB are needed",
+            f"not enough space in ~/.cache there: {state.free / 1e6:.0f} MB are free, {needed / 1e6:.0f} MB are needed",
             where=host.address,
             todo="Free some space there.",
         )
 
 
-def environment(seen: HostState) -> str:
-    """Name of the environment there: for other requirements or another Python, another one."""
+def environment(state: HostState) -> str:
+    """Return the environment's name, which depends on the requirements and the Python version."""
     digest = hashlib.sha256("\n".join(requirements()).encode()).hexdigest()[:8]
-    return f"venv-{digest}-py{'.'.join(map(str, seen.version or ()))}"
+    return f"venv-{digest}-py{'.'.join(map(str, state.version or ()))}"
 
 
-def _installed(connection: Connection, seen: HostState) -> str:
-    """The Python of the environment, which is made where it is not there."""
-    folder = f"{FOLDER}/{environment(seen)}"
-    if environment(seen) not in seen.environments:
-        note(f"{connection.host.name}: installing {', '.join(base())} (once, some minutes) ...")
-        code, _, err = connection.ask("install.sh", folder, str(seen.python), *requirements())
+def _install(connection: Connection, state: HostState) -> str:
+    """Return the environment's Python; create the environment if it does not exist."""
+    folder = f"{FOLDER}/{environment(state)}"
+    if environment(state) not in state.environments:
+        note(f"{connection.host.name}: installing {', '.join(base())} (once, takes minutes)")
+        code, _, err = connection.ask("install.sh", folder, str(state.python), *requirements())
         if code:
-            raise _not_installed(connection.host, err)
+            raise _install_failure(connection.host, err)
     return f"{folder}/bin/python"
 
 
-def _not_installed(host: Host, said: str) -> SkinedgeError:
-    if "ensurepip" in said or "No module named venv" in said:
-        todo = "There: sudo apt install python3-venv"
-        return SkinedgeError("its Python cannot make environments", where=host.address, todo=todo)
-    todo = "It needs a package index in reach; or name a Python that has it all with --python."
-    return _broke(host, "cannot install the packages there", said, todo)
+def _install_failure(host: Host, output: str) -> SkinedgeError:
+    if "ensurepip" in output or "No module named venv" in output:
+        todo = "On the host: sudo apt install python3-venv"
+        return SkinedgeError("its Python cannot create environments", where=host.address, todo=todo)
+    todo = "The host must reach a package index. Otherwise name a Python with these packages: --python PATH."
+    return _script_failure(host, "cannot install the packages there", output, todo)
 
 
-def _broke(host: Host, what: str, said: str, todo: str) -> SkinedgeError:
-    """A script that failed there, and cleaned up: for want of disk, or for what it said."""
-    if "No space left" in said or "Disk quota" in said:
+def _script_failure(host: Host, what: str, output: str, todo: str) -> SkinedgeError:
+    """Return the error for a script that failed on the host and cleaned up."""
+    if "No space left" in output or "Disk quota" in output:
         what, todo = "the disk is full there; nothing is left behind", "Free some space there."
         return SkinedgeError(what, where=host.address, todo=todo)
-    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["no reason given"]
+    lines = [line.strip() for line in output.splitlines() if line.strip()] or ["no output"]
     reason = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])
     return SkinedgeError(f"{what} ({reason[:300]})", where=host.address, todo=todo)
 
 
-def _checked(connection: Connection, python: str) -> str:
-    """The named Python itself, if it has all of the base install. Raises: SkinedgeError naming what is missing."""
+def _check_python(connection: Connection, python: str) -> str:
+    """Return `python` if it has the base install. Raises: SkinedgeError with the missing modules."""
     _, out, _ = connection.ask("missing.sh", python, *map(module_of, base()))
     if missing := out.split():
         raise SkinedgeError(
             f"{python} lacks the modules {', '.join(missing)} there",
             where=connection.host.address,
-            todo="Install the base install into it, or leave --python out: then an environment is made.",
+            todo="Install them, or omit --python to use an environment of its own.",
         )
     return python
 
 
 def _pipe(stream: IO[bytes] | None, connection: Connection) -> IO[bytes]:
-    """Return a stream of a started process. Raises: SkinedgeError where it has none."""
+    """Return a stream of a started process. Raises: SkinedgeError if it has none."""
     if stream is None:
         raise SkinedgeError("ssh was started without a pipe to it", where=connection.host.address)
     return stream
 
 
-def send(connection: Connection, sent: Payload, job: str) -> None:
-    """Raises: SkinedgeError when it did not arrive whole; nothing is left there then."""
-    with tempfile.TemporaryFile() as said:
-        pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
-        process = connection.start("receive.sh", job, sent.last, stdin=pipe, stdout=nowhere, stderr=said)
+def send(connection: Connection, payload: Payload, job: str) -> None:
+    """Copy the payload into a new folder `job`. Raises: SkinedgeError if incomplete; then nothing is left there."""
+    with tempfile.TemporaryFile() as messages:
+        pipe, discard = subprocess.PIPE, subprocess.DEVNULL
+        process = connection.start("receive.sh", job, payload.last, stdin=pipe, stdout=discard, stderr=messages)
         with contextlib.suppress(BrokenPipeError), _pipe(process.stdin, connection) as stream:
-            sent.write(stream)
+            payload.write(stream)
         process.wait()
-        said.seek(0)
-        err = said.read().decode(errors="replace")
-    if connection.ended(process, err):
-        raise _broke(connection.host, "the files did not arrive", err, "Run the command again.")
+        messages.seek(0)
+        err = messages.read().decode(errors="replace")
+    if connection.exit_code(process, err):
+        raise _script_failure(connection.host, "the files did not arrive", err, "Run the command again.")
 
 
 def _run(connection: Connection, job: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """The report as JSON; a report with failed golden vectors is one. What the host says is shown as it comes."""
+    """Run the benchmark and return its report, even if golden vectors fail; print the host's messages."""
     pipe = subprocess.PIPE
     with (
         tempfile.TemporaryFile() as out,
         connection.start("bench.sh", job, *arguments, stdin=pipe, stdout=out, stderr=pipe) as process,
-    ):  # its standard input is open as long as we wait
-        said = relay(connection.host, _pipe(process.stderr, connection))
-        code = connection.ended(process, said)
+    ):  # its standard input stays open while we wait
+        messages = relay(connection.host, _pipe(process.stderr, connection))
+        code = connection.exit_code(process, messages)
         out.seek(0)
         text = out.read().decode(errors="replace")
     try:
         return parse_json(text, dict[str, Any], connection.host.address)
     except BundleError:
-        error = said.rpartition("error: ")[2] or f"exit code {code}"
+        error = messages.rpartition("error: ")[2] or f"exit code {code}"
         raise SkinedgeError(f"the benchmark failed there: {error}", where=connection.host.address) from None

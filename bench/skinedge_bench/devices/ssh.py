@@ -1,4 +1,4 @@
-"""One connection to a host through the system's `ssh`, over which shell scripts run."""
+"""A connection to a host through the system's `ssh`, to run shell scripts there."""
 
 from __future__ import annotations
 
@@ -18,43 +18,45 @@ from skinedge.core.errors import ConfigError, SkinedgeError
 from skinedge.system.progress import note
 from skinedge.system.temporary_folder import scratch_folder
 
-PATIENCE = 15  # seconds without an answer, after which a host counts as gone
-LOST = 255  # what ssh exits with when the connection itself failed
-SWITCHED_ON = "Check that it is on, and on this network."
-FAILURES = (  # what ssh says -> what is wrong, what to do
-    ("Could not resolve hostname", "no host of this name is known", f"Check its spelling. {SWITCHED_ON}"),
+TIMEOUT = 15  # seconds without an answer until the connection counts as lost
+LOST = 255  # exit code of ssh if the connection itself failed
+CHECK_POWER = "Check that it is switched on and on this network."
+FAILURES = (  # ssh's message -> problem, remedy
+    ("Could not resolve hostname", "unknown host name", f"Check its spelling. {CHECK_POWER}"),
     (
         "REMOTE HOST IDENTIFICATION HAS CHANGED",
-        "its host key is not the one that is known here",
-        "Find out why; then forget the old one with: ssh-keygen -R HOST",
+        "its host key differs from the known one",
+        "Find out why, then remove the old key with: ssh-keygen -R HOST",
     ),
-    ("Host key verification failed", "its host key is not known here", "Log in once by hand and accept it: ssh HOST"),
-    ("Permission denied", "it does not let us in", "Try by hand: ssh HOST   (a key is best: ssh-copy-id HOST)"),
+    ("Host key verification failed", "its host key is unknown", "Log in once and accept it: ssh HOST"),
+    ("Permission denied", "login denied", "Check the login with: ssh HOST   (better with a key: ssh-copy-id HOST)"),
     (
         "Connection refused",
-        "it cannot be reached: nothing answers at its SSH port",
-        "Switch SSH on there (on a Pi: raspi-config, Interface Options), or name the port with --port.",
+        "unreachable: its SSH port refuses connections",
+        "Enable SSH there (on a Pi: raspi-config, Interface Options), or set the port with --port.",
     ),
-    ("timed out", "it cannot be reached: no answer", SWITCHED_ON),
-    ("No route to host", "it cannot be reached: no route to it", SWITCHED_ON),
-    ("unreachable", "it cannot be reached: no route to it", SWITCHED_ON),
+    ("timed out", "unreachable: no answer", CHECK_POWER),
+    ("No route to host", "unreachable: no route to it", CHECK_POWER),
+    ("unreachable", "unreachable: no route to it", CHECK_POWER),
 )
 
 
 @dataclass(frozen=True)
 class Host:
-    """address: as `ssh` takes it ('pi@raspberrypi.local', a name of ~/.ssh/config); port: None for ssh's own choice."""
+    """A host. address: as for `ssh` ('pi@raspberrypi.local', a name of ~/.ssh/config); port: None for ssh's default."""
 
     address: str
     port: int | None = None
 
     def __post_init__(self) -> None:
         if not self.address.strip() or self.address.startswith("-") or any(c.isspace() for c in self.address):
-            raise ConfigError(f"--host '{self.address}' is no address", todo="For example: --host pi@raspberrypi.local")
+            raise ConfigError(
+                f"--host '{self.address}' is not an address", todo="For example: --host pi@raspberrypi.local"
+            )
 
     @property
     def name(self) -> str:
-        """Without the user, with the port: what reports call it."""
+        """Return its name in reports: without the user, with the port."""
         name = self.address.rpartition("@")[2]
         return name if self.port is None else f"{name}:{self.port}"
 
@@ -64,7 +66,7 @@ Popen = subprocess.Popen[bytes]
 
 @dataclass(frozen=True)
 class Connection:
-    """An open connection to `host`, shared by all that runs over it (ssh's ControlMaster at `socket`)."""
+    """An open connection to `host`, shared by all scripts (ssh's ControlMaster at `socket`)."""
 
     host: Host
     socket: Path
@@ -72,44 +74,44 @@ class Connection:
     def start(
         self, script: str, *arguments: str, stdin: int, stdout: IO[bytes] | int, stderr: IO[bytes] | int
     ) -> Popen:
-        """Start a script of `on_host/` there by the POSIX shell, in the login folder."""
+        """Start a script of `on_host/` in the host's POSIX shell, in the login folder."""
         text = files("skinedge_bench").joinpath("devices", "on_host", script).read_text(encoding="utf-8")
         command = shlex.join(["sh", "-c", text, script, *arguments])
-        full = ["ssh", "-S", str(self.socket), "-T", *_port(self.host), "--", self.host.address, command]
-        return subprocess.Popen(full, stdin=stdin, stdout=stdout, stderr=stderr)
+        ssh_command = ["ssh", "-S", str(self.socket), "-T", *_port(self.host), "--", self.host.address, command]
+        return subprocess.Popen(ssh_command, stdin=stdin, stdout=stdout, stderr=stderr)
 
     def ask(self, script: str, *arguments: str) -> tuple[int, str, str]:
-        """Run a script to its end: (exit code, stdout, stderr). Raises: SkinedgeError when the connection broke."""
+        """Run a script. Returns (exit code, stdout, stderr). Raises: SkinedgeError if the connection broke."""
         pipe = subprocess.PIPE
         process = self.start(script, *arguments, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
         out, err = (part.decode(errors="replace") for part in process.communicate())
-        return self.ended(process, err), out, err
+        return self.exit_code(process, err), out, err
 
-    def ended(self, process: Popen, said: str) -> int:
-        """The exit code of a process that ended. Raises: SkinedgeError when it was the connection that ended."""
+    def exit_code(self, process: Popen, messages: str) -> int:
+        """Wait for a process and return its exit code. Raises: SkinedgeError if the connection broke."""
         code = process.wait()
         if code == LOST:
-            raise failure(self.host, said or "the connection was lost")
+            raise failure(self.host, messages or "the connection was lost")
         return code
 
 
 @contextlib.contextmanager
 def connect(host: Host) -> Iterator[Connection]:
-    """Open a connection, asking for a password or a new host's key only where a person can answer.
+    """Open a connection; ssh asks for a password or a new host key only on a terminal.
 
-    Raises: SkinedgeError when ssh is not installed, or the host cannot be reached or does not let us in.
+    Raises: SkinedgeError if ssh is not installed, the host is unreachable, or login is denied.
     """
     if not shutil.which("ssh"):
         raise SkinedgeError("--host needs the program 'ssh', which is not installed", todo="Install OpenSSH's client.")
-    with scratch_folder() as folder, (folder / "said").open("w+b") as said:
+    with scratch_folder() as folder, (folder / "messages").open("w+b") as messages:
         socket = folder / "s"
-        pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
-        with subprocess.Popen(_master(host, socket), stdin=pipe, stdout=nowhere, stderr=said) as master:
+        pipe, discard = subprocess.PIPE, subprocess.DEVNULL
+        with subprocess.Popen(_master(host, socket), stdin=pipe, stdout=discard, stderr=messages) as master:
             try:
                 while not socket.exists():
                     if master.poll() is not None:
-                        said.seek(0)
-                        raise failure(host, said.read().decode(errors="replace"))
+                        messages.seek(0)
+                        raise failure(host, messages.read().decode(errors="replace"))
                     time.sleep(0.02)
                 yield Connection(host, socket)
             finally:
@@ -117,12 +119,12 @@ def connect(host: Host) -> Iterator[Connection]:
 
 
 def _master(host: Host, socket: Path) -> list[str]:
-    settings = {"ConnectTimeout": str(PATIENCE), "ServerAliveInterval": str(PATIENCE), "ServerAliveCountMax": "2"}
-    settings["ControlPersist"] = "no"  # a user's own setting would leave the connection open behind us
+    settings = {"ConnectTimeout": str(TIMEOUT), "ServerAliveInterval": str(TIMEOUT), "ServerAliveCountMax": "2"}
+    settings["ControlPersist"] = "no"  # a user's setting could keep the connection open
     if not sys.stdin.isatty():
         settings = {**settings, "BatchMode": "yes"}
     options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
-    # `cat` ends with its input, so the connection does not outlive us, however we end
+    # `cat` ends with its input, so the connection ends with this process, even if killed
     return ["ssh", "-M", "-T", "-S", str(socket), *options, *_port(host), "--", host.address, "cat"]
 
 
@@ -130,17 +132,17 @@ def _port(host: Host) -> list[str]:
     return [] if host.port is None else ["-p", str(host.port)]
 
 
-def failure(host: Host, said: str) -> SkinedgeError:
-    """What ssh said, as what is wrong, where, and what to do."""
+def failure(host: Host, messages: str) -> SkinedgeError:
+    """Return the error for ssh's messages."""
     for sign, what, todo in FAILURES:
-        if sign in said:
+        if sign in messages:
             return SkinedgeError(what, where=host.address, todo=todo.replace("HOST", host.address))
-    last = (said.strip().splitlines() or ["it said nothing"])[-1]
-    return SkinedgeError(f"ssh failed ({last})", where=host.address, todo=f"Try by hand: ssh {host.address}")
+    last = (messages.strip().splitlines() or ["no output"])[-1]
+    return SkinedgeError(f"ssh failed ({last})", where=host.address, todo=f"Check the login with: ssh {host.address}")
 
 
 def relay(host: Host, stream: IO[bytes]) -> str:
-    """Show what a host says, line by line, as it comes; returns all of it."""
+    """Print a host's messages line by line as they arrive. Returns all of them."""
     lines = []
     for raw in stream:
         lines.append(raw.decode(errors="replace").rstrip())

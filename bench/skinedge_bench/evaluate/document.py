@@ -1,10 +1,9 @@
-"""What a model said of labelled images, and the figures that follow from it, as they stand in JSON.
+"""Predictions for labelled images, and their metrics in JSON.
 
-Which class is likeliest depends on how common the classes are taken to be. Accuracy is a figure of the images as they
-come, so it is of the probabilities at the training prior, as published figures of networks trained with plain cross
-entropy are; balanced accuracy and what is told class by class counts every class the same, so it is of those at the
-uniform prior. The malignant score, its threshold, the reliability and the confusion matrix are of the file as it
-answers.
+The most likely class depends on the class prior, the assumed share of each class. Accuracy counts the images as they
+come, so it is computed at the training prior, as published accuracies of networks trained with plain cross entropy are.
+Balanced accuracy and the metrics of each class count every class the same, so they are computed at the uniform prior.
+The malignant score, its decision threshold, the reliability and the confusion matrix use the file's own probabilities.
 """
 
 from __future__ import annotations
@@ -17,20 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinedge.stats import metrics
+from skinedge.stats.reliability import prior_weights, reliability
 
 PER_CLASS = ("precision", "recall", "specificity", "f1", "auc", "average_precision")
 BALANCED = ("balanced_accuracy", "macro_auc", "macro_average_precision", "per_class", "subgroups")
-AS_ANSWERED = ("malignant", "ece", "confusion")
+OWN_PRIOR = ("malignant", "ece", "confusion")
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Probabilities beside the truth, for N images and C classes.
+    """Probabilities and true classes of N images, for C classes.
 
     labels: in the order of the columns; truth: (N,) int64, indices of labels; probabilities: (N, C) float32;
-    malignant: indices that count towards the malignant score, None where the classes are unknown; threshold: of
-    that score (0..1), at and above which an image is flagged, None where nothing is flagged; prior: (C,), the class
-    shares that the probabilities assume; training: (C,), those of the training images; None where nobody tells.
+    malignant: indices of the malignant classes, None if unknown; threshold: decision threshold of the malignant score
+    (0..1), at and above which an image is flagged, None if nothing is flagged; prior: (C,), the class prior that the
+    probabilities assume; training: (C,), the class shares of the training images; None if unknown.
     """
 
     labels: tuple[str, ...]
@@ -43,154 +43,157 @@ class Predictions:
 
     @property
     def predicted(self) -> NDArray[np.int64]:
-        """(N,) int64, the likeliest class, as the file itself answers."""
+        """(N,) int64, the most likely class by the file's own probabilities."""
         return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
 
     @cached_property
     def uniform(self) -> NDArray[Any]:
-        """(N, C) probabilities at the uniform prior; the file's own where its prior is unknown."""
+        """(N, C) probabilities at the uniform prior; the file's own if its prior is unknown."""
         return self._at((1 / len(self.labels),) * len(self.labels))
 
     @cached_property
     def trained(self) -> NDArray[Any]:
-        """(N, C) probabilities at the training prior; the file's own where that or its prior is unknown."""
+        """(N, C) probabilities at the training prior; the file's own if either prior is unknown."""
         return self._at(self.training)
 
-    def _at(self, wanted: tuple[float, ...] | None) -> NDArray[Any]:
-        if self.prior is None or wanted is None:
+    def _at(self, prior: tuple[float, ...] | None) -> NDArray[Any]:
+        if self.prior is None or prior is None:
             return self.probabilities
-        return reweighed(self.probabilities, self.prior, wanted)
+        return reweighed(self.probabilities, self.prior, prior)
 
     @property
     def positive(self) -> NDArray[np.bool_]:
-        """(N,) bool: truly malignant. All False where nobody knows which classes are."""
+        """(N,) bool: truly malignant. All False if the malignant classes are unknown."""
         return np.isin(self.truth, self.malignant or ())
 
     @property
     def score(self) -> NDArray[np.float64]:
-        """(N,) float64: the malignant score. Zeros where nobody knows which classes are malignant."""
+        """(N,) float64: the malignant score. Zeros if the malignant classes are unknown."""
         return metrics.malignant_score(self.probabilities, self.malignant or ())
 
     @property
     def flagged(self) -> NDArray[np.bool_] | None:
-        """(N,) bool: at or above the threshold; None where there is no score or no threshold."""
+        """(N,) bool: at or above the threshold; None without a score or a threshold."""
         return None if self.malignant is None or self.threshold is None else self.score >= self.threshold
 
     def where(self, chosen: NDArray[np.bool_]) -> Predictions:
-        """The same for some of the images; chosen: (N,) bool."""
+        """Select images. chosen: (N,) bool."""
         return replace(self, truth=self.truth[chosen], probabilities=self.probabilities[chosen])
 
 
 def reweighed(probabilities: NDArray[Any], assumed: tuple[float, ...], wanted: tuple[float, ...]) -> NDArray[Any]:
-    """What the probabilities are if the classes come as in `wanted`: p * wanted / assumed, rows summing to 1.
+    """Change the class prior of probabilities: p * wanted / assumed, normalized so that rows sum to 1.
 
-    probabilities: (N, C); assumed, wanted: (C,) positive, the class prior that they assume and the one that they are
-    to assume. Saerens, Latinne and Decaestecker 2002, doi:10.1162/089976602753284446, equation 2.4.
+    probabilities: (N, C); assumed, wanted: (C,) positive, the class prior before and after.
+    Saerens, Latinne and Decaestecker 2002, doi:10.1162/089976602753284446, equation 2.4.
     """
     if np.allclose(assumed, wanted, rtol=1e-9, atol=0):
-        return probabilities  # to the bit: equal scores stay equal
+        return probabilities  # bit for bit: equal scores stay equal
     odds = probabilities.astype(np.float64) * (np.asarray(wanted) / np.asarray(assumed))
     return np.asarray(odds / odds.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
-def priors_document(said: Predictions) -> dict[str, object]:
-    """The priors, label -> share (None where unknown), and which of them each figure assumes.
+def priors_document(predictions: Predictions) -> dict[str, object]:
+    """The class priors, label -> share (None if unknown), and the prior that each metric assumes.
 
-    assumed_prior: figure -> 'training', 'uniform' or 'file' (that of the file, whatever it is).
+    assumed_prior: metric -> 'training', 'uniform' or 'file' (the file's own prior).
     """
-    known = {"class_prior": said.prior, "training_prior": said.training}
-    trained = "file" if said.prior is None or said.training is None else "training"
-    balanced = "file" if said.prior is None else "uniform"
+    priors = {"class_prior": predictions.prior, "training_prior": predictions.training}
+    trained = "file" if predictions.prior is None or predictions.training is None else "training"
+    balanced = "file" if predictions.prior is None else "uniform"
+    labels = predictions.labels
     return {
-        **{n: None if prior is None else dict(zip(said.labels, prior, strict=True)) for n, prior in known.items()},
+        **{name: None if prior is None else dict(zip(labels, prior, strict=True)) for name, prior in priors.items()},
         "assumed_prior": {
             **dict.fromkeys(("accuracy", "macro_auc_training_prior"), trained),
             **dict.fromkeys(BALANCED, balanced),
-            **dict.fromkeys(AS_ANSWERED, "file"),
+            **dict.fromkeys(OWN_PRIOR, "file"),
         },
     }
 
 
-def overall_document(said: Predictions) -> dict[str, float]:
-    """The figures that are one number each; NaN where undefined.
+def overall_document(predictions: Predictions) -> dict[str, float]:
+    """The overall metrics; NaN where undefined.
 
-    macro_auc_training_prior: each class against the rest depends on the prior too, since what the rest gets is what
-    the other classes share; NaN where the training prior is unknown.
+    macro_auc_training_prior: the one-vs-rest AUC depends on the prior too, since it sets the weights of the other
+    classes within the rest; NaN if the training prior is unknown.
     """
-    known = said.prior is not None and said.training is not None
+    truth, uniform, trained = predictions.truth, predictions.uniform, predictions.trained
+    known = predictions.prior is not None and predictions.training is not None
     return {
-        "accuracy": metrics.accuracy(said.truth, said.trained.argmax(axis=1)),
-        "balanced_accuracy": metrics.balanced_accuracy(said.truth, said.uniform.argmax(axis=1)),
-        "macro_auc": metrics.macro_auc(said.truth, said.uniform),
-        "macro_auc_training_prior": metrics.macro_auc(said.truth, said.trained) if known else float("nan"),
-        "macro_average_precision": metrics.macro_average_precision(said.truth, said.uniform),
+        "accuracy": metrics.accuracy(truth, trained.argmax(axis=1)),
+        "balanced_accuracy": metrics.balanced_accuracy(truth, uniform.argmax(axis=1)),
+        "macro_auc": metrics.macro_auc(truth, uniform),
+        "macro_auc_training_prior": metrics.macro_auc(truth, trained) if known else float("nan"),
+        "macro_average_precision": metrics.macro_average_precision(truth, uniform),
     }
 
 
-def per_class_document(said: Predictions) -> dict[str, dict[str, object]]:
-    """label -> precision, recall (and, the same, sensitivity), specificity, f1, auc, average_precision, support."""
-    each = metrics.per_class(said.truth, said.uniform)
+def per_class_document(predictions: Predictions) -> dict[str, dict[str, object]]:
+    """label -> precision, recall, sensitivity (= recall), specificity, f1, auc, average_precision, support."""
+    classes = metrics.per_class(predictions.truth, predictions.uniform)
     return {
         label: {
-            **{name: float(getattr(each, name)[i]) for name in PER_CLASS},
-            "sensitivity": float(each.recall[i]),
-            "support": int(each.support[i]),
+            **{name: float(getattr(classes, name)[i]) for name in PER_CLASS},
+            "sensitivity": float(classes.recall[i]),
+            "support": int(classes.support[i]),
         }
-        for i, label in enumerate(said.labels)
+        for i, label in enumerate(predictions.labels)
     }
 
 
-def malignant_document(said: Predictions) -> dict[str, object]:
+def malignant_document(predictions: Predictions) -> dict[str, object]:
     """Malignant against benign: AUC and average precision of the score; sensitivity, specificity at the threshold.
 
-    *_counts: [how many were right, of how many]; *_wilson: their 95 % interval (it takes images for independent,
-    the bootstrap does not). None where unknown.
+    *_counts: [right, total]; *_wilson: 95 % interval that assumes independent images (the bootstrap does not). None
+    if unknown.
     """
-    known = said.malignant is not None
+    known = predictions.malignant is not None
     areas = {
-        "auc": metrics.auc(said.positive, said.score) if known else None,
-        "average_precision": metrics.average_precision(said.positive, said.score) if known else None,
+        "auc": metrics.auc(predictions.positive, predictions.score) if known else None,
+        "average_precision": metrics.average_precision(predictions.positive, predictions.score) if known else None,
     }
-    return {**flags_document(said), **areas, "threshold": said.threshold if known else None}
+    return {**flags_document(predictions), **areas, "threshold": predictions.threshold if known else None}
 
 
-def flags_document(said: Predictions) -> dict[str, object]:
+def flags_document(predictions: Predictions) -> dict[str, object]:
     """Sensitivity and specificity at the threshold, with counts and Wilson's interval; None without a threshold."""
-    flagged, positive = said.flagged, said.positive
+    flagged, positive = predictions.flagged, predictions.positive
     if flagged is None:
         return {f"{name}{part}": None for name in ("sensitivity", "specificity") for part in ("", "_counts", "_wilson")}
     document: dict[str, object] = {}
-    for name, right, of in (
+    for name, right, among in (
         ("sensitivity", flagged & positive, positive),
         ("specificity", ~flagged & ~positive, ~positive),
     ):
-        hits, n = int(right.sum()), int(of.sum())
+        hits, n = int(right.sum()), int(among.sum())
         document[name] = hits / n if n else float("nan")
         document[f"{name}_counts"] = [hits, n]
         document[f"{name}_wilson"] = list(metrics.wilson(hits, n))
     return document
 
 
-def reliability_document(said: Predictions) -> dict[str, object]:
-    """`ece` over the images as they are, `ece_at_class_prior` as if the classes came as is assumed, and the bins."""
-    found = metrics.reliability(said.truth, said.probabilities)
-    weights = metrics.prior_weights(said.truth, np.array(said.prior)) if said.prior is not None else None
-    at_prior = None if weights is None else metrics.reliability(said.truth, said.probabilities, weights).ece
-    bins = zip(found.edges, found.edges[1:], found.share, found.confidence, found.accuracy, strict=False)
+def reliability_document(predictions: Predictions) -> dict[str, object]:
+    """`ece` of the images as they are, `ece_at_class_prior` weighted to the assumed prior, and the diagram's bins."""
+    diagram = reliability(predictions.truth, predictions.probabilities)
+    weights = prior_weights(predictions.truth, np.array(predictions.prior)) if predictions.prior is not None else None
+    at_prior = None if weights is None else reliability(predictions.truth, predictions.probabilities, weights).ece
+    bins = zip(diagram.edges, diagram.edges[1:], diagram.share, diagram.confidence, diagram.accuracy, strict=False)
     names = ("above", "up_to", "share", "confidence", "accuracy")
     rows = [dict(zip(names, map(float, values), strict=True)) for values in bins]
-    return {"ece": found.ece, "ece_at_class_prior": at_prior, "reliability": rows}
+    return {"ece": diagram.ece, "ece_at_class_prior": at_prior, "reliability": rows}
 
 
-def roc_document(said: Predictions) -> dict[str, object]:
-    """`roc`: where the curves turn, [negatives flagged, positives flagged] from [0, 0] on; the last holds all images.
+def roc_document(predictions: Predictions) -> dict[str, object]:
+    """`roc`: corners of the curves, [negatives flagged, positives flagged], from [0, 0] to all images.
 
-    per_class: label -> points, at the same prior as the classes' areas; malignant: those of the score. None where the
-    images are all of one kind, or nobody knows which classes are malignant.
+    per_class: label -> corners, at the same prior as the areas of the classes; malignant: corners of the score. None
+    if all images are of one kind, or the malignant classes are unknown.
     """
-    classes = {label: _corners(said.truth == i, said.uniform[:, i]) for i, label in enumerate(said.labels)}
-    known = said.malignant is not None
-    return {"roc": {"per_class": classes, "malignant": _corners(said.positive, said.score) if known else None}}
+    truth, uniform = predictions.truth, predictions.uniform
+    classes = {label: _corners(truth == i, uniform[:, i]) for i, label in enumerate(predictions.labels)}
+    malignant = None if predictions.malignant is None else _corners(predictions.positive, predictions.score)
+    return {"roc": {"per_class": classes, "malignant": malignant}}
 
 
 def _corners(positive: NDArray[np.bool_], score: NDArray[Any]) -> list[list[int]] | None:

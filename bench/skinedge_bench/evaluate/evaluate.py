@@ -1,4 +1,4 @@
-"""`skinedge evaluate`: how well a model does on a labelled folder, and whether it has seen it before."""
+"""`skinedge evaluate`: metrics of a model on labelled images, and whether it was trained on them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from skinedge.data.loading import Source
 from skinedge.run.embedded_metadata import KEY, ModelDescription
 from skinedge.run.run_directory import Bundle
 from skinedge.stats import metrics
+from skinedge.stats.bootstrap import Interval
 from skinedge.system.progress import bar
 from skinedge_bench.evaluate import document
-from skinedge_bench.evaluate.bootstrap import Interval, Intervals, bootstrap, units_of
 from skinedge_bench.evaluate.document import Predictions
+from skinedge_bench.evaluate.intervals import Intervals, intervals_of, units_of
 from skinedge_bench.evaluate.selection import Selection, select
 from skinedge_bench.evaluate.subgroups import subgroups
 from skinedge_bench.loaded_model import LoadedModel
@@ -32,43 +33,43 @@ Prior = tuple[float, ...] | None
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` reports of one file.
+    """The evaluation of one model file.
 
-    file: its name; synthetic: whether the model was trained on drawings; runtime: that judged the images, '' where
-    kept answers were read.
+    file: its name; synthetic: whether the model was trained on synthetic images; runtime: that ran the model, '' if
+    stored predictions were used.
     """
 
     file: str
     synthetic: bool
-    said: Predictions
+    predictions: Predictions
     selection: Selection
     runtime: str = ""
 
     @cached_property
     def intervals(self) -> Intervals:
-        """Bootstrap intervals of the figures; the same every time."""
-        return bootstrap(self.said, units_of(self.selection.samples))
+        """Bootstrap intervals of the metrics, with a fixed seed."""
+        return intervals_of(self.predictions, units_of(self.selection.samples))
 
     @cached_property
     def document(self) -> dict[str, object]:
-        """The JSON form; undefined figures are NaN (null once printed)."""
-        said, intervals = self.said, self.intervals
+        """The evaluation as JSON; undefined metrics are NaN (null once printed)."""
+        predictions, intervals = self.predictions, self.intervals
         units = intervals.units
         return {
-            "n": len(said.truth),
-            "classes": list(said.labels),
+            "n": len(predictions.truth),
+            "classes": list(predictions.labels),
             "file": self.file,
             "runtime": self.runtime,
             "synthetic": self.synthetic,
             "split": self.selection.split,
             "seen": self.selection.seen,
             "contaminated": self.selection.trained_on,
-            **document.priors_document(said),
-            **document.overall_document(said),
-            **document.reliability_document(said),
-            **document.roc_document(said),
-            "per_class": _with_intervals(document.per_class_document(said), intervals),
-            "malignant": document.malignant_document(said),
+            **document.priors_document(predictions),
+            **document.overall_document(predictions),
+            **document.reliability_document(predictions),
+            **document.roc_document(predictions),
+            "per_class": _with_intervals(document.per_class_document(predictions), intervals),
+            "malignant": document.malignant_document(predictions),
             "intervals": dict(intervals.overall),
             "bootstrap": {
                 "unit": units.name,
@@ -77,8 +78,8 @@ class Evaluation:
                 "seed": intervals.seed,
                 "level": 0.95,
             },
-            "subgroups": subgroups(said, self.selection.samples),
-            "confusion": metrics.confusion(said.truth, said.predicted, len(said.labels)).tolist(),
+            "subgroups": subgroups(predictions, self.selection.samples),
+            "confusion": metrics.confusion(predictions.truth, predictions.predicted, len(predictions.labels)).tolist(),
         }
 
 
@@ -91,10 +92,10 @@ def evaluate(
     allow_train: bool = False,
     work: Work = Work(),  # noqa: B008  frozen
 ) -> Evaluation:
-    """Judge the images of `data` (default: where the run's own images are) and compare with their labels.
+    """Run the model on the images of `data` (default: the run's data root) and compare predictions with labels.
 
-    Raises: DataError for unknown classes, unreadable images, nothing to judge, or images or lesions that
-    the model was trained on (unless allow_train); ConfigError for an unknown split; what `predictions` does.
+    Raises: DataError for unknown classes, unreadable images, no images, or images or lesions that the model was trained
+    on (unless allow_train); ConfigError for an unknown split; the errors of `predictions`.
     """
     selection = select(model, data, bundle, split)
     if selection.trained_on and not allow_train:
@@ -107,15 +108,15 @@ def evaluate(
     truth = np.array([model.labels.index(sample.label) for sample in selection.samples], dtype=np.int64)
     probabilities = run_on(model, selection, work)
     own, training = priors_of(model, bundle)
-    said = Predictions(model.labels, truth, probabilities, model.malignant, model.threshold, own, training)
-    return Evaluation(model.name, model.synthetic, said, selection, model.runtime)
+    judged = Predictions(model.labels, truth, probabilities, model.malignant, model.threshold, own, training)
+    return Evaluation(model.name, model.synthetic, judged, selection, model.runtime)
 
 
 def priors_of(model: LoadedModel, bundle: Bundle | None) -> tuple[Prior, Prior]:
-    """(C,) the class shares that the probabilities assume, and those of the training images; None where unknown.
+    """Return the class prior that the probabilities assume, and the class shares of the training images, (C,) each.
 
-    A file without its run tells the first only, one that is not ours neither.
-    Raises: DataError when a share is missing or is none.
+    Without its run, a file gives the first only; a third-party file gives neither; None if unknown.
+    Raises: DataError if a share is missing or not positive, or the shares do not sum to 1.
     """
     if bundle is not None:
         training = bundle.manifest.training["data"]["training_prior"]
@@ -135,12 +136,12 @@ def _shares(prior: Mapping[str, float], model: LoadedModel) -> tuple[float, ...]
 
 
 def run_on(model: LoadedModel, selection: Selection, work: Work) -> NDArray[np.float32]:
-    """(N, C) float32 probabilities of the selected images; raises DataError at the first that cannot be judged."""
+    """Return (N, C) float32 probabilities of the selected images; raise DataError at the first unreadable image."""
     total = len(selection.samples)
     probabilities = np.empty((total, len(model.labels)), dtype=np.float32)
     sources = (Source.of(selection.root, sample) for sample in selection.samples)
-    with bar("evaluating", total) as advance, closing(predictions(model, sources, total, work)) as coming:
-        for row, prediction in zip(probabilities, coming, strict=True):
+    with bar("evaluating", total) as advance, closing(predictions(model, sources, total, work)) as results:
+        for row, prediction in zip(probabilities, results, strict=True):
             if prediction.error is not None:
                 raise prediction.error
             row[:] = prediction.probabilities
@@ -148,8 +149,8 @@ def run_on(model: LoadedModel, selection: Selection, work: Work) -> NDArray[np.f
     return probabilities
 
 
-def _with_intervals(rows: dict[str, dict[str, object]], found: Intervals) -> dict[str, dict[str, object]]:
+def _with_intervals(rows: dict[str, dict[str, object]], intervals: Intervals) -> dict[str, dict[str, object]]:
     for_class: dict[str, dict[str, Interval]] = {
-        label: {name: values[i] for name, values in found.per_class.items()} for i, label in enumerate(rows)
+        label: {name: values[i] for name, values in intervals.per_class.items()} for i, label in enumerate(rows)
     }
     return {label: {**row, "intervals": for_class[label]} for label, row in rows.items()}

@@ -1,7 +1,7 @@
-"""`evaluate --out`: confusion matrix, ROC, precision and recall, reliability, as PNG.
+"""Plots of `evaluate --out`: confusion matrix, ROC, precision and recall, reliability, as PNG.
 
-Colours are Okabe and Ito's (jfly.uni-koeln.de/color, 2008), told apart with every kind of colour vision; lines also
-differ in their dashes.
+Colours are Okabe and Ito's (jfly.uni-koeln.de/color, 2008), distinguishable with every kind of colour vision; lines
+also differ in their dashes.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from skinedge.core.errors import ConfigError, MissingDependencyError
 from skinedge.core.files import check_writable, disk_error, write_atomic
 from skinedge.stats import metrics
+from skinedge.stats.bootstrap import Interval
+from skinedge.stats.reliability import reliability as reliability_diagram
 from skinedge.system import signals
 from skinedge.system.temporary_folder import scratch_folder
-from skinedge_bench.evaluate.bootstrap import Interval
 from skinedge_bench.evaluate.evaluate import Evaluation
 
 if TYPE_CHECKING:
@@ -34,15 +35,15 @@ if TYPE_CHECKING:
 NOTICE = "Research tool, not a medical device"
 BLUE, VERMILION = "#0072B2", "#D55E00"
 COLOURS = (BLUE, "#E69F00", "#009E73", "#CC79A7", "#56B4E9", VERMILION, "#8C7A00")
-DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))  # as many as share no factor with the colours
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))  # 5 dashes and 7 colours: 35 different lines
 MALIGNANT = {"color": "black", "linestyle": "-", "linewidth": 2.5}
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a picture: the operating points of a score.
+    """One curve of a plot: the operating points of a score.
 
-    hits, alarms: (T,) positives and negatives at or above each threshold, rising; area: under the line, with its
+    hits, alarms: (T,) positives and negatives at or above each threshold, rising; area: under the curve, with its
     interval; style: for matplotlib.
     """
 
@@ -59,9 +60,9 @@ class Curve:
 
 
 def check(out: Path) -> None:
-    """Before the work: can pictures be drawn, and may `out` be a folder of them?
+    """Check before the evaluation that plots can be drawn and written to the folder `out`.
 
-    Raises: MissingDependencyError without matplotlib; ConfigError when `out` is a file.
+    Raises: MissingDependencyError without matplotlib; ConfigError if `out` is a file.
     """
     if find_spec("matplotlib") is None:
         raise MissingDependencyError("matplotlib", "plots")
@@ -71,7 +72,7 @@ def check(out: Path) -> None:
 
 
 def draw(result: Evaluation) -> dict[str, bytes]:
-    """File name -> PNG."""
+    """Draw all plots: file name -> PNG."""
     import matplotlib
 
     painters: dict[str, Painter] = {
@@ -85,15 +86,15 @@ def draw(result: Evaluation) -> dict[str, bytes]:
 
 
 def write(out: Path, files: Mapping[str, bytes | str]) -> None:
-    """Put all files into the folder `out` (made where it is not there), or none; other files in it stay.
+    """Write all files to the folder `out`, or none; create the folder if it is missing, keep other files in it.
 
-    Raises: BundleError when they cannot be written; ConfigError when a folder has the name of one of them.
+    Raises: BundleError if a file cannot be written; ConfigError if a folder has the name of a file.
     """
     new = not out.exists()
     try:
         for name in files:
             if (out / name).is_dir():
-                raise ConfigError("is a folder, and a file of this name is to be written", where=str(out / name))
+                raise ConfigError("is a folder; a file of this name must be written", where=str(out / name))
         out.mkdir(parents=True, exist_ok=True)
         with scratch_folder(out) as folder:
             for name, content in files.items():
@@ -105,69 +106,71 @@ def write(out: Path, files: Mapping[str, bytes | str]) -> None:
         raise disk_error(error, out) from None
     finally:
         if new:
-            with contextlib.suppress(OSError):  # it holds what was written
+            with contextlib.suppress(OSError):  # not empty: the files were written
                 out.rmdir()
 
 
 def confusion(result: Evaluation) -> Figure:
-    """Counts, coloured by their share of the true class."""
-    said = result.said
-    matrix = metrics.confusion(said.truth, said.predicted, len(said.labels))
+    """Draw the confusion matrix: counts, coloured by their share of the true class."""
+    predictions = result.predictions
+    matrix = metrics.confusion(predictions.truth, predictions.predicted, len(predictions.labels))
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    side = 3.0 + 0.62 * len(said.labels)
+    side = 3.0 + 0.62 * len(predictions.labels)
     figure, axes = _axes(result, "Confusion matrix", (side + 1.2, side))
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(matrix):
         text = f"{count}\n{share[row, column]:.0%}" if count else "0"
         colour = "white" if share[row, column] > 0.6 else "black"
         axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
-    places = range(len(said.labels))
-    axes.set_xticks(places, said.labels, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(places, [f"{label} (n={n})" for label, n in zip(said.labels, matrix.sum(axis=1), strict=True)])
+    positions = range(len(predictions.labels))
+    axes.set_xticks(positions, predictions.labels, rotation=45, ha="right", rotation_mode="anchor")
+    counts = zip(predictions.labels, matrix.sum(axis=1), strict=True)
+    axes.set_yticks(positions, [f"{label} (n={n})" for label, n in counts])
     axes.set(xlabel="predicted class", ylabel="true class")
     figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
     return figure
 
 
 def roc(result: Evaluation) -> Figure:
-    """Sensitivity against false alarms: each class against the rest, and malignant against benign."""
+    """Draw the ROC curves: each class against the rest, and malignant against benign."""
     figure, axes = _axes(result, "ROC", (9.4, 5.8))
     axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
     for curve in _curves(result, "auc"):
         alarms, hits = np.r_[0, curve.alarms] / curve.alarms[-1], np.r_[0, curve.hits] / curve.hits[-1]
         axes.plot(alarms, hits, label=curve.legend("AUC"), **curve.style)
-    if result.said.flagged is not None:
-        sensitivity, specificity = metrics.sensitivity_specificity(result.said.positive, result.said.flagged)
+    flagged = result.predictions.flagged
+    if flagged is not None:
+        sensitivity, specificity = metrics.sensitivity_specificity(result.predictions.positive, flagged)
         _mark(axes, result, 1 - specificity, sensitivity)
     axes.set(xlabel="1 - specificity (share of the others that is flagged)", ylabel="sensitivity")
     return _with_legend(figure, axes)
 
 
 def precision_recall(result: Evaluation) -> Figure:
-    """Precision against recall: each class against the rest, and malignant against benign."""
+    """Draw precision against recall: each class against the rest, and malignant against benign."""
     figure, axes = _axes(result, "Precision and recall", (9.4, 5.8))
     for curve in _curves(result, "average_precision"):
         recall, precision = curve.hits / curve.hits[-1], curve.hits / (curve.hits + curve.alarms)
         axes.step(np.r_[0, recall], np.r_[precision[0], precision], label=curve.legend("AP"), **curve.style)
-    said = result.said
-    if said.flagged is not None and said.flagged.any() and said.positive.any():
-        _mark(axes, result, float(said.flagged[said.positive].mean()), float(said.positive[said.flagged].mean()))
+    positive, flagged = result.predictions.positive, result.predictions.flagged
+    if flagged is not None and flagged.any() and positive.any():
+        _mark(axes, result, float(flagged[positive].mean()), float(positive[flagged].mean()))
     axes.set(xlabel="recall (sensitivity)", ylabel="precision (share of the flagged that is right)")
     return _with_legend(figure, axes)
 
 
 def reliability(result: Evaluation) -> Figure:
-    """How often the top class is right, by how sure the model was; below, how many images were that sure."""
+    """Draw accuracy against confidence in the top class; below, the number of images in each bin."""
     from matplotlib.figure import Figure
 
-    found = metrics.reliability(result.said.truth, result.said.probabilities)
+    diagram = reliability_diagram(result.predictions.truth, result.predictions.probabilities)
     figure = Figure(figsize=(6.4, 7.4), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-    middle, width = (found.edges[:-1] + found.edges[1:]) / 2, np.diff(found.edges)
-    above.bar(middle, found.accuracy, width, color="#56B4E9", edgecolor="white", label="share that is right")
+    middle, width = (diagram.edges[:-1] + diagram.edges[1:]) / 2, np.diff(diagram.edges)
+    above.bar(middle, diagram.accuracy, width, color="#56B4E9", edgecolor="white", label="share that is right")
     above.plot(
-        found.confidence,
-        found.accuracy,
+        diagram.confidence,
+        diagram.accuracy,
         "o",
         color="black",
         clip_on=False,
@@ -176,25 +179,25 @@ def reliability(result: Evaluation) -> Figure:
     above.plot([0, 1], [0, 1], color=VERMILION, linestyle="--", label="perfectly calibrated")
     above.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is right")
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
-    below.bar(middle, found.share * len(result.said.truth), width, color="grey", edgecolor="white")
+    below.bar(middle, diagram.share * len(result.predictions.truth), width, color="grey", edgecolor="white")
     below.set(xlabel="confidence in the likeliest class (15 bins)", ylabel="images")
     assumed = result.document["ece_at_class_prior"]
     weighted = f"\nECE {assumed:.3f} at the class shares that the model assumes" if isinstance(assumed, float) else ""
-    above.set_title(_title(result, f"Reliability\nECE {found.ece:.3f} on these images{weighted}"), fontsize=10)
+    above.set_title(_title(result, f"Reliability\nECE {diagram.ece:.3f} on these images{weighted}"), fontsize=10)
     return figure
 
 
-def _curves(result: Evaluation, figure: str) -> Iterator[Curve]:
-    """Those that are defined; malignant last, so that it lies on top. figure: 'auc' or 'average_precision'."""
-    said, intervals = result.said, result.intervals
-    area = {"auc": metrics.auc, "average_precision": metrics.average_precision}[figure]
+def _curves(result: Evaluation, metric: str) -> Iterator[Curve]:
+    """Yield the curves that are defined; malignant last, on top. metric: 'auc' or 'average_precision'."""
+    predictions, intervals = result.predictions, result.intervals
+    area = {"auc": metrics.auc, "average_precision": metrics.average_precision}[metric]
     lines: list[tuple[str, NDArray[np.bool_], NDArray[Any], Interval, Mapping[str, Any]]] = [
-        (label, said.truth == i, said.uniform[:, i], intervals.per_class[figure][i], _style(i))
-        for i, label in enumerate(said.labels)
+        (label, predictions.truth == i, predictions.uniform[:, i], intervals.per_class[metric][i], _style(i))
+        for i, label in enumerate(predictions.labels)
     ]
-    if said.malignant is not None:
-        interval = intervals.overall[f"malignant_{figure}"]
-        lines.append(("malignant against benign", said.positive, said.score, interval, MALIGNANT))
+    if predictions.malignant is not None:
+        interval = intervals.overall[f"malignant_{metric}"]
+        lines.append(("malignant against benign", predictions.positive, predictions.score, interval, MALIGNANT))
     for name, positive, score, interval, style in lines:
         if positive.any() and not positive.all():
             _, hits, alarms = metrics.operating_points(positive, score)
@@ -210,25 +213,25 @@ def _style(index: int) -> Mapping[str, Any]:
 
 
 def _mark(axes: Axes, result: Evaluation, x: float, y: float) -> None:
-    """The point where the threshold lies on the malignant curve."""
-    label = f"malignant score >= {result.said.threshold:.3f}"
+    """Mark the decision threshold on the malignant curve."""
+    label = f"malignant score >= {result.predictions.threshold:.3f}"
     axes.plot([x], [y], "o", color=VERMILION, markersize=9, markeredgecolor="black", zorder=5, label=label)
 
 
-def _title(result: Evaluation, what: str) -> str:
+def _title(result: Evaluation, name: str) -> str:
     warnings = ["model of SYNTHETIC images"] if result.synthetic else []
     if result.selection.trained_on:
         warnings.append(f"CONTAMINATED: trained on {result.selection.trained_on} of them")
-    about = f"{result.file}, n = {len(result.said.truth):,} images, split {result.selection.split}"
-    return "\n".join([what, about, *warnings, NOTICE])
+    about = f"{result.file}, n = {len(result.predictions.truth):,} images, split {result.selection.split}"
+    return "\n".join([name, about, *warnings, NOTICE])
 
 
-def _axes(result: Evaluation, what: str, inches: tuple[float, float]) -> tuple[Figure, Axes]:
+def _axes(result: Evaluation, name: str, inches: tuple[float, float]) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=inches, layout="constrained")
     axes = figure.subplots()
-    axes.set_title(_title(result, what), fontsize=10)
+    axes.set_title(_title(result, name), fontsize=10)
     return figure, axes
 
 

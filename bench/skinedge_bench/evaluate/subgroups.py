@@ -1,4 +1,4 @@
-"""The figures by sex, age and body site, where the images' table tells them."""
+"""Metrics by sex, age and body site, if the images' table has them."""
 
 from __future__ import annotations
 
@@ -16,32 +16,33 @@ ATTRIBUTES = ("sex", "age", "site")
 UNKNOWN = "unknown"
 # Lower bound in years -> name of the age band.
 AGES = {0: "<30", 30: "30-44", 45: "45-59", 60: "60-74", 75: ">=75"}
-LEAST = 10  # images; a smaller group's figures would be noise, and could point at one person
+LEAST = 10  # images; metrics of a smaller group would be noise, and could identify a person
 
 
-def subgroups(said: Predictions, samples: Sequence[Sample]) -> dict[str, dict[str, dict[str, object]]]:
-    """attribute -> value -> figures, for each attribute that is known of any image.
+def subgroups(predictions: Predictions, samples: Sequence[Sample]) -> dict[str, dict[str, dict[str, object]]]:
+    """attribute -> value -> metrics, for each attribute that is known for any image.
 
-    samples: the N images, in the order of `said`. Age bands in order, else the largest group first; unknown last.
+    samples: the N images, in the order of `predictions`. Age bands are in order, other groups largest first, unknown
+    last.
     """
-    found: dict[str, dict[str, dict[str, object]]] = {}
+    document: dict[str, dict[str, dict[str, object]]] = {}
     for attribute in ATTRIBUTES:
         values = [value_of(sample, attribute) for sample in samples]
         if any(value != UNKNOWN for value in values):
-            found[attribute] = {
-                value: _figures(said.where(np.array([v == value for v in values]))) for value in _ordered(values)
+            document[attribute] = {
+                value: _metrics(predictions.where(np.array([v == value for v in values]))) for value in _ordered(values)
             }
-    return found
+    return document
 
 
 def value_of(sample: Sample, attribute: str) -> str:
-    """The group that an image is in: 'female', '45-59', 'back', ..., or 'unknown'."""
+    """Return the group of an image: 'female', '45-59', 'back', ..., or 'unknown'."""
     value = sample.meta.get(attribute, "").strip().lower()
     return age_band(value) if attribute == "age" else value or UNKNOWN
 
 
 def age_band(age: str) -> str:
-    """The band of an age in years ('45.0'); 'unknown' for what is no age."""
+    """Return the band of an age in years ('45.0'); 'unknown' if it is not an age."""
     try:
         years = float(age)
     except ValueError:
@@ -56,14 +57,14 @@ def _ordered(values: Sequence[str]) -> list[str]:
     return sorted(counts, key=lambda v: (v == UNKNOWN, bands.index(v) if v in bands else len(bands), -counts[v], v))
 
 
-def _figures(said: Predictions) -> dict[str, object]:
-    """classes: how many of them occur; balanced accuracies over different classes do not compare."""
-    n = len(said.truth)
+def _metrics(predictions: Predictions) -> dict[str, object]:
+    """classes: number that occur, since balanced accuracies over different classes are not comparable."""
+    n = len(predictions.truth)
     if n < LEAST:
         return {"n": n}
     return {
         "n": n,
-        "classes": len(np.unique(said.truth)),
-        "balanced_accuracy": metrics.balanced_accuracy(said.truth, said.uniform.argmax(axis=1)),
-        **flags_document(said),
+        "classes": len(np.unique(predictions.truth)),
+        "balanced_accuracy": metrics.balanced_accuracy(predictions.truth, predictions.uniform.argmax(axis=1)),
+        **flags_document(predictions),
     }

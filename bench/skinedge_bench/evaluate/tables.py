@@ -1,4 +1,4 @@
-"""What `evaluate` found as tables, for the screen and for a page in Markdown."""
+"""Tables of an evaluation, for the terminal and in Markdown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Cell = str | int | None
 
 @dataclass(frozen=True)
 class Table:
-    """rows: as many cells as columns; None for what is undefined."""
+    """A table. rows: one cell per column; None if undefined."""
 
     title: str
     columns: tuple[str, ...]
@@ -23,7 +23,7 @@ class Table:
 
 
 def tables(document: Mapping[str, Any]) -> list[Table]:
-    """The tables of an evaluation's document, in the order of reading."""
+    """Build the tables of an evaluation's JSON document, in reading order."""
     labels = document["classes"]
     return [
         Table(
@@ -44,13 +44,13 @@ def tables(document: Mapping[str, Any]) -> list[Table]:
     ]
 
 
-def sections(found: Sequence[Table], level: int) -> list[str]:
-    """Headings and tables in Markdown, in turn. level: of the headings."""
-    return [part for table in found for part in (f"{'#' * level} {escaped(table.title)}", markdown_table(table))]
+def sections(tables: Sequence[Table], level: int) -> list[str]:
+    """Headings and tables in Markdown, alternating. level: of the headings."""
+    return [part for table in tables for part in (f"{'#' * level} {escaped(table.title)}", markdown_table(table))]
 
 
 def markdown(document: Mapping[str, Any], notice: str, pictures: Sequence[str]) -> str:
-    """A page of the tables, with the intervals of each class, and the pictures that lie beside it."""
+    """Build a page of the tables, the intervals of each class, and the pictures in the same folder."""
     warning = f"**CONTAMINATED: the model was trained on {document['contaminated']} of these images or their lesions.**"
     parts = [
         f"# {escaped(document['file'])}" + (" (trained on SYNTHETIC images)" if document["synthetic"] else ""),
@@ -67,7 +67,7 @@ def _classes(document: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]
 
 
 def _overall(document: Mapping[str, Any]) -> Table:
-    intervals, malignant, drawn = document["intervals"], document["malignant"], document["bootstrap"]
+    intervals, malignant, bootstrap = document["intervals"], document["malignant"], document["bootstrap"]
     rows: list[list[Cell]] = []
     for name in ("accuracy", "balanced_accuracy", "macro_auc", "macro_auc_training_prior", "macro_average_precision"):
         title = name.removesuffix("_training_prior").replace("_", " ")
@@ -82,17 +82,17 @@ def _overall(document: Mapping[str, Any]) -> Table:
     rows.append(["malignant threshold", number(malignant["threshold"]), None, None, None])
     for name, title in (("ece", "calibration error (ECE)"), ("ece_at_class_prior", "ECE at the class prior")):
         rows.append([title, number(document[name]), interval(intervals.get(name)), None, None])
-    title = f"Overall (bootstrap over {drawn['units']} {drawn['unit']}s, {drawn['resamples']} resamples)"
-    return Table(title, ("figure", "value", f"95 % by {drawn['unit']}", "images", "95 % by image (Wilson)"), rows)
+    title = f"Overall (bootstrap over {bootstrap['units']} {bootstrap['unit']}s, {bootstrap['resamples']} resamples)"
+    return Table(title, ("figure", "value", f"95 % by {bootstrap['unit']}", "images", "95 % by image (Wilson)"), rows)
 
 
-def _prior(document: Mapping[str, Any], figure: str) -> str:
-    """'training prior', 'uniform prior' or 'own prior': which class prior a figure assumes."""
-    return f"{document['assumed_prior'][figure].replace('file', 'own')} prior"
+def _prior(document: Mapping[str, Any], metric: str) -> str:
+    """Return the class prior that a metric assumes: 'training prior', 'uniform prior' or 'own prior'."""
+    return f"{document['assumed_prior'][metric].replace('file', 'own')} prior"
 
 
 def _subgroups(attribute: str, groups: Mapping[str, Mapping[str, Any]]) -> Table:
-    """A group that is too small shows how many images it has."""
+    """Build the table of an attribute; a group that is too small shows its number of images only."""
     columns = ("balanced accuracy (classes)", "malignant sensitivity, 95 %", "malignant specificity, 95 %")
     rows: list[list[Cell]] = []
     for value, group in groups.items():
@@ -105,35 +105,36 @@ def _subgroups(attribute: str, groups: Mapping[str, Mapping[str, Any]]) -> Table
 
 
 def class_intervals(document: Mapping[str, Any]) -> Table:
-    """The interval of every figure of every class."""
+    """Build the table of the intervals of every metric of every class."""
     names = tuple(name.replace("recall", "sensitivity").replace("_", " ") for name in PER_CLASS)
     rows = [[label, *(interval(row["intervals"][name]) for name in PER_CLASS)] for label, row in _classes(document)]
     return Table(f"95 % intervals of each class, by {document['bootstrap']['unit']}", ("class", *names), rows)
 
 
 def _rate(group: Mapping[str, Any], name: str) -> str | None:
-    """'0.812 (13/16) 0.570-0.934'; None where nothing is flagged, or nothing could be."""
+    """Format a rate: '0.812 (13/16) 0.570-0.934'; None if it is undefined."""
     share, counts = number(group[name], 3), group[f"{name}_counts"]
     return f"{share} ({counts[0]}/{counts[1]}) {interval(group[f'{name}_wilson'])}" if share else None
 
 
 def interval(pair: Sequence[float] | None) -> str | None:
-    """'0.570-0.934'; None where it is undefined."""
+    """Format an interval: '0.570-0.934'; None if it is undefined."""
     low, high = (number(value, 3) for value in pair or (None, None))
     return f"{low}-{high}" if low and high else None
 
 
 def number(value: float | None, digits: int = 4) -> str | None:
-    """For a cell; None where it is undefined."""
+    """Format a number for a cell; None if it is undefined."""
     return None if value is None or value != value else f"{value:.{digits}f}"
 
 
 def markdown_table(table: Table) -> str:
+    """Format a table in Markdown."""
     cells = [["-" if cell is None else escaped(str(cell)) for cell in line] for line in (table.columns, *table.rows)]
     lines = [cells[0], ["---"] * len(table.columns), *cells[1:]]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def escaped(text: str) -> str:
-    """On one line, and nothing in it means anything in Markdown: no table's end, no HTML, no link, no emphasis."""
+    """Escape a text for Markdown, on one line: no end of a table cell, no HTML, no link, no emphasis."""
     return re.sub(r"([\\`*\[\]<|])", r"\\\1", visible(" ".join(text.split())))

@@ -1,4 +1,4 @@
-"""`skinedge explain`: where in an image a model found the evidence for a class."""
+"""`skinedge explain`: heatmaps of where in an image a model finds evidence for a class."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ UNITS = {CAM: "logits", "gradcam": "logits"}  # Grad-CAM++ has none
 
 @dataclass(frozen=True)
 class Explanation:
-    """One image and one class.
+    """The heatmap of one image for one class.
 
-    pixels: (S, S, 3) uint8, as the model saw them; probabilities: (C,) float32; index: of the class that is explained;
-    map: (H, W) float32, positive where there is evidence for it, in the unit of `method`.
+    pixels: (S, S, 3) uint8, at the model's input size; probabilities: (C,) float32; index: of the explained class;
+    map: (H, W) float32, positive where there is evidence for the class, in the unit of `method`.
     """
 
     image: str
@@ -38,7 +38,7 @@ class Explanation:
     method: str
 
     def document(self, labels: Sequence[str]) -> dict[str, object]:
-        """The JSON form: label and probability are the likeliest class's, as `predict` says them."""
+        """Return the JSON form; label and probability are of the top class, as in `predict`."""
         best = int(self.probabilities.argmax())
         return {
             "image": self.image,
@@ -56,29 +56,30 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Failure:
-    """An image of which nothing could be said, and why."""
+    """An image that could not be explained, and why."""
 
     image: str
     error: str
 
     def document(self, labels: Sequence[str]) -> dict[str, object]:
+        """Return the JSON form."""
         return {"image": self.image, "error": self.error}
 
 
 def explain(explainer: Explainer, images: Sequence[Path], label: str | None) -> Iterator[Explanation | Failure]:
-    """One result per image, in their order; a bad image gives its error and the others go on.
+    """Yield one result per image, in input order; a bad image gives a Failure and does not stop the others.
 
-    label: the class to explain, None: each image's likeliest.
+    label: the class to explain; None: the top class of each image.
     Raises: ConfigError for an unknown class, before the first image.
     """
     labels = explainer.model.labels
     if label is not None and label not in labels:
         raise ConfigError(f"the model has no class '{label}'", todo=f"It has: {', '.join(labels)}.")
-    wanted = None if label is None else labels.index(label)
-    return (_explain(explainer, image, wanted) for image in images)
+    class_index = None if label is None else labels.index(label)
+    return (_explain(explainer, image, class_index) for image in images)
 
 
-def _explain(explainer: Explainer, image: Path, wanted: int | None) -> Explanation | Failure:
+def _explain(explainer: Explainer, image: Path, class_index: int | None) -> Explanation | Failure:
     try:
         pixels = prepare(load_image(image), explainer.model.size)
     except DataError as error:
@@ -86,40 +87,40 @@ def _explain(explainer: Explainer, image: Path, wanted: int | None) -> Explanati
     outputs = explainer.model.run(pixels[None])
     row = outputs.probabilities[0]
     if not np.isfinite(row).all():
-        return Failure(str(image), "the model gave no numbers (NaN or infinite)")
-    index = int(row.argmax()) if wanted is None else wanted
-    found = explainer.map(pixels, index, outputs)
-    if not np.isfinite(found).all():
-        return Failure(str(image), "the map has no numbers (NaN or infinite)")
-    return Explanation(str(image), pixels, row, index, found, explainer.method)
+        return Failure(str(image), "the model's output has no numbers (NaN or infinite)")
+    index = int(row.argmax()) if class_index is None else class_index
+    heatmap = explainer.map(pixels, index, outputs)
+    if not np.isfinite(heatmap).all():
+        return Failure(str(image), "the heatmap has no numbers (NaN or infinite)")
+    return Explanation(str(image), pixels, row, index, heatmap, explainer.method)
 
 
-def words(found: Explanation, explainer: Explainer, notice: str) -> Words:
-    """What the picture says. It names the image's file, not the folder that it is in."""
+def words(result: Explanation, explainer: Explainer, notice: str) -> Words:
+    """Write the picture's text. It names the image's file, not its folder."""
     model, method = explainer.model, explainer.method
-    label, values, side = model.labels[found.index], found.map, len(found.pixels)
+    label, values, side = model.labels[result.index], result.map, len(result.pixels)
     height, width = values.shape
     unit = f" {UNITS[method]}" if method in UNITS else ""
     facts = {
-        **found.document(model.labels),
+        **result.document(model.labels),
         "model_id": model.model_id,
         "model_sha256": model.sha256,
-        "image": Path(found.image).name,
+        "image": Path(result.image).name,
     }
     return Words(
-        title=f"Probability {found.probabilities[found.index]:.3f}: {label}",
-        subtitle=_full_name(label) + _others(found, model.labels),
+        title=f"Probability {result.probabilities[result.index]:.3f}: {label}",
+        subtitle=_full_name(label) + _rank(result, model.labels),
         captions=(
-            f"the image as the model saw it, {side} x {side} pixels",
+            f"the image at the model's input size, {side} x {side} pixels",
             f"{NAMES[method]}, {width} x {height} cells from {values.min():.3g} to {values.max():.3g}{unit}",
         ),
         evidence=f"evidence for {label}" if values.max() > 0 else f"no evidence for {label} in this image",
         notes=(
-            f"{Path(found.image).name}, judged by {model.name}"
+            f"{Path(result.image).name}, judged by {model.name}"
             + (f" of run {model.model_id}" if model.model_id else ""),
-            "The scale is this image's own. What is below 0 speaks against the class and is not coloured"
-            + (": here, it is the stronger part." if -values.min() > values.max() else "."),
-            "Colours show where the model found its evidence, not whether it is right.",
+            "The scale is this image's own. Values below 0 are evidence against the class and are not coloured"
+            + (": here, they are stronger." if -values.min() > values.max() else "."),
+            "Colours show where the model found its evidence, not whether it is correct.",
             notice,
         ),
         meta={"skinedge": json.dumps(facts), "Comment": notice},
@@ -127,7 +128,7 @@ def words(found: Explanation, explainer: Explainer, notice: str) -> Words:
 
 
 def _full_name(label: str) -> str:
-    """'melanoma; ' for mel; nothing where the table of conditions does not know it, or it is the label."""
+    """Return 'melanoma; ' for mel; '' where the taxonomy does not know the label, or has no other name for it."""
     try:
         name = taxonomy.resolve(label).name
     except DataError:
@@ -135,31 +136,31 @@ def _full_name(label: str) -> str:
     return "" if name == label else f"{name}; "
 
 
-def _others(found: Explanation, labels: Sequence[str]) -> str:
-    """How the class stands among the others: it is the likeliest, and what comes next; or what is likelier."""
-    first, *rest = (-found.probabilities).argsort(kind="stable")
-    if first != found.index:
-        return f"not the likeliest class: that is {labels[first]}, {found.probabilities[first]:.3f}"
-    following = ", ".join(f"{labels[i]} {found.probabilities[i]:.3f}" for i in rest[:2])
-    return f"the likeliest of {len(labels)} classes" + (f"; then {following}" if following else "")
+def _rank(result: Explanation, labels: Sequence[str]) -> str:
+    """Say whether the explained class is the top class, and which classes follow it or come before it."""
+    first, *rest = (-result.probabilities).argsort(kind="stable")
+    if first != result.index:
+        return f"not the top class: that is {labels[first]}, {result.probabilities[first]:.3f}"
+    following = ", ".join(f"{labels[i]} {result.probabilities[i]:.3f}" for i in rest[:2])
+    return f"the top class of {len(labels)}" + (f"; then {following}" if following else "")
 
 
 def check_out(out: Path, images: Sequence[Path]) -> None:
-    """Raises: ConfigError for a folder in which the pictures would be taken for images the next time, or no folder."""
-    place = out.resolve()
-    if place.exists() and not place.is_dir():
+    """Check the output folder. Raises: ConfigError where it is a file, or lies in a folder of the images."""
+    resolved = out.resolve()
+    if resolved.exists() and not resolved.is_dir():
         raise ConfigError("--out must be a folder, and this is a file", where=str(out))
     for folder in images:
-        if folder.is_dir() and place.is_relative_to(folder.resolve()):
+        if folder.is_dir() and resolved.is_relative_to(folder.resolve()):
             raise ConfigError(
-                f"in {folder}, whose images are to be explained, the pictures would be taken for images next time",
+                f"the pictures would be read as images next time: {folder} is a folder of images to explain",
                 where=f"--out {out}",
                 todo="Name a folder outside of it with --out DIR.",
             )
 
 
-def named(images: Sequence[Path]) -> list[str]:
-    """A name for each image's picture: its own, with -2, -3 ... where another has it, whatever the case of letters."""
+def unique_stems(images: Sequence[Path]) -> list[str]:
+    """Return a file stem for each image's picture: its own, with -2, -3 ... where it is taken, ignoring case."""
     taken: set[str] = set()
     stems = []
     for image in images:
@@ -172,14 +173,14 @@ def named(images: Sequence[Path]) -> list[str]:
     return stems
 
 
-def save(out: Path, stem: str, found: Explanation, explainer: Explainer, notice: str) -> Path:
-    """Write the picture as 'STEM.CLASS.METHOD.png' in `out`, which is made where it is not there.
+def save(out: Path, stem: str, result: Explanation, explainer: Explainer, notice: str) -> Path:
+    """Write the picture as 'STEM.CLASS.METHOD.png' in `out`, which is created where it is missing.
 
     Raises: BundleError when it cannot be written.
     """
-    label = re.sub(r"[^\w-]+", "_", explainer.model.labels[found.index])  # what every file system takes
-    picture = out / f"{stem}.{label}.{found.method}.png"
-    content = draw(found.pixels, found.map, words(found, explainer, notice))
+    label = re.sub(r"[^\w-]+", "_", explainer.model.labels[result.index])  # valid in every file system
+    picture = out / f"{stem}.{label}.{result.method}.png"
+    content = draw(result.pixels, result.map, words(result, explainer, notice))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

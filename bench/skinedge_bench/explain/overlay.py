@@ -1,6 +1,6 @@
-"""The picture that `skinedge explain` writes: the image as the model saw it, beside it the map laid over it.
+"""Draw the picture of `skinedge explain`: the image at the model's input size, beside it the image under its heatmap.
 
-Pillow alone: it is drawn where models run, and matplotlib need not be there.
+Needs Pillow only: devices that run models may lack matplotlib.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ STEPS = (
     (246, 215, 70),
     (252, 255, 164),
 )
-SMALLEST = 448  # side of each panel in pixels, where the model's own input is not larger
-OPACITY = 0.75  # of the colours, from the middle of the scale on; below, they fade away
-PLAIN = 190  # grey under the colours of the scale, as that of skin
+MIN_SIDE = 448  # pixels; a panel is as large as the model's input, and at least this
+OPACITY = 0.75  # of the colours in the upper half of the scale; below, they fade out
+SCALE_GREY = 190  # under the colour bar; about as bright as skin
 MARGIN, GAP, BAR = 28, 20, 16
 INK, QUIET, PAPER = (28, 28, 30), (104, 104, 108), (255, 255, 255)
 
 
 @dataclass(frozen=True)
 class Words:
-    """What stands in the picture: title and subtitle above, one caption under each panel, notes below.
+    """Text of the picture: title and subtitle above, one caption under each panel, notes below.
 
-    evidence: what the colours mean, between the ends of the scale; meta: name -> text, put into the PNG.
+    evidence: meaning of the colours, between the ends of the scale; meta: name -> text, stored in the PNG.
     """
 
     title: str
@@ -54,9 +54,9 @@ class Words:
     meta: Mapping[str, str]
 
 
-def draw(pixels: Pixels, found: NDArray[np.float32], words: Words) -> bytes:
-    """The PNG. pixels: (S, S, 3) uint8; found: (H, W) float32, of which what is below 0 is not coloured."""
-    side = max(SMALLEST, len(pixels))
+def draw(pixels: Pixels, heatmap: NDArray[np.float32], words: Words) -> bytes:
+    """Draw the PNG. pixels: (S, S, 3) uint8; heatmap: (H, W) float32, values below 0 are not coloured."""
+    side = max(MIN_SIDE, len(pixels))
     shown = Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC)
     right = MARGIN + side + GAP
     panels_top = MARGIN + 66
@@ -69,47 +69,47 @@ def draw(pixels: Pixels, found: NDArray[np.float32], words: Words) -> bytes:
     _write(pen, (MARGIN, MARGIN - 6), words.title, 28, INK, inside)
     _write(pen, (MARGIN, MARGIN + 32), words.subtitle, 16, QUIET, inside)
     sheet.paste(shown, (MARGIN, panels_top))
-    sheet.paste(overlay(shown, found), (right, panels_top))
+    sheet.paste(overlay(shown, heatmap), (right, panels_top))
     _write(pen, (MARGIN, below), words.captions[0], 14, QUIET, side)
     _write(pen, (right, below + BAR + 28), words.captions[1], 14, QUIET, side)
-    _scale(sheet, (right, below), side, max(float(found.max()), 0.0), words.evidence)
+    _scale(sheet, (right, below), side, max(float(heatmap.max()), 0.0), words.evidence)
     for number, line in enumerate(words.notes):
         _write(pen, (MARGIN, notes_top + 21 * number), line, 14, QUIET, inside)
     return _png(sheet, words.meta)
 
 
-def overlay(shown: Image.Image, found: NDArray[np.float32]) -> Image.Image:
-    """The map, clipped at 0 and enlarged bilinearly, over the image in grey, so that no colour is the skin's own."""
-    level = Image.fromarray(levels(found)).resize(shown.size, Image.Resampling.BILINEAR)
+def overlay(shown: Image.Image, heatmap: NDArray[np.float32]) -> Image.Image:
+    """Lay the heatmap, clipped at 0 and enlarged bilinearly, over the grey image, so that no colour is the skin's."""
+    level = Image.fromarray(levels(heatmap)).resize(shown.size, Image.Resampling.BILINEAR)
     return Image.fromarray(tint(np.asarray(shown.convert("L")), np.asarray(level)))
 
 
-def levels(found: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A map on the scale of its own picture: 0 at and below 0, 1 at its maximum; all 0 without evidence."""
-    positive = np.maximum(found, 0)
+def levels(heatmap: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale a heatmap to 0..1: 0 at and below 0, 1 at its maximum; all 0 without evidence."""
+    positive = np.maximum(heatmap, 0)
     top = positive.max()
     return np.asarray(positive / top if top > 0 else positive, dtype=np.float32)
 
 
 def tint(grey: NDArray[np.uint8], level: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Lay colours over grey: (H, W) uint8 and (H, W) float32 in 0..1 -> (H, W, 3) uint8; level 0 leaves the grey."""
-    places = np.linspace(0, 1, len(STEPS))
-    colours = np.stack([np.interp(level, places, channel) for channel in zip(*STEPS, strict=True)], axis=-1)
+    positions = np.linspace(0, 1, len(STEPS))
+    colours = np.stack([np.interp(level, positions, channel) for channel in zip(*STEPS, strict=True)], axis=-1)
     opacity = (OPACITY * np.minimum(2 * level, 1))[..., None]
     return np.asarray((grey[..., None] * (1 - opacity) + colours * opacity).round(), dtype=np.uint8)
 
 
 def _scale(sheet: Image.Image, corner: tuple[int, int], length: int, top: float, evidence: str) -> None:
-    """The colour bar, with the values of its ends and what they mean."""
+    """Draw the colour bar, with the values of its ends and their meaning."""
     left, upper = corner
     level = np.broadcast_to(np.linspace(0, 1, length, dtype=np.float32), (BAR, length))
-    sheet.paste(Image.fromarray(tint(np.full(level.shape, PLAIN, dtype=np.uint8), level)), (left, upper))
+    sheet.paste(Image.fromarray(tint(np.full(level.shape, SCALE_GREY, dtype=np.uint8), level)), (left, upper))
     pen = ImageDraw.Draw(sheet)
     low, high = "low 0", f"high {top:.3g}"
     _write(pen, (left, upper + BAR + 6), low, 14, INK, length)
-    end = _font(14).getlength(high)
-    _write(pen, (left + length - end, upper + BAR + 6), high, 14, INK, length)
-    room = length - 2 * (end + GAP)
+    high_width = _font(14).getlength(high)
+    _write(pen, (left + length - high_width, upper + BAR + 6), high, 14, INK, length)
+    room = length - 2 * (high_width + GAP)
     middle = _fitted(evidence, 14, room)
     _write(pen, (left + (length - _font(14).getlength(middle)) / 2, upper + BAR + 6), middle, 14, INK, room)
 
@@ -121,9 +121,9 @@ def _write(
 
 
 def _fitted(text: str, size: int, room: float) -> str:
-    """The text on one line, or as much of its beginning as there is room for.
+    """Put the text on one line, cut to `room` pixels.
 
-    File names may hold line breaks and bytes that are no text, neither of which can be drawn.
+    File names may hold line breaks and bytes that are not text; neither can be drawn.
     """
     line, font = " ".join(text.encode("utf-8", "replace").decode().split()), _font(size)
     if font.getlength(line) <= room:

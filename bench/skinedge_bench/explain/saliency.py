@@ -1,4 +1,4 @@
-"""Who makes the map of an image: the exported file itself, or the gradients of the run's merged network."""
+"""Sources of heatmaps: the exported file itself, or the gradients of the run's merged network."""
 
 from __future__ import annotations
 
@@ -20,20 +20,23 @@ from skinedge_bench.runtimes import torch_gradcam
 from skinedge_bench.runtimes.torch_eager import read_network
 from skinedge_bench.runtimes.torch_gradcam import Mapper
 
-CAM = "cam"  # the class activation map that a file itself carries (Zhou et al. 2016)
+CAM = "cam"  # the class activation map that a file outputs (Zhou et al. 2016)
 NAMES = {CAM: "class activation map", "gradcam": "Grad-CAM", "gradcam++": "Grad-CAM++"}
 
 
 @dataclass(frozen=True)
 class Explainer:
-    """A model and how its maps are made; mapper: None where the file itself gives them."""
+    """A model and its method of making heatmaps. mapper: None where the file outputs them."""
 
     model: LoadedModel
     method: str
     mapper: Mapper | None = None
 
     def map(self, pixels: Pixels, index: int, outputs: Outputs) -> NDArray[np.float32]:
-        """(H, W) float32, unclipped, of class `index`; outputs: what the model said of pixels (S, S, 3) uint8."""
+        """Return the heatmap for class `index`: (H, W) float32, unclipped.
+
+        pixels: (S, S, 3) uint8; outputs: of the model on these pixels.
+        """
         if self.mapper is not None:
             return np.asarray(self.mapper(pixels[None], [index])[0])
         if outputs.heatmaps is None:
@@ -42,12 +45,12 @@ class Explainer:
 
 
 def of_run(bundle: Bundle, method: str | None) -> Explainer:
-    """method: None means Grad-CAM where the run and the installation have what it takes, else a file's own map.
+    """Open a run's explainer. method: None means Grad-CAM where run and installation allow it, else a file's own map.
 
-    Raises: ConfigError for an unknown method, or when no file carries a map; BundleError when there is no file, or no
-    merged network; MissingDependencyError without torch or grad-cam where gradients were asked for.
+    Raises: ConfigError for an unknown method, or when no file outputs a heatmap; BundleError without a file, or without
+    the merged network; MissingDependencyError where the method needs torch or grad-cam and they are not installed.
     """
-    if known(method) is None:
+    if check_method(method) is None:
         method = "gradcam" if bundle.has(MODEL) and torch_gradcam.missing() is None else CAM
     if method == CAM:
         return Explainer(_open_with_heatmap(bundle), CAM)
@@ -55,34 +58,34 @@ def of_run(bundle: Bundle, method: str | None) -> Explainer:
 
 
 def of_file(model: LoadedModel, method: str | None) -> Explainer:
-    """method: None means what this file can do.
+    """Open a file's explainer. method: None means the one that the file supports.
 
-    Raises: ConfigError for an unknown method or one that the file cannot serve; MissingDependencyError as `of_run`.
+    Raises: ConfigError for an unknown method or one that the file does not support; MissingDependencyError as `of_run`.
     """
     merged = model.path.suffix == ".safetensors"
-    method = known(method) or ("gradcam" if merged else CAM)
+    method = check_method(method) or ("gradcam" if merged else CAM)
     if method == CAM:
         if not _has_heatmap(model):
             raise _no_heatmap(model.path)
         return Explainer(model, CAM)
     if not merged:
         raise ConfigError(
-            f"{NAMES[method]} needs gradients, which an exported file cannot give",
+            f"{NAMES[method]} needs gradients, which exported files do not have",
             where=str(model.path),
-            todo="Name the run instead of the file, or ask for the file's own map: --method cam",
+            todo="Name the run instead of the file, or use the heatmap that the file outputs: --method cam",
         )
     description = ModelDescription.from_json(model.session.metadata[KEY], str(model.path))
     network = read_network(model.path).model
     return Explainer(model, method, torch_gradcam.mapper(network, description.preprocess, method))
 
 
-def known(method: str | None) -> str | None:
-    """The method, if any was named; raises ConfigError for one that there is not."""
+def check_method(method: str | None) -> str | None:
+    """Return the method. Raises: ConfigError for an unknown one."""
     return None if method is None else one_of("method", method, tuple(NAMES))
 
 
 def _open_with_heatmap(bundle: Bundle) -> LoadedModel:
-    """The run's default file if it carries a map, else the first that does."""
+    """Open the run's default file if it outputs a heatmap, else the first file that does."""
     first = default_file(bundle)
     for name in (first, *(entry.path for entry in exported(bundle) if entry.path != first)):
         model = open_listed(bundle, name)
@@ -96,11 +99,11 @@ def _has_heatmap(model: LoadedModel) -> bool:
 
 
 def _no_heatmap(where: Path) -> ConfigError:
-    lacking = torch_gradcam.missing()
-    gradients = "" if lacking is None else f", and Grad-CAM needs {lacking}, which is not installed"
+    missing = torch_gradcam.missing()
+    gradients = "" if missing is None else f", and Grad-CAM needs {missing}, which is not installed"
     return ConfigError(
         f"no model file here has an output '{HEATMAP}'{gradients}",
         where=str(where),
-        todo="Make one that has: skinedge export RUN --heatmap   (or, for Grad-CAM from the merged network: "
+        todo="Export one: skinedge export RUN --heatmap   (or, for Grad-CAM from the merged network: "
         "pip install 'skinedge[explain]')",
     )

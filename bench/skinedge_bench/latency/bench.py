@@ -1,4 +1,4 @@
-"""`skinedge bench`: latency, memory, size and accuracy of model files, side by side in one run."""
+"""`skinedge bench`: latency, memory, size and accuracy of model files, measured side by side."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from skinedge_bench.split_images import locate, test_split
 from skinedge_bench.verify.previous_report import REPORT as PARITY
 
 REPORT = "reports/latency.json"
-FREE_SIDE = 224  # pixels, for a file that takes images of any size
+FREE_SIDE = 224  # pixels, for a file that accepts images of any size
 
 
 def bench(bundle: Bundle, request: BenchRequest = STANDARD, data: Path | None = None) -> LatencyReport:
-    """Benchmark every model file of a run, and others beside them; the report is kept in the run.
+    """Benchmark every model file of a run, and the request's other files; write the report into the run.
 
-    data: where the images are now (for the accuracy), if not at the manifest's data_root.
-    Raises: ConfigError for an unknown protocol or runtime, or more threads than cores; BundleError when there is
-    nothing to measure or a file is missing or was changed; DataError when `data` does not hold the test images.
+    data: folder of the images (for the accuracy), if they have moved from the manifest's data_root.
+    Raises: ConfigError for an unknown protocol or runtime, or more threads than cores; BundleError if there is nothing
+    to measure, or a file is missing or changed; DataError if `data` lacks the test images.
     """
     protocol = request.checked()
     if data is not None:
-        locate(bundle, test_split(bundle), data)  # a mistyped folder should not cost a benchmark
-    for name in (PARITY, "reference.npz"):  # nor should these, which are read when all is timed
+        locate(bundle, test_split(bundle), data)  # fail before the benchmark
+    for name in (PARITY, "reference.npz"):  # read after the benchmark
         if bundle.has(name):
             bundle.file(name)
     own = run_targets(bundle, request)
@@ -55,9 +55,9 @@ def bench(bundle: Bundle, request: BenchRequest = STANDARD, data: Path | None = 
     report, sessions = measure(
         targets, lambda side: _golden_images(vectors, size, side), protocol, request.seed, photos
     )
-    known = accuracies(bundle, data, targets, sessions)
+    known_accuracies = accuracies(bundle, data, targets, sessions)
     rows = tuple(
-        _judged(row, target, sessions.get(target.key), vectors, known.get(target.name))
+        _with_accuracy(row, target, sessions.get(target.key), vectors, known_accuracies.get(target.name))
         for row, target in zip(report.rows, targets, strict=True)
     )
     verdicts = parity_verdicts(bundle, own, report.device.features)
@@ -75,47 +75,47 @@ def bench(bundle: Bundle, request: BenchRequest = STANDARD, data: Path | None = 
 
 
 def bench_files(paths: Sequence[Path], request: BenchRequest = STANDARD) -> LatencyReport:
-    """Benchmark model files of anybody's, on random pixels, in every runtime that takes them.
+    """Benchmark third-party model files on random pixels, in every runtime that accepts them.
 
-    Raises: as `bench`; ConfigError when one is no image classifier.
+    Raises: as `bench`; ConfigError for a file that is not an image classifier.
     """
     protocol = request.checked()
     targets = file_targets(paths, [], request)
     note_left_out(targets, request)
     report, _ = measure(targets, _random_images, protocol, request.seed, synthetic_photos())
-    rows = tuple(replace(row, accuracy_note="files alone: no images to judge them by") for row in report.rows)
+    rows = tuple(replace(row, accuracy_note="single files: no test images") for row in report.rows)
     if len(paths) > 1:
         return replace(report, rows=rows)
     return replace(report, rows=rows, model_id=open_file(paths[0]).model_id, model_sha256=targets[0].sha256)
 
 
 def check_place(path: Path) -> None:
-    """Before a benchmark whose report is to be kept at `path`. Raises: BundleError where no file can be made there."""
+    """Check before a benchmark that its report can be written to `path`. Raises: BundleError if not."""
     if path.is_dir():
         raise BundleError("is a folder", where=str(path), todo="Name a file with --out.")
     check_writable(path.parent)
 
 
 def save_report(report: LatencyReport, path: Path) -> None:
-    """Write the report with its raw samples to a file of its own."""
+    """Write the report with its raw samples to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, report.to_text())
 
 
 def _photos(bundle: Bundle, data: Path | None) -> Photos:
-    """What is timed end to end: test images where they are here, else drawn ones."""
+    """Return the images to time end to end: test images if available, else synthetic ones."""
     samples = test_split(bundle)
     try:
         root = locate(bundle, samples, data)
-        found = photos_of_run(root, samples) if root else None
+        photos = photos_of_run(root, samples) if root else None
     except DataError as error:
-        note(f"end to end: drawn images are timed: {error.what}")
-        found = None
-    return replace(found or synthetic_photos(), malignant=bundle.manifest.malignant)
+        note(f"end to end: using synthetic images: {error.what}")
+        photos = None
+    return replace(photos or synthetic_photos(), malignant=bundle.manifest.malignant)
 
 
 def _golden_images(vectors: golden.Golden, size: int, side: int) -> Pixels:
-    """The golden images, prepared once more where a file takes them at another size than the run."""
+    """Return the golden images, prepared again if a file needs another size than the run's."""
     if side in (size, FREE):
         return vectors.pixels
     return np.stack([prepare(source, side) for source in vectors.sources.values()])
@@ -126,14 +126,14 @@ def _random_images(side: int) -> Pixels:
     return np.random.default_rng(0).integers(0, 256, (16, side, side, 3)).astype(np.uint8)
 
 
-def _judged(
+def _with_accuracy(
     row: Row, target: Target, session: Session | None, vectors: golden.Golden, accuracy: Accuracy | None
 ) -> Row:
-    """The row with the file's accuracy, and with what the golden vectors say of a file of the run, here."""
-    value, where = accuracy or (None, "not measured: the runtime is not installed")
-    row = replace(row, balanced_accuracy=value, accuracy_note=where)
+    """Return the row with the file's accuracy and, for a file of the run, its golden verdict on this machine."""
+    value, source = accuracy or (None, "not measured: the runtime is not installed")
+    row = replace(row, balanced_accuracy=value, accuracy_note=source)
     if session is None or not target.in_run:
         return row
     verdict, failed = golden_verdict(vectors, session, target.precision)
-    reasons = (*row.reasons, *(f"the golden vectors fail: {name}" for name in failed))
+    reasons = (*row.reasons, *(f"golden vectors fail: {name}" for name in failed))
     return replace(row, golden=verdict, reasons=reasons, trustworthy=not reasons)

@@ -1,6 +1,6 @@
-"""What a machine was doing while a benchmark ran: load, clock, heat, power; and what of it speaks against the timings.
+"""Conditions of a machine during a benchmark (load, clock, temperature, power), and reasons to distrust its timings.
 
-Every figure is None where the OS does not tell it (a virtual machine seldom does).
+Every figure is None if the OS does not report it (a virtual machine seldom does).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from skinedge.system.child_process import run_program
 from skinedge.system.cpu import usable
 from skinedge_bench.device import Device, read_text
 
-FOREIGN = 0.10  # of the usable cores' time: what others may take before timings are doubtful
-SLOW_CLOCK = 0.7  # of the highest frequency: a busy core below is held back
+FOREIGN = 0.10  # largest share of the usable cores' time for other processes
+SLOW_CLOCK = 0.7  # of the highest frequency: a busy core below it is limited
 CPU_SENSORS = ("cpu", "core", "pkg", "package", "soc", "k10temp", "zenpower")
-# Bits of a Raspberry Pi's `vcgencmd get_throttled` (its documentation); 16 more: it happened since the start.
+# Bits of a Raspberry Pi's `vcgencmd get_throttled` (its documentation); 16 bits higher: since the system's start.
 PI_THROTTLED = {0: "under-voltage", 1: "clock capped", 2: "throttled", 3: "soft temperature limit"}
 ROOT = Path("/sys")
 
@@ -27,9 +27,9 @@ ROOT = Path("/sys")
 class Conditions:
     """A machine at one moment.
 
-    load_average: of the last minute, with our own work in it; frequency_mhz: of the fastest usable core;
-    temperature_c: of the hottest CPU sensor; power: 'mains' or 'battery'; throttle_events: since the system's start, as
-    the kernel counts them; pi_throttled: the bits of a Raspberry Pi's firmware.
+    load_average: of the last minute, our own load included; frequency_mhz: of the fastest usable core;
+    temperature_c: of the hottest CPU sensor; power: 'mains' or 'battery'; throttle_events: the kernel's count since the
+    system's start; pi_throttled: the bits of a Raspberry Pi's firmware.
     """
 
     load_average: float | None = None
@@ -41,7 +41,7 @@ class Conditions:
 
 
 def conditions() -> Conditions:
-    """This machine, now."""
+    """Read this machine's conditions."""
     return Conditions(
         load_average=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         frequency_mhz=frequency_mhz(),
@@ -55,10 +55,10 @@ def conditions() -> Conditions:
 def machine_reasons(
     device: Device, before: Conditions, after: Conditions, foreign: float | None, others: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """Why timings of this machine should not be trusted, whatever the file.
+    """Return the reasons to distrust all timings of this machine.
 
-    foreign: share of the cores' time that other processes used meanwhile, None where the OS does not tell;
-    others: benchmarks that ran at the same time, in words.
+    foreign: share of the cores' time that other processes used, None if unknown;
+    others: descriptions of concurrent benchmarks.
     """
     reasons = [f"another benchmark ran at the same time: {other}" for other in others]
     if foreign is not None and foreign > FOREIGN:
@@ -67,16 +67,16 @@ def machine_reasons(
         reasons.append("on battery")
     if before.throttle_events is not None and (after.throttle_events or 0) > before.throttle_events:
         reasons.append("the CPU was throttled for heat")
-    if troubles := _pi_troubles(before.pi_throttled, after.pi_throttled):
-        reasons.append(f"the Raspberry Pi's firmware reports: {', '.join(troubles)}")
+    if problems := _pi_problems(before.pi_throttled, after.pi_throttled):
+        reasons.append(f"the Raspberry Pi's firmware reports: {', '.join(problems)}")
     clock, highest = after.frequency_mhz, device.max_frequency_mhz
     if clock is not None and highest is not None and clock < SLOW_CLOCK * highest:
-        reasons.append(f"the clock stood at {clock:.0f} of {highest:.0f} MHz at the end")
+        reasons.append(f"the clock frequency was {clock:.0f} of {highest:.0f} MHz at the end")
     return tuple(reasons)
 
 
-def _pi_troubles(before: int | None, after: int | None) -> list[str]:
-    """What is so at the end, or happened since `before`."""
+def _pi_problems(before: int | None, after: int | None) -> list[str]:
+    """Return the problems present at the end, or that occurred since `before`."""
     if before is None or after is None:
         return []
     new = after & ~before
@@ -85,10 +85,10 @@ def _pi_troubles(before: int | None, after: int | None) -> list[str]:
 
 @dataclass(frozen=True)
 class CpuClock:
-    """Seconds of CPU time of the cores that this process may use, all of them together, since the system's start.
+    """CPU seconds of all usable cores together, since the system's start.
 
-    total: that passed; busy: that somebody used (or, on a virtual machine, that the host took away);
-    own: that this process and its finished children used.
+    total: elapsed; busy: used by any process (or, on a virtual machine, taken by the host);
+    own: used by this process and its finished children.
     """
 
     total: float
@@ -96,7 +96,7 @@ class CpuClock:
     own: float
 
     def foreign_share(self, later: CpuClock) -> float | None:
-        """Share of the cores' time that others used between two readings; None for no time at all."""
+        """Return the share of the cores' time that other processes used between two readings; None if none passed."""
         total = later.total - self.total
         if total <= 0:
             return None
@@ -105,7 +105,7 @@ class CpuClock:
 
 
 def cpu_clock(stat: Path = Path("/proc/stat"), cores: Collection[int] | None = None) -> CpuClock | None:
-    """The clock now, from the lines 'cpuN' of the cores (default: the usable ones); None where the OS has no such file.
+    """Read the lines 'cpuN' of the cores (default: the usable ones); None if the OS has no such file.
 
     Fields of a line: user, nice, system, idle, iowait, irq, softirq, steal (proc(5)), in clock ticks.
     """
@@ -121,7 +121,7 @@ def cpu_clock(stat: Path = Path("/proc/stat"), cores: Collection[int] | None = N
 
 
 def power_source(root: Path = Path("/sys/class/power_supply")) -> str | None:
-    """'battery' when one is being drained, 'mains' when a supply is on line, else None."""
+    """Return 'battery' if one is discharging, 'mains' if a supply is online, else None."""
     status = [read_text(item / "status") for item in sorted(root.glob("*"))]
     online = [read_text(item / "online") for item in sorted(root.glob("*"))]
     if "Discharging" in status:
@@ -130,13 +130,13 @@ def power_source(root: Path = Path("/sys/class/power_supply")) -> str | None:
 
 
 def throttle_events(root: Path = Path("/sys/devices/system/cpu")) -> int | None:
-    """How often the kernel saw a core throttled for heat; None where it does not count."""
+    """Return the kernel's count of thermal throttling of all cores; None without one."""
     counts = [read_text(path) for path in sorted(root.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"))]
     return sum(int(count) for count in counts if count) if counts else None
 
 
 def pi_throttled() -> int | None:
-    """The bits of a Raspberry Pi's firmware; None on any other machine."""
+    """Return the bits of a Raspberry Pi's firmware; None on any other machine."""
     command = shutil.which("vcgencmd")
     if command is None:
         return None
@@ -144,9 +144,9 @@ def pi_throttled() -> int | None:
     return throttled_bits(done.stdout)
 
 
-def throttled_bits(said: str) -> int | None:
+def throttled_bits(output: str) -> int | None:
     """'throttled=0x50005' -> 0x50005; None for any other text."""
-    name, _, value = said.strip().partition("=")
+    name, _, value = output.strip().partition("=")
     try:
         return int(value, 16) if name == "throttled" else None
     except ValueError:
@@ -154,15 +154,15 @@ def throttled_bits(said: str) -> int | None:
 
 
 def frequency_mhz(root: Path = ROOT, cores: Collection[int] | None = None) -> float | None:
-    """The clock of the fastest of the cores (default: the usable ones), as the frequency driver tells it."""
+    """Return the clock frequency of the fastest core (default: of the usable ones), from the frequency driver."""
     wanted = usable() if cores is None else cores
     folders = [root / f"devices/system/cpu/cpu{core}/cpufreq" for core in wanted]
-    found = [read_text(folder / "scaling_cur_freq") for folder in folders]
-    return max((int(khz) / 1000 for khz in found if khz and khz.isdigit()), default=None)
+    frequencies_khz = [read_text(folder / "scaling_cur_freq") for folder in folders]
+    return max((int(khz) / 1000 for khz in frequencies_khz if khz and khz.isdigit()), default=None)
 
 
 def temperature_c(root: Path = ROOT) -> float | None:
-    """The hottest sensor that is named for the CPU, else the hottest thermal zone; None without any."""
+    """Return the temperature of the hottest CPU sensor, else of the hottest thermal zone; None without any."""
     zones = [(read_text(zone / "type"), read_text(zone / "temp")) for zone in root.glob("class/thermal/thermal_zone*")]
     chips = [
         (read_text(sensor.parent / "name"), read_text(sensor)) for sensor in root.glob("class/hwmon/hwmon*/temp*_input")

@@ -1,4 +1,4 @@
-"""What a user waits for: from an encoded image in memory to its label, and what each part of it takes."""
+"""End-to-end latency: from an encoded image in memory to its label, and the time of each part."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from skinedge.core.preprocess import prepare
 from skinedge.data.dataset import Sample, archive_member
 from skinedge.data.synthetic import draw
 from skinedge.run.plugins import Session
+from skinedge.stats.bootstrap import Interval
 from skinedge.stats.metrics import malignant_score
-from skinedge_bench.evaluate.bootstrap import Interval
 from skinedge_bench.latency.block_stats import summarize
 from skinedge_bench.latency.protocol import Protocol
 from skinedge_bench.latency.targets import Target
@@ -28,17 +28,15 @@ from skinedge_bench.latency.timer import SETTLE, interleave
 from skinedge_bench.predict.predict import Prediction
 
 COUNT = 16
-DRAWN = (450, 600)  # height, width: of HAM10000's photos
-QUALITY = 90  # of the JPEG that a drawn image becomes
-LEAST_BLOCKS, SHARE = 5, 4  # a quarter of the protocol's samples will do for p50 and p90
+SYNTHETIC_SHAPE = (450, 600)  # height, width: of HAM10000's photos
+QUALITY = 90  # of the synthetic JPEGs
+LEAST_BLOCKS, SHARE = 5, 4  # a quarter of the protocol's samples suffices for p50 and p90
 PARTS = ("decode", "resize", "infer", "label")
 
 
 @dataclass(frozen=True)
 class PhotoSource:
-    """Which images were classified: n of them; source: in words; the rest: medians, in pixels and bytes. No image is
-    part of a report.
-    """
+    """Description of the n timed images. width, height, size_bytes: medians. Reports hold no image."""
 
     source: str
     n: int
@@ -52,8 +50,8 @@ class PhotoSource:
 
 @dataclass(frozen=True)
 class Photos:
-    """encoded: the files' bytes, in memory, so that no disk is timed; malignant: indices of the run's labels that count
-    towards the malignant score, None where they are unknown.
+    """Images to time. encoded: file contents, in memory, so that no disk access is timed; malignant: indices of the
+    run's labels that count towards the malignant score, None if unknown.
     """
 
     encoded: tuple[bytes, ...]
@@ -63,9 +61,9 @@ class Photos:
 
 @dataclass(frozen=True)
 class EndToEnd:
-    """Milliseconds from encoded image to label, of n images one by one. p50_interval_ms: 95 %, over blocks;
-    parts_ms: the median of each part: decode (to RGB), resize (and crop), infer (with the file's own input format),
-    label (likeliest class, malignant score, the document that `predict` prints).
+    """Milliseconds from encoded image to label, for n images one by one. p50_interval_ms: 95 %, over blocks;
+    parts_ms: median of each part: decode (to RGB), resize (and crop), infer (with the file's own input format),
+    label (most probable class, malignant score, the document that `predict` prints).
     """
 
     p50_ms: float
@@ -76,13 +74,13 @@ class EndToEnd:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Of the parts' sum."""
+        """Return the share of each part in their sum."""
         total = sum(self.parts_ms.values())
         return {part: value / total for part, value in self.parts_ms.items()}
 
 
 class Chain:
-    """Everything from bytes to label, in one session. parts_ms: what each call so far took, part by part."""
+    """The pipeline from bytes to label, in one session. parts_ms: times of the parts of each call so far."""
 
     def __init__(self, session: Session, side: int, photos: Photos, target: Target) -> None:
         self._session, self._side, self._photos = session, side, photos.encoded
@@ -98,54 +96,54 @@ class Chain:
         clock.append(time.perf_counter_ns())
         row = self._session.run(prepared[None]).probabilities[0]
         clock.append(time.perf_counter_ns())
-        answer = self._answer(row)
+        document = self._document(row)
         clock.append(time.perf_counter_ns())
         self.parts_ms.append(tuple((end - start) / 1e6 for start, end in pairwise(clock)))
-        return answer
+        return document
 
-    def _answer(self, row: NDArray[np.float32]) -> dict[str, Any]:
+    def _document(self, row: NDArray[np.float32]) -> dict[str, Any]:
         score = None if self._malignant is None else float(malignant_score(row[None], self._malignant)[0])
         labels = self._labels or tuple(map(str, range(len(row))))
         return Prediction("", row, score).document(labels)
 
 
 def time_chains(chains: Mapping[str, Chain], protocol: Protocol, seed: int) -> dict[str, EndToEnd]:
-    """Time new chains in turns, by the protocol's blocks, of which a quarter are taken, at least 5."""
+    """Time new chains in interleaved blocks: a quarter of the protocol's, at least 5."""
     least = max(LEAST_BLOCKS, protocol.blocks // SHARE)
     shorter = replace(protocol, blocks=least, min_seconds=protocol.min_seconds / SHARE)
     samples = interleave(chains, shorter, seed)
-    found = {}
+    results = {}
     for key, chain in chains.items():
-        said, counted = summarize(samples[key]), np.array(chain.parts_ms[shorter.warmup :])
+        summary, counted = summarize(samples[key]), np.array(chain.parts_ms[shorter.warmup :])
         parts = counted.reshape(-1, SETTLE + shorter.block, len(PARTS))[:, SETTLE:].reshape(-1, len(PARTS))
         medians = dict(zip(PARTS, np.median(parts, axis=0).tolist(), strict=True))
-        found[key] = EndToEnd(said.p50_ms, said.p50_interval_ms, said.p90_ms, said.n, medians)
-    return found
+        results[key] = EndToEnd(summary.p50_ms, summary.p50_interval_ms, summary.p90_ms, summary.n, medians)
+    return results
 
 
 def synthetic_photos() -> Photos:
-    """The same on every device: drawn in the size of HAM10000's photos, as JPEG."""
+    """Return synthetic JPEGs in the size of HAM10000's photos, the same on every device."""
     encoded = []
     for index in range(COUNT):
         stream = io.BytesIO()
-        Image.fromarray(draw(index, index % 7, *DRAWN)).save(stream, "JPEG", quality=QUALITY)
+        Image.fromarray(draw(index, index % 7, *SYNTHETIC_SHAPE)).save(stream, "JPEG", quality=QUALITY)
         encoded.append(stream.getvalue())
-    return _described(encoded, f"drawn images as JPEG of quality {QUALITY}")
+    return _describe(encoded, f"synthetic images as JPEG of quality {QUALITY}")
 
 
 def photos_of_run(root: Path, samples: Sequence[Sample]) -> Photos | None:
-    """Test images of the run, evenly over the split; None where they are not image files (MedMNIST's archive).
+    """Return test images of the run, spaced evenly over the split; None for an archive (MedMNIST) without image files.
 
-    Raises: DataError for one that cannot be read or decoded.
+    Raises: DataError for an image that cannot be read or decoded.
     """
     files = [sample.path for sample in samples if not archive_member(sample.path)[1]]
     if not files:
         return None
-    chosen = [files[place] for place in np.linspace(0, len(files) - 1, min(COUNT, len(files))).astype(int)]
-    return _described([read_bytes(root / path) for path in chosen], "test images of the run")
+    chosen = [files[index] for index in np.linspace(0, len(files) - 1, min(COUNT, len(files))).astype(int)]
+    return _describe([read_bytes(root / path) for path in chosen], "test images of the run")
 
 
-def _described(encoded: Sequence[bytes], source: str) -> Photos:
+def _describe(encoded: Sequence[bytes], source: str) -> Photos:
     shapes = [load_image(data).shape for data in encoded]
     height, width = (int(np.median([shape[axis] for shape in shapes])) for axis in (0, 1))
     size = int(np.median([len(data) for data in encoded]))

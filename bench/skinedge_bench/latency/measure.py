@@ -1,4 +1,4 @@
-"""Measuring targets side by side: processes of their own for load time and memory, interleaved blocks for the rest."""
+"""Measurement of targets side by side: load time and memory in separate processes, the rest in interleaved blocks."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ from skinedge_bench.latency.targets import Target, why_missing
 from skinedge_bench.latency.timer import Work, interleave
 from skinedge_bench.runtimes.session import input_side
 
-FREE = -1  # the side that is asked for where a file takes images of any size
+FREE = -1  # side for a file that accepts images of any size
 
 Images = Callable[[int], Pixels]  # side in pixels, or FREE -> (N, side, side, 3) uint8
 
 
 @dataclass(frozen=True)
 class Timings:
-    """By `Target.key`: probes, samples_ms, floors, chains. peaks: None where they could not be measured. The
-    rest: see `machine_reasons`.
+    """Results by `Target.key`: probes, samples_ms, bounds, end_to_end.
+
+    peaks: None if they could not be measured. The rest: see `machine_reasons`.
     """
 
     probes: Mapping[str, Probe]
@@ -43,22 +44,22 @@ class Timings:
     foreign_cpu: float | None
     others: tuple[str, ...]
     peaks: Peaks | None
-    floors: Mapping[str, RooflineBound]
-    chains: Mapping[str, EndToEnd]
+    bounds: Mapping[str, RooflineBound]
+    end_to_end: Mapping[str, EndToEnd]
 
 
 def measure(
     targets: Sequence[Target], images: Images, protocol: Protocol, seed: int = 0, photos: Photos | None = None
 ) -> tuple[LatencyReport, dict[str, Session]]:
-    """Time all targets, and hand back the open sessions by `Target.key`. photos: to time end to end, if any.
+    """Time all targets; return the report and the open sessions by `Target.key`. photos: to time end to end, if any.
 
-    A target whose runtime is not there, or cannot compute it here, has a row that says so. Under an emulator nothing is
-    timed: its seconds say nothing about the machine that it imitates.
+    A target whose runtime is missing, or cannot run it here, has a row with the reason. Under an emulator nothing is
+    timed: its times say nothing about the emulated machine.
     """
     sessions, missing = open_all(targets)
     device = describe_device({t.runtime.name: t.runtime.version() for t in targets if t.key in sessions})
     if device.emulated:
-        note(f"this is an emulator ({device.emulated}): nothing is timed")
+        note(f"this is an emulator ({device.emulated}): latency is not measured")
         emulated = f"emulated ({device.emulated}): not timed"
         rows = tuple(_row(target, missing.get(target.key, emulated)) for target in targets)
         return LatencyReport(device, protocol, seed, rows, measured_at=now()), sessions
@@ -85,9 +86,9 @@ def measure(
 
 
 def open_all(targets: Sequence[Target]) -> tuple[dict[str, Session], dict[str, str]]:
-    """`Target.key` -> its session, or why there is none.
+    """Return `Target.key` -> session, and `Target.key` -> reason for each target without one.
 
-    Raises: SkinedgeError for a file that cannot be loaded, whatever the machine.
+    Raises: SkinedgeError for a file that no machine can load.
     """
     sessions: dict[str, Session] = {}
     missing: dict[str, str] = {}
@@ -111,23 +112,23 @@ def time_all(
     seed: int,
     photos: Photos | None,
 ) -> Timings:
-    """Load time, first inference and memory of each in a process of its own, then all of them in turns."""
+    """Measure load time, first inference and memory in separate processes, then the latencies in interleaved blocks."""
     with bench_lock() as others:
         probes = {t.key: probe(t.runtime.name, t.path, t.threads) for t in targets}
-        work = {t.key: one_image_each(sessions[t.key], images) for t in targets}
+        work = {t.key: cycle_images(sessions[t.key], images) for t in targets}
         before, start = conditions(), cpu_clock()
         samples = interleave(work, protocol, seed)
         sides = {t.key: input_side(sessions[t.key], images(FREE).shape[1]) for t in targets}
         chains = {t.key: Chain(sessions[t.key], sides[t.key], photos, t) for t in targets} if photos else {}
-        whole = time_chains(chains, protocol, seed)
-        peaks, floors = measure_bounds(targets, sides)
+        end_to_end = time_chains(chains, protocol, seed)
+        peaks, bounds = measure_bounds(targets, sides)
         end, after = cpu_clock(), conditions()
         foreign = start.foreign_share(end) if start and end else None
-        return Timings(probes, samples, before, after, foreign, others.met(), peaks, floors, whole)
+        return Timings(probes, samples, before, after, foreign, others.met(), peaks, bounds, end_to_end)
 
 
-def one_image_each(session: Session, images: Images) -> Work:
-    """A call that runs one image, each time another one."""
+def cycle_images(session: Session, images: Images) -> Work:
+    """Return a function that runs one image per call, cycling through all of them."""
     pixels = images(input_side(session, FREE))
     return lambda index: session.run(pixels[index % len(pixels)][None])
 
@@ -146,7 +147,7 @@ def _row(target: Target, *reasons: str) -> Row:
 
 
 def _timed_row(target: Target, session: Session, timings: Timings, doubts: Sequence[str]) -> Row:
-    blocks, own = timings.samples_ms[target.key], timings.probes[target.key]
+    blocks, process = timings.samples_ms[target.key], timings.probes[target.key]
     summary = summarize(blocks)
     reasons = (*doubts, *noise_reasons(blocks))
     return replace(
@@ -156,13 +157,13 @@ def _timed_row(target: Target, session: Session, timings: Timings, doubts: Seque
         p90_ms=summary.p90_ms,
         p99_ms=summary.p99_ms,
         n=summary.n,
-        load_ms=own.load_ms,
-        first_inference_ms=own.first_inference_ms,
-        peak_rss_mib=own.peak_rss_mib,
+        load_ms=process.load_ms,
+        first_inference_ms=process.first_inference_ms,
+        peak_rss_mib=process.peak_rss_mib,
         partitions=session.partitions,
         outside=session.outside,
         block_medians_ms=tuple(medians(blocks).tolist()),
-        floor=timings.floors.get(target.key),
-        end_to_end=timings.chains.get(target.key),
+        floor=timings.bounds.get(target.key),
+        end_to_end=timings.end_to_end.get(target.key),
         trustworthy=not reasons,
     )

@@ -1,4 +1,4 @@
-"""One model file in a process of its own: load time, first inference, peak memory.
+"""Load time, first inference and peak memory of one model file, in a separate process.
 
 Run as `python -m skinedge_bench.latency.probe RUNTIME FILE THREADS`; prints one line of JSON.
 """
@@ -19,9 +19,10 @@ from skinedge.system.temporary_folder import scratch_folder
 
 @dataclass(frozen=True)
 class Probe:
-    """load_ms: opening the file (with torch.compile: compiling it), the library being imported already;
-    first_inference_ms: the first image's scores; peak_rss_mib: of the whole process (interpreter, library and model),
-    after five images.
+    """Cost of a model file in a fresh process.
+
+    load_ms: opening the file (with torch.compile: compiling it), after importing the library; first_inference_ms: the
+    first image's scores; peak_rss_mib: of the whole process (interpreter, library and model), after five images.
     """
 
     load_ms: float
@@ -30,19 +31,19 @@ class Probe:
 
 
 def probe(runtime: str, path: Path, threads: int) -> Probe:
-    """Measure in a fresh process; raises SkinedgeError when that process fails."""
-    with scratch_folder() as empty:  # torch.compile finds nothing there that was compiled before
-        kept_out = {"TORCHINDUCTOR_CACHE_DIR": str(empty)}
+    """Measure in a fresh process. Raises: SkinedgeError if it fails."""
+    with scratch_folder() as empty:  # without compiled code from earlier runs of torch.compile
+        environment = {"TORCHINDUCTOR_CACHE_DIR": str(empty)}
         arguments = (runtime, str(path), str(threads))
-        done = run_python("skinedge_bench.latency.probe", *arguments, environment=kept_out, one_thread=False)
+        done = run_python("skinedge_bench.latency.probe", *arguments, environment=environment, one_thread=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise SkinedgeError(f"a process of its own could not run the file ({last})", where=str(path))
+        raise SkinedgeError(f"a separate process could not run the file ({last})", where=str(path))
     return parse_json(done.stdout.strip().rpartition("\n")[2], Probe, str(path), error=SkinedgeError)
 
 
 def measure(runtime_name: str, path: Path, threads: int) -> Probe:
-    """Measure in this process, which should be a fresh one."""
+    """Measure in this process, which must be fresh."""
     import numpy as np
 
     from skinedge.run.plugins import RUNTIMES, Runtime, load
@@ -55,7 +56,7 @@ def measure(runtime_name: str, path: Path, threads: int) -> Probe:
     opened = time.perf_counter()
     side = input_side(session, 224)
     image = np.full((1, side, side, 3), 127, dtype=np.uint8)
-    # the first `run` of a stranger's file also asks four more images what the scores mean
+    # the first `run` of a third-party file also infers four images, to detect whether scores are logits
     infer = getattr(session, "scores", session.run)
     ready = time.perf_counter()
     infer(image)
@@ -66,9 +67,9 @@ def measure(runtime_name: str, path: Path, threads: int) -> Probe:
 
 
 def peak_rss_mib() -> float:
-    """This process's peak resident memory in MiB."""
+    """Return this process's peak resident memory in MiB."""
     status = Path("/proc/self/status")
-    if status.is_file():  # unlike ru_maxrss, it does not carry over what the parent had before exec
+    if status.is_file():  # ru_maxrss would include the parent's peak before exec
         for line in status.read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024

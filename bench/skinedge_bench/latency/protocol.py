@@ -1,4 +1,4 @@
-"""How many inferences a benchmark makes, read from protocols/*.toml."""
+"""Benchmark protocols: numbers of inferences, read from protocols/*.toml."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from skinedge.core.json_io import build, parse_toml
 
 @dataclass(frozen=True)
 class Protocol:
-    """warmup: inferences a file that are not counted; block: inferences in a row before the next file has
-    its turn; blocks: at least so many a file, and more until min_seconds of measured time a file are reached;
-    headline: the percentile that files are compared by, 50 or 90; on_request: runtimes that are left out unless they
-    are asked for by name.
+    """Numbers of inferences of a benchmark.
+
+    warmup: uncounted inferences per file; block: consecutive inferences of one file; blocks: least number per file;
+    min_seconds: least measured time per file; headline: percentile for comparisons, 50 or 90; on_request: runtimes
+    that are used only if named.
     """
 
     name: str
@@ -28,13 +29,13 @@ class Protocol:
 
 
 def protocol_names() -> list[str]:
-    """The protocols that are installed, sorted."""
+    """Return the names of the installed protocols, sorted."""
     folder = files("skinedge_bench").joinpath("latency", "protocols")
     return sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
 
 
 def read_protocol(name: str) -> Protocol:
-    """Raises: ConfigError for an unknown name (listing the known ones) or a file with other keys."""
+    """Read a protocol. Raises: ConfigError for an unknown name (listing the valid ones) or unknown keys."""
     one_of("protocol", name, protocol_names())
     text = files("skinedge_bench").joinpath("latency", "protocols", f"{name}.toml").read_text(encoding="utf-8")
     raw = parse_toml(text, dict[str, Any], f"{name}.toml")

@@ -1,10 +1,10 @@
-"""`skinedge bench --compare A B`: what became slower, faster, larger or less accurate from one report to another."""
+"""`skinedge compare A B`: changes in latency, size and accuracy from one report to another."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,13 @@ from skinedge_bench.latency.report import LatencyReport
 from skinedge_bench.latency.report_file import report_of
 from skinedge_bench.latency.row import Row
 
-SIGNIFICANT = 0.01  # several files are compared at once
+SIGNIFICANT = 0.01  # strict, since several files are compared at once
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be lost, None for no limit. latency: per cent by which the median time may grow; accuracy: points by
-    which balanced accuracy may fall.
+    """Allowed losses, None for no limit. latency: increase of the median latency in percent; accuracy: drop in balanced
+    accuracy in percentage points.
     """
 
     latency: float | None = None
@@ -38,7 +38,7 @@ class Budget:
 class Change:
     """One file in one runtime, in both reports.
 
-    slowdown: new median over old, NaN where the old is 0; p: that they do not differ.
+    slowdown: new median over old, NaN if the old is 0; p: of the rank-sum test.
     """
 
     before: Row
@@ -49,31 +49,32 @@ class Change:
 
     @property
     def verdict(self) -> str:
-        """'slower', 'faster', or 'alike': no difference was shown."""
+        """Return 'slower', 'faster', or 'alike': no significant difference."""
         if self.p >= SIGNIFICANT or math.isnan(self.slowdown.value):
             return "alike"
         return "slower" if self.slowdown.value > 1 else "faster"
 
     @property
     def fall(self) -> float | None:
-        """Of balanced accuracy, positive for a loss; None where one of them is not known."""
+        """Return the drop in balanced accuracy, positive for a loss; None if either accuracy is unknown."""
         old, new = self.before.balanced_accuracy, self.after.balanced_accuracy
         return None if old is None or new is None else old - new
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """Why either timing is not trustworthy."""
+        """Return the reasons to distrust either timing."""
         both = (("before", self.before), ("after", self.after))
         return tuple(f"{side}: {reason}" for side, row in both for reason in row.reasons)
 
     def document(self) -> dict[str, object]:
-        shown = ("p50_ms", "p90_ms", "balanced_accuracy", "size_bytes", "sha256", "trustworthy")
+        """Return the JSON form."""
+        keys = ("p50_ms", "p90_ms", "balanced_accuracy", "size_bytes", "sha256", "trustworthy")
         sides = {"before": self.before, "after": self.after}
         return {
             "file": self.before.file,
             "runtime": self.before.runtime,
             "threads": self.before.threads,
-            **{name: {key: getattr(row, key) for key in shown} for name, row in sides.items()},
+            **{name: {key: getattr(row, key) for key in keys} for name, row in sides.items()},
             "slowdown": self.slowdown.value,
             "slowdown_interval": [self.slowdown.low, self.slowdown.high],
             "p": self.p,
@@ -86,8 +87,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Regression:
-    """changes: of what both reports measured; lost: what the old one measured and the new one did not, added: the
-    other way round ('runtime file'); differences: of the environments, such as were allowed: name -> (old, new).
+    """Comparison of two reports.
+
+    changes: rows in both reports; lost: rows only in the old one, added: rows only in the new one ('runtime file');
+    differences: allowed differences of the environments: name -> (old, new).
     """
 
     changes: tuple[Change, ...]
@@ -98,18 +101,19 @@ class Regression:
     strict: bool = False
 
     def failures(self) -> list[str]:
-        """What is beyond the budget (strict: and what could not be decided), in words; nothing without a budget."""
-        found = [
+        """Describe each violation of the budget (strict: also inconclusive gates and lost rows)."""
+        failed_gates = [
             f"{change.before.key}: {gate.name} {gate.detail}"
             for change in self.changes
             for gate in change.gates
             if not passed([gate], strict=self.strict)
         ]
-        held = self.budget != Budget()
-        return found + [f"{key}: not measured any more" for key in self.lost if held and self.strict]
+        if self.budget == Budget() or not self.strict:
+            return failed_gates
+        return failed_gates + [f"{key}: not measured any more" for key in self.lost]
 
     def document(self) -> dict[str, object]:
-        """The JSON form."""
+        """Return the JSON form."""
         return {
             "passed": not self.failures(),
             "strict": self.strict,
@@ -122,17 +126,17 @@ class Regression:
 
 
 def read_report(path: Path) -> LatencyReport:
-    """The report of a run directory, or in a file that `bench` wrote.
+    """Read the report of a run directory, or a report file of `bench`.
 
-    Raises: BundleError where there is none, or it is damaged.
+    Raises: BundleError if it is missing or damaged.
     """
     if path.is_dir():
         bundle = Bundle.open(path)
         if not bundle.has(REPORT):
-            raise BundleError("this run was not benchmarked", where=str(path), todo="Measure it: skinedge bench RUN")
+            raise BundleError("this run was not benchmarked", where=str(path), todo="Benchmark it: skinedge bench RUN")
         path = bundle.file(REPORT)
     if not path.exists():
-        raise BundleError("no such report, nor run", where=str(path))
+        raise BundleError("no such report or run", where=str(path))
     document = read_json(path, dict[str, Any], error=refusal("not a report of bench"))
     return report_of(document, str(path))
 
@@ -145,24 +149,24 @@ def compare(
     allowed: Collection[str] = (),
     strict: bool = False,
 ) -> Regression:
-    """Each file of both reports, in each runtime and with each number of threads.
+    """Compare each file of both reports, per runtime and number of threads.
 
-    allowed: names of environment figures that may differ.
+    allowed: names of environment properties that may differ.
     Raises: ConfigError for reports of different devices or environments, or with nothing in common.
     """
     limits = budget or Budget()
     old, new = ({row.key: row for row in report.rows if row.block_medians_ms} for report in (before, after))
-    both = [key for key in old if key in new]
-    if not both:
+    common = [key for key in old if key in new]
+    if not common:
         todo = f"One has {', '.join(old) or 'nothing'}; the other {', '.join(new) or 'nothing'}."
         raise ConfigError("the two reports have no timed file in common", todo=todo)
-    differences = environment_differences(before, after, {old[key].runtime for key in both})
+    differences = environment_differences(before, after, {old[key].runtime for key in common})
     for name in allowed:
-        one_of("environment figure", name, tuple(environment(before, {old[key].runtime for key in both})))
+        one_of("environment figure", name, tuple(environment(before, {old[key].runtime for key in common})))
     refuse(differences, allowed)
-    judged = "test_images" not in differences
+    same_images = "test_images" not in differences
     return Regression(
-        changes=tuple(_change(old[key], new[key], limits, judged) for key in both),
+        changes=tuple(_change(old[key], new[key], limits, same_images) for key in common),
         lost=tuple(key for key in old if key not in new),
         added=tuple(key for key in new if key not in old),
         differences=differences,
@@ -172,7 +176,7 @@ def compare(
 
 
 def environment(report: LatencyReport, runtimes: Collection[str]) -> dict[str, object]:
-    """Everything that must be equal where timings are compared. runtimes: whose versions count."""
+    """Return the properties that must be equal for a comparison. runtimes: those whose versions count."""
     device = asdict(report.device)
     versions = device.pop("versions")
     protocol = asdict(report.protocol)
@@ -188,64 +192,64 @@ def environment(report: LatencyReport, runtimes: Collection[str]) -> dict[str, o
 def environment_differences(
     before: LatencyReport, after: LatencyReport, runtimes: Collection[str]
 ) -> dict[str, tuple[object, object]]:
-    """Name -> (old, new) of what differs."""
+    """Return name -> (old, new) of the properties that differ."""
     old, new = environment(before, runtimes), environment(after, runtimes)
     return {name: (old[name], new[name]) for name in old if old[name] != new[name]}
 
 
 def refuse(differences: Mapping[str, tuple[object, object]], allowed: Collection[str]) -> None:
-    """Raises: ConfigError when more differs than was allowed."""
-    beyond = {name: pair for name, pair in differences.items() if name not in allowed}
-    if beyond:
-        told = "; ".join(f"{name}: {_shown(old)}, then {_shown(new)}" for name, (old, new) in beyond.items())
-        options = " ".join(f"--allow-different '{name}'" for name in beyond)
+    """Raise a ConfigError for differences that are not allowed."""
+    refused = {name: pair for name, pair in differences.items() if name not in allowed}
+    if refused:
+        listed = "; ".join(f"{name}: {_format(old)}, then {_format(new)}" for name, (old, new) in refused.items())
+        options = " ".join(f"--allow-different '{name}'" for name in refused)
         raise ConfigError(
-            f"the two reports are not of the same device and environment: {told}",
-            todo=f"Measure both alike, or, where the difference is what you want to see, add {options}",
+            f"the two reports are not of the same device and environment: {listed}",
+            todo=f"Measure both in the same environment, or, to compare the environments, add {options}",
         )
 
 
-def _change(before: Row, after: Row, budget: Budget, judged: bool) -> Change:
-    """judged: whether both accuracies are of the same images."""
+def _change(before: Row, after: Row, budget: Budget, same_images: bool) -> Change:
+    """Compare two rows. same_images: whether both accuracies are of the same images."""
     old, new = np.array(before.block_medians_ms), np.array(after.block_medians_ms)
-    found = Change(before, after, slowdown(old, new), rank_sum_p(old, new), ())
+    change = Change(before, after, slowdown(old, new), rank_sum_p(old, new), ())
     gates = []
     if budget.latency is not None:
-        gates.append(_latency_gate(found, 1 + budget.latency / 100))
+        gates.append(_latency_gate(change, 1 + budget.latency / 100))
     if budget.accuracy is not None:
-        gates.append(_accuracy_gate(found, budget.accuracy, judged))
-    return Change(found.before, found.after, found.slowdown, found.p, tuple(gates))
+        gates.append(_accuracy_gate(change, budget.accuracy, same_images))
+    return replace(change, gates=tuple(gates))
 
 
 def _latency_gate(change: Change, limit: float) -> Gate:
-    """Passes when the whole interval lies within the budget, fails when all of it lies beyond; nothing is decided by
-    timings that are not trustworthy.
-    """
-    found = change.slowdown
-    verdict: Verdict = "pass" if found.high <= limit else "fail" if found.low > limit else "underpowered"
-    detail = f"{found.value:.3f} times the time (95 % {found.low:.3f} to {found.high:.3f}), at most {limit:.3f}"
+    """Pass if the whole interval is within the budget, fail if all of it is beyond; else underpowered."""
+    ratio = change.slowdown
+    verdict: Verdict = "pass" if ratio.high <= limit else "fail" if ratio.low > limit else "underpowered"
+    detail = f"{ratio.value:.3f} times the time (95 % {ratio.low:.3f} to {ratio.high:.3f}), at most {limit:.3f}"
     if change.doubts:
-        return Gate("latency", found.value, limit, "underpowered", f"{detail}; not trustworthy")
-    return Gate("latency", found.value, limit, verdict, detail)
+        return Gate("latency", ratio.value, limit, "underpowered", f"{detail}; not trustworthy")
+    return Gate("latency", ratio.value, limit, verdict, detail)
 
 
-def _accuracy_gate(change: Change, points: float, judged: bool) -> Gate:
-    """Both sides judged the same test images, so the fall is what it is: no interval. A report may quote an accuracy
-    that was measured elsewhere, which does not hold where the golden vectors fail.
+def _accuracy_gate(change: Change, points: float, same_images: bool) -> Gate:
+    """Compare the drop with the budget, without an interval, since both accuracies are of the same test images.
+
+    Fails if the golden vectors fail: the accuracy may have been measured on another machine, and does not hold then.
     """
     if change.after.golden == "fail":
         return Gate(
             "accuracy", None, points, "fail", "the golden vectors fail: its balanced accuracy does not hold here"
         )
-    fall = change.fall if judged else None
-    if fall is None:
-        return Gate("accuracy", None, points, "underpowered", "balanced accuracy is not known of both, on one test set")
-    lost = round(100 * fall, 9)  # 0.75 - 0.74 is more than 0.01 in floating point
+    drop = change.fall if same_images else None
+    if drop is None:
+        detail = "balanced accuracy is not known for both on the same test set"
+        return Gate("accuracy", None, points, "underpowered", detail)
+    lost = round(100 * drop, 9)  # 0.75 - 0.74 is more than 0.01 in floating point
     verdict: Verdict = "pass" if lost <= points else "fail"
     return Gate("accuracy", lost, points, verdict, f"fell by {lost:.2f} points of balanced accuracy, at most {points}")
 
 
-def _shown(value: object) -> str:
+def _format(value: object) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return " ".join(map(str, value)) or "none"
     return "unknown" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""What `bench` reports: one row for each file, runtime and number of threads, with the raw samples."""
+"""The latency report: one row per file, runtime and number of threads, and the raw samples."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from skinedge_bench.latency.roofline.peaks import Peaks
 from skinedge_bench.latency.roofline.roofline import METHOD
 from skinedge_bench.latency.row import Row
 
-SMALL_GAIN = 1.9  # what int8 should gain over fp32 on a CPU with an int8 dot product
+SMALL_GAIN = 1.9  # expected speed-up of int8 over fp32 on a CPU with an int8 dot product
 
 
 @dataclass(frozen=True)
 class LatencyReport:
-    """rows: in the order of the files; samples_ms: `Row.key` -> blocks of raw samples, in the order measured.
+    """Result of a benchmark. rows: in the order of the files; samples_ms: `Row.key` -> blocks of raw samples, in order.
 
-    before, after: the machine at the first and after the last sample, None where nothing was timed; foreign_cpu: share
-    of the cores' time that other processes used during the timings, None where unknown; measured_at: UTC, ISO 8601;
-    model_id, model_sha256: of the run and its merged weights, or of the one file that was measured; host: the machine
-    that another one asked to measure, None where it was this one; test_images: digest of the images and labels that
-    the accuracies are of, None without a run; peaks: what the floors rest on; photos: what was timed end to end.
+    before, after: conditions before the first and after the last sample, None if nothing was timed; foreign_cpu: share
+    of the cores' time used by other processes during the timings, None if unknown; measured_at: UTC, ISO 8601;
+    model_id, model_sha256: of the run and its merged weights, or of the single file; host: the remote machine, None for
+    this one; test_images: digest of the images and labels behind the accuracies, None without a run; peaks: the rates
+    behind the roofline bounds; photos: the images timed end to end.
     """
 
     device: Device
@@ -48,19 +48,19 @@ class LatencyReport:
     photos: PhotoSource | None = None
 
     def golden_failures(self) -> list[str]:
-        """'file (runtime)' of every row that fails the golden vectors."""
+        """Return 'file (runtime)' of every row that fails the golden vectors."""
         return [f"{row.file} ({row.runtime})" for row in self.rows if row.golden == "fail"]
 
     def doubts(self) -> dict[str, list[Row]]:
-        """Reason not to trust figures -> the rows that it concerns."""
-        found: dict[str, list[Row]] = {}
+        """Return reason to distrust timings -> affected rows."""
+        rows: dict[str, list[Row]] = {}
         for row in self.rows:
             for reason in row.reasons:
-                found.setdefault(reason, []).append(row)
-        return found
+                rows.setdefault(reason, []).append(row)
+        return rows
 
     def document(self) -> dict[str, object]:
-        """The JSON form without the raw samples."""
+        """Return the JSON form without the raw samples."""
         return {
             "measured_at": self.measured_at,
             "host": self.host,
@@ -82,7 +82,7 @@ class LatencyReport:
         }
 
     def to_text(self) -> str:
-        """The JSON of a report file: the document with the raw samples, a line for each block."""
+        """Return the JSON text of a report file: the document with the raw samples, one line per block."""
         body = {**self.document(), "samples_ms": {key: len(blocks) for key, blocks in self.samples_ms.items()}}
         text = json_io.to_text(json_io.document("bench", body, model_id=self.model_id, model_sha256=self.model_sha256))
         for key, blocks in self.samples_ms.items():
@@ -91,43 +91,43 @@ class LatencyReport:
         return text
 
     def recommendation(self) -> Recommendation:
-        """What to use on this device."""
+        """Return the recommended file and runtime for this device."""
         return recommend(self.rows, self.protocol.headline, self.device.int8_dot_product)
 
     def remarks(self) -> tuple[str, ...]:
-        """Sentences that explain the figures."""
+        """Return sentences that explain the figures."""
         warning = saturation({row.file: row.precision for row in self.rows if row.n}, self.device.features)
-        return (*self._few_samples(), *self._pieces(), *self._small_gains(), *((warning,) if warning else ()))
+        return (*self._few_samples(), *self._delegate(), *self._small_gains(), *((warning,) if warning else ()))
 
     def _few_samples(self) -> tuple[str, ...]:
         least = min((row.n for row in self.rows if row.n), default=P99_SAMPLES)
         if least >= P99_SAMPLES:
             return ()
-        return (f"a look, with {least} samples a file; figures to quote take {P99_SAMPLES}: --protocol standard",)
+        return (f"Preliminary: {least} samples per file. Use --protocol standard for figures to report.",)
 
-    def _pieces(self) -> tuple[str, ...]:
-        """How XNNPACK, LiteRT's delegate, took the files."""
-        told = {row.file: row for row in self.rows if row.n and row.partitions is not None}
-        cut = [_split_by_delegate(row) for row in told.values() if row.partitions != 1 or row.outside]
-        if cut:
-            return (f"XNNPACK runs {'; '.join(cut)}: what is outside runs on slower kernels",)
-        known = all(row.outside is not None for row in told.values())
+    def _delegate(self) -> tuple[str, ...]:
+        """Describe how XNNPACK, LiteRT's delegate, partitioned the files."""
+        rows = {row.file: row for row in self.rows if row.n and row.partitions is not None}
+        incomplete = [_split_by_delegate(row) for row in rows.values() if row.partitions != 1 or row.outside]
+        if incomplete:
+            return (f"XNNPACK runs {'; '.join(incomplete)}: other operations run on slower kernels",)
+        known = all(row.outside is not None for row in rows.values())
         complete = ", with every operation in it" if known else ""
-        return (f"XNNPACK runs each file in one piece{complete}",) if told else ()
+        return (f"XNNPACK runs each file in one partition{complete}",) if rows else ()
 
     def _small_gains(self) -> tuple[str, ...]:
-        slow = [
+        runtimes = [
             row.runtime
             for row in self.rows
             if row.precision == "int8" and row.ratio_to_fp32 is not None and row.ratio_to_fp32 < SMALL_GAIN
         ]
-        if slow and self.device.int8_dot_product is False:
-            names = " and ".join(sorted(set(slow)))
+        if runtimes and self.device.int8_dot_product is False:
+            names = " and ".join(sorted(set(runtimes)))
             return (f"int8 gains little in {names}: this CPU has no int8 dot product (x86 VNNI or AMX, Arm dotprod).",)
         return ()
 
 
 def _split_by_delegate(row: Row) -> str:
-    """'FILE in 2 pieces, without SOFTMAX'."""
-    pieces = "one piece" if row.partitions == 1 else f"{row.partitions} pieces"
-    return f"{row.file} in {pieces}" + (f", without {', '.join(row.outside)}" if row.outside else "")
+    """Return, for example, 'FILE in 2 partitions, without SOFTMAX'."""
+    partitions = "one partition" if row.partitions == 1 else f"{row.partitions} partitions"
+    return f"{row.file} in {partitions}" + (f", without {', '.join(row.outside)}" if row.outside else "")

@@ -1,4 +1,4 @@
-"""A latency report of another device: read from its JSON, and kept in the run that it measured."""
+"""Latency reports of other devices: read from JSON and written into the measured run."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ SCHEMA = "skinedge.bench/1"
 
 
 def report_of(document: Any, where: str) -> LatencyReport:
-    """The report that a document of `LatencyReport.to_text` holds, as JSON gave it.
+    """Build a report from the parsed JSON of `LatencyReport.to_text`.
 
-    Raises: BundleError when it is none, or another version's.
+    Raises: BundleError for another document, or another version's.
     """
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise BundleError(f"not a report of bench ({SCHEMA})", where=where)
     damaged = json_io.refusal("a damaged report of bench, or another version's")
     conditions = json_io.build(document.get("conditions"), dict[str, Any], where, error=damaged)
     flat = {**document, **conditions}
-    known = {field.name: flat[field.name] for field in fields(LatencyReport) if field.name in flat}
-    return json_io.build(known, LatencyReport, where, error=damaged)
+    values = {field.name: flat[field.name] for field in fields(LatencyReport) if field.name in flat}
+    return json_io.build(values, LatencyReport, where, error=damaged)
 
 
 def save_report(bundle: Bundle, report: LatencyReport, device: str) -> None:
-    """Write the report into the run: reports/latency.DEVICE.json, a stage of its own for each device."""
+    """Write the report into the run as reports/latency.DEVICE.json, one stage per device."""
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", device).strip(".-") or "device"
     made_from = {row.file: row.sha256 for row in report.rows if row.in_run}
     with bundle.stage(f"bench.{name}", f"skinedge {__version__}", made_from) as stage:

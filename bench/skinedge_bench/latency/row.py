@@ -1,11 +1,11 @@
-"""One row of a latency report: one file in one runtime with one number of threads."""
+"""A row of the latency report: one file in one runtime with one number of threads."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from skinedge_bench.evaluate.bootstrap import Interval
+from skinedge.stats.bootstrap import Interval
 from skinedge_bench.latency.block_stats import Blocks, ratio
 from skinedge_bench.latency.end_to_end import EndToEnd
 from skinedge_bench.latency.roofline.roofline import RooflineBound
@@ -16,16 +16,16 @@ EAGER = "torch"
 
 @dataclass(frozen=True)
 class Row:
-    """One file in one runtime with so many threads. Times in milliseconds, None where not measured.
+    """One file in one runtime with one number of threads. Times in milliseconds, None if not measured.
 
-    p50_interval_ms: 95 %, over the blocks' medians; p99_ms: only from 1000 samples on; n: how many samples;
-    ratio_to_fp32, ratio_to_eager: how many times as fast as the run's plain fp32 file in the same runtime, and as
-    PyTorch eager, with as many threads, at the protocol's percentile; their intervals: 95 %, over rounds;
-    accuracy_note: why balanced_accuracy is None, or where it is from; golden: verdict of the golden vectors ('pass',
-    'fail', 'underpowered', None without them); parity: what the run's parity report says of these very bytes ('pass',
-    'pass_elsewhere' on another instruction set, 'fail', None without it; 'reference': they are what it compares with);
-    partitions, outside: see `plugins.Session`; in_run: the file is one of the run's; block_medians_ms: in the order
-    measured; floor: the hardware's bound, None where nobody can count; end_to_end: None where it was not timed.
+    p50_interval_ms: 95 %, over the blocks' medians; p99_ms: from 1000 samples on; n: number of samples;
+    ratio_to_fp32, ratio_to_eager: speed-up over the run's plain fp32 file in the same runtime, and over PyTorch eager,
+    with equal threads, at the protocol's percentile; their intervals: 95 %, over rounds; accuracy_note: source of
+    balanced_accuracy, or the reason for None; golden: verdict of the golden vectors ('pass', 'fail', 'underpowered',
+    None without them); parity: verdict of the run's parity report for this sha256 ('pass', 'pass_elsewhere' on another
+    instruction set, 'fail', None without an entry; 'reference' for the merged model); partitions, outside: see
+    `plugins.Session`; in_run: whether the file is the run's; block_medians_ms: in the order measured; floor: the
+    roofline bound, None if the operations cannot be counted; end_to_end: None if not timed.
     """
 
     file: str
@@ -61,27 +61,27 @@ class Row:
 
     @property
     def key(self) -> str:
-        """Of its raw samples."""
+        """Return the key of its raw samples."""
         return sample_key(self.runtime, self.file, self.threads)
 
     def headline_ms(self, percentile: int) -> float | None:
-        """p50_ms or p90_ms, as a protocol's `headline` asks."""
+        """Return p50_ms or p90_ms, for a protocol's `headline`."""
         return {50: self.p50_ms, 90: self.p90_ms}[percentile]
 
 
 def with_ratios(rows: Sequence[Row], samples: Mapping[str, Blocks], percentile: int) -> tuple[Row, ...]:
-    """The rows with how many times as fast each is as the fp32 file of its runtime, and as PyTorch eager."""
+    """Return the rows with their speed-ups over the fp32 file of their runtime and over PyTorch eager."""
     return tuple(_with_ratios(row, rows, samples, percentile) for row in rows)
 
 
 def _with_ratios(row: Row, rows: Sequence[Row], samples: Mapping[str, Blocks], percentile: int) -> Row:
     if row.key not in samples:
         return row
-    alike = [r for r in rows if r.threads == row.threads and r.key in samples]
-    plain = [r for r in alike if r.runtime == row.runtime and r.precision == "fp32"]
-    # of several fp32 files: the run's before others', and the one without a further output or another contract
+    same_threads = [r for r in rows if r.threads == row.threads and r.key in samples]
+    plain = [r for r in same_threads if r.runtime == row.runtime and r.precision == "fp32"]
+    # of several fp32 files: the run's own, without extra outputs or another contract, which lengthen the name
     base = min(plain, key=lambda r: (not r.in_run, len(r.file)), default=None)
-    eager = next((r for r in alike if r.runtime == EAGER), None)
+    eager = next((r for r in same_threads if r.runtime == EAGER), None)
     to_fp32 = ratio(samples[base.key], samples[row.key], percentile) if base else None
     to_eager = ratio(samples[eager.key], samples[row.key], percentile) if eager else None
     return replace(

@@ -1,4 +1,4 @@
-"""What a benchmark measures: each file in each runtime that takes it, with each number of threads."""
+"""Targets of a benchmark: each file in each runtime that accepts it, with each number of threads."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from skinedge_bench.loaded_model import LoadedModel, exported, open_file
 
 @dataclass(frozen=True)
 class BenchRequest:
-    """What `skinedge bench` was asked for.
+    """The options of a benchmark.
 
-    protocol: its name; threads: each file is measured with each of these numbers; runtimes: by name, none for all that
-    are there; beside: model files of anybody's that are measured among those of the run; seed: of the order of blocks.
+    protocol: its name; threads: each file is measured with each of these numbers; runtimes: names, empty for all
+    available ones; beside: third-party model files to measure with the run's; seed: of the order of blocks.
     """
 
     protocol: str = "standard"
@@ -38,11 +38,11 @@ class BenchRequest:
     seed: int = 0
 
     def checked(self) -> Protocol:
-        """The protocol. Raises: ConfigError for an unknown protocol or runtime, or more threads than cores."""
+        """Return the protocol. Raises: ConfigError for an unknown protocol or runtime, or more threads than cores."""
         cores = usable_cores()
         for count in self.threads:
             if not 1 <= count <= cores:
-                raise ConfigError(f"--threads {count}: this machine lets us use 1 to {cores}")
+                raise ConfigError(f"--threads {count}: must be between 1 and {cores} (available cores)")
         for name in self.runtimes:
             one_of("runtime", name, names(RUNTIMES))
         return read_protocol(self.protocol)
@@ -53,10 +53,10 @@ STANDARD = BenchRequest()
 
 @dataclass(frozen=True)
 class Target:
-    """One file in one runtime, with so many threads.
+    """One file in one runtime with one number of threads.
 
-    name: in reports, different for different files; labels: in the order of its outputs, None where it does not tell
-    them; in_run: whether it is a file of the run that is measured.
+    name: in reports, unique per file; labels: in the order of its outputs, None if the file does not name them;
+    in_run: whether it is a file of the measured run.
     """
 
     path: Path
@@ -70,28 +70,31 @@ class Target:
 
     @property
     def key(self) -> str:
+        """Return the key of its raw samples."""
         return sample_key(self.runtime.name, self.name, self.threads)
 
 
 def sample_key(runtime: str, name: str, threads: int) -> str:
-    """Where a report keeps the raw samples of a row: 'runtime file', and the threads where they are more than one."""
+    """Return the key of a row's raw samples: 'runtime file', and the threads if more than one."""
     return f"{runtime} {name}" + (f", {threads} threads" if threads > 1 else "")
 
 
 def thread_counts(text: str) -> tuple[int, ...]:
-    """'1,2,all' -> (1, 2, cores), each once. Raises: ConfigError for anything else."""
+    """Parse '1,2,all' as (1, 2, cores), without duplicates. Raises: ConfigError for anything else."""
     words = [word.strip() for word in text.split(",")]
     try:
         counts = [usable_cores() if word == "all" else int(word) for word in words]
     except ValueError:
-        raise ConfigError(f"--threads {text}: not numbers", todo="For example: --threads 1, or 1,2,4,all") from None
+        raise ConfigError(
+            f"--threads {text}: must be numbers or 'all'", todo="For example: --threads 1, or 1,2,4,all"
+        ) from None
     return tuple(dict.fromkeys(counts))
 
 
 def run_targets(bundle: Bundle, request: BenchRequest) -> list[Target]:
-    """The merged model and every exported file of a run; hashes checked.
+    """Return targets for the merged model and every exported file of a run; checks hashes.
 
-    Raises: BundleError when nothing was exported, or a file is missing or was changed.
+    Raises: BundleError if nothing was exported, or a file is missing or changed.
     """
     entries = exported(bundle)
     merged = bundle.entries().get(MODEL)
@@ -106,28 +109,28 @@ def run_targets(bundle: Bundle, request: BenchRequest) -> list[Target]:
             labels=bundle.manifest.labels,
         )
         for entry in ([merged] if merged else []) + entries
-        for runtime in chosen(bundle.root / entry.path, request)
+        for runtime in choose_runtimes(bundle.root / entry.path, request)
         for threads in request.threads
     ]
 
 
 def file_targets(paths: Sequence[Path], own: Sequence[Target], request: BenchRequest) -> list[Target]:
-    """Model files of anybody's, beside those of a run (`own`); what has to be supposed about them is said.
+    """Return targets for third-party model files, beside a run's (`own`); print the assumptions made about them.
 
-    Raises: BundleError, ConfigError for a file that cannot be loaded, is no image classifier, is there already, or runs
-    in none of the runtimes that were asked for.
+    Raises: BundleError, ConfigError for a file that cannot be loaded, is not an image classifier, is a target already,
+    or runs in none of the requested runtimes.
     """
-    places, used = {target.path.resolve() for target in own}, {target.name for target in own}
+    measured, used = {target.path.resolve() for target in own}, {target.name for target in own}
     targets: list[Target] = []
     for path in paths:
-        if path.resolve() in places:
+        if path.resolve() in measured:
             raise ConfigError("this file is measured already", where=str(path))
         model = open_file(path)
-        runtimes = chosen(path, request)
+        runtimes = choose_runtimes(path, request)
         if not runtimes:
             raise ConfigError(f"this file does not run in {', '.join(request.runtimes)}", where=str(path))
         name = _name(path, used)
-        places.add(path.resolve())
+        measured.add(path.resolve())
         used.add(name)
         for assumption in model.assumptions:
             note(f"{name}: assumed: {assumption}")
@@ -139,10 +142,8 @@ def file_targets(paths: Sequence[Path], own: Sequence[Target], request: BenchReq
     return targets
 
 
-def chosen(path: Path, request: BenchRequest) -> list[Runtime]:
-    """The runtimes that take this file: those that were asked for, else all but what the protocol leaves out and the
-    optional ones that are not there.
-    """
+def choose_runtimes(path: Path, request: BenchRequest) -> list[Runtime]:
+    """Return a file's runtimes: the requested ones, else the available ones without the protocol's `on_request`."""
     fitting = runtimes_for(path)
     if request.runtimes:
         return [runtime for runtime in fitting if runtime.name in request.runtimes]
@@ -151,7 +152,7 @@ def chosen(path: Path, request: BenchRequest) -> list[Runtime]:
 
 
 def note_left_out(targets: Sequence[Target], request: BenchRequest) -> None:
-    """Say which optional runtimes take these files and are not measured, because they are not available here."""
+    """Print the optional runtimes that would accept these files, but are not available here."""
     if request.runtimes:
         return
     runtimes = {
@@ -161,11 +162,11 @@ def note_left_out(targets: Sequence[Target], request: BenchRequest) -> None:
     }
     missing = [name for name, runtime in runtimes.items() if runtime.optional and why_missing(runtime)]
     if missing:
-        note(f"not available here, left out: {', '.join(missing)}")
+        note(f"skipped runtimes, not available here: {', '.join(missing)}")
 
 
 def why_missing(runtime: Runtime) -> str | None:
-    """Why a runtime cannot work here, None where it can."""
+    """Return the reason why a runtime cannot work here; None if it can."""
     try:
         runtime.version()
     except MissingDependencyError:
@@ -176,11 +177,11 @@ def why_missing(runtime: Runtime) -> str | None:
 
 
 def _name(path: Path, used: set[str]) -> str:
-    """The file's name, with as many of its folders as tell it from others: a report is read elsewhere."""
+    """Return the file's name, preceded by as many of its folders as make it unique."""
     parts = path.absolute().parts
     return next(name for count in range(1, len(parts) + 1) if (name := "/".join(parts[-count:])) not in used)
 
 
 def _labels(model: LoadedModel) -> tuple[str, ...] | None:
-    told = KEY in model.session.metadata or "labels" in model.session.metadata
-    return model.labels if told else None  # else they are only numbered
+    named = KEY in model.session.metadata or "labels" in model.session.metadata
+    return model.labels if named else None  # else the labels are only numbers

@@ -1,4 +1,4 @@
-"""Timing several things side by side, so that neither drift nor a cold cache favours one."""
+"""Interleaved timing of several functions, so that neither drift nor a cold cache favours one."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import numpy as np
 from skinedge.system.progress import bar
 from skinedge_bench.latency.protocol import Protocol
 
-SETTLE = 2  # calls at the start of a block that are not counted: another file has just used the caches
+SETTLE = 2  # uncounted calls at the start of a block: another file has just used the caches
 
 Work = Callable[[int], object]
 
 
 def interleave(work: Mapping[str, Work], protocol: Protocol, seed: int) -> dict[str, list[list[float]]]:
-    """Samples in ms, block by block: in each round all of it has one block, in a new random order.
+    """Return samples in ms, block by block; each round has one block per function, in a new random order.
 
-    So a busy minute of the machine falls on all alike.
-    work: name -> what is timed, called with 0, 1, 2, ... in each block.
+    So load on the machine affects all functions alike.
+    work: name -> function to time, called with 0, 1, 2, ... in each block.
     """
     rng = np.random.default_rng(seed)
     for call in work.values():
@@ -30,8 +30,8 @@ def interleave(work: Mapping[str, Work], protocol: Protocol, seed: int) -> dict[
     names = list(work)
     with bar("timing", protocol.blocks, "rounds") as advance, _no_collector():
         while names and (len(samples[names[0]]) < protocol.blocks or _seconds(samples) < protocol.min_seconds):
-            for place in rng.permutation(len(names)):
-                name = names[place]
+            for index in rng.permutation(len(names)):
+                name = names[index]
                 _block(work[name], SETTLE)
                 samples[name].append(_block(work[name], protocol.block))
             advance(1)
@@ -39,7 +39,7 @@ def interleave(work: Mapping[str, Work], protocol: Protocol, seed: int) -> dict[
 
 
 def _block(call: Work, count: int) -> list[float]:
-    """Milliseconds of `count` calls."""
+    """Return the milliseconds of each of `count` calls."""
     times = []
     for index in range(count):
         started = time.perf_counter_ns()
@@ -60,5 +60,5 @@ def _no_collector() -> Iterator[None]:
 
 
 def _seconds(samples: Mapping[str, list[list[float]]]) -> float:
-    """Measured seconds of the file that has fewest."""
+    """Return the smallest measured time of a function, in seconds."""
     return min(sum(map(sum, blocks)) for blocks in samples.values()) / 1e3

@@ -1,4 +1,4 @@
-"""`skinedge predict`: what a model says of images on disk."""
+"""`skinedge predict`: run a model on image files."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from skinedge_bench.loaded_model import LoadedModel
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was said of one image; error: why nothing was.
+    """The prediction for one image, or its error.
 
-    probabilities: (C,) float32; malignant_probability: None where the classes are unknown; image_sha256: of the
-    image's bytes, None where they could not be read.
+    probabilities: (C,) float32; malignant_probability: None if the malignant classes are unknown; image_sha256: of the
+    image's bytes, None if they could not be read.
     """
 
     image: str
@@ -38,7 +38,7 @@ class Prediction:
     error: DataError | None = None
 
     def document(self, labels: Sequence[str]) -> dict[str, object]:
-        """The JSON form: `image, label, probability, probabilities, malignant_probability` or `image, error`."""
+        """Return as JSON: `image, label, probability, probabilities, malignant_probability` or `image, error`."""
         if self.probabilities is None:
             return {"image": self.image, "error": self.error and self.error.what}
         best = int(self.probabilities.argmax())
@@ -52,7 +52,7 @@ class Prediction:
 
     @classmethod
     def from_document(cls, raw: Mapping[str, Any]) -> Prediction:
-        """What `document` was made from, with its `image_sha256`: every bit of the probabilities.
+        """Read back `document` with an added `image_sha256`; the probabilities are restored bit for bit.
 
         Raises: KeyError, TypeError, ValueError for any other document.
         """
@@ -65,7 +65,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Predictor:
-    """How to judge an image with a model file: what a worker needs to know of a `LoadedModel`."""
+    """The part of a `LoadedModel` that a worker process needs to predict an image."""
 
     path: Path
     sha256: str
@@ -78,14 +78,14 @@ class Predictor:
         return cls(model.path, model.sha256, model.runtime, model.size, model.malignant)
 
     def open(self) -> Callable[[Source], Prediction]:
-        """Load the file, for one thread. Raises: BundleError when it is another than the model was opened from."""
+        """Load the file, for one thread. Raises: BundleError if the file changed since the model was opened."""
         runtime: Runtime = load(RUNTIMES, self.runtime)
         if sha256(self.path) != self.sha256:
-            raise BundleError("the model file was changed meanwhile", where=str(self.path), todo="Start again.")
-        return partial(self.judge, runtime.open(self.path, 1))
+            raise BundleError("the model file changed during the command", where=str(self.path), todo="Start again.")
+        return partial(self.predict, runtime.open(self.path, 1))
 
-    def judge(self, session: Session, source: Source) -> Prediction:
-        """One image, alone in its batch, so that no answer depends on what else is judged."""
+    def predict(self, session: Session, source: Source) -> Prediction:
+        """Predict one image, alone in its batch, so that no prediction depends on the other images."""
         digest = None
         try:
             data, digest = source.read()
@@ -99,15 +99,15 @@ class Predictor:
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The named files, and the images in and below the named folders (`list_folder`), sorted within each.
+    """List the named files, and the images in and below the named folders (`list_folder`), sorted within each folder.
 
-    Raises: DataError for a folder without images. A named file is taken as it is: if it cannot be
-    read, its prediction says so.
+    Raises: DataError for a folder without images. A named file is not checked: if it cannot be read, its prediction is
+    an error.
     """
-    found: list[Path] = []
+    images: list[Path] = []
     for path in paths:
         if not path.is_dir():
-            found.append(path)
+            images.append(path)
             continue
         folder = list_folder(path)
         folder.note_left_out()
@@ -116,22 +116,22 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
             raise DataError(
                 "no images in this folder", where=str(path), todo=f"Known kinds: {', '.join(sorted(IMAGE_SUFFIXES))}."
             )
-        found.extend(inside)
-    return found
+        images.extend(inside)
+    return images
 
 
 def sources(images: Sequence[Path]) -> Iterator[Source]:
-    """Images on disk, as `predict` takes them."""
+    """Convert image files to the input of `predict`."""
     return (Source(str(image), image) for image in images)
 
 
 def predict(model: LoadedModel, sources: Iterable[Source], jobs: int = 1) -> Generator[Prediction, None, None]:
-    """One prediction per image, in their order, the same bits whatever `jobs` is: so many processes.
+    """Yield one prediction per image, in input order. jobs: number of processes, which changes no bit of a result.
 
-    A bad image gives its error and the others go on. Raises: SkinedgeError when a process ends.
+    An image that cannot be read gives its error, and the others continue. Raises: SkinedgeError if a process ends.
     """
-    judge = Predictor.of(model)
+    predictor = Predictor.of(model)
     if jobs > 1:
-        yield from in_order(judge, sources, jobs)
+        yield from in_order(predictor, sources, jobs)
     else:
-        yield from map(partial(judge.judge, model.session), sources)
+        yield from map(partial(predictor.predict, model.session), sources)

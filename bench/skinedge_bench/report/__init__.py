@@ -1,4 +1,4 @@
-"""`skinedge report`: what a run's stages reported, as one HTML page and as Markdown.
+"""`skinedge report`: the reports of a run's stages as one HTML page and as Markdown.
 
-sources reads, sections arrange it into content, charts draw, page and markdown write it out.
+`sources` reads them, `sections` arranges them into `content`, `page` (with `plots` and `svg`) and `markdown` write it.
 """

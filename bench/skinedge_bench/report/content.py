@@ -1,4 +1,4 @@
-"""What a report is made of, whatever it is written as."""
+"""Content of a report, independent of the format that it is written in."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from skinedge_bench.evaluate.tables import Table
+from skinedge_bench.report.charts import Distributions, Estimates, LearningCurves, ReliabilityDiagram, RocCurve
+from skinedge_bench.report.pareto import Pareto
+
+Chart: TypeAlias = LearningCurves | RocCurve | ReliabilityDiagram | Estimates | Distributions | Pareto
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Missing:
-    """What nobody reported yet, and the command that does."""
+    """A result that the run does not have, and the command that makes it."""
 
     what: str
     command: str
@@ -26,7 +30,7 @@ class Missing:
 
 @dataclass(frozen=True)
 class Tile:
-    """One figure that matters: its name, its value as text (None: undefined), and what to know about it."""
+    """One headline figure: its name, its value as text (None: undefined), and a note on it."""
 
     name: str
     value: str | None
@@ -40,42 +44,33 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """A table whose cells, but for the first of each row, are shaded. shares: (rows, columns - 1) in 0..1."""
+    """A table whose cells, except the first of each row, are shaded. shares: (rows, columns - 1) in 0..1."""
 
     table: Table
     shares: Sequence[Sequence[float]]
 
 
 @dataclass(frozen=True)
-class Chart:
-    """A drawing. svg: an <svg> element; says: what it shows, with the numbers, for who does not see it."""
-
-    title: str
-    svg: str
-    says: str
-
-
-@dataclass(frozen=True)
 class Charts:
-    """Drawings that stand side by side where there is room; least: width of each, in rem."""
+    """Charts, side by side where the page has room. min_width: of each, in rem."""
 
     charts: tuple[Chart, ...]
-    least: int = 22
+    min_width: int = 22
 
 
 @dataclass(frozen=True)
 class Card:
-    """A piece of the model card, in the Markdown that `skinedge.run.model_card` writes."""
+    """A part of the model card, in the Markdown that `skinedge.run.model_card` writes."""
 
     markdown: str
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image with its map. jpeg: the two side by side; says: what it shows; caption: the lines below."""
+    """An image with its heatmap. jpeg: both, side by side; alt: text alternative; caption: lines below it."""
 
     jpeg: bytes
-    says: str
+    alt: str
     caption: tuple[str, ...]
 
 
@@ -95,7 +90,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """notice: that it is no medical device; warnings: what a reader must know before the figures."""
+    """notice: that it is no medical device; warnings: what to know before the figures."""
 
     title: str
     notice: str

@@ -1,18 +1,19 @@
-"""`skinedge report`: a run -> a page, its Markdown, and the documents that both are of."""
+"""`skinedge report`: from a run to its page, its Markdown, and the documents that both show."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from skinedge import __version__
-from skinedge.core.errors import ConfigError
+from skinedge.core.errors import ConfigError, MissingDependencyError
 from skinedge.core.files import write_atomic
 from skinedge.run.run_directory import Bundle
+from skinedge.system.requirements import PLOTS, module_of
 from skinedge_bench.report.examples import pictures
 from skinedge_bench.report.markdown import markdown
-from skinedge_bench.report.page import page
-from skinedge_bench.report.sections import build
+from skinedge_bench.report.sections import build_report
 from skinedge_bench.report.sources import collect
 
 PAGE = "reports/report.html"
@@ -20,8 +21,10 @@ PAGE = "reports/report.html"
 
 @dataclass(frozen=True)
 class ReportRequest:
-    """What to put into a report. evaluation, runs: as `sources.collect` takes them; with_images: test images too;
-    data: where these are, if not where the run was trained.
+    """Contents of a report.
+
+    evaluation, runs: as `sources.collect` takes them; with_images: include test images; data: where these are, if not
+    where the run was trained.
     """
 
     evaluation: Path | None = None
@@ -32,27 +35,45 @@ class ReportRequest:
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """html: the page; document: its figures, as `--json` prints them."""
+    """html: the page, None without the extra `plots`; document: the run's documents, as `--json` prints them."""
 
-    html: str
+    html: str | None
     markdown: str
     document: dict[str, object]
 
 
-def draw(bundle: Bundle, asked: ReportRequest, notice: str) -> ReportFiles:
-    """Nothing is written yet.
+def can_write_page(*, required: bool = False) -> bool:
+    """Return True if the libraries that draw the page are installed.
 
-    Raises: BundleError as `sources.collect` and `sections.build`; DataError and ConfigError as `examples.pictures`.
+    Raises: MissingDependencyError where the page is required and they are not.
     """
-    if asked.data is not None and not asked.with_images:
+    missing = next((name for name in PLOTS if find_spec(module_of(name)) is None), None)
+    if missing is not None and required:
+        raise MissingDependencyError(missing, "plots")
+    return missing is None
+
+
+def draw(bundle: Bundle, request: ReportRequest, notice: str) -> ReportFiles:
+    """Draw a report without writing it.
+
+    Raises: BundleError as `sources.collect`; DataError and ConfigError as `examples.pictures`; MissingDependencyError
+    for images without the extra `plots`.
+    """
+    if request.data is not None and not request.with_images:
         raise ConfigError("--data says where the images are, and only --with-images shows any", todo="Leave it out.")
-    sources = collect(bundle, asked.evaluation, asked.runs)
-    report = build(sources, notice, pictures(bundle, asked.data) if asked.with_images else None)
-    return ReportFiles(page(report, bundle.manifest.id), markdown(report), sources.document())
+    with_page = can_write_page(required=request.with_images)
+    sources = collect(bundle, request.evaluation, request.runs)
+    report = build_report(sources, notice, pictures(bundle, request.data) if request.with_images else None)
+    html = None
+    if with_page:
+        from skinedge_bench.report.page import page
+
+        html = page(report, bundle.manifest.id)
+    return ReportFiles(html, markdown(report), dict(sources.document))
 
 
 def save(bundle: Bundle, html: str, out: Path | None) -> Path:
-    """Write the page to `out`, else into the run. Raises: BundleError when it cannot be written."""
+    """Write the page to `out`, else into the run; return its path. Raises: BundleError when it cannot be written."""
     if out is not None:
         write_atomic(out, html)
         return out

@@ -1,4 +1,4 @@
-"""The report as Markdown, e.g. for a pull request: its words and tables, without drawings and images."""
+"""Write a report as Markdown, for example for a pull request: its text and tables, without charts and images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from skinedge_bench.report.content import Block, Card, Charts, Heatmap, Missing,
 
 
 def markdown(report: Report) -> str:
-    """The whole page."""
+    """Write the whole report."""
     parts = [f"# {escaped(report.title)}", f"**{report.notice}**"]
     parts += [f"**{escaped(warning)}**" for warning in report.warnings]
     for section in report.sections:
@@ -21,6 +21,7 @@ def markdown(report: Report) -> str:
 
 @singledispatch
 def written(block: Block) -> Iterator[str]:
+    """Yield the paragraphs of one block."""
     raise TypeError(f"no Markdown for {type(block).__name__}")
 
 

@@ -1,60 +1,44 @@
-"""HTML of the Markdown that the model card is written in: headings of the third
-level, paragraphs, lists, tables, code, bold, slanted; nothing else."""
+"""Render the model card's Markdown as HTML: no raw HTML, links or images, whatever the text holds."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from html import escape
-from itertools import groupby
+from typing import Any
+
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
+
+RULES = ("heading", "list", "table", "fence", "emphasis", "backticks", "escape", "newline")
+SCROLL = '<div class="scroll" role="region" aria-label="Table" tabindex="0">'
 
 
 def html(markdown: str) -> str:
-    """Everything in it is escaped first, so that no tag comes from the text."""
-    parts = []
-    for index, piece in enumerate(re.split(r"^```\w*\n(.*?)\n```$", markdown, flags=re.DOTALL | re.MULTILINE)):
-        if index % 2:
-            parts.append(f'<pre tabindex="0"><code>{escape(piece)}</code></pre>')
-        else:
-            parts += [_paragraph(text.strip().splitlines()) for text in re.split(r"\n\s*\n", piece) if text.strip()]
-    return "".join(parts)
+    """Render headings, paragraphs, lists, tables, code and emphasis; escape all else."""
+    return str(_parser().render(markdown))
 
 
-def inline(text: str) -> str:
-    """Code, bold, slanted and escaped characters of one line."""
-    pieces = re.split(r"(`[^`]+`)", text)
-    return "".join(
-        f"<code>{escape(p[1:-1])}</code>" if p[:1] == p[-1:] == "`" and len(p) > 2 else _bold(p) for p in pieces
-    )
+def _parser() -> MarkdownIt:
+    parser = MarkdownIt("zero", {"breaks": True, "html": False}).enable(list(RULES))
+    parser.add_render_rule("table_open", _open_table)
+    parser.add_render_rule("table_close", _close_table)
+    parser.add_render_rule("th_open", _open_heading)
+    parser.add_render_rule("fence", _code)
+    return parser
 
 
-def _bold(text: str) -> str:
-    bold = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", escape(text))
-    slanted = re.sub(r"(?<![\\*\w])\*([^*\s][^*]*)\*(?!\w)", r"<em>\1</em>", bold)
-    return re.sub(r"\\([\\`*\[\]|]|&lt;)", r"\1", slanted)
+def _open_table(_renderer: RendererHTML, _tokens: Sequence[Token], _index: int, _options: Any, _env: Any) -> str:
+    return f"{SCROLL}<table>\n"
 
 
-def _paragraph(lines: Sequence[str]) -> str:
-    parts = []
-    for kind, group in groupby(
-        lines, key=lambda line: next((k for k in ("- ", "| ", "### ") if line.startswith(k)), "")
-    ):
-        found = list(group)
-        if kind == "### ":
-            parts += [f"<h3>{inline(line[4:])}</h3>" for line in found]
-        elif kind == "- ":
-            parts.append("<ul>" + "".join(f"<li>{inline(line[2:])}</li>" for line in found) + "</ul>")
-        elif kind == "| ":
-            parts.append(_table(found))
-        else:
-            parts.append(f"<p>{'<br>'.join(map(inline, found))}</p>")
-    return "".join(parts)
+def _close_table(_renderer: RendererHTML, _tokens: Sequence[Token], _index: int, _options: Any, _env: Any) -> str:
+    return "</table></div>\n"
 
 
-def _table(lines: Sequence[str]) -> str:
-    head, _, *body = [re.split(r"(?<!\\)\|", line.strip().strip("|")) for line in lines]
-    columns = "".join(f'<th scope="col">{inline(cell.strip())}</th>' for cell in head)
-    rows = ("".join(f"<td>{inline(cell.strip())}</td>" for cell in row) for row in body)
-    lines_html = "".join(f"<tr>{row}</tr>" for row in rows)
-    inside = f"<table><thead><tr>{columns}</tr></thead><tbody>{lines_html}</tbody></table>"
-    return f'<div class="scroll" role="region" aria-label="Table" tabindex="0">{inside}</div>'
+def _open_heading(_renderer: RendererHTML, _tokens: Sequence[Token], _index: int, _options: Any, _env: Any) -> str:
+    return '<th scope="col">'
+
+
+def _code(_renderer: RendererHTML, tokens: Sequence[Token], index: int, _options: Any, _env: Any) -> str:
+    return f'<pre tabindex="0"><code>{escape(tokens[index].content)}</code></pre>\n'

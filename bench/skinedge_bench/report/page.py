@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else: no network, no script, no font.
+"""Write a report as one self-contained HTML page: no network, no script, no font.
 
 Every string that comes from a file is escaped where it is put into the page.
 """
@@ -30,19 +30,20 @@ from skinedge_bench.report.content import (
     Text,
     Tiles,
 )
+from skinedge_bench.report.svg import svg
 
 HERE = Path(__file__).parent
-SIGNS = {"good": "✓", "bad": "✗", "doubt": "?"}  # beside the word, so that colour is not all
+SIGNS = {"good": "✓", "bad": "✗", "doubt": "?"}  # beside the word: no information is in colour alone
 KINDS = {
     **dict.fromkeys(("pass", "passed", "chosen", "best"), "good"),
     **dict.fromkeys(("fail", "rejected"), "bad"),
-    **dict.fromkeys(("underpowered", "in doubt"), "doubt"),
+    **dict.fromkeys(("underpowered", "inconclusive"), "doubt"),
 }
 VERDICT = re.compile(rf"({'|'.join(sorted(KINDS, key=len, reverse=True))})\b(?! \()(.*)")
 
 
 def page(report: Report, run: str) -> str:
-    """The whole file. run: the run's id."""
+    """Write the page. run: the run's id."""
     sections = [(f"s{number}", section) for number, section in enumerate(report.sections, 1)]
     return Template((HERE / "page.html").read_text(encoding="utf-8")).substitute(
         title=escape(report.title),
@@ -63,6 +64,7 @@ def _section(place: str, section: Section) -> str:
 
 @singledispatch
 def html(block: Block) -> str:
+    """Write one block."""
     raise TypeError(f"no HTML for {type(block).__name__}")
 
 
@@ -98,7 +100,7 @@ def _(block: Table) -> str:
 
 @html.register
 def _(block: Heatmap) -> str:
-    """The diagonal, where truth and answer are one, has a frame: the shade is not all."""
+    """Frame the diagonal, where prediction and truth agree: no information is in the shade alone."""
     rows = [
         "".join(
             _shaded(cell, share, own=i == index) for i, (cell, share) in enumerate(zip(row[1:], shares, strict=True))
@@ -110,7 +112,7 @@ def _(block: Heatmap) -> str:
 
 @html.register
 def _(block: Charts) -> str:
-    return f'<div class="charts" style="--least:{block.least}rem">{"".join(map(_chart, block.charts))}</div>'
+    return f'<div class="charts" style="--least:{block.min_width}rem">{"".join(map(_chart, block.charts))}</div>'
 
 
 @html.register
@@ -124,18 +126,18 @@ def _(block: Pictures) -> str:
 
 
 def _chart(chart: Chart) -> str:
-    return f"<figure><figcaption>{escape(chart.title)}</figcaption>{chart.svg}</figure>"
+    return f"<figure><figcaption>{escape(chart.title)}</figcaption>{svg(chart)}</figure>"
 
 
 def _picture(picture: Picture) -> str:
     data = base64.b64encode(picture.jpeg).decode()
     caption = "<br>".join(map(escape, picture.caption))
-    image = f'<img alt="{escape(picture.says)}" src="data:image/jpeg;base64,{data}">'
+    image = f'<img alt="{escape(picture.alt)}" src="data:image/jpeg;base64,{data}">'
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
 
 def _table(table: Table, classes: Sequence[str], rows: Sequence[str], kind: str) -> str:
-    """rows: the cells of each row but its first, as HTML."""
+    """Write a table. rows: the cells of each row except the first, as HTML; kind: the table's attributes."""
     title, heads = escape(table.title), zip(classes, table.columns, strict=True)
     head = "".join(
         f'<th scope="col"{style}>{escape(column)}</th>' if column else "<td></td>" for style, column in heads
@@ -155,11 +157,11 @@ def _shaded(cell: Cell, share: float, *, own: bool) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    """A verdict gets its sign and its colour."""
-    found = VERDICT.fullmatch(str(cell))
-    if found is None:
+    """Write a cell; a verdict gets its sign and its colour."""
+    match = VERDICT.fullmatch(str(cell))
+    if match is None:
         return _plain(cell)
-    word, rest = found.groups()
+    word, rest = match.groups()
     kind = KINDS[word]
     sign = f'<span aria-hidden="true">{SIGNS[kind]}</span>'
     return f'<span class="verdict {kind}">{sign} {word}</span>{escape(rest)}'

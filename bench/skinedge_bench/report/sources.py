@@ -1,25 +1,29 @@
-"""What a report is written from: the documents that the stages left in a run, read and checked."""
+"""Sources of a report: the documents that the stages left in a run, read and checked."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from skinedge.core.errors import BundleError
-from skinedge.core.json_io import finite, read_json, refusal
+from skinedge.core.json_io import build, finite, read_json
+from skinedge.run import report_schemas as schemas
 from skinedge.run.class_order import check_run, read_reference, taxonomy_warnings
 from skinedge.run.manifest import MANIFEST
+from skinedge.run.report_schemas import DAMAGED
 from skinedge.run.run_directory import Bundle
 from skinedge.stats import metrics
 from skinedge.system.progress import note
+from skinedge_bench.evaluate import tables
 from skinedge_bench.evaluate.document import Predictions
 from skinedge_bench.evaluate.evaluate import Evaluation
 from skinedge_bench.evaluate.selection import Selection
+from skinedge_bench.evaluate.tables import Table
 from skinedge_bench.split_images import test_split
 
+T = TypeVar("T")
 Document = Mapping[str, Any]
 TRAINING, PARITY, LATENCY = "reports/training.json", "reports/parity.json", "reports/latency.json"
 THRESHOLDS, EVALUATION, REFERENCE = "reports/thresholds.json", "reports/evaluation.json", "reference.npz"
@@ -27,128 +31,154 @@ NETWORK = "PyTorch, merged"
 
 
 @dataclass(frozen=True)
+class EvaluationTables:
+    """Figures of one file, or of the merged network, and the tables of `skinedge evaluate` on them.
+
+    per_class, confusion, overall, intervals, subgroups: as `evaluate.tables` makes them.
+    """
+
+    figures: schemas.Evaluation
+    per_class: Table
+    confusion: Table
+    overall: Table
+    intervals: Table
+    subgroups: tuple[Table, ...]
+
+
+@dataclass(frozen=True)
 class Sources:
     """A run's documents, None where a stage has not run.
 
-    latency: with its raw samples; ladders: report -> the precisions that were tried for a file; evaluation: what
-    `evaluate` said of one file, else of the merged network on the test split, from its kept logits; evaluated_in: where
-    that lies; curves: the same, or, where an older `evaluate` kept no ROC curve, the network's; others: latency
-    documents of other runs.
+    searches: report -> the precisions that were tried for a file; evaluation: of one file, else of the merged network
+    on the test split, from its stored logits; curves: the same, or the network's where an older `evaluate` stored no
+    ROC curve; others: latency reports of other runs; document: the JSON form, without the raw samples.
     """
 
     bundle: Bundle
-    training: Document | None
-    parity: Document | None
-    latency: Document | None
-    thresholds: Document | None
-    ladders: Mapping[str, Document]
-    evaluation: Document | None
-    evaluated_in: Path
-    curves: Document | None
-    others: tuple[tuple[Bundle, Document], ...] = ()
+    training: schemas.Training | None
+    parity: schemas.Parity | None
+    latency: schemas.Latency | None
+    searches: Mapping[str, schemas.PrecisionSearch]
+    evaluation: EvaluationTables | None
+    curves: schemas.Evaluation | None
+    others: tuple[tuple[Bundle, schemas.Latency], ...]
+    document: Mapping[str, object]
 
-    def made_again(self, name: str, sha256: str) -> bool:
-        """Whether the run's file of this name is another than the one with the hash; not where it has none."""
+    def is_outdated(self, name: str, sha256: str) -> bool:
+        """Return True where the run's file of this name has another hash; False where it has no such file."""
         entry = self.bundle.entries().get(name)
         return entry is not None and entry.sha256 != sha256
 
-    def document(self) -> dict[str, object]:
-        """The JSON form, without the raw samples."""
-        latency = None if self.latency is None else {k: v for k, v in self.latency.items() if k != "samples_ms"}
-        return {
-            "training": self.training,
-            "parity": self.parity,
-            "latency": latency,
-            "thresholds": self.thresholds,
-            "ladders": list(self.ladders.values()),
-            "evaluation": self.evaluation,
-        }
-
 
 def collect(bundle: Bundle, evaluation: Path | None, runs: Sequence[Path]) -> Sources:
-    """Read everything.
+    """Read all documents.
 
-    evaluation: a folder that `evaluate --out` wrote, of a file of this run; None: the run's own, if it was packed with
-    one. runs: other runs, or folders of runs, whose files are to stand beside this run's.
+    Args:
+        evaluation: a folder that `evaluate --out` wrote for a file of this run; None: the run's own, if packed.
+        runs: other runs, or folders of runs, to compare this run's files with.
     Raises: BundleError when a document is damaged, was changed after it was made, or is another run's, or when parts of
     the run contradict each other on the classes.
     """
     check_run(bundle)
     for warning in taxonomy_warnings(bundle.manifest):
         note(f"warning: {warning}")
-    place = bundle.root / EVALUATION if evaluation is None else evaluation / "evaluation.json"
-    said = read_own_evaluation(bundle) if evaluation is None else read_evaluation(place, bundle)
-    network = of_network(bundle) if bundle.has(REFERENCE) and (said is None or "roc" not in said) else None
-    ladders = [name for name in bundle.entries() if name.startswith("reports/ladder.")]
+    raw = {name: read_raw(bundle, name) for name in (TRAINING, PARITY, LATENCY, THRESHOLDS)}
+    searches = {name: read_document(bundle.file(name)) for name in bundle.entries() if _is_search(name)}
+    path = bundle.root / EVALUATION if evaluation is None else evaluation / "evaluation.json"
+    own = read_own_evaluation(bundle) if evaluation is None else read_evaluation(path, bundle)
+    network = evaluate_network(bundle) if bundle.has(REFERENCE) and (own is None or "roc" not in own) else None
+    judged = own or network
+    curves = network or own
     return Sources(
         bundle=bundle,
-        training=read(bundle, TRAINING),
-        parity=read(bundle, PARITY),
-        latency=read(bundle, LATENCY),
-        thresholds=read(bundle, THRESHOLDS),
-        ladders={name: parse(bundle.file(name)) for name in ladders},
-        evaluation=said or network,
-        evaluated_in=place,
-        curves=network or said,
-        others=tuple(other for folder in runs for other in beside(folder, bundle)),
+        training=_typed(bundle, TRAINING, raw[TRAINING], schemas.Training),
+        parity=_typed(bundle, PARITY, raw[PARITY], schemas.Parity),
+        latency=_typed(bundle, LATENCY, raw[LATENCY], schemas.Latency),
+        searches={
+            name: build(document, schemas.PrecisionSearch, str(bundle.root / name), error=DAMAGED)
+            for name, document in searches.items()
+        },
+        evaluation=None if judged is None else evaluation_tables(judged, str(path)),
+        curves=None if curves is None else build(curves, schemas.Evaluation, str(path), error=DAMAGED),
+        others=tuple(other for folder in runs for other in read_others(folder, bundle)),
+        document={
+            "training": raw[TRAINING],
+            "parity": raw[PARITY],
+            "latency": without_samples(raw[LATENCY]),
+            "thresholds": raw[THRESHOLDS],
+            "ladders": list(searches.values()),
+            "evaluation": judged,
+        },
     )
 
 
-def read(bundle: Bundle, name: str) -> Document | None:
-    """A report of the run; None where no stage made it."""
-    return parse(bundle.file(name)) if bundle.has(name) else None
+def read_document(path: Path) -> Document:
+    """Read a JSON object. Raises: BundleError when it is none."""
+    return read_json(path, dict[str, Any], error=DAMAGED)
 
 
-def parse(path: Path) -> Document:
-    """Raises: BundleError when it is no JSON object."""
-    return read_json(path, dict[str, Any], error=refusal("damaged report"))
+def read_raw(bundle: Bundle, name: str) -> Document | None:
+    """Read a report of the run; None where no stage made it."""
+    return read_document(bundle.file(name)) if bundle.has(name) else None
 
 
-@contextlib.contextmanager
-def is_valid(where: Path) -> Iterator[None]:
-    """Around what reads a document. Raises: BundleError that names it where something in it is not as expected."""
+def without_samples(latency: Document | None) -> Document | None:
+    """Return a latency report without its raw samples."""
+    return None if latency is None else {key: value for key, value in latency.items() if key != "samples_ms"}
+
+
+def _typed(bundle: Bundle, name: str, document: Document | None, schema: type[T]) -> T | None:
+    return None if document is None else build(document, schema, str(bundle.root / name), error=DAMAGED)
+
+
+def _is_search(name: str) -> bool:
+    return name.startswith("reports/ladder.")
+
+
+def evaluation_tables(document: Document, where: str) -> EvaluationTables:
+    """Check an evaluation and tabulate it. Raises: BundleError naming `where` when it is damaged."""
+    figures = build(document, schemas.Evaluation, where, error=DAMAGED)
     try:
-        yield
-    except KeyError as error:
-        raise BundleError(f"damaged report: it has no {error}", where=str(where)) from None
-    except (OSError, ValueError, TypeError, AttributeError, IndexError, ArithmeticError) as error:
-        raise BundleError(f"damaged report ({error})", where=str(where)) from None
+        per_class, confusion, overall, *subgroups = tables.tables(document)
+        intervals = tables.class_intervals(document)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise DAMAGED(f"{type(error).__name__}: {error}", where=where) from None
+    return EvaluationTables(figures, per_class, confusion, overall, intervals, tuple(subgroups))
 
 
 def read_own_evaluation(bundle: Bundle) -> Document | None:
-    """The one that a packed model carries; None without one, or where its file was made again since, as is said."""
-    found = read(bundle, EVALUATION)
-    if found is not None and not _known(found, bundle):
-        note(f"{EVALUATION} is of an earlier file than the run has now: left out")
+    """Read the evaluation that a packed model carries; None without one, or, with a note, where its file changed."""
+    document = read_raw(bundle, EVALUATION)
+    if document is not None and not _is_of_run(document, bundle):
+        note(f"{EVALUATION} left out: it is of an earlier file than the run has now")
         return None
-    return found
+    return document
 
 
 def read_evaluation(path: Path, bundle: Bundle) -> Document:
-    """Raises: BundleError when it is not there, or not of a file that the run has now."""
+    """Read an evaluation. Raises: BundleError when it is missing, or not of a file that the run has now."""
     todo = f"Make one: skinedge evaluate {bundle.root} --out DIR"
     if not path.is_file():
         raise BundleError("no such file: `skinedge evaluate --out DIR` writes it", where=str(path), todo=todo)
-    found = parse(path)
-    if found.get("schema") != "skinedge.evaluate/1":
-        raise BundleError(f"not an evaluation (its schema is {found.get('schema')!r})", where=str(path), todo=todo)
-    if not _known(found, bundle):
+    document = read_document(path)
+    if document.get("schema") != schemas.EVALUATION:
+        raise BundleError(f"not an evaluation (its schema is {document.get('schema')!r})", where=str(path), todo=todo)
+    if not _is_of_run(document, bundle):
         raise BundleError("an evaluation of a file that this run does not have", where=str(path), todo=todo)
-    return found
+    return document
 
 
-def _known(evaluation: Document, bundle: Bundle) -> bool:
+def _is_of_run(evaluation: Document, bundle: Bundle) -> bool:
     return evaluation.get("model_sha256") in {entry.sha256 for entry in bundle.entries().values()}
 
 
-def of_network(bundle: Bundle) -> Document:
-    """What `evaluate` would say of the merged network on the run's test split, from the logits that `merge` kept."""
+def evaluate_network(bundle: Bundle) -> Document:
+    """Evaluate the merged network on the run's test split, from the logits that `merge` stored, as `evaluate` would."""
     manifest, reference = bundle.manifest, read_reference(bundle)
     samples = test_split(bundle)
-    with is_valid(bundle.root / MANIFEST):
-        priors = (manifest.class_prior, manifest.training["data"]["training_prior"])
-        own, training = (tuple(prior[label] for label in manifest.labels) for prior in priors)
-    said = Predictions(
+    priors = (manifest.class_prior, manifest.training["data"]["training_prior"])
+    own, training = (tuple(prior[label] for label in manifest.labels) for prior in priors)
+    predictions = Predictions(
         labels=manifest.labels,
         truth=reference.labels,
         probabilities=metrics.softmax(reference.logits),
@@ -158,22 +188,21 @@ def of_network(bundle: Bundle) -> Document:
         training=training,
     )
     selection = Selection(Path(), samples, "test", {})
-    found: Document = finite(Evaluation(NETWORK, manifest.synthetic, said, selection).document)
-    return found
+    document: Document = finite(Evaluation(NETWORK, manifest.synthetic, predictions, selection).document)
+    return document
 
 
-def beside(folder: Path, own: Bundle) -> Iterator[tuple[Bundle, Document]]:
-    """The run in `folder`, or each of the runs under it, with its latency report; a run without one is left out.
+def read_others(folder: Path, own: Bundle) -> Iterator[tuple[Bundle, schemas.Latency]]:
+    """Yield the run in `folder`, or each run under it, with its latency report; leave out those without one.
 
-    Raises: BundleError when there is none.
+    Raises: BundleError when there is no run.
     """
-    places = (
-        [folder] if (folder / MANIFEST).is_file() else [path.parent for path in sorted(folder.glob(f"*/{MANIFEST}"))]
-    )
-    if not places:
+    is_run = (folder / MANIFEST).is_file()
+    roots = [folder] if is_run else [path.parent for path in sorted(folder.glob(f"*/{MANIFEST}"))]
+    if not roots:
         raise BundleError("no run there, and no folder of runs", where=str(folder))
-    for place in places:
-        bundle = Bundle.open(place)
-        latency = read(bundle, LATENCY)
-        if latency is not None and place.resolve() != own.root.resolve():
+    for root in roots:
+        bundle = Bundle.open(root)
+        latency = _typed(bundle, LATENCY, read_raw(bundle, LATENCY), schemas.Latency)
+        if latency is not None and root.resolve() != own.root.resolve():
             yield bundle, latency

@@ -1,132 +1,78 @@
-"""Pieces of inline SVG: scales, axes, lines, marks. Colours come from the page's style sheet, by class.
-
-Lengths are units of the view box, which are about pixels. Text from outside goes through `text`, which escapes it.
-"""
+"""Write charts as SVG for the page: its CSS variables give the colours, so a chart follows light, dark and print."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
+import io
+import re
+import warnings
+from xml.etree import ElementTree
 
-Point = tuple[float, float]
-TICK = 45  # units that a tick needs
+import matplotlib
 
+from skinedge.core.terminal import visible
+from skinedge_bench.report.content import Chart
+from skinedge_bench.report.plots import FIRST, HALO, INK, PAPER, QUIET, RULE, SECOND, STYLE, THIRD, figure
 
-@dataclass(frozen=True)
-class Scale:
-    """Values from low to high on a line from start to end."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def at(self, value: float) -> float:
-        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
-
-    def ticks(self) -> list[float]:
-        """Round values, multiples of 1, 2 or 5 times a power of ten: no more than there is room for."""
-        most = min(6, max(2, abs(self.end - self.start) / TICK))
-        power = 10 ** math.floor(math.log10((self.high - self.low) / most))
-        step = next(s * power for s in (1, 2, 5, 10, 20) if (self.high - self.low) / (s * power) <= most)
-        first = math.ceil(round(self.low / step, 6))
-        return [step * k for k in range(first, math.floor(round(self.high / step, 6)) + 1)]
+VARIABLES = {  # colour of `plots` -> variable of page.css
+    PAPER: "--paper",
+    INK: "--ink",
+    QUIET: "--quiet",
+    RULE: "--rule",
+    FIRST: "--first",
+    SECOND: "--second",
+    THIRD: "--third",
+}
+SVG, HREF = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
 
 
-@dataclass(frozen=True)
-class LogScale(Scale):
-    """The same for logarithms; low is above 0."""
-
-    def at(self, value: float) -> float:
-        share = math.log(value / self.low) / math.log(self.high / self.low)
-        return self.start + share * (self.end - self.start)
-
-    def ticks(self) -> list[float]:
-        """1, 2 and 5 times the powers of ten; of a range without two of them, round values."""
-        first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
-        found = [step * 10.0**power for power in range(first, last + 1) for step in (1, 2, 5)]
-        inside = [tick for tick in found if self.low <= tick <= self.high]
-        return inside if len(inside) > 1 else super().ticks()
+def svg(chart: Chart) -> str:
+    """Draw a chart as an <svg> element without ids, with its description for screen readers."""
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the page's font has it
+        drawing, buffer = figure(chart), io.BytesIO()
+        drawing.savefig(buffer, format="svg", metadata={"Date": None})
+    return inline(ElementTree.fromstring(buffer.getvalue()), chart.description)
 
 
-@dataclass(frozen=True)
-class Frame:
-    """Two scales; y rises upwards."""
-
-    width: float
-    height: float
-    x: Scale
-    y: Scale
-
-    def point(self, x: float, y: float) -> Point:
-        return self.x.at(x), self.y.at(y)
-
-
-def drawing(width: float, height: float, says: str, *parts: str) -> str:
-    """The <svg>; says: its text for who does not see it."""
-    box = f"0 0 {number(width)} {number(height)}"
-    return f'<svg viewBox="{box}" role="img" aria-label="{escape(says)}">{"".join(parts)}</svg>'
-
-
-def axes(frame: Frame, x_title: str, y_title: str) -> str:
-    """Grid lines, numbers beside them, and what they are."""
-    x, y = frame.x, frame.y
-    parts = [line([(x.start, y.at(tick)), (x.end, y.at(tick))], "grid") for tick in y.ticks()]
-    parts += [text(x.start - 6, y.at(tick) + 4, label, "tick end") for tick, label in labelled(y)]
-    parts += [text(x.at(tick), y.start + 17, label, "tick middle") for tick, label in labelled(x)]
-    parts += [line([(x.start, y.start), (x.end, y.start)], "axis")]
-    parts += [text((x.start + x.end) / 2, y.start + 35, x_title, "title middle")]
-    parts += [text(x.start, y.end - 10, y_title, "title")]
-    return "".join(parts)
+def inline(root: ElementTree.Element, description: str) -> str:
+    """Rewrite matplotlib's SVG for a page that holds several: no ids, links, style sheet, fonts or own colours."""
+    markers = {path.get("id"): path for path in root.iter(f"{SVG}path") if path.get("id")}
+    for parent in list(root.iter()):
+        for child in [child for child in parent if child.tag in (f"{SVG}defs", f"{SVG}metadata")]:
+            parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.removeprefix(SVG)
+        if element.tag == "use":
+            _copy_marker(element, markers[element.attrib.pop(HREF)[1:]])
+        if element.attrib.pop("id", None) == HALO:
+            element.set("class", HALO)
+        element.attrib.pop("clip-path", None)
+        if element.get("transform", "").startswith("rotate(-0 "):
+            del element.attrib["transform"]
+        for name, value in element.items():
+            element.set(name, _styled(value) if name == "style" else _rounded(value))
+        element.tail = None
+        element.text = element.text if element.tag == "text" else None
+    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": visible(description)}
+    return ElementTree.tostring(root, encoding="unicode")
 
 
-def line(points: Sequence[Point], kind: str) -> str:
-    """A line through the points. kind: its classes."""
-    path = "M" + "L".join(f"{number(x)} {number(y)}" for x, y in points)
-    return f'<path class="line {kind}" d="{path}"/>'
+def _copy_marker(use: ElementTree.Element, marker: ElementTree.Element) -> None:
+    """Turn a reference to a marker into the marker itself."""
+    use.tag = "path"
+    x, y = use.attrib.pop("x"), use.attrib.pop("y")
+    style = "; ".join(filter(None, (marker.get("style"), use.get("style"))))
+    use.attrib = {"d": marker.attrib["d"], "transform": f"translate({x} {y})", "style": style}
 
 
-def area(points: Sequence[Point], kind: str) -> str:
-    """A filled outline."""
-    path = "M" + "L".join(f"{number(x)} {number(y)}" for x, y in points)
-    return f'<path class="area {kind}" d="{path}Z"/>'
+def _styled(style: str) -> str:
+    """Replace colours by CSS variables, and leave the font to the page."""
+    style = re.sub(r"font: (\d+ )?([\d.]+px)[^;]*", r"font-weight: \1; font-size: \2", style)  # matplotlib 3.9
+    style = re.sub(r"font-family:[^;]*;? ?|font-weight: ; ", "", style)
+    return re.sub(r"#[0-9a-f]{6}", lambda match: f"var({VARIABLES[match[0]]})", style)
 
 
-def bar(x: float, y: float, width: float, height: float, kind: str) -> str:
-    size = f'width="{number(max(width, 0))}" height="{number(max(height, 0))}"'
-    return f'<rect class="{kind}" x="{number(x)}" y="{number(y)}" {size}/>'
-
-
-def text(x: float, y: float, label: str, kind: str = "") -> str:
-    return f'<text class="{kind}" x="{number(x)}" y="{number(y)}">{escape(label)}</text>'
-
-
-def dot(at: Point, kind: str, radius: float = 4) -> str:
-    return f'<circle class="point {kind}" cx="{number(at[0])}" cy="{number(at[1])}" r="{number(radius)}"/>'
-
-
-def square(at: Point, kind: str, radius: float = 4) -> str:
-    return bar(at[0] - radius, at[1] - radius, 2 * radius, 2 * radius, f"point {kind}")
-
-
-def diamond(at: Point, kind: str, radius: float = 4) -> str:
-    (x, y), r = at, radius * 1.35
-    path = "".join(
-        f"{way}{number(a)} {number(b)}"
-        for way, a, b in (("M", x, y - r), ("L", x + r, y), ("L", x, y + r), ("L", x - r, y))
-    )
-    return f'<path class="point {kind}" d="{path}Z"/>'
-
-
-def number(value: float) -> str:
-    """A length with at most one decimal."""
-    return f"{value:.1f}".removesuffix(".0")
-
-
-def labelled(scale: Scale) -> list[tuple[float, str]]:
-    """The ticks with their numbers, all with as many decimals as one of them needs."""
-    ticks = [round(tick, 9) for tick in scale.ticks()]
-    decimals = max((len(f"{tick:g}".partition(".")[2]) for tick in ticks), default=0)
-    return [(tick, f"{tick:.{0 if tick == 0 else decimals}f}") for tick in ticks]
+def _rounded(value: str) -> str:
+    """Shorten the numbers of a path to hundredths."""
+    shorter = re.sub(r"-?\d+\.\d+", lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), value)
+    return " ".join(shorter.split())

@@ -19,13 +19,13 @@ from skinedge.run.plugins import TensorSpec
 from skinedge.system.requirements import import_failure
 from skinedge_bench.runtimes.session import FileSession, Layout, refusing
 
-MAX_METADATA = 1 << 20  # bytes of a description or a list of labels
+MAX_METADATA = 1 << 20  # bytes, of a description or a label list
 
 DELEGATE = "DELEGATE"
 
 
 class LitertSession(FileSession):
-    """One .tflite file in LiteRT. For one thread at a time: an interpreter owns its tensors."""
+    """One .tflite file in LiteRT; not thread-safe, since an interpreter owns its tensors."""
 
     runtime = "LiteRT"
 
@@ -35,10 +35,10 @@ class LitertSession(FileSession):
         details = _named_outputs(interpreter)
         inputs = tuple(_spec(detail) for detail in interpreter.get_input_details())
         outputs = tuple(replace(_spec(detail), name=name) for name, detail in details.items())
-        fed = inputs[0] if KEY in metadata else replace(inputs[0], dtype="uint8")  # a stranger's: see `_encode`
-        super().__init__(Layout.of(fed, metadata, where), inputs, outputs, metadata, where)
+        spec = inputs[0] if KEY in metadata else replace(inputs[0], dtype="uint8")  # third-party: see `_encode`
+        super().__init__(Layout.of(spec, metadata, where), inputs, outputs, metadata, where)
         self.partitions, self.outside = _delegated(interpreter)
-        self._out = [details[spec.name] for spec in self._wanted]
+        self._out = [details[output.name] for output in self._selected]
 
     def _call(self, pixels: Pixels) -> list[NDArray[Any]]:
         arranged = self._layout.arrange(pixels)
@@ -47,13 +47,14 @@ class LitertSession(FileSession):
         return [self._decode(self._interpreter.get_tensor(detail["index"]), detail) for detail in self._out]
 
     def _encode(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        """0..255 for a stranger: its scale speaks of its own normalization, so a quantized input gets the bytes."""
+        """Convert bytes for a third-party file; a quantized input gets bytes, since its scale is its normalization."""
         dtype = np.dtype(self._in["dtype"])
         if dtype.kind == "f":
             return np.asarray(pixels, dtype=dtype)
         return (pixels.astype(np.int32) + np.iinfo(dtype).min).astype(dtype)
 
     def _decode(self, scores: NDArray[Any], detail: Mapping[str, Any]) -> NDArray[Any]:
+        """Dequantize an output; float outputs are returned unchanged."""
         if scores.dtype.kind == "f":
             return scores
         scale, zero = detail["quantization"]
@@ -92,7 +93,7 @@ def _library() -> Any:
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    """The texts of the zip that is appended to the file: the description, and a label file of any name."""
+    """Read the texts in the zip archive appended to the file: the description, and a label file with any name."""
     texts: dict[str, str] = {}
     if not zipfile.is_zipfile(path):
         return texts
@@ -106,36 +107,36 @@ def _metadata(path: Path) -> dict[str, str]:
 
 
 def _named_outputs(interpreter: Any) -> dict[str, Mapping[str, Any]]:
-    """Output name -> detail: by the signature's names where the file has one, else by the tensors'."""
+    """Return output name -> detail, with the names of the signature if the file has one, else of the tensors."""
     details = interpreter.get_output_details()
     signatures = interpreter.get_signature_list()
     if not signatures:
         return {detail["name"]: detail for detail in details}
-    found = interpreter.get_signature_runner(next(iter(signatures))).get_output_details()
+    named = interpreter.get_signature_runner(next(iter(signatures))).get_output_details()
     order = [detail["index"] for detail in details]
-    return dict(sorted(found.items(), key=lambda item: order.index(item[1]["index"])))
+    return dict(sorted(named.items(), key=lambda item: order.index(item[1]["index"])))
 
 
 def _delegated(interpreter: Any) -> tuple[int | None, tuple[str, ...] | None]:
-    """Return how many nodes are delegates, and which operations run outside; None where this version cannot tell.
+    """Return the number of delegate nodes and the operations outside; None if this LiteRT version cannot list them.
 
-    The graph still lists the nodes that a delegate replaced. What runs is what the outputs depend on, where a tensor
-    comes from a delegate if one gives it.
+    The graph still lists nodes that a delegate replaced. Executed nodes are those that the outputs depend on, where a
+    tensor's producer is a delegate if one produces it.
     """
     if not hasattr(interpreter, "_get_ops_details"):
         return None, None
     nodes = interpreter._get_ops_details()
     delegates = [node for node in nodes if node["op_name"] == DELEGATE]
-    ordered = sorted(nodes, key=lambda node: node["op_name"] == DELEGATE)  # a delegate's claim to a tensor comes last
-    source = {int(tensor): node for node in ordered for tensor in node["outputs"]}
-    wanted = [int(detail["index"]) for detail in interpreter.get_output_details()]
-    running: dict[int, str] = {}
-    while wanted:
-        node = source.get(wanted.pop())
-        if node is not None and node["index"] not in running:
-            running[node["index"]] = node["op_name"]
-            wanted += map(int, node["inputs"])
-    outside = [running[index] for index in sorted(running) if running[index] != DELEGATE]
+    ordered = sorted(nodes, key=lambda node: node["op_name"] == DELEGATE)  # delegates override others
+    producers = {int(tensor): node for node in ordered for tensor in node["outputs"]}
+    pending = [int(detail["index"]) for detail in interpreter.get_output_details()]
+    executed: dict[int, str] = {}
+    while pending:
+        node = producers.get(pending.pop())
+        if node is not None and node["index"] not in executed:
+            executed[node["index"]] = node["op_name"]
+            pending += map(int, node["inputs"])
+    outside = [executed[index] for index in sorted(executed) if executed[index] != DELEGATE]
     return len(delegates), tuple(dict.fromkeys(outside))
 
 

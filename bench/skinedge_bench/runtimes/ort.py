@@ -37,7 +37,7 @@ class OrtSession(FileSession):
 
     def _call(self, pixels: Pixels) -> list[NDArray[Any]]:
         feed = {self.inputs[0].name: self._layout.arrange(pixels)}
-        return list(self._session.run([spec.name for spec in self._wanted], feed))
+        return list(self._session.run([spec.name for spec in self._selected], feed))
 
 
 class OrtRuntime:
@@ -62,8 +62,8 @@ def session_options(threads: int) -> Any:
     options = library().SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what goes wrong is raised as well
-    # idle worker threads of this session must not spin while another runtime is being timed
+    options.log_severity_level = 4  # errors are raised too
+    # idle worker threads of this session must not spin while another runtime is timed
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if saturates(cpu_features()):
         options.add_session_config_entry("session.x64quantprecision", "1")
@@ -71,7 +71,7 @@ def session_options(threads: int) -> Any:
 
 
 def open_session(path: Path, options: Any, providers: Sequence[Any]) -> OrtSession:
-    """Raises: BundleError when ONNX Runtime cannot load the file so."""
+    """Open a session. Raises: BundleError when ONNX Runtime cannot load the file with these providers."""
     if not path.is_file():
         raise BundleError("no such model file", where=str(path))
     with refusing(OrtSession.runtime, "load", str(path)):
@@ -79,7 +79,7 @@ def open_session(path: Path, options: Any, providers: Sequence[Any]) -> OrtSessi
 
 
 def library() -> Any:
-    """The module onnxruntime; raises MissingDependencyError."""
+    """Import onnxruntime. Raises: MissingDependencyError."""
     try:
         import onnxruntime
     except ImportError as error:

@@ -1,7 +1,7 @@
-"""ONNX Runtime's other execution providers: an accelerator, or another set of CPU kernels, where a build has them.
+"""ONNX Runtime's other execution providers: accelerators, or other CPU kernels, if the installed build has them.
 
-One runtime each, so that each has a row. A provider that leaves nodes to the CPU would be timed as something that it is
-not: ONNX Runtime is told not to fall back, and the file is refused instead.
+Each provider is a runtime with its own row. The CPU fallback is disabled: a file with nodes that the provider does not
+support is refused, since its latency would not be the provider's.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from skinedge_bench.runtimes import ort
 
 
 class ProviderRuntime:
-    """Runs .onnx files wholly in one provider. threads_option: its own setting for the number of threads, if any."""
+    """Runs .onnx files entirely in one provider. threads_option: its setting for the number of threads, if any."""
 
     suffixes = (".onnx",)
     optional = True
@@ -27,10 +27,10 @@ class ProviderRuntime:
 
     def version(self) -> str:
         library = ort.library()
-        offered = library.get_available_providers()
-        if self._provider not in offered:
+        available = library.get_available_providers()
+        if self._provider not in available:
             raise UnavailableError(
-                f"this build of ONNX Runtime has no {self._provider}", todo=f"It has: {', '.join(offered)}."
+                f"this build of ONNX Runtime has no {self._provider}", todo=f"It has: {', '.join(available)}."
             )
         return str(library.__version__)
 

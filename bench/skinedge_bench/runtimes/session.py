@@ -1,4 +1,4 @@
-"""What runtimes share: the layout of a file's input, and what its output numbers mean."""
+"""Common parts of the runtimes: input layout, batching, and the interpretation of outputs."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from skinedge.run.embedded_metadata import KEY, ModelDescription
 from skinedge.run.plugins import Session, TensorSpec
 from skinedge.stats.metrics import softmax
 
-BATCH = 16  # images a call where the file's batch dimension is free: bounds memory, costs no speed on a CPU
-SUM_TOLERANCE = 0.03  # a softmax quantized to 1/256 misses 1 by so much
+BATCH = 16  # images per call for a free batch dimension: bounds memory without loss of speed on a CPU
+SUM_TOLERANCE = 0.03  # deviation from 1 of a softmax quantized to 1/256
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file wants its images.
+    """The layout of a file's image input.
 
-    size: side in pixels, -1 if free; batch: images a call, -1 if free; contract: what its numbers mean; None for
-    a stranger's file, which gets 0..255.
+    size: side in pixels, -1 if free; batch: images per call, -1 if free; contract: range and meaning of the input
+    numbers, None for a third-party file, which gets 0..255.
     """
 
     size: int
@@ -38,14 +38,18 @@ class Layout:
 
     @classmethod
     def of(cls, spec: TensorSpec, metadata: Mapping[str, str], where: str) -> Layout:
-        """metadata: what the file says of itself; raises ConfigError when the input is no batch of square RGB images,
-        or not what the file says; DataError for a damaged description.
+        """Derive the layout from the input tensor and the file's metadata.
+
+        Raises: ConfigError when the input is not a batch of square RGB images or contradicts the metadata; DataError
+        for a damaged description.
         """
         shape, dtype, contract = spec.shape, np.dtype(spec.dtype), None
         if KEY in metadata:
             contract = CONTRACTS[ModelDescription.from_json(metadata[KEY], where).input]
             if contract.dtype != dtype.name:
-                raise ConfigError(f"the file says that it takes {contract.dtype}, and takes {dtype.name}", where=where)
+                raise ConfigError(
+                    f"the file's description says its input is {contract.dtype}, but it is {dtype.name}", where=where
+                )
         if len(shape) == 4 and shape[3] == 3 and shape[1] == shape[2]:
             return cls(shape[1], shape[0], False, dtype, contract)
         if len(shape) == 4 and shape[1] == 3 and shape[2] == shape[3]:
@@ -55,60 +59,60 @@ class Layout:
         )
 
     def arrange(self, pixels: Pixels) -> NDArray[Any]:
-        """(n, S, S, 3) uint8 -> the file's layout, contiguous, in its dtype, as its contract says.
+        """Convert (n, S, S, 3) uint8 to the file's layout, dtype and range, contiguous.
 
-        Raises: ConfigError when the images have another size than the file's input.
+        Raises: ConfigError when the size of the images differs from the file's input.
         """
         if self.size not in (-1, pixels.shape[1]):
-            raise ConfigError(f"the model takes images of {self.size} pixels, these have {pixels.shape[1]}")
-        moved = pixels.transpose(0, 3, 1, 2) if self.channels_first else pixels
+            raise ConfigError(f"the model needs images of {self.size} pixels, these have {pixels.shape[1]}")
+        arranged = pixels.transpose(0, 3, 1, 2) if self.channels_first else pixels
         if self.contract is not None:
-            return self.contract.encode(moved)
-        return np.ascontiguousarray(moved, dtype=self.dtype)
+            return self.contract.encode(arranged)
+        return np.ascontiguousarray(arranged, dtype=self.dtype)
 
     def batches(self, pixels: Pixels) -> Iterator[tuple[Pixels, int]]:
-        """Cut into calls: (images, how many of them count); a fixed batch is filled with the last image."""
+        """Split into batches: yield (images, number of valid images); the last image pads a fixed batch."""
         step = BATCH if self.batch == -1 else self.batch
         for start in range(0, len(pixels), step):
-            part = pixels[start : start + step]
-            count = len(part)
+            batch = pixels[start : start + step]
+            count = len(batch)
             if self.batch != -1 and count < step:
-                part = np.concatenate([part, np.repeat(part[-1:], step - count, axis=0)])
-            yield part, count
+                batch = np.concatenate([batch, np.repeat(batch[-1:], step - count, axis=0)])
+            yield batch, count
 
 
 @contextmanager
-def refusing(runtime: str, doing: str, where: str) -> Iterator[None]:
-    """Turn whatever a runtime raises over a file into one line: BundleError with its first line; ours pass."""
+def refusing(runtime: str, action: str, where: str) -> Iterator[None]:
+    """Convert any exception of a runtime to a BundleError with its first line; SkinedgeErrors pass through."""
     try:
         yield
     except SkinedgeError:
         raise
-    except Exception as error:  # C++ exceptions have no common base, and damaged files meet every one of Python's
+    except Exception as error:  # C++ exceptions have no common base, and damaged files can cause any of Python's
         reason = " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())
-        raise BundleError(f"{runtime} cannot {doing} this file ({reason[:200]})", where=where) from None
+        raise BundleError(f"{runtime} cannot {action} this file ({reason[:200]})", where=where) from None
 
 
 def run_batches(
     layout: Layout, pixels: Pixels, call: Callable[[Pixels], Sequence[NDArray[Any]]], outputs: Sequence[TensorSpec]
 ) -> list[NDArray[Any]]:
-    """What `call` gives of (N, S, S, 3) uint8, batch by batch: one array per output, (N, ...) float32."""
+    """Run `call` on (N, S, S, 3) uint8 in batches; return one array per output, (N, ...) float32."""
     parts: list[list[NDArray[Any]]] = [[] for _ in outputs]
-    for part, count in layout.batches(pixels):
-        for kept, array in zip(parts, call(part), strict=True):
-            kept.append(array[:count])
+    for batch, count in layout.batches(pixels):
+        for arrays, array in zip(parts, call(batch), strict=True):
+            arrays.append(array[:count])
     return [
-        np.concatenate(kept).astype(np.float32)
-        if kept
+        np.concatenate(arrays).astype(np.float32)
+        if arrays
         else np.zeros((0, *(max(side, 0) for side in spec.shape[1:])), np.float32)
-        for kept, spec in zip(parts, outputs, strict=True)
+        for arrays, spec in zip(parts, outputs, strict=True)
     ]
 
 
 def gives_logits(layout: Layout, scores: Callable[[Pixels], NDArray[Any]]) -> bool:
-    """Whether a stranger's file ends in logits, asked with four images.
+    """Return True if a third-party file gives logits, tested with four images.
 
-    Logits do not all come out non-negative with a sum of 1.
+    Probabilities are non-negative and sum to 1 for each image.
     """
     side = layout.size if layout.size > 0 else 224
     rng = np.random.default_rng(0)
@@ -119,16 +123,16 @@ def gives_logits(layout: Layout, scores: Callable[[Pixels], NDArray[Any]]) -> bo
 
 
 def as_outputs(scores: NDArray[Any], logits: bool) -> Outputs:
-    """Outputs of a stranger's file, from its scores (N, C)."""
+    """Build the outputs of a third-party file from its scores (N, C)."""
     if logits:
         return Outputs(softmax(scores), scores)
     return Outputs(scores)
 
 
 def own_names(metadata: Mapping[str, str], names: Sequence[str], where: str) -> list[str] | None:
-    """Which outputs to ask a file of ours for, in this order; None for a stranger's file.
+    """Return the output names of a skinedge file, in order; None for a third-party file.
 
-    Raises: ConfigError when the file says that it is ours and has no probabilities.
+    Raises: ConfigError for a skinedge file without probabilities.
     """
     if KEY not in metadata:
         return None
@@ -138,28 +142,28 @@ def own_names(metadata: Mapping[str, str], names: Sequence[str], where: str) -> 
 
 
 def input_side(session: Session, free: int) -> int:
-    """Side in pixels of the images that a session takes; `free` where any will do."""
+    """Return the side of a session's input images in pixels; `free` if any size is accepted."""
     side = max(session.inputs[0].shape[1:3])  # NHWC: S, S; NCHW: 3, S
     return side if side > 3 else free
 
 
 def check_scores(spec: TensorSpec, where: str) -> int:
-    """Number of classes of an output (N, C); raises ConfigError for any other shape."""
+    """Return the number of classes of an output (N, C). Raises: ConfigError for any other shape."""
     if len(spec.shape) != 2:
         raise ConfigError(f"output '{spec.name}' has shape {list(spec.shape)}; a classifier gives (N, C)", where=where)
     return spec.shape[1]
 
 
 class FileSession:
-    """What the sessions of model files have in common: a runtime's own class adds `_call`.
+    """Base class of the sessions of model files; subclasses implement `_call`.
 
-    A file of ours gives what it names; a stranger's first output is its scores, and is asked once, in the first run,
-    since that takes inferences, whether these are logits.
+    A skinedge file has named outputs. The first output of a third-party file is its scores; the first run tests whether
+    these are logits, which takes inferences.
     """
 
     partitions: int | None = None
     outside: tuple[str, ...] | None = None
-    runtime = "the runtime"  # as errors name it
+    runtime = "the runtime"  # name in errors
 
     def __init__(
         self,
@@ -173,32 +177,33 @@ class FileSession:
         specs = {spec.name: spec for spec in outputs}
         self._layout, self._where = layout, where
         self._names = own_names(metadata, list(specs), where)
-        self._wanted = [specs[name] for name in self._names or [outputs[0].name]]
-        check_scores(self._wanted[0], where)
+        self._selected = [specs[name] for name in self._names or [outputs[0].name]]
+        check_scores(self._selected[0], where)
         self._logits: bool | None = None
 
     def run(self, pixels: Pixels) -> Outputs:
+        """Run the model on prepared images. pixels: (N, S, S, 3) uint8."""
         arrays = self._arrays(pixels)
         if self._names is not None:
-            found = dict(zip(self._names, arrays, strict=True))
-            return Outputs(found[PROBABILITIES], found.get(LOGITS), found.get(HEATMAP))
+            outputs = dict(zip(self._names, arrays, strict=True))
+            return Outputs(outputs[PROBABILITIES], outputs.get(LOGITS), outputs.get(HEATMAP))
         if self._logits is None:
             self._logits = gives_logits(self._layout, self.scores)
         return as_outputs(arrays[0], self._logits)
 
     def scores(self, pixels: Pixels) -> NDArray[Any]:
-        """What the file itself gives first: (N, C) float32, probabilities or logits."""
+        """Return the first output of the file: (N, C) float32, probabilities or logits."""
         return self._arrays(pixels)[0]
 
     def _arrays(self, pixels: Pixels) -> list[NDArray[Any]]:
-        """Raises: BundleError when the runtime cannot compute the file, or gives other shapes than the file says."""
+        """Return the output arrays. Raises: BundleError when the runtime fails or gives other shapes."""
         with refusing(self.runtime, "run", self._where):
-            arrays = run_batches(self._layout, pixels, self._call, self._wanted)
-            shape, classes = arrays[0].shape, self._wanted[0].shape[1]
+            arrays = run_batches(self._layout, pixels, self._call, self._selected)
+            shape, classes = arrays[0].shape, self._selected[0].shape[1]
             if len(shape) != 2 or shape[0] != len(pixels) or classes not in (-1, shape[1]):
                 raise ValueError(f"scores of shape {shape} for {len(pixels)} images")
             return arrays
 
     def _call(self, pixels: Pixels) -> list[NDArray[Any]]:
-        """One call's outputs, in the order of `_wanted`."""
+        """Return the outputs of one call, in the order of `_selected`."""
         raise NotImplementedError

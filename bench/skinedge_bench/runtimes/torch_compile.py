@@ -1,4 +1,4 @@
-"""PyTorch with torch.compile, fp32, on the CPU: the merged model, compiled by a C++ compiler when it is opened."""
+"""PyTorch with torch.compile, fp32, on the CPU: the merged model, compiled with a C++ compiler on opening."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from skinedge_bench.runtimes import torch_eager
 
 
 class TorchCompileRuntime:
-    """Runs merged .safetensors files, with torch.compile's own settings, one image a call."""
+    """Runs merged .safetensors files with torch.compile's default settings, one image per call."""
 
     name = "torch-compile"
     suffixes = (".safetensors",)
@@ -25,12 +25,12 @@ class TorchCompileRuntime:
         import torch
 
         size = network.description.preprocess.size
-        torch.set_num_threads(threads)  # part of the code that the compiler writes
+        torch.set_num_threads(threads)  # part of the generated code
         try:
             compiled = torch.compile(network.model)
             with torch.inference_mode():
                 compiled(torch.zeros(1, 3, size, size))
-        except Exception as error:  # its own kinds, and those of the compiler, have no common base below Exception
+        except Exception as error:  # the errors of torch and of the compiler have no common base class
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
             raise UnavailableError(
                 f"torch.compile does not work here ({reason})",

@@ -1,4 +1,4 @@
-"""PyTorch, eager, fp32, on the CPU: the merged model itself, the reference of every parity check."""
+"""PyTorch eager, fp32, on the CPU: the merged model, the reference of every parity check."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from skinedge_bench.runtimes.session import Layout, as_outputs, refusing, run_ba
 
 @dataclass(frozen=True)
 class Network:
-    """A timm model in evaluation mode, and what its file says."""
+    """A timm model in eval mode, with the description and metadata of its file."""
 
     model: Any
     description: ModelDescription
@@ -30,9 +30,9 @@ class Network:
 
 
 class TorchSession:
-    """One model.safetensors as a timm model; normalizes by the description's mean and std.
+    """One model.safetensors as a timm model; normalizes with the description's mean and std.
 
-    batch: images a call, -1 for any number.
+    batch: images per call, -1 for any number.
     """
 
     partitions: int | None = None
@@ -53,12 +53,13 @@ class TorchSession:
         self._std = torch.tensor(description.preprocess.std).view(1, 3, 1, 1)
 
     def run(self, pixels: Pixels) -> Outputs:
+        """Run the model on prepared images. pixels: (N, S, S, 3) uint8."""
         return as_outputs(run_batches(self._layout, pixels, self._call, self.outputs)[0], logits=True)
 
     def _call(self, pixels: Pixels) -> list[NDArray[Any]]:
         import torch
 
-        if torch.get_num_threads() != self._threads:  # a setting of the process, not of a model
+        if torch.get_num_threads() != self._threads:  # a setting of the process, not of the session
             torch.set_num_threads(self._threads)
         with torch.inference_mode():
             batch = torch.from_numpy(self._layout.arrange(pixels)).float()
@@ -74,7 +75,7 @@ class TorchRuntime:
     safe_format = True
 
     def version(self) -> str:
-        _library("timm")  # part of what opening a file needs: its import is not loading time
+        _library("timm")  # import now, so that it does not count as loading time
         return str(_library("torch").__version__)
 
     def open(self, path: Path, threads: int) -> TorchSession:
@@ -82,7 +83,7 @@ class TorchRuntime:
 
 
 def read_network(path: Path) -> Network:
-    """Raises: BundleError when the file is no merged model of ours; MissingDependencyError."""
+    """Read a merged model. Raises: BundleError when the file is not a skinedge model; MissingDependencyError."""
     _library("torch")
     timm = _library("timm")
     _library("safetensors")
@@ -90,10 +91,10 @@ def read_network(path: Path) -> Network:
         raise BundleError("no such model file", where=str(path))
     state, metadata = state_dict.read_safetensors(path)
     if KEY not in metadata:
-        raise BundleError("its header does not say which network the weights belong to", where=str(path))
+        raise BundleError("the file header does not say which network the weights belong to", where=str(path))
     description = ModelDescription.from_json(metadata[KEY], str(path))
-    if not timm.is_model(description.architecture):  # other names would be looked up on a hub
-        raise BundleError(f"timm knows no network '{description.architecture}'", where=str(path))
+    if not timm.is_model(description.architecture):  # timm looks up other names on a hub
+        raise BundleError(f"unknown timm network '{description.architecture}'", where=str(path))
     with refusing("timm", f"build '{description.architecture}' for", str(path)):
         model = timm.create_model(description.architecture, num_classes=len(description.labels))
     state_dict.fill(model, state, str(path))

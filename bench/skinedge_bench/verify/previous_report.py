@@ -1,9 +1,9 @@
-"""What an earlier parity report said of the files that a run still has, for where its test images are no longer."""
+"""Results of the previous parity report that still hold, for when the test images are no longer available."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from skinedge.core import json_io
 from skinedge.run.report_schemas import read_parity
@@ -12,39 +12,41 @@ from skinedge.stats.gates import Gate, passed
 from skinedge_bench.verify.report import ParityReport
 
 REPORT = "reports/parity.json"
-SAME = ("thresholds", "reference.npz")  # what an earlier verdict on a file rests on besides the file
+SAME = ("thresholds", "reference.npz")  # a previous verdict depends on these, besides the file itself
 
 
 def previously_measured(bundle: Bundle, made_from: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """name -> what the run's report says of each file that it judged on the test images and that is still the same.
+    """Return name -> result in the run's report, of each unchanged file that was verified on the test images.
 
-    made_from: name -> sha256 of what a report would be made from now. Each entry gets `kept_from`: the images and the
-    instruction set of that verdict. Empty where there is no report, or the thresholds or the reference are others.
+    made_from: name -> sha256 of the inputs of a report made now. Each result gets `kept_from`: the images and the
+    instruction set of that verdict. Empty without a report, or if the thresholds or the reference changed.
     """
     if not bundle.has(REPORT):
         return {}
-    before = bundle.entries()[REPORT].made_from
-    if any(before.get(name) != made_from.get(name) for name in SAME):
+    previous = bundle.entries()[REPORT].made_from
+    if any(previous.get(name) != made_from.get(name) for name in SAME):
         return {}
-    report = read_parity(bundle.file(REPORT))
-    origin = {"images": report["images"].split(" under ")[0], "instruction_set": report.get("instruction_set")}
+    path = bundle.file(REPORT)
+    report, documents = read_parity(path), json_io.read_json(path, dict[str, Any])["files"]
+    origin = {
+        "images": report.images.split(" under ")[0],
+        "instruction_set": None if report.instruction_set is None else list(report.instruction_set),
+    }
     return {
-        name: {"kept_from": origin, **cast(dict[str, Any], said)}
-        for name, said in report["files"].items()
-        if said["metrics"] and said["sha256"] == made_from.get(name)
+        name: {"kept_from": origin, **documents[name]}
+        for name, verdict in report.files.items()
+        if verdict.metrics is not None and verdict.sha256 == made_from.get(name)
     }
 
 
-def with_previous(report: ParityReport, before: Mapping[str, dict[str, Any]]) -> dict[str, object]:
-    """The document of a report that had no images: files that were judged on them before keep what was said of them,
-    unless one of their gates fails now.
-    """
+def with_previous(report: ParityReport, previous: Mapping[str, dict[str, Any]]) -> dict[str, object]:
+    """Return the JSON of a report without images; files whose gates do not fail now keep their previous results."""
     files: dict[str, Any] = {file.name: file.document(strict=report.strict) for file in report.files}
     sound = {file.name for file in report.files if not any(gate.verdict == "fail" for gate in file.gates)}
-    kept = {name: said for name, said in before.items() if name in sound}
-    for name, said in kept.items():
-        gates = json_io.build(said["gates"], list[Gate], REPORT)
-        files[name] = {**said, "passed": passed(gates, strict=report.strict)}
-    images = f"{report.images}; kept from an earlier report: {', '.join(sorted(kept))}" if kept else report.images
-    all_passed = all(said["passed"] for said in files.values())
+    reused = {name: result for name, result in previous.items() if name in sound}
+    for name, result in reused.items():
+        gates = json_io.build(result["gates"], list[Gate], REPORT)
+        files[name] = {**result, "passed": passed(gates, strict=report.strict)}
+    images = f"{report.images}; kept from an earlier report: {', '.join(sorted(reused))}" if reused else report.images
+    all_passed = all(result["passed"] for result in files.values())
     return {**report.document(), "files": files, "images": images, "passed": all_passed}

@@ -1,4 +1,4 @@
-"""What `verify` reports: gates and figures of every file of a run."""
+"""The report of `verify`: gates and metrics of every file of a run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from skinedge_bench.verify.comparison import Change, Comparison
 
 @dataclass(frozen=True)
 class Figures:
-    """How one file does on the test split; NaN where undefined.
+    """Metrics of one file on the test split; NaN where undefined.
 
-    agreement_low, agreement_high: Wilson's 95 % interval; fall: of balanced accuracy, from the reference;
-    melanoma_sensitivity: recall of the class melanoma (its argmax); sensitivity: label -> recall; own_threshold:
-    whether the malignant figures are at a threshold fitted for this file, not at the merged network's.
+    agreement_low, agreement_high: Wilson's 95 % interval; fall: drop of balanced accuracy from the reference;
+    melanoma_sensitivity: recall of the class melanoma, as the top class; sensitivity: label -> recall; own_threshold:
+    whether the malignant metrics are at a threshold fitted for this file, not at that of the merged network.
     """
 
     n: int
@@ -36,10 +36,10 @@ class Figures:
 
 @dataclass(frozen=True)
 class FileParity:
-    """One file's gates, and its figures where the test images were there.
+    """Gates of one file, and its metrics if the test images are available.
 
-    comparison: with the reference, of a file that is not exact; changed: the images whose diagnosis did;
-    runtime: in which it ran, None for what is no model file.
+    comparison: with the reference, of a file that is not exact; changed: the images whose diagnosis changed;
+    runtime: that ran the file, None if it is not a model file.
     """
 
     name: str
@@ -51,7 +51,7 @@ class FileParity:
     runtime: str | None = None
 
     def document(self, *, strict: bool) -> dict[str, object]:
-        """The JSON form."""
+        """Return as JSON."""
         return {
             "passed": passed(self.gates, strict=strict),
             "sha256": self.sha256,
@@ -65,12 +65,12 @@ class FileParity:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """What `verify` found.
+    """The result of `verify`.
 
-    reference: the merged model's own figures; images: where the test images are, or that they are not there;
-    model_id, model_sha256: of the run and its merged weights, or of the one file that was judged;
-    instruction_set: of the CPU that the files ran on, for which alone the verdicts hold, as Linux spells it;
-    warnings: what it does to some of the files.
+    reference: metrics of the merged network itself; images: where the test images are, or that they are missing;
+    model_id, model_sha256: of the run and its merged weights, or of a single file;
+    instruction_set: of the CPU that ran the files, as Linux spells it; the verdicts hold for it only;
+    warnings: its effects on some of the files.
     """
 
     files: tuple[FileParity, ...]
@@ -84,16 +84,17 @@ class ParityReport:
 
     @property
     def unmeasured(self) -> bool:
-        """No file was judged on images, and nothing failed."""
+        """True if no file was verified on images, and no gate failed."""
         failed = any(gate.verdict == "fail" for file in self.files for gate in file.gates)
         return not failed and not any(file.figures for file in self.files)
 
     @property
     def passed(self) -> bool:
+        """True if all gates of all files pass, see `gates.passed`."""
         return all(passed(file.gates, strict=self.strict) for file in self.files)
 
     def failures(self) -> list[str]:
-        """'file: gate' of everything that stands in the way of passing."""
+        """List 'file: gate' of every gate that prevents passing."""
         return [
             f"{file.name}: {gate.name} is {gate.verdict} ({shown(gate)})"
             for file in self.files
@@ -102,7 +103,7 @@ class ParityReport:
         ]
 
     def document(self) -> dict[str, object]:
-        """The JSON form; undefined figures are NaN (null once printed)."""
+        """Return as JSON; undefined metrics are NaN (null once printed)."""
         return {
             "passed": self.passed,
             "strict": self.strict,
@@ -115,5 +116,5 @@ class ParityReport:
 
 
 def shown(gate: Gate) -> str:
-    """Value, limit and detail of a gate, for people."""
+    """Format value, limit and detail of a gate."""
     return f"{gate.measured}, limit {gate.limit:g}; {gate.detail}"

@@ -1,4 +1,4 @@
-"""`skinedge verify`: every exported file against the merged model in PyTorch, gate by gate."""
+"""`skinedge verify`: compare every exported file with the merged network in PyTorch, gate by gate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from skinedge.core.preprocess import prepare
 from skinedge.data.dataset import Sample
 from skinedge.data.loading import iterate_prepared
 from skinedge.run import golden
-from skinedge.run.class_order import Reference, check_folder, check_recorded, read_reference, taxonomy_warnings
+from skinedge.run.class_order import Reference, check_folder, check_reports, read_reference, taxonomy_warnings
 from skinedge.run.embedded_metadata import KEY, ModelDescription
 from skinedge.run.file_card import card_name, disagreement, read_card
 from skinedge.run.file_trial import open_tried
@@ -45,33 +45,33 @@ from skinedge_bench.verify.comparison import Pair, Side, changes, compare
 from skinedge_bench.verify.previous_report import REPORT, previously_measured, with_previous
 from skinedge_bench.verify.report import Figures, FileParity, ParityReport
 
-EXACT = ("fp32",)  # precisions that compute as the reference does; any other is judged statistically
+EXACT = ("fp32",)  # precisions that compute like the reference; any other is compared statistically
 THREADS = 1
 
 
 def verify(bundle: Bundle, data: Path | None = None, *, strict: bool = False, keep: bool = True) -> ParityReport:
-    """Check every model file of a run and keep the report in it. The caller turns `passed` into an exit code.
+    """Verify every model file of a run and write the report to it. The caller turns `passed` into an exit code.
 
-    keep: False writes nothing, so that a signed manifest stays as it is.
-    data: where the images are now, if not at the manifest's data_root. Where nothing was named and nothing is
-    there, only the golden vectors are replayed; what an earlier report said of the same files and images is kept.
-    Raises: BundleError when there is nothing to verify or a file was changed; DataError when `data` does not hold
-    the test images, or some of them are missing or changed.
+    data: folder of the images, if not the manifest's data_root. Without a named folder and without images, only the
+    golden vectors are replayed, and results of the previous report for the same files and images are kept.
+    keep: False writes nothing, so that a signed manifest stays unchanged.
+    Raises: BundleError without files to verify, or if a file changed; DataError if `data` does not hold the test
+    images, or some of them are missing or changed.
     """
     entries = exported(bundle)
     report = check(bundle, entries, data, strict)
     if not keep:
         return report
-    flags = json_io.digest(bundle.manifest.thresholds)
-    judged = (*entries, bundle.entries()["reference.npz"])
-    made_from = {"thresholds": flags, **{entry.path: entry.sha256 for entry in judged}}
-    before = {} if any(file.figures for file in report.files) else previously_measured(bundle, made_from)
-    if report.unmeasured and len(before) == len(entries) and bundle.is_current("verify", made_from):
-        note(f"{REPORT} is kept: it judged the test images, with the same files")
+    thresholds = json_io.digest(bundle.manifest.thresholds)
+    inputs = (*entries, bundle.entries()["reference.npz"])
+    made_from = {"thresholds": thresholds, **{entry.path: entry.sha256 for entry in inputs}}
+    previous = {} if any(file.figures for file in report.files) else previously_measured(bundle, made_from)
+    if report.unmeasured and len(previous) == len(entries) and bundle.is_current("verify", made_from):
+        note(f"{REPORT} is kept: it verified the same files on the test images")
         return report
-    body = with_previous(report, before)
-    if before:
-        note(f"kept in {REPORT}, as judged on the test images before: {', '.join(before)}")
+    body = with_previous(report, previous)
+    if previous:
+        note(f"kept in {REPORT}, from the previous verification on the test images: {', '.join(previous)}")
     with bundle.stage("verify", f"skinedge {__version__}", made_from) as stage:
         document = json_io.document("verify", body, model_id=report.model_id, model_sha256=report.model_sha256)
         stage.path(REPORT).write_text(json_io.to_text(document), encoding="utf-8")
@@ -79,10 +79,10 @@ def verify(bundle: Bundle, data: Path | None = None, *, strict: bool = False, ke
 
 
 def verify_file(path: Path, data: Path | None = None, *, strict: bool = False) -> ParityReport:
-    """One model file. In the run that lists it, it is judged as `verify` does, and no report is written.
+    """Verify one model file; no report is written. A file that a run lists is verified as `verify` does.
 
-    Alone, all that can be told is that it loads, and that four images give probabilities.
-    Raises: as `verify`; ConfigError when a file alone is given images, or is no image classifier.
+    For a file without a run, only loading it and its probabilities for four images can be checked.
+    Raises: as `verify`; ConfigError if a file without a run is given images, or is not an image classifier.
     """
     bundle = run_of(path)
     if bundle is not None:
@@ -90,9 +90,9 @@ def verify_file(path: Path, data: Path | None = None, *, strict: bool = False) -
         return replace(check(bundle, [entry], data, strict), model_sha256=entry.sha256)
     if data is not None:
         raise ConfigError(
-            "a file alone: there is no reference to compare it with on images (--data)",
+            "a file without its run: there is no reference to compare it with on images (--data)",
             where=str(path),
-            todo=f"To judge it by labelled images: skinedge evaluate {path} --data {data}",
+            todo=f"To evaluate it on labelled images: skinedge evaluate {path} --data {data}",
         )
     model = open_file(path)
     for assumption in model.assumptions:
@@ -100,24 +100,24 @@ def verify_file(path: Path, data: Path | None = None, *, strict: bool = False) -
     pixels = np.random.default_rng(0).integers(0, 256, (4, model.size, model.size, 3)).astype(np.uint8)
     pixels[0], pixels[1] = 0, 255
     tolerance = MAX_SUM_ERROR if KEY in model.session.metadata else SUM_TOLERANCE
-    alone = "a file alone: nothing to compare with"
+    reason = "a file without its run: no reference to compare with"
     gates = (
         finite_gate(model.run(pixels), max_sum_error=tolerance),
         *unmeasured_gates(
-            alone, exact=model.precision in EXACT, malignant=model.malignant or (), melanoma=model.melanoma
+            reason, exact=model.precision in EXACT, malignant=model.malignant or (), melanoma=model.melanoma
         ),
     )
     file = FileParity(path.name, model.sha256, gates, runtime=model.runtime)
-    report = ParityReport((file,), None, alone, strict, model.model_id, model.sha256)
+    report = ParityReport((file,), None, reason, strict, model.model_id, model.sha256)
     return on_this_cpu(report, {path.name: model.precision})
 
 
 def check(bundle: Bundle, entries: Sequence[FileEntry], data: Path | None, strict: bool) -> ParityReport:
-    """The report, without writing anything."""
+    """Verify the files without writing anything."""
     manifest = bundle.manifest
     vectors = golden.of_run(bundle)
     reference = read_reference(bundle)
-    check_recorded(bundle, reference)
+    check_reports(bundle, reference)
     sessions = {entry.path: open_session(bundle, entry.path) for entry in entries}
     samples = test_split(bundle)
     root = locate(bundle, samples, data)
@@ -140,9 +140,9 @@ def check(bundle: Bundle, entries: Sequence[FileEntry], data: Path | None, stric
             *file_gates(entry, sessions[entry.path], manifest, vectors),
         )
         gates = (*gates, *test_gates(entry, manifest, reference, outputs))
-        judged = FileParity(entry.path, entry.sha256, gates, runtime=judge_for(Path(entry.path)).name)
-        said = outputs.get(entry.path)
-        files.append(judged if said is None else with_figures(judged, entry, manifest, reference, said))
+        parity = FileParity(entry.path, entry.sha256, gates, runtime=judge_for(Path(entry.path)).name)
+        output = outputs.get(entry.path)
+        files.append(parity if output is None else with_figures(parity, entry, manifest, reference, output))
     own = figures_of(manifest, reference, Outputs(metrics.softmax(reference.logits), reference.logits), "default")
     report = ParityReport(tuple(files), own, images, strict, manifest.id, bundle.model_sha256)
     report = on_this_cpu(report, {entry.path: str(entry.info.get("precision")) for entry in entries})
@@ -150,14 +150,14 @@ def check(bundle: Bundle, entries: Sequence[FileEntry], data: Path | None, stric
 
 
 def on_this_cpu(report: ParityReport, precisions: Mapping[str, str]) -> ParityReport:
-    """The report with the instruction set that the files (name -> precision) ran on, and what that means for them."""
+    """Add this CPU's instruction set, and a warning if it affects some of the files (name -> precision)."""
     features = cpu_features()
     warning = saturation(precisions, features)
     return replace(report, instruction_set=instruction_set(features), warnings=(warning,) if warning else ())
 
 
 def file_gates(entry: FileEntry, session: Session, manifest: Manifest, vectors: golden.Golden) -> tuple[Gate, ...]:
-    """The gates that need no image of the test split."""
+    """Gates that need no image of the test split."""
     outputs = session.run(vectors.pixels)
     return (
         description_gate(session, manifest),
@@ -166,17 +166,18 @@ def file_gates(entry: FileEntry, session: Session, manifest: Manifest, vectors: 
 
 
 def is_exact(entry: FileEntry) -> bool:
+    """Return True if the file computes like the reference."""
     return entry.info.get("precision") in EXACT
 
 
 def open_session(bundle: Bundle, name: str) -> Session:
-    """A file of the run, its hash checked, in the runtime that judges files of its type."""
+    """Open a file of the run, after checking its hash, in the runtime that verifies files of its type."""
     path = bundle.file(name)
-    return open_tried(path, judge_for(path), THREADS)
+    return open_tried(path, judge_for(path), THREADS, checksum=bundle.entries()[name].sha256)
 
 
 def run_all(sessions: dict[str, Session], root: Path, samples: Sequence[Sample], size: int) -> dict[str, Outputs]:
-    """Every file's outputs on the same prepared pixels; each image is decoded once."""
+    """Run every file on the same prepared pixels; each image is decoded once."""
     parts: list[list[Outputs]] = []
     with bar("verifying", len(samples)) as advance:
         for pixels in iterate_prepared(root, samples, size):
@@ -188,43 +189,43 @@ def run_all(sessions: dict[str, Session], root: Path, samples: Sequence[Sample],
 def test_gates(
     entry: FileEntry, manifest: Manifest, reference: Reference, outputs: Mapping[str, Outputs]
 ) -> tuple[Gate, ...]:
-    """The gates over the test split. outputs: file -> what it said; without the file, they are unmeasured."""
+    """Gates of the test split. outputs: by file; the gates of a file that is not in it are unmeasured."""
     if entry.path not in outputs:
-        reason = "the test images are not here; give their folder with --data"
+        reason = "test images not found; give their folder with --data"
         return unmeasured_gates(
             reason, exact=is_exact(entry), malignant=manifest.malignant, melanoma=manifest.melanoma_index
         )
-    said = outputs[entry.path]
+    output = outputs[entry.path]
     if is_exact(entry):
-        return fp32_gates(reference.logits, said)
-    return lossy_gates(reference.labels, reference.logits, said, manifest.malignant, manifest.melanoma_index)
+        return fp32_gates(reference.logits, output)
+    return lossy_gates(reference.labels, reference.logits, output, manifest.malignant, manifest.melanoma_index)
 
 
 def description_gate(session: Session, manifest: Manifest) -> Gate:
-    """The file says the same labels, in the same order, and the same preprocessing as its run."""
+    """The file's metadata has the labels, in the same order, and the preprocessing of its run."""
     problem = contradiction(session, manifest)
     return Gate("description", int(problem is not None), 0, "fail" if problem else "pass", problem or "")
 
 
 def model_gate(bundle: Bundle, entry: FileEntry) -> Gate:
-    """The file was made from the merged network that the run has now."""
+    """The file was made from the run's current merged network."""
     fits = bundle.fits_model(entry)
-    todo = "" if fits else "made from another merged model: skinedge export makes it again"
+    todo = "" if fits else "made from another merged model; make it again with: skinedge export"
     return Gate("same_model", int(not fits), 0, "pass" if fits else "fail", todo)
 
 
 def card_gates(bundle: Bundle, entry: FileEntry, session: Session) -> tuple[Gate, ...]:
-    """The card beside the file says what run and file say; none where the run was exported before there were cards."""
+    """The file's card agrees with run and file; no gate if the run was exported before cards existed."""
     name = card_name(entry.path)
     if not bundle.has(name) or KEY not in session.metadata:
         return ()
-    said = ModelDescription.from_json(session.metadata[KEY], entry.path)
-    problem = disagreement(read_card(bundle.file(name)), bundle.manifest, entry, said)
+    description = ModelDescription.from_json(session.metadata[KEY], entry.path)
+    problem = disagreement(read_card(bundle.file(name)), bundle.manifest, entry, description)
     return (Gate("card", int(problem is not None), 0, "fail" if problem else "pass", problem or ""),)
 
 
 def resize_gate(vectors: golden.Golden, manifest: Manifest) -> Gate:
-    """Preparing the golden sources here gives the very pixels that were recorded."""
+    """Preparing the golden sources on this machine gives exactly the recorded pixels."""
     size = manifest.preprocess.size
     wrong = sum(
         not np.array_equal(prepare(source, size), vectors.pixels[index]) for index, source in vectors.sources.items()
@@ -239,9 +240,9 @@ def resize_gate(vectors: golden.Golden, manifest: Manifest) -> Gate:
 
 
 def with_figures(
-    judged: FileParity, entry: FileEntry, manifest: Manifest, reference: Reference, outputs: Outputs
+    parity: FileParity, entry: FileEntry, manifest: Manifest, reference: Reference, outputs: Outputs
 ) -> FileParity:
-    """The same with what the file does on the test images, beside the reference."""
+    """Add the file's metrics on the test images, and its comparison with the reference."""
     pair = Pair(
         ids=reference.ids,
         labels=manifest.labels,
@@ -253,11 +254,11 @@ def with_figures(
     )
     figures = figures_of(manifest, reference, outputs, entry.path)
     comparison = None if is_exact(entry) else compare(pair)
-    return replace(judged, figures=figures, comparison=comparison, changed=changes(pair))
+    return replace(parity, figures=figures, comparison=comparison, changed=changes(pair))
 
 
 def figures_of(manifest: Manifest, reference: Reference, outputs: Outputs, name: str) -> Figures:
-    """The figures of one file on the test split, at its own threshold."""
+    """Compute the metrics of one file on the test split, at its own threshold."""
     labels, probabilities = reference.labels, outputs.probabilities
     expected, predicted = reference.logits.argmax(axis=1), probabilities.argmax(axis=1)
     low, high = metrics.wilson(int((expected == predicted).sum()), len(labels))

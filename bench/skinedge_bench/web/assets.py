@@ -1,7 +1,7 @@
-"""The libraries that `skinedge web`'s page runs models with: pinned npm packages, of which few files are kept.
+"""The libraries of the `skinedge web` page: the required files of pinned npm packages.
 
-`python -m skinedge_bench.web.assets` (`make web`) fetches them into `page/vendor`, each file compressed: 33 MB would be
-an eighth of what the base install may take on a Raspberry Pi.
+`python -m skinedge_bench.web.assets` (`make web`) fetches them into `page/vendor` and compresses each file:
+uncompressed, 33 MB would be an eighth of the limit for the base install on a Raspberry Pi.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ VENDOR = PAGE / "vendor"
 
 @dataclass(frozen=True)
 class Package:
-    """One npm package. sha256: of its archive; runtime: of the page, that needs it ('litert.js', 'onnxruntime-web');
-    license: SPDX; files: path in the package -> path under the vendor folder."""
+    """One npm package.
+
+    sha256: of its archive; runtime: the page's runtime that needs it ('litert.js', 'onnxruntime-web'); license: SPDX;
+    files: path in the package -> path under the vendor folder.
+    """
 
     name: str
     version: str
@@ -40,20 +43,20 @@ class Package:
 
 @dataclass(frozen=True)
 class Assets:
-    """page/assets.toml."""
+    """The content of page/assets.toml."""
 
     package: tuple[Package, ...]
 
 
 def packages() -> tuple[Package, ...]:
-    """Those that page/assets.toml names."""
+    """Read the packages from page/assets.toml."""
     return read_toml(PAGE / "assets.toml", Assets).package
 
 
 def vendored(runtime: str, vendor: Path = VENDOR) -> dict[str, bytes]:
-    """Path under the vendor folder -> content, of all that one of the page's runtimes needs.
+    """Read the files that a runtime of the page needs: path under the vendor folder -> content.
 
-    Raises: SkinedgeError when one is not there.
+    Raises: SkinedgeError when a file is missing.
     """
     names = [name for package in packages() if package.runtime == runtime for name in package.files.values()]
     missing = sorted(name for name in names if not compressed(vendor, name).is_file())
@@ -67,60 +70,60 @@ def vendored(runtime: str, vendor: Path = VENDOR) -> dict[str, bytes]:
 
 
 def compressed(vendor: Path, name: str) -> Path:
-    """Where a file of a package lies."""
+    """Return the path of a compressed file in the vendor folder."""
     return vendor / f"{name}.gz"
 
 
 def version(runtime: str) -> str:
-    """Of the first package that one of the page's runtimes needs."""
+    """Return the version of the first package that a runtime of the page needs."""
     return next(package.version for package in packages() if package.runtime == runtime)
 
 
 def fetch(vendor: Path = VENDOR) -> None:
-    """Fetch all packages with npm; the folder appears complete, or stays as it was.
+    """Fetch all packages with npm; the vendor folder is replaced only when all are complete.
 
-    Raises: SkinedgeError without npm, when a package cannot be had, or it is another than the pinned one.
+    Raises: SkinedgeError without npm, or when a package cannot be fetched or is not the pinned one.
     """
     npm = shutil.which("npm")
     if npm is None:
-        raise SkinedgeError("npm is not installed, which fetches the page's libraries", todo="Install Node.js.")
+        raise SkinedgeError("npm is not installed; it is needed to fetch the page's libraries", todo="Install Node.js.")
     vendor.parent.mkdir(parents=True, exist_ok=True)
     with scratch_folder(vendor.parent) as work:
         fresh = work / "fresh"
         for package in packages():
-            keep(package, _packed(npm, package, work), fresh)
+            extract(package, _fetch_archive(npm, package, work), fresh)
         put_in_place(fresh, vendor, replace=True)
 
 
-def keep(package: Package, archive: Path, to: Path) -> None:
-    """Take a package's needed files out of its archive.
+def extract(package: Package, archive: Path, to: Path) -> None:
+    """Extract a package's required files from its archive, and compress each.
 
-    Raises: SkinedgeError when the archive is another than the pinned one, or lacks a file.
+    Raises: SkinedgeError when the archive is not the pinned one, or lacks a file.
     """
-    found = hashlib.sha256(archive.read_bytes()).hexdigest()
-    if found != package.sha256:
-        raise SkinedgeError(f"its archive has sha256 {found}, expected {package.sha256}", where=_spec(package))
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if digest != package.sha256:
+        raise SkinedgeError(f"the archive has sha256 {digest}, expected {package.sha256}", where=_spec(package))
     with tarfile.open(archive) as members:
-        for inside, name in package.files.items():
+        for path, name in package.files.items():
             try:
-                content = members.extractfile(f"package/{inside}")
+                content = members.extractfile(f"package/{path}")
             except KeyError:
                 content = None
             if content is None:
-                raise SkinedgeError(f"it has no file {inside}", where=_spec(package))
+                raise SkinedgeError(f"the archive has no file {path}", where=_spec(package))
             target = compressed(to, name)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(gzip.compress(content.read(), mtime=0))
 
 
-def _packed(npm: str, package: Package, work: Path) -> Path:
-    """The package's archive, fetched into `work`."""
+def _fetch_archive(npm: str, package: Package, work: Path) -> Path:
+    """Fetch the package's archive into `work`; return its path."""
     command = [npm, "pack", "--silent", "--ignore-scripts", _spec(package)]
-    done = run_program(command, cwd=work)
-    lines = done.stdout.split()
-    if done.returncode or not lines or not (work / lines[-1]).is_file():
-        reason = (done.stderr or done.stdout).strip()[-300:] or f"npm exits with {done.returncode}"
-        raise SkinedgeError(f"npm cannot fetch it ({reason})", where=_spec(package))
+    completed = run_program(command, cwd=work)
+    lines = completed.stdout.split()
+    if completed.returncode or not lines or not (work / lines[-1]).is_file():
+        reason = (completed.stderr or completed.stdout).strip()[-300:] or f"npm exits with {completed.returncode}"
+        raise SkinedgeError(f"npm cannot fetch the package ({reason})", where=_spec(package))
     return work / lines[-1]
 
 
@@ -129,14 +132,14 @@ def _spec(package: Package) -> str:
 
 
 def main() -> int:
-    """Exit code of `python -m skinedge_bench.web.assets`."""
+    """Fetch the libraries; return the exit code of `python -m skinedge_bench.web.assets`."""
     try:
         fetch()
     except (SkinedgeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    kept = [path for path in VENDOR.rglob("*") if path.is_file()]
-    print(f"{len(kept)} files, {sum(path.stat().st_size for path in kept) / 1e6:.1f} MB, in {VENDOR}")
+    files = [path for path in VENDOR.rglob("*") if path.is_file()]
+    print(f"{len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB, in {VENDOR}")
     return 0
 
 

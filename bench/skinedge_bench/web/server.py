@@ -1,7 +1,7 @@
-"""Serves one site on this machine alone.
+"""HTTP server for one site, on this machine only.
 
-Whatever a web page or a program of another user sends here, it gets a listed file or a refusal: requests under another
-name (DNS rebinding), malformed, huge or slow ones cost one thread for a few seconds at most.
+Every request gets a listed file or an error. Requests with another host name (DNS rebinding) and malformed, huge or
+slow requests, from web pages or other users' programs, occupy one thread for a few seconds at most.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from skinedge.system.progress import note
 from skinedge_bench.web.site import Site
 
 HOST = "127.0.0.1"
-NAMES = ("localhost", HOST, "[::1]")  # what a browser on this machine may call it
+NAMES = ("localhost", HOST, "[::1]")  # host names that a browser on this machine may use
 INDEX = "index.html"
 TEXT = "text/plain; charset=utf-8"
 TYPES = {
@@ -44,27 +44,27 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Permissions-Policy": "camera=(self), geolocation=(), microphone=()",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # Together they give the page a clock of fine steps, for its benchmark.
+    # Together they give the page a high-resolution clock for its benchmark.
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
 }
 METHODS = ("GET", "HEAD")
 OTHER_METHODS = ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT")
-READ_SECONDS = 10.0  # for a whole request, and for the wait between two
-WRITE_SECONDS = 60.0  # for a whole answer
-CONNECTIONS = 32  # at the same time; a browser opens 6
-REQUEST_BYTES = 32 * 1024  # of a request line with its headers
+READ_SECONDS = 10.0  # for a complete request, and between two requests
+WRITE_SECONDS = 60.0  # for a complete response
+CONNECTIONS = 32  # open at the same time; a browser opens 6
+REQUEST_BYTES = 32 * 1024  # request line and headers
 
 
 class SiteServer(ThreadingHTTPServer):
-    """Answers GET and HEAD for the files of the site, and for nothing else."""
+    """Answers GET and HEAD requests for the files of the site only."""
 
     daemon_threads = True
-    request_queue_size = 128  # connections that wait to be taken, or closed
-    allow_reuse_port = False  # a second server on the same port is an error, not a lottery
+    request_queue_size = 128  # connections waiting to be accepted or closed
+    allow_reuse_port = False  # a second server on the same port is an error
 
     def __init__(self, site: Site, port: int) -> None:
-        """Raises: ConfigError when the port is taken or not allowed."""
+        """Bind the port. Raises: ConfigError when the port is in use or not allowed."""
         self.site = site
         self.headers = {**HEADERS, "Content-Security-Policy": _policy(site)}
         self._slots = threading.BoundedSemaphore(CONNECTIONS)
@@ -72,17 +72,17 @@ class SiteServer(ThreadingHTTPServer):
             super().__init__((HOST, port), _Handler)
         except (OSError, OverflowError) as error:
             taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-            why = "another program uses it" if taken else str(error)
-            raise ConfigError(f"port {port} cannot be used: {why}", todo="Name another: --port N (0: any)") from None
+            reason = "another program uses it" if taken else str(error)
+            raise ConfigError(f"port {port} cannot be used: {reason}", todo="Name another: --port N (0: any)") from None
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread, while fewer than CONNECTIONS are open; close what comes beyond."""
+        """Answer in a thread if fewer than CONNECTIONS are open, else close the connection."""
         if not self._slots.acquire(blocking=False):
             self.shutdown_request(request)
             return
         try:
             super().process_request(request, client_address)
-        except BaseException:  # no thread could be started
+        except BaseException:  # e.g. no thread could be started
             self._slots.release()
             raise
 
@@ -94,25 +94,25 @@ class SiteServer(ThreadingHTTPServer):
             self._slots.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Print one line; none for a browser that goes away in the middle of an answer."""
+        """Print one line, except for a browser that closes the connection during a response."""
         error = sys.exception()
         if not isinstance(error, (ConnectionError, TimeoutError)):
             note(f"a request could not be answered ({type(error).__name__})")
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """Address of the page."""
         return f"http://{HOST}:{self.server_address[1]}/"
 
     @property
     def hosts(self) -> frozenset[str]:
-        """Values of a request's Host header that are this server."""
+        """Accepted values of a request's Host header."""
         port = self.server_address[1]
         return frozenset(f"{name}:{port}" for name in NAMES) | (frozenset(NAMES) if port == 80 else frozenset())
 
 
 def serve(site: Site, port: int, ready: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C. port: 0 takes any that is free; ready: called with the page's address.
+    """Serve until Ctrl-C. port: 0 selects a free port; ready: called with the page's address.
 
     Raises: ConfigError when the port cannot be used.
     """
@@ -125,21 +125,21 @@ def serve(site: Site, port: int, ready: Callable[[str], None]) -> None:
 
 
 def _policy(site: Site) -> str:
-    """The page's own Content-Security-Policy, and what only a header can say: no page may frame this one."""
+    """Return the page's Content-Security-Policy, plus `frame-ancestors`, which only a header can set."""
     page = site.files.get(INDEX, b"").decode(errors="replace")
-    stated = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
-    own = stated[1] if stated else "default-src 'none'"
-    return f"{own}; frame-ancestors 'none'"
+    tag = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    policy = tag[1] if tag else "default-src 'none'"
+    return f"{policy}; frame-ancestors 'none'"
 
 
 class _TooLarge(Exception):
-    """A request line with headers of more than REQUEST_BYTES."""
+    """A request line and headers of more than REQUEST_BYTES."""
 
 
 class _RequestReader(io.RawIOBase):
-    """Reads a connection, where READ_SECONDS and REQUEST_BYTES are for a request as a whole.
+    """Reads a connection, with READ_SECONDS and REQUEST_BYTES as limits of a complete request.
 
-    A timeout of the socket is for one read alone: a byte every few seconds would keep the connection for ever.
+    A socket's own timeout applies to a single read: a byte every few seconds would keep the connection open for ever.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -147,7 +147,7 @@ class _RequestReader(io.RawIOBase):
         self.renew()
 
     def renew(self) -> None:
-        """Begin a request."""
+        """Reset the limits for the next request."""
         self._deadline = time.monotonic() + READ_SECONDS
         self._bytes_left = REQUEST_BYTES
 
@@ -155,7 +155,7 @@ class _RequestReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Raises: TimeoutError when the request's time is over; _TooLarge."""
+        """Read some bytes. Raises: TimeoutError at the request's time limit; _TooLarge."""
         seconds = self._deadline - time.monotonic()
         if seconds <= 0:
             raise TimeoutError
@@ -168,9 +168,11 @@ class _RequestReader(io.RawIOBase):
 
 
 class _Handler(BaseHTTPRequestHandler):
+    """Handles the requests of one connection."""
+
     server: SiteServer
     protocol_version = "HTTP/1.1"
-    default_request_version = "HTTP/1.1"  # what is malformed is refused with a status line and headers too
+    default_request_version = "HTTP/1.1"  # malformed requests get a status line and headers too
 
     def setup(self) -> None:
         super().setup()
@@ -178,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile = io.BufferedReader(self._reader)
 
     def handle_one_request(self) -> None:
-        self.command, self.request_version = "", self.protocol_version  # until a request line is read
+        self.command, self.request_version = "", self.protocol_version  # until the request line is parsed
         self._reader.renew()
         try:
             super().handle_one_request()
@@ -186,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def parse_request(self) -> bool:
-        """Parse the request; answer here what is refused, before any method of ours is called."""
+        """Parse the request; answer a refused one here, before any `do_` method is called."""
         if not super().parse_request():
             return False
         if refusal := self._refusal():
@@ -194,6 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
         return refusal is None
 
     def _refusal(self) -> HTTPStatus | None:
+        """Return the error status of a refused request, None for an accepted one."""
         hosts = self.headers.get_all("Host", [])
         if len(hosts) != 1 or not self.path.startswith("/"):
             return HTTPStatus.BAD_REQUEST
@@ -217,22 +220,23 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def handle_expect_100(self) -> bool:
-        """Never ask for a body."""
+        """Never request a body."""
         return True
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Send the status as text, with nothing of the request in it, and end the connection."""
+        """Send the status as text, without any part of the request, and close the connection."""
         status = HTTPStatus(code)
         self.close_connection = True
         text = f"{status.value} {status.phrase}\n"
         if status == HTTPStatus.MISDIRECTED_REQUEST:
-            text += f"This server answers under {self.server.url} alone.\n"
+            text += f"This server only answers at {self.server.url}\n"
         self._send(status, text.encode(), TEXT)
 
-    def _send(self, status: HTTPStatus, content: bytes, kind: str) -> None:
+    def _send(self, status: HTTPStatus, content: bytes, content_type: str) -> None:
+        """Send a complete response."""
         self.connection.settimeout(WRITE_SECONDS)
-        self.send_response_only(status)  # without naming this program and its version
-        headers = {"Content-Type": kind, "Content-Length": str(len(content)), **self.server.headers}
+        self.send_response_only(status)  # without the Server header
+        headers = {"Content-Type": content_type, "Content-Length": str(len(content)), **self.server.headers}
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
             headers["Allow"] = ", ".join(METHODS)
         if self.close_connection:
@@ -244,4 +248,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing of what goes well; the page says what does not."""
+        """Log nothing: the page reports failures."""

@@ -1,6 +1,6 @@
-"""`skinedge web`: a static site in which a run's model file judges images in a person's own browser.
+"""`skinedge web`: a static site that runs a run's model file in the user's browser.
 
-The page is in `page/`, the libraries that run a model in it in `page/vendor` (`skinedge_bench.web.assets`).
+The page is in `page/`; the libraries that run the model are in `page/vendor` (`skinedge_bench.web.assets`).
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from skinedge_bench.web.assets import PAGE, vendored, version
 SCHEMA = "skinedge.web/1"
 SETTINGS = "site.json"
 CHECK = "check.bin"
-CHECKED = 4  # golden images that the page judges before anything else
-LIMIT = 0.05  # of a probability: how far the browser may be from Python on those
-RUNTIMES = {".tflite": "litert.js", ".onnx": "onnxruntime-web"}  # in the order of preference
+CHECKED = 4  # golden images for the page's self-check
+LIMIT = 0.05  # largest difference between a probability in the browser and in Python
+RUNTIMES = {".tflite": "litert.js", ".onnx": "onnxruntime-web"}  # in order of preference
 
 
 @dataclass(frozen=True)
 class Site:
-    """What is to be served. files: path in the site -> content; model: name of the model file.
+    """A site to serve. files: path in the site -> content; model: name of the model file.
 
-    All of it is in memory: a file that is changed, or becomes a link, after it was checked is not served.
+    All content is in memory, so a file that changes, or becomes a link, after its check is not served.
     """
 
     files: Mapping[str, bytes]
@@ -49,10 +49,10 @@ class Site:
 
 
 def build(bundle: Bundle, name: str | None = None) -> Site:
-    """The site of a run's model file. name: of the file; None: as `choose`.
+    """Build the site of a run's model file. name: of the file; None: selected by `choose`.
 
-    Raises: BundleError when the run, the file or its card are not sound, or the run has no file for a browser;
-    ConfigError for a file of a kind that no browser runs; SkinedgeError where the vendored libraries are absent.
+    Raises: BundleError for an invalid run, file or card, or a run without a file for browsers; ConfigError for a file
+    type that browsers cannot run; SkinedgeError without the vendored libraries.
     """
     if name and Path(name).suffix not in RUNTIMES:
         raise ConfigError(f"browsers run {' and '.join(RUNTIMES)} files", where=f"--file {name}")
@@ -60,31 +60,32 @@ def build(bundle: Bundle, name: str | None = None) -> Site:
     runtime = RUNTIMES[model.path.suffix]
     content = model.path.read_bytes()
     if hashlib.sha256(content).hexdigest() != model.sha256:
-        raise BundleError("this file was changed while it was read", where=str(model.path))
+        raise BundleError("the file was changed while it was read", where=str(model.path))
     card = bundle.file(card_name(model.name))
     if read_card(card)["sha256"] != model.sha256:
-        raise BundleError("the card is of another file", where=str(card))
+        raise BundleError("the card belongs to another file", where=str(card))
     check, pixels = _check(model, golden.of_run(bundle))
     settings = _settings(model, runtime, check)
-    page = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.is_file() and path.suffix != ".toml"}
+    page_files = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.is_file() and path.suffix != ".toml"}
     libraries = {f"vendor/{path}": file for path, file in vendored(runtime).items()}
-    own = {
+    model_files = {
         settings["model"]: content,
         settings["card"]: card.read_bytes(),
         CHECK: pixels,
         SETTINGS: json_io.to_text(settings).encode(),
     }
-    return Site({**page, **libraries, **own}, model.name)
+    return Site({**page_files, **libraries, **model_files}, model.name)
 
 
 def choose(bundle: Bundle) -> LoadedModel:
-    """The run's default file if it is a .tflite file with a map of each class, else the first such file; without any,
-    the default file, or else the first, that a browser can run.
+    """Select the model file to serve.
 
-    Raises: BundleError when there is none.
+    The default file if it is a .tflite file with a heatmap output, else the first such file, else the default file if a
+    browser can run it, else the first file that a browser can run.
+    Raises: BundleError when a browser can run none of the files.
     """
-    first = default_file(bundle)
-    names = [first, *(entry.path for entry in exported(bundle) if entry.path != first)]
+    default = default_file(bundle)
+    names = [default, *(entry.path for entry in exported(bundle) if entry.path != default)]
     models = [open_listed(bundle, name) for suffix in RUNTIMES for name in names if name.endswith(suffix)]
     if not models:
         raise BundleError("this run has no file that a browser can run", where=str(bundle.root))
@@ -94,13 +95,13 @@ def choose(bundle: Bundle) -> LoadedModel:
 
 
 def write(site: Site, out: Path) -> None:
-    """Copy the site into the folder `out`, which appears complete or not at all.
+    """Write the site to the folder `out`, completely or not at all.
 
-    Raises: ConfigError when there is something already; BundleError when it cannot be written.
+    Raises: ConfigError when `out` exists and is not an empty folder; BundleError when it cannot be written.
     """
     folder_swap.recover(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError("this is there already", where=f"--out {out}", todo="Name a folder that is new or empty.")
+        raise ConfigError("output exists", where=f"--out {out}", todo="Name a new or an empty folder.")
     try:
         with folder_swap.new_folder(out) as folder:
             for name, content in site.files.items():
@@ -112,7 +113,7 @@ def write(site: Site, out: Path) -> None:
 
 
 def _check(model: LoadedModel, vectors: golden.Golden) -> tuple[dict[str, Any], bytes]:
-    """What the page must reproduce before it judges anything, and the source pixels, one image after the other."""
+    """Return the expected results of the page's self-check, and the concatenated source pixels of its images."""
     smallest = sorted(vectors.sources, key=lambda index: vectors.sources[index].size)[:CHECKED]
     images, content = [], b""
     for index in smallest:
@@ -132,7 +133,7 @@ def _check(model: LoadedModel, vectors: golden.Golden) -> tuple[dict[str, Any], 
 
 
 def _settings(model: LoadedModel, runtime: str, check: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page must know beside the card."""
+    """Build site.json: the settings of the page that are not in the card."""
     return {
         "schema": SCHEMA,
         "model": f"model/{model.name}",
@@ -146,9 +147,9 @@ def _settings(model: LoadedModel, runtime: str, check: Mapping[str, Any]) -> dic
 
 
 def _bench_settings(model: LoadedModel, runtime: str) -> dict[str, Any]:
-    """The protocols, the limits of `block_stats`, and the report of `bench` with nothing measured yet."""
+    """Return the protocols, the limits of `block_stats`, and a `bench` report without measurements."""
     device = Device(
-        machine="a browser",  # the page fills in what its browser tells
+        machine="a browser",  # replaced by the page with the browser's values
         cpu="not told by the browser",
         system="a browser",
         python=None,
@@ -186,7 +187,7 @@ def _bench_settings(model: LoadedModel, runtime: str) -> dict[str, Any]:
 
 
 def _full_name(label: str) -> str:
-    """'melanoma' for mel; the label itself where the table of conditions does not know it."""
+    """Return a label's full name, e.g. 'melanoma' for 'mel'; the label itself if the taxonomy does not have it."""
     try:
         return taxonomy.resolve(label).name
     except DataError:

@@ -1,4 +1,4 @@
-"""The graph that is exported: pixels in, probabilities out."""
+"""The exported model: the network with normalization before it and softmax after it."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 
 FOLDING = 1e-3  # relative difference of logits that rounding may make when a BatchNorm is folded
-EVIDENCE = "evidence"  # name of the module that makes the heatmap
+EVIDENCE = "evidence"  # name of the module that computes the heatmap
 
 
 def pixel_model(network: nn.Module, rule: Preprocess, form: IOSignature) -> nn.Module:
-    """`network` with normalization before and softmax after it; a copy, the original is not changed.
+    """Return a copy of `network` with normalization before and softmax after it.
 
-    The result maps pixels (N, S, S, 3), RGB as `form.contract` says, to a dict of `form.outputs`: 'probabilities'
-    (N, C), 'logits' (N, C), 'heatmap' (N, H, W, C), all float32.
+    The result maps pixels (N, S, S, 3), RGB in the range of `form.contract`, to a dict of `form.outputs`:
+    'probabilities' (N, C), 'logits' (N, C), 'heatmap' (N, H, W, C), all float32.
     With x = (pixel - o) / s the network's input is (x + (o - mean) / s) * s / std. The addition stays in the graph:
     folded into the first convolution it would be wrong at the borders, whose padding is zero after normalization. The
-    factor has no such trouble and goes into that convolution's weights where there is a plain one.
+    factor is folded into that convolution's weights, if it is a plain one.
     Raises: ConfigError for a heatmap of a network that has none.
     """
     import torch
@@ -51,12 +51,12 @@ def pixel_model(network: nn.Module, rule: Preprocess, form: IOSignature) -> nn.M
                 centred = centred * self.scale
             features = self.network.forward_features(centred.permute(0, 3, 1, 2))
             logits = self.network.forward_head(features)
-            found = {PROBABILITIES: torch.softmax(logits, dim=1)}
+            outputs = {PROBABILITIES: torch.softmax(logits, dim=1)}
             if form.logits:
-                found[LOGITS] = logits
+                outputs[LOGITS] = logits
             if self.evidence is not None:
-                found[HEATMAP] = self.evidence(features).permute(0, 2, 3, 1)
-            return found
+                outputs[HEATMAP] = self.evidence(features).permute(0, 2, 3, 1)
+            return outputs
 
     inner = copy.deepcopy(network).eval()
     _plain_pooling(inner)
@@ -72,7 +72,7 @@ def pixel_model(network: nn.Module, rule: Preprocess, form: IOSignature) -> nn.M
 
 
 def heatmaps(network: nn.Module, pixels: Pixels, rule: Preprocess) -> NDArray[np.float32]:
-    """The class activation maps of the network itself, (N, H, W, C) float32, for pixels (N, S, S, 3) uint8."""
+    """Return the network's class activation maps, (N, H, W, C) float32, for pixels (N, S, S, 3) uint8."""
     import torch
 
     evidence = _evidence(network, rule.size)
@@ -82,11 +82,11 @@ def heatmaps(network: nn.Module, pixels: Pixels, rule: Preprocess) -> NDArray[np
 
 
 def _evidence(network: nn.Module, size: int) -> nn.Module:
-    """The classifier as a 1 x 1 convolution over the last features, without its bias (Zhou et al. 2016, eq. 2).
+    """Return the classifier as a 1 x 1 convolution over the last features, without its bias (Zhou et al. 2016, eq. 2).
 
-    Exact where the head is a global average pooling and one linear layer, and refused where it is not, which is
-    found by trying: the map's mean and the bias must be the logits.
-    Raises: ConfigError.
+    Exact if the head is a global average pooling and one linear layer. This is tested: the map's mean plus the bias
+    must be the logits.
+    Raises: ConfigError for any other head.
     """
     import torch
 
@@ -108,50 +108,52 @@ def _evidence(network: nn.Module, size: int) -> nn.Module:
 
 
 def _stem(network: nn.Module, size: int) -> nn.Conv2d | None:
-    """The plain convolution that takes the network's input, None where there is none.
+    """Return the plain convolution that takes the network's input, None if there is none.
 
-    Plain: no weight standardization or the like, whose result a scaled weight would not scale.
+    Plain: without weight standardization or the like, which would undo a scaling of the weights.
     """
     import torch
     from timm.layers import Conv2dSame
 
     image = torch.zeros(1, 3, size, size)
-    found: list[nn.Conv2d] = []
+    convolutions: list[nn.Conv2d] = []
     users = 0
 
-    def look(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+    def record(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
         nonlocal users
         if args and args[0] is image and not any(module.children()):
             users += 1
             if type(module) in (torch.nn.Conv2d, Conv2dSame):
-                found.append(module)
+                convolutions.append(module)
 
-    handles = [module.register_forward_pre_hook(look) for module in network.modules()]
+    handles = [module.register_forward_pre_hook(record) for module in network.modules()]
     with torch.no_grad():
         network(image)
     for handle in handles:
         handle.remove()
-    return found[0] if users == 1 and found else None
+    return convolutions[0] if users == 1 and convolutions else None
 
 
 def _without_norms(network: nn.Module, size: int) -> nn.Module:
-    """A copy with each BatchNorm in the convolution before it, its activation left (Jacob et al. 2018, section 3.2).
+    """Return a copy with each BatchNorm folded into the convolution before it (Jacob et al. 2018, section 3.2).
 
-    Converters fold too; done here, the graph's constants are the network's tensors, and there is less to trace. Where
-    the copy does not compute the same, as with a layer that is used in several places, the network itself.
+    Activations inside a BatchNorm stay. Converters fold too; folding here makes the graph's constants the network's
+    tensors, and tracing faster. Returns the network itself if the copy does not compute the same, as with a layer that
+    is used in several places.
     """
     import torch
 
     image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-    made = copy.deepcopy(network)
+    folded_network = copy.deepcopy(network)
     with torch.no_grad():
-        _fold(made, size)
-        expected, found = network(image), made(image)
-    close = torch.allclose(found, expected, rtol=FOLDING, atol=FOLDING * float(expected.abs().max()))
-    return made if close else network
+        _fold(folded_network, size)
+        expected, logits = network(image), folded_network(image)
+    close = torch.allclose(logits, expected, rtol=FOLDING, atol=FOLDING * float(expected.abs().max()))
+    return folded_network if close else network
 
 
 def _fold(network: nn.Module, size: int) -> None:
+    """Fold each BatchNorm into the convolution before it, in place."""
     import torch
     from timm.layers import Conv2dSame
 
@@ -167,7 +169,7 @@ def _fold(network: nn.Module, size: int) -> None:
 
 
 def _plain_pooling(network: nn.Module) -> None:
-    """Average over the image as a mean: adaptive pooling exports as a gather when the batch is free."""
+    """Replace adaptive average pooling by a mean, in place: with a dynamic batch it would export as a gather."""
     import torch
     from timm.layers import SelectAdaptivePool2d
 

@@ -1,12 +1,13 @@
-"""Which values an int8 tensor can hold: the smallest to the largest seen, or less where rare values cost too much.
+"""Activation ranges of int8 tensors: smallest to largest observed value, or clipped to lose less precision.
 
-All of it is counts and extremes, so the order of the images changes nothing.
+They depend on counts and extremes only, so the order of the images does not matter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +16,17 @@ from skinedge_export.int8.finite import require_finite
 
 BINS = 2048
 LEVELS = 255  # steps of an 8-bit tensor
-TAIL = 1e-4  # share of the values that 'percentile' cuts, half at each end
+TAIL = 1e-4  # share of the values that 'percentile' clips, half at each end
 SHRINKS = np.linspace(1, 0.3, 36)
 METHODS = ("min-max", "percentile", "mse")
-IMAGES = 32  # that histograms are counted on
+IMAGES = 32  # calibration images used for histograms
 
 Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """counts: (BINS,) int64 of the values between low and high, the smallest and the largest."""
+    """Distribution of a tensor's values; counts: (BINS,) int64; low, high: smallest and largest value."""
 
     counts: NDArray[np.int64]
     low: float
@@ -37,30 +38,40 @@ class Histogram:
         return np.asarray((edges[1:] + edges[:-1]) / 2)
 
 
-def count(
-    runs: Callable[[], Iterable[Mapping[str, NDArray[np.float32]]]], limits: Mapping[str, Range]
-) -> dict[str, Histogram]:
-    """One histogram of each tensor in `limits` (its smallest and largest value); runs: gives every image's tensors.
+@dataclass
+class ObservedTensors:
+    """Values of an fp32 graph's tensors on the calibration images; None until a conversion has computed them.
 
-    In float64: in float32 the width of a bin overflows where values are huge, and its inverse where they are tiny.
+    extremes: tensor name -> smallest and largest value, in the form that the format's quantizer takes.
+    """
+
+    extremes: Mapping[str, Any] | None = None
+    histograms: Mapping[str, Histogram] | None = None
+
+
+def count(images: Iterable[Mapping[str, NDArray[np.float32]]], limits: Mapping[str, Range]) -> dict[str, Histogram]:
+    """Count a histogram of each tensor in `limits` (name -> smallest and largest value) over all images.
+
+    images: each image's tensors by name, float32. Computes in float64: in float32 the width of a bin overflows for
+    huge values, and its inverse for tiny ones.
     Raises: GateError for limits that are not finite.
     """
     counts = {name: np.zeros(BINS, np.int64) for name in limits}
     for name, pair in limits.items():
         require_finite(name, *pair)
-    for tensors in runs():
+    for tensors in images:
         for name, (low, high) in limits.items():
             if name in tensors and high > low:
-                places = (tensors[name].ravel().astype(np.float64) - low) * (BINS / (high - low))
-                counts[name] += np.bincount(places.clip(0, BINS - 1).astype(np.int64), minlength=BINS)
-    return {name: Histogram(found, *limits[name]) for name, found in counts.items()}
+                bins = (tensors[name].ravel().astype(np.float64) - low) * (BINS / (high - low))
+                counts[name] += np.bincount(bins.clip(0, BINS - 1).astype(np.int64), minlength=BINS)
+    return {name: Histogram(bin_counts, *limits[name]) for name, bin_counts in counts.items()}
 
 
 def narrowed(histogram: Histogram, method: str) -> Range:
-    """The range that a method chooses; zero is always in it, as int8 wants.
+    """Return the range that a method chooses; it always contains zero, as int8 requires.
 
-    'percentile': without the outermost TAIL of the values; 'mse': the range, shrunk towards zero, with the least
-    squared error of rounding (step^2 / 12) and clipping together.
+    method: 'min-max'; 'percentile': without the outermost TAIL of the values; 'mse': the range, shrunk towards zero,
+    with the least squared error of rounding (step^2 / 12) plus clipping.
     """
     low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
     total = histogram.counts.sum()

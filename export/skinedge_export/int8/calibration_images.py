@@ -1,4 +1,4 @@
-"""The images that int8 ranges are read from: training images only, every class, always the same."""
+"""Calibration images for int8: training images of every class, chosen reproducibly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ LEAST = 8
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """pixels: (N, S, S, 3) uint8 prepared; ids: of the images, sorted; ids_sha256: over these, one a line."""
+    """Calibration images.
+
+    pixels: (N, S, S, 3) uint8 prepared; ids: of the images, sorted; ids_sha256: hash of the ids, one per line.
+    """
 
     pixels: Pixels
     ids: tuple[str, ...]
@@ -28,10 +31,9 @@ class CalibrationSet:
 
 
 def choose(samples: Sequence[Sample], settings: CalibrationSettings) -> list[Sample]:
-    """At most `settings.images` training images, as evenly over the classes as their sizes allow.
+    """Choose at most `settings.images` training images, spread over the classes as evenly as their sizes allow.
 
-    Evenly, since a range must cover the rare classes too. The choice depends on the seed and on the
-    ids, not on the order of `samples`.
+    A range must cover the rare classes too. The choice depends on the seed and the ids, not on the order of `samples`.
     Raises: DataError for fewer than 8 training images.
     """
     train = sorted((s for s in samples if s.split == "train"), key=lambda s: s.image_id)
@@ -52,8 +54,8 @@ def choose(samples: Sequence[Sample], settings: CalibrationSettings) -> list[Sam
 def load_calibration(root: Path, chosen: Sequence[Sample], size: int) -> CalibrationSet:
     """Decode and prepare the chosen images.
 
-    Raises: DataError when one is missing, unreadable or not the image that the run knows, or when
-        all of them are blank (a constant image tells no range) or alike.
+    Raises: DataError if one is missing, unreadable or not the image of the run's split, or if fewer than 8 are
+        different and not blank (an image of one colour has no range).
     """
     pixels = load_prepared(root, chosen, size)
     blank = [bool((image == image[0, 0]).all()) for image in pixels]
@@ -75,11 +77,11 @@ def load_calibration(root: Path, chosen: Sequence[Sample], size: int) -> Calibra
 
 
 def in_order(pixels: Pixels) -> Pixels:
-    """The images in an order of their own, so that sums over batches are the same however they came."""
+    """Sort the images by hash, so that sums over batches do not depend on their order."""
     return pixels[sorted(range(len(pixels)), key=lambda i: hashlib.sha256(pixels[i].tobytes()).digest())]
 
 
 def centred_range(rule: Preprocess, contract: Contract) -> tuple[float, float]:
-    """Smallest and largest value of (pixel - mean) / scale, zero among them, for pixels 0..255."""
+    """Return the range of (pixel - mean) / scale for pixels 0..255, extended to contain zero."""
     low, high = (0 - max(rule.mean)) / contract.scale, (255 - min(rule.mean)) / contract.scale
     return min(0.0, low), max(0.0, high)

@@ -1,4 +1,4 @@
-"""Mean and covariance of what a convolution sees on the calibration images, and the factor that rounding needs.
+"""Mean and covariance of a convolution's inputs on the calibration images, and the factor that rounding needs.
 
 Sums are in float64 and of inputs minus the first batch's mean: a channel that ReLU6 saturates has mean 6 and variance
 3e-4, and E[xx'] - mm' of such numbers in float32 is noise. (Chan, Golub and LeVeque 1983, "Algorithms for computing the
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-DAMPING = 0.01  # share of the mean variance added to each variance: keeps the covariance invertible
-LEAST_DAMPING = 1e-8  # the same as a share of the mean square, for channels that hardly vary
-MORE_DAMPING = (0.0, 0.1, 1.0, 10.0)  # shares of the mean variance, tried in turn where factoring fails
-PATCHES = 64  # places looked at in each image and layer
-FEWER = 16  # the same for small filters, whose covariance has few entries
-SMALL = 64  # inputs of a small filter
+DAMPING = 0.01  # share of the mean variance added to each variance, to keep the covariance invertible
+LEAST_DAMPING = 1e-8  # lower bound as a share of the mean square, for channels that hardly vary
+MORE_DAMPING = (0.0, 0.1, 1.0, 10.0)  # shares of the mean variance, tried in turn until factoring succeeds
+PATCHES = 64  # sampled positions per image and layer
+FEWER = 16  # sampled positions for small filters, whose covariance has few entries
+SMALL = 64  # largest number of inputs of a small filter
 
 
 def grouped(conv: nn.Conv2d) -> torch.Tensor:
@@ -31,9 +31,9 @@ def grouped(conv: nn.Conv2d) -> torch.Tensor:
 
 
 class RunningCovariance:
-    """Sums of a convolution's inputs and of their products, over patches drawn from every image.
+    """Running sums of a convolution's inputs and of their products, over patches sampled from every image.
 
-    name: of the layer, for errors.
+    name: of the layer, for error messages.
     """
 
     def __init__(self, conv: nn.Conv2d, name: str = "") -> None:
@@ -53,7 +53,7 @@ class RunningCovariance:
     def add(self, module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
         """Add a batch; a forward hook: args[0] is (N, C, H, W) float32.
 
-        Raises: GateError when an input is not finite.
+        Raises: GateError if an input is not finite.
         """
         low, high = (float(limit) for limit in args[0].aminmax())
         require_finite(self._name, low, high)
@@ -67,7 +67,7 @@ class RunningCovariance:
         self._products += columns @ columns.transpose(1, 2)
 
     def _patches(self, images: torch.Tensor) -> torch.Tensor:
-        """(G, K, patches) of places that lie inside the image."""
+        """Sample patches inside the image, (G, K, patches)."""
         import torch
 
         conv = self._conv
@@ -78,26 +78,26 @@ class RunningCovariance:
         left = torch.randint(max(1, width - span_x + 1), (self._places,), generator=self._generator)
         ys = (top[:, None, None] + torch.arange(high)[:, None] * reach_y).clamp(max=height - 1)
         xs = (left[:, None, None] + torch.arange(wide) * reach_x).clamp(max=width - 1)
-        places = (ys * width + xs).flatten()
+        positions = (ys * width + xs).flatten()
         pixels = images.permute(0, 2, 3, 1).reshape(len(images), height * width, -1)  # a view of channels-last images
-        patches = pixels.index_select(1, places).view(len(images) * self._places, -1).t()
+        patches = pixels.index_select(1, positions).view(len(images) * self._places, -1).t()
         if conv.groups > 1:  # many small products, which are slow over a transposed view
             patches = patches.contiguous()
         return patches.view(high * wide, conv.groups, -1, patches.shape[1]).permute(1, 2, 0, 3).flatten(1, 2)
 
     @property
     def span(self) -> float:
-        """Largest minus smallest input, zero among them."""
+        """Largest minus smallest input, zero included."""
         return self._high - self._low
 
     @property
     def mean(self) -> torch.Tensor:
-        """(G, K) float64."""
+        """Mean input, (G, K) float64."""
         shift = 0.0 if self._shift is None else self._shift[:, :, 0]
         return shift + self._sum / self._count
 
     def covariance(self) -> torch.Tensor:
-        """(G, K, K) float64, damped so that it can be inverted; the identity for inputs that are zero throughout."""
+        """Return the covariance, (G, K, K) float64, damped to be invertible; the identity if all inputs are zero."""
         import torch
 
         offset = self._sum / self._count
@@ -112,14 +112,14 @@ class RunningCovariance:
 def inverse_roots(covariance: torch.Tensor) -> tuple[torch.Tensor, Sequence[int]]:
     """Return the upper triangular U of each group whose U'U is a multiple of the covariance's inverse.
 
-    Rounding needs U up to a factor only. A covariance that cannot be factored is damped more; where that does not help
-    either U is the identity, with which rounding is to the nearest step.
+    Rounding needs U up to a factor only. A covariance that cannot be factored is damped more; if that fails too, U is
+    the identity, which gives rounding to the nearest step.
 
     Args:
         covariance: (G, K, K) float64, finite.
 
     Returns:
-        (G, K, K) float32 and the indices of the groups that have the identity.
+        (G, K, K) float32, and the indices of the groups whose U is the identity.
     """
     import torch
 

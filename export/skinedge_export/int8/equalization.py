@@ -1,7 +1,7 @@
-"""Every channel of a tensor uses the whole int8 range, though the tensor has one scale for all of them.
+"""Channel equalization: every channel of a tensor uses the full int8 range, though all share one scale.
 
-A channel may be multiplied where it is made and divided where it is read without changing what the network
-computes, as long as what lies between is linear or a ReLU (cross-layer equalization, Nagel et al. 2019,
+A channel may be multiplied in the layer that writes it and divided in the layers that read it without changing the
+network's function, if only linear operations or a ReLU are between them (cross-layer equalization, Nagel et al. 2019,
 section 4.1; here over whole residual chains). So each channel gets a range of its own, at no cost on the device.
 """
 
@@ -23,75 +23,76 @@ if TYPE_CHECKING:
     import torch
     from torch import fx, nn
 
-STRETCH = 16.0  # no channel is stretched further: one that is silent on these images may speak on others
+STRETCH = 16.0  # largest factor: a channel that is zero on these images may not be on others
 
 
 @dataclass
 class Channels:
-    """Tensors whose channels are scaled alike, because they are added to one another or passed through.
+    """Tensors whose channels need the same factors, because they are added to one another or passed through.
 
-    made, read: layers that write them and that take them; nodes: the tensors' names in the graph; fixed: a
-    scale would change what is computed.
+    writers, readers: layers that write and read them; nodes: the tensors' names in the graph; fixed: scaling would
+    change the network's function.
     """
 
-    made: set[str] = field(default_factory=set)
-    read: set[str] = field(default_factory=set)
+    writers: set[str] = field(default_factory=set)
+    readers: set[str] = field(default_factory=set)
     nodes: set[str] = field(default_factory=set)
     fixed: bool = False
 
     def absorb(self, other: Channels) -> None:
-        for mine, theirs in ((self.made, other.made), (self.read, other.read), (self.nodes, other.nodes)):
+        """Add another group's tensors to this one."""
+        for mine, theirs in ((self.writers, other.writers), (self.readers, other.readers), (self.nodes, other.nodes)):
             mine |= theirs
         self.fixed |= other.fixed
 
 
 def equalize(network: nn.Module, pixels: Pixels, rule: Preprocess) -> nn.Module:
-    """A copy of `network` that computes the same with channels of equal range, as far as that can be.
+    """Return a copy of `network` with the same function and, as far as possible, equal channel ranges.
 
-    network: eval mode, CPU, fp32, normalized NCHW input; returned as it is where torch.fx cannot trace it;
-    pixels: (N, S, S, 3) uint8, prepared, whose order does not matter.
-    Raises: GateError when a value is not finite.
+    network: eval mode, CPU, fp32, normalized NCHW input; returned unchanged if torch.fx cannot trace it;
+    pixels: (N, S, S, 3) uint8, prepared, in any order.
+    Raises: GateError if a value is not finite.
     """
     import torch
 
     try:
         graph = _trace(network)
-    except Exception as error:  # torch.fx raises of every kind for code that it cannot follow
+    except Exception as error:  # torch.fx raises exceptions of any kind for code that it cannot trace
         note(f"channels are not equalized: this network cannot be traced ({str(error).splitlines()[0]})")
         return network
-    groups = [group for group in _groups(network, graph) if group.made and group.read and not group.fixed]
+    groups = [group for group in _groups(network, graph) if group.writers and group.readers and not group.fixed]
     largest = _largest(network, graph, pixels, rule, {name for group in groups for name in group.nodes})
     equal = copy.deepcopy(network)
     with torch.no_grad():
         for group in groups:
             peaks = [largest[name] for name in group.nodes]
-            if len({len(peak) for peak in peaks}) > 1:  # flattened on the way: channels no longer stand apart
+            if len({len(peak) for peak in peaks}) > 1:  # flattened: axis 1 no longer is the channels alone
                 continue
             peak = torch.stack(peaks).amax(dim=0)
             factors = (peak.max() / peak.clamp_min(torch.finfo(peak.dtype).tiny)).clamp(1, STRETCH)
-            for name in group.made:
+            for name in group.writers:
                 _scale_output(equal.get_submodule(name), factors)
-            for name in group.read:
+            for name in group.readers:
                 _scale_input(equal.get_submodule(name), factors)
     return equal
 
 
 def _scale_output(layer: Any, factors: torch.Tensor) -> None:
-    """layer: BatchNorm, convolution or linear layer with C outputs; factors: (C,)."""
+    """Multiply the C outputs of a BatchNorm, convolution or linear layer by factors (C,), in place."""
     layer.weight.mul_(factors.view(-1, *[1] * (layer.weight.dim() - 1)))
     if layer.bias is not None:
         layer.bias.mul_(factors)
 
 
 def _scale_input(layer: Any, factors: torch.Tensor) -> None:
-    """layer: convolution or linear layer with C inputs; factors: (C,)."""
+    """Divide the weights for the C inputs of a convolution or linear layer by factors (C,), in place."""
     groups = getattr(layer, "groups", 1)
     weight = layer.weight.view(groups, -1, *layer.weight.shape[1:])  # (G, O / G, C / G, ...)
     weight.div_(factors.view(groups, 1, -1, *[1] * (weight.dim() - 3)))
 
 
 def _trace(network: nn.Module) -> fx.Graph:
-    """The calls of layers; a BatchNorm with an activation inside is one layer."""
+    """Trace the calls of layers; a BatchNorm with an activation inside is one layer."""
     from timm.layers import BatchNormAct2d
     from torch import fx
 
@@ -104,30 +105,30 @@ def _trace(network: nn.Module) -> fx.Graph:
 
 
 def _groups(network: nn.Module, graph: fx.Graph) -> list[Channels]:
-    """Walk the graph once: each tensor starts a group, or joins that of the tensors it is made from."""
-    found: dict[str, Channels] = {}
+    """Group the graph's tensors: each starts a group, or joins the group of the tensors it is computed from."""
+    groups: dict[str, Channels] = {}
     calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
     for node in graph.nodes:
         kind = _kind(network, node) if calls[str(node.target)] <= 1 else "other"
-        sources = [found[source.name] for source in node.all_input_nodes]
+        sources = [groups[source.name] for source in node.all_input_nodes]
         if kind == "pass":
-            whole = sources[0]
+            group = sources[0]
             for other in sources[1:]:
-                whole.absorb(other)
-                found.update(dict.fromkeys(other.nodes, whole))
-            whole.nodes.add(node.name)
+                group.absorb(other)
+                groups.update(dict.fromkeys(other.nodes, group))
+            group.nodes.add(node.name)
         else:
             fixed = kind == "other"
-            whole = Channels(set() if fixed else {node.target}, nodes={node.name}, fixed=fixed)
+            group = Channels(set() if fixed else {node.target}, nodes={node.name}, fixed=fixed)
             for source in sources:
-                source.read.add(str(node.target))
-                source.fixed |= kind != "weight"  # a BatchNorm is scaled where it writes, not where it reads
-        found[node.name] = whole
-    return list({id(group): group for group in found.values()}.values())
+                source.readers.add(str(node.target))
+                source.fixed |= kind != "weight"  # a BatchNorm's output can be scaled, its input not
+        groups[node.name] = group
+    return list({id(group): group for group in groups.values()}.values())
 
 
 def _kind(network: nn.Module, node: fx.Node) -> str:
-    """What a node of the graph does to channels that were scaled: 'other' is all that is not known to be safe."""
+    """Classify a node by its effect on scaled channels: 'weight', 'norm', 'pass', or 'other', not known to be safe."""
     from timm.layers import BatchNormAct2d, Conv2dSame, DropPath
     from torch import nn
 
@@ -147,9 +148,9 @@ def _kind(network: nn.Module, node: fx.Node) -> str:
 
 
 def _largest(
-    network: nn.Module, graph: fx.Graph, pixels: Pixels, rule: Preprocess, wanted: set[str]
+    network: nn.Module, graph: fx.Graph, pixels: Pixels, rule: Preprocess, names: set[str]
 ) -> dict[str, torch.Tensor]:
-    """Tensor name -> the largest magnitude of each channel over the images, (C,) float32."""
+    """Return tensor name -> each channel's largest magnitude over the images, (C,) float32."""
     import torch
     from torch import fx
 
@@ -158,10 +159,10 @@ def _largest(
     class Watcher(fx.Interpreter):  # type: ignore[misc]
         def run_node(self, node: fx.Node) -> Any:
             result = super().run_node(node)
-            if node.name in wanted:
-                seen = result.abs().transpose(0, 1).flatten(1).amax(dim=1)
-                require_finite(str(node.target), *seen.tolist())
-                largest[node.name] = torch.maximum(seen, largest.get(node.name, seen))
+            if node.name in names:
+                magnitudes = result.abs().transpose(0, 1).flatten(1).amax(dim=1)
+                require_finite(str(node.target), *magnitudes.tolist())
+                largest[node.name] = torch.maximum(magnitudes, largest.get(node.name, magnitudes))
             return result
 
     watcher = Watcher(fx.GraphModule(network, graph))

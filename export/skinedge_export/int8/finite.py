@@ -1,4 +1,4 @@
-"""Values that are not finite are an error where they are first seen, not a wrong range in a file."""
+"""Refusal of values that are not finite where they first occur, before they become a range in a file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from skinedge.core.errors import GateError
 
 
 def require_finite(layer: str, *values: float) -> None:
-    """Raises: GateError when one of the values that `layer` takes or gives on calibration images is not finite."""
+    """Raises: GateError if one of a layer's inputs or outputs on the calibration images is not finite."""
     if not all(map(math.isfinite, values)):
         raise GateError(
             "values on the calibration images are not finite (NaN or infinite)",

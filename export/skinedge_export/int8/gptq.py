@@ -1,11 +1,11 @@
-"""Int8 weights rounded for the images they will see, not each to its nearest step.
+"""GPTQ: rounding of weights to int8 that minimizes the error of each layer's output on the calibration images.
 
-Plain rounding ignores that a filter's inputs are correlated: in a depthwise filter over smooth skin all
-errors that do not cancel add up. Here each filter's weights are rounded one after another, and what one
-loses the next ones make up for, weighted by the covariance of the layer's inputs on the calibration images
-(GPTQ, Frantar et al. 2023, algorithm 1); what is left of the mean goes into BatchNorm's (bias correction,
-Nagel et al. 2019, section 4.2). The result is an ordinary float network whose weights lie on the int8 grid,
-so any converter's own per-channel rounding finds them there.
+Rounding to the nearest step ignores that a filter's inputs are correlated: in a depthwise filter over smooth skin,
+errors that do not cancel add up. Here each filter's weights are rounded one after another, and the following ones
+compensate for each error, weighted by the covariance of the layer's inputs on the calibration images (GPTQ, Frantar et
+al. 2023, algorithm 1); the remaining error of the mean is corrected in the BatchNorm's mean (bias correction, Nagel et
+al. 2019, section 4.2). The result is an ordinary float network whose weights are on the int8 grid, so that any
+converter's per-channel rounding leaves them unchanged.
 """
 
 from __future__ import annotations
@@ -26,18 +26,17 @@ if TYPE_CHECKING:
     from torch import nn
 
 STEPS = 127  # symmetric int8: -127..127
-BLOCK = 64  # columns whose errors are passed on to the rest in one product
-SHOWN = 8  # groups named in a note
-LIMIT_SHARE = 16  # how far a bias stays away from the int32 limit
-LEAST_SPAN = 1e-9  # of a layer's input: ai-edge-quantizer gives no tensor a smaller range
+BLOCK = 64  # columns whose errors are added to the remaining columns in one product
+SHOWN = 8  # groups listed in a note
+LIMIT_SHARE = 16  # a bias stays below 1 / 16 of the int32 limit
+LEAST_SPAN = 1e-9  # of a layer's input: ai-edge-quantizer's smallest range
 
 
 def round_weights(network: nn.Module, pixels: Pixels, rule: Preprocess) -> nn.Module:
-    """A copy of `network` whose convolutions followed by BatchNorm have weights on the int8 grid.
+    """Return a copy of `network` in which convolutions followed by BatchNorm have weights on the int8 grid.
 
-    network: eval mode, CPU, fp32, normalized NCHW input; pixels: (N, S, S, 3) uint8, prepared, whose order
-    does not matter.
-    Raises: GateError when a layer's input is not finite.
+    network: eval mode, CPU, fp32, normalized NCHW input; pixels: (N, S, S, 3) uint8, prepared, in any order.
+    Raises: GateError if a layer's input is not finite.
     """
     import torch
 
@@ -45,7 +44,7 @@ def round_weights(network: nn.Module, pixels: Pixels, rule: Preprocess) -> nn.Mo
     norms = {conv: norm for conv, norm in pairs(rounded, rule.size).items() if isinstance(conv, torch.nn.Conv2d)}
     names = {module: name for name, module in rounded.named_modules()}
     inputs = {conv: RunningCovariance(conv, names[conv]) for conv in norms}
-    handles = [conv.register_forward_pre_hook(seen.add) for conv, seen in inputs.items()]
+    handles = [conv.register_forward_pre_hook(statistics.add) for conv, statistics in inputs.items()]
     with torch.inference_mode():
         for images in model.inputs(in_order(pixels), rule, batch=16):
             rounded(images)
@@ -53,16 +52,14 @@ def round_weights(network: nn.Module, pixels: Pixels, rule: Preprocess) -> nn.Mo
         handle.remove()
     with torch.no_grad():
         for conv, norm in norms.items():
-            _speak_up(conv, norm, inputs[conv].span)
+            _raise_tiny_scales(conv, norm, inputs[conv].span)
             weight = grouped(conv)
-            roots, plain = inverse_roots(inputs[conv].covariance())
-            if plain:
-                note(
-                    f"{names[conv]}: rounded to the nearest step in {_listed(plain)}, whose inputs cannot be told apart"
-                )
-            better = round_rows(weight, roots)
-            shift = torch.einsum("gok,gk->go", (better - weight).double(), inputs[conv].mean)
-            conv.weight.copy_(better.view_as(conv.weight))
+            roots, singular = inverse_roots(inputs[conv].covariance())
+            if singular:
+                note(f"{names[conv]}: rounded to the nearest step in {_listed(singular)}: input covariance is singular")
+            on_grid = round_rows(weight, roots)
+            shift = torch.einsum("gok,gk->go", (on_grid - weight).double(), inputs[conv].mean)
+            conv.weight.copy_(on_grid.view_as(conv.weight))
             norm.running_mean.add_(shift.flatten().float())
     return rounded
 
@@ -73,13 +70,13 @@ def _listed(groups: Sequence[int]) -> str:
     return f"groups {shown}" + (f" and {len(groups) - SHOWN} more" if len(groups) > SHOWN else "")
 
 
-def _speak_up(conv: nn.Conv2d, norm: Any, span: float) -> None:
-    """Raise the factor of channels that hardly depend on their input, so that their bias fits into int32.
+def _raise_tiny_scales(conv: nn.Conv2d, norm: Any, span: float) -> None:
+    """Raise the scale of channels that hardly depend on their input, in place, so that their bias fits into int32.
 
-    A bias is stored in steps of (input step) x (weight step of its channel); where the weights are next to nothing,
-    so is the step, and the bias overflows: the channel then says something else, even of another sign. What is raised
-    stays below a thousandth of the bias for each input. span: of the layer's input, its largest value minus its
-    smallest.
+    A bias is stored in steps of (input step) x (weight step of its channel). With tiny weights the step is tiny too,
+    and the bias overflows: the channel's output is wrong, even in sign. The raised part stays below a thousandth of the
+    bias for each input.
+    span: largest minus smallest value of the layer's input.
     """
     import torch
 
@@ -89,24 +86,23 @@ def _speak_up(conv: nn.Conv2d, norm: Any, span: float) -> None:
         bias = bias + conv.bias * factor
     largest = conv.weight.flatten(1).abs().amax(dim=1)
     least = LIMIT_SHARE * bias.abs() * STEPS / 2**31 * 255 / max(span, LEAST_SPAN)
-    mute = largest * factor.abs() < least
-    silent = mute & (largest == 0)  # no weight to raise: one is made
-    conv.weight.view(len(largest), -1)[silent, 0] = 1
-    largest = torch.where(silent | ~mute, torch.ones_like(largest), largest)
-    conv.weight.div_(largest.view(-1, 1, 1, 1))  # of mute channels to 1: a factor raised instead could grow without end
+    tiny = largest * factor.abs() < least
+    zero = tiny & (largest == 0)  # no weight to raise: set one
+    conv.weight.view(len(largest), -1)[zero, 0] = 1
+    largest = torch.where(zero | ~tiny, torch.ones_like(largest), largest)
+    conv.weight.div_(largest.view(-1, 1, 1, 1))  # tiny channels' largest weight to 1: raising the factor has no bound
     raised = torch.where(factor < 0, -least, least) * torch.sqrt(norm.running_var + norm.eps)
-    norm.weight.copy_(torch.where(mute, raised, norm.weight))
-    # the bias stays what it was; without a mean to subtract no large product cancels another
+    norm.weight.copy_(torch.where(tiny, raised, norm.weight))
+    # same bias; with no mean to subtract, no large products cancel
     centre = torch.zeros_like(norm.running_mean) if conv.bias is None else conv.bias
-    norm.running_mean.copy_(torch.where(mute, centre, norm.running_mean))
-    norm.bias.copy_(torch.where(mute, bias, norm.bias))
+    norm.running_mean.copy_(torch.where(tiny, centre, norm.running_mean))
+    norm.bias.copy_(torch.where(tiny, bias, norm.bias))
 
 
 def round_rows(weight: torch.Tensor, roots: torch.Tensor) -> torch.Tensor:
-    """Return the weights on their grid.
+    """Round each row of weights to its int8 grid.
 
-    A row's grid has 127 steps up to its largest weight, which stays where it is: it defines the grid for the
-    converter too.
+    A row's grid has 127 steps up to its largest weight, which stays as it is: it defines the converter's grid too.
 
     Args:
         weight: (G, O, K) float32.
@@ -117,16 +113,16 @@ def round_rows(weight: torch.Tensor, roots: torch.Tensor) -> torch.Tensor:
     largest = weight.abs().amax(dim=2)
     step = (largest / STEPS).clamp_min(torch.finfo(torch.float32).tiny)
     anchor = weight.abs().argmax(dim=2)
-    left, done = weight.clone(), torch.zeros_like(weight)
+    remaining, rounded = weight.clone(), torch.zeros_like(weight)
     size = weight.shape[2]
     for start in range(0, size, BLOCK):
         stop = min(start + BLOCK, size)
-        errors = torch.zeros_like(left[:, :, start:stop])
+        errors = torch.zeros_like(remaining[:, :, start:stop])
         for i in range(start, stop):
-            near = (left[:, :, i] / step).round().clamp(-STEPS, STEPS) * step
-            done[:, :, i] = torch.where(anchor == i, weight[:, :, i], near)
-            error = (left[:, :, i] - done[:, :, i]) / roots[:, None, i, i]
-            left[:, :, i:stop] -= error[:, :, None] * roots[:, None, i, i:stop]
+            nearest = (remaining[:, :, i] / step).round().clamp(-STEPS, STEPS) * step
+            rounded[:, :, i] = torch.where(anchor == i, weight[:, :, i], nearest)
+            error = (remaining[:, :, i] - rounded[:, :, i]) / roots[:, None, i, i]
+            remaining[:, :, i:stop] -= error[:, :, None] * roots[:, None, i, i:stop]
             errors[:, :, i - start] = error
-        left[:, :, stop:] -= errors @ roots[:, start:stop, stop:]
-    return done
+        remaining[:, :, stop:] -= errors @ roots[:, start:stop, stop:]
+    return rounded

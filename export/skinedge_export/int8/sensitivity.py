@@ -1,4 +1,4 @@
-"""Which layers int8 hurts most: each alone is rounded to 8 bits, in PyTorch, and the logits are compared."""
+"""Sensitivity of layers to int8: each alone is rounded to 8 bits, in PyTorch, and the logits are compared."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ IMAGES = 32
 
 @dataclass(frozen=True)
 class Layer:
-    """What is kept in float together: a convolution or linear layer with the norm and activation after it.
+    """Unit that int8 or float is chosen for: a convolution or linear layer with the norm and activation after it.
 
-    paths: module paths of its parts; own: also the operations that a block computes itself, its last layer's
-    (a residual sum), as the path of that block.
+    paths: module paths of its parts; own: path of the block whose own operations (a residual sum) belong to its last
+    layer.
     """
 
     paths: tuple[str, ...]
@@ -36,32 +36,32 @@ class Layer:
         return self.paths[0]
 
     def holds(self, scope: str) -> bool:
-        """Whether an operation that the module at `scope` computed is this layer's."""
+        """Return True if an operation of the module at `scope` belongs to this layer."""
         return scope == self.own or any(scope == path or scope.startswith(f"{path}.") for path in self.paths)
 
 
 def layers(network: nn.Module) -> list[Layer]:
-    """The network's layers, in the order in which its modules are listed."""
+    """Return the network's layers, in the order of its modules."""
     from torch import nn
 
     def is_weighted(module: nn.Module) -> bool:
         return isinstance(module, nn.Conv2d | nn.Linear)
 
     def walk(module: nn.Module, prefix: str) -> list[list[str]]:
-        found: list[list[str]] = []
+        groups: list[list[str]] = []
         for name, child in module.named_children():
             path = f"{prefix}{name}"
             inside = sum(is_weighted(part) for part in child.modules())
             if is_weighted(child) or (inside and is_gate(name, child)):
-                found.append([path])
+                groups.append([path])
             elif inside:
                 nested = walk(child, f"{path}.")
                 if not isinstance(child, nn.Sequential):
                     nested[-1].append(f"={path}")
-                found += nested
-            elif found:
-                found[-1].append(path)
-        return found
+                groups += nested
+            elif groups:
+                groups[-1].append(path)
+        return groups
 
     return [
         Layer(
@@ -73,11 +73,11 @@ def layers(network: nn.Module) -> list[Layer]:
 
 
 def ranked(network: nn.Module, pixels: Pixels, rule: Preprocess) -> list[tuple[Layer, float]]:
-    """Layers with the rms change of the centred logits when that layer alone is 8-bit, worst first.
+    """Return each layer with the rms change of the centred logits if that layer alone is 8-bit, worst first.
 
-    network: eval mode, CPU, fp32; pixels: (N, S, S, 3) uint8, prepared. A layer with which the logits are not finite
-    any more is worst.
-    Raises: GateError when the network's logits are not finite.
+    A layer that makes the logits not finite comes first.
+    network: eval mode, CPU, fp32; pixels: (N, S, S, 3) uint8, prepared.
+    Raises: GateError if the network's logits are not finite.
     """
     import torch
 
@@ -85,22 +85,22 @@ def ranked(network: nn.Module, pixels: Pixels, rule: Preprocess) -> list[tuple[L
 
     def logits() -> torch.Tensor:
         with torch.inference_mode():
-            found = torch.cat([network(images) for images in inputs]).double()
-        return found - found.mean(dim=1, keepdim=True)
+            values = torch.cat([network(images) for images in inputs]).double()
+        return values - values.mean(dim=1, keepdim=True)
 
     exact = logits()
     require_finite("logits", *exact.flatten().tolist())
-    found = []
+    changes = []
     for layer in layers(network):
         with rounded(network, layer):
             change = float((logits() - exact).square().mean().sqrt())
-            found.append((layer, change if math.isfinite(change) else math.inf))
-    return sorted(found, key=lambda pair: -pair[1])
+            changes.append((layer, change if math.isfinite(change) else math.inf))
+    return sorted(changes, key=lambda pair: -pair[1])
 
 
 @contextmanager
 def rounded(network: nn.Module, layer: Layer) -> Iterator[None]:
-    """The network with that layer's weights (per channel) and all its parts' outputs at 8 bits."""
+    """Round that layer's weights (per channel) and all its parts' outputs to 8 bits inside the context."""
     import torch
     from torch import nn
 
@@ -116,9 +116,9 @@ def rounded(network: nn.Module, layer: Layer) -> Iterator[None]:
                 continue
             weighted = isinstance(module, nn.Conv2d | nn.Linear)
             if weighted:
-                kept = module.weight.detach().clone()
-                stack.callback(module.weight.data.copy_, kept)
-                module.weight.data.copy_(channelwise(kept))
+                weight = module.weight.detach().clone()
+                stack.callback(module.weight.data.copy_, weight)
+                module.weight.data.copy_(channelwise(weight))
             elif not isinstance(module, nn.BatchNorm2d):
                 stack.callback(module.register_forward_pre_hook(incoming).remove)
             stack.callback(module.register_forward_hook(outgoing).remove)
@@ -126,19 +126,19 @@ def rounded(network: nn.Module, layer: Layer) -> Iterator[None]:
 
 
 def eight_bits(values: torch.Tensor) -> torch.Tensor:
-    """Rounded to 256 levels between its smallest and largest value (zero among them)."""
+    """Round to 256 levels between the smallest and largest value (zero included)."""
     low, high = (limit.double() for limit in (values.amin().clamp_max(0), values.amax().clamp_min(0)))
     return _on_grid(values, (high - low) / 255)
 
 
 def channelwise(weight: torch.Tensor) -> torch.Tensor:
-    """(O, ...) rounded to 127 steps up to each output channel's largest magnitude."""
+    """Round weights (O, ...) to 127 steps up to each output channel's largest magnitude."""
     step = weight.abs().flatten(1).amax(dim=1).double() / 127
     return _on_grid(weight, step.view(-1, *[1] * (weight.dim() - 1)))
 
 
 def _on_grid(values: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
-    """Rounded to multiples of `step`, float64: in float32 it is infinite or 0 where values are huge or tiny."""
+    """Round to multiples of `step`, float64: in float32 it is infinite or 0 for huge or tiny values."""
     import torch
 
     return ((values.double() / step.clamp_min(torch.finfo(torch.float64).tiny)).round() * step).to(values.dtype)

@@ -1,4 +1,9 @@
-"""One ask's files, made and judged: each rung is converted, run, and held against PyTorch."""
+"""Search for the fastest precision whose file keeps the diagnosis on validation images.
+
+From fast to slow on a CPU with an int8 dot product: static int8; int8 with the most sensitive layers in float; and,
+only with a fallback, precisions that compute in float. Every candidate is a real file, run in its runtime and checked
+by the gates that any file must pass.
+"""
 
 from __future__ import annotations
 
@@ -14,63 +19,75 @@ from skinedge_export.captured_output import captured_output
 from skinedge_export.context import ExportContext
 from skinedge_export.int8.sensitivity import Layer
 from skinedge_export.recipe import ExportRecipe
-from skinedge_export.search import candidates
-from skinedge_export.search.candidates import Attempt, Candidate
+from skinedge_export.search.candidates import Candidate, chosen_last, load_search_settings, verdict
 from skinedge_export.target import ExportTarget, converter_of, recipe_of, runtime_of
 from skinedge_export.thresholds import Scores, scores
+
+Variant = tuple[ExportRecipe, tuple[Layer, ...]]  # recipe, layers in float
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What came of an ask. rungs: all that were tried, the chosen one last; scores: the malignant score of each cal
-    image by the chosen file, (N,), None where those images are not there.
+    """Candidates of a target, the chosen one last.
+
+    scores: (N,) malignant score of each cal image by the chosen file, None if those images are unavailable.
     """
 
-    rungs: tuple[Candidate, ...]
+    candidates: tuple[Candidate, ...]
     scores: Scores | None
 
 
-def search_precision(ask: ExportTarget, materials: ExportContext, scratch: Path) -> SearchResult:
-    """Make and judge what the ask allows; the rungs' files stay in a folder under `scratch`.
+def search_precision(target: ExportTarget, context: ExportContext, scratch: Path) -> SearchResult:
+    """Convert and check a target's candidates until a precision passes; the files stay in a folder under `scratch`.
 
-    Raises: GateError, which names the file, when none passes.
+    Raises: GateError, which names the file, if no candidate passes.
     """
-    note(f"{ask.shown}: converting ...")
-    steps = candidates.load_search_settings()
-    ranges = tuple(name for name in steps.ranges if name in converter_of(ask).ranges)
-
-    def worst_first() -> Sequence[tuple[Layer, float]]:
-        return materials.ranked(recipe_of(ask, "int8").calibration)
-
+    note(f"{target.shown}: converting ...")
+    folder = Path(tempfile.mkdtemp(dir=scratch))
+    tried: list[Candidate] = []
     try:
-        materials.val(ask.form)  # what is wrong with its images is said before minutes of converting
-        rungs = candidates.search_candidates(
-            replace(steps, ranges=ranges),
-            ask.precisions,
-            _attempt(ask, materials, Path(tempfile.mkdtemp(dir=scratch))),
-            lambda precision: recipe_of(ask, precision),
-            worst_first,
-        )
+        context.val(target.form)  # reports unreadable images before minutes of converting
+        for precision in target.precisions:
+            for recipe, kept_float in _variants(target, precision, context):
+                tried.append(make_candidate(target, recipe, kept_float, context, folder))
+                if precision != "fp32":
+                    note(f"  {tried[-1].artifact.path.suffix.removeprefix('.')} {tried[-1].name}: {verdict(tried[-1])}")
+                if precision == "int8-mixed" and tried[-1].convincing:  # more layers in float are slower
+                    break
+            if any(candidate.convincing for candidate in tried):
+                break
+        candidates = chosen_last(tried)
     except GateError as error:
-        raise GateError(error.what, where=ask.shown, todo=error.todo, lines=error.lines) from None
-    malignant, cal = materials.bundle.manifest.malignant, materials.cal()
-    return SearchResult(
-        tuple(rungs), None if cal is None else scores(rungs[-1].artifact.path, runtime_of(ask), cal, malignant)
-    )
+        raise GateError(error.what, where=target.shown, todo=error.todo, lines=error.lines) from None
+    malignant, cal = context.bundle.manifest.malignant, context.cal()
+    path = candidates[-1].artifact.path
+    return SearchResult(candidates, None if cal is None else scores(path, runtime_of(target), cal, malignant))
 
 
-def _attempt(ask: ExportTarget, materials: ExportContext, folder: Path) -> Attempt:
-    """What makes and judges one file."""
-    converter, runtime, manifest = converter_of(ask), runtime_of(ask), materials.bundle.manifest
+def _variants(target: ExportTarget, precision: str, context: ExportContext) -> Sequence[Variant]:
+    """Return the variants of one precision, in the order in which they are tried."""
+    settings = load_search_settings()
+    if precision == "int8":
+        recipe, supported = recipe_of(target, "int8"), converter_of(target).ranges
+        names = [name for name in settings.ranges if name in supported]
+        return [(replace(recipe, calibration=replace(recipe.calibration, ranges=name)), ()) for name in names]
+    if precision == "int8-mixed":
+        recipe = replace(recipe_of(target, "int8"), precision="int8-mixed")
+        layers = tuple(layer for layer, _ in context.ranked(recipe.calibration))
+        return [(recipe, layers[:count]) for count in settings.kept_float if count < len(layers)]
+    return [(recipe_of(target, precision), ())]
 
-    def attempt(recipe: ExportRecipe, kept: tuple[Layer, ...]) -> Candidate:
-        path = folder / f"{len(list(folder.iterdir()))}{converter.suffix}"
-        job = materials.job(recipe, ask.form, kept)
-        artifact = converter.convert(job, path)
-        golden, val = materials.golden(ask.form), materials.val(ask.form)
-        with captured_output("running the file", ask.file_name(recipe.precision, converter.suffix)):
-            judged = check_candidate(path, job.description, runtime, golden, val, manifest.thresholds["default"])
-        names = tuple(layer.name for layer in kept)
-        return Candidate(artifact, recipe, names, judged.gates, judged.figures, judged.partitions, path.stat().st_size)
 
-    return attempt
+def make_candidate(
+    target: ExportTarget, recipe: ExportRecipe, kept_float: tuple[Layer, ...], context: ExportContext, folder: Path
+) -> Candidate:
+    """Convert one file into `folder`, run it and check its gates."""
+    converter = converter_of(target)
+    path = folder / f"{len(list(folder.iterdir()))}{converter.suffix}"
+    job = context.job(recipe, target.form, kept_float)
+    artifact = converter.convert(job, path)
+    golden, val, threshold = context.golden(target.form), context.val(target.form), context.bundle.manifest.thresholds
+    with captured_output("running the file", target.file_name(recipe.precision, converter.suffix)):
+        checked = check_candidate(path, job.description, runtime_of(target), golden, val, threshold["default"])
+    names = tuple(layer.name for layer in kept_float)
+    return Candidate(artifact, recipe, names, checked.gates, checked.figures, checked.partitions, path.stat().st_size)

@@ -1,4 +1,4 @@
-"""What a folder of labelled images holds: HAM10000, an ISIC challenge, a MedMNIST archive or class folders."""
+"""Read labelled images in the layout of HAM10000, an ISIC challenge, a MedMNIST archive or class folders."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ READERS = (read_ph2, read_one_hot, read_labelled)
 
 
 def read(root: Path) -> Dataset:
-    """Read a folder (or .npz file): a table of labels wins, then images in class folders, then an archive.
+    """Read a folder (or .npz file): a table of labels takes precedence, then class folders, then an archive.
 
-    Files that are no images of the folder (`list_folder`) are left out, with a note. Another note names the tables that
-    were not understood. Official splits (MedMNIST, folders named train, val, test)
-    are kept in `Sample.split`.
-    Raises: DataError when there is no such folder, no image, fewer than two classes, an image without a label or
-        a label without its image, one image id under two labels, or two tables that could both be the labels.
+    Excluded images (`list_folder`) and unsupported formats (.heic, ...) are skipped with a note; tables that are not
+    understood are named. Official splits (MedMNIST, folders named train, val, test) are kept in `Sample.split`.
+    Raises: DataError for a missing folder, no image, fewer than two classes, an image without a label, a label
+        without an image, an image id with two labels, or two tables that could both be the labels.
     """
     if root.is_file() and root.suffix == ".npz":
         return _checked(medmnist.read(root.parent, root.name))
@@ -38,7 +37,7 @@ def read(root: Path) -> Dataset:
     if not folder.images and folder.archives:
         if len(folder.archives) > 1:
             names = ", ".join(folder.archives[:5])
-            raise DataError(f"several archives: {names}", where=str(root), todo="Give one of the .npz files itself.")
+            raise DataError(f"several archives: {names}", where=str(root), todo="Give the path of one .npz file.")
         return _checked(_marked(medmnist.read(root, folder.archives[0]), folder))
     contents = Contents.of(folder)
     tried = (reader(contents) for reader in READERS)
@@ -48,7 +47,7 @@ def read(root: Path) -> Dataset:
 
 
 def _marked(dataset: Dataset, folder: Folder) -> Dataset:
-    """One synthetic image makes the whole dataset synthetic: a mixture must not pass for real."""
+    """Mark a dataset as synthetic if any image is: a mixture must not pass for real data."""
     synthetic = folder.marked_synthetic or any(s.image_id.upper().startswith("SYNTHETIC") for s in dataset.samples)
     if not synthetic:
         return dataset
@@ -56,10 +55,11 @@ def _marked(dataset: Dataset, folder: Folder) -> Dataset:
 
 
 def _checked(dataset: Dataset) -> Dataset:
+    """Return the dataset. Raises: DataError for fewer than two classes, or an image with two labels."""
     where = str(dataset.root)
     if len(dataset.labels) < 2:
         raise DataError(
-            f"found one class only: {dataset.labels[0]}" if dataset.labels else "found no class",
+            f"found only one class: {dataset.labels[0]}" if dataset.labels else "found no classes",
             where=where,
             todo="Give a folder with one folder per class (at least two), or with a metadata table.",
         )

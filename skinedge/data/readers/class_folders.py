@@ -24,7 +24,7 @@ def read_class_folders(contents: Contents) -> Dataset:
             "no images found (looked for " + ", ".join(sorted(IMAGE_SUFFIXES)) + ")", where=str(folder.root)
         )
     _refuse_lost_lesions(contents)
-    prefix = _descend(folder.images)
+    prefix = _common_prefix(folder.images)
     parts = [path.removeprefix(prefix).split("/") for path in folder.images]
     tops = {part[0].lower() for part in parts if len(part) > 1}
     official = tops <= set(OFFICIAL) and len({OFFICIAL[top] for top in tops}) > 1
@@ -56,8 +56,8 @@ def read_class_folders(contents: Contents) -> Dataset:
     return Dataset(folder.root, "class folders", labels, samples, "dermoscopic" if dermoscopic else "unknown")
 
 
-def _descend(paths: tuple[str, ...]) -> str:
-    """The folders that all images share above their class folders: a folder whose only child is one of folders."""
+def _common_prefix(paths: tuple[str, ...]) -> str:
+    """Return the common parent folders above the class folders, '' or with a trailing '/'."""
     prefix = ""
     while True:
         rest = [path.removeprefix(prefix).split("/") for path in paths]
@@ -82,7 +82,7 @@ def _refuse_lost_lesions(contents: Contents) -> None:
         ids = [row[roles.image] for row in table.rows if row[groups]] if groups and roles.image else []
         if any(contents.index.find(image) for image in ids if image):
             raise DataError(
-                f"{table.name} in the folder above tells which {groups.removesuffix('_id')} each image shows",
+                f"{table.name} in the parent folder contains these images' {groups.removesuffix('_id')} ids",
                 where=str(contents.root),
-                todo="Give that folder instead, so that none gets into two splits.",
+                todo="Give the parent folder instead, so that none of them is in two splits.",
             )

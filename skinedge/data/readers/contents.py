@@ -96,7 +96,7 @@ class Contents:
             note(f"not read: {unread.name} ({unread.reason})")
 
     def describe_use(self, table: Table) -> str:
-        """Return which columns are used for what, which are not, and what was guessed to read the table."""
+        """Return which columns are used for what, which are not, and the guesses made to read it."""
         roles = self.roles[table.name]
         parts = [f"image {roles.image}"] if roles.image else []
         if is_one_hot(table):

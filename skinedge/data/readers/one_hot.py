@@ -44,7 +44,10 @@ def _label(contents: Contents, table: Table, row: dict[str, str], key: str, clas
         return _NEITHER
     if len(hot) != 1 or not bits:
         what = "image" if key in IMAGE else "lesion"
-        raise DataError(f"{what} {row[key]} needs one 1 among 0s, has {hot}", where=str(contents.root / table.name))
+        raise DataError(
+            f"{what} {row[key]} needs exactly one 1 and otherwise 0s, has 1 in {hot}",
+            where=str(contents.root / table.name),
+        )
     return hot[0]
 
 

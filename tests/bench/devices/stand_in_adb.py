@@ -1,7 +1,7 @@
-"""A stand-in for `adb` with a phone behind it, whose storage is a folder; run as the program `adb`.
+"""A stand-in for `adb` and a phone, with a folder as its storage; run as the program `adb`.
 
-It writes down every call (calls.jsonl), keeps what is pushed, and answers as a phone does. `phone.json` beside it says
-what the phone is like, and what goes wrong: {"failure": ..., "median": true, "cores": 8, ...}.
+It logs every call (calls.jsonl), stores pushed files, and answers like a phone. `phone.json` beside it configures the
+phone and its failures: {"failure": ..., "median": true, "cores": 8, ...}.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main(words: list[str]) -> None:
         fail(f"adb: unknown command {words[0]}")
 
 
-def place(path: str) -> Path:
+def stored(path: str) -> Path:
     return HERE / "storage" / path.lstrip("/")
 
 
@@ -55,9 +55,9 @@ def push(phone: dict, path: Path, to: str) -> None:
         fail(f"adb: unrecognized option '{path}'")
     if phone.get("failure") == "full":
         fail(f"adb: error: failed to copy '{path}' to '{to}': remote couldn't create file: No space left on device")
-    shutil.copyfile(path, place(to))
+    shutil.copyfile(path, stored(to))
     if phone.get("failure") == "damaged":
-        place(to).write_bytes(b"half")
+        stored(to).write_bytes(b"half")
     print(f"{path}: 1 file pushed, 0 skipped.")
 
 
@@ -73,18 +73,18 @@ def run(phone: dict, words: list[str]) -> None:
         words = [words[2], *(str(folder / w) if w.startswith("files/") else w for w in words[3:])]
         words = [w.replace(str(HERE / "storage"), "") for w in words]
     if words[0] == "mkdir":
-        place(words[2]).mkdir(parents=True, exist_ok=True)
+        stored(words[2]).mkdir(parents=True, exist_ok=True)
     elif words[0] == "rm":
-        for path in map(place, words[2:]):
+        for path in map(stored, words[2:]):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     elif words[0] == "cp":
         if phone.get("failure") == "app full" and words[1].endswith("/model.int8.tflite"):
             fail(f"cp: xwrite: {words[2]}: No space left on device")
-        shutil.copyfile(place(words[1]), place(words[2]))
+        shutil.copyfile(stored(words[1]), stored(words[2]))
     elif words[0] == "chmod":
-        assert place(words[2]).is_file()
+        assert stored(words[2]).is_file()
     elif words[0] == "sha256sum":
-        print(hashlib.sha256(place(words[1]).read_bytes()).hexdigest(), "", words[1])
+        print(hashlib.sha256(stored(words[1]).read_bytes()).hexdigest(), "", words[1])
     elif words[0].endswith("/benchmark_model"):
         benchmark(phone, words)
     elif words[:2] == ["am", "start"]:
@@ -92,13 +92,13 @@ def run(phone: dict, words: list[str]) -> None:
     elif words[0] == "pidof":
         sys.exit(0 if (HERE / "running").exists() else 1)
     elif words[0] == "cat" and words[1].startswith("/app/"):
-        cat(place(words[1]))
+        cat(stored(words[1]))
     else:
-        told(phone, words)
+        query(phone, words)
 
 
-def told(phone: dict, words: list[str]) -> None:
-    known = {
+def query(phone: dict, words: list[str]) -> None:
+    answers = {
         "getprop ro.product.manufacturer": "Maker",
         "getprop ro.product.model": "Phone 9",
         "getprop ro.soc.model": "SoC 1",
@@ -111,16 +111,16 @@ def told(phone: dict, words: list[str]) -> None:
         "dumpsys thermalservice": f"IsStatusOverride: false\nThermal Status: {phone.get('thermal', 0)}\n",
     }
     text = " ".join(words)
-    if text not in known:
+    if text not in answers:
         fail(f"/system/bin/sh: {text}: inaccessible or not found")
-    print(known[text])
+    print(answers[text])
 
 
 def benchmark(phone: dict, words: list[str]) -> None:
-    """In the words of TFLite's tool: a line of statistics for the warm-up, one for the inferences, then a summary."""
-    assert place(words[0]).is_file()
+    """Print the output of TFLite's tool: statistics of the warm-up, of the inferences, then a summary."""
+    assert stored(words[0]).is_file()
     options = dict(word[2:].split("=", 1) for word in words[1:])
-    assert place(options["graph"]).is_file(), "no such model on the phone"
+    assert stored(options["graph"]).is_file(), "no such model on the phone"
     if phone.get("failure") == "crash":
         print("STARTING!", file=sys.stderr)
         fail("Segmentation fault", 139)
@@ -129,8 +129,8 @@ def benchmark(phone: dict, words: list[str]) -> None:
         return
     count = int(options["num_runs"])
     base = (4000 if "int8" in options["graph"] else 9000) / int(options["num_threads"])
-    called = len((HERE / "calls.jsonl").read_text().splitlines())
-    median = f" p5={base - 50} median={base + called % 5} p95={base + 90}" if phone.get("median") else ""
+    calls = len((HERE / "calls.jsonl").read_text().splitlines())
+    median = f" p5={base - 50} median={base + calls % 5} p95={base + 90}" if phone.get("median") else ""
     print(f"count={options['warmup_runs']} first=20000 curr=9 min=9 max=20000 avg=9999 std=1")
     print(f"count={count} first={base} curr={base} min={base - 90} max={base + 99} avg={base + 10} std=12{median}")
     print(
@@ -162,7 +162,7 @@ def start(phone: dict, words: list[str]) -> None:
                 )
                 key = f"litert {file}" + (f", {threads} threads" if threads > 1 else "")
                 base = (4 if "int8" in file else 8) / threads
-                block = [base + place / 1000 for place in range(int(extras["block"]))]
+                block = [base + index / 1000 for index in range(int(extras["block"]))]
                 samples[key] = [block] * int(extras["blocks"])
         answer |= {"rows": rows, "samples_ms": samples, "versions": {"tensorflow-lite": "2.16.1"}}
         if phone.get("failure") == "app odd":
@@ -172,7 +172,7 @@ def start(phone: dict, words: list[str]) -> None:
 
 
 def cat(path: Path) -> None:
-    """The first time, what is there is only half written."""
+    """Print a file; the first time, as if it were half-written."""
     if not path.is_file():
         fail("cat: No such file or directory")
     seen = HERE / "seen"

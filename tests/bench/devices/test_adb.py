@@ -1,4 +1,4 @@
-"""skinedge bench --adb, against a stand-in for adb, since no phone was at hand: what is asked, answered, and fails."""
+"""skinedge bench --adb against a stand-in for adb, since no phone was available."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Phone:
 
     folder: Path
 
-    def be(self, **like: Any) -> None:
-        (self.folder / "phone.json").write_text(json.dumps(like))
+    def configure(self, **properties: Any) -> None:
+        (self.folder / "phone.json").write_text(json.dumps(properties))
 
     def calls(self) -> list[list[str]]:
         return [json.loads(line) for line in (self.folder / "calls.jsonl").read_text().splitlines()]
 
-    def left(self) -> list[str]:
-        """Files on the phone."""
+    def remaining(self) -> list[str]:
+        """List the files on the phone."""
         storage = self.folder / "storage"
         return [str(path.relative_to(storage)) for path in storage.rglob("*") if path.is_file()]
 
@@ -53,7 +53,7 @@ def phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Phone:
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setattr(phone_app, "POLL", 0.01)
     stand_in = Phone(folder)
-    stand_in.be(median=True)
+    stand_in.configure(median=True)
     return stand_in
 
 
@@ -68,7 +68,7 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file() and p.suffix != ".lock"}
 
 
-def test_the_platforms_tool(cli: Cli, phone: Phone, tool: Path, run: Bundle) -> None:
+def test_benchmark_model(cli: Cli, phone: Phone, tool: Path, run: Bundle) -> None:
     arguments = ["--adb", "--tool", tool, "--protocol", "quick", "--threads", "1,2", "--json"]
     status, out, err = cli("bench", run.root, *arguments)
     assert status == 0, err
@@ -76,7 +76,7 @@ def test_the_platforms_tool(cli: Cli, phone: Phone, tool: Path, run: Bundle) -> 
     assert document["device"]["machine"] == document["host"] == "Maker Phone 9"
     assert document["device"]["int8_dot_product"] is True and document["device"]["system"] == "Android 15, aarch64"
     assert [(row["file"], row["threads"]) for row in document["rows"]] == [(f, n) for f in FILES for n in (1, 2)]
-    timed = [words for words in map(asked, phone.calls()) if words[0].endswith("benchmark_model")]
+    timed = [words for words in map(shell_words, phone.calls()) if words[0].endswith("benchmark_model")]
     assert len(timed) == 4 * 6  # rows, blocks
     assert "--num_runs=20" in timed[0] and "--warmup_runs=10" in timed[0]
     rounds = [[(graph(w), threads(w)) for w in timed[i : i + 4]] for i in range(0, 24, 4)]
@@ -88,12 +88,12 @@ def test_the_platforms_tool(cli: Cli, phone: Phone, tool: Path, run: Bundle) -> 
         assert np.median(row["block_medians_ms"]) == row["p50_ms"] and len(row["block_medians_ms"]) == 6
         assert row["runtime"] == "benchmark_model" and row["load_ms"] == 5 and row["first_inference_ms"] == 20
         assert row["trustworthy"] and "verify" in row["accuracy_note"]
-    kept = json.loads(run.reload().file("reports/latency.Maker-Phone-9.json").read_text())
-    assert kept["rows"] == document["rows"]
-    assert phone.left() == []
+    saved = json.loads(run.reload().file("reports/latency.Maker-Phone-9.json").read_text())
+    assert saved["rows"] == document["rows"]
+    assert phone.remaining() == []
 
 
-def asked(call: list[str]) -> list[str]:
+def shell_words(call: list[str]) -> list[str]:
     return call[1].split() if call[0] == "shell" else ["-"]
 
 
@@ -105,20 +105,20 @@ def threads(words: list[str]) -> str:
     return next(word for word in words if word.startswith("--num_threads="))
 
 
-def test_a_tool_that_tells_averages_alone(cli: Cli, phone: Phone, tool: Path, run: Bundle) -> None:
-    phone.be(median=False)
+def test_a_tool_that_reports_only_averages(cli: Cli, phone: Phone, tool: Path, run: Bundle) -> None:
+    phone.configure(median=False)
     status, out, err = cli("bench", run.root, "--adb", "--tool", tool, "--protocol", "quick", "--json")
     assert status == 0, err
     for row in json.loads(out)["rows"]:
         assert row["p50_ms"] is None and row["n"] == 120 and not row["trustworthy"]
-        assert row["reasons"][0].endswith("averages alone: 4.01 ms" if "int8" in row["file"] else "alone: 9.01 ms")
+        assert row["reasons"][0].endswith("only averages: 4.01 ms" if "int8" in row["file"] else "averages: 9.01 ms")
     status, out, err = cli("bench", run.root, "--adb", "--tool", tool, "--protocol", "quick")
-    assert status == 0 and "Maker Phone 9: SoC 1" in out and "averages alone" in out + err
+    assert status == 0 and "Maker Phone 9: SoC 1" in out and "only averages" in out + err
 
 
 def test_our_app(cli: Cli, phone: Phone, run: Bundle) -> None:
     arguments = ["--adb", "--serial", "ABC", "--protocol", "quick", "--threads", "1,all", "--json"]
-    phone.be(cores=4)
+    phone.configure(cores=4)
     status, out, err = cli("bench", run.root, *arguments)
     assert status == 0, err
     assert all(call[:2] == ["-s", "ABC"] for call in phone.calls())
@@ -132,101 +132,99 @@ def test_our_app(cli: Cli, phone: Phone, run: Bundle) -> None:
         base = (4 if "int8" in row["file"] else 8) / row["threads"]
         assert row["p50_ms"] == pytest.approx(base + np.median(block))
         assert row["p90_ms"] == pytest.approx(base + np.quantile(np.tile(block, 6), 0.9))
-        assert row["block_medians_ms"] == pytest.approx([row["p50_ms"]] * 6)  # what --compare tests
+        assert row["block_medians_ms"] == pytest.approx([row["p50_ms"]] * 6)  # what skinedge compare tests
         assert row["runtime"] == "litert" and row["peak_rss_mib"] == 70 and row["trustworthy"]
         if "int8" in row["file"]:
             assert row["ratio_to_fp32"] == pytest.approx(2, abs=0.01)
-    kept = json.loads(run.reload().file("reports/latency.Maker-Phone-9.json").read_text())
-    assert len(kept["samples_ms"]) == 4
-    assert phone.left() == []
+    saved = json.loads(run.reload().file("reports/latency.Maker-Phone-9.json").read_text())
+    assert len(saved["samples_ms"]) == 4
+    assert phone.remaining() == []
 
 
 @pytest.mark.parametrize(
-    ("failure", "said"),
+    ("failure", "message"),
     [
         ("none", "no phone is connected"),
-        ("unauthorized", "has not allowed this computer"),
+        ("unauthorized", "has not authorized this computer"),
         ("several", "--serial"),
-        ("offline", "does not answer"),
+        ("offline", "does not respond"),
         ("other", "this phone is not connected"),
         ("full", "storage is full"),
-        ("damaged", "did not arrive as it is"),
+        ("damaged", "was damaged in transfer"),
         ("crash", "'benchmark_model' failed on the phone (Segmentation fault)"),
-        ("odd", "printed no timings that we know (its last line: That was that.)"),
+        ("odd", "printed no known timings (last line: That was that.)"),
     ],
 )
-def test_what_goes_wrong_with_phone_or_tool(
-    cli: Cli, phone: Phone, tool: Path, run: Bundle, failure: str, said: str
-) -> None:
+def test_failures_of_phone_or_tool(cli: Cli, phone: Phone, tool: Path, run: Bundle, failure: str, message: str) -> None:
     before = contents(run.root)
-    phone.be(failure=failure)
+    phone.configure(failure=failure)
     status, out, err = cli("bench", run.root, "--adb", "--tool", tool, "--protocol", "quick", "--json")
-    assert status == 1 and out == "" and said in err and "Traceback" not in err
-    assert contents(run.root) == before and phone.left() == []
+    assert status == 1 and out == "" and message in err and "Traceback" not in err
+    assert contents(run.root) == before and phone.remaining() == []
 
 
 @pytest.mark.parametrize("name", protocol_names())
-def test_a_result_is_not_overdue_before_a_slow_phone_is_done(name: str) -> None:
+def test_the_timeout_is_long_enough_for_a_slow_phone(name: str) -> None:
     protocol = read_protocol(name)
     slowest = phone_app.SLOWEST_SECONDS * (protocol.warmup + protocol.block * protocol.blocks)
     assert phone_app.time_limit(protocol, 4) >= 4 * max(slowest, protocol.min_seconds)
 
 
 @pytest.mark.parametrize(
-    ("failure", "said"),
+    ("failure", "message"),
     [
         ("run-as: unknown package: org.skinedge.demo", "is not installed"),
-        ("run-as: package not debuggable: org.skinedge.demo", "no debug build"),
+        ("run-as: package not debuggable: org.skinedge.demo", "not a debug build"),
         ("app full", "storage is full"),
-        ("no activity", "has no benchmark to start"),
+        ("no activity", "cannot start the app's benchmark"),
         ("app crashed", "ended without a result"),
         ("app hangs", "gave no result within"),
         ("app error", "could not time the files: model.int8.tflite: not a model"),
-        ("app odd", "not what this version reads (KeyError('samples_ms'))"),
+        ("app odd", "cannot read the app's result (KeyError('samples_ms'))"),
     ],
 )
-def test_what_goes_wrong_with_the_app(
-    cli: Cli, phone: Phone, run: Bundle, monkeypatch: pytest.MonkeyPatch, failure: str, said: str
+def test_failures_of_the_app(
+    cli: Cli, phone: Phone, run: Bundle, monkeypatch: pytest.MonkeyPatch, failure: str, message: str
 ) -> None:
     monkeypatch.setattr(phone_app, "time_limit", lambda protocol, rows: 2.0)
     before = contents(run.root)
-    phone.be(failure=failure)
+    phone.configure(failure=failure)
     status, out, err = cli("bench", run.root, "--adb", "--protocol", "quick", "--json")
-    assert status == 1 and out == "" and said in err and "Traceback" not in err
-    assert contents(run.root) == before and phone.left() == []
+    assert status == 1 and out == "" and message in err and "Traceback" not in err
+    assert contents(run.root) == before and phone.remaining() == []
 
 
-def test_what_is_refused_before_anything_is_pushed(
+def test_refusals_before_anything_is_pushed(
     cli: Cli, phone: Phone, tool: Path, run: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for arguments, said in (
-        (["--threads", "9"], "this phone has 8 cores"),
+    for arguments, message in (
+        (["--threads", "9"], "must be between 1 and 8 (the phone's cores)"),
         (["--protocol", "fast"], "mlperf, quick, standard"),
         (["--data", run.manifest.data_root], "--adb takes neither"),
     ):
         status, _, err = cli("bench", run.root, "--adb", "--tool", tool, *arguments)
-        assert status == 1 and said in err
-    phone.be(state="recovery")
+        assert status == 1 and message in err
+    phone.configure(state="recovery")
     status, _, err = cli("bench", run.root, "--adb", "--tool", tool)
     assert status == 1 and "in the state 'recovery'" in err
     assert not [call for call in phone.calls() if call[0] == "push"]
-    phone.be()
+    phone.configure()
     status, _, err = cli("bench", run.root, "--adb", "--tool", tool.with_name("none"))
-    assert status == 1 and "no such file" in err and phone.left() == []
+    assert status == 1 and "no such file" in err and phone.remaining() == []
     status, _, err = cli("bench", run.root / FILES[0], "--adb")
-    assert status == 1 and "a run, not a file alone" in err
+    assert status == 1 and "a run, not a single file" in err
     monkeypatch.setenv("PATH", str(run.root))
     status, _, err = cli("bench", run.root, "--adb")
     assert status == 1 and "'adb', which is not installed" in err
 
 
-def test_an_emulator_or_a_hot_phone_is_not_trusted(cli: Cli, phone: Phone, tool: Path, run: Bundle) -> None:
-    phone.be(median=True, emulator=True, thermal=3)
+def test_an_emulator_or_a_throttled_phone_is_not_trustworthy(cli: Cli, phone: Phone, tool: Path, run: Bundle) -> None:
+    phone.configure(median=True, emulator=True, thermal=3)
     status, out, _ = cli("bench", run.root, "--adb", "--tool", tool, "--protocol", "quick", "--json")
     assert status == 0
     for row in json.loads(out)["rows"]:
         assert not row["trustworthy"] and row["reasons"] == [
-            "an Android emulator, no phone",
+            "an Android emulator, not a phone",
             "the phone was throttled for heat (thermal status 3)",
         ]
 
@@ -247,15 +245,15 @@ def test_a_run_without_tflite_files(cli: Cli, phone: Phone, trained_run: Path, t
 
 
 def test_statistics_are_of_the_last_block_and_in_milliseconds() -> None:
-    said = (
+    output = (
         "count=1 curr=25000\ncount=50 first=14600 curr=14500 min=14400 max=15000 avg=14575.2 std=41\n"
         "Inference timings in us: Init: 5685, First inference: 18535, Warmup (avg): 14462.3, Inference (avg): 14575.2\n"
     )
-    block = read_block(said, "phone")
+    block = read_block(output, "phone")
     assert (block.n, block.mean_ms, block.median_ms) == (50, pytest.approx(14.5752), None)
     assert (block.load_ms, block.first_inference_ms) == (pytest.approx(5.685), pytest.approx(18.535))
-    assert read_block(said.replace("std=41", "std=41 p5=1 median=14550 p95=2"), "").median_ms == pytest.approx(14.55)
-    for odd in ("", "count=3 avg=x", said.splitlines()[1]):
-        with pytest.raises(SkinedgeError, match="no timings"):
+    assert read_block(output.replace("std=41", "std=41 p5=1 median=14550 p95=2"), "").median_ms == pytest.approx(14.55)
+    for odd in ("", "count=3 avg=x", output.splitlines()[1]):
+        with pytest.raises(SkinedgeError, match="no known timings"):
             read_block(odd, "phone")
     assert median_interval(np.array([1.0, 2.0])) is None

@@ -1,4 +1,4 @@
-"""skinedge bench --host, against a real sshd on this machine, and what goes wrong with hosts."""
+"""skinedge bench --host against a real sshd on this machine, and its errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
 needs_sshd = pytest.mark.skipif(SSHD is None, reason="sshd is not installed: make sshd")
 is_root = hasattr(os, "geteuid") and os.geteuid() == 0
 
-# What every command of a login goes through: a home of its own, and what a test has put into it.
+# Runs every command of a login in a separate home folder with the test's settings.
 FRONT = """#!/bin/sh
 HOME={home}; export HOME
 PATH=$HOME/first:$PATH
@@ -80,13 +80,13 @@ class Pi:
         return ["--host", f"{getpass.getuser()}@127.0.0.1", "--port", str(self.port), "--protocol", "quick"]
 
     def program(self, name: str, text: str) -> None:
-        """A program that the host finds before its own."""
+        """Install a program that the host finds before its own."""
         path = self.home / "first" / name
         path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(0o755)
 
-    def left(self) -> list[str]:
-        """What is in our folder there."""
+    def remaining(self) -> list[str]:
+        """List our folder on the host."""
         folder = self.home / FOLDER
         return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
@@ -121,7 +121,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pi]:
 
 @pytest.fixture
 def pi(server: Pi, monkeypatch: pytest.MonkeyPatch) -> Pi:
-    """The host with an empty home, its key known here."""
+    """The host with an empty home and a known key."""
     shutil.rmtree(server.home, ignore_errors=True)
     (server.home / "first").mkdir(parents=True)
     key = (server.folder / "host.pub").read_text().split()
@@ -133,7 +133,7 @@ def pi(server: Pi, monkeypatch: pytest.MonkeyPatch) -> Pi:
 def until(condition: Callable[[], object], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.05)
 
 
@@ -142,7 +142,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 
 @needs_sshd
-def test_the_report_comes_back_with_the_accuracy_of_images_that_were_sent(cli: Cli, pi: Pi, run: Bundle) -> None:
+def test_the_report_has_the_accuracy_on_sent_images(cli: Cli, pi: Pi, run: Bundle) -> None:
     assert run.manifest.data_root
     status, out, err = cli("bench", run.root, *pi.arguments, "--with-data", "--python", sys.executable, "--json")
     assert status == 0, err
@@ -150,32 +150,32 @@ def test_the_report_comes_back_with_the_accuracy_of_images_that_were_sent(cli: C
     assert document["host"] == f"127.0.0.1:{pi.port}" and document["model_id"] == run.manifest.id
     figures = {file.name: file.figures for file in verify.verify(run).files}
     assert [row["file"] for row in document["rows"]] == [entry.path for entry in run.model_files()]
-    for row in document["rows"]:  # PyTorch's network stays here, and so does its row
-        known = figures[row["file"]]
+    for row in document["rows"]:  # the merged network is not sent, so it has no row
+        expected = figures[row["file"]]
         assert row["n"] == 120 and row["p50_ms"] > 0 and row["golden"] in ("pass", "underpowered")
-        assert known is not None and row["balanced_accuracy"] == pytest.approx(known.balanced_accuracy)
+        assert expected is not None and row["balanced_accuracy"] == pytest.approx(expected.balanced_accuracy)
         assert row["accuracy_note"] == "measured"
     name = f"reports/latency.127.0.0.1-{pi.port}.json"
-    kept = json.loads(run.reload().file(name).read_text())
-    assert kept["host"] == document["host"] and len(kept["samples_ms"]) == len(document["rows"])
+    saved = json.loads(run.reload().file(name).read_text())
+    assert saved["host"] == document["host"] and len(saved["samples_ms"]) == len(document["rows"])
     assert not run.reload().has("reports/latency.json")
-    assert str(pi.home) not in json.dumps(kept)
-    assert pi.left() == [], "images and model were left there"
+    assert str(pi.home) not in json.dumps(saved)
+    assert pi.remaining() == [], "images or model were left on the host"
 
 
 @needs_sshd
-def test_an_environment_is_made_there_once(cli: Cli, pi: Pi, imageless: Bundle) -> None:
-    """The packages are found in PYTHONPATH, so that pip, which really runs, has nothing to download."""
+def test_the_environment_is_created_once(cli: Cli, pi: Pi, imageless: Bundle) -> None:
+    """The packages are found in PYTHONPATH, so that the real pip has nothing to download."""
     packages = Path(pytest.__file__).parents[1]
     (pi.home / "settings").write_text(f"export PYTHONPATH={packages} PIP_NO_INDEX=1\n")
     status, out, err = cli("bench", imageless.root, *pi.arguments, "--runtime", "litert")
     assert status == 0, err
     assert f"127.0.0.1:{pi.port}: " in out and "model.int8.tflite" in out and "installing" in err
-    (environment,) = pi.left()
-    made = (pi.home / FOLDER / environment).stat().st_mtime_ns
+    (environment,) = pi.remaining()
+    created = (pi.home / FOLDER / environment).stat().st_mtime_ns
     status, _, err = cli("bench", imageless.root, *pi.arguments, "--runtime", "litert")
     assert status == 0 and "installing" not in err
-    assert pi.left() == [environment] and (pi.home / FOLDER / environment).stat().st_mtime_ns == made
+    assert pi.remaining() == [environment] and (pi.home / FOLDER / environment).stat().st_mtime_ns == created
 
 
 @needs_sshd
@@ -185,12 +185,12 @@ def test_packages_that_cannot_be_installed(cli: Cli, pi: Pi, run: Bundle) -> Non
     pi.program("python3", f'exec {Path(sys.executable).resolve()} "$@"')
     status, out, err = cli("bench", run.root, *pi.arguments)
     assert status == 1 and out == "" and "cannot install the packages there (ERROR: " in err and "--python" in err
-    assert pi.left() == [] and contents(run.root) == before
+    assert pi.remaining() == [] and contents(run.root) == before
 
 
 @needs_sshd
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
-def test_an_end_in_between_leaves_nothing_here_or_there(pi: Pi, run: Bundle, end: signal.Signals) -> None:
+def test_interruption_leaves_nothing_here_or_on_the_host(pi: Pi, run: Bundle, end: signal.Signals) -> None:
     before = contents(run.root)
     command = [sys.executable, "-m", "skinedge", "bench", str(run.root), *pi.arguments, "--python", sys.executable]
     command[command.index("quick")] = "mlperf"  # minutes
@@ -204,7 +204,7 @@ def test_an_end_in_between_leaves_nothing_here_or_there(pi: Pi, run: Bundle, end
             process.kill()
         process.communicate(timeout=60)
         assert process.returncode == (130 if end is signal.SIGINT else -signal.SIGKILL)
-        until(lambda: pi.left() == [])
+        until(lambda: pi.remaining() == [])
     finally:
         process.kill()
     assert contents(run.root) == before
@@ -215,14 +215,14 @@ def test_an_end_in_between_leaves_nothing_here_or_there(pi: Pi, run: Bundle, end
 def test_a_32_bit_host_is_refused(cli: Cli, pi: Pi, run: Bundle, machine: str) -> None:
     pi.program("uname", f"echo {machine}")
     status, out, err = cli("bench", run.root, *pi.arguments)
-    assert status == 1 and out == "" and "64-bit system" in err and f"This is {machine}" in err and pi.left() == []
+    assert status == 1 and out == "" and "64-bit system" in err and f"This is {machine}" in err and pi.remaining() == []
 
 
 @needs_sshd
 def test_a_32_bit_python_on_a_64_bit_kernel_is_refused(cli: Cli, pi: Pi, run: Bundle) -> None:
     pi.program("python3", "echo version 3.11; echo bits 32")
     status, _, err = cli("bench", run.root, *pi.arguments)
-    assert status == 1 and "with a 32-bit Python" in err and pi.left() == []
+    assert status == 1 and "with a 32-bit Python" in err and pi.remaining() == []
 
 
 @needs_sshd
@@ -231,24 +231,24 @@ def test_a_host_without_python_or_with_an_old_one(cli: Cli, pi: Pi, run: Bundle)
     status, _, err = cli("bench", run.root, *pi.arguments)
     assert status == 1 and "Python 3.9 there, skinedge needs 3.11" in err and "--python" in err
     status, _, err = cli("bench", run.root, *pi.arguments, "--python", "python3.99")
-    assert status == 1 and "there is no 'python3.99' there" in err
+    assert status == 1 and "'python3.99' not found there" in err
     (pi.home / "tools").mkdir()
     for name in ("sh", "uname", "df", "awk", "mkdir", "find", "basename", "dirname", "cat"):
         (pi.home / "tools" / name).symlink_to(str(shutil.which(name)))
     (pi.home / "settings").write_text(f"PATH={pi.home / 'tools'}\n")
     status, _, err = cli("bench", run.root, *pi.arguments)
-    assert status == 1 and "there is no 'python3' there" in err and pi.left() == []
+    assert status == 1 and "'python3' not found there" in err and pi.remaining() == []
 
 
 @needs_sshd
 def test_a_python_that_lacks_a_module(cli: Cli, pi: Pi, run: Bundle) -> None:
-    bare = Path(sys.executable).resolve()  # of no environment
+    bare = Path(sys.executable).resolve()  # outside any environment
     here = [name for name in ("onnxruntime", "ai_edge_litert") if not has(bare, name)]
     if not here:
         pytest.skip(f"{bare} has the runtimes")
     status, _, err = cli("bench", run.root, *pi.arguments, "--python", bare)
     assert status == 1 and f"{bare} lacks the modules" in err and all(name in err for name in here)
-    assert pi.left() == []
+    assert pi.remaining() == []
 
 
 def has(python: Path, module: str) -> bool:
@@ -260,12 +260,12 @@ def has(python: Path, module: str) -> bool:
 def test_a_host_with_too_little_space(cli: Cli, pi: Pi, run: Bundle) -> None:
     pi.program("df", "echo header; echo none 9 9 2000 9% /")
     status, _, err = cli("bench", run.root, *pi.arguments)
-    assert status == 1 and "2 MB are free" in err and "are needed" in err and pi.left() == []
+    assert status == 1 and "2 MB are free" in err and "are needed" in err and pi.remaining() == []
 
 
 @needs_sshd
 @pytest.mark.skipif(not is_root, reason="only root can mount a small disk")
-def test_a_disk_that_is_full_in_between(cli: Cli, pi: Pi, run: Bundle) -> None:
+def test_a_disk_that_becomes_full(cli: Cli, pi: Pi, run: Bundle) -> None:
     before = contents(run.root)
     disk = pi.home / ".cache"
     disk.mkdir()
@@ -275,26 +275,26 @@ def test_a_disk_that_is_full_in_between(cli: Cli, pi: Pi, run: Bundle) -> None:
         pi.program("df", "echo header; echo none 9 9 9999999 9% /")  # full only later
         status, out, err = cli("bench", run.root, *pi.arguments, "--python", sys.executable)
         assert status == 1 and out == "" and "the disk is full there; nothing is left behind" in err
-        assert pi.left() == []
+        assert pi.remaining() == []
     finally:
         subprocess.run(["umount", disk], check=True)
     assert contents(run.root) == before
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_files_are_there_whole_or_not_at_all(tmp_path: Path, whole: bool) -> None:
-    """An archive that ends between two files, as when the next cannot be read, is a whole one for tar."""
+@pytest.mark.parametrize("complete", [True, False])
+def test_files_arrive_completely_or_not_at_all(tmp_path: Path, complete: bool) -> None:
+    """tar accepts an archive truncated between two files, as when the next file cannot be read."""
     script = (Path(str(ssh.__file__)).with_name("on_host") / "receive.sh").read_text()
-    sent, stream = Payload({"data/a.png": b"a", "run/manifest.json": b"{}"}), io.BytesIO()
-    sent.write(stream)
-    archive = stream.getvalue() if whole else stream.getvalue()[:1024]  # a header and a block of content
-    command = ["sh", "-c", script, "receive.sh", str(tmp_path / "job"), sent.last]
+    payload, stream = Payload({"data/a.png": b"a", "run/manifest.json": b"{}"}), io.BytesIO()
+    payload.write(stream)
+    archive = stream.getvalue() if complete else stream.getvalue()[:1024]  # a header and a block of content
+    command = ["sh", "-c", script, "receive.sh", str(tmp_path / "job"), payload.last]
     done = subprocess.run(command, input=archive, check=False)
-    assert (done.returncode == 0) == whole == (tmp_path / "job").exists()
+    assert (done.returncode == 0) == complete == (tmp_path / "job").exists()
 
 
 @needs_sshd
-def test_no_connection_outlives_us_whatever_the_users_settings(
+def test_no_connection_outlives_the_command_with_any_user_settings(
     cli: Cli, pi: Pi, run: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(pi.folder))
@@ -312,97 +312,97 @@ def test_no_connection_outlives_us_whatever_the_users_settings(
 
 
 def connections(folder: Path) -> list[int]:
-    """Processes of ssh with their socket in the folder."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
+    """Return the ids of ssh processes with their socket in the folder."""
+    ids = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            if f"{folder}/skinedge-ssh-".encode() in place.read_bytes():
-                found.append(int(place.parent.name))
-    return found
+            if f"{folder}/skinedge-ssh-".encode() in path.read_bytes():
+                ids.append(int(path.parent.name))
+    return ids
 
 
 @needs_sshd
-def test_a_benchmark_that_fails_there_says_why(cli: Cli, pi: Pi, run: Bundle) -> None:
+def test_a_benchmark_that_fails_on_the_host_gives_the_reason(cli: Cli, pi: Pi, run: Bundle) -> None:
     status, out, err = cli("bench", run.root, *pi.arguments, "--python", sys.executable, "--threads", "4096")
-    assert status == 1 and out == "" and "the benchmark failed there: --threads 4096" in err and pi.left() == []
+    assert status == 1 and out == "" and "the benchmark failed there: --threads 4096" in err and pi.remaining() == []
 
 
 @needs_sshd
-def test_what_cannot_be_reached(cli: Cli, pi: Pi, run: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_hosts(cli: Cli, pi: Pi, run: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = [*pi.arguments]
     closed[closed.index(str(pi.port))] = "1"
     status, _, err = cli("bench", run.root, *closed)
-    assert status == 1 and "nothing answers at its SSH port" in err and "--port" in err
+    assert status == 1 and "its SSH port refuses connections" in err and "--port" in err
     status, _, err = cli("bench", run.root, "--host", "pi@no-such-host.invalid")
-    assert status == 1 and "no host of this name is known" in err
+    assert status == 1 and "unknown host name" in err
     (pi.folder / "known").write_text("")
     status, _, err = cli("bench", run.root, *pi.arguments)
-    assert status == 1 and "its host key is not known here" in err and "ssh " in err
+    assert status == 1 and "its host key is unknown" in err and "ssh " in err
     other = (pi.folder / "user.pub").read_text().split()
     (pi.folder / "known").write_text(f"[127.0.0.1]:{pi.port} {other[0]} {other[1]}\n")
     status, _, err = cli("bench", run.root, *pi.arguments)
-    assert status == 1 and "not the one that is known here" in err
+    assert status == 1 and "differs from the known one" in err
     monkeypatch.setenv("PATH", str(pi.home))
     status, _, err = cli("bench", run.root, *pi.arguments)
     assert status == 1 and "'ssh', which is not installed" in err
 
 
 @needs_sshd
-def test_who_is_not_let_in(cli: Cli, pi: Pi, run: Bundle) -> None:
+def test_denied_login(cli: Cli, pi: Pi, run: Bundle) -> None:
     (pi.folder / "client").write_text(CLIENT.format(folder=pi.folder).replace("/user\n", "/host\n"))
     try:
         status, _, err = cli("bench", run.root, *pi.arguments)
     finally:
         (pi.folder / "client").write_text(CLIENT.format(folder=pi.folder))
-    assert status == 1 and "it does not let us in" in err
+    assert status == 1 and "login denied" in err
 
 
-def test_every_failure_of_ssh_has_its_words() -> None:
+def test_every_failure_of_ssh_has_its_message() -> None:
     for sign, what, todo in FAILURES:
         error = failure(Host("pi@there"), f"debug\nssh: {sign} port 22\n")
         assert error.what == what and error.todo == todo.replace("HOST", "pi@there") and error.where == "pi@there"
     assert "ssh failed (strange)" in str(failure(Host("pi@there"), "\nstrange\n"))
-    assert "it said nothing" in str(failure(Host("pi@there"), ""))
+    assert "no output" in str(failure(Host("pi@there"), ""))
 
 
 def test_options_that_do_not_go_together(cli: Cli, tiny_run: Path) -> None:
-    for arguments, said in (
-        (["--port", "1"], "--port makes sense with --host only"),
-        (["--with-data"], "--with-data makes sense with --host only"),
-        (["--tool", "x"], "--tool makes sense with --adb only"),
+    for arguments, message in (
+        (["--port", "1"], "--port requires --host"),
+        (["--with-data"], "--with-data requires --host"),
+        (["--tool", "x"], "--tool requires --adb"),
         (["--host", "a", "--adb"], "two devices"),
         (["--host", "a", "--data", "x"], "--with-data"),
         (["--host", "a", "--with", "x.onnx"], "--with"),
-        (["--host", "-oProxyCommand=x"], "is no address"),
-        (["--host", "a b"], "is no address"),
+        (["--host", "-oProxyCommand=x"], "is not an address"),
+        (["--host", "a b"], "is not an address"),
     ):
         status, out, err = cli("bench", tiny_run, *arguments)
-        assert status == 1 and out == "" and said in err, arguments
+        assert status == 1 and out == "" and message in err, arguments
     with pytest.raises(ConfigError):
         Host("")
 
 
-def test_what_travels(imageless: Bundle, run: Bundle, tmp_path: Path) -> None:
-    """Unpacked, it is a run that the code in it can benchmark: nothing of the machine's places, no merged network."""
-    sent = build_payload(imageless, {})
-    names = set(sent.files)
+def test_the_payload(imageless: Bundle, run: Bundle, tmp_path: Path) -> None:
+    """Unpacked, it is a run that its code can benchmark: without this machine's paths and the merged network."""
+    payload = build_payload(imageless, {})
+    names = set(payload.files)
     assert {"run/manifest.json", "run/golden.npz", "run/model.int8.tflite", "code/skinedge/core/errors.py"} <= names
     assert {"code/skinedge_bench/latency/protocols/quick.toml", "code/skinedge_bench/devices/on_host/bench.sh"} <= names
     assert not [n for n in names if "flagship" in n or "__pycache__" in n or n.endswith("safetensors")]
-    with (tmp_path / "parcel.tar").open("wb") as stream:
-        sent.write(stream)
-    shutil.unpack_archive(tmp_path / "parcel.tar", tmp_path / "there", filter="data")
+    with (tmp_path / "payload.tar").open("wb") as stream:
+        payload.write(stream)
+    shutil.unpack_archive(tmp_path / "payload.tar", tmp_path / "there", filter="data")
     assert set(contents(tmp_path / "there")) == names
     there = Bundle.open(tmp_path / "there" / "run")
     assert there.manifest.data_root == "" and there.model_sha256 == imageless.model_sha256
     assert [there.file(name) for name in there.entries()] and there.model_files() == imageless.model_files()
     assert all(there.fits_model(entry) for entry in there.model_files())
     split = [line.split(",") for line in (run.root / "split.csv").read_text().splitlines()[1:]]
-    wanted = {f"data/{row[4]}" for row in split if row[3] == "test"}
-    assert set(split_images(run, None)) == wanted and len(wanted) > 5
+    expected = {f"data/{row[4]}" for row in split if row[3] == "test"}
+    assert set(split_images(run, None)) == expected and len(expected) > 5
 
 
-def test_a_run_with_a_missing_file_does_not_travel(cli: Cli, run: Bundle) -> None:
+def test_a_run_with_a_missing_file_is_not_sent(cli: Cli, run: Bundle) -> None:
     (run.root / "model.int8.onnx").unlink()
     with pytest.raises(BundleError, match="missing"):
         build_payload(run, {})
@@ -410,7 +410,7 @@ def test_a_run_with_a_missing_file_does_not_travel(cli: Cli, run: Bundle) -> Non
     assert not any("torch" in text for text in requirements())
 
 
-def test_a_report_is_read_back_as_it_was(run: Bundle) -> None:
+def test_a_report_survives_a_round_trip(run: Bundle) -> None:
     report = latency_bench.bench(run, BenchRequest("quick", runtimes=("litert",)))
     text = run.reload().file("reports/latency.json").read_text()
     again = report_of(json.loads(text), "here")
@@ -418,7 +418,7 @@ def test_a_report_is_read_back_as_it_was(run: Bundle) -> None:
     assert isinstance(again.rows[0].p50_interval_ms, tuple)
 
 
-def test_a_document_that_is_no_report() -> None:
+def test_other_documents_are_not_reports() -> None:
     for document in ({}, {"schema": "skinedge.verify/1"}, {"schema": "skinedge.bench/1"}):
         with pytest.raises(BundleError, match="report"):
             report_of(document, "there")

@@ -1,4 +1,4 @@
-"""skinedge evaluate: the figures, the run's memory of what it has seen, and labels by other names."""
+"""skinedge evaluate: the metrics, images of the run's splits, and labels by other names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from skinedge.core.errors import DataError
 from skinedge.core.preprocess import prepare
 from skinedge.data.dataset import Sample, load_pixels, read_split
 from skinedge.run.run_directory import Bundle
-from skinedge.stats import metrics
+from skinedge.stats.reliability import reliability
 from skinedge_bench.evaluate.selection import map_labels, origin
 from skinedge_bench.loaded_model import open_listed
 from skinedge_bench.predict import resumable
@@ -84,7 +84,7 @@ def unseen(tmp_path: Path) -> Path:
     return tmp_path / "unseen"
 
 
-def test_an_archive_given_as_a_file_is_judged(cli: Cli, tiny_run: Path, tmp_path: Path) -> None:
+def test_an_archive_given_as_a_file_is_evaluated(cli: Cli, tiny_run: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     arrays = {}
     for name in ("train", "val", "test"):
@@ -107,16 +107,16 @@ def test_the_number_of_processes_changes_no_bit(
     assert cli(*command, 3, "--out", tmp_path / "out")[1] == alone == cli(*command, 2)[1]
 
 
-def test_an_archives_images_are_judged_by_several_processes(
+def test_several_processes_evaluate_an_archives_images(
     cli: Cli, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resumable, "usable_cores", lambda: 3)
     rng = np.random.default_rng(1)
     images, labels = rng.integers(0, 256, (70, 28, 28, 3), dtype=np.uint8), np.arange(70, dtype=np.uint8)[:, None] % 7
     arrays = {
-        f"{part}_{what}": values
+        f"{part}_{name}": values
         for part in ("train", "val", "test")
-        for what, values in (("images", images), ("labels", labels))
+        for name, values in (("images", images), ("labels", labels))
     }
     arrays["test_images"] = images[::-1]
     np.savez(tmp_path / "dermamnist.npz", **arrays)
@@ -159,16 +159,16 @@ def test_the_document_against_scikit_learn(cli: Cli, tiny_run: Path, folders: Pa
     assert document["balanced_accuracy"] == pytest.approx(oracle.balanced_accuracy_score(truth, predicted))
     assert document["confusion"] == oracle.confusion_matrix(truth, predicted, labels=range(len(labels))).tolist()
     for index, label in enumerate(labels):
-        said = document["per_class"][label]
-        assert said["support"] == int((truth == index).sum())
-        assert said["auc"] == pytest.approx(oracle.roc_auc_score(truth == index, probabilities[:, index]))
+        row = document["per_class"][label]
+        assert row["support"] == int((truth == index).sum())
+        assert row["auc"] == pytest.approx(oracle.roc_auc_score(truth == index, probabilities[:, index]))
         average = oracle.average_precision_score(truth == index, probabilities[:, index])
-        assert said["average_precision"] == pytest.approx(average)
-        assert said["sensitivity"] == said["recall"]
-        assert said["specificity"] == pytest.approx(oracle.recall_score(truth != index, predicted != index))
-        assert set(said["intervals"]) == OF_A_CLASS - {"sensitivity"}
-        for name, (low, high) in said["intervals"].items():
-            assert said[name] is None or low <= said[name] <= high, name
+        assert row["average_precision"] == pytest.approx(average)
+        assert row["sensitivity"] == row["recall"]
+        assert row["specificity"] == pytest.approx(oracle.recall_score(truth != index, predicted != index))
+        assert set(row["intervals"]) == OF_A_CLASS - {"sensitivity"}
+        for name, (low, high) in row["intervals"].items():
+            assert row[name] is None or low <= row[name] <= high, name
     score = probabilities[:, list(bundle.manifest.malignant)].sum(axis=1)
     positive = np.isin(truth, bundle.manifest.malignant)
     threshold = document["malignant"]["threshold"]
@@ -191,11 +191,11 @@ def under(points: list[list[int]]) -> float:
 
 
 def test_the_intervals_are_by_lesion(cli: Cli, tiny_run: Path, folders: Path, split: tuple[Sample, ...]) -> None:
-    """The run's own folder tells lesions; class folders of the same images do not, save by bytes and look."""
+    """The run's own folder has lesion ids; class folders of the same images do not, so bytes and look are used."""
     document = json.loads(cli("evaluate", tiny_run, "--json")[1])
     lesions = {sample.lesion_id for sample in split if sample.split == "test"}
-    drawn = {"unit": "lesion", "units": len(lesions), "resamples": 2000, "seed": 0, "level": 0.95}
-    assert document["bootstrap"] == drawn
+    expected = {"unit": "lesion", "units": len(lesions), "resamples": 2000, "seed": 0, "level": 0.95}
+    assert document["bootstrap"] == expected
     assert len(lesions) < document["n"]
     whole = {**document, **{f"malignant_{name}": value for name, value in document["malignant"].items()}}
     names = {"accuracy", "balanced_accuracy", "macro_auc", "macro_auc_training_prior", "macro_average_precision"}
@@ -212,7 +212,7 @@ def test_the_intervals_are_by_lesion(cli: Cli, tiny_run: Path, folders: Path, sp
 
 
 def test_the_calibration_error_at_the_class_prior(cli: Cli, tiny_run: Path) -> None:
-    """With a uniform prior, each class weighs the same, however many images it has: checked by repetition."""
+    """With a uniform prior, every class has the same weight: checked by repeating images."""
     bundle = Bundle.open(tiny_run)
     document = json.loads(cli("evaluate", tiny_run, "--split", "all", "--allow-train", "--json")[1])
     assert list(bundle.manifest.class_prior.values()) == pytest.approx([1 / 7] * 7)
@@ -222,9 +222,9 @@ def test_the_calibration_error_at_the_class_prior(cli: Cli, tiny_run: Path) -> N
     truth = np.array([model.labels.index(sample.label) for sample in samples])
     counts = np.bincount(truth)
     times = (np.lcm.reduce(counts) // counts)[truth]
-    repeated = metrics.reliability(np.repeat(truth, times), np.repeat(probabilities, times, axis=0))
+    repeated = reliability(np.repeat(truth, times), np.repeat(probabilities, times, axis=0))
     assert document["ece_at_class_prior"] == pytest.approx(repeated.ece)
-    assert document["ece"] == pytest.approx(metrics.reliability(truth, probabilities).ece)
+    assert document["ece"] == pytest.approx(reliability(truth, probabilities).ece)
     rows = document["reliability"]
     assert len(rows) == 15 and sum(row["share"] for row in rows) == pytest.approx(1)
     error = sum(row["share"] * abs(row["accuracy"] - row["confidence"]) for row in rows if row["share"])
@@ -233,7 +233,7 @@ def test_the_calibration_error_at_the_class_prior(cli: Cli, tiny_run: Path) -> N
 
 @pytest.fixture
 def described(tiny_run: Path, tmp_path: Path) -> Path:
-    """The run's own folder, whose table tells sex, age and site: by the row, so that each can be counted."""
+    """The run's own folder with sex, age and site in its table, by row number, so that the groups can be counted."""
     folder = tmp_path / "described"
     shutil.copytree(Bundle.open(tiny_run).manifest.data_root, folder)
     with (folder / "metadata.csv").open(newline="") as stream:
@@ -252,16 +252,17 @@ def test_subgroups_are_those_of_the_table(cli: Cli, run: Bundle, described: Path
     document = json.loads(cli("evaluate", run.root, "--data", described, *arguments, "--json")[1])
     groups = document["subgroups"]
     assert list(groups) == ["sex", "age", "site"]
-    assert {name: said["n"] for name, said in groups["sex"].items()} == {"female": 47, "male": 47, "unknown": 46}
+    assert {name: group["n"] for name, group in groups["sex"].items()} == {"female": 47, "male": 47, "unknown": 46}
     assert list(groups["age"]) == ["<30", "30-44", "45-59", "60-74", ">=75"]
     whole = groups["site"]["back"]
     assert whole["n"] == 140 and whole["balanced_accuracy"] == document["balanced_accuracy"]
     assert whole["sensitivity_wilson"] == document["malignant"]["sensitivity_wilson"]
     for name in ("sensitivity_counts", "specificity_counts"):
-        assert [sum(pair) for pair in zip(*(said[name] for said in groups["sex"].values()), strict=True)] == whole[name]
+        counts = zip(*(group[name] for group in groups["sex"].values()), strict=True)
+        assert [sum(pair) for pair in counts] == whole[name]
     code, shown, _ = cli("evaluate", run.root, "--data", described, *arguments)
-    right, of = groups["sex"]["male"]["sensitivity_counts"]
-    assert code == 0 and "By sex" in shown and "By age" in shown and f"({right}/{of})" in shown
+    right, total = groups["sex"]["male"]["sensitivity_counts"]
+    assert code == 0 and "By sex" in shown and "By age" in shown and f"({right}/{total})" in shown
 
     manifest = run.root / "manifest.json"
     there, here = (json.dumps(str(root)) for root in (run.manifest.data_root, described))
@@ -285,7 +286,7 @@ def test_pictures_and_the_document_are_written_together(cli: Cli, tiny_run: Path
     assert (out / "roc.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_where_pictures_cannot_go(cli: Cli, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unwritable_pictures(cli: Cli, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("x")
     code, shown, err = cli("evaluate", tiny_run, "--out", tmp_path / "file", "--json")
     assert code == 1 and shown == "" and "is a file, not a folder" in err
@@ -307,13 +308,13 @@ def test_images_of_training_stop_it_and_allow_train_marks_it(
     code, out, _ = cli("evaluate", tiny_run, "--data", folders, "--split", "all", "--allow-train", "--json")
     document = json.loads(out)
     assert code == 0 and document["n"] == len(split) and document["contaminated"] == counts["train"]
-    assert document["seen"] == {place: counts[place] for place in ("cal", "train", "val") if counts[place]}
+    assert document["seen"] == {name: counts[name] for name in ("cal", "train", "val") if counts[name]}
     assert cli("evaluate", tiny_run, "--data", folders, "--split", "train")[0] == 1
 
 
-def test_validation_images_are_said_to_be_seen(cli: Cli, tiny_run: Path, folders: Path) -> None:
+def test_validation_images_give_a_warning(cli: Cli, tiny_run: Path, folders: Path) -> None:
     code, out, err = cli("evaluate", tiny_run, "--data", folders, "--split", "val")
-    assert code == 0 and "influenced choices" in err and "not a medical device" in out
+    assert code == 0 and "which decides checkpoints and thresholds" in err and "not a medical device" in out
 
 
 def test_the_runs_own_folder_needs_no_data(cli: Cli, tiny_run: Path, folders: Path) -> None:
@@ -327,7 +328,7 @@ def test_a_foreign_folder_with_full_names_and_absent_classes(cli: Cli, tiny_run:
     code, out, err = cli("evaluate", tiny_run, "--data", unseen, "--json")
     document = json.loads(out)
     assert code == 0 and "split: all" in err and document["n"] == 9 and document["contaminated"] == 0
-    support = {label: said["support"] for label, said in document["per_class"].items()}
+    support = {label: row["support"] for label, row in document["per_class"].items()}
     assert support == {"akiec": 0, "bcc": 2, "bkl": 0, "df": 0, "mel": 3, "nv": 4, "vasc": 0}
     absent = document["per_class"]["df"]
     assert absent["recall"] is None and absent["auc"] is None and absent["f1"] is None
@@ -336,7 +337,7 @@ def test_a_foreign_folder_with_full_names_and_absent_classes(cli: Cli, tiny_run:
 
 
 def test_undefined_numbers_are_null(cli: Cli, tiny_run: Path, unseen: Path) -> None:
-    """Melanoma and carcinoma only: no negatives, so neither an AUC nor a specificity of the malignant score."""
+    """Melanoma and carcinoma only: without negatives, the malignant score has no AUC and no specificity."""
     shutil.rmtree(unseen / FULL_NAMES["nv"])
     document = json.loads(cli("evaluate", tiny_run, "--data", unseen, "--json")[1])
     assert document["malignant"]["auc"] is None and document["malignant"]["specificity"] is None
@@ -351,14 +352,14 @@ def test_undefined_numbers_are_null(cli: Cli, tiny_run: Path, unseen: Path) -> N
             assert row["precision"] is None
 
 
-def test_a_model_without_its_run_knows_nothing_of_its_training(
+def test_the_training_images_of_a_model_without_its_run_are_unknown(
     cli: Cli, tiny_run: Path, folders: Path, tmp_path: Path
 ) -> None:
     alone = shutil.copy(tiny_run / "model.fp32.onnx", tmp_path / "alone.onnx")
     code, out, err = cli("evaluate", alone, "--data", folders, "--json")
     document = json.loads(out)
     assert code == 0 and document["contaminated"] is None and document["seen"] is None
-    assert "nobody knows" in err
+    assert "unknown whether it was trained" in err
     assert document["class_prior"]["mel"] == pytest.approx(1 / 7) and document["training_prior"] is None
     assert document["assumed_prior"]["accuracy"] == "file" and document["assumed_prior"]["per_class"] == "uniform"
     assert document["macro_auc_training_prior"] is None and document["malignant"]["sensitivity_counts"] is None
@@ -368,7 +369,7 @@ def test_a_model_without_its_run_knows_nothing_of_its_training(
 
 @pytest.fixture
 def disguised(tiny_run: Path, split: tuple[Sample, ...], tmp_path: Path) -> Path:
-    """Images of training, enlarged and encoded again under new names: neither id nor bytes tell."""
+    """Training images, enlarged and re-encoded under new names: neither id nor bytes match."""
     root, counts = Path(Bundle.open(tiny_run).manifest.data_root), Counter[str]()
     for sample in split:
         if sample.split == "train" and sample.label in ("mel", "nv") and counts[sample.label] < 4:
@@ -380,16 +381,16 @@ def disguised(tiny_run: Path, split: tuple[Sample, ...], tmp_path: Path) -> Path
     return tmp_path / "disguised"
 
 
-def test_copies_of_training_images_are_known_by_their_look(cli: Cli, run: Bundle, disguised: Path) -> None:
+def test_copies_of_training_images_match_by_look(cli: Cli, run: Bundle, disguised: Path) -> None:
     code, out, err = cli("evaluate", run.root, "--data", disguised, "--json")
     assert code == 1 and out == "" and "no image of this folder is in the split 'test'; it has: train 8" in err
     code, out, err = cli("evaluate", run.root, "--data", disguised, "--split", "all", "--json")
-    assert code == 1 and out == "" and "trained on 8 of these 8" in err and "8 images are known" in err
+    assert code == 1 and out == "" and "trained on 8 of these 8" in err and "8 images match" in err
     code, out, _ = cli("evaluate", run.root, "--data", disguised, "--split", "all", "--allow-train", "--json")
     assert code == 0 and json.loads(out)["contaminated"] == 8
 
 
-def test_looks_that_cannot_be_compared_are_admitted(cli: Cli, imageless: Bundle, disguised: Path) -> None:
+def test_missing_images_that_cannot_be_compared_by_look_are_noted(cli: Cli, imageless: Bundle, disguised: Path) -> None:
     code, _, err = cli("evaluate", imageless.root, "--data", disguised, "--json")
     assert code == 0 and "not compared by look" in err
 
@@ -419,23 +420,23 @@ def test_an_image_of_a_trained_lesion_counts_as_trained_on() -> None:
     own = [
         Sample("ISIC_0000001", "a.jpg", "nv", "HAM_0000001", "train", "11"),
         Sample("ISIC_0000002", "b.jpg", "nv", "HAM_0000002", "test", "22"),
-        Sample("ISIC_0000003", "c.jpg", "nv", "", "train", "33"),  # its lesion is told by the other table alone
+        Sample("ISIC_0000003", "c.jpg", "nv", "", "train", "33"),  # only the other table has its lesion
         Sample("1", "1.jpg", "nv", "7", "train", "44"),
     ]
     theirs = [
         Sample("x", "x.jpg", "nv", "HAM_0000001", sha256="99"),  # another photo of a trained lesion
         Sample("y", "y.jpg", "nv", "", sha256="11"),  # the same bytes under another name
-        Sample("ISIC_0000001", "z.jpg", "nv", "", sha256="88"),  # the same image, encoded again
+        Sample("ISIC_0000001", "z.jpg", "nv", "", sha256="88"),  # the same image, re-encoded
         Sample("ISIC_0000009", "q.jpg", "nv", "HAM_0000002", sha256="77"),
         Sample("ISIC_0000003", "r.jpg", "nv", "HAM_0000003", sha256="76"),
         Sample("ISIC_0000008", "s.jpg", "nv", "HAM_0000003", sha256="75"),  # another photo of that lesion
-        Sample("1", "t.jpg", "nv", "7", sha256="74"),  # numbers that mean something within one folder only
+        Sample("1", "t.jpg", "nv", "7", sha256="74"),  # ids that are unique within one folder only
         Sample("n", "n.jpg", "nv", "", sha256="66"),
     ]
     assert origin(theirs, own) == ["train", "train", "train", "test", "train", "train", "", ""]
 
 
-def test_what_is_known_by_look_holds_for_the_lesion_and_the_surest_evidence_wins() -> None:
+def test_a_match_by_look_holds_for_the_lesion_and_a_match_by_bytes_comes_first() -> None:
     look, other = "0f" * 32, "f0" * 32
     near = "0e" + look[2:]  # one bit
     own = [
@@ -447,7 +448,7 @@ def test_what_is_known_by_look_holds_for_the_lesion_and_the_surest_evidence_wins
         Sample("p", "p.jpg", "nv", "5", sha256="99", phash=near),
         Sample("q", "q.jpg", "nv", "5", sha256="98", phash=other),  # another photo of that lesion
         Sample("r", "r.jpg", "nv", "", sha256="97", phash=other),
-        Sample("s", "s.jpg", "nv", "", sha256="22", phash=look),  # known by its bytes
+        Sample("s", "s.jpg", "nv", "", sha256="22", phash=look),  # matches by its bytes
     ]
     assert origin(theirs, own) == ["train", "train", "", "test"]
 
@@ -458,4 +459,4 @@ def test_label_mapping_is_exact_first_and_never_a_guess() -> None:
     with pytest.raises(DataError, match="my other class"):
         map_labels(["my other class"], ["my class", "nv"])
     with pytest.raises(DataError, match="naevi"):
-        map_labels(["naevi"], ["nv", "nevus"])  # two of the model's classes mean it
+        map_labels(["naevi"], ["nv", "nevus"])  # two of the model's classes are this condition

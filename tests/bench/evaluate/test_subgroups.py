@@ -1,4 +1,4 @@
-"""Who is in which group, and the figures of a group against scikit-learn."""
+"""Group membership, and the metrics of a group against scikit-learn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SEXES = RNG.choice(["female", "male"], 90)
 TRUTH = RNG.integers(0, 3, 90)
 PROBABILITIES = RNG.dirichlet(np.ones(3), 90).astype(np.float32) * 0.5 + np.float32(0.5) * np.eye(3, dtype="f")[TRUTH]
 PROBABILITIES[::4] = np.roll(PROBABILITIES[::4], 1, axis=1)
-SAID = Predictions(("a", "b", "c"), TRUTH, PROBABILITIES, (2,), 0.4)
+PREDICTIONS = Predictions(("a", "b", "c"), TRUTH, PROBABILITIES, (2,), 0.4)
 
 
 def samples(**meta: list[str]) -> list[Sample]:
@@ -41,39 +41,39 @@ def test_age_bands(band: str, ages: tuple[str, ...]) -> None:
     assert {age_band(age) for age in ages} == {band}
 
 
-def test_a_groups_figures_are_those_of_its_images() -> None:
-    found = subgroups(SAID, samples(sex=SEXES.tolist()))
-    assert list(found) == ["sex"] and set(found["sex"]) == {"female", "male"}
-    for sex, said in found["sex"].items():
+def test_a_groups_metrics_are_those_of_its_images() -> None:
+    groups = subgroups(PREDICTIONS, samples(sex=SEXES.tolist()))
+    assert list(groups) == ["sex"] and set(groups["sex"]) == {"female", "male"}
+    for sex, group in groups["sex"].items():
         inside = sex == SEXES
         truth, predicted = TRUTH[inside], PROBABILITIES[inside].argmax(axis=1)
         positive, flagged = truth == 2, PROBABILITIES[inside, 2] >= 0.4
-        assert said["n"] == inside.sum() and said["classes"] == 3
-        assert said["balanced_accuracy"] == pytest.approx(oracle.balanced_accuracy_score(truth, predicted))
+        assert group["n"] == inside.sum() and group["classes"] == 3
+        assert group["balanced_accuracy"] == pytest.approx(oracle.balanced_accuracy_score(truth, predicted))
         for name, kind, right in (("sensitivity", positive, flagged), ("specificity", ~positive, ~flagged)):
-            assert said[name] == pytest.approx(oracle.recall_score(kind, right))
-            assert said[f"{name}_counts"] == [(kind & right).sum(), kind.sum()]
+            assert group[name] == pytest.approx(oracle.recall_score(kind, right))
+            assert group[f"{name}_counts"] == [(kind & right).sum(), kind.sum()]
             wilson = stats.binomtest(int((kind & right).sum()), int(kind.sum())).proportion_ci(method="wilson")
-            assert said[f"{name}_wilson"] == pytest.approx([wilson.low, wilson.high])
-    assert 0 < found["sex"]["male"]["sensitivity"] < 1  # both kinds of outcome are there to be counted
+            assert group[f"{name}_wilson"] == pytest.approx([wilson.low, wilson.high])
+    assert 0 < groups["sex"]["male"]["sensitivity"] < 1  # both kinds of outcome are there to be counted
 
 
-def test_a_small_group_shows_how_many_it_is_and_nothing_else() -> None:
+def test_a_small_group_has_its_number_of_images_only() -> None:
     sites = ["ear"] * (LEAST - 1) + ["Back"] * LEAST + ["face"] * 60 + [""] * (71 - LEAST - 60 + 20 - LEAST)
-    found = subgroups(SAID, samples(site=sites))["site"]
-    assert list(found) == ["face", "back", "ear", "unknown"]
-    assert found["ear"] == {"n": LEAST - 1} and "sensitivity" in found["back"]
-    assert sum(said["n"] for said in found.values()) == 90
+    groups = subgroups(PREDICTIONS, samples(site=sites))["site"]
+    assert list(groups) == ["face", "back", "ear", "unknown"]
+    assert groups["ear"] == {"n": LEAST - 1} and "sensitivity" in groups["back"]
+    assert sum(group["n"] for group in groups.values()) == 90
 
 
-def test_ages_are_in_order_and_an_attribute_that_nobody_knows_is_left_out() -> None:
+def test_ages_are_in_order_and_an_unknown_attribute_is_omitted() -> None:
     ages = ["80"] * 30 + [""] * 20 + ["5.0"] * 15 + ["50"] * 25
-    found = subgroups(SAID, samples(age=ages, sex=["unknown"] * 90))
-    assert list(found) == ["age"] and list(found["age"]) == ["<30", "45-59", ">=75", "unknown"]
-    assert subgroups(SAID, samples()) == {}
+    groups = subgroups(PREDICTIONS, samples(age=ages, sex=["unknown"] * 90))
+    assert list(groups) == ["age"] and list(groups["age"]) == ["<30", "45-59", ">=75", "unknown"]
+    assert subgroups(PREDICTIONS, samples()) == {}
 
 
 def test_without_a_threshold_nothing_is_flagged() -> None:
-    alone = Predictions(SAID.labels, TRUTH, PROBABILITIES, (2,), None)
-    said = subgroups(alone, samples(sex=SEXES.tolist()))["sex"]["male"]
-    assert said["sensitivity"] is None and said["specificity_wilson"] is None and said["balanced_accuracy"] > 0
+    alone = Predictions(PREDICTIONS.labels, TRUTH, PROBABILITIES, (2,), None)
+    group = subgroups(alone, samples(sex=SEXES.tolist()))["sex"]["male"]
+    assert group["sensitivity"] is None and group["specificity_wilson"] is None and group["balanced_accuracy"] > 0

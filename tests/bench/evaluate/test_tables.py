@@ -1,4 +1,4 @@
-"""Each cell of the tables is the document's figure, under the right heading; the page holds the same."""
+"""Each cell of the tables is the document's value, under the right heading; the page has the same tables."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def result() -> Evaluation:
         Sample(f"{i}", f"{i}.jpg", LABELS[t], f"L{i // 2}", meta={"sex": "female" if i % 15 else "male"})
         for i, t in enumerate(truth)
     )
-    said = Predictions(LABELS, truth, probabilities, (0,), 0.5, (0.2, 0.5, 0.3), (0.6, 0.3, 0.1))
-    return Evaluation("model.int8.onnx", True, said, Selection(Path(), samples, "test", {"train": 7}))
+    predictions = Predictions(LABELS, truth, probabilities, (0,), 0.5, (0.2, 0.5, 0.3), (0.6, 0.3, 0.1))
+    return Evaluation("model.int8.onnx", True, predictions, Selection(Path(), samples, "test", {"train": 7}))
 
 
-def cells(found: Table) -> dict[str, dict[str, Any]]:
+def cells(table: Table) -> dict[str, dict[str, Any]]:
     """First cell of a row -> heading -> cell."""
-    assert all(len(row) == len(found.columns) for row in found.rows)
-    return {str(row[0]): dict(zip(found.columns, row, strict=True)) for row in found.rows}
+    assert all(len(row) == len(table.columns) for row in table.rows)
+    return {str(row[0]): dict(zip(table.columns, row, strict=True)) for row in table.rows}
 
 
-def test_the_cells_are_the_figures(result: Evaluation) -> None:
+def test_the_cells_are_the_documents_values(result: Evaluation) -> None:
     document: Mapping[str, Any] = result.document
     classes, confusion, overall, sex = tables(document)
     assert classes.title == "90 images, split test (uniform prior)" and sex.title == "By sex"
@@ -51,13 +51,13 @@ def test_the_cells_are_the_figures(result: Evaluation) -> None:
         assert shown["images"] == row["support"]
     assert [list(row[1:]) for row in confusion.rows] == document["confusion"]
     low, high = document["intervals"]["malignant_sensitivity"]
-    right, of = document["malignant"]["sensitivity_counts"]
+    right, total = document["malignant"]["sensitivity_counts"]
     below, above = document["malignant"]["sensitivity_wilson"]
     assert cells(overall)["malignant sensitivity"] == {
         "figure": "malignant sensitivity",
         "value": f"{document['malignant']['sensitivity']:.4f}",
         "95 % by lesion": f"{low:.3f}-{high:.3f}",
-        "images": f"{right} of {of}",
+        "images": f"{right} of {total}",
         "95 % by image (Wilson)": f"{below:.3f}-{above:.3f}",
     }
     assert "45 lesions, 2000 resamples" in overall.title and "own prior" in confusion.title
@@ -73,15 +73,15 @@ def test_the_cells_are_the_figures(result: Evaluation) -> None:
         row = cells(overall)[figure]
         assert (row["value"], row["95 % by lesion"]) == (f"{document[name]:.4f}", f"{low:.3f}-{high:.3f}")
     female = document["subgroups"]["sex"]["female"]
-    share, (right, of) = female["specificity"], female["specificity_counts"]
+    share, (right, total) = female["specificity"], female["specificity_counts"]
     below, above = female["specificity_wilson"]
     shown = cells(sex)["female"]
-    assert shown["malignant specificity, 95 %"] == f"{share:.3f} ({right}/{of}) {below:.3f}-{above:.3f}"
+    assert shown["malignant specificity, 95 %"] == f"{share:.3f} ({right}/{total}) {below:.3f}-{above:.3f}"
     assert list(cells(sex)["male"].values()) == ["male", 6, None, None, None]
 
 
-def test_where_no_prior_is_known_no_other_is_claimed(result: Evaluation) -> None:
-    alone = replace(result, said=replace(result.said, prior=None, training=None))
+def test_without_a_known_prior_every_metric_is_at_the_files_own(result: Evaluation) -> None:
+    alone = replace(result, predictions=replace(result.predictions, prior=None, training=None))
     overall = cells(tables(alone.document)[2])
     assert overall["accuracy, own prior"]["value"] == f"{alone.document['accuracy']:.4f}"
     assert overall["ECE at the class prior"]["value"] is None
@@ -96,8 +96,8 @@ def test_the_page_holds_every_table_the_warnings_and_the_pictures(result: Evalua
     low, high = result.document["per_class"]["mel"]["intervals"]["auc"]  # type: ignore[index]
     (row,) = [line for line in page.splitlines() if line.startswith("| mel |") and f"{low:.3f}-{high:.3f}" in line]
     assert row.count("|") == 8
-    for found in tables(result.document):
-        assert f"## {found.title}\n" in page
+    for table in tables(result.document):
+        assert f"## {table.title}\n" in page
     clean = replace(result, synthetic=False, selection=replace(result.selection, seen={}))
     assert "CONTAMINATED" not in markdown(clean.document, "", []) and "SYNTHETIC" not in markdown(
         clean.document, "", []

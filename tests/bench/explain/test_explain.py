@@ -1,4 +1,4 @@
-"""skinedge explain, as typed."""
+"""skinedge explain on the command line."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ FILE = "model.fp32.heatmap.onnx"
 
 @pytest.fixture(scope="module")
 def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of a little network that knows nothing: its merged weights, and an ONNX file with a map of 5 x 5 cells."""
+    """A run of a small untrained network: its merged weights, and an ONNX file with a heatmap of 5 x 5 cells."""
     import torch
 
     root = tmp_path_factory.mktemp("explained") / "run"
     root.mkdir()
-    says = manifest(
+    run_manifest = manifest(
         labels=LABELS,
         taxonomy={"mel": "malignant", "nv": "benign", "bkl": "benign"},
         class_prior=dict.fromkeys(LABELS, 1 / 3),
@@ -50,11 +50,11 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = networks.build("test_efficientnet", len(LABELS))
-    bundle = Bundle.create(root, says)
+    bundle = Bundle.create(root, run_manifest)
     with bundle.stage("merge", "test", {}) as stage:
-        save_network(stage.path(MODEL, precision="fp32"), network, says)
+        save_network(stage.path(MODEL, precision="fp32"), network, run_manifest)
     converter = plugins.load(plugins.CONVERTERS, "onnx")
-    job = ExportJob(network, describe(says), converter.recipe("fp32"), IOSignature(heatmap=True))
+    job = ExportJob(network, describe(run_manifest), converter.recipe("fp32"), IOSignature(heatmap=True))
     with bundle.stage("export", "test", {"model": sha256(root / MODEL)}) as stage:
         converter.convert(job, stage.path(FILE, **model_info("onnx")))
         stage.set(default_file=FILE)
@@ -62,11 +62,11 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def mapless(explained: Path, tmp_path: Path) -> Path:
-    """The same run, its file without the map."""
+def no_heatmap(explained: Path, tmp_path: Path) -> Path:
+    """The same run, its file without the heatmap."""
     import onnx
 
-    root = Path(shutil.copytree(explained, tmp_path / "mapless"))
+    root = Path(shutil.copytree(explained, tmp_path / "no_heatmap"))
     file = onnx.load(root / FILE)
     del file.graph.output[1]
     with Bundle.open(root).stage("export", "test", {"model": sha256(root / MODEL)}) as stage:
@@ -96,8 +96,8 @@ def documents(out: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in out.splitlines()]
 
 
-def test_gradients_and_the_file_tell_the_same(cli: Cli, explained: Path, images: Path, tmp_path: Path) -> None:
-    """And both what predict says."""
+def test_gradcam_and_the_heatmap_of_the_file_agree(cli: Cli, explained: Path, images: Path, tmp_path: Path) -> None:
+    """And both agree with `predict`."""
     out = tmp_path / "new" / "out"
     arguments = (images, "--run", explained, "--out", out, "--json")
     code, text, err = cli("explain", *arguments)
@@ -124,7 +124,7 @@ def test_gradients_and_the_file_tell_the_same(cli: Cli, explained: Path, images:
     assert names == sorted(Path(str(d["picture"])).name for d in (*by_gradient, *by_file)) and len(names) == 6
 
 
-def test_the_screen_says_class_probability_and_picture(cli: Cli, explained: Path, images: Path, tmp_path: Path) -> None:
+def test_the_output_has_class_probability_and_picture(cli: Cli, explained: Path, images: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     code, text, err = cli("explain", images / "a.jpg", "--run", explained, "--class", "bkl", "--out", out)
     assert code == 0 and "not a medical device" in text and "Traceback" not in err
@@ -146,13 +146,13 @@ def test_each_method_and_each_kind_of_file(cli: Cli, explained: Path, images: Pa
     assert method("--run", alone) == "gradcam"
 
 
-def test_without_torch_the_files_own_map(
-    cli: Cli, explained: Path, mapless: Path, images: Path, tmp_path: Path, no_torch: None
+def test_without_torch_the_heatmap_of_the_file_is_used(
+    cli: Cli, explained: Path, no_heatmap: Path, images: Path, tmp_path: Path, no_torch: None
 ) -> None:
     out = tmp_path / "out"
     code, text, err = cli("explain", images / "a.jpg", "--run", explained, "--out", out, "--json")
     assert code == 0 and documents(text)[0]["method"] == "cam" and "class activation map" in err
-    both = Bundle.open(mapless)
+    both = Bundle.open(no_heatmap)
     code, text, err = cli("explain", images / "a.jpg", "--run", both.root, "--out", tmp_path / "none")
     assert code == 1 and text == "" and "skinedge export" in err and "--heatmap" in err and "torch" in err
     assert not (tmp_path / "none").exists()
@@ -161,7 +161,7 @@ def test_without_torch_the_files_own_map(
 
 
 def test_a_run_that_was_packed_without_its_network(cli: Cli, explained: Path, images: Path, tmp_path: Path) -> None:
-    """As the shipped model: its file's map is shown, and with torch nothing fails."""
+    """As the bundled model: the heatmap of its file is used, and nothing fails where torch is installed."""
     root = Path(shutil.copytree(explained, tmp_path / "packed"))
     text = json.loads((root / "manifest.json").read_text())
     text["stages"].pop("merge")
@@ -184,7 +184,7 @@ def test_a_run_that_was_packed_without_its_network(cli: Cli, explained: Path, im
         (("--file", "model.int8.tflite"), ("no file 'model.int8.tflite'",)),
     ],
 )
-def test_what_cannot_be_is_said_before_anything_is_written(
+def test_wrong_arguments_are_errors_before_anything_is_written(
     cli: Cli, explained: Path, images: Path, tmp_path: Path, arguments: tuple[str, ...], reasons: tuple[str, ...]
 ) -> None:
     code, text, err = cli("explain", images, "--run", explained, *arguments, "--out", tmp_path / "out")
@@ -193,7 +193,7 @@ def test_what_cannot_be_is_said_before_anything_is_written(
         assert reason in err
 
 
-def test_a_bad_image_gives_an_error_and_the_others_go_on(
+def test_a_bad_image_is_an_error_and_the_others_are_explained(
     cli: Cli, explained: Path, images: Path, tmp_path: Path
 ) -> None:
     (images / "aa.jpg").write_bytes((images / "a.jpg").read_bytes()[:300])
@@ -222,7 +222,7 @@ def test_names_do_not_collide_and_other_files_stay(cli: Cli, explained: Path, im
     assert {path.name: path.read_bytes() for path in out.iterdir()} == first
 
 
-def test_where_pictures_must_not_go(cli: Cli, explained: Path, images: Path, tmp_path: Path) -> None:
+def test_out_must_not_lie_in_a_folder_of_images(cli: Cli, explained: Path, images: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for out, reason in ((images / "out", "next time"), (images, "next time"), (tmp_path / "file", "folder")):
         before = sorted(images.rglob("*"))
@@ -248,14 +248,14 @@ def test_a_phone_photo_is_prepared_as_predict_does(cli: Cli, explained: Path, tm
         assert picture.getpixel((60, 130)) == (200, 150, 120) and picture.getpixel((440, 500)) == (0, 0, 0)
 
 
-def test_a_map_without_numbers_is_an_error_of_its_image(explained: Path, images: Path) -> None:
+def test_a_heatmap_with_nan_is_an_error_of_its_image(explained: Path, images: Path) -> None:
     model = open_file(explained / FILE)
     broken = Explainer(model, "gradcam", lambda pixels, classes: np.full((len(pixels), 5, 5), np.nan, np.float32))
     (result,) = explain(broken, [images / "a.jpg"], None)
     assert isinstance(result, Failure) and "no numbers" in result.error
 
 
-def test_little_and_no_evidence_is_said(explained: Path, images: Path) -> None:
+def test_the_picture_tells_little_and_no_evidence(explained: Path, images: Path) -> None:
     from skinedge_bench.explain.explain import Explanation, words
 
     explainer = Explainer(open_file(explained / FILE), "cam")

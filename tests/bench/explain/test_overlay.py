@@ -1,4 +1,4 @@
-"""What is drawn is where the map says, in matplotlib's own colours."""
+"""The overlay's colours are matplotlib's, at the places of the heatmap."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ WORDS = Words("title", "subtitle", ("left", "right"), "evidence for mel", ("a no
 SKIN = np.full((64, 64, 3), (200, 150, 130), dtype=np.uint8)
 
 
-def drawn(found: np.ndarray, pixels: np.ndarray = SKIN, words: Words = WORDS) -> np.ndarray:
-    content = draw(pixels, found.astype(np.float32), words)
+def drawn(heatmap: np.ndarray, pixels: np.ndarray = SKIN, words: Words = WORDS) -> np.ndarray:
+    content = draw(pixels, heatmap.astype(np.float32), words)
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
 
 
@@ -29,24 +29,24 @@ def panels(sheet: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return sheet[top : top + side, left : left + side], sheet[top : top + side, right : right + side]
 
 
-def test_colours_are_infernos_over_what_shines_through() -> None:
+def test_colours_are_those_of_inferno_over_grey() -> None:
     level = np.linspace(0, 1, 101, dtype=np.float32)[None]
-    found = tint(np.full(level.shape, 90, dtype=np.uint8), level).astype(float)
+    tinted = tint(np.full(level.shape, 90, dtype=np.uint8), level).astype(float)
     opacity = OPACITY * np.minimum(2 * level, 1)[..., None]
     expected = 90 * (1 - opacity) + opacity * 255 * colormaps["inferno"](level)[..., :3]
-    assert np.abs(found - expected).max() < 8  # eleven steps, between them straight lines
+    assert np.abs(tinted - expected).max() < 8  # eleven steps, between them straight lines
     assert (tint(np.arange(256, dtype=np.uint8)[None], np.zeros((1, 256), np.float32)) == np.arange(256)[:, None]).all()
 
 
 @pytest.mark.parametrize(("row", "column"), [(0, 6), (5, 1)])
-def test_the_hottest_place_is_where_the_map_has_it(row: int, column: int) -> None:
-    found = np.zeros((7, 7))
-    found[row, column] = 3.0
-    _, right = panels(drawn(found))
+def test_the_hottest_place_is_that_of_the_heatmap(row: int, column: int) -> None:
+    heatmap = np.zeros((7, 7))
+    heatmap[row, column] = 3.0
+    _, right = panels(drawn(heatmap))
     heat = right[..., 0] - right[..., 2]  # yellow against grey
     at = np.argwhere(heat == heat.max()).mean(axis=0) / len(right) * 7
     assert np.abs(at - [row + 0.5, column + 0.5]).max() < 0.35
-    far = panels(drawn(found))[1][np.ix_([447 * (row < 3)], [447 * (column < 3)])].reshape(3)
+    far = panels(drawn(heatmap))[1][np.ix_([447 * (row < 3)], [447 * (column < 3)])].reshape(3)
     assert far.max() == far.min()  # grey: no evidence, no colour
 
 
@@ -68,9 +68,9 @@ def test_evidence_against_and_no_evidence_are_not_coloured() -> None:
 
 
 def test_the_ends_of_the_scale_are_written() -> None:
-    """The same map on another scale gives the same panels and another picture."""
-    found = np.arange(9.0).reshape(3, 3)
-    small, large = drawn(found), drawn(1000 * found)
+    """The same heatmap on another scale gives the same panels and another picture."""
+    heatmap = np.arange(9.0).reshape(3, 3)
+    small, large = drawn(heatmap), drawn(1000 * heatmap)
     for one, other in zip(panels(small), panels(large), strict=True):
         assert (one == other).all()
     assert (small != large).any()
@@ -86,7 +86,7 @@ def test_a_large_input_is_not_made_smaller_and_long_words_stay_inside() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a", "two\nlines", "caf\udce9.jpg", "表" * 300, "w" * 37])
-def test_text_is_cut_to_its_room_and_no_shorter(text: str) -> None:
+def test_text_is_cut_to_its_width_and_no_shorter(text: str) -> None:
     font = ImageFont.load_default(14)
     for room in (20.0, 100.0, 1e6):
         shown = overlay._fitted(text, 14, room)
@@ -95,7 +95,7 @@ def test_text_is_cut_to_its_room_and_no_shorter(text: str) -> None:
             assert font.getlength(text[: len(shown) - 2] + "...") > room
 
 
-def test_the_file_says_what_it_is_in_any_language() -> None:
+def test_metadata_may_be_in_any_language() -> None:
     content = draw(SKIN, np.ones((2, 2), np.float32), replace(WORDS, title="表", meta={"skinedge": "ünï 表"}))
     with Image.open(io.BytesIO(content)) as image:
         image.load()

@@ -1,4 +1,4 @@
-"""skinedge bench: what is measured, how it is summed up, and what makes it doubtful. No timing is asserted."""
+"""skinedge bench: measurements, summaries and reasons to distrust them. No timing is asserted."""
 
 from __future__ import annotations
 
@@ -60,50 +60,50 @@ def test_a_row_for_every_file_in_its_runtime(benched: tuple[Bundle, LatencyRepor
         assert row.load_ms and row.first_inference_ms and row.golden in ("pass", "underpowered")
         assert row.trustworthy == (not row.reasons)
     memory = {row.runtime: row.peak_rss_mib for row in report.rows}
-    assert 20 < (memory["litert"] or 0) < (memory["torch"] or 0)  # in processes of their own: torch alone is large
+    assert 20 < (memory["litert"] or 0) < (memory["torch"] or 0)  # in separate processes: only torch is large
 
 
-def test_accuracy_and_size_are_the_files_own(benched: tuple[Bundle, LatencyReport]) -> None:
+def test_accuracy_and_size_of_each_file(benched: tuple[Bundle, LatencyReport]) -> None:
     bundle, report = benched
     figures = {file.name: file.figures for file in verify.verify(bundle).files}
     for row in report.rows:
         assert row.size_bytes == (bundle.root / row.file).stat().st_size
         if row.file == "model.safetensors":
             reference = np.load(bundle.root / "reference.npz")
-            said, right = reference["logits"].argmax(axis=1), reference["label"]
+            predicted, labels = reference["logits"].argmax(axis=1), reference["label"]
             assert row.accuracy_note == "reference.npz"
-            assert row.balanced_accuracy == pytest.approx(sklearn.metrics.balanced_accuracy_score(right, said))
+            assert row.balanced_accuracy == pytest.approx(sklearn.metrics.balanced_accuracy_score(labels, predicted))
             continue
-        known = figures[row.file]
-        assert known is not None and row.balanced_accuracy == pytest.approx(known.balanced_accuracy)
+        expected = figures[row.file]
+        assert expected is not None and row.balanced_accuracy == pytest.approx(expected.balanced_accuracy)
 
 
 def test_the_report_in_the_run_keeps_the_raw_samples(benched: tuple[Bundle, LatencyReport]) -> None:
     bundle, report = benched
-    kept = json.loads(bundle.file("reports/latency.json").read_text())
-    assert kept["schema"] == "skinedge.bench/1" and kept["model_id"] == bundle.manifest.id
-    assert kept["model_sha256"] == bundle.entries()["model.safetensors"].sha256
-    for row, said in zip(report.rows, kept["rows"], strict=True):
-        blocks = kept["samples_ms"][f"{row.runtime} {row.file}"]
+    saved = json.loads(bundle.file("reports/latency.json").read_text())
+    assert saved["schema"] == "skinedge.bench/1" and saved["model_id"] == bundle.manifest.id
+    assert saved["model_sha256"] == bundle.entries()["model.safetensors"].sha256
+    for row, saved_row in zip(report.rows, saved["rows"], strict=True):
+        blocks = saved["samples_ms"][f"{row.runtime} {row.file}"]
         assert [len(block) for block in blocks] == [20] * 6
-        assert said["p50_ms"] == pytest.approx(float(np.median(np.concatenate(blocks))))
+        assert saved_row["p50_ms"] == pytest.approx(float(np.median(np.concatenate(blocks))))
 
 
-def test_accuracy_comes_from_parity_when_it_is_of_the_same_bytes(run: Bundle, tmp_path: Path) -> None:
+def test_accuracy_comes_from_a_parity_report_of_the_same_file(run: Bundle, tmp_path: Path) -> None:
     verify.verify(run)
     root = run.reload().manifest
     bundle = replace(run.reload(), manifest=replace(root, data_root=str(tmp_path / "gone")))
     targets = run_targets(bundle, QUICK)
-    known = accuracies(bundle, None, targets, {})
-    assert set(known) == {target.path.name for target in targets}
-    assert known["model.int8.onnx"][1] == "reports/parity.json"
+    results = accuracies(bundle, None, targets, {})
+    assert set(results) == {target.path.name for target in targets}
+    assert results["model.int8.onnx"][1] == "reports/parity.json"
     others = [replace(target, sha256="another") for target in targets]
     assert set(accuracies(bundle, None, others, {})) == {"model.safetensors"}
 
 
 def test_without_torch_and_without_images(cli: Cli, imageless: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a small device: the rest goes on, the row says why it is empty, the accuracy why it is null."""
-    monkeypatch.setitem(sys.modules, "torch", None)  # what an installation without torch answers to `import torch`
+    """As on a small device: other rows are measured, empty rows and null accuracies have a reason."""
+    monkeypatch.setitem(sys.modules, "torch", None)  # `import torch` fails, as in an installation without torch
     code, out, err = cli("bench", imageless.root, "--protocol", "quick", "--json")
     document = json.loads(out)
     assert code == 0 and "Traceback" not in err
@@ -122,7 +122,7 @@ def test_without_torch_and_without_images(cli: Cli, imageless: Bundle, monkeypat
         assert row["golden"] in ("pass", "underpowered")
 
 
-def test_a_wrong_file_is_not_trusted_and_the_command_fails(cli: Cli, imageless: Bundle) -> None:
+def test_a_wrong_file_is_not_trustworthy_and_the_command_fails(cli: Cli, imageless: Bundle) -> None:
     import onnx
 
     path = imageless.root / "model.fp32.onnx"
@@ -138,12 +138,12 @@ def test_a_wrong_file_is_not_trusted_and_the_command_fails(cli: Cli, imageless: 
     code, out, err = cli("bench", imageless.root, "--protocol", "quick", "--json")
     assert code == 1 and "golden vectors fail in: model.fp32.onnx (onnxruntime)" in err
     rows = {row["file"]: row for row in json.loads(out)["rows"]}
-    judged = rows["model.fp32.onnx"]
-    assert judged["golden"] == "fail" and not judged["trustworthy"]
-    assert any("golden" in reason for reason in judged["reasons"])
+    wrong = rows["model.fp32.onnx"]
+    assert wrong["golden"] == "fail" and not wrong["trustworthy"]
+    assert any("golden" in reason for reason in wrong["reasons"])
     assert rows["model.fp32.tflite"]["golden"] == "pass"
-    kept = json.loads(imageless.reload().file("reports/latency.json").read_text())
-    assert [row["golden"] for row in kept["rows"]] == [row["golden"] for row in json.loads(out)["rows"]]
+    saved = json.loads(imageless.reload().file("reports/latency.json").read_text())
+    assert [row["golden"] for row in saved["rows"]] == [row["golden"] for row in json.loads(out)["rows"]]
 
 
 def test_blocks_are_interleaved_in_a_seeded_order_after_a_warm_up() -> None:
@@ -163,28 +163,28 @@ def test_blocks_are_interleaved_in_a_seeded_order_after_a_warm_up() -> None:
     assert order(1)[0] == log and order(2)[0] != log
 
 
-def test_more_blocks_until_the_least_time_is_reached() -> None:
+def test_more_blocks_until_the_minimum_time_is_reached() -> None:
     plan = Protocol("test", warmup=1, block=20, blocks=1, min_seconds=0.02)
     samples = interleave({"a": lambda index: None}, plan, 0)
     assert sum(map(sum, samples["a"])) >= 20 and len(samples["a"]) > 1
 
 
 def test_an_emulator_is_not_timed(cli: Cli, imageless: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `make pi` shows it under a real one: golden vectors are judged, and no time stands anywhere."""
+    """Golden vectors are checked, and no time is reported; `make pi` shows the same under a real emulator."""
     monkeypatch.setattr(device, "emulation", lambda: "aarch64 on x86_64")
     code, out, err = cli("bench", imageless.root, "--protocol", "quick", "--json")
     document = json.loads(out)
-    assert code == 0 and "nothing is timed" in err and document["device"]["emulated"] == "aarch64 on x86_64"
+    assert code == 0 and "latency is not measured" in err and document["device"]["emulated"] == "aarch64 on x86_64"
     assert len(document["rows"]) >= 5
     for row in document["rows"]:
         assert row["p50_ms"] is row["load_ms"] is row["p90_ms"] is row["end_to_end"] is None and not row["trustworthy"]
         assert "emulated (aarch64 on x86_64): not timed" in row["reasons"] and row["n"] == 0
         assert row["golden"] in ("pass", "underpowered")
-    kept = json.loads(imageless.reload().file("reports/latency.json").read_text())
-    assert kept["samples_ms"] == {} and kept["conditions"] == {"before": None, "after": None}
+    saved = json.loads(imageless.reload().file("reports/latency.json").read_text())
+    assert saved["samples_ms"] == {} and saved["conditions"] == {"before": None, "after": None}
 
 
-def test_protocols_and_what_is_refused(cli: Cli, tiny_run: Path) -> None:
+def test_protocols_and_refusals(cli: Cli, tiny_run: Path) -> None:
     assert protocol_names() == ["mlperf", "quick", "standard"]
     for name in protocol_names():
         assert read_protocol(name).block >= 20
@@ -200,20 +200,20 @@ def test_protocols_and_what_is_refused(cli: Cli, tiny_run: Path) -> None:
         latency_bench.bench(Bundle.open(tiny_run), BenchRequest(threads=(0,)))
 
 
-def test_a_probe_that_fails_says_why(tmp_path: Path) -> None:
+def test_a_failed_probe_gives_the_reason(tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"nonsense")
     with pytest.raises(SkinedgeError, match=r"bad\.onnx"):
         probe("onnxruntime", tmp_path / "bad.onnx", 1)
 
 
-def test_a_file_alone(cli: Cli, foreign: Callable[..., Path]) -> None:
+def test_a_single_file(cli: Cli, foreign: Callable[..., Path]) -> None:
     code, out, err = cli("bench", foreign(), "--protocol", "quick")
-    assert code == 0 and ".onnx" in out and "files alone" in err
+    assert code == 0 and ".onnx" in out and "single files" in err
     code, out, err = cli("bench", foreign(), "--data", "anywhere")
     assert code == 1 and out == "" and "--data" in err
 
 
-def test_a_file_of_ours_alone_says_which_model_it_is(cli: Cli, tiny_run: Path, tmp_path: Path) -> None:
+def test_a_single_file_of_ours_names_its_model(cli: Cli, tiny_run: Path, tmp_path: Path) -> None:
     path = tmp_path / "copied.tflite"
     path.write_bytes((tiny_run / "model.int8.tflite").read_bytes())
     code, out, _ = cli("bench", path, "--protocol", "quick", "--json")
@@ -223,8 +223,8 @@ def test_a_file_of_ours_alone_says_which_model_it_is(cli: Cli, tiny_run: Path, t
     assert document["rows"][0]["precision"] == "int8" and document["rows"][0]["partitions"] == 1
 
 
-def test_a_probe_does_not_time_what_the_scores_mean(foreign: Callable[..., Path]) -> None:
-    """A stranger's file is asked with four images more, in its first run: not in load_ms, not in first_inference_ms."""
+def test_a_probe_does_not_time_the_detection_of_logits(foreign: Callable[..., Path]) -> None:
+    """The first run of a third-party file infers four more images: not in load_ms, not in first_inference_ms."""
     path = foreign()
     session = runtimes_for(path)[0].open(path, 1)
     calls: list[int] = []

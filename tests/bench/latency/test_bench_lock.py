@@ -14,12 +14,12 @@ import pytest
 from skinedge_bench.latency.bench_lock import bench_lock, private_folder
 
 Cli = Callable[..., tuple[int, str, str]]
-# Holds the lock until a line comes, then says whom it met.
+# Holds the lock until a line arrives, then prints the benchmarks it met.
 FIRST = """
 import sys
 from pathlib import Path
-from skinedge_bench.latency.bench_lock import watched
-with watched(Path(sys.argv[1])) as others:
+from skinedge_bench.latency.bench_lock import bench_lock
+with bench_lock(Path(sys.argv[1])) as others:
     print("ready", flush=True)
     sys.stdin.readline()
     print(others.met())
@@ -35,14 +35,14 @@ def first(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_nobody_is_met_where_nobody_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_benchmark_without_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         with bench_lock(tmp_path / "lock") as others:
             assert others.met() == ()
     assert capsys.readouterr().err == ""
 
 
-def test_both_benchmarks_know_of_each_other(
+def test_concurrent_benchmarks_know_each_other(
     first: subprocess.Popen[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with bench_lock(tmp_path / "lock") as others:
@@ -51,25 +51,25 @@ def test_both_benchmarks_know_of_each_other(
     assert f"process {first.pid}" in capsys.readouterr().err
     out, _ = first.communicate("\n")
     assert f"process {os.getpid()}" in out
-    with bench_lock(tmp_path / "lock") as others:  # the next one is alone again
+    with bench_lock(tmp_path / "lock") as others:  # the next one meets none
         assert others.met() == ()
 
 
-def test_a_benchmark_that_was_killed_holds_nothing(first: subprocess.Popen[str], tmp_path: Path) -> None:
+def test_a_killed_benchmark_releases_the_lock(first: subprocess.Popen[str], tmp_path: Path) -> None:
     first.kill()
     first.wait()
     with bench_lock(tmp_path / "lock") as others:
         assert others.met() == ()
 
 
-def test_where_no_lock_can_be_had_the_benchmark_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "taken").write_text("a file, where a folder should be")
+def test_the_benchmark_continues_without_a_lock(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "taken").write_text("a file instead of a folder")
     with bench_lock(tmp_path / "taken") as others:
         assert others.met() == ()
-    assert "cannot be told" in capsys.readouterr().err
+    assert "cannot check for concurrent benchmarks" in capsys.readouterr().err
 
 
-def test_a_name_that_cannot_be_written_costs_no_benchmark(
+def test_the_benchmark_continues_if_its_name_cannot_be_written(
     first: subprocess.Popen[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "lock" / "bench.met").mkdir()
@@ -78,7 +78,7 @@ def test_a_name_that_cannot_be_written_costs_no_benchmark(
     assert "another benchmark is running" in capsys.readouterr().err
 
 
-def test_the_second_result_is_not_to_be_trusted(
+def test_the_second_result_is_not_trustworthy(
     cli: Cli, foreign: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import json
@@ -94,7 +94,7 @@ def test_the_second_result_is_not_to_be_trusted(
     assert any("another benchmark ran at the same time" in reason for reason in row["reasons"])
 
 
-def test_the_runtime_folder_is_used_where_it_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_runtime_folder_is_used_if_it_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     private, open_to_all = tmp_path / "private", tmp_path / "open"
     private.mkdir(mode=0o700)
     open_to_all.mkdir()
@@ -112,7 +112,7 @@ def test_the_runtime_folder_is_used_where_it_is_private(tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("name", ["bench.lock", "bench.holder", "bench.met"])
 @pytest.mark.parametrize("hostile", ["folder", "link to a folder", "mode"])
-def test_nothing_is_written_through_what_somebody_else_put_there(
+def test_nothing_is_written_through_links_of_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, hostile: str
 ) -> None:
     victim, lock = tmp_path / "victim.txt", tmp_path / "lock"
@@ -124,11 +124,11 @@ def test_nothing_is_written_through_what_somebody_else_put_there(
     if hostile == "mode":
         real.chmod(0o777)
     (real / name).symlink_to(victim)
-    with bench_lock(lock) as others, bench_lock(lock):  # the second one writes its name down too
+    with bench_lock(lock) as others, bench_lock(lock):  # the second one writes its name too
         others.met()
     assert victim.read_text() == "a file of the user"
     if hostile != "folder":
-        assert "cannot be told" in capsys.readouterr().err
+        assert "cannot check for concurrent benchmarks" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give a folder away")

@@ -1,4 +1,4 @@
-"""What timings say: percentiles, intervals, ratios of paired rounds, noise. Against SciPy's bootstrap."""
+"""Percentiles, intervals, ratios of paired rounds and noise, against SciPy's bootstrap."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from skinedge_bench.latency.row import Row, with_ratios
 
 
 def noisy(seed: int, level: float, rounds: int = 20, block: int = 50) -> list[list[float]]:
-    """Blocks of one file: every round has a level of its own, as a busy machine has."""
+    """Return blocks of one file; every round has its own level, as on a busy machine."""
     rng = np.random.default_rng(seed)
     busy = np.random.default_rng(99).gamma(2.0, 0.1, rounds)
     return (level * (1 + busy[:, None] + rng.gamma(2.0, 0.01, (rounds, block)))).tolist()
@@ -24,37 +24,37 @@ def noisy(seed: int, level: float, rounds: int = 20, block: int = 50) -> list[li
 
 def test_percentiles_and_no_p99_from_few_samples() -> None:
     blocks = np.arange(1000, dtype=float).reshape(20, 50).tolist()
-    found = summarize(blocks)
-    assert (found.p50_ms, found.n) == (499.5, 1000)
-    assert (found.p90_ms, found.p99_ms) == (pytest.approx(899.1), pytest.approx(989.01))
+    summary = summarize(blocks)
+    assert (summary.p50_ms, summary.n) == (499.5, 1000)
+    assert (summary.p90_ms, summary.p99_ms) == (pytest.approx(899.1), pytest.approx(989.01))
     assert summarize(blocks[:-1]).p99_ms is None
 
 
 def test_the_interval_of_the_median_is_the_bootstrap_over_the_blocks_medians() -> None:
     blocks = noisy(1, 5.0)
     low, high = summarize(blocks).p50_interval_ms or (0.0, 0.0)
-    theirs = scipy.stats.bootstrap(
+    expected = scipy.stats.bootstrap(
         (np.median(blocks, axis=1),), np.median, method="percentile", n_resamples=5000, rng=np.random.default_rng(3)
     ).confidence_interval
-    spread = theirs.high - theirs.low
-    assert low == pytest.approx(theirs.low, abs=spread / 5) and high == pytest.approx(theirs.high, abs=spread / 5)
+    spread = expected.high - expected.low
+    assert low == pytest.approx(expected.low, abs=spread / 5) and high == pytest.approx(expected.high, abs=spread / 5)
     assert low < np.median(blocks) < high
     assert median_interval(medians(blocks[:4])) is None
     assert summarize(blocks[:4]).p50_interval_ms is None
 
 
-def test_rounds_that_are_busy_for_both_files_do_not_blur_their_ratio() -> None:
+def test_load_on_whole_rounds_does_not_widen_the_interval_of_the_ratio() -> None:
     slow, fast = noisy(1, 10.0), noisy(2, 5.0)
-    found = ratio(slow, fast, 50)
-    assert found.value == pytest.approx(np.median(slow) / np.median(fast)) == pytest.approx(2.0, rel=0.01)
-    low, high = found.interval or (0.0, 0.0)
-    assert low <= found.value <= high and high - low < 0.05
-    shuffled = [fast[place] for place in np.random.default_rng(0).permutation(len(fast))]
+    paired = ratio(slow, fast, 50)
+    assert paired.value == pytest.approx(np.median(slow) / np.median(fast)) == pytest.approx(2.0, rel=0.01)
+    low, high = paired.interval or (0.0, 0.0)
+    assert low <= paired.value <= high and high - low < 0.05
+    shuffled = [fast[index] for index in np.random.default_rng(0).permutation(len(fast))]
     wide = ratio(slow, shuffled, 50).interval or (0.0, 0.0)
     assert wide[1] - wide[0] > 4 * (high - low)  # the same samples, not paired
 
 
-def test_a_ratio_is_of_the_percentile_that_was_asked_for() -> None:
+def test_a_ratio_uses_the_requested_percentile() -> None:
     base, file = noisy(1, 10.0), [[*block[:-10], *[50.0] * 10] for block in noisy(2, 5.0)]
     assert ratio(base, file, 90).value == pytest.approx(np.quantile(base, 0.9) / np.quantile(file, 0.9))
     assert ratio(base, file, 90).value < 0.5 < ratio(base, file, 50).value
@@ -95,11 +95,11 @@ def test_ratios_and_the_remark_about_int8() -> None:
     here = device.describe_device({})
     report = LatencyReport(replace(here, int8_dot_product=False, features=()), PLAN, 0, found)
     assert len(report.remarks()) == 1 and "no int8 dot product" in report.remarks()[0]
-    for known in (True, None):  # None: the CPU's features cannot be read, so it is not to blame
-        assert LatencyReport(replace(here, int8_dot_product=known, features=()), PLAN, 0, found).remarks() == ()
+    for dot_product in (True, None):  # None: the CPU's features are unknown
+        assert LatencyReport(replace(here, int8_dot_product=dot_product, features=()), PLAN, 0, found).remarks() == ()
 
 
-def test_the_base_is_the_runs_plain_fp32_file_with_as_many_threads() -> None:
+def test_the_base_is_the_runs_plain_fp32_file_with_equal_threads() -> None:
     rows = [
         replace(ROW, file="model.fp32.heatmap.onnx"),
         replace(ROW, file="model.fp32.onnx"),
@@ -115,24 +115,24 @@ def test_the_base_is_the_runs_plain_fp32_file_with_as_many_threads() -> None:
     assert with_ratios([untimed], {}, 50) == (untimed,)
 
 
-def test_a_look_says_that_it_is_one() -> None:
+def test_few_samples_are_called_preliminary() -> None:
     here = device.describe_device({})
     few, enough = (LatencyReport(here, PLAN, 0, (replace(ROW, file="a.onnx", n=n),)) for n in (120, 1000))
-    assert "a look" in few.remarks()[0] and "--protocol standard" in few.remarks()[0]
+    assert "Preliminary: 120 samples per file" in few.remarks()[0] and "--protocol standard" in few.remarks()[0]
     assert enough.remarks() == ()
 
 
-def test_the_pieces_that_xnnpack_took_are_told() -> None:
+def test_the_partitions_of_xnnpack_are_reported() -> None:
     here = device.describe_device({})
 
-    def said(*pieces: int | None, outside: tuple[str, ...] | None = None) -> tuple[str, ...]:
+    def remarks(*partitions: int | None, outside: tuple[str, ...] | None = None) -> tuple[str, ...]:
         rows = [
             replace(ROW, file=f"{i}.tflite", runtime="litert", partitions=n, outside=outside)
-            for i, n in enumerate(pieces)
+            for i, n in enumerate(partitions)
         ]
         return LatencyReport(here, PLAN, 0, tuple(rows)).remarks()
 
-    assert said(1, 1) == ("XNNPACK runs each file in one piece",) and said(None) == ()
-    assert said(1, outside=()) == ("XNNPACK runs each file in one piece, with every operation in it",)
-    assert "1.tflite in 23 pieces; 2.tflite in 0 pieces:" in said(1, 23, 0)[0]
-    assert "0.tflite in one piece, without SOFTMAX:" in said(1, outside=("SOFTMAX",))[0]
+    assert remarks(1, 1) == ("XNNPACK runs each file in one partition",) and remarks(None) == ()
+    assert remarks(1, outside=()) == ("XNNPACK runs each file in one partition, with every operation in it",)
+    assert "1.tflite in 23 partitions; 2.tflite in 0 partitions:" in remarks(1, 23, 0)[0]
+    assert "0.tflite in one partition, without SOFTMAX:" in remarks(1, outside=("SOFTMAX",))[0]

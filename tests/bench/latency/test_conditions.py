@@ -1,4 +1,4 @@
-"""What a machine was doing meanwhile, and what it is: folders laid out as Linux lays them out, and this machine."""
+"""Conditions and properties of machines: from folders laid out like Linux, and from this machine."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def lay_out(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
-def test_signs_of_a_machine_that_is_not_quiet() -> None:
+def test_signs_of_a_busy_or_limited_machine() -> None:
     def reasons(foreign: float | None = None, **after: object) -> tuple[str, ...]:
         return machine_reasons(HERE, CALM, replace(CALM, **after), foreign)  # type: ignore[arg-type]
 
     assert reasons(0.05) == reasons() == ()
-    assert reasons(0.0, load_average=4.0) == ()  # may well be our own training
+    assert reasons(0.0, load_average=4.0) == ()  # may be our own training
     assert "other processes used 30% of the 4 cores" in reasons(0.3)[0]
     assert reasons(power="battery") == ("on battery",)
     assert "throttled" in reasons(throttle_events=3)[0]
@@ -43,7 +43,7 @@ def test_signs_of_a_machine_that_is_not_quiet() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "said"),
+    ("before", "after", "problems"),
     [
         (0x0, 0x50005, ["under-voltage", "throttled"]),  # now
         (0x0, 0x50000, ["under-voltage", "throttled"]),  # and over again
@@ -53,12 +53,12 @@ def test_signs_of_a_machine_that_is_not_quiet() -> None:
         (0, 0, []),
     ],
 )
-def test_what_a_raspberry_pis_firmware_says(before: int | None, after: int, said: list[str]) -> None:
-    found = machine_reasons(HERE, replace(CALM, pi_throttled=before), replace(CALM, pi_throttled=after), None)
-    assert found == ((f"the Raspberry Pi's firmware reports: {', '.join(said)}",) if said else ())
+def test_a_raspberry_pis_firmware(before: int | None, after: int, problems: list[str]) -> None:
+    reasons = machine_reasons(HERE, replace(CALM, pi_throttled=before), replace(CALM, pi_throttled=after), None)
+    assert reasons == ((f"the Raspberry Pi's firmware reports: {', '.join(problems)}",) if problems else ())
 
 
-def test_the_firmware_is_asked_by_its_own_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_firmware_is_read_with_vcgencmd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert conditions.pi_throttled() is None
     command = tmp_path / "vcgencmd"
@@ -70,7 +70,7 @@ def test_the_firmware_is_asked_by_its_own_command(tmp_path: Path, monkeypatch: p
     assert conditions.throttled_bits("throttled=0xnone") is None
 
 
-def test_clock_heat_and_throttling_are_read_where_linux_tells_them(tmp_path: Path) -> None:
+def test_clock_temperature_and_throttling_from_sysfs(tmp_path: Path) -> None:
     root = lay_out(
         tmp_path,
         {
@@ -91,7 +91,7 @@ def test_clock_heat_and_throttling_are_read_where_linux_tells_them(tmp_path: Pat
     assert conditions.temperature_c(root) == 63.5
     for zone in ("class/thermal/thermal_zone1/type", "class/hwmon/hwmon1/name"):
         (root / zone).write_text("unknown\n")
-    assert conditions.temperature_c(root) == 90  # no sensor is named for the CPU: the hottest zone
+    assert conditions.temperature_c(root) == 90  # no CPU sensor: the hottest zone
     assert conditions.temperature_c(tmp_path / "none") is None
     cpus = root / "devices/system/cpu"
     assert conditions.throttle_events(cpus) is None
@@ -107,7 +107,7 @@ def test_power_comes_from_the_mains_or_a_battery(tmp_path: Path) -> None:
     assert conditions.power_source(tmp_path / "none") is None
 
 
-def test_foreign_cpu_time_is_busy_time_that_is_not_ours(tmp_path: Path) -> None:
+def test_foreign_cpu_time_is_busy_time_minus_ours(tmp_path: Path) -> None:
     stat = tmp_path / "stat"
     stat.write_text("cpu 1 1 1 1\ncpu0 100 20 30 800 50 5 5 40 7 0\ncpu1 0 0 0 9 0 0 0 0 0 0\nintr 5\n")
     now, ticks = conditions.cpu_clock(stat, {0}), os.sysconf("SC_CLK_TCK")
@@ -117,7 +117,7 @@ def test_foreign_cpu_time_is_busy_time_that_is_not_ours(tmp_path: Path) -> None:
     assert conditions.cpu_clock(stat, {7}) is None and conditions.cpu_clock(tmp_path / "none") is None
     start = conditions.CpuClock(100, 10, 5)
     assert start.foreign_share(conditions.CpuClock(120, 22, 15)) == pytest.approx(0.1)  # 12 busy, 10 of them ours
-    assert start.foreign_share(conditions.CpuClock(120, 18, 15)) == 0  # clocks of different grain
+    assert start.foreign_share(conditions.CpuClock(120, 18, 15)) == 0  # clocks of different resolution
     assert start.foreign_share(start) is None
 
 
@@ -150,30 +150,30 @@ ARM_ALIAS = "cpu:type:aarch64:feature:,0000,0001"
 
 
 @pytest.mark.parametrize(
-    ("machine", "arch", "alias", "said"),
+    ("machine", "arch", "alias", "expected"),
     [
         ("aarch64", "x86_64", None, "aarch64 on x86_64"),  # qemu-aarch64 on a PC
         ("x86_64", "aarch64", X86_ALIAS, "x86_64 on aarch64"),  # an amd64 container on an Arm machine
         ("aarch64", None, X86_ALIAS, "aarch64 on x86"),  # before Linux 6.1
         ("aarch64", None, ARM_ALIAS, None),
-        ("armv7l", "aarch64", None, None),  # 32-bit programs on a 64-bit kernel run as they are
+        ("armv7l", "aarch64", None, None),  # 32-bit programs run natively on a 64-bit kernel
         ("i686", "x86_64", None, None),
         ("x86_64", "x86_64", X86_ALIAS, None),
-        ("aarch64", None, None, None),  # nothing to tell it by
+        ("aarch64", None, None, None),  # nothing to detect it by
         ("riscv64", "x86_64", None, None),
     ],
 )
-def test_an_emulator_gives_itself_away(
-    tmp_path: Path, machine: str, arch: str | None, alias: str | None, said: str | None
+def test_an_emulator_is_detected(
+    tmp_path: Path, machine: str, arch: str | None, alias: str | None, expected: str | None
 ) -> None:
     if arch:
         lay_out(tmp_path, {"proc/sys/kernel/arch": arch})
     if alias:
         lay_out(tmp_path, {"sys/devices/system/cpu/modalias": alias})
-    assert device.emulation(machine, tmp_path) == said
+    assert device.emulation(machine, tmp_path) == expected
 
 
-def test_what_lies_between_us_and_the_hardware(tmp_path: Path) -> None:
+def test_virtualization(tmp_path: Path) -> None:
     assert device.virtualization(tmp_path) == ()
     lay_out(tmp_path, {"proc/1/cgroup": "0::/docker/4f"})
     assert device.virtualization(tmp_path) == ("container",)

@@ -1,4 +1,4 @@
-"""What stands beside the latencies in a real benchmark: floor, the way to a label, gates, recommendation."""
+"""Roofline bounds, end-to-end latencies, gates and the recommendation of a real benchmark."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def benched(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[B
     return bundle.reload(), report
 
 
-def test_every_file_has_its_floor(benched: tuple[Bundle, LatencyReport]) -> None:
+def test_every_file_has_a_roofline_bound(benched: tuple[Bundle, LatencyReport]) -> None:
     _, report = benched
     assert report.peaks is not None
     for row in report.rows:
@@ -40,7 +40,7 @@ def test_every_file_has_its_floor(benched: tuple[Bundle, LatencyReport]) -> None
     assert "depthwise" in str(report.document()["floor_method"])
 
 
-def test_every_file_was_timed_from_image_to_label(benched: tuple[Bundle, LatencyReport]) -> None:
+def test_every_file_was_timed_end_to_end(benched: tuple[Bundle, LatencyReport]) -> None:
     bundle, report = benched
     assert report.photos is not None and report.photos.source == "test images of the run"
     assert report.photos.n == min(16, len(samples_of(bundle)))
@@ -48,53 +48,54 @@ def test_every_file_was_timed_from_image_to_label(benched: tuple[Bundle, Latency
     assert all(row.end_to_end is not None and row.end_to_end.n == 5 * 20 for row in report.rows)
 
 
-def test_the_report_is_read_back_whole(benched: tuple[Bundle, LatencyReport]) -> None:
+def test_the_report_survives_a_round_trip(benched: tuple[Bundle, LatencyReport]) -> None:
     bundle, report = benched
-    kept = read_report(bundle.root)
-    assert kept.rows == report.rows and kept.peaks == report.peaks and kept.photos == report.photos
-    assert kept.recommendation() == report.recommendation()
+    saved = read_report(bundle.root)
+    assert saved.rows == report.rows and saved.peaks == report.peaks and saved.photos == report.photos
+    assert saved.recommendation() == report.recommendation()
 
 
 def test_without_a_parity_report_nothing_is_recommended(benched: tuple[Bundle, LatencyReport]) -> None:
     _, report = benched
     assert all(row.parity is None for row in report.rows)
-    found = report.recommendation()
-    assert found.file is None and "skinedge verify" in found.reasons[1] and len(found.reasons) == 5
+    recommendation = report.recommendation()
+    assert recommendation.file is None and len(recommendation.reasons) == 5
+    assert "skinedge verify" in recommendation.reasons[1]
 
 
-def test_a_parity_report_counts_for_its_very_bytes_and_its_instruction_set(run: Bundle) -> None:
+def test_a_parity_report_counts_for_its_sha256_and_its_instruction_set(run: Bundle) -> None:
     verify.verify(run)
     bundle = run.reload()
-    kept = json.loads(bundle.file("reports/parity.json").read_text())
-    targets, here = run_targets(bundle, REQUEST), kept["instruction_set"]
+    parity = json.loads(bundle.file("reports/parity.json").read_text())
+    targets, here = run_targets(bundle, REQUEST), parity["instruction_set"]
     names = {target.name for target in targets}
-    found = parity_verdicts(bundle, targets, here)
-    assert found.pop("model.safetensors") == "reference"
-    assert found == {name: "pass" if kept["files"][name]["passed"] else "fail" for name in names}
+    verdicts = parity_verdicts(bundle, targets, here)
+    assert verdicts.pop("model.safetensors") == "reference"
+    assert verdicts == {name: "pass" if parity["files"][name]["passed"] else "fail" for name in names}
     elsewhere = parity_verdicts(bundle, targets, [*here, "another"])
     assert "pass" not in elsewhere.values() and "pass_elsewhere" in elsewhere.values()
     path = bundle.root / "reports" / "parity.json"
-    for said in kept["files"].values():
-        said["sha256"] = "0" * 64
+    for entry in parity["files"].values():
+        entry["sha256"] = "0" * 64
     text = (bundle.root / "manifest.json").read_text()
     before = sha256(path)
-    path.write_text(json.dumps(kept))
+    path.write_text(json.dumps(parity))
     (bundle.root / "manifest.json").write_text(text.replace(before, sha256(path)))
     assert set(parity_verdicts(bundle.reload(), targets, here)) == {"model.safetensors"}
 
 
-def test_a_person_sees_it_after_the_table(cli: Cli, imageless: Bundle) -> None:
+def test_the_command_prints_it_after_the_table(cli: Cli, imageless: Bundle) -> None:
     code, out, err = cli("bench", imageless.root, "--protocol", "quick", "--runtime", "litert")
-    assert code == 0 and "image to label" in out and "drawn images as JPEG" in out and "600 x 450 px" in out
-    assert out.index("x fp32") < out.index("image to label") < out.index("nothing is recommended")
-    assert "billion multiply-accumulates" in err and "bound from below" in err
+    assert code == 0 and "end to end" in out and "synthetic images as JPEG" in out and "600 x 450 px" in out
+    assert out.index("x fp32") < out.index("end to end") < out.index("no recommendation")
+    assert "billion multiply-accumulates" in err and "a lower bound of the latency" in err
 
 
-def test_a_file_alone_is_timed_on_drawn_images_and_not_recommended(cli: Cli, foreign: Callable[..., Path]) -> None:
+def test_a_single_file_is_timed_on_synthetic_images_and_not_recommended(cli: Cli, foreign: Callable[..., Path]) -> None:
     code, out, _ = cli("bench", foreign(), "--protocol", "quick", "--json")
     document = json.loads(out)
     row = document["rows"][0]
     assert code == 0 and row["floor"] is None  # a mean: no convolution, no product
-    assert "drawn images" in document["photos"]["source"] and row["end_to_end"]["parts_ms"]["decode"] > 0
+    assert "synthetic images" in document["photos"]["source"] and row["end_to_end"]["parts_ms"]["decode"] > 0
     assert document["recommendation"]["file"] is None and document["test_images"] is None
     assert "no golden vectors" in document["recommendation"]["reasons"][1]

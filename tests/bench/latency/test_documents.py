@@ -1,6 +1,6 @@
-"""`skinedge.bench/1` has three writers: bench, the page of `skinedge web`, and the app. One reader reads them all.
+"""`skinedge.bench/1` has three writers (bench, the page of `skinedge web`, the app) and one reader.
 
-The app's document is read back in tests/android/test_desktop.py, where its classes ran.
+The app's document is read in tests/android/test_desktop.py, where its classes run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BROWSER = """
 import {benchmark} from './benchmark.mjs';
 import {readFileSync} from 'node:fs';
 globalThis.document = {hidden: false, addEventListener() {}, removeEventListener() {}};
-Object.defineProperty(globalThis, 'navigator', {value: TOLD});
+Object.defineProperty(globalThis, 'navigator', {value: NAVIGATOR});
 const bench = JSON.parse(readFileSync('bench.json'));
 const spin = () => { const until = performance.now() + 0.05; while (performance.now() < until); };
 const model = {run: async () => spin(), loadMs: 5, firstMs: 2, backend: 'WebAssembly, 1 thread'};
@@ -41,15 +41,15 @@ def model() -> LoadedModel:
 
 
 @pytest.mark.parametrize(
-    "told", ["{userAgent: 'A browser/1', platform: 'Linux', hardwareConcurrency: 8}", "{userAgent: 'B'}"]
+    "navigator", ["{userAgent: 'A browser/1', platform: 'Linux', hardwareConcurrency: 8}", "{userAgent: 'B'}"]
 )
-def test_the_pages_document_is_read_back(model: LoadedModel, tmp_path: Path, told: str) -> None:
+def test_the_pages_document_is_read(model: LoadedModel, tmp_path: Path, navigator: str) -> None:
     if shutil.which("node") is None:
         pytest.skip("node is not installed; tests/browser reads the page's document too")
     settings = _bench_settings(model, "litert.js")
     (tmp_path / "bench.json").write_text(json.dumps(settings))
     shutil.copyfile(PAGE, tmp_path / "benchmark.mjs")
-    (tmp_path / "run.mjs").write_text(BROWSER.replace("TOLD", told))
+    (tmp_path / "run.mjs").write_text(BROWSER.replace("NAVIGATOR", navigator))
     done = subprocess.run(["node", "run.mjs"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (tmp_path / "page.json").write_text(done.stdout)
@@ -57,11 +57,11 @@ def test_the_pages_document_is_read_back(model: LoadedModel, tmp_path: Path, tol
     (row,) = report.rows
     assert row.runtime == "litert.js" and row.n == 120 and row.p50_ms is not None and row.sha256 == model.sha256
     assert report.device.backend == "WebAssembly, 1 thread" and report.device.clock_step_ms is not None
-    assert report.device.cores == (8 if "8" in told else 1) and report.device.governor is None
+    assert report.device.cores == (8 if "8" in navigator else 1) and report.device.governor is None
     assert len(report.samples_ms[row.key]) == 6
 
 
-def test_benchs_own_document_is_read_back(model: LoadedModel, tmp_path: Path) -> None:
+def test_the_document_of_bench_is_read(model: LoadedModel, tmp_path: Path) -> None:
     report = bench_files([model.path], BenchRequest("quick"))
     save_report(report, tmp_path / "own.json")
     again = read_report(tmp_path / "own.json")

@@ -1,4 +1,4 @@
-"""Which file is recommended, and what is said of it: a pure function of the rows."""
+"""The recommendation and its reasons: a pure function of the rows."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def row(file: str, p50: float | None, runtime: str = "litert", **changes: Any) -
     interval = None if p50 is None else (p50 * 0.99, p50 * 1.01)
     precision = "int8" if "int8" in file else "fp32"
     plain = Row(file, runtime, precision, 1, 4_000_000 if precision == "int8" else 13_600_000, "0")
-    given = {"p50_ms": p50, "p90_ms": p50, "p50_interval_ms": interval, "golden": "pass", "parity": "pass"}
-    return replace(plain, **{**given, "trustworthy": True, **changes})
+    passed = {"p50_ms": p50, "p90_ms": p50, "p50_interval_ms": interval, "golden": "pass", "parity": "pass"}
+    return replace(plain, **{**passed, "trustworthy": True, **changes})
 
 
 def test_the_fastest_that_passed_is_recommended_and_compared_with_the_next() -> None:
@@ -35,14 +35,14 @@ def test_the_fastest_that_passed_is_recommended_and_compared_with_the_next() -> 
     assert recommend(tuple(reversed(rows)), 50, True) == found
 
 
-def test_overlapping_intervals_are_said_so() -> None:
+def test_overlapping_intervals_are_mentioned() -> None:
     close = (row("model.int8.tflite", 4.40), row("model.int8.onnx", 4.45, "onnxruntime"))
-    assert any("overlap, so either will do" in text for text in recommend(close, 50, True).reasons)
+    assert any("overlap, so either is suitable" in text for text in recommend(close, 50, True).reasons)
     few = tuple(replace(r, p50_interval_ms=None) for r in close)
     assert any("too few blocks" in text for text in recommend(few, 50, True).reasons)
 
 
-def test_on_a_cpu_without_an_int8_dot_product_fp32_may_be_it() -> None:
+def test_fp32_may_be_recommended_without_an_int8_dot_product() -> None:
     rows = (row("model.fp32.onnx", 14.6, "onnxruntime"), row("model.int8.tflite", 15.4))
     found = recommend(rows, 50, False)
     assert found.file == "model.fp32.onnx"
@@ -53,32 +53,32 @@ def test_on_a_cpu_without_an_int8_dot_product_fp32_may_be_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "why"),
+    ("changes", "reason"),
     [
         ({"golden": "fail"}, "golden vectors fail here"),
         ({"golden": None}, "no golden vectors"),
         ({"parity": None}, "no parity report"),
         ({"parity": "fail"}, "a gate failed"),
-        ({"golden": "underpowered", "parity": "pass_elsewhere"}, "nothing shows that it is right here"),
+        ({"golden": "underpowered", "parity": "pass_elsewhere"}, "inconclusive here"),
     ],
 )
-def test_what_did_not_pass_is_named_however_fast_it_is(changes: dict[str, Any], why: str) -> None:
+def test_a_faster_file_that_did_not_pass_is_named(changes: dict[str, Any], reason: str) -> None:
     fast, slow = row("fast.int8.tflite", 2.0, **changes), row("model.fp32.tflite", 9.0)
     found = recommend((fast, slow), 50, True)
     assert found.file == "model.fp32.tflite"
     assert any(
-        text.startswith("faster, but not recommended: fast.int8.tflite") and why in text for text in found.reasons
+        text.startswith("faster, but not recommended: fast.int8.tflite") and reason in text for text in found.reasons
     )
     alone = recommend((fast,), 50, True)
     assert (alone.file, alone.runtime, alone.threads) == (None, None, None)
-    assert alone.reasons[0].startswith("nothing is recommended") and why in alone.reasons[1]
-    assert why in (obstacle(fast) or "") and obstacle(slow) is None
+    assert alone.reasons[0].startswith("no recommendation") and reason in alone.reasons[1]
+    assert reason in (obstacle(fast) or "") and obstacle(slow) is None
 
 
 def test_nothing_was_timed() -> None:
-    """As in an emulator: no gate is to blame."""
+    """As in an emulator."""
     for rows in ((), (row("model.int8.tflite", None),)):
-        assert recommend(rows, 50, True).reasons == ("nothing is recommended: nothing was timed",)
+        assert recommend(rows, 50, True).reasons == ("no recommendation: nothing was timed",)
     found = recommend((row("model.int8.tflite", None), row("model.fp32.tflite", 9.0)), 50, True)
     assert found.file == "model.fp32.tflite" and len(found.reasons) == 1
 
@@ -91,7 +91,7 @@ def test_the_headline_percentile_decides() -> None:
     assert "p50 do not overlap" in by_p90.reasons[1]  # although the next is the faster one by p50
 
 
-def test_threads_a_doubtful_timing_and_a_verdict_from_elsewhere_are_said() -> None:
+def test_threads_a_distrusted_timing_and_another_instruction_set_are_mentioned() -> None:
     best = row("model.int8.tflite", 3.0, threads=2, parity="pass_elsewhere", reasons=("on battery",), trustworthy=False)
     reasons = recommend((best, row("model.int8.tflite", 4.0)), 50, True).reasons
     assert "in litert with 2 threads" in reasons[0] and "another instruction set" in reasons[0]

@@ -1,4 +1,4 @@
-"""Two reports compared: what is slower, what is refused, what is beyond a budget, what a CI sees of it."""
+"""skinedge compare: changes, refusals, budgets and exit codes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PLAN = Protocol("standard", 30, 50, 20, 0.0)
 
 
 def report(times: float = 1.0, seed: int = 0, **changes: Any) -> LatencyReport:
-    """Two files of 4 and 9 ms, `times` as slow, 20 blocks with a noise of 1 %; changes: of every row."""
+    """Return a report of two files of 4 and 9 ms, times `times`, in 20 blocks with 1 % noise; changes: of every row."""
     rng = np.random.default_rng(seed)
     rows = []
     for file, ms in zip(FILES, (4.0, 9.0), strict=True):
@@ -67,19 +67,19 @@ def test_slower_faster_and_neither() -> None:
     assert found.failures() == [] and found.changes[0].gates == ()  # no budget: nothing to exceed
 
 
-def test_a_latency_budget_passes_fails_or_is_left_open() -> None:
+def test_a_latency_budget_passes_fails_or_is_inconclusive() -> None:
     slower = report(1.1, seed=1)
     assert gates(compare(report(), slower, Budget(latency=20)), "latency") == ["pass", "pass"]
     beyond = compare(report(), slower, Budget(latency=5))
     assert gates(beyond, "latency") == ["fail", "fail"] and len(beyond.failures()) == 2
     assert "litert model.int8.tflite: latency 1.1" in beyond.failures()[0] and "at most 1.050" in beyond.failures()[0]
     few = replace(slower, rows=tuple(replace(r, block_medians_ms=r.block_medians_ms[:5]) for r in slower.rows))
-    open_still = compare(report(), few, Budget(latency=10))
-    assert "underpowered" in gates(open_still, "latency") and open_still.failures() == []
+    inconclusive = compare(report(), few, Budget(latency=10))
+    assert "underpowered" in gates(inconclusive, "latency") and inconclusive.failures() == []
     assert compare(report(), few, Budget(latency=10), strict=True).failures()
 
 
-def test_what_is_not_trustworthy_decides_nothing() -> None:
+def test_distrusted_timings_are_inconclusive() -> None:
     noisy = report(2.0, trustworthy=False, reasons=("on battery",))
     found = compare(report(), noisy, Budget(latency=5))
     assert gates(found, "latency") == ["underpowered"] * 2 and found.failures() == []
@@ -87,14 +87,14 @@ def test_what_is_not_trustworthy_decides_nothing() -> None:
     assert len(compare(report(), noisy, Budget(latency=5), strict=True).failures()) == 2
 
 
-def test_an_accuracy_budget_is_in_points() -> None:
+def test_an_accuracy_budget_is_in_percentage_points() -> None:
     worse = report(balanced_accuracy=0.74)
     assert gates(compare(report(), worse, Budget(accuracy=1.0)), "accuracy") == ["pass"] * 2  # exactly at the limit
     found = compare(report(), worse, Budget(accuracy=0.5))
     assert gates(found, "accuracy") == ["fail"] * 2 and "fell by 1.00 points" in found.failures()[0]
     assert gates(compare(worse, report(), Budget(accuracy=0)), "accuracy") == ["pass"] * 2
-    wrong_here = compare(report(), report(golden="fail"), Budget(accuracy=0.5))  # although parity's figure is as before
-    assert gates(wrong_here, "accuracy") == ["fail"] * 2 and "golden vectors fail" in wrong_here.failures()[0]
+    wrong = compare(report(), report(golden="fail"), Budget(accuracy=0.5))  # despite an equal accuracy
+    assert gates(wrong, "accuracy") == ["fail"] * 2 and "golden vectors fail" in wrong.failures()[0]
     unknown = compare(report(), report(balanced_accuracy=None), Budget(accuracy=0.5))
     assert gates(unknown, "accuracy") == ["underpowered"] * 2 and unknown.failures() == []
 
@@ -122,7 +122,7 @@ def test_other_devices_and_environments_are_refused_and_listed(changed: dict[str
         compare(report(), other, allowed=[name, "weather"])
 
 
-def test_protocol_and_test_images_must_be_the_same_too() -> None:
+def test_protocol_and_test_images_must_be_equal() -> None:
     quick = replace(report(seed=1), protocol=replace(PLAN, name="quick", block=20), test_images="other")
     with pytest.raises(ConfigError) as refused:
         compare(report(), quick)
@@ -131,15 +131,15 @@ def test_protocol_and_test_images_must_be_the_same_too() -> None:
     )
     allowed = ("protocol", "protocol block", "test_images")
     found = compare(report(), quick, Budget(accuracy=0.5), allowed=allowed)
-    assert gates(found, "accuracy") == ["underpowered"] * 2  # of other images: not comparable
+    assert gates(found, "accuracy") == ["underpowered"] * 2  # other images: not comparable
 
 
-def test_a_library_that_nothing_compared_uses_may_differ() -> None:
+def test_an_unused_library_may_differ() -> None:
     other = replace(report(seed=1), device=replace(HERE, versions={"litert": "2.3.0", "torch": "2.14"}))
     assert compare(report(), other).differences == {}
 
 
-def test_rows_of_one_report_alone_are_named() -> None:
+def test_rows_of_only_one_report_are_named() -> None:
     before, after = report(), report(seed=1)
     renamed = replace(after.rows[1], file="model.int8.heatmap.tflite")
     found = compare(before, replace(after, rows=(after.rows[0], renamed)), Budget(latency=5))
@@ -152,7 +152,7 @@ def test_rows_of_one_report_alone_are_named() -> None:
         compare(before, two_threads)
 
 
-def test_a_report_is_read_from_a_file_as_it_was_written(tmp_path: Path) -> None:
+def test_a_report_is_read_from_its_file(tmp_path: Path) -> None:
     path = tmp_path / "pi.json"
     path.write_text(report().to_text())
     found = compare(report(), read_report(path))
@@ -163,7 +163,7 @@ def test_a_report_is_read_from_a_file_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "{}", '{"schema": "skinedge.verify/1"}', '{"schema": "skinedge.bench/1"}']
 )
-def test_what_is_no_report_is_refused(tmp_path: Path, text: str) -> None:
+def test_other_documents_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "report.json"
     path.write_text(text)
     with pytest.raises(BundleError, match="report of bench") as refused:
@@ -190,7 +190,7 @@ def test_what_is_no_report_is_refused(tmp_path: Path, text: str) -> None:
         (("samples_ms",), {"litert model.int8.tflite": [4.0]}),
     ],
 )
-def test_a_report_with_something_else_in_a_field_is_refused(
+def test_a_report_with_a_wrong_field_is_refused(
     cli: Cli, tmp_path: Path, place: tuple[str | int, ...], value: object
 ) -> None:
     path, document = tmp_path / "report.json", json.loads(report().to_text())
@@ -199,59 +199,74 @@ def test_a_report_with_something_else_in_a_field_is_refused(
         within = within[key]
     within[place[-1]] = value
     path.write_text(json.dumps(document))
-    code, out, err = cli("bench", "--compare", path, path)
+    code, out, err = cli("compare", path, path)
     assert code == 1 and out == "" and f"{path}: a damaged report of bench" in err and "Traceback" not in err
 
 
-def test_places_without_a_report(tmp_path: Path, tiny_run: Path) -> None:
+def test_missing_reports(tmp_path: Path, tiny_run: Path) -> None:
     with pytest.raises(BundleError, match="no such report"):
         read_report(tmp_path / "none.json")
     with pytest.raises(BundleError, match="not benchmarked"):
         read_report(tiny_run)
 
 
-def test_the_command_holds_a_budget(cli: Cli, tmp_path: Path) -> None:
-    """Exit 1 beyond the budget, after the table; 0 within; JSON and nothing else where it is asked for."""
+def test_the_command_checks_budgets(cli: Cli, tmp_path: Path) -> None:
+    """Exit code 1 beyond the budget, after the table; 0 within; only JSON with --json."""
     paths = [tmp_path / "a.json", tmp_path / "b.json"]
-    for path, kept in zip(paths, (report(), report(1.1, seed=1, balanced_accuracy=0.744)), strict=True):
-        path.write_text(kept.to_text())
-    code, out, err = cli("bench", "--compare", *paths)
+    for path, saved in zip(paths, (report(), report(1.1, seed=1, balanced_accuracy=0.744)), strict=True):
+        path.write_text(saved.to_text())
+    code, out, err = cli("compare", *paths)
     assert code == 0 and "slower" in out and "model.int8.tflite" in out and err == ""
-    code, out, err = cli("bench", "--compare", *paths, "--budget-latency", "5", "--budget-accuracy", "0.5")
+    code, out, err = cli("compare", *paths, "--budget-latency", "5", "--budget-accuracy", "0.5")
     assert code == 1 and "slower" in out and "beyond the budget" in err and "0.60 points" in err
-    code, out, err = cli("bench", "--compare", *paths, "--budget-latency", "5", "--json")
+    code, out, err = cli("compare", *paths, "--budget-latency", "5", "--json")
     document = json.loads(out)
     assert code == 1 and document["schema"] == "skinedge.bench-compare/1" and document["passed"] is False
     first = document["changes"][0]
     assert first["verdict"] == "slower" and first["slowdown"] == pytest.approx(1.1, abs=0.02) and first["p"] < 0.01
     assert first["gates"][0]["verdict"] == "fail" and first["before"]["p50_ms"] < first["after"]["p50_ms"]
-    assert cli("bench", "--compare", *paths, "--budget-latency", "20", "--budget-accuracy", "1")[0] == 0
+    assert cli("compare", *paths, "--budget-latency", "20", "--budget-accuracy", "1")[0] == 0
     paths[1].write_text(replace(report(), device=replace(HERE, cpu="Cortex-A72")).to_text())
-    code, out, err = cli("bench", "--compare", *paths)
+    code, out, err = cli("compare", *paths)
     assert code == 1 and out == "" and "Cortex-A76, then Cortex-A72" in err and "--allow-different 'cpu'" in err
-    assert cli("bench", "--compare", *paths, "--allow-different", "cpu")[0] == 0
+    assert cli("compare", *paths, "--allow-different", "cpu")[0] == 0
 
 
-def test_options_that_mean_nothing_are_errors(cli: Cli, tmp_path: Path, tiny_run: Path) -> None:
+def test_the_former_name_of_the_command(cli: Cli, tmp_path: Path, tiny_run: Path) -> None:
+    """`bench --compare A B` still works, and prints a note with the new name."""
+    paths = [tmp_path / "a.json", tmp_path / "b.json"]
+    for path, saved in zip(paths, (report(), report(1.1, seed=1)), strict=True):
+        path.write_text(saved.to_text())
+    options = ("--budget-latency", "5", "--json")
+    expected = cli("compare", *paths, *options)
+    note = "'skinedge bench --compare A B' is deprecated: use 'skinedge compare A B'"
+    code, out, err = cli("bench", "--compare", *paths, *options)
+    assert (code, out) == expected[:2] == (1, expected[1]) and err.startswith(note) and err.endswith(expected[2])
+    code, out, err = cli("bench", "--budget-latency=20", f"--compare={paths[0]}", paths[1])
+    assert code == 0 and "slower" in out and err.startswith(note)
+    for wrong in (("bench", tiny_run, "--compare", *paths), ("bench", "--compare", paths[0])):
+        code, out, err = cli(*wrong)
+        assert code == 1 and out == "" and "skinedge compare" in err
+
+
+def test_options_of_a_measurement_are_refused(cli: Cli, tmp_path: Path, tiny_run: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(report().to_text())
     code, out, err = cli("bench", tiny_run, "--budget-latency", "5")
-    assert code == 1 and out == "" and "--compare" in err
-    code, out, err = cli("bench", tiny_run, "--compare", path, path)
-    assert code == 1 and out == "" and "and no run" in err
+    assert code == 1 and out == "" and "--budget-latency" in err
     for options in (("--out", tmp_path / "c.json"), ("--runtime", "litert"), ("--protocol", "standard"), ("--adb",)):
-        code, out, err = cli("bench", "--compare", path, path, *options)
-        assert code == 1 and out == "" and f"and no {options[0]}" in err
+        code, out, err = cli("compare", path, path, *options)
+        assert code == 1 and out == "" and str(options[0]) in err
     assert not (tmp_path / "c.json").exists()
-    assert cli("bench", "--compare", path, path, "--budget-latency", "5%")[0] == 0
+    assert cli("compare", path, path, "--budget-latency", "5%")[0] == 0
     for text in ("-1", "much", "nan"):
-        code, _, err = cli("bench", "--compare", path, path, f"--budget-latency={text}")
-        assert code == 2 and text in err
+        code, _, err = cli("compare", path, path, f"--budget-latency={text}")
+        assert code == 1 and text in err
 
 
-def test_a_run_beside_itself(cli: Cli, run: Bundle) -> None:
+def test_a_run_compared_with_its_own_report(cli: Cli, run: Bundle) -> None:
     assert cli("bench", run.root, "--protocol", "quick", "--runtime", "litert")[0] == 0
-    code, out, _ = cli("bench", "--compare", run.root, run.root / "reports" / "latency.json", "--json")
+    code, out, _ = cli("compare", run.root, run.root / "reports" / "latency.json", "--json")
     document = json.loads(out)
     assert code == 0 and len(document["changes"]) == 2 and document["differences"] == {}
     for change in document["changes"]:

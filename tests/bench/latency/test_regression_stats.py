@@ -1,4 +1,4 @@
-"""Statistics of two benchmarks' block medians, against scipy and against what is known by construction."""
+"""Statistics of two benchmarks' block medians, against SciPy and values known by construction."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_rank_sum_test_at_its_edges() -> None:
     low, high = np.arange(1.0, 4), np.arange(11.0, 14)
     assert 0.05 < rank_sum_p(low, high) < 0.1  # three blocks prove nothing
     exact = scipy.stats.mannwhitneyu(np.arange(6.0), np.arange(6.0) + 10, method="exact").pvalue
-    assert exact < rank_sum_p(np.arange(6.0), np.arange(6.0) + 10) < 0.01  # never surer than the exact test
+    assert exact < rank_sum_p(np.arange(6.0), np.arange(6.0) + 10) < 0.01  # conservative against the exact test
 
 
 def test_a_slow_down_and_its_interval() -> None:
@@ -55,11 +55,11 @@ def test_the_interval_is_scipys_percentile_bootstrap() -> None:
     assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.006)
 
 
-def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
-    """Two benchmarks of the same file, 300 times over: the true ratio of 1 lies in most intervals of 20 blocks."""
+def test_the_interval_has_its_nominal_coverage() -> None:
+    """300 pairs of benchmarks of the same file: most intervals over 20 blocks contain the true ratio of 1."""
     rng = np.random.default_rng(4)
-    held = 0
+    covered = 0
     for seed in range(300):
-        found = slowdown(rng.normal(10, 0.5, 20), rng.normal(10, 0.5, 20), resamples=400, seed=seed)
-        held += found.low <= 1 <= found.high
-    assert held >= 275
+        interval = slowdown(rng.normal(10, 0.5, 20), rng.normal(10, 0.5, 20), resamples=400, seed=seed)
+        covered += interval.low <= 1 <= interval.high
+    assert covered >= 275

@@ -1,4 +1,4 @@
-"""What `skinedge bench` prints for a person."""
+"""The tables of `skinedge bench`."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ def report(protocol: str, *rows: Row) -> LatencyReport:
 @pytest.mark.parametrize(
     ("protocol", "first", "cells"), [("standard", "p50", ("4.40", "4.3")), ("mlperf", "p90", ("4.90", "4.40"))]
 )
-def test_the_headline_of_the_protocol_stands_first(
+def test_the_headline_percentile_is_the_first_column(
     protocol: str, first: str, cells: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     show(report(protocol, ROW))
     title, _, heads, _, row, *_ = capsys.readouterr().out.splitlines()
-    assert title.startswith(f"A CPU, 1 thread(s), 1024 samples a file ({protocol}); litert 2.3.0")
+    assert title.startswith(f"A CPU, 1 thread(s), 1024 samples per file ({protocol}); litert 2.3.0")
     assert [cell.strip() for cell in heads.strip("┃").split("┃")][1] == f"{first} ms"
-    found = [cell.strip() for cell in row.strip("│").split("│")]
-    assert found[0] == "a.tflite" and found[1] == cells[0] and found[2].startswith(cells[1])
+    texts = [cell.strip() for cell in row.strip("│").split("│")]
+    assert texts[0] == "a.tflite" and texts[1] == cells[0] and texts[2].startswith(cells[1])
 
 
-def test_each_doubt_is_told_once_with_its_rows(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_doubt_is_printed_once_with_its_rows(capsys: pytest.CaptureFixture[str]) -> None:
     show(report("standard", replace(ROW, reasons=("on battery",)), DOUBTED, UNTIMED))
-    said = capsys.readouterr()
-    assert "not timed" in said.out
-    assert "not trustworthy: every row: on battery\n" in said.err
-    assert "not trustworthy: a.tflite (2 threads): slowed down by 20% during the benchmark\n" in said.err
-    assert "not trustworthy: model.safetensors: not installed\n" in said.err
+    printed = capsys.readouterr()
+    assert "not timed" in printed.out
+    assert "not trustworthy: every row: on battery\n" in printed.err
+    assert "not trustworthy: a.tflite (2 threads): slowed down by 20% during the benchmark\n" in printed.err
+    assert "not trustworthy: model.safetensors: not installed\n" in printed.err
 
 
-def test_a_name_says_what_tells_rows_apart() -> None:
+def test_names_distinguish_rows() -> None:
     both = report("standard", ROW, DOUBTED, replace(ROW, runtime="other"))
     assert [label(both, row) for row in both.rows] == [
         "a.tflite (litert, 1 thread)",
@@ -58,17 +58,17 @@ def test_a_name_says_what_tells_rows_apart() -> None:
     assert label(report("standard", ROW), ROW) == "a.tflite"
 
 
-def test_the_machines_state_is_told_as_far_as_it_is_known() -> None:
-    assert machine(report("standard", ROW)) == "machine: nothing; its clock and heat are not told here"
+def test_the_machines_state() -> None:
+    assert machine(report("standard", ROW)) == "machine: nothing known; clock frequency or temperature not available"
     warm = Conditions(frequency_mhz=1500.0, temperature_c=60.6, power="mains")
-    told = replace(
+    warm_report = replace(
         report("standard", ROW),
         device=replace(HERE, virtualization=("container",), governor="ondemand", max_frequency_mhz=1800.0),
         before=replace(warm, temperature_c=41.2),
         after=warm,
         foreign_cpu=0.02,
     )
-    assert machine(told) == (
+    assert machine(warm_report) == (
         "machine: container, governor ondemand, 1500 MHz of 1800, 41 °C before, 61 °C after, on mains, "
         "other processes used 2% of the cores"
     )

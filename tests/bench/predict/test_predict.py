@@ -1,4 +1,4 @@
-"""skinedge predict, as typed."""
+"""skinedge predict, by its command line."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
-def test_json_lines_say_what_the_session_says(cli: Cli, tiny_run: Path, images: Path) -> None:
+def test_json_lines_have_the_outputs_of_the_session(cli: Cli, tiny_run: Path, images: Path) -> None:
     code, out, _ = cli("predict", images, "--run", tiny_run, "--json")
     lines = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and [Path(line["image"]).name for line in lines] == ["a.jpg", "b.png"]
@@ -51,7 +51,7 @@ def test_json_lines_say_what_the_session_says(cli: Cli, tiny_run: Path, images: 
         assert line["malignant_probability"] == pytest.approx(expected)
 
 
-def test_the_screen_shows_classes_score_melanoma_and_the_notice(cli: Cli, tiny_run: Path, images: Path) -> None:
+def test_the_terminal_shows_classes_score_melanoma_and_the_notice(cli: Cli, tiny_run: Path, images: Path) -> None:
     code, out, err = cli("predict", images / "a.jpg", "--run", tiny_run, "--top", 2)
     assert code == 0 and "not a medical device" in out
     assert "malignant or premalignant" in out and "threshold" in out and "melanoma 0." in out
@@ -67,7 +67,7 @@ def test_flagging_follows_the_manifests_threshold(cli: Cli, run: Bundle, images:
     assert word in cli("predict", images / "a.jpg", "--run", run.root)[1]
 
 
-def test_a_bad_image_gives_an_error_and_the_others_go_on(cli: Cli, tiny_run: Path, images: Path) -> None:
+def test_a_bad_image_gives_an_error_and_the_others_continue(cli: Cli, tiny_run: Path, images: Path) -> None:
     (images / "aa.jpg").write_bytes((images / "a.jpg").read_bytes()[:300])
     arguments = ("predict", images, images / "gone.jpg", "--run", tiny_run)
     code, out, err = cli(*arguments, "--json")
@@ -83,25 +83,25 @@ def test_a_bad_image_gives_an_error_and_the_others_go_on(cli: Cli, tiny_run: Pat
 def test_the_number_of_processes_changes_no_bit(
     cli: Cli, run: Bundle, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor does what else is judged: an image alone has the same answer."""
+    """Nor do the other images: an image alone has the same prediction."""
     monkeypatch.setattr(resumable, "usable_cores", lambda: 3)
     folder = Path(run.manifest.data_root)
     (bad := run.root / "bad.png").write_bytes(b"not an image")
     command = ("predict", folder, bad, folder, "--run", run.root, "--file", name, "--json")
-    found = {jobs: cli(*command, *jobs)[:2] for jobs in ((), ("--jobs", 1), ("--jobs", 2), ("--jobs", 3))}
-    assert len(set(found.values())) == 1
-    code, shown = found["--jobs", 3]
+    results = {jobs: cli(*command, *jobs)[:2] for jobs in ((), ("--jobs", 1), ("--jobs", 2), ("--jobs", 3))}
+    assert len(set(results.values())) == 1
+    code, shown = results["--jobs", 3]
     lines = shown.splitlines()
     assert code == 1 and len(lines) == 281 and "error" in json.loads(lines[140])
     alone = cli("predict", json.loads(lines[77])["image"], "--run", run.root, "--file", name, "--json")[1]
     assert alone.splitlines() == [lines[77]] == [lines[141 + 77]]
 
 
-def test_a_model_file_that_is_replaced_meanwhile_is_refused(run: Bundle) -> None:
-    judge = Predictor.of(open_listed(run))
-    judge.path.write_bytes(run.file("model.fp32.tflite").read_bytes())
-    with pytest.raises(BundleError, match="changed meanwhile"):
-        judge.open()
+def test_a_model_file_that_is_replaced_during_the_command_is_an_error(run: Bundle) -> None:
+    predictor = Predictor.of(open_listed(run))
+    predictor.path.write_bytes(run.file("model.fp32.tflite").read_bytes())
+    with pytest.raises(BundleError, match="changed during the command"):
+        predictor.open()
 
 
 def test_exif_rotation_is_respected(cli: Cli, tiny_run: Path, tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_an_empty_folder_and_no_folder(cli: Cli, tiny_run: Path, tmp_path: Path)
     assert code == 1 and "no images" in err
 
 
-def test_a_synthetic_run_is_never_taken_unasked(
+def test_a_synthetic_run_is_never_the_default(
     cli: Cli, run: Bundle, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "runs").mkdir()
@@ -142,7 +142,7 @@ def test_a_model_file_alone(cli: Cli, tiny_run: Path, images: Path, tmp_path: Pa
     assert code == 1 and "--file" in err
 
 
-def test_a_cpu_that_saturates_is_warned_of(
+def test_a_cpu_that_saturates_gives_a_warning(
     cli: Cli, tiny_run: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("skinedge_bench.loaded_model.cpu_features", lambda: frozenset({"sse4_1", "avx2", "fma"}))
@@ -153,7 +153,7 @@ def test_a_cpu_that_saturates_is_warned_of(
     assert warned == {"model.int8.onnx": True, "model.fp32.onnx": False, "model.int8.tflite": False}
 
 
-def test_a_strangers_file(cli: Cli, foreign: Callable[..., Path], images: Path) -> None:
+def test_a_third_party_file(cli: Cli, foreign: Callable[..., Path], images: Path) -> None:
     code, out, err = cli("predict", images / "a.jpg", "--run", foreign(), "--json")
     line = json.loads(out)
     assert code == 0 and line["malignant_probability"] is None and line["model_id"] is None

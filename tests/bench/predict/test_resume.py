@@ -1,6 +1,6 @@
-"""predict --out and evaluate --out, interrupted: what is finished stays, and --resume gives what no interruption gives.
+"""predict --out and evaluate --out, interrupted: finished predictions are kept, and --resume completes the same result.
 
-Whoever opens one of the images waits: so the command is stopped in the middle for certain.
+A hook blocks the process that opens one of the images, so that the command always stops in the middle.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from skinedge_bench.predict.predict import sources
 
 Cli = Callable[..., tuple[int, str, str]]
 JOBS = min(2, usable_cores())
-WAITS_AT = 50  # that image's place among them
+WAITS_AT = 50  # index of the blocking image
 
 
-# Imported by every Python process that has its folder in PYTHONPATH: whoever opens the image waits.
+# Imported by every Python process that has its folder in PYTHONPATH: opening the image blocks.
 WAIT = """
 import os, sys, time
 
@@ -49,20 +49,20 @@ sys.addaudithook(wait)
 
 @dataclass(frozen=True)
 class Stopped:
-    """A command that waits at an image, everything before it being finished."""
+    """A command that is blocked at an image, after finishing the images before it."""
 
     process: subprocess.Popen[str]
 
     def end(self, by: signal.Signals) -> int:
-        """Send the signal as a terminal does, to the group; the exit code."""
+        """Send the signal to the process group, as a terminal does; return the exit code."""
         os.killpg(self.process.pid, by)
         return self.process.wait()
 
 
 @pytest.fixture
 def stopped(tmp_path: Path) -> Iterator[Callable[..., Stopped]]:
-    """Starts `skinedge ARGUMENTS` and waits until `kept` has all that comes before the image."""
-    begun = []
+    """Start `skinedge ARGUMENTS` and wait until `kept` has the predictions before the image."""
+    processes = []
     hook = tmp_path / "hook"
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(WAIT)
@@ -71,18 +71,18 @@ def stopped(tmp_path: Path) -> Iterator[Callable[..., Stopped]]:
         paths = os.pathsep.join([str(hook), *filter(None, [os.environ.get("PYTHONPATH")])])
         environment = {**os.environ, "PYTHONPATH": paths, "WAITS_AT": str(image)}
         command = [sys.executable, "-m", "skinedge", *map(str, arguments)]
-        said = subprocess.PIPE
+        pipe = subprocess.PIPE
         process = subprocess.Popen(
-            command, stdout=said, stderr=said, text=True, start_new_session=True, env=environment
+            command, stdout=pipe, stderr=pipe, text=True, start_new_session=True, env=environment
         )
-        begun.append(process)
+        processes.append(process)
         while not kept.exists() or kept.read_bytes().count(b"\n") < finished:
             assert process.poll() is None, process.communicate()
             time.sleep(0.01)
         return Stopped(process)
 
     yield start
-    for process in begun:
+    for process in processes:
         process.kill()
         process.communicate()
 
@@ -94,9 +94,9 @@ def images(tiny_run: Path, tmp_path: Path) -> list[Path]:
     folder.mkdir()
     for sample in read_split(tiny_run / "split.csv")[:100]:
         shutil.copy(root / sample.path, folder)
-    found = sorted(folder.iterdir())
-    found[2].write_bytes(found[2].read_bytes()[:300])
-    return found
+    paths = sorted(folder.iterdir())
+    paths[2].write_bytes(paths[2].read_bytes()[:300])
+    return paths
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_a_kept_line_is_the_documented_one_with_the_images_hash(
 
 @pytest.mark.parametrize("jobs", sorted({1, JOBS}))
 @pytest.mark.parametrize(("by", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
-def test_predict_goes_on_after_a_signal(
+def test_predict_resumes_after_a_signal(
     cli: Cli,
     tiny_run: Path,
     images: list[Path],
@@ -143,7 +143,7 @@ def test_predict_goes_on_after_a_signal(
 
     refused, shown, err = cli(*command)
     assert refused == 1 and shown == "" and "--resume" in err and kept.read_bytes() == partial
-    kept.write_bytes(partial[:-40])  # the end of a line that was not written whole
+    kept.write_bytes(partial[:-40])  # an incomplete line at the end
     resumed, _, err = cli(*command, "--resume")
     assert resumed == 1 and "1 image(s) could not be judged" in err and "resuming after" in err
     assert kept.read_bytes() == whole
@@ -152,7 +152,7 @@ def test_predict_goes_on_after_a_signal(
     assert not list(tmp_path.glob(".*"))
 
 
-def test_what_was_kept_is_not_used_for_anything_else(
+def test_stored_predictions_are_rejected_for_other_images_models_and_lines(
     cli: Cli, tiny_run: Path, images: list[Path], whole: bytes, tmp_path: Path
 ) -> None:
     kept = tmp_path / "kept.jsonl"
@@ -168,20 +168,19 @@ def test_what_was_kept_is_not_used_for_anything_else(
     assert f"line 5 is of the image {images[4]}" in refusal(begun, *images[:4], *images[5:]).replace(": is", " is")
     assert "one image more" in refusal(begun, *images[:9])
     assert "another model (sha256" in refusal(begun, *images, "--file", "model.fp32.onnx")
-    assert "no prediction" in refusal(begun + b"{}\n" + lines[10], *images)
-    assert "no prediction" in refusal(b"my notes\n", *images)
-    assert "no predictions" in refusal(lines[0][:-9] + b'"}\n' + b"my notes\n", *images)
-    assert "something else" in refusal(b"my notes, without an end", *images)
+    assert "not a prediction" in refusal(begun + b"{}\n" + lines[10], *images)
+    assert "not a prediction" in refusal(b"my notes\n", *images)
+    assert "not predictions" in refusal(lines[0][:-9] + b'"}\n' + b"my notes\n", *images)
+    assert "something other than" in refusal(b"my notes, without an end", *images)
     images[4].write_bytes(images[5].read_bytes())
-    assert f"{images[4]} was changed" in refusal(begun, *images)
+    assert f"{images[4]} has changed" in refusal(begun, *images)
 
 
-def test_an_altered_line_is_never_kept(whole: bytes, images: list[Path], tiny_run: Path, tmp_path: Path) -> None:
-    """Flip bits anywhere, and edit the numbers under a right checksum: such a line is judged again or refused."""
+def test_an_altered_line_is_never_used(whole: bytes, images: list[Path], tiny_run: Path, tmp_path: Path) -> None:
+    """Flip any bit, and edit the numbers under a correct checksum: such a line is predicted again or rejected."""
     model, chance, kept = open_listed(Bundle.open(tiny_run)), random.Random(5), tmp_path / "kept.jsonl"
     lines = whole.splitlines(keepends=True)
-    for place in range(20):
-        line = lines[place]
+    for line in lines[:20]:
         for position in {*chance.sample(range(len(line)), 40), *range(len(line) - 30, len(line) - 1)}:
             changed = bytearray(line)
             changed[position] ^= 1 << chance.randrange(8)
@@ -225,7 +224,7 @@ def _undefined(raw: dict[str, Any]) -> None:
     raw["probabilities"][raw["label"]] = float("nan")
 
 
-def test_lines_without_a_checksum_are_judged_again(
+def test_lines_without_a_checksum_are_predicted_again(
     cli: Cli, tiny_run: Path, images: list[Path], whole: bytes, tmp_path: Path
 ) -> None:
     kept = tmp_path / "kept.jsonl"
@@ -242,35 +241,35 @@ def test_two_processes_never_write_one_file(cli: Cli, tiny_run: Path, images: li
     assert code == 1 and "another process" in err and not (tmp_path / "kept.jsonl").exists()
 
 
-def test_a_full_disk_loses_nothing_that_is_finished(
+def test_a_full_disk_loses_no_finished_prediction(
     cli: Cli, tiny_run: Path, images: list[Path], whole: bytes, tmp_path: Path
 ) -> None:
-    """A limit on the size of files stands in for the disk's end; it falls within a line."""
+    """A limit on the size of files, within a line, stands in for a full disk."""
     kept, room = tmp_path / "kept.jsonl", len(whole) // 2
     limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))"
     code = f"{limit}; from skinedge.cli import main; main()"
     arguments = map(str, ["predict", *images, "--run", tiny_run, "--out", kept])
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "what is finished stays" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 1 and "finished predictions are kept" in done.stderr and "Traceback" not in done.stderr
     assert kept.read_bytes() == whole[:room]
     assert cli("predict", *images, "--run", tiny_run, "--out", kept, "--resume")[0] == 1
     assert kept.read_bytes() == whole
 
 
-def test_where_nothing_can_be_kept(cli: Cli, tiny_run: Path, images: list[Path], tmp_path: Path) -> None:
+def test_wrong_options_are_errors(cli: Cli, tiny_run: Path, images: list[Path], tmp_path: Path) -> None:
     for arguments, words in (
         (["--resume"], "--out"),
-        (["--out", tmp_path], "is no file"),
+        (["--out", tmp_path], "is not a file"),
         (["--out", images[0] / "below"], "cannot write"),
-        (["--jobs", usable_cores() + 1], f"1 to {usable_cores()}"),
-        (["--jobs", 0], f"1 to {usable_cores()}"),
+        (["--jobs", usable_cores() + 1], f"between 1 and {usable_cores()}"),
+        (["--jobs", 0], f"between 1 and {usable_cores()}"),
     ):
         code, shown, err = cli("predict", *images, "--run", tiny_run, *arguments, "--json")
         assert code == 1 and shown == "" and words in err and "Traceback" not in err
 
 
 @pytest.mark.parametrize("jobs", sorted({1, JOBS}))
-def test_evaluate_goes_on_after_a_kill(
+def test_evaluate_resumes_after_a_kill(
     cli: Cli, run: Bundle, stopped: Callable[..., Stopped], tmp_path: Path, jobs: int
 ) -> None:
     data, out = tmp_path / "data", tmp_path / "out"
@@ -298,7 +297,7 @@ def test_evaluate_goes_on_after_a_kill(
     assert all((out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes() for name in names)
 
 
-def test_an_image_that_stopped_an_evaluation_is_judged_again(cli: Cli, run: Bundle, tmp_path: Path) -> None:
+def test_an_image_that_stopped_an_evaluation_is_predicted_again(cli: Cli, run: Bundle, tmp_path: Path) -> None:
     data, out = tmp_path / "data", tmp_path / "out"
     shutil.copytree(run.manifest.data_root, data)
     manifest = run.root / "manifest.json"

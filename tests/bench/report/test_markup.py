@@ -1,4 +1,4 @@
-"""The model card's Markdown as HTML: what it is written in is understood, and nothing else is let through."""
+"""The model card's Markdown as HTML: its own syntax is rendered, all else is escaped."""
 
 from __future__ import annotations
 
@@ -20,15 +20,26 @@ from skinedge_bench.report.markup import html
         ("`a*b* <c>`", "<p><code>a*b* &lt;c&gt;</code></p>"),
         (r"\*not\* \<b> \[x\]", "<p>*not* &lt;b&gt; [x]</p>"),
         ("<script>alert(1)</script>", "<p>&lt;script&gt;alert(1)&lt;/script&gt;</p>"),
-        ('```toml\na = "<b>"\n\n# c\n```', '<pre tabindex="0"><code>a = &quot;&lt;b&gt;&quot;\n\n# c</code></pre>'),
+        ("[a](javascript:x) ![b](http://c) <http://d> http://e", None),
+        ("&lt;script&gt; &#60;b&#62;", "<p>&amp;lt;script&amp;gt; &amp;#60;b&amp;#62;</p>"),
     ],
 )
-def test_markdown_becomes_html(markdown: str, expected: str) -> None:
-    assert html(markdown) == expected
+def test_markdown_becomes_html(markdown: str, expected: str | None) -> None:
+    rendered = html(markdown).replace("\n", "")
+    if expected is None:
+        expected = f"<p>{markdown.replace('<', '&lt;').replace('>', '&gt;')}</p>"
+    assert rendered == expected
+
+
+def test_code_keeps_its_lines_and_is_escaped() -> None:
+    expected = '<pre tabindex="0"><code>a = &quot;&lt;b&gt;&quot;\n\n# c\n</code></pre>\n'
+    assert html('```toml\na = "<b>"\n\n# c\n```') == expected
 
 
 def test_a_table_keeps_its_cells() -> None:
     rows = [["a|b", "<i>", ""], ["`c`", "1.0", "x"]]
-    root = ElementTree.fromstring(html(table(("file", "value", ""), rows)))
+    rendered = html(table(("file", "value", ""), rows))
+    root = ElementTree.fromstring(rendered)
     cells = [["".join(cell.itertext()) for cell in row] for row in root.iter("tr")]
     assert cells == [["file", "value", ""], ["a|b", "<i>", ""], ["c", "1.0", "x"]]
+    assert rendered.count('<th scope="col">') == 3 and root.get("tabindex") == "0"

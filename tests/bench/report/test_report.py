@@ -1,4 +1,4 @@
-"""skinedge report: the page and its Markdown say what the documents say, and nothing that must not travel."""
+"""skinedge report: page and Markdown hold the documents' figures, and nothing private."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from html.parser import HTMLParser
@@ -30,7 +31,7 @@ from skinedge_bench.latency.roofline.roofline import RooflineBound
 from skinedge_bench.latency.roofline.workload import Workload
 from skinedge_bench.report.draw import ReportRequest, draw
 from skinedge_bench.report.examples import choose_examples
-from skinedge_bench.report.sources import of_network
+from skinedge_bench.report.sources import evaluate_network
 
 Cli = Callable[..., tuple[int, str, str]]
 Tables = dict[str, list[list[str]]]
@@ -112,10 +113,11 @@ def shipped() -> Path:
 def written(shipped: Path) -> tuple[str, str]:
     """The shipped model's page and Markdown."""
     drawn = draw(Bundle.open(shipped), ReportRequest(), NOTICE)
+    assert drawn.html is not None
     return drawn.html, drawn.markdown
 
 
-def report_of(run: Path, name: str) -> dict[str, Any]:
+def read_report(run: Path, name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((run / "reports" / f"{name}.json").read_text())
     return found
 
@@ -128,31 +130,31 @@ def put(run: Bundle, stage: str, name: str, content: str) -> None:
 
 def test_the_figures_are_those_of_the_documents(written: tuple[str, str], shipped: Path) -> None:
     tables = read(written[0]).tables
-    said = report_of(shipped, "evaluation")
+    evaluation = read_report(shipped, "evaluation")
     overall = {row[0]: row for row in next(rows for title, rows in tables.items() if title.startswith("Overall"))}
-    low, high = said["intervals"]["balanced_accuracy"]
+    low, high = evaluation["intervals"]["balanced_accuracy"]
     assert overall["balanced accuracy, uniform prior"][1:3] == [
-        f"{said['balanced_accuracy']:.4f}",
+        f"{evaluation['balanced_accuracy']:.4f}",
         f"{low:.3f}-{high:.3f}",
     ]
-    assert overall["malignant sensitivity"][3] == "{} of {}".format(*said["malignant"]["sensitivity_counts"])
+    assert overall["malignant sensitivity"][3] == "{} of {}".format(*evaluation["malignant"]["sensitivity_counts"])
     confusion = next(rows for title, rows in tables.items() if title.startswith("Confusion"))
-    for row, expected in zip(confusion[1:], said["confusion"], strict=True):
+    for row, expected in zip(confusion[1:], evaluation["confusion"], strict=True):
         shares = [f"{count}{count / sum(expected):.0%}" for count in expected]
         assert row[1:] == shares
     files = {row[0]: row for row in tables["Every file beside the merged network"]}
-    for name, file in report_of(shipped, "parity")["files"].items():
+    for name, file in read_report(shipped, "parity")["files"].items():
         if file["metrics"]:
             assert files[name][3] == f"{file['metrics']['agreement']:.4f}"
             assert files[name][5] == f"{file['metrics']['balanced_accuracy']:.4f}"
     times = {row[0]: row for row in tables["Every file and runtime"]}
-    for row in report_of(shipped, "latency")["rows"]:
+    for row in read_report(shipped, "latency")["rows"]:
         if row["p50_ms"] is not None:
             shown = times[f"{row['file']} ({row['runtime']})"]
             assert shown[1:3] == [f"{row['p50_ms']:.2f}", f"{row['p90_ms']:.2f}"] and shown[-1] == str(row["n"])
-    history = report_of(shipped, "training")["history"]
+    history = read_report(shipped, "training")["history"]
     assert [row[1] for row in tables["Every epoch"][1:]] == [f"{row['train_loss']:.4f}" for row in history]
-    assert list(said["subgroups"]) == [title[3:] for title in tables if title.startswith("By ")]
+    assert list(evaluation["subgroups"]) == [title[3:] for title in tables if title.startswith("By ")]
 
 
 def test_the_markdown_has_the_same_tables(written: tuple[str, str]) -> None:
@@ -173,7 +175,7 @@ def test_the_curves_are_those_of_the_logits(written: tuple[str, str], shipped: P
     reference, labels = read_reference(bundle), bundle.manifest.labels
     logits = reference.logits.astype(np.float64)
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    document = of_network(bundle)
+    document = evaluate_network(bundle)
     malignant = list(bundle.manifest.malignant)
     areas = {label: oracle.roc_auc_score(reference.labels == i, probabilities[:, i]) for i, label in enumerate(labels)}
     areas["malignant"] = oracle.roc_auc_score(
@@ -183,12 +185,12 @@ def test_the_curves_are_those_of_the_logits(written: tuple[str, str], shipped: P
     assert document["n"] == len(reference.labels) and document["file"] == "PyTorch, merged"
     for label in labels:
         assert document["per_class"][label]["auc"] == pytest.approx(areas[label], abs=1e-6)
-    if "roc" not in report_of(shipped, "evaluation"):
+    if "roc" not in read_report(shipped, "evaluation"):
         for label, area in areas.items():
             assert f"AUC {area:.3f}" in written[0], label
 
 
-def test_nothing_but_the_page_is_needed_and_no_image_is_in_it(written: tuple[str, str]) -> None:
+def test_the_page_needs_nothing_else_and_holds_no_image(written: tuple[str, str]) -> None:
     page, markdown = written
     reader = read(page)
     assert not {"img", "script", "iframe", "object", "image"} & set(reader.tags)
@@ -202,7 +204,7 @@ def test_nothing_but_the_page_is_needed_and_no_image_is_in_it(written: tuple[str
     assert heights[0] == 1 and heights.count(1) == 1 and all(b - a <= 1 for a, b in pairwise(heights))
 
 
-def test_no_place_of_this_machine_is_in_it(cli: Cli, run: Bundle, tmp_path: Path) -> None:
+def test_no_path_of_this_machine_is_in_the_page(cli: Cli, run: Bundle, tmp_path: Path) -> None:
     assert cli("verify", run.root)[0] in (0, 1)
     code, out, _ = cli("report", run.root, "--out", tmp_path / "page.html")
     assert code == 0 and run.manifest.data_root and "test images" in out
@@ -211,14 +213,14 @@ def test_no_place_of_this_machine_is_in_it(cli: Cli, run: Bundle, tmp_path: Path
 
 @pytest.mark.parametrize("place", ["/home/ann/images", "/data; ann/x", "under /a: b", "/a\nb", "/kept; from"])
 @pytest.mark.parametrize("kept", ["", "; kept from an earlier report: model.fp32.onnx, model.fp32.tflite"])
-def test_the_place_of_the_images_is_left_out_whatever_its_name(place: str, kept: str) -> None:
+def test_the_path_of_the_images_is_left_out_whatever_its_name(place: str, kept: str) -> None:
     assert without_place(f"9 test images under {place}{kept}") == f"9 test images{kept}"
     none, rest = "none of the 9 test images is", ": only the golden vectors were replayed"
     assert without_place(f"{none} under {place}{rest}{kept}") == f"{none} there{rest}{kept}"
     assert without_place(f"{none} here (--data DIR){rest}{kept}") == f"{none} here (--data DIR){rest}{kept}"
 
 
-def test_what_has_not_run_is_named_with_its_command(cli: Cli, trained_run: Path, tmp_path: Path) -> None:
+def test_missing_stages_are_named_with_their_command(cli: Cli, trained_run: Path, tmp_path: Path) -> None:
     code, out, _ = cli("report", trained_run, "--out", tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert code == 0
@@ -227,15 +229,15 @@ def test_what_has_not_run_is_named_with_its_command(cli: Cli, trained_run: Path,
             assert f"skinedge {command} RUN" in text, command
         assert str(trained_run) not in text
         assert "SYNTHETIC" in text
-    assert f"| 1 | {report_of(trained_run, 'training')['history'][0]['train_loss']:.4f} |" in out
+    assert f"| 1 | {read_report(trained_run, 'training')['history'][0]['train_loss']:.4f} |" in out
 
 
-def test_the_page_is_a_file_of_the_run_and_json_is_the_documents(cli: Cli, run: Bundle) -> None:
+def test_the_page_is_a_file_of_the_run_and_json_holds_the_documents(cli: Cli, run: Bundle) -> None:
     assert cli("verify", run.root)[0] in (0, 1)
     code, out, err = cli("report", run.root, "--json")
     document = json.loads(out)
     assert code == 0 and document["schema"] == "skinedge.report/1" and document["latency"] is None
-    assert document["parity"] == report_of(run.root, "parity") and document["training"] == report_of(
+    assert document["parity"] == read_report(run.root, "parity") and document["training"] == read_report(
         run.root, "training"
     )
     assert {ladder["file"] for ladder in document["ladders"]} == {"model.int8.onnx", "model.int8.tflite"}
@@ -244,24 +246,24 @@ def test_the_page_is_a_file_of_the_run_and_json_is_the_documents(cli: Cli, run: 
     assert run.reload().file("reports/report.html").read_text().startswith("<!doctype html>")
 
 
-def test_an_evaluation_stands_in_the_page(cli: Cli, run: Bundle, tmp_path: Path) -> None:
-    assert cli("evaluate", run.root, "--out", tmp_path / "said")[0] == 0
-    code, out, _ = cli("report", run.root, "--evaluation", tmp_path / "said", "--out", tmp_path / "page.html")
-    said = json.loads((tmp_path / "said" / "evaluation.json").read_text())
+def test_an_evaluation_is_shown(cli: Cli, run: Bundle, tmp_path: Path) -> None:
+    assert cli("evaluate", run.root, "--out", tmp_path / "evaluation")[0] == 0
+    code, out, _ = cli("report", run.root, "--evaluation", tmp_path / "evaluation", "--out", tmp_path / "page.html")
+    evaluation = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())
     page = (tmp_path / "page.html").read_text()
-    assert code == 0 and f"{said['file']}, judged by skinedge evaluate" in out
-    assert f"Malignant against benign ({said['file']})" in page
-    assert f"AUC {said['malignant']['auc']:.3f}" in page
-    assert not said["subgroups"] and "Nothing tells sex, age or site" in page
+    assert code == 0 and f"{evaluation['file']}, judged by skinedge evaluate" in out
+    assert f"Malignant against benign ({evaluation['file']})" in page
+    assert f"AUC {evaluation['malignant']['auc']:.3f}" in page
+    assert not evaluation["subgroups"] and "Sex, age and site of the evaluated images are unknown" in page
 
 
 def test_undefined_figures_are_dashes(cli: Cli, shipped: Path, tmp_path: Path) -> None:
-    said = report_of(shipped, "evaluation")
-    said["balanced_accuracy"] = said["malignant"]["auc"] = said["per_class"]["nv"]["auc"] = None
-    said["intervals"]["balanced_accuracy"] = [None, None]
-    said["reliability"][3]["accuracy"] = said["ece"] = None
-    said["malignant"] |= dict.fromkeys(("sensitivity", "sensitivity_counts", "sensitivity_wilson"))
-    (tmp_path / "evaluation.json").write_text(json.dumps(said))
+    evaluation = read_report(shipped, "evaluation")
+    evaluation["balanced_accuracy"] = evaluation["malignant"]["auc"] = evaluation["per_class"]["nv"]["auc"] = None
+    evaluation["intervals"]["balanced_accuracy"] = [None, None]
+    evaluation["reliability"][3]["accuracy"] = evaluation["ece"] = None
+    evaluation["malignant"] |= dict.fromkeys(("sensitivity", "sensitivity_counts", "sensitivity_wilson"))
+    (tmp_path / "evaluation.json").write_text(json.dumps(evaluation))
     code, out, err = cli("report", shipped, "--evaluation", tmp_path, "--out", tmp_path / "page.html")
     assert code == 0, err
     page = (tmp_path / "page.html").read_text()
@@ -269,20 +271,21 @@ def test_undefined_figures_are_dashes(cli: Cli, shipped: Path, tmp_path: Path) -
     assert not re.search(r"\b(nan|None|null)\b", page + out)
 
 
-def test_floor_way_to_a_label_and_recommendation_stand_in_it(shipped: Path, tmp_path: Path) -> None:
+def test_roofline_bound_end_to_end_latency_and_recommendation_are_shown(shipped: Path, tmp_path: Path) -> None:
     bundle = Bundle.open(Path(shutil.copytree(shipped, tmp_path / "run")))
-    latency = report_of(shipped, "latency")
-    floor = RooflineBound(1.25, "arithmetic", Workload(1, 2, 3, 4))
-    way = EndToEnd(7.5, (7.0, 8.0), 9.25, 96, {"decode": 1.5, "resize": 1.125, "infer": 4.375, "label": 0.25})
-    latency["rows"][1] |= {"floor": asdict(floor), "end_to_end": asdict(way)}
+    latency = read_report(shipped, "latency")
+    bound = RooflineBound(1.25, "arithmetic", Workload(1, 2, 3, 4))
+    end_to_end = EndToEnd(7.5, (7.0, 8.0), 9.25, 96, {"decode": 1.5, "resize": 1.125, "infer": 4.375, "label": 0.25})
+    latency["rows"][1] |= {"floor": asdict(bound), "end_to_end": asdict(end_to_end)}
     choice = Recommendation("model.int8.onnx", "onnxruntime", 1, ("recommended here: it", "measure again"))
     more = {"recommendation": asdict(choice), "floor_method": "How it is bounded.", "host": "pi@<board>"}
     put(bundle, "bench", "latency", json.dumps({**latency, **more}))
     drawn = draw(bundle.reload(), ReportRequest(), NOTICE)
+    assert drawn.html is not None
     tables, name = read(drawn.html).tables, "model.fp32.onnx (onnxruntime)"
-    column = tables["Every file and runtime"][0].index("floor ms")
-    floors = {row[0]: row[column] for row in tables["Every file and runtime"]}
-    assert floors[name] == "1.25" and floors["model.safetensors (torch)"] == "\N{EN DASH}"
+    column = tables["Every file and runtime"][0].index("roofline bound ms")
+    bounds = {row[0]: row[column] for row in tables["Every file and runtime"]}
+    assert bounds[name] == "1.25" and bounds["model.safetensors (torch)"] == "\N{EN DASH}"
     assert tables["From encoded photo to label"][1:] == [[name, "7.50", "9.25", "96", "1.50", "1.12", "4.38", "0.25"]]
     for text in ("Recommended here: it.", "Measure again.", "How it is bounded.", "pi@&lt;board&gt;: AMD"):
         assert f"<p>{text}" in drawn.html, text
@@ -298,7 +301,7 @@ def test_floor_way_to_a_label_and_recommendation_stand_in_it(shipped: Path, tmp_
         ('{"schema": "skinedge.evaluate/1", "model_sha256": "0"}', "a file that this run does not have"),
     ],
 )
-def test_an_evaluation_that_is_none_is_refused(
+def test_a_file_that_is_no_evaluation_is_refused(
     cli: Cli, trained_run: Path, tmp_path: Path, content: str | None, says: str
 ) -> None:
     if content is not None:
@@ -320,6 +323,59 @@ def test_a_damaged_report_is_an_error_that_names_it(
     assert not (bundle.root / "reports" / "report.html").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("evaluation", {"roc": {"per_class": {}, "malignant": [[0, 0], [0, 9]]}}),
+        ("evaluation", {"roc": {"per_class": {"wart": [[0, 0], [4, 9]]}, "malignant": None}}),
+        ("evaluation", {"confusion": [[1]]}),
+        ("evaluation", {"intervals": {"accuracy": [0.1]}}),
+        ("evaluation", {"bootstrap": {}}),
+        ("latency", {"samples_ms": {"torch model.safetensors": [[1.0, -1.0]]}}),
+        ("parity", {"warnings": [1]}),
+        ("training", {"history": [{"epoch": "one"}]}),
+    ],
+)
+def test_a_report_with_a_wrong_value_is_an_error_that_names_it(
+    cli: Cli, shipped: Path, tmp_path: Path, name: str, change: dict[str, object]
+) -> None:
+    bundle = Bundle.open(Path(shutil.copytree(shipped, tmp_path / "run")))
+    put(bundle, name, name, json.dumps({**read_report(shipped, name), **change}))
+    code, out, err = cli("report", bundle.root, "--out", tmp_path / "page.html")
+    assert code == 1 and out == "" and f"reports/{name}.json: damaged report" in err and "Traceback" not in err
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_keys_of_newer_reports_are_passed_on(shipped: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(Path(shutil.copytree(shipped, tmp_path / "run")))
+    newer = {**read_report(shipped, "training"), "newer": {"key": 1}}
+    put(bundle, "changed", "training", json.dumps(newer))
+    assert draw(bundle.reload(), ReportRequest(), NOTICE).document["training"] == newer
+
+
+def test_without_the_extra_only_markdown_is_written(
+    cli: Cli, shipped: Path, written: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = Path(shutil.copytree(shipped, tmp_path / "run"))
+    for module in ("matplotlib", "markdown_it"):
+        with monkeypatch.context() as without:
+            without.setitem(sys.modules, module, None)
+            code, out, err = cli("report", copy)
+            assert code == 0 and out == written[1] and "no HTML page" in err and "skinedge[plots]" in err
+            assert json.loads(cli("report", copy, "--json")[1])["page"] is None
+            for arguments in (("--out", tmp_path / "page.html"), ("--with-images",)):
+                code, out, err = cli("report", copy, *arguments)
+                assert code == 1 and out == "" and "skinedge[plots]" in err and module.replace("_", "-") in err
+    assert not (tmp_path / "page.html").exists() and not (copy / "reports" / "report.html").exists()
+
+
+def test_charts_of_one_page_share_no_ids_and_follow_its_colours(written: tuple[str, str], shipped: Path) -> None:
+    drawings = re.findall(r"<svg.*?</svg>", written[0], re.DOTALL)
+    assert len(drawings) > 10 and not any(re.search(r"id=|href=|#[0-9a-f]{6}|<style", each) for each in drawings)
+    again = draw(Bundle.open(shipped), ReportRequest(), NOTICE)
+    assert again.html == written[0]
+
+
 def test_a_changed_report_is_refused(cli: Cli, run: Bundle) -> None:
     path = run.root / "reports" / "training.json"
     path.write_text(path.read_text().replace("1", "2"))
@@ -339,7 +395,7 @@ def test_markup_in_a_name_is_text(cli: Cli, trained_run: Path, tmp_path: Path) -
     assert out.startswith(r"# \</title>\<script>alert(1)\</script>\<img src=x> \*\*bold\*\* \[link\](x)")
 
 
-def test_images_are_in_it_only_where_they_were_asked_for(cli: Cli, run: Bundle, tmp_path: Path) -> None:
+def test_images_are_included_only_on_request(cli: Cli, run: Bundle, tmp_path: Path) -> None:
     page, bundle = tmp_path / "page.html", run.reload()
     assert cli("report", run.root, "--out", page)[0] == 0 and "<img" not in page.read_text()
     code, out, err = cli("report", run.root, "--with-images", "--out", page)
@@ -354,7 +410,7 @@ def test_images_are_in_it_only_where_they_were_asked_for(cli: Cli, run: Bundle, 
         assert re.match(r"Image of the class \w+ beside its .+; (right|wrong): ", says)
 
 
-def test_of_each_class_the_surest_right_and_wrong_answers_are_shown(run: Bundle) -> None:
+def test_the_most_confident_right_and_wrong_prediction_of_each_class_is_shown(run: Bundle) -> None:
     reference = read_reference(run)
     powers = np.exp(reference.logits.astype(np.float64))
     sure = (powers / powers.sum(axis=1, keepdims=True)).max(axis=1)
@@ -367,7 +423,7 @@ def test_of_each_class_the_surest_right_and_wrong_answers_are_shown(run: Bundle)
         assert sure[i] == pytest.approx(sure[same].max())
 
 
-def test_images_that_are_not_there_are_an_error(cli: Cli, imageless: Bundle, tmp_path: Path) -> None:
+def test_missing_images_are_an_error(cli: Cli, imageless: Bundle, tmp_path: Path) -> None:
     code, out, err = cli("report", imageless.root, "--with-images", "--out", tmp_path / "page.html")
     assert code == 1 and out == "" and "--data DIR" in err and not (tmp_path / "page.html").exists()
 
@@ -382,11 +438,11 @@ def test_a_page_that_cannot_be_written_is_an_error(cli: Cli, trained_run: Path, 
     assert code == 1 and out == "" and "cannot write" in err
 
 
-def test_other_runs_stand_beside_it_where_they_can_be_compared(cli: Cli, shipped: Path, tmp_path: Path) -> None:
+def test_other_runs_are_compared_where_they_can_be(cli: Cli, shipped: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     shutil.copytree(shipped, runs / "same")
     other = Bundle.open(Path(shutil.copytree(shipped, runs / "other")))
-    latency = report_of(shipped, "latency")
+    latency = read_report(shipped, "latency")
     put(other, "bench", "latency", json.dumps({**latency, "device": {**latency["device"], "cpu": "Cortex <A76>"}}))
     code, out, err = cli("report", shipped, "--runs", runs, "--out", tmp_path / "page.html")
     assert code == 0, err

@@ -1,4 +1,4 @@
-"""Runtimes against PyTorch and NumPy, and against files that are damaged or strange."""
+"""Runtimes against PyTorch and NumPy, with damaged and third-party files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def vectors(tiny_run: Path) -> golden.Golden:
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.fp32.onnx", "model.fp32.tflite"])
-def test_fp32_files_say_what_pytorch_says(tiny_run: Path, vectors: golden.Golden, name: str) -> None:
+def test_fp32_files_give_pytorchs_outputs(tiny_run: Path, vectors: golden.Golden, name: str) -> None:
     outputs = open_session(tiny_run / name).run(vectors.pixels)
     np.testing.assert_allclose(outputs.probabilities, metrics.softmax(vectors.logits), atol=1e-5)
     assert outputs.probabilities.dtype == np.float32
@@ -41,7 +41,7 @@ def test_fp32_files_say_what_pytorch_says(tiny_run: Path, vectors: golden.Golden
         np.testing.assert_allclose(outputs.logits, vectors.logits, atol=1e-4)
 
 
-def test_the_torch_session_is_the_timm_model_over_normalized_pixels(tiny_run: Path, vectors: golden.Golden) -> None:
+def test_the_torch_session_is_the_timm_model_on_normalized_pixels(tiny_run: Path, vectors: golden.Golden) -> None:
     import timm
     import torch
     from safetensors.torch import load_file
@@ -59,16 +59,16 @@ def test_the_torch_session_is_the_timm_model_over_normalized_pixels(tiny_run: Pa
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_an_images_result_does_not_depend_on_its_company(tiny_run: Path, vectors: golden.Golden, name: str) -> None:
+def test_an_images_result_does_not_depend_on_its_batch(tiny_run: Path, vectors: golden.Golden, name: str) -> None:
     session = open_session(tiny_run / name)
-    together = session.run(vectors.pixels[:19]).probabilities
-    alone = np.concatenate([session.run(image[None]).probabilities for image in vectors.pixels[:19]])
-    np.testing.assert_allclose(together, alone, atol=1e-5)
-    assert session.run(vectors.pixels[:0]).probabilities.shape == (0, together.shape[1])
+    batched = session.run(vectors.pixels[:19]).probabilities
+    single = np.concatenate([session.run(image[None]).probabilities for image in vectors.pixels[:19]])
+    np.testing.assert_allclose(batched, single, atol=1e-5)
+    assert session.run(vectors.pixels[:0]).probabilities.shape == (0, batched.shape[1])
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_session_per_thread(tiny_run: Path, vectors: golden.Golden, name: str) -> None:
+def test_sessions_in_several_threads_agree(tiny_run: Path, vectors: golden.Golden, name: str) -> None:
     def work(_: int) -> np.ndarray:
         return open_session(tiny_run / name).run(vectors.pixels[:8]).probabilities
 
@@ -79,7 +79,7 @@ def test_a_session_per_thread(tiny_run: Path, vectors: golden.Golden, name: str)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_files_describe_themselves_as_their_run_does(tiny_run: Path, name: str) -> None:
+def test_embedded_descriptions_match_the_run(tiny_run: Path, name: str) -> None:
     manifest = Bundle.open(tiny_run).manifest
     session = open_session(tiny_run / name)
     own = ModelDescription.from_json(session.metadata[KEY], name)
@@ -110,9 +110,9 @@ def test_damaged_files_are_named(tmp_path: Path, suffix: str, content: bytes) ->
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("share", [0.3, 0.9])
 def test_truncated_files_are_named(tiny_run: Path, tmp_path: Path, name: str, share: float) -> None:
-    whole = (tiny_run / name).read_bytes()
+    content = (tiny_run / name).read_bytes()
     path = tmp_path / name
-    path.write_bytes(whole[: int(len(whole) * share)])
+    path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(BundleError, match=name):
         open_session(path)
 
@@ -123,7 +123,7 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
         open_session(tmp_path / name)
 
 
-def test_an_unknown_kind_of_file_lists_the_known_ones(tmp_path: Path) -> None:
+def test_an_unknown_file_type_lists_the_supported_ones(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"\.onnx.*\.tflite"):
         runtimes_for(tmp_path / "model.h5")
 
@@ -148,7 +148,7 @@ def test_weights_of_another_network_are_refused(tiny_run: Path, tmp_path: Path) 
 @pytest.mark.parametrize("softmax", [False, True])
 @pytest.mark.parametrize("dtype", ["FLOAT", "UINT8"])
 @pytest.mark.parametrize(("layout", "batch"), [("NHWC", "n"), ("NCHW", "n"), ("NCHW", 1), ("NHWC", 4)])
-def test_strangers_layouts_batches_and_logits(
+def test_third_party_layouts_batches_and_logits(
     foreign: Foreign, layout: str, batch: int | str, dtype: str, softmax: bool
 ) -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (6, 8, 8, 3)).astype(np.uint8)
@@ -162,7 +162,7 @@ def test_strangers_layouts_batches_and_logits(
         np.testing.assert_allclose(outputs.logits, scores, rtol=1e-5)
 
 
-def test_a_file_that_is_no_image_classifier_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image_classifier_is_refused(tmp_path: Path) -> None:
     import onnx
     from onnx import TensorProto, helper
 
@@ -175,17 +175,17 @@ def test_a_file_that_is_no_image_classifier_is_refused(tmp_path: Path) -> None:
 
 
 def write_integer_file(path: Path, dtype: str, scale: float, zero: int) -> Path:
-    """A .tflite file [1, 8, 8, 3] -> [1, 3] that takes the mean over the image, integer in and out."""
+    """Write a .tflite file [1, 8, 8, 3] -> [1, 3] that averages the image, with integer input and output."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     def tensor(name: str, shape: list[int], buffer: int, kind: int, quantized: bool) -> object:
-        made = schema.TensorT()
-        made.name, made.shape, made.buffer, made.type = name, shape, buffer, kind
+        created = schema.TensorT()
+        created.name, created.shape, created.buffer, created.type = name, shape, buffer, kind
         if quantized:
-            made.quantization = schema.QuantizationParametersT()
-            made.quantization.scale, made.quantization.zeroPoint = [scale], [zero]
-        return made
+            created.quantization = schema.QuantizationParametersT()
+            created.quantization.scale, created.quantization.zeroPoint = [scale], [zero]
+        return created
 
     kind = getattr(schema.TensorType, dtype.upper())
     graph, model = schema.SubGraphT(), schema.ModelT()
@@ -210,9 +210,9 @@ def write_integer_file(path: Path, dtype: str, scale: float, zero: int) -> Path:
 
 
 @pytest.mark.parametrize(("dtype", "lowest"), [("int8", -128), ("uint8", 0)])
-def test_integer_input_and_output_of_a_stranger(tmp_path: Path, dtype: str, lowest: int) -> None:
-    """Camera bytes go in as they are: (x - 127) / 128 is what the file's own scale makes of them."""
-    path = write_integer_file(tmp_path / "stranger.tflite", dtype, 1 / 128, lowest + 127)
+def test_integer_input_and_output_of_a_third_party_file(tmp_path: Path, dtype: str, lowest: int) -> None:
+    """Bytes are passed unchanged; the file's own scale turns them into (x - 127) / 128."""
+    path = write_integer_file(tmp_path / "third_party.tflite", dtype, 1 / 128, lowest + 127)
     session = open_session(path)
     assert session.inputs[0].dtype == session.outputs[0].dtype == dtype
     pixels = np.random.default_rng(3).integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)
@@ -224,8 +224,8 @@ def test_integer_input_and_output_of_a_stranger(tmp_path: Path, dtype: str, lowe
     np.testing.assert_allclose(outputs.probabilities, metrics.softmax(outputs.logits), atol=1e-6)
 
 
-@pytest.mark.parametrize(("text", "complaint"), [("{}", "model description"), (None, "float32, and takes int8")])
-def test_a_file_of_ours_that_is_not_what_it_says_is_refused(tmp_path: Path, text: str | None, complaint: str) -> None:
+@pytest.mark.parametrize(("text", "complaint"), [("{}", "model description"), (None, "float32, but it is int8")])
+def test_a_file_that_contradicts_its_description_is_refused(tmp_path: Path, text: str | None, complaint: str) -> None:
     path = write_integer_file(tmp_path / "ours.tflite", "int8", 2.0, -100)
     labels = ("a", "b", "c")
     own = ModelDescription(
@@ -240,7 +240,7 @@ def test_a_file_of_ours_that_is_not_what_it_says_is_refused(tmp_path: Path, text
 
 @pytest.mark.parametrize("delegated", [True, False])
 def test_operations_outside_the_delegate_are_named(tiny_run: Path, delegated: bool) -> None:
-    """Without any delegate, all of the graph's operations are outside; with XNNPACK, none of a float file."""
+    """Without a delegate, all operations are outside; with XNNPACK, none of a float file."""
     from ai_edge_litert import interpreter as litert
 
     kind = litert.OpResolverType
@@ -249,17 +249,17 @@ def test_operations_outside_the_delegate_are_named(tiny_run: Path, delegated: bo
     interpreter = litert.Interpreter(model_path=path, num_threads=1, experimental_op_resolver_type=resolver)
     interpreter.allocate_tensors()
     names = {node["op_name"] for node in interpreter._get_ops_details()}
-    pieces, outside = _delegated(interpreter)
-    assert pieces is not None and outside is not None
-    assert (pieces, set(outside)) == ((1, set()) if delegated else (0, names))
+    partitions, outside = _delegated(interpreter)
+    assert partitions is not None and outside is not None
+    assert (partitions, set(outside)) == ((1, set()) if delegated else (0, names))
     assert "SOFTMAX" in names
 
 
-def test_every_runtime_tells_its_version() -> None:
+def test_every_runtime_reports_its_version() -> None:
     for name in ("litert", "onnxruntime", "torch"):
         assert load(RUNTIMES, name).version()[0].isdigit()
 
 
-def test_an_unknown_runtime_lists_the_known_ones() -> None:
+def test_an_unknown_runtime_lists_the_installed_ones() -> None:
     with pytest.raises(SkinedgeError, match="litert"):
         load(RUNTIMES, "tensorrt")

@@ -1,4 +1,4 @@
-"""Paired figures against their definitions, and the list of images whose diagnosis changed."""
+"""Paired statistics against their definitions, and the list of images whose diagnosis changed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ LABELS = ("benign", "cancer", "melanoma")
 def pair(truth: list[int], before: list[list[float]], after: list[list[float]], **other: object) -> Pair:
     sides = [Side(np.array(rows, dtype=np.float32), 0.5) for rows in (before, after)]
     ids = tuple(f"image{index}" for index in range(len(truth)))
-    given = {"malignant": (1, 2), "melanoma": 2, "reference": sides[0], "file": sides[1], **other}
-    return Pair(ids=ids, labels=LABELS, truth=np.array(truth), **given)  # type: ignore[arg-type]
+    fields = {"malignant": (1, 2), "melanoma": 2, "reference": sides[0], "file": sides[1], **other}
+    return Pair(ids=ids, labels=LABELS, truth=np.array(truth), **fields)  # type: ignore[arg-type]
 
 
-def test_the_figures_are_those_of_loops_over_images() -> None:
+def test_the_statistics_are_those_of_loops_over_images() -> None:
     rng = np.random.default_rng(5)
     truth = rng.integers(0, 3, 400)
     logits = rng.normal(size=(400, 3)) + 2 * np.eye(3)[truth]
@@ -39,22 +39,22 @@ def test_the_figures_are_those_of_loops_over_images() -> None:
         if label > 0:
             flags = [1 - old[0] >= 0.5, 1 - new[0] >= 0.6]  # each at its own threshold
             malignant = [malignant[0] + 1, malignant[1] + flags[0], malignant[2] + flags[1]]
-    seen = found.mcnemar
-    assert [seen.both, seen.only_reference, seen.only_file, seen.neither] == list(cells.values())
-    assert min(seen.only_reference, seen.only_file) > 5
-    assert seen.p == pytest.approx(stats.binomtest(seen.only_file, seen.only_reference + seen.only_file).pvalue)
-    for fall, (n, old, new) in (
+    table = found.mcnemar
+    assert [table.both, table.only_reference, table.only_file, table.neither] == list(cells.values())
+    assert min(table.only_reference, table.only_file) > 5
+    assert table.p == pytest.approx(stats.binomtest(table.only_file, table.only_reference + table.only_file).pvalue)
+    for drop, (n, old, new) in (
         (found.melanoma_sensitivity_fall, melanomas),
         (found.malignant_sensitivity_fall, malignant),
     ):
-        assert fall is not None and fall.n == n and fall.value == pytest.approx((old - new) / n)
-        assert fall.low < fall.value < fall.high
+        assert drop is not None and drop.n == n and drop.value == pytest.approx((old - new) / n)
+        assert drop.low < drop.value < drop.high
     change = found.malignant_score_change
     assert change is not None and change.value == pytest.approx(score, abs=1e-6) and change.low < score < change.high
-    assert found.document()["mcnemar"] == {**seen.__dict__, "p": seen.p}
+    assert found.document()["mcnemar"] == {**table.__dict__, "p": table.p}
 
 
-def test_what_a_model_has_not_is_not_measured() -> None:
+def test_without_malignant_classes_nothing_malignant_is_measured() -> None:
     rows = [[0.6, 0.3, 0.1], [0.1, 0.2, 0.7]]
     found = compare(pair([0, 2], rows, rows, malignant=(), melanoma=None))
     assert found.melanoma_sensitivity_fall is found.malignant_sensitivity_fall is found.malignant_score_change is None
@@ -62,7 +62,7 @@ def test_what_a_model_has_not_is_not_measured() -> None:
     assert compare(pair([0, 2], rows, rows, reference=never)).malignant_sensitivity_fall is None
 
 
-def test_lost_cancers_come_first_then_false_alarms_then_other_names() -> None:
+def test_missed_cancers_come_first_then_false_alarms_then_other_changes() -> None:
     before = [
         [0.2, 0.7, 0.1],  # cancer, still flagged, called melanoma: the verdict stays
         [0.55, 0.4, 0.05],  # benign: a false alarm now
@@ -89,7 +89,7 @@ def test_lost_cancers_come_first_then_false_alarms_then_other_names() -> None:
 
 
 def test_a_flag_alone_is_a_changed_diagnosis() -> None:
-    """The likeliest class stays, the malignant score falls below the file's own threshold."""
+    """The most likely class stays, the malignant score is below the file's own threshold."""
     rows = [[0.45, 0.3, 0.25]]
     strict = Side(np.array(rows, dtype=np.float32), 0.9)
     (change,) = changes(pair([1], rows, rows, file=strict))
@@ -122,11 +122,11 @@ def test_u8s8_saturates_on_x86_without_vnni(features: frozenset[str], warned: bo
     assert saturation({"model.fp32.onnx": "fp32", "model.int8.tflite": "int8"}, features) is None
 
 
-def test_which_files_multiply_unsigned_by_signed_bytes() -> None:
+def test_the_files_that_multiply_unsigned_by_signed_bytes() -> None:
     yes = {"model.int8.onnx": "int8", "model.int8-mixed.google.logits.onnx": "int8-mixed"}
     no = {"model.int8.arm.uint8.onnx": "int8", "model.int8-weight.onnx": "int8-weight", "model.int8.tflite": "int8"}
     assert all(is_u8s8(*item) for item in yes.items()) and not any(is_u8s8(*item) for item in no.items())
 
 
-def test_the_instruction_set_is_what_decides_how_a_model_is_computed() -> None:
+def test_the_instruction_set_has_only_features_that_affect_a_model() -> None:
     assert instruction_set({"fpu", "avx2", "avx512_vnni", "hypervisor"}) == ("avx2", "avx512_vnni")

@@ -1,4 +1,4 @@
-"""skinedge verify: right files pass, wrong ones are named, absent images are admitted."""
+"""skinedge verify: correct files pass, wrong files are named, missing images are reported."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ FILES = ["golden.npz", "model.fp32.onnx", "model.fp32.tflite", "model.int8.onnx"
 
 
 def replace_file(bundle: Bundle, stage_name: str, name: str, data: bytes, **info: object) -> Bundle:
-    """Put other content under a listed name, as a stage that went wrong would."""
-    kept = bundle.manifest.stages
-    owner = next(key for key, stage in kept.items() if any(f.path == name for f in stage.files))
-    others = [f for f in kept[owner].files if f.path != name]
+    """Put other content under a listed name, as a faulty stage would."""
+    stages = bundle.manifest.stages
+    owner = next(key for key, stage in stages.items() if any(f.path == name for f in stage.files))
+    others = [f for f in stages[owner].files if f.path != name]
     entry = bundle.entries()[name]
     with bundle.stage(owner, stage_name, entry.made_from) as stage:
         stage.path(name, **{**entry.info, **info}).write_bytes(data)
@@ -41,7 +41,7 @@ def replace_file(bundle: Bundle, stage_name: str, name: str, data: bytes, **info
     return bundle.reload()
 
 
-def test_every_file_is_judged_and_the_report_is_kept(cli: Cli, run: Bundle) -> None:
+def test_every_file_is_verified_and_the_report_is_written(cli: Cli, run: Bundle) -> None:
     code, out, _ = cli("verify", run.root, "--json")
     document = json.loads(out)
     assert document["schema"] == "skinedge.verify/1" and list(document["files"]) == FILES
@@ -60,7 +60,7 @@ def test_every_file_is_judged_and_the_report_is_kept(cli: Cli, run: Bundle) -> N
     assert sorted(f.path for f in bundle.manifest.stages["verify"].files) == ["reports/parity.json"]
 
 
-def test_the_figures_are_those_of_the_test_split(run: Bundle) -> None:
+def test_the_metrics_are_those_of_the_test_split(run: Bundle) -> None:
     report = subject.verify(run)
     reference = subject.read_reference(run)
     test = [sample for sample in read_split(run.root / "split.csv") if sample.split == "test"]
@@ -76,7 +76,7 @@ def test_the_figures_are_those_of_the_test_split(run: Bundle) -> None:
 def test_each_changed_diagnosis_is_in_the_report_and_the_first_ten_on_screen(
     cli: Cli, run: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An int8 file that now answers as if every image were another one."""
+    """An int8 file whose predictions are those of other classes."""
     test = [sample for sample in read_split(run.root / "split.csv") if sample.split == "test"]
     whole = subject.run_all
 
@@ -109,7 +109,7 @@ def test_each_changed_diagnosis_is_in_the_report_and_the_first_ten_on_screen(
     assert shown == [change["image"] for change in said["changed"][:10]]
 
 
-def test_a_cpu_that_saturates_is_warned_of(cli: Cli, run: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_that_saturates_gives_a_warning(cli: Cli, run: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "cpu_features", lambda: frozenset({"sse4_1", "avx2", "fma"}))
     _, out, err = cli("verify", run.root / "model.int8.onnx")
     assert "warning: model.int8.onnx: this x86 CPU has no VNNI" in err
@@ -120,7 +120,7 @@ def test_a_cpu_that_saturates_is_warned_of(cli: Cli, run: Bundle, monkeypatch: p
     assert "warning" not in err
 
 
-def test_a_table_on_screen(cli: Cli, run: Bundle) -> None:
+def test_the_table_in_the_terminal(cli: Cli, run: Bundle) -> None:
     _, out, _ = cli("verify", run.root)
     assert "model.int8.tflite" in out and "reference" in out
     assert all(len(line) <= 120 for line in out.splitlines())
@@ -151,7 +151,7 @@ def test_a_file_with_swapped_classes_fails_by_name_and_the_report_says_so(cli: C
     assert kept["passed"] is False
 
 
-def test_a_file_that_lies_about_its_labels_fails(cli: Cli, run: Bundle) -> None:
+def test_a_file_with_other_labels_in_its_metadata_fails(cli: Cli, run: Bundle) -> None:
     import onnx
 
     model = onnx.load(run.root / "model.fp32.onnx")
@@ -165,7 +165,7 @@ def test_a_file_that_lies_about_its_labels_fails(cli: Cli, run: Bundle) -> None:
     assert code == 1 and "model.fp32.onnx: description" in err
 
 
-def test_without_images_only_the_golden_vectors_speak(cli: Cli, imageless: Bundle) -> None:
+def test_without_images_only_the_golden_vectors_are_replayed(cli: Cli, imageless: Bundle) -> None:
     code, out, err = cli("verify", imageless.root, "--json")
     document = json.loads(out)
     assert "only the golden vectors" in document["images"] and "only the golden vectors" in err
@@ -191,7 +191,7 @@ def test_a_folder_that_was_named_must_hold_the_images(cli: Cli, run: Bundle, tmp
     assert (run.root / "manifest.json").read_text() == manifest
 
 
-def test_a_report_that_judged_images_is_kept(cli: Cli, run: Bundle, tmp_path: Path) -> None:
+def test_results_on_the_test_images_are_kept(cli: Cli, run: Bundle, tmp_path: Path) -> None:
     cli("verify", run.root)
     full = run.reload().file("reports/parity.json").read_text()
     root = json.loads((run.root / "manifest.json").read_text())["data_root"]
@@ -205,13 +205,13 @@ def test_a_report_that_judged_images_is_kept(cli: Cli, run: Bundle, tmp_path: Pa
     assert "is kept" in err and run.reload().file("reports/parity.json").read_text() == full
     bundle = replace_file(run.reload(), "again", "model.fp32.onnx", (run.root / "model.fp32.onnx").read_bytes() + b"")
     cli("verify", bundle.root)
-    assert bundle.reload().file("reports/parity.json").read_text() == full  # the same bytes, made again
+    assert bundle.reload().file("reports/parity.json").read_text() == full  # the same bytes, written again
     model = (run.root / "model.int8.onnx").read_bytes()
     bundle = replace_file(run.reload(), "swapped", "model.fp32.onnx", model, precision="int8")
     cli("verify", bundle.root)
     kept = json.loads(bundle.reload().file("reports/parity.json").read_text())
     assert "only the golden vectors" in kept["images"] and "kept from an earlier report" in kept["images"]
-    assert kept["files"]["model.fp32.onnx"]["metrics"] is None  # other bytes: what was known is of another file
+    assert kept["files"]["model.fp32.onnx"]["metrics"] is None  # other bytes: the previous result is of another file
     before = json.loads(full)
     for name in ("model.fp32.tflite", "model.int8.onnx", "model.int8.tflite"):
         assert kept["files"][name]["metrics"] == before["files"][name]["metrics"]
@@ -229,7 +229,7 @@ def test_a_report_that_judged_images_is_kept(cli: Cli, run: Bundle, tmp_path: Pa
     assert kept["files"]["model.int8.tflite"]["metrics"] is not None
 
 
-def test_a_few_missing_images_or_a_changed_one_stop_it(cli: Cli, run: Bundle, tmp_path: Path) -> None:
+def test_a_missing_or_changed_image_is_an_error(cli: Cli, run: Bundle, tmp_path: Path) -> None:
     data = Path(shutil.copytree(run.manifest.data_root, tmp_path / "data"))
     test = [sample for sample in read_split(run.root / "split.csv") if sample.split == "test"]
     victim = data / test[3].path
@@ -243,7 +243,7 @@ def test_a_few_missing_images_or_a_changed_one_stop_it(cli: Cli, run: Bundle, tm
     assert (run.root / "manifest.json").read_text() == manifest
 
 
-def test_a_changed_model_file_is_refused(cli: Cli, run: Bundle) -> None:
+def test_a_changed_model_file_is_an_error(cli: Cli, run: Bundle) -> None:
     with (run.root / "model.int8.tflite").open("ab") as stream:
         stream.write(b"x")
     code, _, err = cli("verify", run.root)
@@ -255,7 +255,7 @@ def test_a_run_without_exported_files_says_what_to_do(trained_run: Path) -> None
         subject.verify(Bundle.open(trained_run))
 
 
-def test_resizing_otherwise_is_seen(run: Bundle) -> None:
+def test_a_different_resize_fails(run: Bundle) -> None:
     vectors = golden.load(run.root / "golden.npz")
     assert subject.resize_gate(vectors, run.manifest).verdict == "pass"
     pixels = vectors.pixels.copy()
@@ -265,7 +265,7 @@ def test_resizing_otherwise_is_seen(run: Bundle) -> None:
 
 
 def test_a_silent_int8_collapse_fails(tiny_run: Path) -> None:
-    """An int8 file that calls every melanoma a nevus, right in all else."""
+    """An int8 file that predicts nevus for every melanoma and is right otherwise."""
     labels = np.repeat(np.arange(7), [40, 60, 120, 20, 60, 650, 20])
     logits = np.eye(7, dtype=np.float32)[labels] * 6
     said = labels.copy()
@@ -287,7 +287,7 @@ def test_a_silent_int8_collapse_fails(tiny_run: Path) -> None:
     assert gates["malignant_score_change"].verdict == "fail"
 
 
-def test_a_file_alone(cli: Cli, tiny_run: Path, tmp_path: Path, foreign: Callable[..., Path]) -> None:
+def test_a_file_without_its_run(cli: Cli, tiny_run: Path, tmp_path: Path, foreign: Callable[..., Path]) -> None:
     alone = Path(shutil.copy(tiny_run / "model.int8.tflite", tmp_path / "alone.tflite"))
     code, out, err = cli("verify", alone, "--json")
     document = json.loads(out)
@@ -304,7 +304,7 @@ def test_a_file_alone(cli: Cli, tiny_run: Path, tmp_path: Path, foreign: Callabl
     assert code == 1 and "bad.onnx" in err
 
 
-def test_a_file_in_its_run_is_judged_as_the_runs(cli: Cli, run: Bundle) -> None:
+def test_a_file_in_its_run_has_the_gates_of_the_run(cli: Cli, run: Bundle) -> None:
     before = (run.root / "manifest.json").read_text()
     whole = subject.check(run, run.model_files(), None, strict=False)
     _, out, _ = cli("verify", run.root / "model.int8.tflite", "--json")
@@ -318,10 +318,10 @@ def test_a_file_in_its_run_is_judged_as_the_runs(cli: Cli, run: Bundle) -> None:
     assert (run.root / "manifest.json").read_text() == before
 
 
-def test_a_strangers_quantized_softmax_passes_ours_would_not(
+def test_a_third_party_quantized_softmax_passes_and_ours_fails(
     run: Bundle, foreign: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows that sum to 0.98: within what 1/256 can miss, beyond what floating point does."""
+    """Rows that sum to 0.98: within the rounding of 1/256, beyond that of floating point."""
     from skinedge_bench.loaded_model import LoadedModel
 
     def near(model: LoadedModel, pixels: np.ndarray) -> Outputs:

@@ -1,4 +1,4 @@
-"""The server of `skinedge web`, asked by well-behaved clients, other sites' pages and hostile programs."""
+"""The server of `skinedge web`: requests of browsers, of other sites' pages and of hostile programs."""
 
 from __future__ import annotations
 
@@ -79,6 +79,7 @@ def server(site: Site) -> Iterator[SiteServer]:
 
 
 def ask(server: SiteServer, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
+    """Send a request; return (status, headers, body)."""
     connection = http.client.HTTPConnection(*server.server_address[:2], timeout=20)  # type: ignore[misc]
     connection.request(method, path, headers=headers)
     answer = connection.getresponse()
@@ -88,10 +89,10 @@ def ask(server: SiteServer, path: str, method: str = "GET", **headers: str) -> t
 
 
 def raw(server: SiteServer, request: bytes) -> bytes:
-    """All that the server sends in answer to these bytes, until it closes the connection."""
+    """Send raw bytes; return the complete response, until the server closes the connection."""
     chunks = []
     with socket.create_connection(server.server_address[:2], timeout=20) as client:  # type: ignore[arg-type]
-        with contextlib.suppress(OSError):  # refused before all of it was read
+        with contextlib.suppress(OSError):  # refused before the request was read completely
             client.sendall(request)
             client.shutdown(socket.SHUT_WR)
         with contextlib.suppress(ConnectionError):
@@ -101,12 +102,12 @@ def raw(server: SiteServer, request: bytes) -> bytes:
 
 
 def status(answer: bytes) -> int:
-    found = re.match(rb"HTTP/1\.1 (\d{3}) ", answer)
-    assert found, answer[:80]
-    return int(found[1])
+    line = re.match(rb"HTTP/1\.1 (\d{3}) ", answer)
+    assert line, answer[:80]
+    return int(line[1])
 
 
-# --- what is served ---------------------------------------------------------------------------------------------
+# --- files served -----------------------------------------------------------------------------------------------
 
 
 def test_files_have_their_types(server: SiteServer) -> None:
@@ -126,12 +127,12 @@ def test_files_have_their_types(server: SiteServer) -> None:
 @pytest.mark.parametrize(
     "path", ["/../web.py", "/%2e%2e/web.py", "/a", "/a/", "/a/../code.js", "//etc/passwd", "/nothing", "/%", "/%00"]
 )
-def test_nothing_else_is_served(server: SiteServer, path: str) -> None:
+def test_other_paths_are_not_found(server: SiteServer, path: str) -> None:
     assert ask(server, path)[0] == 404
     assert ask(server, path, "HEAD")[2] == b""
 
 
-def test_nothing_is_taken(server: SiteServer) -> None:
+def test_other_methods_are_refused(server: SiteServer) -> None:
     for method in server_module.OTHER_METHODS:
         code, headers, _ = ask(server, "/code.js", method)
         assert (code, headers["Allow"]) == (405, "GET, HEAD"), method
@@ -139,20 +140,20 @@ def test_nothing_is_taken(server: SiteServer) -> None:
         assert ask(server, "/code.js", method)[0] == 501, method
 
 
-def test_only_this_machine_is_served(server: SiteServer) -> None:
+def test_the_server_listens_on_this_machine_only(server: SiteServer) -> None:
     assert server.server_address[0] == "127.0.0.1"
 
 
-def test_a_port_that_is_taken(server: SiteServer, site: Site) -> None:
+def test_a_port_in_use_is_an_error(server: SiteServer, site: Site) -> None:
     with pytest.raises(ConfigError, match="another program uses it"):
         SiteServer(site, server.server_address[1])
 
 
-# --- under which name, with which headers -----------------------------------------------------------------------
+# --- host names and headers -------------------------------------------------------------------------------------
 
 
-def test_another_name_is_refused(server: SiteServer) -> None:
-    """DNS rebinding: a site's name that points here lets its page ask as if it were ours."""
+def test_another_host_name_is_refused(server: SiteServer) -> None:
+    """DNS rebinding: a site's name that resolves to this machine lets its page send requests as if it were ours."""
     port = server.server_address[1]
     for host in (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}", f"LOCALHOST:{port}"):
         assert ask(server, "/code.js", Host=host)[0] == 200, host
@@ -188,7 +189,7 @@ def test_another_name_is_refused(server: SiteServer) -> None:
         (b"GET / HTTP/1.1\r\nHost: localhost:PORT\r\n" + b"X: a\r\n" * 101 + b"\r\n", 431),
     ],
 )
-def test_what_is_malformed_or_huge_is_refused_in_one_line(
+def test_malformed_and_huge_requests_get_a_one_line_error(
     server: SiteServer, capfd: pytest.CaptureFixture[str], request_: bytes, code: int
 ) -> None:
     answer = raw(server, request_.replace(b"PORT", str(server.server_address[1]).encode()))
@@ -197,7 +198,7 @@ def test_what_is_malformed_or_huge_is_refused_in_one_line(
     assert capfd.readouterr() == ("", "")
 
 
-def test_every_answer_has_the_headers_that_confine_the_page(server: SiteServer) -> None:
+def test_every_response_has_the_security_headers(server: SiteServer) -> None:
     for path, method in (("/", "GET"), ("/code.js", "HEAD"), ("/nothing", "GET"), ("/", "POST")):
         headers = ask(server, path, method)[1]
         assert server_module.HEADERS.items() <= headers.items()
@@ -206,20 +207,20 @@ def test_every_answer_has_the_headers_that_confine_the_page(server: SiteServer) 
     assert b"Python" not in raw(server, b"GET http://[\r\n\r\n")
 
 
-def test_the_policy_is_the_pages_own() -> None:
+def test_the_policy_header_matches_the_page() -> None:
     html = (PAGE / "index.html").read_bytes()
     with running(Site({"index.html": html}, "m")) as server:
         policy = ask(server, "/")[1]["Content-Security-Policy"]
-    stated = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html.decode())
-    assert [policy] == [f"{stated[0]}; frame-ancestors 'none'"] and "connect-src 'self'" in policy
+    tags = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html.decode())
+    assert [policy] == [f"{tags[0]}; frame-ancestors 'none'"] and "connect-src 'self'" in policy
 
 
 # --- hostile programs -------------------------------------------------------------------------------------------
 
 
-def test_a_browser_that_goes_away_is_no_error(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_browser_that_disconnects_is_not_an_error(capfd: pytest.CaptureFixture[str]) -> None:
     with running(Site({"index.html": bytes(2**26)}, "m")) as server:
-        server.daemon_threads = False  # so that the end waits for the answer's end
+        server.daemon_threads = False  # so that shutdown waits for the response
         with socket.create_connection(server.server_address[:2]) as browser:  # type: ignore[arg-type]
             browser.sendall(f"GET / HTTP/1.1\r\nHost: localhost:{server.server_address[1]}\r\n\r\n".encode())
             assert browser.recv(13) == b"HTTP/1.1 200 "
@@ -227,7 +228,7 @@ def test_a_browser_that_goes_away_is_no_error(capfd: pytest.CaptureFixture[str])
 
 
 def mutated(rng: random.Random, port: int) -> bytes:
-    """A request with a few bytes changed, cut out, repeated or replaced by what parsers stumble over."""
+    """Return a request with a few bytes changed, removed, repeated or replaced by hostile text."""
     request = bytearray(rng.choice(REQUESTS).replace(b"PORT", str(port).encode()))
     for _ in range(rng.randint(1, 4)):
         at = rng.randrange(len(request) + 1)
@@ -237,8 +238,8 @@ def mutated(rng: random.Random, port: int) -> bytes:
     return bytes(request)
 
 
-def test_mutated_requests_are_answered_or_closed(server: SiteServer, capfd: pytest.CaptureFixture[str]) -> None:
-    """Nothing but a file of the site is ever sent, and nothing is printed."""
+def test_mutated_requests_get_a_response_or_are_closed(server: SiteServer, capfd: pytest.CaptureFixture[str]) -> None:
+    """Only files of the site are sent, and nothing is printed."""
     rng = random.Random(SEED)
     codes = set()
     for number in range(TRIES):
@@ -254,10 +255,10 @@ def test_mutated_requests_are_answered_or_closed(server: SiteServer, capfd: pyte
     assert ask(server, "/code.js")[2] == b"1"
 
 
-def test_slow_connections_end_and_never_take_all_threads(
+def test_slow_connections_end_and_use_a_limited_number_of_threads(
     site: Site, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """200 clients that send a byte now and then: most are closed at once, the others after the time of a request."""
+    """200 clients that send single bytes: most are closed at once, the others at the time limit of a request."""
     monkeypatch.setattr(server_module, "READ_SECONDS", 1.5)
     with running(site) as server, contextlib.ExitStack() as stack:
         before = threading.active_count()
@@ -266,14 +267,14 @@ def test_slow_connections_end_and_never_take_all_threads(
             for _ in range(200)
         ]
         started = time.monotonic()
-        most = 0
-        while time.monotonic() - started < 1:  # each byte comes in time for a timeout of a single read
-            most = max(most, threading.active_count() - before)
+        largest = 0
+        while time.monotonic() - started < 1:  # each byte is within the timeout of a single read
+            largest = max(largest, threading.active_count() - before)
             for client in clients:
                 with contextlib.suppress(OSError):
                     client.sendall(b"G")
             time.sleep(0.1)
-        assert 1 <= most <= server_module.CONNECTIONS
+        assert 1 <= largest <= server_module.CONNECTIONS
         for client in clients:
             with contextlib.suppress(ConnectionError):
                 assert client.recv(1) == b""
@@ -281,7 +282,7 @@ def test_slow_connections_end_and_never_take_all_threads(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_client_that_reads_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_reads_nothing_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "WRITE_SECONDS", 0.3)
     with running(Site({"index.html": bytes(2**26)}, "m")) as server:
         before = threading.active_count()
@@ -293,7 +294,7 @@ def test_a_client_that_reads_nothing_is_left(monkeypatch: pytest.MonkeyPatch) ->
                 time.sleep(0.01)
 
 
-def test_an_error_of_ours_is_one_line(
+def test_an_internal_error_prints_one_line(
     site: Site, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(server_module, "TYPES", None)

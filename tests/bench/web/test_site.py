@@ -1,4 +1,4 @@
-"""The site of `skinedge web`, its server and the libraries it needs. How it works in a browser: tests/browser."""
+"""The site of `skinedge web`, its server and its libraries. Tests in a browser: tests/browser."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from skinedge.core.image_file import MAX_PIXELS
 from skinedge.core.preprocess import LONGEST, Preprocess
 from skinedge.run.run_directory import Bundle
 from skinedge_bench.web import assets
-from skinedge_bench.web.assets import PAGE, Package, compressed, fetch, keep, packages, vendored
+from skinedge_bench.web.assets import PAGE, Package, compressed, extract, fetch, packages, vendored
 from skinedge_bench.web.server import SiteServer
 from skinedge_bench.web.site import LIMIT, Site, build, write
 
@@ -41,7 +41,7 @@ PAGES = {path.name for path in PAGE.iterdir() if path.is_file()} - {"assets.toml
 
 @pytest.fixture
 def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a stand-in for every library's file, since nothing here runs a model in a browser."""
+    """A folder with a placeholder for every library file, since these tests run no browser."""
     folder = tmp_path / "vendor"
     for package in packages():
         for name in package.files.values():
@@ -54,13 +54,13 @@ def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def flagship(tmp_path: Path) -> Bundle:
-    """A private copy, to be damaged."""
+    """A copy that tests may damage."""
     return Bundle.open(Path(shutil.copytree(FLAGSHIP, tmp_path / "flagship")))
 
 
 @pytest.fixture
 def site() -> Site:
-    """A little one."""
+    """A small site."""
     return Site({"index.html": b"<p>", "code.js": b"1", "a/lib.wasm": b"\0asm", "m.tflite": b"TFL3"}, "m.tflite")
 
 
@@ -75,6 +75,7 @@ def server(site: Site) -> Iterator[SiteServer]:
 
 
 def ask(server: SiteServer, path: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
+    """Send a request; return (status, headers, body)."""
     connection = http.client.HTTPConnection(*server.server_address[:2], timeout=20)  # type: ignore[misc]
     connection.request(method, path)
     answer = connection.getresponse()
@@ -98,16 +99,18 @@ def test_the_site_has_the_page_one_model_and_its_runtime(
     vendor: Path, name: str | None, file: str, folder: str
 ) -> None:
     built = build(Bundle.open(FLAGSHIP), name)
-    found = [path.relative_to(vendor).as_posix().removesuffix(".gz") for path in (vendor / folder).rglob("*.gz")]
-    libraries = {f"vendor/{name}" for name in found}
-    assert all(built.files[f"vendor/{name}"] == name.encode() for name in found)
+    vendored_names = [
+        path.relative_to(vendor).as_posix().removesuffix(".gz") for path in (vendor / folder).rglob("*.gz")
+    ]
+    libraries = {f"vendor/{name}" for name in vendored_names}
+    assert all(built.files[f"vendor/{name}"] == name.encode() for name in vendored_names)
     model = {f"model/{file}", f"model/{file}.skinedge.json"}
     assert set(built.files) == PAGES | libraries | model | {"site.json", "check.bin"}
     assert built.model == file and built.files[f"model/{file}"] == (FLAGSHIP / file).read_bytes()
 
 
-def test_the_page_is_held_to_answers_that_no_cpu_has_saturated(vendor: Path) -> None:
-    """ONNX int8 on an x86 CPU without VNNI is wrong by more than the limit, and each browser would be blamed for it."""
+def test_the_self_check_expects_unsaturated_probabilities(vendor: Path) -> None:
+    """Saturated ONNX int8 on an x86 CPU without VNNI differs by more than the limit, so every browser would fail."""
     onnx, tflite = (
         [
             image["probabilities"]
@@ -118,7 +121,7 @@ def test_the_page_is_held_to_answers_that_no_cpu_has_saturated(vendor: Path) -> 
     np.testing.assert_allclose(onnx, tflite, rtol=0, atol=LIMIT)
 
 
-def test_settings_say_what_python_found(vendor: Path) -> None:
+def test_the_settings_hold_pythons_results(vendor: Path) -> None:
     from skinedge.core.preprocess import prepare
     from skinedge_bench.loaded_model import open_listed
 
@@ -127,8 +130,6 @@ def test_settings_say_what_python_found(vendor: Path) -> None:
     settings, content = json.loads(files["site.json"]), files["check.bin"]
     assert settings["names"]["mel"] == "melanoma"
     model = open_listed(bundle, HEATMAP)
-    import numpy as np
-
     end = 0
     for image in settings["check"]["images"]:
         assert image["offset"] == end
@@ -140,7 +141,7 @@ def test_settings_say_what_python_found(vendor: Path) -> None:
     assert end == len(content) and len(settings["check"]["images"]) == 4
 
 
-def test_the_page_has_no_script_or_style_of_its_own_but_the_import_map() -> None:
+def test_the_page_has_no_inline_script_or_style_except_the_import_map() -> None:
     html = (PAGE / "index.html").read_text()
     scripts = re.findall(r"<script([^>]*)>(.*?)</script>", html, re.S)
     ((attributes, map_text),) = [(a, text) for a, text in scripts if text]
@@ -154,7 +155,7 @@ def test_the_page_has_no_script_or_style_of_its_own_but_the_import_map() -> None
     assert html.index("Content-Security-Policy") < html.index("<script")
 
 
-def test_whatever_the_page_names_is_part_of_it() -> None:
+def test_every_file_and_element_that_the_page_uses_exists() -> None:
     html = (PAGE / "index.html").read_text()
     libraries = {name for package in packages() for name in package.files.values()}
     assert set(re.findall(r'(?:src|href)="([^"]+)"', html)) <= PAGES
@@ -162,14 +163,15 @@ def test_whatever_the_page_names_is_part_of_it() -> None:
     assert {path.removeprefix("./vendor/") for path in mapped.values()} <= libraries
     for script in PAGE.glob("*.js"):
         text = script.read_text()
-        named = set(re.findall(r"""(?:from|import) '([^']+)'""", text))
-        assert {name for name in named if not name.startswith("./")} <= set(mapped), script.name
-        assert {name.removeprefix("./") for name in named if name.startswith("./")} <= PAGES, script.name
+        imported = set(re.findall(r"""(?:from|import) '([^']+)'""", text))
+        assert {name for name in imported if not name.startswith("./")} <= set(mapped), script.name
+        assert {name.removeprefix("./") for name in imported if name.startswith("./")} <= PAGES, script.name
         identifiers = set(re.findall(r"element\('([\w-]+)'\)|show\('([\w-]+)'", text))
-        assert {one or other for one, other in identifiers} <= set(re.findall(r'id="([\w-]+)"', html)), script.name
+        used = {first or second for first, second in identifiers}
+        assert used <= set(re.findall(r'id="([\w-]+)"', html)), script.name
 
 
-def test_the_page_knows_the_rule_of_preprocessing() -> None:
+def test_the_page_has_the_preprocessing_constants() -> None:
     rule = Preprocess(224)
     assert f"const RULE = ['{rule.resize}', '{rule.crop}'];" in (PAGE / "model.js").read_text()
     assert f"const LONGEST = {LONGEST};" in (PAGE / "resize.js").read_text()
@@ -177,8 +179,8 @@ def test_the_page_knows_the_rule_of_preprocessing() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_texts_have_the_contrast_that_wcag_asks_for(scheme: str) -> None:
-    """4.5 to 1 (WCAG 2.2, 1.4.3), by its formula of relative luminance."""
+def test_texts_have_the_contrast_required_by_wcag(scheme: str) -> None:
+    """4.5 to 1 (WCAG 2.2, 1.4.3), by the WCAG formula of relative luminance."""
     light, dark = re.findall(r":root \{(.*?)\}", (PAGE / "style.css").read_text(), re.S)
     colours = dict(re.findall(r"--([\w-]+): (#\w{6});", light))
     if scheme == "dark":
@@ -197,7 +199,7 @@ def test_texts_have_the_contrast_that_wcag_asks_for(scheme: str) -> None:
         assert (high + 0.05) / (low + 0.05) >= 4.5, pair
 
 
-def test_a_run_that_is_not_sound_gives_no_site(vendor: Path, flagship: Bundle) -> None:
+def test_an_invalid_run_is_refused(vendor: Path, flagship: Bundle) -> None:
     path = flagship.root / HEATMAP
     content = bytearray(path.read_bytes())
     content[1000] ^= 1
@@ -211,7 +213,7 @@ def test_a_run_that_is_not_sound_gives_no_site(vendor: Path, flagship: Bundle) -
         build(flagship, "none.tflite")
 
 
-def test_a_run_without_a_file_that_a_browser_runs(vendor: Path, tmp_path: Path) -> None:
+def test_a_run_without_a_file_for_browsers_is_refused(vendor: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"browsers run \.tflite and \.onnx files"):
         build(Bundle.open(FLAGSHIP), "model.safetensors")
     (tmp_path / "run").mkdir()
@@ -219,27 +221,27 @@ def test_a_run_without_a_file_that_a_browser_runs(vendor: Path, tmp_path: Path) 
         build(Bundle.create(tmp_path / "run", manifest()))
 
 
-def test_without_its_libraries_the_command_says_how_to_get_them(tmp_path: Path) -> None:
+def test_missing_libraries_give_an_error_with_advice(tmp_path: Path) -> None:
     with pytest.raises(SkinedgeError, match="make web"):
         vendored("litert.js", tmp_path / "vendor")
 
 
-# --- written ----------------------------------------------------------------------------------------------------
+# --- writing ----------------------------------------------------------------------------------------------------
 
 
-def test_the_site_is_written_whole(site: Site, tmp_path: Path) -> None:
+def test_the_site_is_written_completely(site: Site, tmp_path: Path) -> None:
     out = tmp_path / "new" / "site"
     write(site, out)
-    found = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    assert found == site.files
+    written = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert written == site.files
     assert [path.name for path in out.parent.iterdir()] == ["site"]
 
 
-def test_nothing_is_written_over_or_left_behind(site: Site, tmp_path: Path) -> None:
+def test_existing_files_are_kept_and_partial_sites_removed(site: Site, tmp_path: Path) -> None:
     full = tmp_path / "full"
     full.mkdir()
     (full / "mine.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="there already"):
+    with pytest.raises(ConfigError, match="output exists"):
         write(site, full)
     clash = Site({**site.files, "code.js/below": b"2"}, site.model)  # below a file
     with pytest.raises(BundleError):
@@ -258,7 +260,7 @@ def test_nothing_is_written_over_or_left_behind(site: Site, tmp_path: Path) -> N
 
 def test_the_command_serves_until_ctrl_c(site: Site) -> None:
     if not assets.VENDOR.is_dir():
-        pytest.skip("the browser's libraries are not there: make web")
+        pytest.skip("the browser's libraries are not installed: make web")
     command = [sys.executable, "-m", "skinedge", "web", "--run", str(FLAGSHIP), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -272,11 +274,11 @@ def test_the_command_serves_until_ctrl_c(site: Site) -> None:
 
 
 def test_the_command_writes_the_site(cli: Cli, vendor: Path, tmp_path: Path) -> None:
-    code, said, _ = cli("web", "--run", FLAGSHIP, "--file", "model.int8.tflite", "--out", tmp_path / "site")
-    assert code == 0 and "not a medical device" in said
+    code, stdout, _ = cli("web", "--run", FLAGSHIP, "--file", "model.int8.tflite", "--out", tmp_path / "site")
+    assert code == 0 and "not a medical device" in stdout
     assert (tmp_path / "site" / "model" / "model.int8.tflite").stat().st_size == 4077730
     code, _, errors = cli("web", "--run", FLAGSHIP, "--out", tmp_path / "site")
-    assert code == 1 and "there already" in errors
+    assert code == 1 and "output exists" in errors
     code, _, errors = cli("web", "--run", tmp_path / "none")
     assert code == 1 and "none" in errors
 
@@ -287,28 +289,28 @@ def test_the_command_writes_the_site(cli: Cli, vendor: Path, tmp_path: Path) -> 
 def archive(folder: Path, content: bytes) -> Path:
     (folder / "index.js").write_bytes(content)
     path = folder / "lib.tgz"
-    with tarfile.open(path, "w:gz") as made:
-        made.add(folder / "index.js", "package/dist/index.js")
+    with tarfile.open(path, "w:gz") as members:
+        members.add(folder / "index.js", "package/dist/index.js")
     return path
 
 
-def test_of_a_package_only_what_is_needed_is_kept(tmp_path: Path) -> None:
+def test_only_the_required_files_of_a_package_are_extracted(tmp_path: Path) -> None:
     path = archive(tmp_path, b"code")
-    known = hashlib.sha256(path.read_bytes()).hexdigest()
-    keep(Package("lib", "1.0", "MIT", known, "lib", {"dist/index.js": "lib/lib.js"}), path, tmp_path / "kept")
-    assert gzip.decompress(compressed(tmp_path / "kept", "lib/lib.js").read_bytes()) == b"code"
-    with pytest.raises(SkinedgeError, match=r"lib@1\.0: it has no file dist/more\.js"):
-        keep(Package("lib", "1.0", "MIT", known, "lib", {"dist/more.js": "more.js"}), path, tmp_path / "kept")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    extract(Package("lib", "1.0", "MIT", digest, "lib", {"dist/index.js": "lib/lib.js"}), path, tmp_path / "vendor")
+    assert gzip.decompress(compressed(tmp_path / "vendor", "lib/lib.js").read_bytes()) == b"code"
+    with pytest.raises(SkinedgeError, match=r"lib@1\.0: the archive has no file dist/more\.js"):
+        extract(Package("lib", "1.0", "MIT", digest, "lib", {"dist/more.js": "more.js"}), path, tmp_path / "vendor")
 
 
-def test_a_package_that_is_not_the_pinned_one_is_refused(tmp_path: Path) -> None:
+def test_an_archive_with_another_hash_is_refused(tmp_path: Path) -> None:
     path = archive(tmp_path, b"other code")
-    with pytest.raises(SkinedgeError, match=r"lib@1\.0: its archive has sha256 .*, expected 00"):
-        keep(Package("lib", "1.0", "MIT", "00", "lib", {"dist/index.js": "lib.js"}), path, tmp_path / "kept")
-    assert not (tmp_path / "kept").exists()
+    with pytest.raises(SkinedgeError, match=r"lib@1\.0: the archive has sha256 .*, expected 00"):
+        extract(Package("lib", "1.0", "MIT", "00", "lib", {"dist/index.js": "lib.js"}), path, tmp_path / "vendor")
+    assert not (tmp_path / "vendor").exists()
 
 
-def test_a_fetch_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_fetch_keeps_the_previous_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vendor, tools = tmp_path / "vendor", tmp_path / "tools"
     vendor.mkdir()
     (vendor / "old.js").write_text("old")

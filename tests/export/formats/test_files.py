@@ -1,4 +1,4 @@
-"""The four files of a run, each read with its own library, against the network in PyTorch."""
+"""The four files of a run, each read with its own library, compared with the network in PyTorch."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def test_probabilities_are_pytorchs(exported_run: Path, name: str) -> None:
     if "fp32" in name:
         np.testing.assert_allclose(found, expected, atol=2e-5)
     else:
-        assert np.abs(found - expected).mean() < 0.06  # chance is 0.2: drawings are not what it was fitted on
+        assert (
+            np.abs(found - expected).mean() < 0.06
+        )  # chance is 0.2: synthetic images are unlike those it was fitted on
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -69,7 +71,7 @@ def test_real_validation_images_get_pytorchs_label(exported_run: Path, name: str
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_onnx_is_one_valid_file_with_a_free_batch(exported_run: Path, precision: str) -> None:
+def test_onnx_is_one_valid_file_with_a_dynamic_batch(exported_run: Path, precision: str) -> None:
     import onnx
 
     path = exported_run / f"model.{precision}.onnx"
@@ -86,7 +88,7 @@ def test_onnx_is_one_valid_file_with_a_free_batch(exported_run: Path, precision:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_files_tell_what_they_are(exported_run: Path, precision: str) -> None:
+def test_files_contain_their_description(exported_run: Path, precision: str) -> None:
     import onnx
 
     manifest = Bundle.open(exported_run).manifest
@@ -99,7 +101,7 @@ def test_files_tell_what_they_are(exported_run: Path, precision: str) -> None:
         assert ModelDescription.from_json(said, "test") == describe(manifest, precision)
 
 
-def test_int8_softmax_knows_more_than_256_probabilities(exported_run: Path) -> None:
+def test_int8_softmax_is_not_quantized(exported_run: Path) -> None:
     golden = load_golden(exported_run / "golden.npz")
     for name in ("model.int8.onnx", "model.int8.tflite"):
         found = run_file(exported_run / name, golden.pixels)
@@ -136,7 +138,7 @@ def test_the_order_of_the_calibration_images_changes_nothing(exported_run: Path,
 
 
 @pytest.mark.parametrize("module", [onnx_convert, tflite_convert])
-def test_int8_never_makes_up_calibration_images(exported_run: Path, tmp_path: Path, module) -> None:
+def test_int8_without_calibration_images_is_an_error(exported_run: Path, tmp_path: Path, module) -> None:
     from skinedge.core.errors import ConfigError
 
     converter = module.converter

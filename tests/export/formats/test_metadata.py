@@ -1,4 +1,4 @@
-"""What model files say to others: TFLite Metadata's place in the file, ONNX metadata_props, and the card beside it.
+"""Metadata for other programs: TFLite Metadata and its place in the file, ONNX metadata_props, and the card beside it.
 
 What MediaPipe's own reader makes of the TFLite Metadata is under test in tests/pipeline/test_mediapipe.py.
 """
@@ -45,7 +45,7 @@ def packed(model: Any) -> bytes:
 
 
 def with_weights_outside(content: bytes) -> bytes:
-    """As ai-edge-quantizer 0.10 writes its files: larger buffers behind the flatbuffer, at offsets from its start."""
+    """Store larger buffers behind the flatbuffer, at offsets from its start, as ai-edge-quantizer 0.10 does."""
     model = flatbuffer(content)
     moved = [buffer for buffer in model.buffers if buffer.data is not None and len(buffer.data) >= 1024]
     assert moved
@@ -74,7 +74,7 @@ def images() -> Any:
 
 
 @pytest.mark.parametrize("name", TFLITE)
-def test_weights_lie_in_the_flatbuffer_where_processors_like_them(exported_run: Path, name: str) -> None:
+def test_weights_are_aligned_inside_the_flatbuffer(exported_run: Path, name: str) -> None:
     from ai_edge_litert import schema_py_generated as schema
 
     content = (exported_run / name).read_bytes()
@@ -88,7 +88,7 @@ def test_weights_lie_in_the_flatbuffer_where_processors_like_them(exported_run: 
     assert names.count(b"TFLITE_METADATA") == 1 and b"min_runtime_version" in names
 
 
-def test_weights_outside_the_flatbuffer_are_taken_in(exported_run: Path) -> None:
+def test_weights_outside_the_flatbuffer_are_moved_inside(exported_run: Path) -> None:
     said = describe(Bundle.open(exported_run).manifest)
     plain = (exported_run / "model.fp32.tflite").read_bytes()
     outside = with_weights_outside(plain)
@@ -99,7 +99,7 @@ def test_weights_outside_the_flatbuffer_are_taken_in(exported_run: Path) -> None
     assert taken == with_metadata(plain, said, ["probabilities"])
 
 
-def test_the_same_model_gives_the_same_bytes_and_newer_metadata_replaces_older(exported_run: Path) -> None:
+def test_output_is_deterministic_and_metadata_is_replaced(exported_run: Path) -> None:
     said = describe(Bundle.open(exported_run).manifest)
     first = with_metadata((exported_run / "model.fp32.tflite").read_bytes(), said, ["probabilities"])
     assert with_metadata(first, said, ["probabilities"]).count(b"TFLITE_METADATA") == 1
@@ -109,7 +109,7 @@ def test_the_same_model_gives_the_same_bytes_and_newer_metadata_replaces_older(e
     assert b"another" in bytes(flatbuffer(renamed).buffers[entry.buffer].data)
 
 
-def test_outputs_that_nobody_asked_for_are_refused(exported_run: Path) -> None:
+def test_unexpected_outputs_are_refused(exported_run: Path) -> None:
     said = describe(Bundle.open(exported_run).manifest)
     content = (exported_run / "model.fp32.tflite").read_bytes()
     with pytest.raises(SkinedgeError, match="outputs are probabilities, expected probabilities, logits"):
@@ -117,7 +117,7 @@ def test_outputs_that_nobody_asked_for_are_refused(exported_run: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TFLITE)
-def test_labels_are_there_for_everybody(exported_run: Path, name: str) -> None:
+def test_labels_are_in_every_place_where_clients_look(exported_run: Path, name: str) -> None:
     labels = Bundle.open(exported_run).manifest.labels
     with zipfile.ZipFile(exported_run / name) as archive:
         for file in ("labels.txt", "labels_without_background.txt"):
@@ -126,7 +126,7 @@ def test_labels_are_there_for_everybody(exported_run: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_an_onnx_file_can_be_read_by_a_person(exported_run: Path, precision: str) -> None:
+def test_onnx_metadata_is_readable(exported_run: Path, precision: str) -> None:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(
@@ -149,7 +149,7 @@ def test_an_onnx_file_can_be_read_by_a_person(exported_run: Path, precision: str
     }
 
 
-def test_a_contracts_formula_gives_what_it_encodes() -> None:
+def test_a_contracts_formula_matches_its_encoding() -> None:
     pixels = np.array([0, 1, 127, 255], dtype=np.uint8)
     for contract in CONTRACTS.values():
         text = formula(contract).replace("the pixel itself", "pixel")
@@ -159,7 +159,7 @@ def test_a_contracts_formula_gives_what_it_encodes() -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_card_of_a_file(exported_run: Path, name: str) -> None:
-    """Against the manifest's JSON and the file's own bytes, not against the code that wrote it."""
+    """Compare with the manifest's JSON and the file's bytes, not with the code that wrote it."""
     manifest = json.loads((exported_run / "manifest.json").read_text())
     content = (exported_run / name).read_bytes()
     found = json.loads((exported_run / f"{name}.skinedge.json").read_text())
@@ -193,20 +193,20 @@ def test_the_card_of_a_file(exported_run: Path, name: str) -> None:
     assert "not a medical device" in found["notice"] and "Not for diagnosis" in found["intended_use"]
 
 
-def own_words(bundle: Bundle, name: str) -> ModelDescription:
+def embedded_description(bundle: Bundle, name: str) -> ModelDescription:
     return ModelDescription.from_json(open_file(bundle.root / name).session.metadata[KEY], name)
 
 
-def test_a_card_that_disagrees_with_its_file_is_told(run_copy: Bundle) -> None:
+def test_a_card_that_disagrees_with_its_file_is_reported(run_copy: Bundle) -> None:
     name = "model.int8.onnx"
-    entry, said = run_copy.entries()[name], own_words(run_copy, name)
+    entry, said = run_copy.entries()[name], embedded_description(run_copy, name)
     found = read_card(run_copy.root / card_name(name))
     assert disagreement(found, run_copy.manifest, entry, said) is None
     found["malignant_score"]["flag_from"] = 0.9
     found["surprise"] = 1
     del found["license"]
     problem = disagreement(found, run_copy.manifest, entry, said)
-    assert problem == "its card says otherwise: license, malignant_score, surprise"
+    assert problem == "its card has other values for: license, malignant_score, surprise"
 
 
 def test_cards_follow_thresholds_and_files(run_copy: Bundle) -> None:
@@ -225,21 +225,21 @@ def test_cards_follow_thresholds_and_files(run_copy: Bundle) -> None:
 
 @pytest.fixture
 def alone(run_copy: Bundle, tmp_path: Path) -> Path:
-    """A file and its card, without their run."""
+    """Copy a file and its card without their run."""
     (tmp_path / "alone").mkdir()
     for name in ("model.int8.tflite", card_name("model.int8.tflite")):
         shutil.copy(run_copy.root / name, tmp_path / "alone" / name)
     return tmp_path / "alone" / "model.int8.tflite"
 
 
-def test_a_file_alone_flags_from_its_cards_threshold(run_copy: Bundle, alone: Path) -> None:
+def test_a_file_without_its_run_uses_its_cards_threshold(run_copy: Bundle, alone: Path) -> None:
     model = open_file(alone)
     assert model.threshold == run_copy.manifest.thresholds[alone.name] and model.assumptions == ()
     alone.with_name(card_name(alone.name)).unlink()
     assert open_file(alone).threshold is None and "no card" in open_file(alone).assumptions[0]
 
 
-def test_the_merged_networks_threshold_is_said_to_be_assumed(alone: Path) -> None:
+def test_the_merged_networks_threshold_is_reported_as_assumed(alone: Path) -> None:
     change_card(alone, lambda said: said["malignant_score"].update(fitted_to_this_file=False))
     assert "no threshold was fitted for this file" in open_file(alone).assumptions[0]
 
@@ -259,9 +259,9 @@ def change_card(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda said: said["classes"][4].update(group="benign"), "contradicts"),
         (lambda said: said.update(run_id="another"), "contradicts"),
         (lambda said: said.pop("classes"), "contradicts"),
-        (lambda said: said["malignant_score"].update(flag_from=None), "no sound threshold"),
-        (lambda said: said["malignant_score"].update(flag_from=-0.1), "no sound threshold"),
-        (lambda said: said.update(malignant_score=0.3), "no sound threshold"),
+        (lambda said: said["malignant_score"].update(flag_from=None), "no valid threshold"),
+        (lambda said: said["malignant_score"].update(flag_from=-0.1), "no valid threshold"),
+        (lambda said: said.update(malignant_score=0.3), "no valid threshold"),
         (lambda said: said.update(schema="another/1"), "not a model file's card"),
     ],
 )
@@ -273,7 +273,7 @@ def test_a_card_that_does_not_belong_to_the_file_is_an_error(
         open_file(alone)
 
 
-def test_a_card_that_is_no_json_is_an_error(alone: Path) -> None:
+def test_a_card_that_is_not_json_is_an_error(alone: Path) -> None:
     alone.with_name(card_name(alone.name)).write_text("{")
     with pytest.raises(BundleError, match="not a model file's card"):
         open_file(alone)

@@ -1,5 +1,5 @@
-"""The converter onnx2tf: what we hand over, how its environment is made, every failure; and, with
-SKINEDGE_CROSS_CHECK=1 (`make cross-check`), both converters on four networks."""
+"""The converter onnx2tf: its input, its environment, every failure; and, with SKINEDGE_CROSS_CHECK=1
+(`make cross-check`), both converters on four networks."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def job(
 
 
 def images(count: int, size: int, seed: int = 0):
-    """Smooth ones, of many colours and contrasts: noise would let every network say the same."""
+    """Draw smooth images of many colours and contrasts: on noise every network predicts the same."""
     rng = np.random.default_rng(seed)
     waves = rng.normal(size=(count, 8, 1, 1, 3)) * rng.uniform(5, 60, (count, 1, 1, 1, 1))
     places = np.linspace(0, 2 * np.pi, size)
@@ -94,7 +94,7 @@ def test_channels_first_computes_the_same(form: IOSignature) -> None:
     assert [list(item.ints) for item in pool.attribute if item.name == "pads"] == [[0, 0, 0, 0]]
 
 
-def test_a_graph_that_does_not_begin_like_ours_is_refused() -> None:
+def test_a_graph_without_the_first_transposition_is_refused() -> None:
     from onnx import TensorProto, helper
 
     start, end = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 8, 8]) for name in ("pixels", "y"))
@@ -108,7 +108,7 @@ WHEEL = "tiny-1.0-py3-none-any.whl"
 
 @pytest.fixture
 def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """pip's only source, empty; the environment is to hold the package `tiny` from it, in place of TensorFlow."""
+    """Empty folder, pip's only source; the environment needs the package `tiny` from it, in place of TensorFlow."""
     pins, folder = tmp_path / "pins.txt", tmp_path / "wheels"
     folder.mkdir()
     write_wheel(folder)
@@ -133,14 +133,16 @@ def write_wheel(folder: Path, code: str = "size = 1") -> None:
     }
     with zipfile.ZipFile(folder / WHEEL, "w") as wheel:
         for name, text in files.items():
-            wheel.writestr(zipfile.ZipInfo(name), text)  # of one date: the same bytes each time
+            wheel.writestr(zipfile.ZipInfo(name), text)  # fixed date: deterministic bytes
 
 
 def folders(cache: Path) -> list[str]:
     return sorted(path.name for path in cache.iterdir() if path.is_dir())
 
 
-def test_the_environment_is_made_whole_or_not_at_all_and_once(wheels: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_environment_is_created_once_and_completely_or_not_at_all(
+    wheels: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SkinedgeError, match=r"cannot install onnx2tf and TensorFlow: ERROR: .*tiny==1\.0") as caught:
         environment.interpreter()
     assert "Without --converter" in str(caught.value)
@@ -149,7 +151,7 @@ def test_the_environment_is_made_whole_or_not_at_all_and_once(wheels: Path, caps
     said = capsys.readouterr().err
     assert "once; 1.6 GB" in said
     name = Path(said.partition(" into ")[2].partition(" (once")[0]).name
-    left = cache_folder() / f"{name}.part" / "lib"  # as a process leaves it that is killed
+    left = cache_folder() / f"{name}.part" / "lib"  # as left by a killed process
     left.mkdir(parents=True)
     write_wheel(wheels)
     python = environment.interpreter()
@@ -163,14 +165,16 @@ def test_the_environment_is_made_whole_or_not_at_all_and_once(wheels: Path, caps
 
 
 def test_another_file_than_the_pinned_one_is_refused(wheels: Path) -> None:
-    """A registry, or who stands between, gives another wheel of the same name and version."""
+    """A registry, or a proxy, serves another wheel of the same name and version."""
     write_wheel(wheels, code="size = 2")
     with pytest.raises(SkinedgeError, match=r"(?i)do not match the hashes"):
         environment.interpreter()
     assert folders(cache_folder()) == []
 
 
-def test_too_little_space_is_said_before_anything_is_installed(wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_space_is_reported_before_anything_is_installed(
+    wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(environment, "SPACE", 10**18)
     with pytest.raises(SkinedgeError, match=r"needs 1000000000\.0 GB, .* are free") as caught:
         environment.interpreter()
@@ -178,13 +182,13 @@ def test_too_little_space_is_said_before_anything_is_installed(wheels: Path, mon
     assert folders(cache_folder()) == []
 
 
-def test_a_cache_that_cannot_be_made_is_named(wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_folder_that_cannot_be_created_is_named(wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SKINEDGE_CACHE", str(environment.PINS / "cache"))  # below a file
     with pytest.raises(SkinedgeError, match="cannot write"):
         environment.interpreter()
 
 
-def test_another_python_is_looked_for_and_its_version_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_python_is_searched_and_its_version_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "PYTHONS", ("3.5", "3.4"))
     monkeypatch.setenv("PATH", str(tmp_path))
     for name, said in (("python3.5", "exit 127"), ("python3.4", "echo 3.4")):
@@ -220,8 +224,8 @@ def test_other_pins_are_another_recipe(tmp_path: Path, monkeypatch: pytest.Monke
     assert converter.recipe("int8").sha256 != before.sha256
 
 
-def test_what_tensorflow_has_no_option_for_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "interpreter", pytest.fail)  # before any environment is made
+def test_settings_without_a_tensorflow_option_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "interpreter", pytest.fail)  # before any environment is created
     net, pixels, int8 = network("test_resnet"), images(8, 64), converter.recipe("int8")
     percentile = replace(int8, calibration=replace(int8.calibration, ranges="percentile"))
     for wrong, match in (
@@ -246,10 +250,10 @@ def test_what_tensorflow_has_no_option_for_is_refused(tmp_path: Path, monkeypatc
     ],
     ids=["exception", "killed", "unknown operation", "silent"],
 )
-def test_a_failure_over_there_is_an_error_here(
+def test_a_failure_of_the_script_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None, match: str
 ) -> None:
-    """Run by our own Python, which has no onnx2tf."""
+    """Run the script with our own Python, which has no onnx2tf."""
     monkeypatch.setattr(module, "interpreter", lambda: Path(sys.executable))
     monkeypatch.setattr(module, "channels_first", lambda model: model)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -271,7 +275,7 @@ SIZE = 128
 
 
 def settled(name: str):
-    """Random weights, with the statistics that BatchNorm would have learned for them: logits that differ."""
+    """Build a network with random weights and matching BatchNorm statistics, so that its logits differ."""
     import torch
 
     net = network(name)
@@ -304,7 +308,7 @@ def logits_of(path: Path, pixels):
 @pytest.mark.timeout(1800)  # the first one installs TensorFlow
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_both_converters_make_the_network(backbone: str, tmp_path: Path) -> None:
-    """Against PyTorch: fp32 to the last digits. int8 is noisy where weights are random; equally so in both files."""
+    """Compare with PyTorch: fp32 to the last digits; int8 of random weights is noisy, equally in both files."""
     import torch
 
     net, pixels, rule = settled(backbone), images(24, SIZE, seed=2), replace(RULE, size=SIZE)
@@ -330,8 +334,8 @@ def test_both_converters_make_the_network(backbone: str, tmp_path: Path) -> None
 
 @cross_check
 @pytest.mark.timeout(1800)
-def test_a_run_gets_the_other_converters_files_beside_its_own(run_copy: Bundle) -> None:
-    """Through every gate, int8 on validation images; what was there stays, and the default file with it."""
+def test_files_of_the_other_converter_are_added_to_a_run(run_copy: Bundle) -> None:
+    """All gates pass, int8 on validation images; existing files and the default file stay."""
     before, default = run_copy.entries(), run_copy.manifest.default_file
     bundle = export(run_copy, export_targets(("tflite",), int8=True, converter="onnx2tf"))
     assert bundle.manifest.default_file == default

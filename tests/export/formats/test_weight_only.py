@@ -1,4 +1,4 @@
-"""ONNX files with small weights: what they hold, that they run, and how much smaller they are."""
+"""ONNX files with quantized weights: contents, outputs and sizes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from skinedge_export.formats.onnx.weight_only import LEAST, STEPS, quantize_weig
 
 
 def network() -> Any:
-    """Two convolutions (one of them depthwise), a linear layer, and constants that are not worth shrinking."""
+    """Build two convolutions (one depthwise), a linear layer, and constants too small to quantize."""
     from onnx import TensorProto, helper, numpy_helper
 
     rng = np.random.default_rng(0)
@@ -78,7 +78,7 @@ PIXELS = np.random.default_rng(1).normal(size=(3, 3, 12, 12)).astype(np.float32)
 LARGE = ("first", "deep", "wide", "head")
 
 
-def test_the_network_is_large_enough_to_tell(exact: Any) -> None:
+def test_the_network_has_weights_of_both_sizes(exact: Any) -> None:
     held = tensors(exact)
     assert all(held[name].size >= LEAST for name in LARGE) and held["last"].size < LEAST < held["bias"].size
 
@@ -104,8 +104,8 @@ def test_a_channel_without_weights_stays_zero() -> None:
 
 
 @pytest.mark.parametrize("precision", ["int8-weight", "fp16"])
-def test_the_file_is_valid_and_computes_with_the_widened_weights(exact: Any, precision: str) -> None:
-    """Oracle: the fp32 file with weights that were rounded here, in numpy."""
+def test_the_file_is_valid_and_computes_with_the_dequantized_weights(exact: Any, precision: str) -> None:
+    """Oracle: the fp32 file with weights rounded here, in numpy."""
     import onnx
 
     small = quantize_weights(exact, precision)
@@ -139,7 +139,7 @@ def test_a_file_of_large_weights_shrinks_to_a_quarter_or_a_half(
 
 
 @pytest.mark.parametrize("precision", ["int8-weight", "fp16"])
-def test_biases_stay_as_they_are_and_so_does_the_model_that_was_given(exact: Any, precision: str) -> None:
+def test_biases_and_the_original_model_are_not_changed(exact: Any, precision: str) -> None:
     before = exact.SerializeToString(deterministic=True)
     small = quantize_weights(exact, precision)
     assert exact.SerializeToString(deterministic=True) == before

@@ -93,7 +93,7 @@ class Odd:
     ("kind", "folded"),
     [("plain", True), ("biased", True), ("two norms", False), ("no scale", False), ("no statistics", False)],
 )
-def test_a_norm_is_folded_only_where_that_changes_nothing(kind: str, folded: bool) -> None:
+def test_a_norm_is_folded_only_if_the_function_stays_the_same(kind: str, folded: bool) -> None:
     import torch
 
     net = Odd.build(kind)
@@ -122,7 +122,7 @@ def test_efficientnet_lite0_keeps_the_clean_op_list(tmp_path: Path) -> None:
     assert small.path.stat().st_size <= 0.31 * full.path.stat().st_size
 
 
-def test_a_converters_noise_is_held_back(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_converters_output_is_suppressed(capfd: pytest.CaptureFixture[str]) -> None:
     with captured_output("conversion", "net"):
         print("python")
         os.write(1, b"native out\n")
@@ -134,7 +134,7 @@ def test_a_converters_noise_is_held_back(capfd: pytest.CaptureFixture[str]) -> N
     assert said.out == "after\n" and said.err == ""
 
 
-def test_a_converters_failure_is_told_in_our_words(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_converters_failure_is_one_of_our_errors(capfd: pytest.CaptureFixture[str]) -> None:
     with (
         pytest.raises(SkinedgeError, match=r"net: TFLite export failed: RuntimeError: no lowering for aten\.foo"),
         captured_output("TFLite export", "net"),
@@ -146,7 +146,7 @@ def test_a_converters_failure_is_told_in_our_words(capfd: pytest.CaptureFixture[
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_missing_package_stays_a_missing_package() -> None:
+def test_import_errors_pass_unchanged() -> None:
     with pytest.raises(ModuleNotFoundError), captured_output("export", "net"):
         import no_such_package  # noqa: F401
 

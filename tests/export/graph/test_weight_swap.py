@@ -1,8 +1,9 @@
-"""One trace serves every network of an architecture, and never one that it does not fit."""
+"""Graph reuse: one trace serves every network of an architecture, and no other network."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,17 @@ from skinedge_export.converter import ExportJob
 from skinedge_export.formats.onnx import convert as onnx_convert
 from skinedge_export.formats.onnx2tf.converter import converter as onnx2tf
 from skinedge_export.formats.tflite import convert as tflite_convert
-from skinedge_export.graph.weight_swap import WeightSwap, graph_of
+from skinedge_export.graph.weight_swap import GraphCache, Tracer, WeightSwap
+from skinedge_export.signature import IOSignature
 
 RULE = Preprocess(64, mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4))
 LABELS = ("a", "b", "c", "d", "e")
 CONVERTERS = [onnx_convert, tflite_convert]
+TRACERS = {"onnx": onnx_convert.OnnxTracer, "tflite": tflite_convert.TfliteTracer}
 
 
 def network(name: str, seed: int):
-    """With weights, biases and BatchNorm statistics that no other seed has."""
+    """Build a network with weights, biases and BatchNorm statistics of its own for each seed."""
     import timm
     import torch
 
@@ -36,17 +39,17 @@ def network(name: str, seed: int):
     return net
 
 
-def job(net, converter: Any, traces: dict[str, Any]) -> ExportJob:
+def job(net, converter: Any, graphs: GraphCache) -> ExportJob:
     said, prior = dict.fromkeys(LABELS, "benign"), dict.fromkeys(LABELS, 0.2)
     description = ModelDescription("id", "name", "net", LABELS, said, None, prior, RULE, "unknown", True)
-    return ExportJob(net, description, converter.recipe("fp32"), traces=traces)
+    return ExportJob(net, description, converter.recipe("fp32"), graphs=graphs)
 
 
 def noise(count: int):
     return np.random.default_rng(1).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
 
 
-def pytorchs(net, pixels):
+def pytorch_probabilities(net, pixels):
     import torch
 
     normal = (torch.from_numpy(pixels).float() - torch.tensor(RULE.mean)) / torch.tensor(RULE.std)
@@ -54,7 +57,7 @@ def pytorchs(net, pixels):
         return torch.softmax(net(normal.permute(0, 3, 1, 2)), dim=1).numpy()
 
 
-def files(path: Path, pixels):
+def file_probabilities(path: Path, pixels):
     if path.suffix == ".onnx":
         import onnxruntime
 
@@ -68,69 +71,73 @@ def files(path: Path, pixels):
 
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The formats that were traced."""
-    seen: list[str] = []
-    for module in CONVERTERS:
-        name, trace = module.converter.format, module._trace
-        monkeypatch.setattr(module, "_trace", lambda *a, name=name, trace=trace: (seen.append(name), trace(*a))[1])
-    yield seen
+    """The traced formats, in order."""
+    formats: list[str] = []
+    for name, tracer in TRACERS.items():
+        trace = tracer.trace
+        monkeypatch.setattr(tracer, "trace", lambda *a, name=name, trace=trace: (formats.append(name), trace(*a))[1])
+    yield formats
 
 
 @pytest.mark.parametrize("module", CONVERTERS, ids=["onnx", "tflite"])
 @pytest.mark.parametrize("backbone", ["test_efficientnet", "test_resnet", "test_nfnet"])
-def test_a_second_network_is_not_traced_and_says_what_it_says(
+def test_a_second_network_is_not_traced_and_its_file_computes_what_it_computes(
     module: Any, backbone: str, traced: list[str], tmp_path: Path
 ) -> None:
-    pixels, traces = noise(4), {}
+    pixels, graphs = noise(4), GraphCache()
     for seed in (1, 2):
         net = network(backbone, seed)
         path = tmp_path / f"{seed}{module.converter.suffix}"
-        module.converter.convert(job(net, module.converter, traces), path)
-        np.testing.assert_allclose(files(path, pixels), pytorchs(net, pixels), atol=1e-5)
-    assert np.abs(pytorchs(network(backbone, 1), pixels) - pytorchs(net, pixels)).max() > 1e-3, "they must differ"
+        module.converter.convert(job(net, module.converter, graphs), path)
+        np.testing.assert_allclose(file_probabilities(path, pixels), pytorch_probabilities(net, pixels), atol=1e-5)
+    assert (
+        np.abs(pytorch_probabilities(network(backbone, 1), pixels) - pytorch_probabilities(net, pixels)).max() > 1e-3
+    ), "they must differ"
     # weight standardization is folded by a converter: its constants are not the network's own
     assert traced == [module.converter.format] * (2 if backbone == "test_nfnet" else 1)
 
 
 @pytest.mark.parametrize("module", CONVERTERS, ids=["onnx", "tflite"])
-def test_the_first_networks_graph_stays_as_it_is(module: Any, tmp_path: Path) -> None:
-    traces: dict[str, Any] = {}
-    first, second = job(network("test_resnet", 1), module.converter, traces), network("test_resnet", 2)
+def test_the_first_networks_graph_is_not_changed(module: Any, tmp_path: Path) -> None:
+    graphs = GraphCache()
+    first, second = job(network("test_resnet", 1), module.converter, graphs), network("test_resnet", 2)
     paths = [tmp_path / f"{name}{module.converter.suffix}" for name in ("before", "other", "after")]
     module.converter.convert(first, paths[0])
-    module.converter.convert(job(second, module.converter, traces), paths[1])
+    module.converter.convert(job(second, module.converter, graphs), paths[1])
     module.converter.convert(first, paths[2])
     assert paths[0].read_bytes() == paths[2].read_bytes() != paths[1].read_bytes()
 
 
-def test_formats_do_not_take_each_others_graphs(traced: list[str], tmp_path: Path) -> None:
-    """TFLite files come from two converters; the one that goes by ONNX shares ONNX's graph."""
-    traces: dict[str, Any] = {}
+def test_converters_share_graphs_of_one_format_only(traced: list[str], tmp_path: Path) -> None:
+    """onnx2tf writes TFLite files, but from the ONNX graph."""
+    graphs = GraphCache()
     net = network("test_resnet", 1)
     for _ in range(2):
-        tflite_convert.converter.convert(job(net, tflite_convert.converter, traces), tmp_path / "file.tflite")
-        onnx_convert.converter.convert(job(net, onnx_convert.converter, traces), tmp_path / "file.onnx")
-        graph, _ = onnx_convert.fp32_graph(job(net, onnx2tf, traces))
+        tflite_convert.converter.convert(job(net, tflite_convert.converter, graphs), tmp_path / "file.tflite")
+        onnx_convert.converter.convert(job(net, onnx_convert.converter, graphs), tmp_path / "file.onnx")
+        graph, _ = onnx_convert.fp32_graph(job(net, onnx2tf, graphs))
         assert graph.graph.input[0].name == "pixels"
     assert sorted(traced) == ["onnx", "tflite"]
 
 
-def test_a_weight_that_is_there_twice_is_found_once_for_both() -> None:
+def test_equal_weights_that_stay_equal_may_share_a_constant() -> None:
     before = {
         "one": np.arange(4, dtype=np.float32).reshape(2, 2),
         "two": np.arange(4, dtype=np.float32).reshape(2, 2, 1),
     }
-    renewal = WeightSwap(before, {name: values * 2 for name, values in before.items()})
-    renewal.of(before["one"])
-    assert renewal.complete
+    swap = WeightSwap(before, {name: values * 2 for name, values in before.items()})
+    swap.by_values(before["one"])
+    assert swap.complete
 
 
 def test_another_architecture_is_traced(traced: list[str], tmp_path: Path) -> None:
-    traces: dict[str, Any] = {}
+    graphs = GraphCache()
     for backbone in ("test_resnet", "test_efficientnet"):
         net = network(backbone, 1)
-        onnx_convert.converter.convert(job(net, onnx_convert.converter, traces), tmp_path / "file.onnx")
-        np.testing.assert_allclose(files(tmp_path / "file.onnx", noise(2)), pytorchs(net, noise(2)), atol=1e-5)
+        onnx_convert.converter.convert(job(net, onnx_convert.converter, graphs), tmp_path / "file.onnx")
+        np.testing.assert_allclose(
+            file_probabilities(tmp_path / "file.onnx", noise(2)), pytorch_probabilities(net, noise(2)), atol=1e-5
+        )
     assert traced == ["onnx", "onnx"]
 
 
@@ -138,65 +145,89 @@ BEFORE = {"w": np.arange(6, dtype=np.float32).reshape(2, 3, 1), "b": np.array([7
 AFTER = {name: values * 10 for name, values in BEFORE.items()}
 
 
-def test_constants_are_found_in_any_order_of_axes() -> None:
-    renewal = WeightSwap(BEFORE, AFTER)
+def test_constants_are_recognized_with_axes_in_any_order() -> None:
+    swap = WeightSwap(BEFORE, AFTER)
     turned = np.ascontiguousarray(BEFORE["w"].transpose(1, 2, 0))
-    np.testing.assert_array_equal(renewal.of(turned), AFTER["w"].transpose(1, 2, 0))
-    assert not renewal.complete, "b was not asked for yet"
-    np.testing.assert_array_equal(renewal.of(BEFORE["b"]), AFTER["b"])
-    assert renewal.complete
-    flat = renewal.of(BEFORE["w"].ravel())
+    np.testing.assert_array_equal(swap.by_values(turned), AFTER["w"].transpose(1, 2, 0))
+    assert not swap.complete, "b was not replaced yet"
+    np.testing.assert_array_equal(swap.by_values(BEFORE["b"]), AFTER["b"])
+    assert swap.complete
+    flat = swap.by_values(BEFORE["w"].ravel())
     assert flat is not None and flat.shape == (6,)
-    assert renewal.of(np.array([7, 9], np.float32)) is None
-    assert renewal.of(BEFORE["b"].astype(np.float64)) is None
+    assert swap.by_values(np.array([7, 9], np.float32)) is None
+    assert swap.by_values(BEFORE["b"].astype(np.float64)) is None
 
 
-def test_a_weight_that_stays_need_not_be_found() -> None:
+def test_an_unchanged_weight_need_not_be_replaced() -> None:
     assert WeightSwap(BEFORE, BEFORE).complete
     half = WeightSwap(BEFORE, {**BEFORE, "b": AFTER["b"]})
     assert not half.complete
-    half.of(BEFORE["b"])
+    half.by_values(BEFORE["b"])
     assert half.complete
 
 
 @pytest.mark.parametrize(
     "before",
     [
-        {"one": np.zeros(3, np.float32), "two": np.zeros(3, np.float32)},  # alike until now
-        {"one": np.ones((2, 2), np.float32)},  # the same in every order, until now
+        {"one": np.zeros(3, np.float32), "two": np.zeros(3, np.float32)},  # equal before, not after
+        {"one": np.ones((2, 2), np.float32)},  # equal in every order before, not after
     ],
 )
-def test_what_could_be_taken_for_another_is_not_complete(before: dict[str, np.ndarray]) -> None:
+def test_an_ambiguous_swap_is_not_complete(before: dict[str, np.ndarray]) -> None:
     after = {
         name: values + np.arange(values.size).reshape(values.shape) + i
         for i, (name, values) in enumerate(before.items())
     }
-    renewal = WeightSwap(before, {name: values.astype(np.float32) for name, values in after.items()})
+    swap = WeightSwap(before, {name: values.astype(np.float32) for name, values in after.items()})
     for values in before.values():
-        renewal.of(values)
-    assert not renewal.complete
+        swap.by_values(values)
+    assert not swap.complete
 
 
-def test_a_graph_that_keeps_something_of_the_first_network_is_not_used() -> None:
-    """As if a converter had worked with a weight while tracing, and kept the weight beside the result."""
-    made: list[int] = []
+def test_constants_with_a_weights_name_are_replaced_only_if_they_have_its_values() -> None:
+    swap = WeightSwap(BEFORE, AFTER)
+    assert swap.by_name("w", BEFORE["w"] + 1) is None, "changed by the converter"
+    assert swap.by_name("w", BEFORE["w"].reshape(3, 2, 1)) is None, "another shape"
+    assert swap.by_name("offset", BEFORE["w"]) is None, "not a weight"
+    assert not swap.complete
+    for name in BEFORE:
+        np.testing.assert_array_equal(swap.by_name(name, BEFORE[name]), AFTER[name])
+    assert swap.complete
 
-    def trace(model: Any, job: ExportJob) -> dict[str, Any]:
-        made.append(1)
-        tensors = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-        return {"constants": tensors, "model": model}
 
-    def renewed(graph: dict[str, Any], renewal: WeightSwap) -> dict[str, Any]:
-        return {**graph, "constants": {name: renewal.of(values) for name, values in graph["constants"].items()}}
+def test_equal_weights_that_differ_afterwards_each_need_a_constant_of_their_own() -> None:
+    """A converter may have stored them once, under one of their names."""
+    before = {"one": np.ones(3, np.float32), "two": np.ones(3, np.float32)}
+    swap = WeightSwap(before, {**before, "one": np.full(3, 2, np.float32)})
+    swap.by_name("one", before["one"])
+    assert not swap.complete
+    swap.by_name("two", before["two"])
+    assert swap.complete
 
-    def run(graph: dict[str, Any], images: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
+
+@dataclass(frozen=True)
+class Forgetful(Tracer[dict[str, Any]]):
+    """Keeps the first network's model beside the constants, as if tracing had computed something with its weights."""
+
+    traced: list[int] = field(default_factory=list, compare=False)
+
+    def trace(self, model: Any) -> dict[str, Any]:
+        self.traced.append(1)
+        return {"constants": {name: tensor.numpy() for name, tensor in model.state_dict().items()}, "model": model}
+
+    def with_weights(self, graph: dict[str, Any], swap: WeightSwap) -> dict[str, Any]:
+        return {**graph, "constants": {name: swap.by_values(values) for name, values in graph["constants"].items()}}
+
+    def run(self, graph: dict[str, Any], images: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
         import torch
 
-        with torch.inference_mode():  # the first network's model, whatever its constants have become
-            said = [graph["model"](torch.from_numpy(image)) for image in images]
-        return [{name: found.numpy() for name, found in each.items()} for each in said]
+        with torch.inference_mode():
+            outputs = [graph["model"](torch.from_numpy(image)) for image in images]
+        return [{name: tensor.numpy() for name, tensor in each.items()} for each in outputs]
 
-    traces: dict[str, Any] = {}
+
+def test_a_graph_that_computes_something_else_than_pytorch_is_not_reused() -> None:
+    tracer, graphs = Forgetful(RULE, IOSignature(), "net"), GraphCache()
     for seed in (1, 2):
-        graph_of(job(network("test_resnet", seed), onnx_convert.converter, traces), "made", trace, renewed, run)
-    assert len(made) == 2
+        graphs.fp32(tracer, network("test_resnet", seed))
+    assert len(tracer.traced) == 2

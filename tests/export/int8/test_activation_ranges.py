@@ -1,4 +1,4 @@
-"""Ranges of int8 tensors against oracles that look at every value, and not at a histogram."""
+"""Activation ranges, compared with oracles that use every value rather than a histogram."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from skinedge_export.recipe import CalibrationSettings, ExportRecipe
 
 
 def histogram(*images: Any) -> Histogram:
-    """Of one tensor over these images, as a converter counts it."""
+    """Count one tensor's histogram over these images, as a converter does."""
     arrays = [np.asarray(image, np.float32) for image in images]
     limits = {"x": (float(min(a.min() for a in arrays)), float(max(a.max() for a in arrays)))}
-    return count(lambda: ({"x": array} for array in arrays), limits)["x"]
+    return count(({"x": array} for array in arrays), limits)["x"]
 
 
 def rounding_error(values: np.ndarray, low: float, high: float) -> float:
-    """Mean squared error of 8 bits between low and high: every value rounded and clipped."""
+    """Return the mean squared error of 8 bits between low and high, with every value rounded and clipped."""
     step = (high - low) / LEVELS
     stored = np.clip(np.rint((values - low) / step), 0, LEVELS) * step + low
     return float(np.square(stored - values).mean())
@@ -34,13 +34,13 @@ def rounding_error(values: np.ndarray, low: float, high: float) -> float:
 
 @pytest.fixture(scope="module")
 def far_outlier() -> np.ndarray:
-    """What a ReLU gives, and one value ten times as large as all others."""
+    """Outputs of a ReLU, and one value ten times as large as all others."""
     values = np.abs(np.random.default_rng(0).normal(size=1_000_000)).astype(np.float32)
     values[0] = 30.0
     return values
 
 
-def test_every_value_is_counted_once_in_its_place() -> None:
+def test_every_value_is_counted_once_in_its_bin() -> None:
     values = np.random.default_rng(0).normal(size=50_000).astype(np.float32)
     found = histogram(values[:20_000], values[20_000:])
     assert found.counts.sum() == len(values)
@@ -75,7 +75,7 @@ def test_min_max_is_the_smallest_and_the_largest_value() -> None:
     assert narrowed(histogram(values), "min-max") == (float(values.min()), float(values.max()))
 
 
-def test_mse_gives_up_an_outlier_and_the_error_falls(far_outlier: np.ndarray) -> None:
+def test_mse_clips_an_outlier_and_reduces_the_error(far_outlier: np.ndarray) -> None:
     found = histogram(far_outlier)
     low, high = narrowed(found, "mse")
     assert low == 0 and high < 30
@@ -83,7 +83,7 @@ def test_mse_gives_up_an_outlier_and_the_error_falls(far_outlier: np.ndarray) ->
 
 
 def test_mse_is_the_best_of_its_ranges_by_the_real_error() -> None:
-    """Oracle: every value is rounded, in every range that the method may choose."""
+    """Oracle: round every value, in every range that the method may choose."""
     values = np.abs(np.random.default_rng(0).standard_t(3, size=200_000))
     found = histogram(values)
     errors = {shrink: rounding_error(values, 0, found.high * shrink) for shrink in np.linspace(1, 0.3, 36)}
@@ -93,14 +93,14 @@ def test_mse_is_the_best_of_its_ranges_by_the_real_error() -> None:
 
 
 @pytest.mark.parametrize(("low", "high"), [(-1, 1), (0, 6), (-3, 0.5)])
-def test_mse_keeps_evenly_spread_values_whole(low: float, high: float) -> None:
+def test_mse_does_not_clip_uniform_values(low: float, high: float) -> None:
     found = histogram(np.random.default_rng(0).uniform(low, high, 100_000))
     assert narrowed(found, "mse") == narrowed(found, "min-max")
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("low", "high"), [(5, 9), (-9, -5), (-2, 3)])
-def test_zero_is_always_inside(method: str, low: float, high: float) -> None:
+def test_a_range_always_contains_zero(method: str, low: float, high: float) -> None:
     found = narrowed(histogram(np.random.default_rng(0).uniform(low, high, 10_000)), method)
     assert found[0] <= 0 <= found[1]
     assert found[0] == 0 or low < 0
@@ -113,14 +113,14 @@ def test_a_constant_tensor_has_a_range(method: str, value: float, wanted: tuple[
     assert narrowed(histogram(np.full((4, 5), value), np.full((4, 5), value)), method) == wanted
 
 
-def test_a_tensor_that_an_image_lacks_and_one_that_was_not_asked_for_are_passed_over() -> None:
+def test_missing_and_unlisted_tensors_are_skipped() -> None:
     images: Iterable[dict[str, np.ndarray]] = [{"a": np.ones(3, np.float32), "b": np.zeros(5, np.float32)}, {}]
-    found = count(lambda: images, {"a": (0.0, 1.0)})
+    found = count(images, {"a": (0.0, 1.0)})
     assert list(found) == ["a"] and found["a"].counts.sum() == 3
 
 
 def small_graph() -> Any:
-    """pixels -> Conv -> Relu -> average -> Gemm -> Softmax, as our exporter writes it, by hand."""
+    """Build pixels -> Conv -> Relu -> average -> Gemm -> Softmax by hand, as our exporter writes it."""
     from onnx import TensorProto, helper, numpy_helper, shape_inference
 
     rng = np.random.default_rng(0)
@@ -170,7 +170,7 @@ def scale_of(model: Any, tensor: str) -> float:
 
 @pytest.fixture(scope="module")
 def calibration() -> np.ndarray:
-    """80 images, more than histograms are counted on, one of them far brighter than the others."""
+    """80 images, more than are used for histograms, one far brighter than the others."""
     images = np.random.default_rng(0).integers(100, 154, (80, 16, 16, 3))
     images[7] = np.random.default_rng(1).integers(0, 256, (16, 16, 3))
     return images.astype(np.uint8)
@@ -183,7 +183,7 @@ def test_a_quantized_file_does_not_depend_on_the_order_of_its_images(method: str
     assert quantized(shuffled, method).SerializeToString(deterministic=True) == forward
 
 
-def test_the_method_decides_the_scales_and_never_that_of_the_pixels(calibration: np.ndarray) -> None:
+def test_the_method_changes_all_scales_but_that_of_the_pixels(calibration: np.ndarray) -> None:
     made = {method: quantized(calibration, method) for method in METHODS}
     assert {round(scale_of(model, "centred"), 6) for model in made.values()} == {1.0}  # black and white, always
     assert scale_of(made["percentile"], "features") < scale_of(made["min-max"], "features")
@@ -195,6 +195,6 @@ def test_an_unknown_method_lists_the_known_ones() -> None:
         replace(CalibrationSettings(), ranges="entropy")
 
 
-def test_no_calibration_images_are_made_up() -> None:
+def test_missing_calibration_images_are_an_error() -> None:
     with pytest.raises(ConfigError, match="calibration images"):
         quantized(None, "mse")

@@ -26,7 +26,7 @@ def samples(**counts: int) -> list[Sample]:
     return train + others
 
 
-def test_only_training_images_every_class_as_evenly_as_can_be() -> None:
+def test_only_training_images_are_chosen_evenly_over_the_classes() -> None:
     chosen = choose(samples(nv=500, mel=40, df=3), CalibrationSettings(images=43))
     assert {sample.split for sample in chosen} == {"train"}
     assert Counter(sample.label for sample in chosen) == {"nv": 20, "mel": 20, "df": 3}
@@ -40,7 +40,7 @@ def test_the_choice_depends_on_the_seed_and_not_on_the_order() -> None:
     assert choose(there, CalibrationSettings(images=20, seed=2)) != chosen
 
 
-def test_fewer_images_than_asked_for_are_all_taken_but_seven_are_too_few() -> None:
+def test_all_of_fewer_images_are_taken_but_seven_are_too_few() -> None:
     assert len(choose(samples(nv=6, mel=3), CalibrationSettings(images=128))) == 9
     with pytest.raises(DataError, match="at least 8 training images"):
         choose(samples(nv=5, mel=2), CalibrationSettings())

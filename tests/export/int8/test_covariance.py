@@ -1,4 +1,4 @@
-"""Covariances of channels that hardly vary, or vary too much: as numpy's in float64, and always fit for rounding."""
+"""Covariances of channels that hardly vary, or vary too much: equal to numpy's in float64, and always usable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MANY = settings(max_examples=60, deadline=None)
 
 
 def observed(values: Values, batch: int = 16) -> RunningCovariance:
-    """Moments of a 1 x 1 convolution over one-pixel images: (N, C) values."""
+    """Observe a 1 x 1 convolution over one-pixel images: (N, C) values."""
     conv = nn.Conv2d(values.shape[1], 3, 1, bias=False)
     moments = RunningCovariance(conv, "layer")
     for start in range(0, len(values), batch):
@@ -33,8 +33,8 @@ def observed(values: Values, batch: int = 16) -> RunningCovariance:
 
 @MANY
 @given(channels())
-def test_moments_are_numpys_in_float64(values: Values) -> None:
-    """Oracle: numpy's two-pass covariance, and the damping by its definition."""
+def test_statistics_are_numpys_in_float64(values: Values) -> None:
+    """Oracle: numpy's two-pass covariance, damped by definition."""
     moments, exact = observed(values), values.astype(np.float64)
     expected = np.atleast_2d(np.cov(exact, rowvar=False, bias=True))
     variance, energy = np.diag(expected).mean(), np.square(exact).mean()
@@ -65,7 +65,7 @@ def test_every_covariance_can_be_factored(values: Values, filters: int) -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_resampled_saturated_channels_never_fail(seed: int) -> None:
-    """The fault that ended one main job in four: float32 sums of a saturated depthwise channel, resampled."""
+    """Regression: float32 sums of a saturated depthwise channel, resampled, made one main job in four fail."""
     rng = np.random.default_rng(seed)
     groups = np.stack([np.stack([KINDS["saturated"](rng, 256) for _ in range(9)], 1) for _ in range(8)])
     covariances = torch.cat([observed(values).covariance() for values in groups])
@@ -73,7 +73,7 @@ def test_resampled_saturated_channels_never_fail(seed: int) -> None:
     assert not plain and torch.isfinite(roots).all()
 
 
-def test_what_needs_more_damping_gets_it_and_what_is_hopeless_is_rounded_to_the_nearest_step() -> None:
+def test_damping_increases_until_factoring_succeeds_else_rounding_is_to_nearest() -> None:
     def pair(product: float) -> list[list[float]]:
         return [[1.0, product], [product, 1.0]]
 
@@ -90,7 +90,7 @@ def test_what_needs_more_damping_gets_it_and_what_is_hopeless_is_rounded_to_the_
 
 
 class Net(nn.Module):
-    """Two convolutions with their norms; the second sees what the first one's activation leaves."""
+    """Two convolutions with their norms; the second takes the first one's activation."""
 
     def __init__(self, gain: float = 1.0) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ def test_a_layer_that_cannot_be_factored_is_named(
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_a_network_over_any_channel_rounds_to_finite_weights(kind: str) -> None:
-    """The first convolution's norm makes the channel: constant, dead, huge ... for the second."""
+    """The first convolution's norm makes the second one's input constant, dead, huge and so on."""
     gain = {"constant": 0.0, "dead": 0.0, "huge": 1e25, "tiny": 1e-30, "nearly constant": 1e-6}.get(kind, 1.0)
     net = Net(gain)
     if kind in ("saturated", "constant", "nearly constant"):

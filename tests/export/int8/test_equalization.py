@@ -1,4 +1,4 @@
-"""Equal channel ranges: the same function, and less lost to eight bits."""
+"""Channel equalization: the same function, with less error at eight bits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def lite0() -> nn.Module:
 
 
 def uneven(net: nn.Module, name: str) -> nn.Module:
-    """A network whose BatchNorm `name` writes channels of very different ranges."""
+    """Give the channels written by BatchNorm `name` very different ranges."""
     norm = net.get_submodule(name)
     with torch.no_grad():
         norm.weight.copy_(torch.logspace(-1, 0.5, len(norm.weight)))
@@ -44,7 +44,7 @@ def random_network(name: str) -> nn.Module:
 
 
 def ranges(net: nn.Module, layer: str, images: np.ndarray) -> torch.Tensor:
-    """Largest magnitude of each channel of what a layer writes."""
+    """Return the largest magnitude of each channel that a layer writes."""
     seen: list[torch.Tensor] = []
     handle = net.get_submodule(layer).register_forward_hook(lambda module, inputs, output: seen.append(output))
     eager_logits(net, images, RULE)
@@ -88,7 +88,7 @@ def test_the_order_of_the_images_does_not_matter(lite0: nn.Module, images: np.nd
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenetv3_small_050", "convnext_atto", "test_vit"])
-def test_what_it_does_not_understand_it_leaves_right(name: str, images: np.ndarray) -> None:
+def test_unsupported_layers_keep_the_function(name: str, images: np.ndarray) -> None:
     size = 160 if name == "test_vit" else SIZE
     rule = Preprocess(size)
     few = np.stack([draw(seed, seed, size, size) for seed in range(4)])
@@ -98,7 +98,7 @@ def test_what_it_does_not_understand_it_leaves_right(name: str, images: np.ndarr
     np.testing.assert_allclose(found, wanted, atol=1e-4 * max(1, np.abs(wanted).max()))
 
 
-def test_a_network_that_cannot_be_traced_is_returned_as_it_is(
+def test_a_network_that_cannot_be_traced_is_returned_unchanged(
     images: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Branching(nn.Module):
@@ -110,7 +110,7 @@ def test_a_network_that_cannot_be_traced_is_returned_as_it_is(
     assert "not equalized" in capsys.readouterr().err
 
 
-def test_a_layer_that_is_used_twice_is_left_alone(images: np.ndarray) -> None:
+def test_a_layer_that_is_used_twice_is_not_scaled(images: np.ndarray) -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -126,7 +126,7 @@ def test_a_layer_that_is_used_twice_is_left_alone(images: np.ndarray) -> None:
     np.testing.assert_allclose(eager_logits(equal, images, RULE), eager_logits(net, images, RULE), atol=1e-5)
 
 
-def test_a_silent_channel_is_stretched_no_further_than_the_limit(images: np.ndarray) -> None:
+def test_the_factor_of_a_zero_channel_is_limited(images: np.ndarray) -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 7, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with torch.no_grad():
         net[0].weight[2], net[0].bias[2] = 0, 0

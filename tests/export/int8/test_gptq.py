@@ -1,4 +1,4 @@
-"""Rounding for the images: on the grid that converters use, and nearer to the network than plain rounding."""
+"""GPTQ: weights on the converters' grid, and outputs nearer to the network's than with rounding to nearest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIZE = 64
 
 @pytest.fixture(scope="module")
 def network() -> nn.Module:
-    """The real backbone with a head that looks at its features."""
+    """The real backbone with a head that depends on its features."""
     net, _ = model.load("tf_efficientnet_lite0", 7, "auto", seed=0)
     nn.init.normal_(net.classifier.weight, std=0.05, generator=torch.Generator().manual_seed(0))
     return net
@@ -34,7 +34,7 @@ def images() -> np.ndarray:
 
 
 def nearest(net: nn.Module) -> nn.Module:
-    """Every convolution's weight rounded to its nearest step, per channel: what converters do."""
+    """Round every convolution's weights to the nearest step, per channel, as converters do."""
     plain = copy.deepcopy(net)
     for module in plain.modules():
         if isinstance(module, nn.Conv2d):
@@ -43,7 +43,7 @@ def nearest(net: nn.Module) -> nn.Module:
     return plain
 
 
-def test_it_is_nearer_to_the_network_on_images_it_has_not_seen(network: nn.Module, images: np.ndarray) -> None:
+def test_outputs_are_nearer_to_the_network_on_other_images(network: nn.Module, images: np.ndarray) -> None:
     rule = Preprocess(SIZE)
     seen, unseen = images[:32], images[32:]
     wanted = eager_logits(network, unseen, rule)
@@ -56,7 +56,7 @@ def test_it_is_nearer_to_the_network_on_images_it_has_not_seen(network: nn.Modul
     np.testing.assert_array_equal(eager_logits(network, unseen, rule), wanted)  # the original was not changed
 
 
-def test_a_converters_own_rounding_changes_nothing_any_more(network: nn.Module, images: np.ndarray) -> None:
+def test_a_converters_own_rounding_changes_nothing(network: nn.Module, images: np.ndarray) -> None:
     rounded = round_weights(network, images[:16], Preprocess(SIZE))
     again = nearest(rounded)
     for ours, theirs in zip(rounded.modules(), again.modules(), strict=True):
@@ -64,7 +64,7 @@ def test_a_converters_own_rounding_changes_nothing_any_more(network: nn.Module, 
             torch.testing.assert_close(theirs.weight, ours.weight, rtol=1e-6, atol=1e-9)
 
 
-def test_with_independent_inputs_it_is_plain_rounding() -> None:
+def test_with_independent_inputs_it_is_rounding_to_nearest() -> None:
     weight = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
     step = weight.abs().amax(dim=2, keepdim=True) / STEPS
     eye = torch.eye(5).double().expand(2, 5, 5)
@@ -72,7 +72,7 @@ def test_with_independent_inputs_it_is_plain_rounding() -> None:
     torch.testing.assert_close(round_rows(weight, roots), (weight / step).round() * step)
 
 
-def test_with_equal_inputs_the_sum_of_a_filter_survives() -> None:
+def test_with_equal_inputs_the_sum_of_a_filter_is_kept() -> None:
     weight = torch.randn(4, 1, 9, generator=torch.Generator().manual_seed(0))
     same = torch.ones(4, 9, 9).double() + 1e-4 * torch.eye(9).double()
     step = weight.abs().amax(dim=2, keepdim=True) / STEPS
@@ -81,13 +81,13 @@ def test_with_equal_inputs_the_sum_of_a_filter_survives() -> None:
 
 
 @pytest.mark.parametrize("groups", [1, 4])
-def test_moments_are_those_of_what_the_filter_sees(groups: int) -> None:
+def test_statistics_are_those_of_the_filters_inputs(groups: int) -> None:
     """Oracle: a convolution's mean output is its weight times the mean patch, its variance w C w."""
     conv = nn.Conv2d(4, 8, 3, groups=groups, bias=False)
     images = torch.randn(400, 4, 3, 3, generator=torch.Generator().manual_seed(0)) + 1.0
     seen = RunningCovariance(conv)
     with torch.no_grad():
-        seen.add(conv, (images,))  # one place only: every patch is the whole image
+        seen.add(conv, (images,))  # one position only: every patch is the complete image
         out = conv(images).flatten(1).double()
         weight = grouped(conv).double()
         mean = torch.einsum("gok,gk->go", weight, seen.mean).flatten()
@@ -96,8 +96,8 @@ def test_moments_are_those_of_what_the_filter_sees(groups: int) -> None:
     torch.testing.assert_close(variance, out.var(0), rtol=0.05, atol=1e-3)
 
 
-class Muted(nn.Module):
-    """Convolution and norm, of which some channels hardly look at their input and only say their bias."""
+class TinyScales(nn.Module):
+    """Convolution and norm; some channels hardly depend on their input and output their bias only."""
 
     def __init__(self, factors: dict[int, float], bias: float = 0.7, *, conv_bias: bool = False) -> None:
         super().__init__()
@@ -117,8 +117,8 @@ class Muted(nn.Module):
         return self.bn(self.conv(pixels))
 
 
-def stored_biases(net: Muted, inputs: torch.Tensor) -> torch.Tensor:
-    """The integers that a converter stores: bias / (input step x weight step), by channel, after folding."""
+def stored_biases(net: TinyScales, inputs: torch.Tensor) -> torch.Tensor:
+    """Return the integers that a converter stores, bias / (input step x weight step), by channel, after folding."""
     factor = (net.bn.weight / torch.sqrt(net.bn.running_var + net.bn.eps)).double()
     start = net.conv.bias.double() if net.conv.bias is not None else 0.0
     bias = net.bn.bias.double() + (start - net.bn.running_mean.double()) * factor
@@ -130,8 +130,8 @@ def stored_biases(net: Muted, inputs: torch.Tensor) -> torch.Tensor:
 FACTORS = {0: 1e-12, 3: -1e-12, 5: 1e-30, 6: 0.0}
 
 
-def test_a_channel_that_only_says_its_bias_gets_one_that_int32_holds(images: np.ndarray) -> None:
-    rule, net = Preprocess(SIZE), Muted(FACTORS)
+def test_the_bias_of_a_tiny_channel_fits_into_int32(images: np.ndarray) -> None:
+    rule, net = Preprocess(SIZE), TinyScales(FACTORS)
     (inputs,) = model.inputs(images[:16], rule)
     mute = list(FACTORS)
     with torch.no_grad():
@@ -145,9 +145,9 @@ def test_a_channel_that_only_says_its_bias_gets_one_that_int32_holds(images: np.
 
 
 @pytest.mark.parametrize("bias", [0.0, -0.7, 5.0])
-def test_a_silent_channel_says_its_bias_as_before(images: np.ndarray, bias: float) -> None:
-    """All of its weights are zero: a step is made for it where there is a bias to store."""
-    rule, net = Preprocess(SIZE), Muted({2: 1.0}, bias)
+def test_a_channel_of_zero_weights_keeps_its_bias(images: np.ndarray, bias: float) -> None:
+    """All its weights are zero: it gets a step if there is a bias to store."""
+    rule, net = Preprocess(SIZE), TinyScales({2: 1.0}, bias)
     with torch.no_grad():
         net.conv.weight[2] = 0
         net.bn.running_mean[2] = 0
@@ -160,15 +160,15 @@ def test_a_silent_channel_says_its_bias_as_before(images: np.ndarray, bias: floa
             assert stored_biases(rounded, inputs)[2].abs() < 2**30
 
 
-def test_what_speaks_already_is_left_alone(images: np.ndarray) -> None:
-    rule, net = Preprocess(SIZE), Muted({})
+def test_other_channels_are_not_changed(images: np.ndarray) -> None:
+    rule, net = Preprocess(SIZE), TinyScales({})
     rounded = round_weights(net, images[:16], rule)
     assert torch.equal(rounded.bn.weight, net.bn.weight) and torch.equal(rounded.bn.bias, net.bn.bias)
 
 
-def test_a_muted_convolution_with_a_bias_of_its_own_keeps_what_it_says(images: np.ndarray) -> None:
-    """Its weights are next to nothing, so the factor is raised by far: its own bias must not come with it."""
-    rule, net = Preprocess(SIZE), Muted({1: 1.0}, conv_bias=True)
+def test_a_tiny_convolution_with_a_bias_keeps_its_output(images: np.ndarray) -> None:
+    """Its weights are tiny, so the factor is raised by far, which must not scale the bias."""
+    rule, net = Preprocess(SIZE), TinyScales({1: 1.0}, conv_bias=True)
     with torch.no_grad():
         net.conv.weight[1] *= 1e-12
         (inputs,) = model.inputs(images[:16], rule)

@@ -1,4 +1,4 @@
-"""Which layers int8 hurts: real networks cut into layers, and one made bad on purpose."""
+"""Sensitivity to int8: division of real networks into layers, and the order of layers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_every_weight_is_in_one_layer_and_in_one_only(name: str) -> None:
     assert len(every) == len(set(every)) and all(network.get_submodule(path) is not network for path in every)
 
 
-def test_a_layer_is_a_convolution_with_what_follows_and_its_blocks_sum() -> None:
+def test_a_layer_is_a_convolution_with_its_norm_and_activation_and_its_blocks_sum() -> None:
     network = build("resnet18")
     found = {layer.name: layer for layer in layers(network)}
     assert {"bn1", "act1"} < set(found["conv1"].paths)
@@ -72,8 +72,8 @@ def test_a_layer_is_a_convolution_with_what_follows_and_its_blocks_sum() -> None
     assert sorted(layer.own for layer in found.values() if layer.own) == sorted(blocks)
 
 
-def test_a_gate_is_kept_whole() -> None:
-    """Half of a squeeze-excite in int8 would requantize what the other half multiplies with."""
+def test_a_gate_is_one_layer() -> None:
+    """Half of a squeeze-excite in int8 would requantize the other half's factors."""
     network = build("efficientnet_b0")
     gates = [path for path, module in network.named_modules() if type(module).__name__ == "SqueezeExcite"]
     found = layers(network)
@@ -84,7 +84,7 @@ def test_a_gate_is_kept_whole() -> None:
         assert len({layer.name for layer in found for path in inside if layer.holds(path)}) == 1
 
 
-def test_a_path_that_begins_alike_is_another_layers() -> None:
+def test_a_path_with_a_common_prefix_belongs_to_another_layer() -> None:
     layer = Layer(("blocks.1", "act"), own="blocks")
     assert layer.holds("blocks.1.conv") and layer.holds("act") and layer.holds("blocks")
     assert not layer.holds("blocks.10") and not layer.holds("blocks.2") and not layer.holds("")
@@ -178,7 +178,7 @@ def test_the_error_is_that_of_rounding_the_layer_alone(images: np.ndarray) -> No
     assert error == pytest.approx(float(centred.square().mean().sqrt()), rel=1e-3)
 
 
-def test_the_network_is_bit_for_bit_what_it_was(images: np.ndarray) -> None:
+def test_the_network_is_not_changed(images: np.ndarray) -> None:
     network = chain(1)
     before = snapshot(network)
     ranked(network, images, RULE)
@@ -186,7 +186,7 @@ def test_the_network_is_bit_for_bit_what_it_was(images: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("fail_at", [1, 2, 4])
-def test_also_when_it_raises_on_the_way(fail_at: int, images: np.ndarray) -> None:
+def test_the_network_is_not_changed_by_an_error(fail_at: int, images: np.ndarray) -> None:
     network = chain(1, fail_at)
     before = snapshot(network)
     with pytest.raises(RuntimeError, match="out of memory"):
@@ -195,7 +195,7 @@ def test_also_when_it_raises_on_the_way(fail_at: int, images: np.ndarray) -> Non
     check_untouched(network, before)
 
 
-def test_a_rounded_layer_is_rounded_inside_the_block_only(images: np.ndarray) -> None:
+def test_a_layer_is_rounded_inside_the_context_only(images: np.ndarray) -> None:
     network = chain()
     before = snapshot(network)
     layer = next(layer for layer in layers(network) if layer.name == "blocks.2.conv")
@@ -208,7 +208,7 @@ def test_a_rounded_layer_is_rounded_inside_the_block_only(images: np.ndarray) ->
     check_untouched(network, before)
 
 
-def test_eight_bits_are_256_levels_with_zero_among_them() -> None:
+def test_eight_bits_are_256_levels_including_zero() -> None:
     values = torch.linspace(-1, 3, 5000)
     found = eight_bits(values)
     assert len(found.unique()) <= 257 and (found == 0).any()
@@ -217,7 +217,7 @@ def test_eight_bits_are_256_levels_with_zero_among_them() -> None:
     torch.testing.assert_close(eight_bits(torch.full((3,), 2.0)), torch.full((3,), 2.0))
 
 
-def test_channels_are_rounded_each_to_its_own_step() -> None:
+def test_each_channel_is_rounded_to_its_own_step() -> None:
     weight = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0))
     weight *= torch.tensor([1e-3, 1.0, 1e3, 0.0]).view(4, 1, 1, 1)
     found = channelwise(copy.deepcopy(weight))

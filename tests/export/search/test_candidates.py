@@ -1,11 +1,12 @@
-"""The precision ladder's choice, with rungs made by hand: which is taken, which is never tried, what is said."""
+"""The precision search's choice among hand-made candidates: order, stopping, errors, notes and report."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,29 +20,30 @@ from skinedge_export.converter import Artifact
 from skinedge_export.int8.activation_ranges import METHODS
 from skinedge_export.int8.sensitivity import Layer
 from skinedge_export.recipe import PRECISIONS, CalibrationSettings, ExportRecipe
-from skinedge_export.search import candidates
+from skinedge_export.search import candidates, precision_search
 from skinedge_export.search.candidates import (
     Candidate,
     SearchSettings,
     given_up,
     load_search_settings,
     report,
-    search_candidates,
     timed,
 )
+from skinedge_export.target import SEARCH, ExportTarget
 
-STEPS = SearchSettings(("min-max", "percentile", "mse"), (1, 2, 4, 8), ("int8-weight", "fp16"))
 LAYERS = [(Layer((f"layer{i}",)), 1.0 / (i + 1)) for i in range(6)]
-INT8 = ("int8", "int8-mixed")
+INT8 = ExportTarget("onnx", SEARCH)
+ANY = ExportTarget("onnx", SEARCH, fallback=True)
 
 GOOD = (Gate("agreement", 0.99, 0.97, "pass"), Gate("balanced_accuracy_fall", 0.001, 0.01, "underpowered"))
-DOUBTFUL = (Gate("agreement", 0.99, 0.97, "pass"), Gate("balanced_accuracy_fall", 0.02, 0.01, "underpowered"))
+INCONCLUSIVE = (Gate("agreement", 0.99, 0.97, "pass"), Gate("balanced_accuracy_fall", 0.02, 0.01, "underpowered"))
 BAD = (Gate("agreement", 0.5, 0.97, "fail"), Gate("balanced_accuracy_fall", 0.3, 0.01, "fail"))
+Plan = dict[str, tuple[tuple[Gate, ...], float]]
 
 
 @dataclass
 class Clock:
-    """A session that writes down when it was run."""
+    """A session that records when it was run."""
 
     name: str
     turns: list[str]
@@ -55,97 +57,122 @@ def figures(distance: float) -> CandidateMetrics:
     return CandidateMetrics(100, 0.99, distance, 0.8, 0.01, 0.7, 0.9, 0.002)
 
 
-def rung(
-    recipe: ExportRecipe, kept: tuple[Layer, ...], gates: tuple[Gate, ...], distance: float, **more: Any
+def candidate(
+    recipe: ExportRecipe, kept_float: tuple[Layer, ...], gates: tuple[Gate, ...], distance: float, **more: Any
 ) -> Candidate:
-    artifact = Artifact(Path("file"), recipe.precision, (), (), (), {})
-    names = tuple(layer.name for layer in kept)
-    said = {"partitions": 2, "size": 1000, **more}
-    return Candidate(artifact, recipe, names, gates, figures(distance), **said)
+    artifact = Artifact(Path("file.onnx"), recipe.precision, (), (), (), {})
+    names = tuple(layer.name for layer in kept_float)
+    return Candidate(artifact, recipe, names, gates, figures(distance), **{"partitions": 2, "size": 1000, **more})
 
 
 @dataclass
 class Workshop:
-    """Makes rungs as a plan says. plan: 'int8 mse' or 'int8-mixed 2' or 'fp16' -> gates and distance, else BAD."""
+    """Searches with planned candidates in place of converted files, and without images.
 
-    plan: dict[str, tuple[tuple[Gate, ...], float]]
+    plan: 'int8 mse' or 'int8-mixed 2' or 'fp16' -> gates and distance, else BAD.
+    """
+
+    monkeypatch: pytest.MonkeyPatch
+    folder: Path
+    plan: Plan = field(default_factory=dict)
     made: list[str] = field(default_factory=list)
-    asked_for_order: int = 0
+    times_ranked: int = 0
+    bundle: Any = field(default_factory=lambda: SimpleNamespace(manifest=SimpleNamespace(malignant=())))
 
-    def attempt(self, recipe: ExportRecipe, kept: tuple[Layer, ...]) -> Candidate:
-        ways = {"int8": f" {recipe.calibration.ranges}", "int8-mixed": f" {len(kept)}"}
-        name = recipe.precision + ways.get(recipe.precision, "")
+    def make_candidate(
+        self, target: ExportTarget, recipe: ExportRecipe, kept_float: tuple[Layer, ...], *_: Any
+    ) -> Candidate:
+        variants = {"int8": f" {recipe.calibration.ranges}", "int8-mixed": f" {len(kept_float)}"}
+        name = recipe.precision + variants.get(recipe.precision, "")
         self.made.append(name)
         gates, distance = self.plan.get(name, (BAD, 9.0))
-        return rung(recipe, kept, gates, distance)
+        return candidate(recipe, kept_float, gates, distance)
 
-    def ranked(self) -> Sequence[tuple[Layer, float]]:
-        self.asked_for_order += 1
+    def ranked(self, _: CalibrationSettings) -> Sequence[tuple[Layer, float]]:
+        self.times_ranked += 1
         return LAYERS
 
-    def climb(self, precisions: Sequence[str], steps: SearchSettings = STEPS) -> list[Candidate]:
-        recipe: Callable[[str], ExportRecipe] = lambda precision: ExportRecipe("onnx", precision)  # noqa: E731
-        return search_candidates(steps, precisions, self.attempt, recipe, self.ranked)
+    def val(self, _: Any) -> None:
+        return None
+
+    def cal(self) -> None:
+        return None
+
+    def search(self, target: ExportTarget, settings: SearchSettings | None = None) -> tuple[Candidate, ...]:
+        self.monkeypatch.setattr(precision_search, "make_candidate", self.make_candidate)
+        if settings:
+            self.monkeypatch.setattr(precision_search, "load_search_settings", lambda: settings)
+        return precision_search.search_precision(target, self, self.folder).candidates  # type: ignore[arg-type]
 
 
-def test_static_int8_that_convinces_is_all_that_is_made_and_the_nearest_is_taken() -> None:
-    work = Workshop({"int8 min-max": (GOOD, 0.3), "int8 percentile": (GOOD, 0.1), "int8 mse": (GOOD, 0.2)})
-    found = work.climb(INT8)
-    assert [rung.name for rung in found] == ["int8 (min-max)", "int8 (mse)", "int8 (percentile)"]
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Workshop:
+    return Workshop(monkeypatch, tmp_path)
+
+
+def test_convincing_static_int8_ends_the_search_and_the_nearest_is_chosen(work: Workshop) -> None:
+    work.plan = {"int8 min-max": (GOOD, 0.3), "int8 percentile": (GOOD, 0.1), "int8 mse": (GOOD, 0.2)}
+    found = work.search(INT8)
+    assert [made.name for made in found] == ["int8 (min-max)", "int8 (mse)", "int8 (percentile)"]
     assert work.made == ["int8 min-max", "int8 percentile", "int8 mse"]
-    assert work.asked_for_order == 0, "sensitivity was measured for nothing"
+    assert work.times_ranked == 0, "sensitivity was measured for nothing"
 
 
-def test_a_nearer_rung_that_failed_or_is_in_doubt_is_not_taken() -> None:
-    work = Workshop({"int8 min-max": (BAD, 0.0), "int8 percentile": (DOUBTFUL, 0.1), "int8 mse": (GOOD, 0.9)})
-    assert work.climb(INT8)[-1].name == "int8 (mse)"
+def test_a_nearer_candidate_that_failed_or_is_inconclusive_is_not_chosen(work: Workshop) -> None:
+    work.plan = {"int8 min-max": (BAD, 0.0), "int8 percentile": (INCONCLUSIVE, 0.1), "int8 mse": (GOOD, 0.9)}
+    assert work.search(INT8)[-1].name == "int8 (mse)"
 
 
-def test_mixed_stops_at_the_first_number_of_layers_that_convinces() -> None:
-    work = Workshop({"int8-mixed 2": (GOOD, 0.5), "int8-mixed 4": (GOOD, 0.1)})
-    found = work.climb((*INT8, "int8-weight", "fp16"))
+def test_mixed_stops_at_the_first_number_of_layers_that_convinces(work: Workshop) -> None:
+    work.plan = {"int8-mixed 2": (GOOD, 0.5), "int8-mixed 4": (GOOD, 0.1)}
+    found = work.search(ANY)
     assert work.made == ["int8 min-max", "int8 percentile", "int8 mse", "int8-mixed 1", "int8-mixed 2"]
-    assert work.asked_for_order == 1
+    assert work.times_ranked == 1
     assert found[-1].kept_float == ("layer0", "layer1"), "the worst layers"
     assert found[-1].recipe.precision == "int8-mixed" and len(found) == 5
 
 
-def test_in_doubt_it_goes_on_and_a_convincing_mixed_one_wins_though_it_is_farther() -> None:
-    work = Workshop({"int8 mse": (DOUBTFUL, 0.1), "int8-mixed 1": (GOOD, 0.4)})
-    found = work.climb(INT8)
+def test_the_search_goes_on_after_an_inconclusive_candidate_and_prefers_a_convincing_one(work: Workshop) -> None:
+    work.plan = {"int8 mse": (INCONCLUSIVE, 0.1), "int8-mixed 1": (GOOD, 0.4)}
+    found = work.search(INT8)
     assert found[-1].name == "int8-mixed (1 layers in float)"
     assert work.made[-1] == "int8-mixed 1"
 
 
-def test_where_none_convinces_the_nearest_that_passed_is_taken() -> None:
-    work = Workshop({"int8 mse": (DOUBTFUL, 0.2), "int8-mixed 2": (DOUBTFUL, 0.1), "int8-mixed 4": (DOUBTFUL, 0.3)})
-    found = work.climb(INT8)
+def test_without_a_convincing_candidate_the_nearest_that_passed_is_chosen(work: Workshop) -> None:
+    work.plan = {
+        "int8 mse": (INCONCLUSIVE, 0.2),
+        "int8-mixed 2": (INCONCLUSIVE, 0.1),
+        "int8-mixed 4": (INCONCLUSIVE, 0.3),
+    }
+    found = work.search(INT8)
     assert found[-1].name == "int8-mixed (2 layers in float)" and not found[-1].convincing
     assert work.made == ["int8 min-max", "int8 percentile", "int8 mse", "int8-mixed 1", "int8-mixed 2", "int8-mixed 4"]
     assert len(found) == 6, "eight of six layers cannot be kept, and nothing else was left out"
 
 
-def test_all_layers_in_float_are_not_called_mixed() -> None:
-    work = Workshop({})
+def test_mixed_never_keeps_all_layers_in_float(work: Workshop) -> None:
+    work.plan = {}
     with pytest.raises(GateError):
-        work.climb(INT8, SearchSettings(("min-max",), (5, 6, 7), ()))
+        work.search(INT8, SearchSettings(("min-max",), (5, 6, 7), ()))
     assert work.made == ["int8 min-max", "int8-mixed 5"]
 
 
-def test_below_int8_only_where_it_is_among_the_precisions_and_in_their_order() -> None:
-    work = Workshop({"int8-weight": (BAD, 0.1), "fp16": (GOOD, 0.0)})
+def test_precisions_below_int8_are_tried_with_a_fallback_only_in_their_order(work: Workshop) -> None:
+    work.plan = {"int8-weight": (BAD, 0.1), "fp16": (GOOD, 0.0)}
     with pytest.raises(GateError):
-        work.climb(INT8)
-    found = work.climb((*INT8, *STEPS.fallback))
+        work.search(INT8)
+    found = work.search(ANY)
     assert found[-1].name == "fp16" and work.made[-2:] == ["int8-weight", "fp16"]
 
 
-def test_a_ladder_without_a_rung_names_each_one_its_gates_and_the_way_out() -> None:
+def test_a_search_without_result_lists_each_candidate_its_gates_and_what_to_do(work: Workshop) -> None:
     worse = (Gate("agreement", 0.4, 0.97, "fail"), Gate("finite", 3, 0, "fail"), Gate("melanoma", None, 1, "pass"))
+    work.plan = {"int8 mse": (worse, 0.1)}
     with pytest.raises(GateError) as caught:
-        Workshop({"int8 mse": (worse, 0.1)}).climb(INT8)
+        work.search(INT8)
     lines = str(caught.value).splitlines()
-    assert lines[0] == "no file kept the diagnosis on validation images:"
+    assert lines[0] == "model.int8.onnx: no file kept the diagnosis on validation images:"
     both = "agreement 0.5 (limit 0.97); balanced_accuracy_fall 0.3 (limit 0.01)"
     assert lines[1:7] == [
         f"  int8 (min-max): {both}",
@@ -156,18 +183,20 @@ def test_a_ladder_without_a_rung_names_each_one_its_gates_and_the_way_out() -> N
     assert "--fallback any" in lines[-1] and "This file was not written" in lines[-1]
 
 
-def test_one_rung_that_fails_tells_its_first_failed_gate() -> None:
+def test_the_error_of_a_single_candidate_names_its_first_failed_gate(work: Workshop) -> None:
     gates = (GOOD[0], Gate("max_difference", 0.25, 0.001, "fail", "logits"))
+    work.plan = {"fp32": (gates, 0.1)}
     with pytest.raises(GateError, match=r"gate 'max_difference' failed: 0\.25, limit 0\.001 \(logits\)"):
-        Workshop({"fp32": (gates, 0.1)}).climb(("fp32",))
+        work.search(ExportTarget("onnx", "fp32"))
 
 
-def test_a_rung_says_on_screen_how_it_did(capsys: pytest.CaptureFixture[str]) -> None:
-    Workshop({"int8 percentile": (DOUBTFUL, 0.2), "int8 mse": (GOOD, 0.1)}).climb(INT8)
+def test_each_candidates_verdict_is_printed(work: Workshop, capsys: pytest.CaptureFixture[str]) -> None:
+    work.plan = {"int8 percentile": (INCONCLUSIVE, 0.2), "int8 mse": (GOOD, 0.1)}
+    work.search(INT8)
     said = capsys.readouterr()
     assert said.out == ""
     assert "int8 (min-max): rejected, agreement 0.5 (limit 0.97)" in said.err
-    assert "int8 (percentile): in doubt, balanced_accuracy_fall 0.02 (limit 0.01)" in said.err
+    assert "int8 (percentile): inconclusive, balanced_accuracy_fall 0.02 (limit 0.01)" in said.err
     assert "int8 (mse): passed" in said.err
 
 
@@ -184,44 +213,44 @@ def test_a_rung_says_on_screen_how_it_did(capsys: pytest.CaptureFixture[str]) ->
     ],
 )
 def test_an_estimate_beyond_its_limit_does_not_convince(gate: Gate, convincing: bool) -> None:
-    made = rung(ExportRecipe("onnx", "int8"), (), (GOOD[0], gate), 0.1)
+    made = candidate(ExportRecipe("onnx", "int8"), (), (GOOD[0], gate), 0.1)
     assert made.convincing == convincing and made.passed == (gate.verdict != "fail")
 
 
-def test_a_rung_without_gates_has_not_passed() -> None:
-    made = rung(ExportRecipe("onnx", "int8"), (), (), 0.1)
+def test_a_candidate_without_gates_has_not_passed() -> None:
+    made = candidate(ExportRecipe("onnx", "int8"), (), (), 0.1)
     assert not made.passed and not made.convincing
 
 
-def test_a_distance_that_is_no_number_is_never_the_nearest() -> None:
-    plan = {"int8 min-max": (GOOD, float("nan")), "int8 percentile": (GOOD, 0.4), "int8 mse": (GOOD, float("inf"))}
-    assert Workshop(plan).climb(INT8)[-1].name == "int8 (percentile)"
+def test_an_undefined_distance_is_never_the_nearest(work: Workshop) -> None:
+    work.plan = {"int8 min-max": (GOOD, float("nan")), "int8 percentile": (GOOD, 0.4), "int8 mse": (GOOD, float("inf"))}
+    assert work.search(INT8)[-1].name == "int8 (percentile)"
 
 
-def test_rungs_and_the_exact_file_are_timed_in_turns_and_keep_their_order() -> None:
+def test_candidates_and_the_fp32_file_are_timed_in_turns_and_keep_their_order() -> None:
     turns: list[str] = []
     sessions = [Clock(name, turns) for name in "abcx"]
     recipe = ExportRecipe("onnx", "int8")
-    rungs = [rung(recipe, (), GOOD, 0.1, size=size) for size in (1, 2, 3)]
-    found, whole = timed(rungs, sessions, np.zeros((1, 4, 4, 3)))
+    made = [candidate(recipe, (), GOOD, 0.1, size=size) for size in (1, 2, 3)]
+    measured, fp32_ms = timed(made, sessions, np.zeros((1, 4, 4, 3)))
     assert turns == list("abcx") * (len(turns) // 4) and len(turns) > 4 * candidates.ROUNDS
-    assert [made.size for made in found] == [1, 2, 3]
-    assert all(made.milliseconds is not None and made.milliseconds > 0 for made in found) and whole is not None
+    assert [each.size for each in measured] == [1, 2, 3]
+    assert all(each.milliseconds is not None and each.milliseconds > 0 for each in measured) and fp32_ms is not None
     turns.clear()
-    found, whole = timed(rungs, sessions[:3], np.zeros((1, 4, 4, 3)))
-    assert len(found) == 3 and whole is None and set(turns) == set("abc")
+    measured, fp32_ms = timed(made, sessions[:3], np.zeros((1, 4, 4, 3)))
+    assert len(measured) == 3 and fp32_ms is None and set(turns) == set("abc")
 
 
-def test_the_report_holds_every_rung_and_what_was_given_up() -> None:
+def test_the_report_lists_every_candidate_and_what_was_given_up() -> None:
     static, mixed = ExportRecipe("onnx", "int8"), ExportRecipe("onnx", "int8-mixed", CalibrationSettings(ranges="mse"))
     kept = tuple(layer for layer, _ in LAYERS[:2])
-    rungs = [
-        rung(static, (), BAD, 0.7, milliseconds=4.0, size=1_000_000),
-        rung(mixed, kept, GOOD, 0.1, milliseconds=5.5, size=1_250_000),
+    tried = [
+        candidate(static, (), BAD, 0.7, milliseconds=4.0, size=1_000_000),
+        candidate(mixed, kept, GOOD, 0.1, milliseconds=5.5, size=1_250_000),
     ]
-    document = json.loads(json.dumps(report(rungs, 100, 9.0)))
+    document = json.loads(json.dumps(report(tried, 100, 9.0)))
     assert document["validation_images"] == 100 and document["chosen"] == "int8-mixed (2 layers in float)"
-    assert document["given_up"] == given_up(rungs, 9.0) == "+1.50 ms and +0.25 MB against int8 (min-max)"
+    assert document["given_up"] == given_up(tried, 9.0) == "+1.50 ms and +0.25 MB against int8 (min-max)"
     assert document["fp32_milliseconds"] == 9.0
     first, last = document["rungs"]
     assert (first["passed"], first["convincing"], first["ranges"], first["kept_float"]) == (False, False, "min-max", [])
@@ -229,13 +258,13 @@ def test_the_report_holds_every_rung_and_what_was_given_up() -> None:
     assert (last["passed"], last["ranges"], last["kept_float"]) == (True, "mse", ["layer0", "layer1"])
     assert (last["size_bytes"], last["milliseconds"], last["partitions"]) == (1_250_000, 5.5, 2)
     assert last["validation"]["balanced_accuracy"] == 0.8 and last["validation"]["melanoma_sensitivity"] == 0.7
-    assert given_up([rungs[0], rungs[0]], 9.0) == "", "static int8 gives nothing up"
-    assert given_up([rungs[0], rungs[0]], None) == "", "and is not compared with what was not measured"
-    assert given_up([rungs[0], rungs[0]], 3.5) == "no faster than fp32 on this CPU (4.00 against 3.50 ms)"
-    assert given_up(rungs, 5.5).startswith("+1.50 ms and +0.25 MB against int8 (min-max); no faster than fp32")
+    assert given_up([tried[0], tried[0]], 9.0) == "", "static int8 gives nothing up"
+    assert given_up([tried[0], tried[0]], None) == "", "and is not compared with what was not measured"
+    assert given_up([tried[0], tried[0]], 3.5) == "no faster than fp32 on this CPU (4.00 against 3.50 ms)"
+    assert given_up(tried, 5.5).startswith("+1.50 ms and +0.25 MB against int8 (min-max); no faster than fp32")
 
 
-def test_the_shipped_ladder_is_read() -> None:
+def test_the_packaged_settings_are_valid() -> None:
     found = load_search_settings()
     assert found.ranges == METHODS and found.kept_float == tuple(sorted(found.kept_float)) and min(found.kept_float) > 0
     assert found.fallback and set(found.fallback) <= set(PRECISIONS) - {"int8", "int8-mixed", "fp32"}
@@ -248,18 +277,18 @@ def test_the_shipped_ladder_is_read() -> None:
         ("\n[ladder]\nranges = []\n", "unknown key 'ladder'"),
     ],
 )
-def test_a_ladder_with_an_unknown_key_is_refused(
+def test_settings_with_an_unknown_key_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, complaint: str
 ) -> None:
-    path = tmp_path / "ladder.toml"
+    path = tmp_path / "search.toml"
     path.write_text(candidates.SETTINGS.read_text() + change)
     monkeypatch.setattr(candidates, "SETTINGS", path)
     with pytest.raises(ConfigError, match=complaint):
         load_search_settings()
 
 
-def test_a_ladder_whose_numbers_are_words_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "ladder.toml"
+def test_settings_with_words_for_numbers_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "search.toml"
     path.write_text(candidates.SETTINGS.read_text().replace("[1, 2,", '["one", 2,'))
     monkeypatch.setattr(candidates, "SETTINGS", path)
     with pytest.raises(ConfigError, match=r"kept_float\[0\]: expected int, got str"):

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from skinedge.cli import app
-from skinedge.core.errors import DataError
+from skinedge.core.errors import ConfigError, DataError
 
 KEYS = {"schema", "model_id", "model_sha256"}
 
@@ -95,7 +95,23 @@ def test_missing_folder_is_an_error_that_names_it(command: str, tmp_path: Path) 
     assert "none: no such folder" in str(result.exception)
 
 
-def test_wrong_usage_exits_2(tmp_path: Path) -> None:
-    assert run("synth").exit_code == 2
-    assert run("synth", tmp_path / "x", "--seed", -1).exit_code == 2
-    assert run("check", tmp_path, "--no-such-option").exit_code == 2
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("synth",), "missing argument 'OUT'"),
+        (("synth", "{out}", "--seed", -1), "invalid value for '--seed'"),
+        (("synth", "{out}", "--seed"), "'--seed' requires an argument"),
+        (("check", "{out}", "--no-such-option"), "no such option: --no-such-option"),
+        (("nothing",), "no such command 'nothing'"),
+    ],
+)
+def test_wrong_usage_is_an_error_like_others(arguments: tuple[object, ...], message: str, tmp_path: Path) -> None:
+    result = run(*(str(argument).format(out=tmp_path / "x") for argument in arguments))
+    assert result.exit_code == 1 and result.stdout == "" and isinstance(result.exception, ConfigError)
+    assert message in str(result.exception) and " --help" in (result.exception.todo or "")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_group_without_a_command_prints_its_help() -> None:
+    result = run()
+    assert result.exit_code == 1 and result.stdout == "" and "Usage" in result.stderr and "synth" in result.stderr

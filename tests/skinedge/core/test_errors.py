@@ -1,4 +1,4 @@
-"""Errors cross processes whole, and a command's process ends with what `main` said."""
+"""Errors survive pickling, and a command's process ends with the right exit code, output and crash file."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ KINDS = [
 
 
 @pytest.mark.parametrize("error", KINDS, ids=lambda error: type(error).__name__)
-def test_an_error_is_the_same_in_another_process(error: errors.SkinedgeError) -> None:
-    found = pickle.loads(pickle.dumps(error))
-    assert type(found) is type(error) and str(found) == str(error)
-    assert (found.what, found.where, found.todo, found.args) == (error.what, error.where, error.todo, error.args)
-    assert found.lines == error.lines
+def test_errors_survive_pickling(error: errors.SkinedgeError) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error) and str(copy) == str(error)
+    assert (copy.what, copy.where, copy.todo, copy.args) == (error.what, error.where, error.todo, error.args)
+    assert copy.lines == error.lines
 
 
-def test_an_unexpected_error_keeps_its_kind_and_its_traceback_on_the_way() -> None:
+def test_unexpected_error_keeps_type_and_traceback_when_pickled() -> None:
     try:
         raise ZeroDivisionError("first\nsecond")
     except ZeroDivisionError as error:
-        found = pickle.loads(pickle.dumps(errors.unexpected(error, "model.int8.onnx")))
-    assert str(found).splitlines()[0] == "model.int8.onnx: ZeroDivisionError: first"
-    assert "test_errors.py" in found.__notes__[0]
-    assert errors.unexpected(found) is found
+        copy = pickle.loads(pickle.dumps(errors.unexpected(error, "model.int8.onnx")))
+    assert str(copy).splitlines()[0] == "model.int8.onnx: ZeroDivisionError: first"
+    assert "test_errors.py" in copy.__notes__[0]
+    assert errors.unexpected(copy) is copy
 
 
 def process(body: str, **streams: int) -> subprocess.Popen[str]:
-    """A process whose command does `body`."""
+    """Start a process whose command executes `body`."""
     code = f"""
 import sys, skinedge.cli
 from skinedge.core.errors import SkinedgeError
@@ -65,7 +65,7 @@ skinedge.cli.process()
         ("import threading, time; threading.Thread(target=time.sleep, args=(60,)).start()", 0, "", ""),
     ],
 )
-def test_a_commands_process_ends_at_once_with_all_that_was_said(body: str, code: int, out: str, err: str) -> None:
+def test_command_process_exits_immediately_with_complete_output(body: str, code: int, out: str, err: str) -> None:
     done = process(body)
     assert done.communicate(timeout=30) == (out, err) and done.returncode == code
 
@@ -80,7 +80,7 @@ def test_a_commands_process_ends_at_once_with_all_that_was_said(body: str, code:
         ("print(chr(0xd800).encode())", "unexpected UnicodeEncodeError"),
     ],
 )
-def test_an_error_that_nobody_foresaw_is_a_line_and_a_file(
+def test_unexpected_error_prints_two_lines_and_writes_a_crash_file(
     body: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
@@ -94,7 +94,7 @@ def test_an_error_that_nobody_foresaw_is_a_line_and_a_file(
     assert "Traceback" in text and "skinedge 0" in text and "numpy" in text and "$ " in text and "Traceback" not in err
 
 
-def test_a_traceback_is_shown_where_it_is_asked_for_or_cannot_be_kept(
+def test_traceback_is_shown_with_debug_or_if_the_crash_file_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
@@ -108,7 +108,7 @@ def test_a_traceback_is_shown_where_it_is_asked_for_or_cannot_be_kept(
     assert "could not be written" in crash_report.report(ZeroDivisionError("a bug"))
 
 
-def test_a_crash_names_the_stages_that_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crash_report_lists_finished_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     (tmp_path / "run").mkdir()
     bundle = Bundle.create(tmp_path / "run", manifest())
@@ -119,8 +119,8 @@ def test_a_crash_names_the_stages_that_are_kept(tmp_path: Path, monkeypatch: pyt
     assert f"Finished stages of {tmp_path / 'run'} are kept: one." in crash_report.report(error.value)
 
 
-def test_the_end_of_a_file_is_no_wish_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Typer takes an EOFError for Ctrl-D and says "Aborted!"."""
+def test_eof_error_is_not_treated_as_an_abort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Typer treats an EOFError as Ctrl-D and prints "Aborted!"."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     code = """
 import sys, skinedge.cli, skinedge.data.readers
@@ -135,7 +135,7 @@ skinedge.cli.process()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_what_could_not_be_printed_is_an_error() -> None:
+def test_failed_output_exits_with_an_error() -> None:
     with Path("/dev/full").open("w") as full:
         done = process("print('said')", stdout=full.fileno())
         done.communicate(timeout=30)
@@ -145,15 +145,15 @@ def test_what_could_not_be_printed_is_an_error() -> None:
 def test_a_crash_of_a_user_without_a_home_in_a_folder_that_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def gone() -> Path:
+    def gone(path: Path) -> Path:
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
-    monkeypatch.setattr(Path, "home", gone)
+    monkeypatch.setattr(Path, "expanduser", gone)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     (tmp_path / "here").rmdir()
     assert str(tmp_path / "skinedge-crash-") in crash_report.report(ValueError("odd"))
     (written,) = tmp_path.glob("skinedge-crash-*")
-    assert "a folder that is gone" in written.read_text()
+    assert "a folder that no longer exists" in written.read_text()

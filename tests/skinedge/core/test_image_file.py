@@ -1,4 +1,4 @@
-"""Image files that were made to harm: refused in one line, at once, without the memory that they ask for."""
+"""Malicious image files: refused immediately in one line, without allocating the memory that they declare."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def drawing(height: int = 24, width: int = 32) -> Image.Image:
 
 
 def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A grey PNG of 8 bits; `chunks` come before the pixels, which are zeros."""
+    """Return an 8-bit grey PNG of zeros, with `chunks` before the pixels."""
     rows = zlib.compressobj()
     pixels = b"".join(rows.compress(bytes(1 + width)) for _ in range(height)) + rows.flush()
     parts = [
@@ -48,7 +48,7 @@ def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
 
 
 def peak_mib(path: Path) -> tuple[float, str]:
-    """Peak memory of a process that decodes `path`, above that of one that only imports; and what it printed."""
+    """Decode `path` in a process; return its peak memory above that after the imports (MiB), and its output."""
     code = (
         "import sys\nfrom pathlib import Path\nfrom skinedge.core.image_file import load_image\n"
         "from skinedge_bench.latency.probe import peak_rss_mib as peak\nbefore = peak()\n"
@@ -56,11 +56,11 @@ def peak_mib(path: Path) -> tuple[float, str]:
         "print(peak() - before)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
-    said, _, mib = done.stdout.strip().rpartition("\n")
-    return float(mib), said
+    output, _, mib = done.stdout.strip().rpartition("\n")
+    return float(mib), output
 
 
-def test_every_suffix_has_its_format_and_no_other_is_opened() -> None:
+def test_only_formats_of_the_image_suffixes_are_opened() -> None:
     Image.init()
     assert {Image.EXTENSION[suffix] for suffix in IMAGE_SUFFIXES} == set(FORMATS)
     writable = set(Image.SAVE) - {*FORMATS, "MPO", "PDF"}
@@ -70,13 +70,13 @@ def test_every_suffix_has_its_format_and_no_other_is_opened() -> None:
             data = encode(drawing(32, 32), kind)
         except (OSError, ValueError, TypeError, AttributeError, KeyError):
             continue  # not for RGB, or not in this build
-        with pytest.raises(DataError, match="not an image of a kind that can be read"):
+        with pytest.raises(DataError, match="not an image in a supported format"):
             load_image(data)
         refused += 1
     assert refused >= 5 and "EPS" in writable
 
 
-def test_an_eps_named_jpg_starts_no_ghostscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eps_named_jpg_does_not_start_ghostscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, trap = tmp_path / "a.jpg", tmp_path / "bin"
     path.write_bytes(encode(drawing(), "EPS"))
     trap.mkdir()
@@ -89,7 +89,7 @@ def test_an_eps_named_jpg_starts_no_ghostscript(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "device"])
-def test_only_regular_files_are_opened(tmp_path: Path, kind: str) -> None:
+def test_image_that_is_not_a_regular_file_is_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a.jpg"
     if kind == "fifo":
         os.mkfifo(path)
@@ -101,8 +101,8 @@ def test_only_regular_files_are_opened(tmp_path: Path, kind: str) -> None:
         load_image(path)
 
 
-def test_a_large_image_is_refused_by_its_header(tmp_path: Path) -> None:
-    """The case of the campaign: 374 kB that were 4.5 GiB."""
+def test_large_image_is_refused_by_its_header(tmp_path: Path) -> None:
+    """The case found by fuzzing: 374 kB decode to 4.5 GiB."""
     path = tmp_path / "grey.png"
     for width, height in ((20_000, 17_000), (10_000, 8_000), (8192, 6145)):
         path.write_bytes(png(width, 1).replace(struct.pack(">II", width, 1), struct.pack(">II", width, height)))
@@ -116,17 +116,17 @@ def test_a_large_image_is_refused_by_its_header(tmp_path: Path) -> None:
     assert width * height == MAX_PIXELS + 8192
 
 
-def test_memory_stays_near_the_images_own(tmp_path: Path) -> None:
+def test_decoding_memory_is_bounded_per_pixel(tmp_path: Path) -> None:
     side, path = 4096, tmp_path / "large.png"
     Image.fromarray(np.full((side, side), 40_000, np.uint16)).save(path)
-    mib, said = peak_mib(path)
-    assert said == f"({side}, {side}, 3)" and mib < 8 * side * side / 2**20  # it was 24 bytes a pixel
+    mib, output = peak_mib(path)
+    assert output == f"({side}, {side}, 3)" and mib < 8 * side * side / 2**20  # once 24 bytes per pixel
     Image.new("RGBA", (side, side), (1, 2, 3, 100)).save(path)
-    mib, said = peak_mib(path)
-    assert said == f"({side}, {side}, 3)" and mib < 10 * side * side / 2**20
+    mib, output = peak_mib(path)
+    assert output == f"({side}, {side}, 3)" and mib < 10 * side * side / 2**20
 
 
-def test_a_file_of_too_many_bytes_is_not_read(tmp_path: Path) -> None:
+def test_oversized_file_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "sparse.bmp"
     with path.open("wb") as stream:
         stream.truncate(MAX_BYTES + 1)
@@ -135,17 +135,17 @@ def test_a_file_of_too_many_bytes_is_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
-def test_text_and_profiles_do_not_swell(tmp_path: Path, kind: bytes) -> None:
+def test_compressed_png_chunks_do_not_use_memory(tmp_path: Path, kind: bytes) -> None:
     packer = zlib.compressobj(9)
     packed = b"".join(packer.compress(bytes(1 << 20)) for _ in range(300)) + packer.flush()
     path = tmp_path / "a.png"
     path.write_bytes(png(32, 32, (kind, b"name\0\0" + packed)))
-    mib, said = peak_mib(path)
-    assert "unreadable image" in said and mib < 64
+    mib, output = peak_mib(path)
+    assert "unreadable image" in output and mib < 64
 
 
-def test_tiles_larger_than_any_image_are_refused() -> None:
-    """libtiff allocates a tile whole, before it looks at what is in it."""
+def test_oversized_tiff_tiles_are_refused() -> None:
+    """libtiff allocates the full tile before it reads its content."""
 
     def tiled(side: int) -> bytes:
         tile = zlib.compress(bytes(64 * 64))
@@ -159,17 +159,17 @@ def test_tiles_larger_than_any_image_are_refused() -> None:
         load_image(tiled(60_000))
 
 
-def test_a_jpeg_of_a_thousand_scans_is_refused_and_an_appended_film_is_not() -> None:
+def test_jpeg_with_too_many_scans_is_refused_but_not_an_appended_video() -> None:
     data = encode(drawing(1000, 1000), "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")
     scan = data[last:-2]
     with pytest.raises(DataError, match="more than 1006 scans over its 1000 x 1000 pixels"):
         load_image(data[:-2] + 1100 * scan[:20] + data[-2:])
-    film = random.Random(0).randbytes(2000).join([b"\xff\xda"] * 3000)
-    np.testing.assert_array_equal(load_image(data + film), load_image(data))
+    video = random.Random(0).randbytes(2000).join([b"\xff\xda"] * 3000)
+    np.testing.assert_array_equal(load_image(data + video), load_image(data))
 
 
-def test_a_run_length_bmp_is_no_way_to_wait() -> None:
+def test_large_run_length_encoded_bmp_is_refused() -> None:
     header = bytearray(encode(Image.new("L", (64, 64)), "BMP"))
     header[30:34] = struct.pack("<I", 1)  # BI_RLE8
     with pytest.raises(DataError, match="larger than the limit of 8 MiB"):
@@ -177,7 +177,7 @@ def test_a_run_length_bmp_is_no_way_to_wait() -> None:
 
 
 def variants() -> list[tuple[str, bytes]]:
-    """One small file for each way of storing pixels that people have."""
+    """Return one small file for each common format and pixel encoding."""
     picture = drawing()
     grey16 = Image.fromarray(np.random.default_rng(1).integers(0, 65536, (24, 32)).astype(np.uint16))
     exif = Image.Exif()
@@ -201,7 +201,7 @@ def variants() -> list[tuple[str, bytes]]:
 
 
 def mutated(data: bytes, rng: random.Random) -> bytes:
-    """Flipped bits, numbers in the header replaced, cut, or with a piece moved elsewhere."""
+    """Return the file with flipped bits, changed header values, cut, or with a copied piece inserted."""
     changed = bytearray(data)
     kind = rng.choice(["bits", "header", "cut", "splice"])
     if kind == "cut":
@@ -220,12 +220,12 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize(("kind", "data"), variants(), ids=[kind for kind, _ in variants()])
-def test_mutated_images_give_pixels_or_one_line(kind: str, data: bytes) -> None:
+def test_mutated_images_are_decoded_or_refused_in_one_line(kind: str, data: bytes) -> None:
     rng, refused = random.Random(14), 0
     for case in range(200):
         broken = mutated(data, rng)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd EXIF in what it can still read
+            warnings.simplefilter("ignore")  # Pillow warns about malformed EXIF in readable images
             try:
                 pixels = load_image(broken)
                 assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.flags.c_contiguous, case
@@ -235,19 +235,21 @@ def test_mutated_images_give_pixels_or_one_line(kind: str, data: bytes) -> None:
     assert refused > 10
 
 
-def test_a_folder_has_the_images_that_a_person_put_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folder_listing_excludes_masks_thumbnails_and_hidden_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     names = ["a.jpg", "b/c.PNG", "left_mask.jpg.tif", "thumb.jpg"]
-    out = ["._a.jpg", ".a.png", "a_segmentation.png", "b/c_Mask.png", "a_superpixels.png", "a_thumbnail.jpg"]
+    excluded = ["._a.jpg", ".a.png", "a_segmentation.png", "b/c_Mask.png", "a_superpixels.png", "a_thumbnail.jpg"]
     hidden = [".ipynb_checkpoints/a.jpg", "b/.git/a.jpg", "@eaDir/a.jpg", "__MACOSX/a.jpg", "$RECYCLE.BIN/a.jpg"]
-    for name in [*names, *out, *hidden, "notes.txt", ".notes.txt", "a.heic"]:
+    for name in [*names, *excluded, *hidden, "notes.txt", ".notes.txt", "a.heic"]:
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
     (tmp_path / "b" / "up").symlink_to(tmp_path)
     folder = list_folder(tmp_path)
     assert folder.images == tuple(sorted(names)) and folder.ignored == (".heic",)
     folder.note_left_out()
-    said = re.sub(r" in [^;\s]+", "", capsys.readouterr().err)
-    assert said == (
+    notes = re.sub(r" in [^;\s]+", "", capsys.readouterr().err)
+    assert notes == (
         "left out: 3 folders of other programs, 2 hidden files, 2 hidden folders, 3 segmentation masks, 1 thumbnails\n"
         "not read: 1 .heic; convert such images to .jpg or .png\n"
     )

@@ -1,4 +1,4 @@
-"""The one reader of JSON and TOML: what it takes, what it refuses, and how it says where."""
+"""The reader of JSON and TOML: accepted and refused documents, and positions in error messages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Open(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Whole:
+class Document:
     name: str
     part: Part
     parts: Mapping[str, Part] = field(default_factory=dict)
@@ -47,10 +47,10 @@ VALUES = st.recursive(
 )
 
 
-def test_values_become_the_schema() -> None:
+def test_valid_documents_are_converted_to_the_schema() -> None:
     text = '{"name": "a", "part": {"size": 3, "mean": [1, 2.5]}, "open": {"count": 1, "newer": [{}]}}'
-    assert parse_json(text, Whole, "x") == Whole("a", Part(3, (1.0, 2.5)), open={"count": 1})
-    assert parse_toml('name = "a"\n[part]\nsize = 3\n', Whole, "x") == Whole("a", Part(3))
+    assert parse_json(text, Document, "x") == Document("a", Part(3, (1.0, 2.5)), open={"count": 1})
+    assert parse_toml('name = "a"\n[part]\nsize = 3\n', Document, "x") == Document("a", Part(3))
     assert parse_json(b'{"any": [1, null]}', dict[str, Any], "x") == {"any": [1, None]}
 
 
@@ -77,10 +77,10 @@ def test_values_become_the_schema() -> None:
         ({"info": {"text": "\ud800"}}, "info.text: text that is not Unicode"),
     ],
 )
-def test_what_does_not_fit_is_named_with_its_place(change: dict[str, object], complaint: str) -> None:
+def test_schema_errors_state_the_position(change: dict[str, object], complaint: str) -> None:
     for read in (
-        lambda: build({**GOOD, **change}, Whole, "file.json"),
-        lambda: parse_json(json.dumps({**GOOD, **change}), Whole, "file.json"),
+        lambda: build({**GOOD, **change}, Document, "file.json"),
+        lambda: parse_json(json.dumps({**GOOD, **change}), Document, "file.json"),
     ):
         with pytest.raises(BundleError, match=rf"^file\.json: {re.escape(complaint)}"):
             read()
@@ -94,10 +94,10 @@ def test_what_does_not_fit_is_named_with_its_place(change: dict[str, object], co
         (b"{", "not valid JSON"),
         (b"\xff\xfe{}", "not valid JSON"),
         (b"\xef\xbb\xbf{}", "BOM"),
-        (b'{"a": NaN}', "NaN is no JSON number"),
-        (b'{"a": -Infinity}', "-Infinity is no JSON number"),
+        (b'{"a": NaN}', "NaN is not a JSON number"),
+        (b'{"a": -Infinity}', "-Infinity is not a JSON number"),
         (b'{"a": 1e999}', "a: inf is not a finite number"),
-        (b'{"a": 1, "a": 2}', 'the key "a" comes twice'),
+        (b'{"a": 1, "a": 2}', 'duplicate key "a"'),
         (b"[" * 100_000, "nested too deep"),
         (b'{"a":' * 100_000, "nested too deep"),
         (b"[" * 100 + b"]" * 100, "nested more than|expected"),
@@ -108,7 +108,7 @@ def test_what_does_not_fit_is_named_with_its_place(change: dict[str, object], co
         (b" " * (16 << 20) + b"{}", "limit"),
     ],
 )
-def test_a_file_that_is_no_document_is_one_readable_error(tmp_path: Path, content: bytes, complaint: str) -> None:
+def test_malformed_json_is_refused_in_one_line(tmp_path: Path, content: bytes, complaint: str) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(content)
     with pytest.raises(DataError, match=complaint) as error:
@@ -132,7 +132,7 @@ def test_a_file_that_is_no_document_is_one_readable_error(tmp_path: Path, conten
         (b"#" * (TOML_BYTES + 1), "limit"),
     ],
 )
-def test_the_same_of_toml(tmp_path: Path, content: bytes, complaint: str) -> None:
+def test_malformed_toml_is_refused(tmp_path: Path, content: bytes, complaint: str) -> None:
     path = tmp_path / "a.toml"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=complaint) as error:
@@ -140,7 +140,7 @@ def test_the_same_of_toml(tmp_path: Path, content: bytes, complaint: str) -> Non
     assert str(error.value).startswith(str(path))
 
 
-def test_only_regular_files_are_read(tmp_path: Path) -> None:
+def test_document_that_is_not_a_regular_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path, complaint in (
         (tmp_path / "none", "no such file"),
@@ -153,7 +153,7 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
             read_json(path, dict[str, Any])
 
 
-def test_levels_are_counted_up_to_the_limit() -> None:
+def test_nesting_limit() -> None:
     def nested(levels: int) -> str:
         return '{"a":' * levels + "1" + "}" * levels
 
@@ -163,8 +163,8 @@ def test_levels_are_counted_up_to_the_limit() -> None:
 
 
 @given(VALUES)
-def test_any_value_fits_or_is_refused_in_our_words(value: Any) -> None:
-    for kind in (Whole, dict[str, Any], list[Part], Open):
+def test_any_value_is_converted_or_refused_with_a_bundle_error(value: Any) -> None:
+    for kind in (Document, dict[str, Any], list[Part], Open):
         try:
             build(value, kind, "x")
         except BundleError:
@@ -172,7 +172,7 @@ def test_any_value_fits_or_is_refused_in_our_words(value: Any) -> None:
 
 
 @given(st.binary(max_size=300) | st.text(alphabet='{}[]",:0123456789eE.-tfn\\u \n', max_size=60).map(str.encode))
-def test_any_bytes_are_a_document_or_refused_in_our_words(content: bytes) -> None:
+def test_any_bytes_are_parsed_or_refused_with_our_errors(content: bytes) -> None:
     for parse in (parse_json, parse_toml):
         try:
             parse(content, dict[str, Any], "x")
@@ -181,7 +181,7 @@ def test_any_bytes_are_a_document_or_refused_in_our_words(content: bytes) -> Non
 
 
 @given(st.dictionaries(st.text(min_size=1), VALUES, min_size=1, max_size=8), st.data())
-def test_the_failing_key_of_a_mapping_is_found(others: dict[str, Any], data: st.DataObject) -> None:
+def test_schema_error_names_the_failing_key_of_a_mapping(others: dict[str, Any], data: st.DataObject) -> None:
     good = {key: {"size": 1} for key in others}
     bad = data.draw(st.sampled_from(sorted(good)))
     with pytest.raises(BundleError) as error:

@@ -1,4 +1,4 @@
-"""Names that documents give to files: nothing outside a run is read, written or removed."""
+"""Hostile file names in documents: nothing outside a run is read, written or removed."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ PARTS = st.text(alphabet=st.sampled_from("ab./\\:\0\n\x1b NULconCOM1\u202e"), ma
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_names_that_are_no_paths_below_a_run(tmp_path: Path, name: str) -> None:
+def test_hostile_file_names_are_refused(tmp_path: Path, name: str) -> None:
     assert name_problem(name)
     with pytest.raises(BundleError):
         path_inside(tmp_path, name)
-    with pytest.raises(ValueError, match=r"no path|no file name|character"):
+    with pytest.raises(ValueError, match=r"not a relative path|not a valid file name|character"):
         FileEntry(name, "", 0, "")
 
 
 @pytest.mark.parametrize("name", ORDINARY)
-def test_names_of_ours(tmp_path: Path, name: str) -> None:
+def test_ordinary_file_names_are_accepted(tmp_path: Path, name: str) -> None:
     assert path_inside(tmp_path, name) == tmp_path / name
 
 
 @given(st.lists(PARTS, max_size=5).map("/".join))
 @example("a/../..")
-def test_what_is_let_through_stays_below_on_every_system(name: str) -> None:
+def test_accepted_names_stay_inside_the_run_on_every_system(name: str) -> None:
     if name_problem(name) is not None:
         return
     root = Path("/nowhere/run")
@@ -65,7 +65,7 @@ def test_what_is_let_through_stays_below_on_every_system(name: str) -> None:
     assert not any(windows.__class__(part).is_reserved() for part in name.split("/"))
 
 
-def test_a_link_out_of_the_run_is_not_followed(tmp_path: Path) -> None:
+def test_links_out_of_the_run_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/a").write_text("victim")
@@ -83,7 +83,7 @@ def test_a_link_out_of_the_run_is_not_followed(tmp_path: Path) -> None:
 
 @pytest.fixture
 def received(tmp_path: Path) -> Path:
-    """A run with one file, a victim beside it."""
+    """Create a run with one file, and victim files outside it."""
     root = tmp_path / "run"
     root.mkdir()
     with Bundle.create(root, manifest(training=TRAINING)).stage("one", "test", {}) as stage:
@@ -101,13 +101,13 @@ def edit(root: Path, change: Any) -> None:
 
 
 def victims(folder: Path) -> dict[str, bytes]:
-    """Every file outside the run."""
+    """Return every file outside the run, with its content."""
     paths = [path for path in folder.rglob("*") if path.is_file() and not path.is_relative_to(folder / "run")]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> object:
-    """The exit code of a command."""
+    """Run a command; return its exit code."""
     from skinedge.cli import main
 
     monkeypatch.setattr(sys, "argv", ["skinedge", *map(str, arguments)])
@@ -132,7 +132,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_no_command_opens_a_run_with_hostile_names(
+def test_commands_refuse_runs_with_hostile_names(
     received: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], change: str
 ) -> None:
     edit(received, CHANGES[change])
@@ -144,7 +144,7 @@ def test_no_command_opens_a_run_with_hostile_names(
     assert victims(received.parent) == before and not (received.parent / "out").exists()
 
 
-def test_a_folder_that_is_a_link_is_not_written_through(received: Path) -> None:
+def test_stage_does_not_write_through_a_linked_folder(received: Path) -> None:
     (received / "reports").symlink_to("../outside")
     before = victims(received.parent)
     bundle = Bundle.open(received)
@@ -153,7 +153,7 @@ def test_a_folder_that_is_a_link_is_not_written_through(received: Path) -> None:
     assert victims(received.parent) == before
 
 
-def test_a_listed_file_that_is_a_link_is_not_read(received: Path) -> None:
+def test_listed_file_that_is_a_link_is_not_read(received: Path) -> None:
     (received / "a.txt").unlink()
     (received / "a.txt").symlink_to("../victim.txt")
     edit(received, lambda raw: raw["stages"]["one"]["files"][0].update(sha256=sha256(received.parent / "victim.txt")))
@@ -165,13 +165,13 @@ def test_a_listed_file_that_is_a_link_is_not_read(received: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../victim.txt", "/etc/hostname"])
-def test_the_journal_of_a_received_run_moves_and_removes_nothing_outside(received: Path, name: str) -> None:
+def test_hostile_commit_journal_changes_nothing_outside_the_run(received: Path, name: str) -> None:
     folder = received / f"{commit.PREFIX}0123abcd"
     (folder / "files").mkdir(parents=True)
     before = victims(received.parent)
     for journal in ({"moved": [], "removed": [name]}, {"moved": [name], "removed": []}):
         (folder / commit.JOURNAL).write_text(json.dumps(journal))
-        with pytest.raises(BundleError, match="no path below"):
+        with pytest.raises(BundleError, match="not a relative path inside the run"):
             Bundle.open(received)
     (folder / "files").rmdir()
     (folder / "files").symlink_to("../..")
@@ -181,7 +181,7 @@ def test_the_journal_of_a_received_run_moves_and_removes_nothing_outside(receive
     assert victims(received.parent) == before
 
 
-def test_the_shipped_model_is_copied_below_runs_alone(
+def test_bundled_model_with_a_hostile_id_is_not_copied_outside_runs(
     received: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with Bundle.open(received).stage("ship", "test", {}) as stage:
@@ -191,36 +191,36 @@ def test_the_shipped_model_is_copied_below_runs_alone(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     before = victims(tmp_path)
-    with pytest.raises(BundleError, match="no id"):
+    with pytest.raises(BundleError, match="not a valid id"):
         bundled_model.default_run(writes=True)
     assert victims(tmp_path) == before
 
 
 @pytest.mark.parametrize("path", ["../a.png", "/etc/a.png", "a/../../b.png", "", ".", "a\0.png", "C:/a.png"])
-def test_a_split_lists_images_below_its_folder_alone(tmp_path: Path, path: str) -> None:
+def test_split_with_paths_outside_the_image_folder_is_refused(tmp_path: Path, path: str) -> None:
     (tmp_path / "split.csv").write_text(f"image_id,lesion_id,label,split,path,sha256\n1,,mel,test,{path},\n")
     with pytest.raises(DataError, match="not below"):
         read_split(tmp_path / "split.csv")
 
 
 @given(st.data())
-def test_a_mutated_manifest_is_read_or_refused_in_our_words(data: st.DataObject) -> None:
-    """One value, anywhere, becomes something else, or a key is lost or added."""
+def test_mutated_manifest_is_read_or_refused_with_a_bundle_error(data: st.DataObject) -> None:
+    """Changes one value at a random position, or removes a key."""
     entry = FileEntry("a.txt", "0" * 64, 3, "test", {"in": "1"}, {"any": [1]})
-    whole = manifest(training=TRAINING, calibration=asdict(CALIBRATION))
+    valid = manifest(training=TRAINING, calibration=asdict(CALIBRATION))
     stages = {"one": replace(STAGE, files=(entry, *STAGE.files))}
-    raw = json.loads(json.dumps(asdict(replace(whole, stages=stages))))
-    place = data.draw(st.sampled_from(places(raw)))
-    within = raw
-    for step in place[:-1]:
-        within = within[step]
+    raw = json.loads(json.dumps(asdict(replace(valid, stages=stages))))
+    position = data.draw(st.sampled_from(positions(raw)))
+    parent = raw
+    for step in position[:-1]:
+        parent = parent[step]
     value = data.draw(
         st.sampled_from([None, True, -1, 10**30, 1e308, float("nan"), "", "\ud800", [], {}, [[]], {"x": 1}])
     )
-    if isinstance(within, dict) and data.draw(st.booleans()):
-        within.pop(place[-1])
+    if isinstance(parent, dict) and data.draw(st.booleans()):
+        parent.pop(position[-1])
     else:
-        within[place[-1]] = value
+        parent[position[-1]] = value
     try:
         read = Manifest.from_dict(raw, "m")
     except BundleError as error:
@@ -230,7 +230,8 @@ def test_a_mutated_manifest_is_read_or_refused_in_our_words(data: st.DataObject)
     assert read.malignant is not None and sum(read.class_prior.values()) == pytest.approx(1)
 
 
-def places(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+def positions(value: Any, position: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the path of every value below `value`, as keys and indices."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    below = [deeper for key, item in items for deeper in places(item, (*place, key))]
-    return ([place] if place else []) + below
+    below = [deeper for key, item in items for deeper in positions(item, (*position, key))]
+    return ([position] if position else []) + below

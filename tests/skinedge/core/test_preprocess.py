@@ -1,4 +1,4 @@
-"""Every kind of image file that people have, and the resizing rule against independent implementations."""
+"""Common kinds of image files, and the resizing rule against independent implementations."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def encode(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def colours(height: int = 20, width: int = 30) -> np.ndarray:
-    """A smooth image without symmetry, so that every turn of it differs."""
+    """Return a smooth image without symmetry, so that all its orientations differ."""
     y, x = np.mgrid[0:height, 0:width]
     return np.stack([x * 255 / width, y * 255 / height, (x + y) * 255 / (width + height)], axis=-1).astype(np.uint8)
 
 
-# What a viewer does to the stored rows and columns, by the EXIF standard's text ("row 0 is the visual ..."), on arrays.
+# EXIF orientation -> how a viewer turns the stored array, by the EXIF standard ("row 0 is the visual ...").
 UPRIGHT = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -53,7 +53,7 @@ def test_every_exif_orientation_is_applied_once(orientation: int, kind: str) -> 
     np.testing.assert_array_equal(load_image(data), UPRIGHT[orientation](colours()))
 
 
-def test_rotated_jpeg_stands_upright() -> None:
+def test_jpeg_exif_orientation_is_applied() -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     turned = load_image(encode(Image.fromarray(colours()), "JPEG", exif=exif.tobytes(), quality=95))
@@ -61,13 +61,13 @@ def test_rotated_jpeg_stands_upright() -> None:
     assert np.abs(turned.astype(int) - np.rot90(colours(), -1)).mean() < 3
 
 
-def test_odd_exif_does_not_hide_a_good_image() -> None:
+def test_invalid_exif_orientation_is_ignored() -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = 99
     assert load_image(encode(Image.fromarray(colours()), "JPEG", exif=exif.tobytes())).shape == (20, 30, 3)
 
 
-def test_cmyk_becomes_its_rgb() -> None:
+def test_cmyk_is_converted_to_rgb() -> None:
     cmyk = Image.new("CMYK", (8, 6), (0, 255, 255, 0))  # no cyan: red
     pixels = load_image(encode(cmyk, "JPEG", quality=95))
     assert pixels.shape == (6, 8, 3)
@@ -90,7 +90,7 @@ def test_float_pixels_are_refused() -> None:
         load_image(encode(Image.fromarray(np.full((4, 4), 0.5, dtype=np.float32)), "TIFF"))
 
 
-def test_palette_transparency_and_alpha_lie_on_white() -> None:
+def test_palette_transparency_and_alpha_are_blended_onto_white() -> None:
     rgba = np.zeros((4, 6, 4), dtype=np.uint8)
     rgba[:, :3] = (10, 20, 30, 255)
     expected = np.full((4, 6, 3), 255)
@@ -103,7 +103,7 @@ def test_palette_transparency_and_alpha_lie_on_white() -> None:
     np.testing.assert_array_equal(pixels[:, -1], [(255, 255, 255)] * 2)
 
 
-def test_half_transparent_pixel_is_mixed_with_white() -> None:
+def test_half_transparent_pixel_is_blended_with_white() -> None:
     half = Image.new("RGBA", (1, 1), (0, 0, 0, 128))
     np.testing.assert_array_equal(load_image(encode(half, "PNG")), [[[127, 127, 127]]])
 
@@ -114,20 +114,20 @@ def test_grey_images_have_three_equal_channels(mode: str) -> None:
     np.testing.assert_array_equal(pixels, np.full((4, 5, 3), 255))
 
 
-def test_first_frame_of_an_animation() -> None:
+def test_only_first_frame_of_an_animation_is_read() -> None:
     frames = [Image.new("RGB", (6, 5), colour) for colour in ("red", "blue")]
     pixels = load_image(encode(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     np.testing.assert_array_equal(pixels, np.full((5, 6, 3), (255, 0, 0)))
 
 
-def test_what_is_no_image_is_an_error_that_a_person_understands(tmp_path: Path) -> None:
+def test_text_file_named_jpg_is_refused_clearly(tmp_path: Path) -> None:
     path = tmp_path / "notes.jpg"
     path.write_text("not a picture")
-    with pytest.raises(DataError, match=r"notes\.jpg: not an image of a kind that can be read$"):
+    with pytest.raises(DataError, match=r"notes\.jpg: not an image in a supported format$"):
         load_image(path)
 
 
-def test_truncated_image_is_an_error_with_its_place(tmp_path: Path) -> None:
+def test_truncated_image_error_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "cut.jpg"
     data = encode(Image.fromarray(colours(200, 300)), "JPEG")
     path.write_bytes(data[: len(data) // 2])
@@ -150,7 +150,7 @@ def test_decompression_bomb_is_refused_before_it_is_decoded() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF"])
-def test_damaged_bytes_never_raise_anything_else(kind: str) -> None:
+def test_damaged_bytes_raise_only_skinedge_errors(kind: str) -> None:
     rng = random.Random(0)
     data = encode(Image.fromarray(colours(16, 24)), kind)
     refused = 0
@@ -160,7 +160,7 @@ def test_damaged_bytes_never_raise_anything_else(kind: str) -> None:
             if broken:
                 broken[rng.randrange(min(len(broken), 200))] = rng.randrange(256)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd EXIF in what it can still read
+            warnings.simplefilter("ignore")  # Pillow warns about malformed EXIF in readable images
             try:
                 assert load_image(bytes(broken)).dtype == np.uint8
             except SkinedgeError:
@@ -186,20 +186,20 @@ def test_prepare_agrees_with_torchs_antialiased_bilinear(shape: tuple[int, int])
     assert np.abs(prepare(pixels, size) - expected).max() <= 1.01  # each of the two passes is rounded
 
 
-def test_prepare_keeps_what_has_the_size() -> None:
+def test_prepare_keeps_images_of_the_target_size() -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     np.testing.assert_array_equal(prepare(pixels, 48), pixels)
 
 
-def test_prepare_cuts_the_middle() -> None:
+def test_prepare_crops_the_centre() -> None:
     pixels = np.zeros((10, 30, 3), dtype=np.uint8)
     pixels[:, 10:20] = 200
     np.testing.assert_array_equal(prepare(pixels, 10), np.full((10, 10, 3), 200))
 
 
 @pytest.mark.parametrize("shape", [(10, 60_000), (60_000, 10)])
-def test_a_strip_is_refused_and_not_blown_up(shape: tuple[int, int], tmp_path: Path) -> None:
-    """Resized to 224 before the crop, it would be 224 x 1.3 million pixels."""
+def test_long_strip_is_refused_before_resizing(shape: tuple[int, int], tmp_path: Path) -> None:
+    """Resizing it to 224 before the crop would give 224 x 1.3 million pixels."""
     strip = np.zeros((*shape, 3), dtype=np.uint8)
     with pytest.raises(DataError, match="more than 20 times as long as wide"):
         prepare(strip, 224)
@@ -208,21 +208,21 @@ def test_a_strip_is_refused_and_not_blown_up(shape: tuple[int, int], tmp_path: P
         load_image(tmp_path / "strip.png")
 
 
-def test_a_panorama_is_still_an_image() -> None:
+def test_panorama_within_the_limit_is_accepted() -> None:
     assert prepare(load_image(encode(Image.new("RGB", (200, 10)), "PNG")), 32).shape == (32, 32, 3)
 
 
 @pytest.mark.parametrize(
     "change", [{"mean": [1, 2]}, {"mean": 3}, {"std": [0, 1, 1]}, {"size": None}, {"size": 0}, {"size": float("inf")}]
 )
-def test_malformed_rules_are_errors_of_ours(change: dict[str, object]) -> None:
+def test_malformed_preprocessing_rules_are_refused(change: dict[str, object]) -> None:
     raw = {"size": 96, "mean": [1, 2, 3], "std": [4, 5, 6], "resize": Preprocess.resize, "crop": Preprocess.crop}
     assert Preprocess.from_dict(raw).size == 96
     with pytest.raises(DataError, match="preprocessing rule"):
         Preprocess.from_dict({**raw, **change})
 
 
-def test_rule_is_read_back_and_an_unknown_one_refused() -> None:
+def test_known_rule_is_read_and_unknown_rule_is_refused() -> None:
     raw = {"size": 96, "mean": [1, 2, 3], "std": [4, 5, 6], "resize": "shorter-side-bilinear-antialias"}
     assert Preprocess.from_dict({**raw, "crop": "centre"}) == Preprocess(96, (1, 2, 3), (4, 5, 6))
     with pytest.raises(DataError, match="unknown preprocessing rule"):

@@ -1,4 +1,4 @@
-"""Weights, adapters and checkpoints that were damaged or made to harm: one line that names the file and the tensor."""
+"""Damaged and malicious weights, adapters and checkpoints: refused in one line that names the file and the tensor."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def safetensors_header(header: object, data: bytes = b"") -> bytes:
         safetensors_header({"a": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}}, bytes(4)),
     ],
 )
-def test_a_bad_safetensors_header_is_one_line(tmp_path: Path, content: bytes) -> None:
+def test_invalid_safetensors_header_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
     with pytest.raises(BundleError, match=r"model\.safetensors: not a \.safetensors file, or a damaged one") as raised:
@@ -64,18 +64,18 @@ def test_a_bad_safetensors_header_is_one_line(tmp_path: Path, content: bytes) ->
     assert "\n" not in str(raised.value) and len(raised.value.what) < 400
 
 
-def test_a_packed_torch_file_is_not_unpacked(tmp_path: Path) -> None:
-    stored, packed = tmp_path / "stored.pth", tmp_path / "packed.pth"
+def test_compressed_torch_file_is_refused(tmp_path: Path) -> None:
+    stored, compressed = tmp_path / "stored.pth", tmp_path / "compressed.pth"
     torch.save({"a": torch.zeros(100_000)}, stored)
-    with zipfile.ZipFile(stored) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+    with zipfile.ZipFile(stored) as source, zipfile.ZipFile(compressed, "w", zipfile.ZIP_DEFLATED) as target:
         for name in source.namelist():
             target.writestr(name, source.read(name))
     assert state_dict.read_state(stored)["a"].shape == (100_000,)
-    with pytest.raises(ConfigError, match="is packed"):
-        state_dict.read_state(packed)
+    with pytest.raises(ConfigError, match="is compressed"):
+        state_dict.read_state(compressed)
 
 
-def test_a_torch_file_of_other_things_is_refused(tmp_path: Path) -> None:
+def test_torch_file_without_a_state_dict_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
     torch.save({"state_dict": small_state()}, path)
     assert state_dict.read_state(path).keys() == small_state().keys()
@@ -88,7 +88,7 @@ def test_a_torch_file_of_other_things_is_refused(tmp_path: Path) -> None:
 
 
 def mutated(data: bytes, rng: random.Random) -> bytes:
-    """Flipped bits near the beginning or anywhere, cut, or spliced."""
+    """Return the file with flipped bits (near the start or anywhere), cut, or with a copied piece inserted."""
     changed, kind = bytearray(data), rng.randrange(4)
     if kind == 0:
         return bytes(changed[: rng.randrange(len(data))])
@@ -102,7 +102,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_mutated_weights_are_tensors_or_one_line(tmp_path: Path, suffix: str) -> None:
+def test_mutated_weights_are_read_or_refused_in_one_line(tmp_path: Path, suffix: str) -> None:
     path, rng, refused = tmp_path / f"w{suffix}", random.Random(14), 0
     save: Callable[..., Any] = torch.save if suffix == ".pth" else save_file
     save(small_state(), path)
@@ -118,7 +118,7 @@ def test_mutated_weights_are_tensors_or_one_line(tmp_path: Path, suffix: str) ->
 
 
 @pytest.mark.parametrize("change", ["missing", "unknown", "shape", "kind"])
-def test_weights_that_do_not_fit_name_the_tensor(change: str) -> None:
+def test_mismatched_weights_error_names_the_tensor(change: str) -> None:
     net = model.build(BACKBONE, 3)
     state = dict(net.state_dict())
     name = "classifier.weight"
@@ -133,9 +133,9 @@ def test_weights_that_do_not_fit_name_the_tensor(change: str) -> None:
         state_dict.fill(net, state, "file")
 
 
-def test_a_sound_adapter_is_loaded_and_others_are_refused(adapter: Path, tmp_path: Path) -> None:
-    """peft passes over names that it does not know: the network would be the base network, without a word."""
-    lora.quiet_load(model.build(BACKBONE, 3), adapter)
+def test_valid_adapter_is_loaded_and_others_are_refused(adapter: Path, tmp_path: Path) -> None:
+    """peft ignores unknown names: the result would silently be the base network."""
+    lora.load_adapter(model.build(BACKBONE, 3), adapter)
     config, tensors = (adapter / name for name in ("adapter_config.json", "adapter_model.safetensors"))
     state, _ = state_dict.read_safetensors(tensors)
     first = next(iter(state))
@@ -145,7 +145,7 @@ def test_a_sound_adapter_is_loaded_and_others_are_refused(adapter: Path, tmp_pat
         (tmp_path / config.name).write_text(json.dumps(settings))
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / tensors.name)
         with pytest.raises(SkinedgeError) as raised:
-            lora.quiet_load(model.build(BACKBONE, 3), tmp_path)
+            lora.load_adapter(model.build(BACKBONE, 3), tmp_path)
         assert "\n" not in raised.value.what
         return str(raised.value)
 
@@ -158,7 +158,7 @@ def test_a_sound_adapter_is_loaded_and_others_are_refused(adapter: Path, tmp_pat
     assert "not a LoRA adapter" in refused({**settings, "target_modules": ["nothing"]}, state)
 
 
-def test_mutated_checkpoints_resume_with_what_was_saved_or_not_at_all(tmp_path: Path) -> None:
+def test_mutated_checkpoint_is_restored_exactly_or_refused(tmp_path: Path) -> None:
     parameter = torch.nn.Parameter(torch.randn(3, 2, generator=torch.Generator().manual_seed(0)))
     optimizer = torch.optim.AdamW([parameter])
     checkpoints = Checkpoints(tmp_path, "job")
@@ -181,7 +181,7 @@ def test_mutated_checkpoints_resume_with_what_was_saved_or_not_at_all(tmp_path: 
 @pytest.mark.parametrize(
     "other", [{"a": torch.zeros(1)}, {"b": torch.zeros(3, 2)}, {"a": torch.zeros(3, 2).long()}, {"a": 1}, [1]]
 )
-def test_a_checkpoint_of_other_tensors_is_not_spread_over_ours(tmp_path: Path, other: Any) -> None:
+def test_checkpoint_with_other_tensors_is_not_loaded(tmp_path: Path, other: Any) -> None:
     parameter = torch.nn.Parameter(torch.ones(3, 2))
     optimizer = torch.optim.AdamW([parameter])
     content = {"job": "job", "trainable": other, "optimizer": optimizer.state_dict(), "progress": {"step": 1}}

@@ -1,4 +1,4 @@
-"""The table against lists written here by hand from the datasets' documentation."""
+"""The table of conditions against lists copied by hand from the datasets' documentation."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ def test_clinical_conditions_are_benign() -> None:
         ("Vascular_Lesions", "vascular lesion"),
     ],
 )
-def test_spellings_are_folded(spelling: str, name: str) -> None:
+def test_spelling_variants_resolve_to_one_condition(spelling: str, name: str) -> None:
     assert resolve(spelling).name == name
 
 
-def test_rows_are_complete_and_no_name_is_in_two() -> None:
+def test_table_rows_are_complete_and_names_unique() -> None:
     seen: dict[str, str] = {}
     for row in conditions():
         assert row.group in GROUPS
@@ -91,7 +91,7 @@ def test_rows_are_complete_and_no_name_is_in_two() -> None:
 
 
 @pytest.mark.parametrize("name", ["UNK", "unknown", "Other", "something", "", "benign?malignant", "carcinoma"])
-def test_a_name_that_says_nothing_is_an_error_that_says_how_to_map_it(name: str) -> None:
+def test_meaningless_class_name_error_shows_how_to_map_it(name: str) -> None:
     with pytest.raises(DataError) as caught:
         groups(["mel", name])
     assert f'[taxonomy]\n"{name}" = ' in str(caught.value)
@@ -104,7 +104,7 @@ def test_overrides_map_to_a_group_or_a_condition() -> None:
 
 
 @pytest.mark.parametrize("overrides", [{"mel": "harmless"}, {"no such class": "benign"}])
-def test_overrides_that_mean_nothing_are_refused(overrides: dict[str, str]) -> None:
+def test_invalid_overrides_are_refused(overrides: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match=r"\[taxonomy\]"):
         groups(["mel", "nv"], overrides)
 
@@ -120,11 +120,11 @@ def test_overrides_that_mean_nothing_are_refused(overrides: dict[str, str]) -> N
         ("+", "-"),
     ],
 )
-def test_labels_of_any_script_are_kept_apart(melanoma_name: str, nevus_name: str) -> None:
-    wanted = {melanoma_name: "melanoma", nevus_name: "benign"}
-    assert groups((melanoma_name, nevus_name), wanted) == {melanoma_name: "malignant", nevus_name: "benign"}
-    assert groups((nevus_name, melanoma_name), wanted) == {melanoma_name: "malignant", nevus_name: "benign"}
-    assert melanoma((nevus_name, melanoma_name), wanted) == melanoma_name
+def test_labels_of_any_script_are_distinguished(melanoma_name: str, nevus_name: str) -> None:
+    overrides = {melanoma_name: "melanoma", nevus_name: "benign"}
+    assert groups((melanoma_name, nevus_name), overrides) == {melanoma_name: "malignant", nevus_name: "benign"}
+    assert groups((nevus_name, melanoma_name), overrides) == {melanoma_name: "malignant", nevus_name: "benign"}
+    assert melanoma((nevus_name, melanoma_name), overrides) == melanoma_name
 
 
 def test_overrides_of_another_script_are_folded_too() -> None:
@@ -141,14 +141,12 @@ def test_overrides_of_another_script_are_folded_too() -> None:
         (("mel", "-"), {"+": "benign"}),
     ],
 )
-def test_names_that_only_differ_in_what_folding_drops_are_refused(
-    labels: tuple[str, ...], overrides: dict[str, str]
-) -> None:
+def test_names_with_the_same_folded_spelling_are_refused(labels: tuple[str, ...], overrides: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match=r"differ only|lacks"):
         groups(labels, overrides)
 
 
-def test_melanoma_is_found_whatever_its_name() -> None:
+def test_melanoma_class_is_found_by_any_of_its_names() -> None:
     assert melanoma(["bcc", "MEL", "nv"]) == "MEL"
     assert melanoma(["acne", "eczema"]) is None
     assert melanoma(["acne", "black"], {"black": "melanoma"}) == "black"
@@ -191,7 +189,7 @@ def test_all_unknown_classes_are_listed_at_once_without_a_guess() -> None:
     with pytest.raises(DataError, match=r"2 classes are not in the table.*: blip, blob") as caught:
         groups(["mel", "blip", "blob"])
     assert '"blip" = ""\n"blob" = ""' in str(caught.value)
-    with pytest.raises(ConfigError, match="'' is no known condition"):
+    with pytest.raises(ConfigError, match="'' is not a known condition"):
         groups(["mel", "blip", "blob"], {"blip": "", "blob": ""})
 
 

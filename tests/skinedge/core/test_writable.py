@@ -1,4 +1,4 @@
-"""A read-only folder and a full disk are found before the work."""
+"""A read-only folder and a full disk are detected before the work."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from skinedge.data.synthetic import write_dataset
 from skinedge.run.run_directory import Bundle
 
 
-def mounted(place: Path, *options: str) -> Iterator[Path]:
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", str(place)], capture_output=True).returncode:
+def mounted(folder: Path, *options: str) -> Iterator[Path]:
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", str(folder)], capture_output=True).returncode:
         pytest.skip("mounting a file system needs root")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte."""
+    """Mount a file system of one megabyte."""
     yield from mounted(tmp_path / "small", "-o", "size=1m")
 
 
@@ -36,7 +36,7 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
     yield from mounted(tmp_path / "fixed", "-o", "ro")
 
 
-def test_a_folder_that_need_not_exist_is_checked_and_nothing_is_made(tmp_path: Path) -> None:
+def test_check_writable_creates_nothing(tmp_path: Path) -> None:
     check_writable(tmp_path / "a" / "b")
     assert not list(tmp_path.iterdir())
     with pytest.raises(BundleError, match="are needed; nothing was changed"):
@@ -46,24 +46,24 @@ def test_a_folder_that_need_not_exist_is_checked_and_nothing_is_made(tmp_path: P
         check_writable(tmp_path / "file" / "b")
 
 
-def test_a_read_only_folder_and_a_small_disk_are_named(read_only: Path, small_disk: Path) -> None:
+def test_read_only_folder_and_small_disk_are_refused(read_only: Path, small_disk: Path) -> None:
     with pytest.raises(BundleError, match="Read-only file system"):
         check_writable(read_only / "new")
     with pytest.raises(BundleError, match="MiB of free space, about 16 MiB are needed"):
         check_writable(small_disk)
 
 
-def test_images_are_not_drawn_for_a_disk_that_cannot_hold_them(
+def test_disk_is_checked_before_drawing_images(
     small_disk: Path, read_only: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_late(*_: object) -> None:
         raise RuntimeError("drawing began")
 
     monkeypatch.setattr("skinedge.data.synthetic.draw_photo", too_late)
-    for place in (small_disk, read_only):
+    for disk in (small_disk, read_only):
         with pytest.raises(BundleError, match=r"needed|Read-only"):
-            write_dataset(place / "out", 70, 224, 0)
-        assert not list(place.iterdir())
+            write_dataset(disk / "out", 70, 224, 0)
+        assert not list(disk.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,8 @@ def test_images_are_not_drawn_for_a_disk_that_cannot_hold_them(
     ],
     ids=" ".join,
 )
-def test_a_command_says_it_before_it_reads_the_model(small_disk: Path, command: tuple[str, ...]) -> None:
-    """The run on the small disk has no model: a command that came to read it would say that instead."""
+def test_commands_check_free_space_before_reading_the_model(small_disk: Path, command: tuple[str, ...]) -> None:
+    """The run on the small disk has no model: a command that read it first would report that instead."""
     run = small_disk / "run"
     run.mkdir()
     Bundle.create(run, manifest())
@@ -92,9 +92,9 @@ def test_a_command_says_it_before_it_reads_the_model(small_disk: Path, command: 
 
 
 @pytest.mark.parametrize("name", ["", ".", "folder"])
-def test_a_folder_is_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_write_atomic_does_not_replace_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BundleError, match="is a folder, and a file is to be written"):
+    with pytest.raises(BundleError, match="is a folder, not a file"):
         write_atomic(Path(name), "text")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]

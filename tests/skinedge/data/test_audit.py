@@ -1,4 +1,4 @@
-"""Duplicates, leaks and overlaps: found where they were planted, and not elsewhere."""
+"""Planted duplicates, leaks and overlaps are found, without false positives."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_near_pairs_against_a_plain_loop() -> None:
     assert near_pairs([]) == []
 
 
-def folder(root: Path) -> Path:
+def write_images(root: Path) -> Path:
     for k in range(8):
         path = root / ("nv" if k % 2 else "mel") / f"x{k}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,58 +72,58 @@ def folder(root: Path) -> Path:
     return root
 
 
-def judge(root: Path) -> AuditReport:
+def audit_folder(root: Path) -> AuditReport:
     dataset = read(root)
     return audit(dataset, inspect_images(dataset))
 
 
 def test_clean_folder_passes(tmp_path: Path) -> None:
-    found = judge(folder(tmp_path))
-    assert found.passed
-    assert found.counts == {"mel": 4, "nv": 4}
-    assert (found.lesions, found.exact, found.near, found.leaks) == (None, (), (), ())
+    report = audit_folder(write_images(tmp_path))
+    assert report.passed
+    assert report.counts == {"mel": 4, "nv": 4}
+    assert (report.lesions, report.exact, report.near, report.leaks) == (None, (), (), ())
 
 
 def test_duplicates_are_reported_but_pass(tmp_path: Path) -> None:
-    root = folder(tmp_path)
+    root = write_images(tmp_path)
     (root / "mel" / "copy.png").write_bytes((root / "mel" / "x0.png").read_bytes())
     Image.fromarray(resized(draw(1, 1, 64, 64), 100, 100, 90)).save(root / "nv" / "again.jpg")
-    found = judge(root)
-    assert found.passed
-    assert found.exact == (("mel/copy.png", "mel/x0.png"),)
-    assert [(p.left, p.right, p.by) for p in found.near] == [("nv/again.jpg", "nv/x1.png", "look")]
-    assert 0 <= found.near[0].distance <= NEAR_BITS
+    report = audit_folder(root)
+    assert report.passed
+    assert report.exact == (("mel/copy.png", "mel/x0.png"),)
+    assert [(p.left, p.right, p.by) for p in report.near] == [("nv/again.jpg", "nv/x1.png", "look")]
+    assert 0 <= report.near[0].distance <= NEAR_BITS
 
 
 def test_copy_under_another_label_and_unreadable_image_fail(tmp_path: Path) -> None:
-    root = folder(tmp_path)
+    root = write_images(tmp_path)
     (root / "nv" / "copy.png").write_bytes((root / "mel" / "x0.png").read_bytes())
-    found = judge(root)
-    assert not found.passed
-    assert found.two_labels == (("mel/x0.png", "nv/copy.png"),)
+    report = audit_folder(root)
+    assert not report.passed
+    assert report.two_labels == (("mel/x0.png", "nv/copy.png"),)
     (root / "nv" / "copy.png").write_bytes(b"?")
-    found = judge(root)
-    assert not found.passed
-    assert [path for path, _ in found.unreadable] == ["nv/copy.png"]
+    report = audit_folder(root)
+    assert not report.passed
+    assert [path for path, _ in report.unreadable] == ["nv/copy.png"]
 
 
 def test_leak_between_official_splits_fails_by_bytes_and_by_look(tmp_path: Path) -> None:
-    for place, name in enumerate(("train", "test")):
+    for split_index, name in enumerate(("train", "test")):
         for k in range(4):
             path = tmp_path / name / ("nv" if k % 2 else "mel") / f"{name}{k}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(draw(10 * place + k, k, 64, 64)).save(path)
-    assert judge(tmp_path).passed
+            Image.fromarray(draw(10 * split_index + k, k, 64, 64)).save(path)
+    assert audit_folder(tmp_path).passed
     again = tmp_path / "test" / "nv" / "again.png"
     again.write_bytes((tmp_path / "train" / "nv" / "train1.png").read_bytes())
-    assert judge(tmp_path).leaks == (DuplicatePair("test/nv/again.png", "train/nv/train1.png", "bytes"),)
+    assert audit_folder(tmp_path).leaks == (DuplicatePair("test/nv/again.png", "train/nv/train1.png", "bytes"),)
     Image.fromarray(resized(draw(1, 1, 64, 64), 96, 96, 90)).save(again)
-    found = judge(tmp_path)
-    assert [pair.by for pair in found.leaks] == ["look"]
-    assert not found.passed
+    report = audit_folder(tmp_path)
+    assert [pair.by for pair in report.leaks] == ["look"]
+    assert not report.passed
 
 
-def test_overlaps_take_the_surest_evidence() -> None:
+def test_overlaps_report_the_strongest_evidence() -> None:
     def one(name: str, lesion: str = "", digest: str = "") -> Sample:
         return Sample(name, f"{name}.jpg", "nv", lesion, sha256=digest or name)
 
@@ -136,8 +136,8 @@ def test_overlaps_take_the_surest_evidence() -> None:
     )
 
 
-def test_overlap_by_a_lesion_that_only_one_folder_knows() -> None:
-    """The left table says that two photos show one lesion; the right folder has the other photo, without a table."""
+def test_overlap_by_lesion_id_of_only_one_dataset() -> None:
+    """The left dataset has two photos with one lesion id; the right one has the second photo without a lesion id."""
     left = [Sample("ISIC_0000001", "l1", "nv", "HAM_1"), Sample("ISIC_0000002", "l2", "nv", "HAM_1")]
     right = [Sample("ISIC_0000002", "r2", "nv")]
     assert [(p.left, p.by) for p in overlaps(left, right)] == [("l1", "lesion id"), ("l2", "ISIC id")]
@@ -145,29 +145,31 @@ def test_overlap_by_a_lesion_that_only_one_folder_knows() -> None:
     assert [(p.left, p.by) for p in overlaps(right, left)] == [("r2", "ISIC id")]
 
 
-def test_info_of_a_folder(tmp_path: Path) -> None:
-    root = folder(tmp_path)
+def test_info_of_a_dataset(tmp_path: Path) -> None:
+    root = write_images(tmp_path)
     (root / "nv").rename(root / "strange")
-    found = info(read(root))
-    assert found.classes == {"mel": (4, "malignant"), "strange": (4, None)}
-    assert (found.images, found.sizes, found.splits, found.synthetic) == (8, {"64x64": 8}, {}, False)
+    summary = info(read(root))
+    assert summary.classes == {"mel": (4, "malignant"), "strange": (4, None)}
+    assert (summary.images, summary.sizes, summary.splits, summary.synthetic) == (8, {"64x64": 8}, {}, False)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data folder is not here")
-def test_real_images_are_recognized_recropped_and_others_are_not() -> None:
-    """224-pixel centre crops against the 200 x 150 full frames: by look alone, without their names."""
+def test_hash_recognizes_recropped_real_images_only() -> None:
+    """Compares 224-pixel centre crops with the 200 x 150 full frames by look only, without their names."""
     small = read(SHARED / "ham10000_200x150")
     crops = read(SHARED / "isic2018_224" / "train")
     crops = replace(crops, samples=crops.samples[::20])
-    wanted = {s.image_id for s in crops.samples}
+    crop_ids = {s.image_id for s in crops.samples}
     lesion = {s.image_id: s.lesion_id for s in small.samples}
-    full = replace(small, samples=tuple(s for k, s in enumerate(small.samples) if s.image_id in wanted or k % 10 == 0))
+    full = replace(
+        small, samples=tuple(s for k, s in enumerate(small.samples) if s.image_id in crop_ids or k % 10 == 0)
+    )
     a, b = hash_images(crops).samples, hash_images(full).samples
     pairs = [(a[i].image_id, b[j].image_id) for i, j, _ in near_pairs([s.phash for s in a], [s.phash for s in b])]
-    found = {left for left, right in pairs if left == right}
-    wrong = [pair for pair in pairs if lesion[pair[0]] != lesion[pair[1]]]
-    assert len(found) >= 0.99 * len(wanted)
-    assert len(wrong) <= 2
+    recognized = {left for left, right in pairs if left == right}
+    false_pairs = [pair for pair in pairs if lesion[pair[0]] != lesion[pair[1]]]
+    assert len(recognized) >= 0.99 * len(crop_ids)
+    assert len(false_pairs) <= 2
 
 
 def test_unhashed_samples_are_compared_by_name_only() -> None:

@@ -1,4 +1,4 @@
-"""No cell of a CSV file is a formula, and every text comes back as it was."""
+"""CSV cells are never formulas, and every text is recovered exactly."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ PATHS = st.sampled_from(["images/a.jpg", "=a.jpg", "-/a.jpg", "@a/b.jpg", "'+a.j
 
 
 @given(TEXTS)
-def test_a_cell_is_no_formula_and_gives_its_text_back(text: str) -> None:
+def test_cells_are_not_formulas_and_are_reversible(text: str) -> None:
     assert to_cell(text)[:1] not in tuple(FORMULAS)
     assert from_cell(to_cell(text)) == text
 
 
 @given(st.lists(TEXTS, unique=True))
-def test_different_texts_are_different_cells(texts: list[str]) -> None:
+def test_distinct_texts_give_distinct_cells(texts: list[str]) -> None:
     assert len({to_cell(text) for text in texts}) == len(texts)
 
 
 @pytest.mark.parametrize("text", ["nevus", "", "'s Gravenhage", "images/a-b.jpg", "a=b", "\u00e9"])
-def test_other_texts_stay_as_they_are(text: str) -> None:
+def test_other_texts_are_unchanged(text: str) -> None:
     assert to_cell(text) == text
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def split_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("split") / "split.csv"
 
 
 @given(st.lists(st.tuples(TEXTS, PATHS, TEXTS, TEXTS, TEXTS), min_size=1, max_size=4))
-def test_a_split_comes_back_as_it_was(place: Path, rows: list[tuple[str, ...]]) -> None:
+def test_split_file_round_trip(split_file: Path, rows: list[tuple[str, ...]]) -> None:
     samples = tuple(Sample(i, path, label, lesion, "test", digest) for i, path, label, lesion, digest in rows)
-    place.write_bytes(write_split(samples).encode())
-    assert read_split(place) == samples
+    split_file.write_bytes(write_split(samples).encode())
+    assert read_split(split_file) == samples

@@ -1,4 +1,4 @@
-"""Which licence the images imply, and that files made before there was room for one still say what they said."""
+"""The licence implied by training images; descriptions from before the licence fields stay readable and unchanged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def named(*names: str) -> list[Sample]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "names", "license", "whom"),
+    ("kind", "names", "license", "attribution"),
     [
         ("HAM10000", ("ISIC_0024306", "ISIC_0034320"), NON_COMMERCIAL, "HAM10000: P. Tschandl"),
         ("class folders", ("ISIC_0024306",), NON_COMMERCIAL, "HAM10000: P. Tschandl"),
@@ -27,15 +27,15 @@ def named(*names: str) -> list[Sample]:
         ("ISIC challenge", ("renamed",), NON_COMMERCIAL, "The ISIC archive"),
         ("MedMNIST", ("dermamnist/train/0",), NON_COMMERCIAL, "DermaMNIST"),
         ("MedMNIST", ("other/train/0",), "", ""),
-        ("HAM10000", ("clinic_1",), "", ""),  # a clinic's own table, laid out alike
+        ("HAM10000", ("clinic_1",), "", ""),  # a clinic's own table with the same columns
         ("HAM10000", ("SYNTHETIC_S0_0000001",), "", ""),
         ("class folders", ("photo1",), "", ""),
     ],
 )
-def test_the_terms_of_images(kind: str, names: tuple[str, ...], license: str, whom: str) -> None:
-    found = licence_of(kind, named(*names))
-    assert found.license == license
-    assert found.attribution.startswith(whom) and bool(found.attribution) == bool(license)
+def test_licence_of_training_images(kind: str, names: tuple[str, ...], license: str, attribution: str) -> None:
+    licence = licence_of(kind, named(*names))
+    assert licence.license == license
+    assert licence.attribution.startswith(attribution) and bool(licence.attribution) == bool(license)
 
 
 def described(**changes: object) -> ModelDescription:
@@ -54,21 +54,21 @@ def described(**changes: object) -> ModelDescription:
     return ModelDescription(**{**fields, **changes})  # type: ignore[arg-type]
 
 
-def test_a_licence_travels_in_the_description() -> None:
-    mine = described(license=NON_COMMERCIAL, attribution="whom")
-    assert ModelDescription.from_json(mine.to_json(), "here") == mine
-    assert json.loads(mine.to_json())["license"] == NON_COMMERCIAL
+def test_description_contains_the_licence() -> None:
+    description = described(license=NON_COMMERCIAL, attribution="whom")
+    assert ModelDescription.from_json(description.to_json(), "here") == description
+    assert json.loads(description.to_json())["license"] == NON_COMMERCIAL
 
 
-def test_a_file_from_before_there_was_a_licence_is_read_and_stays_current() -> None:
-    """Its text is the same too: hashes of it decide whether a file is made again."""
+def test_description_without_a_licence_is_read_and_written_unchanged() -> None:
+    """The text must not change: its hash decides whether a file is exported again."""
     text = described().to_json()
     assert "license" not in text and "attribution" not in text
     assert ModelDescription.from_json(text, "here") == described()
 
 
 @pytest.mark.parametrize("change", [{"surprise": 1}, {"labels": None}])
-def test_an_unknown_or_a_missing_key_is_still_an_error(change: dict[str, object]) -> None:
+def test_unknown_or_missing_key_in_a_description_is_refused(change: dict[str, object]) -> None:
     raw = {**json.loads(described().to_json()), **change}
     raw = {key: value for key, value in raw.items() if value is not None or key == "melanoma"}
     with pytest.raises(DataError, match="model description"):

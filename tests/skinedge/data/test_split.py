@@ -1,4 +1,4 @@
-"""Splits: nothing leaks, every class is everywhere, and a seed decides alone."""
+"""Splits have no leaks, contain every class, and depend only on the seed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from skinedge.data.split import check_against, check_complete, check_split, grou
 
 
 def phash(number: int) -> str:
-    """A hash that is far (about 128 bits) from every other number's."""
+    """Return a hash that differs in about 128 bits from every other number's."""
     return hashlib.sha256(str(number).encode()).hexdigest()
 
 
@@ -33,7 +33,7 @@ def dataset(samples: list[Sample]) -> Dataset:
 
 
 def lesions(counts: dict[str, int], seed: int = 0) -> Dataset:
-    """Per class so many lesions of one to four photos."""
+    """Create a dataset with a number of lesions per class, each with one to four photos."""
     rng = random.Random(seed)
     samples: list[Sample] = []
     for label, count in counts.items():
@@ -43,31 +43,31 @@ def lesions(counts: dict[str, int], seed: int = 0) -> Dataset:
     return dataset(samples)
 
 
-def test_lesions_stay_whole_and_shares_are_met() -> None:
+def test_lesions_are_not_divided_and_shares_are_met() -> None:
     data = lesions({"mel": 60, "nv": 400, "df": 9})
-    done = split(data, seed=3)
-    assert sorted(s.path for s in done) == sorted(s.path for s in data.samples)
-    by_lesion = {s.lesion_id: s.split for s in done}
-    assert all(by_lesion[s.lesion_id] == s.split for s in done)
-    for label, total in Counter(s.label for s in done).items():
-        counts = Counter(s.split for s in done if s.label == label)
+    samples = split(data, seed=3)
+    assert sorted(s.path for s in samples) == sorted(s.path for s in data.samples)
+    by_lesion = {s.lesion_id: s.split for s in samples}
+    assert all(by_lesion[s.lesion_id] == s.split for s in samples)
+    for label, total in Counter(s.label for s in samples).items():
+        counts = Counter(s.split for s in samples if s.label == label)
         for name, share in zip(SPLITS, (0.7, 0.1, 0.1, 0.1), strict=True):
             assert abs(counts[name] - share * total) <= max(4, 0.01 * total), (label, name)
 
 
-def test_seed_decides_and_file_order_does_not() -> None:
+def test_split_depends_on_seed_not_file_order() -> None:
     data = lesions({"mel": 30, "nv": 50})
-    turned = replace(data, samples=tuple(reversed(data.samples)))
-    assert split(data, 1) == split(turned, 1)
+    reordered = replace(data, samples=tuple(reversed(data.samples)))
+    assert split(data, 1) == split(reordered, 1)
     assert split(data, 1) != split(data, 2)
 
 
 def test_smallest_class_that_can_be_split() -> None:
-    done = split(lesions({"mel": 4, "nv": 40}), seed=0)
-    assert {s.split for s in done if s.label == "mel"} == set(SPLITS)
+    samples = split(lesions({"mel": 4, "nv": 40}), seed=0)
+    assert {s.split for s in samples if s.label == "mel"} == set(SPLITS)
 
 
-def test_class_with_too_few_lesions_says_how_many() -> None:
+def test_class_with_too_few_lesions_is_refused() -> None:
     with pytest.raises(DataError, match=r"class 'df' has 3 lesions .* needs at least 4"):
         split(lesions({"df": 3, "nv": 40}), seed=0)
 
@@ -78,9 +78,9 @@ def test_exact_and_near_copies_stay_together_without_lesion_ids() -> None:
     flipped = hex(int(phash(1), 16) ^ 0b1111)[2:].rjust(64, "0")  # four bits away
     alike = replace(samples[1], image_id="alike", path="nv/alike.jpg", sha256=phash(998), phash=flipped)
     for seed in range(5):
-        done = {s.image_id: s.split for s in split(dataset([*samples, twin, alike]), seed)}
-        assert done["twin"] == done["x00000"]
-        assert done["alike"] == done["x00001"]
+        splits = {s.image_id: s.split for s in split(dataset([*samples, twin, alike]), seed)}
+        assert splits["twin"] == splits["x00000"]
+        assert splits["alike"] == splits["x00001"]
 
 
 def test_isic_id_keeps_two_versions_of_an_image_together() -> None:
@@ -101,24 +101,23 @@ def official(parts: dict[str, int]) -> Dataset:
     return dataset([sample(k, "nv" if k % 2 else "mel", official=name) for k, name in enumerate(names)])
 
 
-def test_official_splits_are_respected_and_val_is_halved() -> None:
+def test_official_splits_are_kept_and_val_is_halved() -> None:
     data = official({"train": 60, "val": 40, "test": 20})
-    done = split(data, seed=0)
+    samples = split(data, seed=0)
     for before in data.samples:
-        after = next(s for s in done if s.path == before.path)
+        after = next(s for s in samples if s.path == before.path)
         assert after.split in {"train": ("train",), "test": ("test",), "val": ("val", "cal")}[before.split]
-    assert Counter(s.split for s in done) == {"train": 60, "val": 20, "cal": 20, "test": 20}
+    assert Counter(s.split for s in samples) == {"train": 60, "val": 20, "cal": 20, "test": 20}
 
 
-def test_missing_official_parts_are_cut_from_train() -> None:
-    done = split(official({"train": 90, "test": 20}), seed=0)
-    counts = Counter(s.split for s in done)
+def test_missing_official_splits_are_taken_from_train() -> None:
+    counts = Counter(s.split for s in split(official({"train": 90, "test": 20}), seed=0))
     assert counts["test"] == 20
     assert set(counts) == set(SPLITS)
     assert Counter(s.split for s in split(official({"train": 80, "val": 20}), seed=0))["test"] == 10
 
 
-def test_official_split_that_shares_a_lesion_is_an_error() -> None:
+def test_lesion_in_two_official_splits_is_an_error() -> None:
     data = official({"train": 60, "val": 40, "test": 20})
     samples = list(data.samples)
     samples[0] = replace(samples[0], lesion_id="HAM_7")
@@ -128,7 +127,7 @@ def test_official_split_that_shares_a_lesion_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_what_a_reused_split_lacks_is_listed(split: str) -> None:
+def test_missing_classes_of_a_reused_split_are_listed(split: str) -> None:
     samples = [Sample(f"{s}{label}", "a.png", label, "", s, "") for s in SPLITS for label in ("bcc", "mel", "nv")]
     check_complete(samples, ("bcc", "mel", "nv"), "split.csv")
     without = [sample for sample in samples if sample.split != split]
@@ -141,7 +140,7 @@ def test_what_a_reused_split_lacks_is_listed(split: str) -> None:
         check_complete([], ("bcc", "mel", "nv"), "split.csv")
 
 
-def test_check_split_finds_each_kind_of_leak() -> None:
+def test_check_split_detects_each_kind_of_leak() -> None:
     a, b = (replace(sample(k, "nv"), split=name) for k, name in enumerate(("train", "test")))
     check_split([a, b])
     with pytest.raises(DataError, match="bytes"):
@@ -155,25 +154,25 @@ def test_check_split_finds_each_kind_of_leak() -> None:
 
 
 @pytest.mark.parametrize("count", [60, 100, 333])
-def test_limit_keeps_lesions_whole_classes_present_and_can_be_split(count: int) -> None:
+def test_limit_keeps_complete_lesions_and_all_classes(count: int) -> None:
     data = lesions({"df": 12, "mel": 150, "nv": 600})
     small = limit(data, count, seed=5)
     assert count * 0.9 <= len(small.samples) <= count
-    whole = Counter(s.lesion_id for s in data.samples)
-    assert all(whole[lesion] == n for lesion, n in Counter(s.lesion_id for s in small.samples).items())
+    photo_counts = Counter(s.lesion_id for s in data.samples)
+    assert all(photo_counts[lesion] == n for lesion, n in Counter(s.lesion_id for s in small.samples).items())
     assert small == limit(replace(data, samples=tuple(reversed(data.samples))), count, seed=5)
     assert small.samples != limit(data, count, seed=6).samples
     assert {(s.label, s.split) for s in split(small, 0)} == {(c, n) for c in data.labels for n in SPLITS}
 
 
-def test_limit_is_stratified_and_keeps_official_parts() -> None:
+def test_limit_is_stratified_by_class_and_official_split() -> None:
     data = official({"train": 400, "val": 100, "test": 100})
     counts = Counter((s.split, s.label) for s in limit(data, 120, seed=0).samples)
     assert set(counts) == {(name, label) for name in ("train", "val", "test") for label in ("mel", "nv")}
     assert counts["train", "mel"] > counts["test", "mel"] >= 10
 
 
-def test_limit_that_leaves_too_little_is_refused_and_a_large_one_changes_nothing() -> None:
+def test_too_small_limit_is_refused_and_a_large_one_has_no_effect() -> None:
     data = lesions({"df": 12, "mel": 30, "nv": 60})
     with pytest.raises(DataError, match="limit of 11 images is too small"):
         limit(data, 11, seed=0)
@@ -186,14 +185,14 @@ def test_split_file_is_read_back_and_checked_against_the_folder(tmp_path: Path) 
         path = tmp_path / f"{k}.png"
         Image.fromarray(np.random.default_rng(k).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
         samples.append(Sample(str(k), path.name, "nv" if k % 2 else "mel"))
-    done = split(replace(dataset(samples), root=tmp_path), seed=0)  # hashes what was not hashed
-    (tmp_path / "split.csv").write_text(write_split(done))
+    written = split(replace(dataset(samples), root=tmp_path), seed=0)  # also computes the missing hashes
+    (tmp_path / "split.csv").write_text(write_split(written))
     reread = read_split(tmp_path / "split.csv")
-    assert reread == tuple(replace(s, phash="") for s in done)
+    assert reread == tuple(replace(s, phash="") for s in written)
     check_against(reread, tmp_path)
     (tmp_path / "3.png").unlink()
     (tmp_path / "4.png").write_bytes(b"something else")
-    with pytest.raises(DataError, match="2 of 16 images of the split are not as they were"):
+    with pytest.raises(DataError, match="2 of 16 images of the split are missing or changed"):
         check_against(reread, tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Drawn images: repeatable, different where they should be, and plainly marked."""
+"""Synthetic images: reproducible, varied, and marked as synthetic."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from skinedge.data.synthetic import LABELS, MARKER, Lesion, draw, draw_photo, wr
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (57, 83), (301, 40), (32, 32)])
-def test_drawing_has_the_shape_asked_for_and_repeats(shape: tuple[int, int]) -> None:
+def test_draw_is_deterministic_with_the_requested_shape(shape: tuple[int, int]) -> None:
     pixels = draw(7, 4, *shape)
     assert (pixels.shape, pixels.dtype) == ((*shape, 3), np.uint8)
     np.testing.assert_array_equal(pixels, draw(7, 4, *shape))
@@ -35,8 +35,8 @@ def test_seed_class_and_photo_each_change_the_picture() -> None:
     assert len({picture.tobytes() for picture in pictures}) == 23
 
 
-def test_another_photo_shows_the_same_lesion() -> None:
-    """Colours in the middle differ less between photos of a lesion than between lesions."""
+def test_photos_of_one_lesion_are_similar() -> None:
+    """Central colours differ less between photos of one lesion than between lesions."""
 
     def middle(lesion: int, label: int, photo: int) -> np.ndarray:
         pixels = draw_photo(Lesion(lesion, label), photo, 96, 96)[32:64, 32:64].astype(float)
@@ -58,22 +58,22 @@ def test_label_or_size_out_of_range_is_an_error(arguments: tuple[int, int, int, 
 
 
 def test_folder_is_read_as_ham10000_marked_synthetic_and_can_be_split(synthetic_images: Path) -> None:
-    found = read(synthetic_images)
-    assert (found.kind, found.labels, found.synthetic, found.domain) == ("HAM10000", LABELS, True, "synthetic")
-    assert Counter(s.label for s in found.samples) == dict.fromkeys(LABELS, 20)
-    assert all(s.image_id.startswith("SYNTHETIC_") for s in found.samples)
-    photos = Counter(s.lesion_id for s in found.samples)
+    dataset = read(synthetic_images)
+    assert (dataset.kind, dataset.labels, dataset.synthetic, dataset.domain) == ("HAM10000", LABELS, True, "synthetic")
+    assert Counter(s.label for s in dataset.samples) == dict.fromkeys(LABELS, 20)
+    assert all(s.image_id.startswith("SYNTHETIC_") for s in dataset.samples)
+    photos = Counter(s.lesion_id for s in dataset.samples)
     assert max(photos.values()) > 1
     assert len(photos) >= 70
     assert json.loads((synthetic_images / MARKER).read_text())["synthetic"] is True
-    assert load_image(synthetic_images / found.samples[0].path).shape == (72, 72, 3)
-    done = split(hash_images(found), seed=0)
-    assert {(s.label, s.split) for s in done} == {(c, n) for c in LABELS for n in ("train", "val", "cal", "test")}
+    assert load_image(synthetic_images / dataset.samples[0].path).shape == (72, 72, 3)
+    samples = split(hash_images(dataset), seed=0)
+    assert {(s.label, s.split) for s in samples} == {(c, n) for c in LABELS for n in ("train", "val", "cal", "test")}
     with (synthetic_images / "metadata.csv").open() as stream:
         assert {row["dx_type"] for row in csv.DictReader(stream)} == {"synthetic"}
 
 
-def test_same_seed_same_files_other_seed_other_lesions(tmp_path: Path) -> None:
+def test_seed_determines_the_dataset(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         write_dataset(tmp_path / name, 70, 32, seed)
     a, b, c = ({s.image_id: s.sha256 for s in hash_images(read(tmp_path / n)).samples} for n in ("a", "b", "c"))
@@ -102,7 +102,7 @@ def test_count_and_size_out_of_range(tmp_path: Path, count: int, size: int) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_drawing_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(lesion: synthetic.Lesion, photo: int, height: int, width: int) -> np.ndarray:
         if len(list(tmp_path.rglob("*.jpg"))) == 5:
             raise KeyboardInterrupt
@@ -114,7 +114,7 @@ def test_an_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_reported_and_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, os.strerror(28))
 

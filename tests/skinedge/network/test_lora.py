@@ -1,3 +1,5 @@
+"""LoRA adapters: target layers, fused layers against peft's own, merging, DoRA, training mode, loading."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -18,7 +20,7 @@ from skinedge.training.job import build_network
 
 
 def adapted(seed: int = 0, settings: LoraSettings | None = None, backbone: str = "test_efficientnet") -> peft.PeftModel:
-    """A tiny adapted network whose adapters do something. DoRA's magnitudes stay near the base filters' norms."""
+    """Build a tiny network with nonzero adapters; DoRA's magnitudes stay near the norms of the base filters."""
     net, _ = model.load(backbone, 5, "random", seed=1)
     network = lora.attach(net, settings or LoraSettings(rank=4, alpha=8))
     generator = torch.Generator().manual_seed(seed)
@@ -32,7 +34,7 @@ def adapted(seed: int = 0, settings: LoraSettings | None = None, backbone: str =
     return network
 
 
-def test_only_layers_that_can_be_merged_carry_adapters() -> None:
+def test_only_mergeable_layers_get_adapters() -> None:
     net = timm.create_model("tf_efficientnet_lite0", num_classes=7)
     names = lora.target_layers(net)
     modules = dict(net.named_modules())
@@ -41,19 +43,19 @@ def test_only_layers_that_can_be_merged_carry_adapters() -> None:
     assert "conv_stem" not in names and "classifier" not in names
 
 
-def test_patterns_choose_and_a_pattern_without_match_is_an_error() -> None:
+def test_patterns_select_layers_and_a_pattern_without_match_is_an_error() -> None:
     net = timm.create_model("tf_efficientnet_lite0", num_classes=7)
     assert all("conv_pwl" in name for name in lora.targets(net, LoraSettings(targets=("*conv_pwl",))))
     with pytest.raises(ConfigError, match="matches no layer"):
         lora.targets(net, LoraSettings(targets=("transformer.*",)))
 
 
-def test_a_name_that_ends_another_name_adapts_only_itself() -> None:
+def test_a_name_that_is_the_suffix_of_another_selects_only_itself() -> None:
     net = timm.create_model("resnet18", num_classes=3)
     assert {"conv1", "layer1.0.conv1"} <= set(lora.target_layers(net))
     network = lora.attach(net, LoraSettings(rank=2, targets=("conv1",)))
-    found = {name for name, module in network.named_modules() if isinstance(module, LoraConv2d)}
-    assert found == {"base_model.model.conv1"}
+    adapted_names = {name for name, module in network.named_modules() if isinstance(module, LoraConv2d)}
+    assert adapted_names == {"base_model.model.conv1"}
 
 
 DORA = LoraSettings(rank=4, alpha=8, dora=True)
@@ -65,15 +67,15 @@ DORA = LoraSettings(rank=4, alpha=8, dora=True)
         ("test_efficientnet", 64, 64, None),
         ("test_resnet", 64, 64, None),
         ("mobilenetv2_100", 64, 64, None),
-        ("tf_efficientnet_lite0", 64, 64, None),  # pads as TensorFlow does, which depends on the side:
+        ("tf_efficientnet_lite0", 64, 64, None),  # TensorFlow's padding depends on the size:
         ("tf_efficientnet_lite0", 37, 50, None),
         ("tf_efficientnet_lite0", 37, 50, DORA),
         ("test_efficientnet", 64, 64, replace(DORA, rank_stabilized=True)),
-        ("test_resnet", 64, 64, replace(DORA, dropout=0.2)),  # which is peft's own forward, fused or not
+        ("test_resnet", 64, 64, replace(DORA, dropout=0.2)),  # dropout: peft's own forward
         ("test_vit", 160, 160, DORA),  # linear layers, and a stem with a bias
     ],
 )
-def test_fusing_gives_pefts_own_logits_and_gradients(
+def test_fused_layers_give_pefts_logits_and_gradients(
     backbone: str, height: int, width: int, settings: LoraSettings | None
 ) -> None:
     """Oracle: peft's forward, in float64 so that only the mathematics is compared."""
@@ -89,42 +91,42 @@ def test_fusing_gives_pefts_own_logits_and_gradients(
         network.eval()
     torch.testing.assert_close(fast(images), plain(images), rtol=1e-9, atol=1e-9)
     compared = 0
-    for ours, theirs in zip(fast.parameters(), plain.parameters(), strict=True):
-        if ours.requires_grad:
-            torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-7, atol=1e-7)
-            compared += float(theirs.grad.abs().max()) > 1e-4
+    for parameter, expected in zip(fast.parameters(), plain.parameters(), strict=True):
+        if parameter.requires_grad:
+            torch.testing.assert_close(parameter.grad, expected.grad, rtol=1e-7, atol=1e-7)
+            compared += float(expected.grad.abs().max()) > 1e-4
     assert compared > 10
     assert list(fast.state_dict()) == list(plain.state_dict())
 
 
 @pytest.mark.parametrize("side", [11, 12])
 @pytest.mark.parametrize(("taps", "stride"), [(3, 1), (5, 1), (3, 2), (5, 2), (4, 3)])
-def test_the_depthwise_backward_is_torchs(side: int, taps: int, stride: int) -> None:
+def test_the_depthwise_backward_matches_torch(side: int, taps: int, stride: int) -> None:
     generator = torch.Generator().manual_seed(0)
     kernel = torch.randn(6, 1, taps, taps, dtype=torch.float64, generator=generator)
     for padding in range(taps // 2 + 1):
         x = torch.randn(2, 6, side, side + 3, dtype=torch.float64, generator=generator).requires_grad_()
-        theirs = torch.nn.functional.conv2d(x, kernel, None, stride, padding, 1, 6)
-        ours = depthwise.depthwise(x, kernel, None, (stride, stride), (padding, padding))
-        torch.testing.assert_close(ours, theirs)
-        probe = torch.randn(theirs.shape, dtype=torch.float64, generator=generator)
-        found, wanted = (torch.autograd.grad(y, x, probe)[0] for y in (ours, theirs))
-        torch.testing.assert_close(found, wanted)
+        expected = torch.nn.functional.conv2d(x, kernel, None, stride, padding, 1, 6)
+        output = depthwise.depthwise(x, kernel, None, (stride, stride), (padding, padding))
+        torch.testing.assert_close(output, expected)
+        upstream = torch.randn(expected.shape, dtype=torch.float64, generator=generator)
+        gradient, expected_gradient = (torch.autograd.grad(y, x, upstream)[0] for y in (output, expected))
+        torch.testing.assert_close(gradient, expected_gradient)
 
 
-def test_fusing_finds_every_batchnorm_and_leaves_dropout_to_peft() -> None:
+def test_every_batchnorm_is_paired_and_adapters_with_dropout_are_not_fused() -> None:
     network = adapted()
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     assert set(fused.pairs(network, 64).values()) == set(norms)
-    dropped = adapted(settings=LoraSettings(rank=4, dropout=0.5))
-    fused.fuse(dropped, 64)
-    lora.train_mode(dropped)
+    with_dropout = adapted(settings=LoraSettings(rank=4, dropout=0.5))
+    fused.fuse(with_dropout, 64)
+    lora.train_mode(with_dropout)
     images = torch.rand(1, 3, 64, 64)
-    assert not torch.equal(dropped(images), dropped(images))
+    assert not torch.equal(with_dropout(images), with_dropout(images))
 
 
 @pytest.mark.parametrize("settings", [None, DORA])
-def test_merging_keeps_the_logits_and_leaves_a_plain_network(settings: LoraSettings | None) -> None:
+def test_merging_keeps_the_logits_and_gives_a_plain_network(settings: LoraSettings | None) -> None:
     network, images = adapted(settings=settings), torch.rand(4, 3, 64, 64)
     with torch.inference_mode():
         before = network(images)
@@ -134,7 +136,7 @@ def test_merging_keeps_the_logits_and_leaves_a_plain_network(settings: LoraSetti
     assert float(before.abs().max()) > 0.05
 
 
-def test_doras_magnitudes_are_trained_and_do_not_decay() -> None:
+def test_dora_magnitudes_are_trained_without_weight_decay() -> None:
     network = adapted(settings=DORA)
     trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
     magnitudes = {id(p) for name, p in trainable.items() if "magnitude" in name}
@@ -144,7 +146,7 @@ def test_doras_magnitudes_are_trained_and_do_not_decay() -> None:
     assert sum(len(group["params"]) for group in groups) == len(trainable)
 
 
-def test_dora_over_a_filter_of_zeros_is_refused() -> None:
+def test_dora_with_an_all_zero_filter_is_refused() -> None:
     net, _ = model.load("test_efficientnet", 5, "random", seed=1)
     name = lora.target_layers(net)[2]
     with torch.no_grad():
@@ -155,7 +157,7 @@ def test_dora_over_a_filter_of_zeros_is_refused() -> None:
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])  # fused, and peft's own forward
-def test_dora_trains_kernels_that_lie_channels_last(dropout: float) -> None:
+def test_dora_trains_kernels_in_channels_last_format(dropout: float) -> None:
     net, _ = model.load("test_efficientnet", 5, "random", seed=1)
     settings = replace(DORA, dropout=dropout)
     config = TrainConfig(backbone="test_efficientnet", image_size=32, lora=settings)
@@ -170,7 +172,7 @@ def test_dora_trains_kernels_that_lie_channels_last(dropout: float) -> None:
     assert magnitudes and all(float(p.grad.abs().max()) > 0 for p in magnitudes)
 
 
-def test_training_leaves_batchnorm_alone() -> None:
+def test_training_mode_leaves_batchnorm_frozen() -> None:
     network = adapted(settings=LoraSettings(rank=4, dropout=0.5))
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     lora.train_mode(network)

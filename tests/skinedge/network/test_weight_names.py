@@ -1,4 +1,4 @@
-"""Base weights of users' files: by name or not at all; no order, and no other naming, is taken for the right one."""
+"""Base weights from users' files: loaded by name; files with other names are refused, never matched by position."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import nn
 
 from skinedge.core.errors import ConfigError
 from skinedge.network import model
-from skinedge.network.weight_names import in_order, load_by_name
+from skinedge.network.weight_names import load_by_name, match_by_position
 
 BACKBONE = "test_efficientnet"
 State = dict[str, torch.Tensor]
@@ -56,7 +56,7 @@ WRAPPERS: dict[str, Callable[[State], Any]] = {
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
-def test_harmless_wrappers_are_taken_off(original: nn.Module, tmp_path: Path, wrapper: str) -> None:
+def test_known_wrappers_are_removed(original: nn.Module, tmp_path: Path, wrapper: str) -> None:
     path = tmp_path / "weights.pth"
     torch.save(WRAPPERS[wrapper](original.state_dict()), path)
     assert same(original, loaded(path))
@@ -68,12 +68,12 @@ def test_safetensors_are_loaded_by_name_too(original: nn.Module, tmp_path: Path)
 
 
 def test_swapped_tensors_under_other_names_are_refused(original: nn.Module, tmp_path: Path) -> None:
-    """The fault: other key names, so by position, and two tensors of equal shape the wrong way round."""
+    """Matching by position would load two tensors of equal shape in swapped order."""
     state = {f"net_{name}": tensor for name, tensor in original.state_dict().items()}
-    one, other = next(
+    first, second = next(
         (a, b) for a in state for b in state if a < b and state[a].dim() and state[a].shape == state[b].shape
     )
-    state[one], state[other] = state[other], state[one]
+    state[first], state[second] = state[second], state[first]
     torch.save(state, tmp_path / "swapped.pth")
     with pytest.raises(
         ConfigError, match=r"missing, the first is conv_stem\.weight.*unexpected, the first is net_"
@@ -84,13 +84,13 @@ def test_swapped_tensors_under_other_names_are_refused(original: nn.Module, tmp_
 
 @settings(max_examples=80, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["order", "rename", "drop", "add", "shape", "renamed all", "tensor"]))
-def test_a_mutated_file_loads_right_or_not_at_all(seed: int, mutation: str) -> None:
-    """Each tensor's values say which one it is, so that none can take another's place unseen."""
+def test_a_mutated_file_is_loaded_correctly_or_refused(seed: int, mutation: str) -> None:
+    """Every tensor has its own value, so that a swap is detected."""
     rng = random.Random(seed)
     net = model.build(BACKBONE, 5)
-    marks = {name: torch.full_like(tensor, number) for number, (name, tensor) in enumerate(net.state_dict().items())}
-    state: dict[str, Any] = dict(rng.sample(list(marks.items()), len(marks)))
-    name = rng.choice([n for n in marks if not n.startswith("classifier.") and not n.endswith("num_batches_tracked")])
+    tensors = {name: torch.full_like(tensor, number) for number, (name, tensor) in enumerate(net.state_dict().items())}
+    state: dict[str, Any] = dict(rng.sample(list(tensors.items()), len(tensors)))
+    name = rng.choice([n for n in tensors if not n.startswith("classifier.") and not n.endswith("num_batches_tracked")])
     if mutation == "rename":
         state[f"{name}_"] = state.pop(name)
     elif mutation == "drop":
@@ -106,22 +106,22 @@ def test_a_mutated_file_loads_right_or_not_at_all(seed: int, mutation: str) -> N
     before = {key: tensor.clone() for key, tensor in net.state_dict().items()}
     if mutation == "order":
         load_by_name(net, state, "classifier", "file")
-        assert all(torch.equal(tensor, marks[key]) for key, tensor in body(net).items())
+        assert all(torch.equal(tensor, tensors[key]) for key, tensor in body(net).items())
         return
     with pytest.raises(ConfigError) as error:
         load_by_name(net, state, "classifier", "file")
     assert (name in str(error.value)) or mutation == "renamed all"
-    assert all(torch.equal(tensor, before[key]) for key, tensor in net.state_dict().items()), "nothing half-loaded"
+    assert all(torch.equal(tensor, before[key]) for key, tensor in net.state_dict().items()), "partly loaded"
 
 
 @pytest.mark.parametrize("content", [{}, {"state_dict": {}}, {"a": 1}, {"model": {"a": [1]}}])
-def test_what_holds_no_tensors_is_no_state_dict(tmp_path: Path, content: dict[str, Any]) -> None:
+def test_a_file_without_tensors_is_not_a_state_dict(tmp_path: Path, content: dict[str, Any]) -> None:
     torch.save(content, tmp_path / "weights.pth")
     with pytest.raises(ConfigError, match="not a state dict"):
         loaded(tmp_path / "weights.pth")
 
 
-def test_by_position_wants_as_many_tensors() -> None:
+def test_matching_by_position_needs_the_same_number_of_tensors() -> None:
     net = model.build(BACKBONE, 5)
     with pytest.raises(ConfigError, match="1 tensors, the backbone has"):
-        in_order(net, {"a": torch.zeros(1)}, "file")
+        match_by_position(net, {"a": torch.zeros(1)}, "file")

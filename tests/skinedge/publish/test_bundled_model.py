@@ -1,4 +1,4 @@
-"""Which run a command takes when none is named, and that the shipped model is never written to."""
+"""The default run of commands, and the bundled model, which is never written to."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def pack(root: Path, **changes: object) -> Path:
 
 @pytest.fixture
 def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A packed model as the shipped one, and an empty working folder."""
+    """A packed model as the bundled one, and an empty working folder."""
     root = pack(tmp_path / "packed", id=ID)
     monkeypatch.setenv(bundled_model.VARIABLE, str(root))
     (tmp_path / "here").mkdir()
@@ -44,39 +44,39 @@ def contents(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def test_without_any_run_it_is_the_shipped_model_and_screen_says_so(
+def test_the_default_without_runs_is_the_bundled_model_with_a_note(
     packed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = bundled_model.default_run(allow_synthetic=False)
     assert bundle.root == packed and bundle.read_only and bundle.reload().read_only
-    said = capsys.readouterr()
-    assert "ships with skinedge" in said.err and "CC-BY-NC-4.0" in said.err and "not a medical device" in said.err
-    assert said.out == ""
+    output = capsys.readouterr()
+    assert "ships with skinedge" in output.err and "CC-BY-NC-4.0" in output.err and "not a medical device" in output.err
+    assert output.out == ""
     assert not Path("runs").exists()
 
 
-def test_a_run_of_ones_own_goes_before_it(packed: Path) -> None:
+def test_the_users_own_run_is_preferred(packed: Path) -> None:
     make(Path("runs/mine"))
     assert bundled_model.default_run(writes=True).root == Path("runs/mine")
     assert not list(Path("runs").glob("shipped-*"))
 
 
-def test_a_synthetic_run_goes_before_it_only_where_no_image_is_judged(packed: Path) -> None:
-    make(Path("runs/drawn"), synthetic=True)
-    assert bundled_model.default_run().root == Path("runs/drawn")
+def test_a_synthetic_run_is_preferred_only_if_synthetic_runs_are_allowed(packed: Path) -> None:
+    make(Path("runs/synthetic"), synthetic=True)
+    assert bundled_model.default_run().root == Path("runs/synthetic")
     assert bundled_model.default_run(allow_synthetic=False).root == packed
 
 
-def test_a_shipped_model_of_drawings_judges_no_image_unasked(
+def test_a_synthetic_bundled_model_is_used_only_if_synthetic_runs_are_allowed(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(bundled_model.VARIABLE, str(pack(tmp_path / "drawn", synthetic=True)))
+    monkeypatch.setenv(bundled_model.VARIABLE, str(pack(tmp_path / "synthetic", synthetic=True)))
     assert bundled_model.default_run().manifest.synthetic
     with pytest.raises(BundleError, match="no complete run"):
         bundled_model.default_run(allow_synthetic=False)
 
 
-def test_nothing_is_written_into_it(packed: Path) -> None:
+def test_the_bundled_model_is_read_only(packed: Path) -> None:
     before = contents(packed)
     bundle = bundled_model.find()
     assert bundle is not None
@@ -85,7 +85,7 @@ def test_nothing_is_written_into_it(packed: Path) -> None:
     assert contents(packed) == before
 
 
-def test_what_writes_gets_one_copy_that_later_commands_use_too(packed: Path) -> None:
+def test_commands_that_write_use_one_copy_and_so_do_later_commands(packed: Path) -> None:
     before = contents(packed)
     copy = bundled_model.default_run(writes=True)
     assert copy.root.parent == Path("runs") and ID in copy.root.name and not copy.read_only
@@ -98,7 +98,7 @@ def test_what_writes_gets_one_copy_that_later_commands_use_too(packed: Path) -> 
     assert [path.name for path in Path("runs").iterdir()] == [copy.root.name]
 
 
-def test_a_copy_is_no_run_of_ones_own(packed: Path) -> None:
+def test_a_copy_does_not_count_as_the_users_own_run(packed: Path) -> None:
     bundled_model.default_run(writes=True)
     with pytest.raises(BundleError, match="no complete run"):
         newest()
@@ -108,7 +108,7 @@ def test_a_copy_is_no_run_of_ones_own(packed: Path) -> None:
     assert bundled_model.default_run().root == Path("runs/mine")
 
 
-def test_a_newer_shipped_model_is_not_hidden_by_an_older_ones_copy(
+def test_a_copy_of_an_older_bundled_model_does_not_hide_a_newer_one(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundled_model.default_run(writes=True)
@@ -136,29 +136,27 @@ def test_a_package_without_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         with pytest.raises(BundleError, match=r"no complete run under runs/, and no model ships with this package"):
             bundled_model.default_run()
     pack(tmp_path / "flagship")
-    assert bundled_model.find() is None  # the variable still says that there is none
+    assert bundled_model.find() is None  # the variable is still empty
     monkeypatch.delenv(bundled_model.VARIABLE)
     assert bundled_model.find() is not None
 
 
-def test_a_named_folder_that_is_none_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_named_folder_that_does_not_exist_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(bundled_model.VARIABLE, str(tmp_path / "nowhere"))
     with pytest.raises(BundleError, match="no such run"):
         bundled_model.default_run()
 
 
-def test_a_run_that_was_not_packed_is_not_taken_for_the_shipped_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unpacked_run_is_refused_as_the_bundled_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(bundled_model.VARIABLE, str(make(tmp_path / "unpacked")))
-    with pytest.raises(BundleError, match="no packed model"):
+    with pytest.raises(BundleError, match="not a packed model"):
         bundled_model.default_run(writes=True)
     assert not Path("runs").exists()
 
 
-def test_named_or_not_the_shipped_folder_is_not_written_to(
+def test_the_bundled_folder_is_read_only_even_if_named(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from skinedge.cli.common import pick_run
@@ -173,7 +171,7 @@ def test_named_or_not_the_shipped_folder_is_not_written_to(
 @pytest.mark.parametrize(
     "content", [None, "{", "[]", '{"schema": "skinedge.verify/1"}', '{"schema": "skinedge.evaluate/1"}']
 )
-def test_what_is_no_evaluation_is_refused(tmp_path: Path, content: str | None) -> None:
+def test_another_file_than_an_evaluation_is_refused(tmp_path: Path, content: str | None) -> None:
     from skinedge.cli.ship import read_evaluation
 
     if content is not None:
@@ -182,7 +180,7 @@ def test_what_is_no_evaluation_is_refused(tmp_path: Path, content: str | None) -
         read_evaluation(tmp_path)
 
 
-def test_ship_refuses_in_two_lines_and_leaves_nothing(
+def test_a_failed_ship_gives_an_error_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from skinedge.cli import main
@@ -193,7 +191,7 @@ def test_ship_refuses_in_two_lines_and_leaves_nothing(
     )
     with pytest.raises(SystemExit) as end:
         main()
-    said = capsys.readouterr()
-    assert end.value.code == 1 and said.out == ""
-    assert "this run has no int8 file" in said.err and "skinedge export --int8" in said.err
+    output = capsys.readouterr()
+    assert end.value.code == 1 and output.out == ""
+    assert "this run has no int8 file" in output.err and "skinedge export --int8" in output.err
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -1,4 +1,4 @@
-"""Two classes swapped in any part of a run, hashes made right again: never verified, shipped or reported."""
+"""Two classes swapped in any part of a run, with updated hashes: never verified, packed or reported."""
 
 from __future__ import annotations
 
@@ -54,33 +54,33 @@ def names(subset: tuple[Edit, ...]) -> str:
 
 
 @pytest.mark.parametrize("subset", SUBSETS, ids=names)
-def test_two_swapped_classes_are_refused_wherever_they_are_swapped(packed: Path, subset: tuple[Edit, ...]) -> None:
+def test_swapped_classes_are_refused_in_every_combination_of_parts(packed: Path, subset: tuple[Edit, ...]) -> None:
     i, j = random.Random(names(subset)).sample(range(7), 2)
     for edit in subset:
         edit(packed, i, j)
     edits.with_right_hashes(packed)
     bundle = Bundle.open(packed)
     for name in bundle.entries():
-        bundle.file(name)  # every hash is right
+        bundle.file(name)  # every hash matches
     with pytest.raises(BundleError):
         check_run(bundle)
 
 
 @pytest.mark.parametrize("edit", [edits.in_reference_labels, edits.in_reference_logits])
-def test_a_reference_that_was_edited_in_part_is_refused(packed: Path, edit: Edit) -> None:
+def test_a_partly_edited_reference_is_refused(packed: Path, edit: Edit) -> None:
     edit(packed, 4, 5)
     edits.with_right_hashes(packed)
     with pytest.raises(BundleError):
         check_run(Bundle.open(packed))
 
 
-def test_hashes_that_are_made_right_again_change_nothing_else(packed: Path) -> None:
+def test_updating_the_hashes_changes_nothing_else(packed: Path) -> None:
     edits.with_right_hashes(packed)
     check_run(Bundle.open(packed))
 
 
 @pytest.mark.parametrize(("i", "j"), list(itertools.combinations(range(7), 2)))
-def test_every_swap_of_manifest_and_reference_contradicts_the_split(original: Bundle, i: int, j: int) -> None:
+def test_every_swap_in_manifest_and_reference_contradicts_the_split(original: Bundle, i: int, j: int) -> None:
     samples, reference = read_split(original.file("split.csv")), read_reference(original)
     labels = tuple(edits.swapped(list(original.manifest.labels), i, j))
     manifest = replace(original.manifest, labels=labels)
@@ -91,18 +91,18 @@ def test_every_swap_of_manifest_and_reference_contradicts_the_split(original: Bu
 
 
 @given(st.data())
-def test_any_other_label_of_any_image_is_refused(data: st.DataObject) -> None:
+def test_a_wrong_label_of_any_image_is_refused(data: st.DataObject) -> None:
     labels = data.draw(st.lists(st.text(min_size=1, max_size=3), min_size=2, max_size=5, unique=True).map(sorted))
     truth = data.draw(st.lists(st.sampled_from(labels), min_size=1, max_size=8))
-    samples = [Sample(f"i{place}", f"i{place}.png", label, "", "test", "") for place, label in enumerate(truth)]
+    samples = [Sample(f"i{number}", f"i{number}.png", label, "", "test", "") for number, label in enumerate(truth)]
     indices = np.array([labels.index(label) for label in truth])
     manifest = replace(some_manifest(), labels=tuple(labels))
     logits = np.zeros((len(truth), len(labels)), dtype=np.float32)
     ids = tuple(sample.image_id for sample in samples)
     check_reference(Reference(ids, indices, logits), manifest, samples, "reference.npz")
-    place = data.draw(st.integers(0, len(truth) - 1))
+    image = data.draw(st.integers(0, len(truth) - 1))
     wrong = indices.copy()
-    wrong[place] = data.draw(st.integers(-9, 9).filter(lambda index: index != indices[place]))
+    wrong[image] = data.draw(st.integers(-9, 9).filter(lambda index: index != indices[image]))
     with pytest.raises(BundleError):
         check_reference(Reference(ids, wrong, logits), manifest, samples, "reference.npz")
 
@@ -117,35 +117,35 @@ def changed(packed: Path, **changes: object) -> Bundle:
     return bundle.reload()
 
 
-def test_drawn_and_real_images_are_not_confused(packed: Path) -> None:
+def test_synthetic_and_real_images_are_not_confused(packed: Path) -> None:
     with pytest.raises(BundleError, match="synthetic"):
-        check_run(changed(packed, synthetic=True))  # files and cards say real ones
-    drawn = [Sample("SYNTHETIC_S1_0000001", "a.png", label, "", "test", "") for label in some_manifest().labels]
-    with pytest.raises(BundleError, match="drawn"):
-        check_manifest(some_manifest(), drawn)
+        check_run(changed(packed, synthetic=True))  # files and cards declare real images
+    synthetic = [Sample("SYNTHETIC_S1_0000001", "a.png", label, "", "test", "") for label in some_manifest().labels]
+    with pytest.raises(BundleError, match="lists synthetic images"):
+        check_manifest(some_manifest(), synthetic)
 
 
-def test_a_group_that_the_taxonomy_does_not_give_is_said(packed: Path) -> None:
+def test_a_group_or_melanoma_label_that_contradicts_the_taxonomy_is_a_warning(packed: Path) -> None:
     manifest = some_manifest()
     assert taxonomy_warnings(manifest) == ()
     benign = {**manifest.taxonomy, "mel": "benign"}
-    (said,) = taxonomy_warnings(replace(manifest, taxonomy=benign))
-    assert "'mel' counts as benign in this run, as malignant in the taxonomy" in said
-    said = taxonomy_warnings(replace(manifest, melanoma="nv"))
-    assert any("'mel' means melanoma" in line for line in said) and len(said) == 2
+    (warning,) = taxonomy_warnings(replace(manifest, taxonomy=benign))
+    assert "'mel' counts as benign in this run, as malignant in the taxonomy" in warning
+    warnings = taxonomy_warnings(replace(manifest, melanoma="nv"))
+    assert any("'mel' means melanoma" in line for line in warnings) and len(warnings) == 2
 
 
-def test_the_folders_own_labels_are_compared_by_name(tmp_path: Path) -> None:
+def test_labels_of_the_folder_and_the_split_are_compared(tmp_path: Path) -> None:
     samples = []
     for label in ("mel", "nv"):
         (tmp_path / label).mkdir()
-        for place in range(2):
-            (tmp_path / label / f"{place}.png").write_bytes(b"not read here")
-            samples.append(Sample(str(place), f"{label}/{place}.png", label, "", "test", ""))
+        for number in range(2):
+            (tmp_path / label / f"{number}.png").write_bytes(b"not read here")
+            samples.append(Sample(str(number), f"{label}/{number}.png", label, "", "test", ""))
     assert check_folder(samples, tmp_path) is None
-    other = [replace(sample, label="nv") for sample in samples]
+    wrong = [replace(sample, label="nv") for sample in samples]
     with pytest.raises(BundleError, match=r"mel/0\.png is mel in the folder, nv in split\.csv"):
-        check_folder(other, tmp_path)
+        check_folder(wrong, tmp_path)
     shutil.rmtree(tmp_path / "nv")
     assert "cannot be read" in (check_folder(samples, tmp_path) or "")
 
@@ -181,7 +181,9 @@ def refuses(command: Callable[[Bundle], bool], bundle: Bundle) -> bool:
     [(), edits.PLACES[:4], (edits.in_files,), (edits.in_cards,), (edits.in_reference_logits,), (edits.in_thresholds,)],
     ids=names,
 )
-def test_every_command_refuses_them(packed: Path, command: Callable[[Bundle], bool], subset: tuple[Edit, ...]) -> None:
+def test_every_command_refuses_swapped_classes(
+    packed: Path, command: Callable[[Bundle], bool], subset: tuple[Edit, ...]
+) -> None:
     for edit in subset:
         edit(packed, 4, 5)
     edits.with_right_hashes(packed)
@@ -189,6 +191,6 @@ def test_every_command_refuses_them(packed: Path, command: Callable[[Bundle], bo
 
 
 @pytest.mark.parametrize("text", ["[{[]: 1}]", "[{[]}]", "[" * 500, "[1, 2", "[" + "1," * 50_000 + "]"])
-def test_a_label_list_that_is_none_is_a_value_error(text: str) -> None:
+def test_an_invalid_label_list_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match="neither JSON nor a Python list"):
         class_order.label_lines(text)

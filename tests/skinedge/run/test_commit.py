@@ -1,4 +1,4 @@
-"""A stage is in the run or not, whatever strikes its commit, and at whichever file system call."""
+"""Atomic commits: a fault at any file system call leaves the run either with or without the stage."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from skinedge.core.files import write_atomic
 from skinedge.run import commit
 from skinedge.run.run_directory import Bundle
 
-Strike = Callable[[int], Fault]
-STRIKES: dict[str, Strike] = {
+MakeFault = Callable[[int], Fault]
+FAULTS: dict[str, MakeFault] = {
     "kill": lambda at: Fault(at, signal=SIGKILL),
     "term": lambda at: Fault(at, signal=SIGTERM),
     "hup": lambda at: Fault(at, signal=SIGHUP),
@@ -35,13 +35,13 @@ STRIKES: dict[str, Strike] = {
 
 @pytest.fixture(autouse=True)
 def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that ends loses no written data; only power failures need the sync, which takes most of the time."""
+    """Skip fsync, which takes most of the time: only a power failure loses unsynced data."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
-    """'old' left a.txt, b.txt and, in a folder, c.txt."""
+    """A run with the stage 'old': a.txt, b.txt and reports/c.txt."""
     root = tmp_path / "run"
     root.mkdir()
     bundle = Bundle.create(root, manifest())
@@ -52,7 +52,7 @@ def bundle(tmp_path: Path) -> Bundle:
 
 
 def write(root: Path) -> None:
-    """a.txt is written anew, b.txt removed, new/d.txt added."""
+    """Write the stage 'new': replaces a.txt, removes b.txt, adds new/d.txt."""
     with Bundle.open(root).stage("new", "test", {}) as stage:
         for name in ("a.txt", "new/d.txt"):
             stage.path(name).write_text(f"new {name}")
@@ -61,46 +61,48 @@ def write(root: Path) -> None:
 
 
 def content(root: Path) -> dict[str, bytes]:
-    """Every file but locks; of the manifest, what does not tell the time."""
+    """Return all files except locks; the manifest without its times."""
     files = {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file() and p.suffix != ".lock"}
     return {**files, "manifest.json": re.sub(rb'"finished_at": "[^"]*"', b"", files["manifest.json"])}
 
 
 def checked(root: Path) -> dict[str, bytes]:
-    """The listed files of a run that opens and whose hashes are right."""
+    """Open a run and return its listed files, with hashes checked."""
     bundle = Bundle.open(root)
     return {name: bundle.file(name).read_bytes() for name in bundle.entries()}
 
 
-def after(root: Path, place: Path, action: Callable[[Path], object]) -> dict[str, bytes]:
-    """What an undisturbed action makes of a copy of the run."""
-    shutil.copytree(root, place)
-    action(place)
-    return content(place)
+def content_after(root: Path, copy: Path, action: Callable[[Path], object]) -> dict[str, bytes]:
+    """Return the content of a copy of the run after an undisturbed action."""
+    shutil.copytree(root, copy)
+    action(copy)
+    return content(copy)
 
 
-@pytest.mark.parametrize("strike", STRIKES.values(), ids=STRIKES)
-def test_a_fault_at_any_call_leaves_the_old_run_or_the_new_one(bundle: Bundle, tmp_path: Path, strike: Strike) -> None:
+@pytest.mark.parametrize("make_fault", FAULTS.values(), ids=FAULTS)
+def test_a_fault_at_any_call_leaves_the_old_run_or_the_new_one(
+    bundle: Bundle, tmp_path: Path, make_fault: MakeFault
+) -> None:
     root, old = bundle.root, checked(bundle.root)
-    new_content = after(root, tmp_path / "new", write)
+    new_content = content_after(root, tmp_path / "new", write)
     new = checked(tmp_path / "new")
     shutil.copytree(root, tmp_path / "counted")
     calls = calls_of(lambda: write(tmp_path / "counted"), tmp_path / "counted")
     assert sum("os.rename" in call for call in calls) == 3, calls
-    seen = set()
+    committed = set()
     for at in range(1, len(calls) + 1):
-        place = tmp_path / f"run-{at}"
-        shutil.copytree(root, place)
-        status = run(lambda place=place: write(place), place, strike(at))  # type: ignore[misc]
+        copy = tmp_path / f"run-{at}"
+        shutil.copytree(root, copy)
+        status = run(lambda copy=copy: write(copy), copy, make_fault(at))  # type: ignore[misc]
         assert status != TRACEBACK, calls[at - 1]
-        found = checked(place)
-        assert found in (old, new), calls[at - 1]
-        assert status or found == new, f"ended well without its stage, after a fault at {calls[at - 1]}"
-        seen.add(found == new)
-        write(place)
-        assert content(place) == new_content, calls[at - 1]
-        shutil.rmtree(place)
-    assert seen == {True, False}
+        files = checked(copy)
+        assert files in (old, new), calls[at - 1]
+        assert status or files == new, f"exit code 0 without the stage, after a fault at {calls[at - 1]}"
+        committed.add(files == new)
+        write(copy)
+        assert content(copy) == new_content, calls[at - 1]
+        shutil.rmtree(copy)
+    assert committed == {True, False}
 
 
 @pytest.fixture
@@ -115,20 +117,22 @@ def half_moved(bundle: Bundle) -> Path:
     return root
 
 
-@pytest.mark.parametrize("strike", STRIKES.values(), ids=STRIKES)
-def test_a_fault_at_any_call_of_the_recovery_loses_nothing(half_moved: Path, tmp_path: Path, strike: Strike) -> None:
-    new_content = after(half_moved, tmp_path / "new", Bundle.open)
+@pytest.mark.parametrize("make_fault", FAULTS.values(), ids=FAULTS)
+def test_a_fault_at_any_call_during_recovery_loses_nothing(
+    half_moved: Path, tmp_path: Path, make_fault: MakeFault
+) -> None:
+    new_content = content_after(half_moved, tmp_path / "new", Bundle.open)
     shutil.copytree(half_moved, tmp_path / "counted")
     calls = calls_of(lambda: Bundle.open(tmp_path / "counted"), tmp_path / "counted")
     for at in range(1, len(calls) + 1):
-        place = shutil.copytree(half_moved, tmp_path / f"run-{at}")
-        assert run(lambda place=place: Bundle.open(place), place, strike(at)) != TRACEBACK, calls[at - 1]  # type: ignore[misc]
-        checked(place)
-        assert content(place) == new_content, calls[at - 1]
-        shutil.rmtree(place)
+        copy = shutil.copytree(half_moved, tmp_path / f"run-{at}")
+        assert run(lambda copy=copy: Bundle.open(copy), copy, make_fault(at)) != TRACEBACK, calls[at - 1]  # type: ignore[misc]
+        checked(copy)
+        assert content(copy) == new_content, calls[at - 1]
+        shutil.rmtree(copy)
 
 
-def test_a_stage_upon_a_half_moved_one_finishes_that_first(half_moved: Path) -> None:
+def test_a_new_stage_finishes_a_half_moved_one_first(half_moved: Path) -> None:
     bundle = Bundle(half_moved, commit.Manifest.read(half_moved / "manifest.json"))  # opened before the kill
     with bundle.stage("third", "test", {}) as stage:
         stage.path("b.txt").write_text("third b.txt")
@@ -136,7 +140,7 @@ def test_a_stage_upon_a_half_moved_one_finishes_that_first(half_moved: Path) -> 
     assert not list(half_moved.glob(".stage-*"))
 
 
-def test_an_edited_manifest_does_not_lose_files_that_wait_to_be_moved(half_moved: Path) -> None:
+def test_an_edited_manifest_loses_no_files_waiting_to_be_moved(half_moved: Path) -> None:
     path = half_moved / "manifest.json"
     path.write_text(path.read_text().replace('"name": "run"', '"name": "renamed"'))
     assert Bundle.open(half_moved).manifest.name == "renamed"
@@ -173,7 +177,7 @@ def test_names_that_are_folders_are_refused_before_the_commit(bundle: Bundle) ->
         assert content(bundle.root) == before
 
 
-def test_the_stage_of_a_living_process_is_left_alone(bundle: Bundle) -> None:
+def test_the_stage_of_a_running_process_is_untouched(bundle: Bundle) -> None:
     with bundle.stage("new", "test", {}) as stage:
         path = stage.path("d.txt")
         path.write_text("new")
@@ -202,7 +206,7 @@ def test_two_processes_that_commit_at_once_lose_nothing(bundle: Bundle) -> None:
     assert not list(bundle.root.glob(".stage-*"))
 
 
-def test_the_kill_of_one_process_does_not_disturb_the_other(bundle: Bundle, tmp_path: Path) -> None:
+def test_killing_one_process_does_not_disturb_another(bundle: Bundle, tmp_path: Path) -> None:
     shutil.copytree(bundle.root, tmp_path / "counted")
     calls = calls_of(lambda: write(tmp_path / "counted"), tmp_path / "counted")
     child = os.fork()
@@ -217,8 +221,10 @@ def test_the_kill_of_one_process_does_not_disturb_the_other(bundle: Bundle, tmp_
     assert not list(bundle.root.glob(".stage-*"))
 
 
-@pytest.mark.parametrize("strike", STRIKES.values(), ids=STRIKES)
-def test_a_fault_at_any_call_of_an_atomic_write_leaves_the_old_file_or_the_new(tmp_path: Path, strike: Strike) -> None:
+@pytest.mark.parametrize("make_fault", FAULTS.values(), ids=FAULTS)
+def test_a_fault_at_any_call_of_an_atomic_write_leaves_the_old_or_new_file(
+    tmp_path: Path, make_fault: MakeFault
+) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     path = folder / "file[1].json"
@@ -227,7 +233,7 @@ def test_a_fault_at_any_call_of_an_atomic_write_leaves_the_old_file_or_the_new(t
     assert len(calls) >= 4, calls
     for at in range(1, len(calls) + 1):
         path.write_text("old")
-        status = run(lambda: write_atomic(path, "new"), folder, strike(at))
+        status = run(lambda: write_atomic(path, "new"), folder, make_fault(at))
         assert status != TRACEBACK and path.read_text() in ("old", "new"), calls[at - 1]
         assert status or path.read_text() == "new"
         write_atomic(path, "new")

@@ -1,3 +1,5 @@
+"""Reading training settings: round trips, options, and messages for invalid values."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -24,7 +26,7 @@ def test_every_setting_survives_a_round_trip(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "named"),
+    ("text", "message"),
     [
         ("epoch = 3", "'epoch'"),
         ("[lora]\nrnak = 2", "'lora.rnak'"),
@@ -45,10 +47,10 @@ def test_every_setting_survives_a_round_trip(tmp_path: Path) -> None:
         ("epochs = = 3", "not valid TOML"),
     ],
 )
-def test_a_bad_setting_is_named(tmp_path: Path, text: str, named: str) -> None:
+def test_the_message_names_an_invalid_setting(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         load_config(write(tmp_path, text))
-    assert named in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
@@ -56,7 +58,7 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
         load_config(tmp_path / "none.toml")
 
 
-def test_options_lie_over_the_file(tmp_path: Path) -> None:
+def test_options_override_the_file(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, "epochs = 3\nseed = 7\n"))
-    laid = config.with_options({"epochs": 9, "seed": None})
-    assert (laid.epochs, laid.seed) == (9, 7)
+    changed = config.with_options({"epochs": 9, "seed": None})
+    assert (changed.epochs, changed.seed) == (9, 7)

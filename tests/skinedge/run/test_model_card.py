@@ -1,4 +1,4 @@
-"""The settings of a card are TOML that gives the same training again; a licence says what it must."""
+"""A model card: its settings are TOML that reproduces the training config; its licence text is complete."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from skinedge.run.config import AugmentSettings, LoraSettings, OptimizerSettings
             lora=LoraSettings(rank=64, targets=("blocks.*", "conv_head")),
             optimizer=OptimizerSettings(lora_plus=4.0, clip=0.5),
             augment=AugmentSettings(rotate=False, tint=0.2),
-            taxonomy={"akiec": "premalignant", "mole, odd": "benign"},
+            taxonomy={"akiec": "premalignant", "mole, odd": "benign", "Mäl \N{GRINNING FACE}": "benign"},
         ),
     ],
 )
 def test_the_settings_of_a_card_give_the_same_config(config: TrainConfig, tmp_path: Path) -> None:
-    kept = json.loads(json.dumps(config.to_dict()))  # as a manifest has it
+    recorded = json.loads(json.dumps(config.to_dict()))  # as in a manifest
     path = tmp_path / "settings.toml"
-    path.write_text(model_card.toml(kept))
+    path.write_text(model_card.toml(recorded))
     assert load_config(path) == config
-    assert (model_card.toml(kept) == "") == (config == TrainConfig())
+    assert (model_card.toml(recorded) == "") == (config == TrainConfig())
 
 
-def test_a_non_commercial_licence_names_itself_and_whom_to_name() -> None:
+def test_a_non_commercial_licence_text_has_its_name_and_the_attribution() -> None:
     text = model_card.license_text(manifest(license="CC-BY-NC-4.0", attribution=HAM10000))
     for part in (
         "Creative Commons Attribution-NonCommercial 4.0 International",
@@ -47,7 +47,7 @@ def test_a_non_commercial_licence_names_itself_and_whom_to_name() -> None:
         assert part in text
 
 
-def test_another_licence_and_none() -> None:
+def test_the_texts_of_another_licence_and_of_none() -> None:
     other = model_card.license_text(manifest(license="CC0-1.0"))
     assert "(SPDX: CC0-1.0)" in other and "commercial use" not in other and "creativecommons" not in other
     assert "No licence was stated" in model_card.license_text(manifest())

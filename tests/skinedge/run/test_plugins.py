@@ -1,4 +1,4 @@
-"""Which runtime judges a file: ours, whatever else is installed; third-party packages are real entry points here."""
+"""The runtime that judges a file is ours, whatever else is installed; third-party plug-ins are real entry points."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ runtime = Runtime()
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Installs a package with one runtime, `name`, into a folder on sys.path."""
+    """Return a function that installs a package with the runtime `name` into a folder on sys.path."""
     folder = tmp_path / "site-packages"
     monkeypatch.syspath_prepend(str(folder))
 
@@ -68,7 +68,7 @@ def test_every_command_judges_in_our_runtime(tiny_run: Path, install: Install, t
     assert file["runtime"] == "litert"
 
 
-def test_two_packages_that_give_one_name_are_both_named(install: Install) -> None:
+def test_packages_with_the_same_runtime_name_are_listed(install: Install) -> None:
     install("fast_litert", "litert", (".tflite",))
     with pytest.raises(ConfigError, match=r"'litert': (fast_litert .* and skinedge|skinedge .* and fast_litert)"):
         judge_for(Path("model.tflite"))
@@ -78,17 +78,17 @@ def test_two_packages_that_give_one_name_are_both_named(install: Install) -> Non
         load(RUNTIMES, "armnn")
 
 
-def test_a_runtime_that_cannot_be_imported_is_left_out_unless_it_judges(
+def test_a_runtime_that_cannot_be_imported_is_skipped_unless_it_is_the_judge(
     install: Install, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install("armnn_plugin", "armnn", (".tflite",), "import a_library_that_is_not_there\n")
     assert "armnn" not in [runtime.name for runtime in runtimes_for(Path("model.tflite"))]
-    assert "'armnn' is left out" in capsys.readouterr().err
+    assert "skipping the runtime 'armnn'" in capsys.readouterr().err
     with pytest.raises(MissingDependencyError, match="a-library-that-is-not-there"):
         load(RUNTIMES, "armnn")
 
 
-def test_a_file_type_of_third_parties_has_one_judge_or_none(install: Install) -> None:
+def test_a_third_party_file_type_has_one_judge_or_an_error(install: Install) -> None:
     install("armnn_plugin", "armnn", (".armnn",))
     assert judge_for(Path("model.armnn")).name == "armnn"
     install("other_plugin", "other", (".armnn",))

@@ -1,3 +1,5 @@
+"""The run directory: stages, manifests, full and read-only disks, and leftovers."""
+
 from __future__ import annotations
 
 import json
@@ -27,7 +29,7 @@ def test_a_manifest_survives_a_round_trip(bundle: Bundle) -> None:
     assert Bundle.open(bundle.root).manifest == bundle.manifest
 
 
-def test_a_stage_lists_what_it_wrote(bundle: Bundle) -> None:
+def test_a_stage_lists_its_files(bundle: Bundle) -> None:
     with bundle.stage("one", "test", {"input": "abc"}) as stage:
         stage.path("sub/a.txt", precision="fp32").write_text("hello")
         stage.set(default_file="sub/a.txt")
@@ -41,7 +43,7 @@ def test_a_stage_lists_what_it_wrote(bundle: Bundle) -> None:
     assert not again.is_current("two", {})
 
 
-def test_a_failing_stage_leaves_everything_as_it_was(bundle: Bundle) -> None:
+def test_a_failed_stage_changes_nothing(bundle: Bundle) -> None:
     with bundle.stage("one", "test", {}) as stage:
         stage.path("a.txt").write_text("old")
     before = (bundle.root / "manifest.json").read_bytes()
@@ -54,14 +56,14 @@ def test_a_failing_stage_leaves_everything_as_it_was(bundle: Bundle) -> None:
     assert {path.name for path in bundle.root.iterdir()} == {"a.txt", "manifest.json", ".manifest.lock"}
 
 
-def test_a_stage_that_forgets_a_file_is_an_error(bundle: Bundle) -> None:
+def test_a_stage_that_does_not_write_an_announced_file_is_an_error(bundle: Bundle) -> None:
     with pytest.raises(BundleError, match=r"did not write 'b\.txt'"), bundle.stage("one", "test", {}) as stage:
         stage.path("a.txt").write_text("new")
         stage.path("b.txt")
     assert not (bundle.root / "a.txt").exists()
 
 
-def test_a_changed_a_missing_and_an_unlisted_file_are_told_apart(bundle: Bundle) -> None:
+def test_changed_missing_and_unlisted_files_have_different_errors(bundle: Bundle) -> None:
     with bundle.stage("one", "test", {}) as stage:
         stage.path("a.txt").write_text("old")
     bundle = bundle.reload()
@@ -83,8 +85,8 @@ def test_an_unfinished_or_damaged_run_is_an_error(tmp_path: Path, bundle: Bundle
     with pytest.raises(BundleError, match="not a complete run"):
         Bundle.open(tmp_path / "empty")
     path = bundle.root / "manifest.json"
-    whole = json.loads(path.read_text())
-    for damaged in ("{", "[]", json.dumps({**whole, "schema": "skinedge.manifest/9"}), json.dumps({**whole, "x": 1})):
+    raw = json.loads(path.read_text())
+    for damaged in ("{", "[]", json.dumps({**raw, "schema": "skinedge.manifest/9"}), json.dumps({**raw, "x": 1})):
         path.write_text(damaged)
         with pytest.raises(BundleError):
             Bundle.open(bundle.root)
@@ -109,7 +111,7 @@ def test_an_unfinished_or_damaged_run_is_an_error(tmp_path: Path, bundle: Bundle
         {"stages": {"one": {"finished_at": "", "files": [3]}}},
     ],
 )
-def test_a_malformed_manifest_is_an_error_and_the_newest_run_is_another(
+def test_a_malformed_manifest_is_an_error_and_newest_skips_its_run(
     tmp_path: Path, bundle: Bundle, change: dict[str, object]
 ) -> None:
     path = bundle.root / "manifest.json"
@@ -121,7 +123,7 @@ def test_a_malformed_manifest_is_an_error_and_the_newest_run_is_another(
     assert newest(tmp_path).manifest.id == "older"
 
 
-def test_the_newest_run_goes_by_the_manifest_and_may_not_be_synthetic(tmp_path: Path) -> None:
+def test_the_newest_run_is_chosen_by_creation_time_and_may_exclude_synthetic_ones(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="no complete run"):
         newest(tmp_path)
     for name, at, synthetic in (("b", "2026-01-01", False), ("a", "2026-02-01", False), ("c", "2026-03-01", True)):
@@ -132,7 +134,7 @@ def test_the_newest_run_goes_by_the_manifest_and_may_not_be_synthetic(tmp_path: 
     assert newest(tmp_path, allow_synthetic=False).manifest.name == "a"
 
 
-def test_only_synthetic_runs_are_not_taken_for_real_ones(tmp_path: Path) -> None:
+def test_synthetic_runs_alone_are_an_error_where_real_ones_are_needed(tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
     Bundle.create(tmp_path / "c", manifest("c", synthetic=True))
     with pytest.raises(BundleError, match="synthetic"):
@@ -142,13 +144,13 @@ def test_only_synthetic_runs_are_not_taken_for_real_ones(tmp_path: Path) -> None
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of one megabyte."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True)
     if done.returncode:
         pytest.skip("mounting a small file system needs root")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_full_disk_is_an_error_and_loses_nothing(small_disk: Path) -> None:
@@ -171,7 +173,7 @@ def test_a_full_disk_is_an_error_and_loses_nothing(small_disk: Path) -> None:
 
 
 def two_stages(bundle: Bundle) -> Bundle:
-    """'old' left a.txt, b.txt and, in a folder, c.txt."""
+    """Write the stage 'old': a.txt, b.txt and reports/c.txt."""
     with bundle.stage("old", "test", {}) as stage:
         for name in ("a.txt", "b.txt", "reports/c.txt"):
             stage.path(name).write_text(f"old {name}")
@@ -186,19 +188,19 @@ def files_of(bundle: Bundle) -> dict[str, bytes]:
     }
 
 
-def test_a_stage_takes_what_it_replaces_out_of_the_run(bundle: Bundle) -> None:
+def test_a_stage_removes_files_when_it_is_committed(bundle: Bundle) -> None:
     bundle = two_stages(bundle)
     with bundle.stage("new", "test", {}) as stage:
         stage.path("d.txt").write_text("new")
         stage.remove("a.txt", "reports/c.txt", "never-there.txt")
-        assert (bundle.root / "a.txt").exists(), "gone before anything stands in its place"
+        assert (bundle.root / "a.txt").exists(), "removed before the commit"
     after = bundle.reload()
     assert set(after.entries()) == {"b.txt", "d.txt"}
     assert set(files_of(after)) == {"b.txt", "d.txt", "manifest.json"}
-    assert after.is_current("old", {}), "what is left of the older stage is as it was"
+    assert after.is_current("old", {}), "the remaining files of the older stage are unchanged"
 
 
-def test_a_stage_of_which_nothing_is_left_is_forgotten(bundle: Bundle) -> None:
+def test_a_stage_without_remaining_files_is_removed(bundle: Bundle) -> None:
     bundle = two_stages(bundle)
     with bundle.stage("new", "test", {}) as stage:
         stage.path("d.txt").write_text("new")
@@ -207,7 +209,7 @@ def test_a_stage_of_which_nothing_is_left_is_forgotten(bundle: Bundle) -> None:
     assert not bundle.reload().is_current("old", {})
 
 
-def test_a_stage_that_fails_removes_nothing(bundle: Bundle) -> None:
+def test_a_failed_stage_removes_nothing(bundle: Bundle) -> None:
     bundle = two_stages(bundle)
     before = files_of(bundle)
     with pytest.raises(ValueError, match="boom"), bundle.stage("new", "test", {}) as stage:
@@ -217,8 +219,8 @@ def test_a_stage_that_fails_removes_nothing(bundle: Bundle) -> None:
     assert files_of(bundle) == before
 
 
-def test_what_an_earlier_version_left_is_put_back_or_removed_after_a_day(bundle: Bundle) -> None:
-    """It renamed the older a.txt away, and was killed before its manifest was in place."""
+def test_leftovers_of_an_earlier_version_are_restored_or_removed_after_a_day(bundle: Bundle) -> None:
+    """It was killed after renaming the old a.txt and before writing its manifest."""
     bundle = two_stages(bundle)
     before = files_of(bundle)
     (bundle.root / "a.txt").rename(bundle.root / "a.txt.0a1b2c3d.part.old")
@@ -239,7 +241,7 @@ def test_what_an_earlier_version_left_is_put_back_or_removed_after_a_day(bundle:
 
 
 @pytest.mark.parametrize("pending", [False, True])
-def test_a_run_that_cannot_be_written_opens_unless_a_commit_is_half_done(bundle: Bundle, pending: bool) -> None:
+def test_a_read_only_run_opens_unless_a_commit_is_unfinished(bundle: Bundle, pending: bool) -> None:
     bundle = two_stages(bundle)
     folder = bundle.root / ".stage-0a1b2c3d"
     folder.mkdir()
@@ -264,7 +266,7 @@ def test_a_run_that_cannot_be_written_opens_unless_a_commit_is_half_done(bundle:
     assert not folder.exists()
 
 
-def test_what_only_ends_or_begins_like_ours_is_the_users(bundle: Bundle) -> None:
+def test_user_files_with_similar_names_are_kept(bundle: Bundle) -> None:
     bundle = two_stages(bundle)
     for name in ("notes.part", "..part", "reports/thesis.0a1b2c3d.part", ".stage-mine/notes.txt"):
         (bundle.root / name).parent.mkdir(exist_ok=True)
@@ -275,7 +277,7 @@ def test_what_only_ends_or_begins_like_ours_is_the_users(bundle: Bundle) -> None
     assert list(files_of(bundle).values()).count(b"mine") == 4
 
 
-def test_a_folder_in_the_place_of_a_file_to_remove_is_refused_before_the_commit(bundle: Bundle) -> None:
+def test_a_folder_named_like_a_file_to_remove_is_refused_before_the_commit(bundle: Bundle) -> None:
     bundle = two_stages(bundle)
     (bundle.root / "a.txt").unlink()
     (bundle.root / "a.txt").mkdir()
@@ -286,7 +288,7 @@ def test_a_folder_in_the_place_of_a_file_to_remove_is_refused_before_the_commit(
     assert Bundle.open(bundle.root).manifest == bundle.manifest
 
 
-def test_folders_in_the_place_of_locks_are_named(bundle: Bundle) -> None:
+def test_folders_named_like_lock_files(bundle: Bundle) -> None:
     bundle = two_stages(bundle)
     (bundle.root / ".stage-0a1b2c3d" / ".lock").mkdir(parents=True)
     with bundle.stage("third", "test", {}):

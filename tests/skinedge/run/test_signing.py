@@ -1,4 +1,4 @@
-"""Signed models: our signatures in Debian's minisign, minisign's keys and signatures here, and every altered byte."""
+"""Signed models: our signatures in Debian's minisign, minisign's keys and signatures here, and altered bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from skinedge.run.run_directory import Bundle
 from skinedge.run.signing import PASSWORD, SIGNATURE, check_signature, open_secret_key, sign
 
 pytest.importorskip("minisign")
-WORD = "a password, with spaces and ü"
+PASSWORD_TEXT = "a password, with spaces and ü"
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ def test_minisign_verifies_our_signature(folder: Path, keys: tuple[Path, Path]) 
     assert minisign("-V", "-m", folder / MANIFEST, "-p", keys[1]).returncode != 0
 
 
-@pytest.mark.parametrize("password", ["", WORD])
-def test_keys_and_signatures_of_minisign_work_here(
+@pytest.mark.parametrize("password", ["", PASSWORD_TEXT])
+def test_minisigns_keys_and_signatures_are_accepted(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, password: str
 ) -> None:
     secret, public = tmp_path / "their.key", tmp_path / "their.pub"
@@ -80,22 +80,22 @@ def test_keys_and_signatures_of_minisign_work_here(
 def test_no_altered_byte_of_manifest_or_signature_is_accepted(folder: Path, keys: tuple[Path, Path]) -> None:
     sign(folder, open_secret_key(keys[0]))
     check_signature(folder, str(keys[1]))
-    chance = random.Random(3)
+    rng = random.Random(3)
     for name, times in ((MANIFEST, 30), (SIGNATURE, 60)):
         path = folder / name
         content = path.read_bytes()
         untrusted = content.index(b"\n") if name == SIGNATURE else 0
         for _ in range(times):
-            place = chance.randrange(untrusted, len(content) - 1)
+            position = rng.randrange(untrusted, len(content) - 1)
             altered = bytearray(content)
-            altered[place] ^= 1 << chance.randrange(7)
+            altered[position] ^= 1 << rng.randrange(7)
             path.write_bytes(altered)
             with pytest.raises(BundleError):
                 check_signature(folder, str(keys[1]))
         path.write_bytes(content)
 
 
-def test_every_file_that_the_manifest_lists_is_checked(folder: Path, keys: tuple[Path, Path]) -> None:
+def test_every_listed_file_is_checked(folder: Path, keys: tuple[Path, Path]) -> None:
     sign(folder, open_secret_key(keys[0]))
     for name in Bundle.open(folder).entries():
         path = folder / name
@@ -106,25 +106,25 @@ def test_every_file_that_the_manifest_lists_is_checked(folder: Path, keys: tuple
         path.write_bytes(content)
 
 
-def test_who_edits_everything_has_no_key(folder: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
-    """All hashes right, nothing that contradicts anything: only the signature tells."""
+def test_consistent_edits_are_refused_without_the_key(folder: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
+    """All hashes match and nothing contradicts anything else: only the signature detects the change."""
     sign(folder, open_secret_key(keys[0]))
     (folder / "LICENSE").write_text("Do what you like.")
     edits.with_right_hashes(folder)
     for name in Bundle.open(folder).entries():
         Bundle.open(folder).file(name)
-    with pytest.raises(BundleError, match="signature does not fit"):
+    with pytest.raises(BundleError, match="signature does not match"):
         check_signature(folder, str(keys[1]))
     from minisign import KeyPair
 
     other = KeyPair.generate()
     (tmp_path / "other.key").write_bytes(bytes(other.secret_key))
     sign(folder, open_secret_key(tmp_path / "other.key"))
-    with pytest.raises(BundleError, match="signature does not fit"):
+    with pytest.raises(BundleError, match="signature does not match"):
         check_signature(folder, str(keys[1]))
 
 
-def test_what_cannot_sign_or_verify_says_why(
+def test_errors_of_signing_and_verifying_give_the_reason(
     folder: Path, keys: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from minisign import KeyPair
@@ -134,11 +134,11 @@ def test_what_cannot_sign_or_verify_says_why(
     for key in ("no-such-file.pub", "RWQ", "", str(keys[0])):
         with pytest.raises(ConfigError, match="public key"):
             check_signature(folder, key)
-    for place in (keys[1], folder / "LICENSE"):
-        with pytest.raises(ConfigError, match="no secret key"):
-            open_secret_key(place)
+    for other_file in (keys[1], folder / "LICENSE"):
+        with pytest.raises(ConfigError, match="not a usable minisign secret key"):
+            open_secret_key(other_file)
     secret = KeyPair.generate().secret_key
-    secret.encrypt(WORD)
+    secret.encrypt(PASSWORD_TEXT)
     (tmp_path / "locked.key").write_bytes(bytes(secret))
     monkeypatch.delenv(PASSWORD, raising=False)
     with (tmp_path / "locked.key").open() as no_terminal:
@@ -150,13 +150,13 @@ def test_what_cannot_sign_or_verify_says_why(
         open_secret_key(tmp_path / "locked.key")
 
 
-def test_a_model_is_signed_when_it_is_packed(folder: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
+def test_packing_signs_the_model(folder: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
     from skinedge.publish.package import ship
     from skinedge_bench.verify.verify import verify
 
     packed = ship(Bundle.open(folder), tmp_path / "packed", key=keys[0])
     assert "skinedge" in check_signature(packed.root, str(keys[1]))
-    assert verify(packed, keep=False).unmeasured  # writes nothing: the signature stays good
+    assert verify(packed, keep=False).unmeasured  # writes nothing, so the signature remains valid
     assert "skinedge" in check_signature(packed.root, str(keys[1]))
 
 
@@ -176,10 +176,10 @@ def test_the_commands_sign_and_verify(
     assert done.returncode == 1 and done.stdout == "" and "does not match the hash" in done.stderr
 
 
-def test_an_interrupted_stage_in_a_received_folder_cannot_replace_the_signed_manifest(
+def test_an_interrupted_stage_in_a_received_model_cannot_replace_the_signed_manifest(
     folder: Path, keys: tuple[Path, Path]
 ) -> None:
-    """A forged stage folder that looks committed would be finished when the run is opened."""
+    """Opening a run would finish a forged stage folder that looks committed."""
     sign(folder, open_secret_key(keys[0]))
     signed = (folder / MANIFEST).read_bytes()
     stage = folder / f"{commit.PREFIX}01234567"
@@ -187,6 +187,6 @@ def test_an_interrupted_stage_in_a_received_folder_cannot_replace_the_signed_man
     forged.parent.mkdir(parents=True)
     forged.write_bytes(signed.replace(b'"mel"', b'"nv"'))
     (stage / commit.JOURNAL).write_text(f'{{"moved": ["{MANIFEST}"], "removed": []}}')
-    with pytest.raises(BundleError, match="a journal that names"):
+    with pytest.raises(BundleError, match="the journal names"):
         check_signature(folder, str(keys[1]))
     assert (folder / MANIFEST).read_bytes() == signed

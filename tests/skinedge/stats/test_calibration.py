@@ -1,4 +1,4 @@
-"""Temperature, class bias and threshold: recovered where the truth is known, held back where it is not."""
+"""Temperature, class bias and threshold: recovered from known data, regularized for few images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from skinedge.stats.calibration import (
     fit,
     threshold,
 )
-from skinedge.stats.metrics import prior_weights, softmax
+from skinedge.stats.metrics import softmax
+from skinedge.stats.reliability import prior_weights
 from skinedge.training.merge import fold
 
 UNIFORM = np.full(4, 0.25)
@@ -26,7 +27,7 @@ SKEWED = np.array([0.7, 0.2, 0.07, 0.03])
 
 
 def drawn(n: int, prior: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of that prior, and log p(x | class) of what was seen: exact logits under a uniform prior."""
+    """Sample labels from the prior, and log p(x | class): exact logits under a uniform prior."""
     rng = np.random.default_rng(seed)
     labels = rng.choice(len(prior), n, p=prior)
     centres = 1.5 * np.eye(len(prior))
@@ -34,7 +35,7 @@ def drawn(n: int, prior: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndar
     return x @ centres.T, labels
 
 
-def test_a_temperature_is_found_again() -> None:
+def test_a_known_temperature_is_recovered() -> None:
     exact, labels = drawn(20_000, UNIFORM)
     found = fit(3.0 * exact, labels, Reading(), UNIFORM, UNIFORM)
     assert found.temperature == pytest.approx(3.0, rel=0.05)
@@ -42,7 +43,7 @@ def test_a_temperature_is_found_again() -> None:
     assert found.images == 20_000
 
 
-def test_a_class_that_is_favoured_is_put_right() -> None:
+def test_the_bias_of_a_class_is_corrected() -> None:
     exact, labels = drawn(20_000, UNIFORM)
     wrong = np.array([0.9, -0.3, -0.3, -0.3])
     found = fit(exact + wrong, labels, Reading(), UNIFORM, UNIFORM)
@@ -50,8 +51,8 @@ def test_a_class_that_is_favoured_is_put_right() -> None:
 
 
 @pytest.mark.parametrize(("assumed", "wanted"), [(SKEWED, UNIFORM), (UNIFORM, SKEWED), (UNIFORM, UNIFORM)])
-def test_the_prior_is_the_one_that_was_asked_for(assumed: np.ndarray, wanted: np.ndarray) -> None:
-    exact, labels = drawn(40_000, SKEWED)  # the images are skewed, whatever is asked for
+def test_the_calibrated_prior_is_the_wanted_prior(assumed: np.ndarray, wanted: np.ndarray) -> None:
+    exact, labels = drawn(40_000, SKEWED)  # the images are skewed in every case
     found = fit(exact + np.log(assumed), labels, Reading(), wanted, assumed)
     shift = np.log(wanted / assumed)
     np.testing.assert_allclose(found.bias, shift - shift.mean(), atol=0.12)
@@ -60,7 +61,7 @@ def test_the_prior_is_the_one_that_was_asked_for(assumed: np.ndarray, wanted: np
     np.testing.assert_allclose((weights[:, None] * calibrated).mean(axis=0), wanted, atol=0.02)
 
 
-def test_without_images_it_is_the_change_of_prior_alone() -> None:
+def test_without_images_the_bias_is_the_change_of_prior() -> None:
     found = fit(np.empty((0, 4)), np.empty(0, np.int64), Reading(), UNIFORM, SKEWED)
     shift = np.log(UNIFORM / SKEWED)
     np.testing.assert_allclose(found.bias, shift - shift.mean(), atol=1e-6)
@@ -128,7 +129,7 @@ def test_a_threshold_without_positives_is_a_half() -> None:
     assert threshold(np.array([0.1, 0.9]), np.array([False, False]), 0.95) == 0.5
 
 
-def test_folding_into_the_classifier_is_what_apply_says() -> None:
+def test_folding_into_the_classifier_equals_apply() -> None:
     class Net(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -148,7 +149,7 @@ def test_folding_into_the_classifier_is_what_apply_says() -> None:
     np.testing.assert_allclose(net(x).detach().numpy(), calibration.apply(raw), rtol=1e-5, atol=1e-6)
 
 
-def test_a_reading_is_kept_until_another_is_given() -> None:
+def test_a_stored_reading_holds_unless_overridden() -> None:
     assert Reading.of({}) == Reading("uniform", 0.95)
     known = Calibration(Reading("training", 0.9), 1.0, (0.0,), 1).to_dict()
     assert Reading.of(known) == Reading("training", 0.9)
@@ -157,6 +158,6 @@ def test_a_reading_is_kept_until_another_is_given() -> None:
 
 
 @pytest.mark.parametrize(("prior", "sensitivity", "said"), [("real", 0.9, "uniform"), ("uniform", 0.0, "sensitivity")])
-def test_a_wrong_reading_is_refused(prior: str, sensitivity: float, said: str) -> None:
+def test_a_wrong_reading_is_an_error(prior: str, sensitivity: float, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         Reading(prior, sensitivity)

@@ -1,4 +1,4 @@
-"""Gates must fail where a file is wrong, pass where it is right, and admit when they cannot tell."""
+"""Gates fail a wrong file, pass a correct one, and are underpowered if the images cannot decide."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_fp32_fails_swapped_labels() -> None:
     assert gates["max_difference"] == gates["argmax_flips"] == "fail"
 
 
-def test_an_invented_second_class_is_seen_though_the_reference_gives_it_nothing() -> None:
+def test_a_second_class_counts_although_the_reference_gives_it_no_probability() -> None:
     sure = np.array([[30.0, 0.0, 0.0]])
     doubtful = Outputs(np.array([[0.6, 0.4, 0.0]], dtype=np.float32))
     assert largest_difference(sure, doubtful) > 1
@@ -82,7 +82,7 @@ def test_argmax_may_flip_only_within_the_margin() -> None:
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf])
-def test_numbers_that_are_none_fail_every_kind_of_file(poison: float) -> None:
+def test_values_that_are_not_finite_fail_every_kind_of_file(poison: float) -> None:
     rows = metrics.softmax(LOGITS)
     rows[5, 2] = poison
     labels = LOGITS.argmax(axis=1)
@@ -139,7 +139,7 @@ def _wilson_of_share(share: float, n: int) -> tuple[float, float]:
     return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
 
 
-def test_no_images_and_exactly_at_the_limit_are_told_apart() -> None:
+def test_no_images_and_exactly_at_the_limit_have_different_details() -> None:
     assert "needs labelled images" in agreement_gate(0, 0).detail
     for same, n in ((97, 100), (194, 200)):
         gate = agreement_gate(same, n)
@@ -150,8 +150,8 @@ def test_no_images_and_exactly_at_the_limit_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize(("lost", "n"), [(0, 200), (3, 400), (4, 200)])
-def test_so_many_images_as_would_decide_the_fall_do(lost: int, n: int) -> None:
-    """The same shares of more images: a fall of 0 and of .75 points passes, one of 2 fails."""
+def test_the_number_of_images_that_would_decide_the_drop_does(lost: int, n: int) -> None:
+    """The same shares of more images: a drop of 0 and of .75 points passes, a drop of 2 fails."""
     gate = one_class(lost, n)
     assert gate.verdict == "underpowered"
     wanted = int(gate.detail.split("about ")[1].split(" ")[0])
@@ -164,8 +164,8 @@ def one_class(lost: int, n: int) -> Gate:
     return drop_gate(labels, labels, np.where(np.arange(n) < lost, 1, labels))
 
 
-def test_a_lost_class_fails_and_names_the_fall() -> None:
-    """All melanomas missed, 1 % of the images: agreement alone can miss it, balanced accuracy does not."""
+def test_a_lost_class_fails_with_its_drop() -> None:
+    """All melanomas missed, 1 % of the images: agreement passes, balanced accuracy does not."""
     labels = np.repeat([0, 1, 2], [900, 90, 10])
     collapsed = np.where(labels == 2, 0, labels)
     gate = drop_gate(labels, labels, collapsed)
@@ -174,7 +174,7 @@ def test_a_lost_class_fails_and_names_the_fall() -> None:
     assert agreement_gate(int((labels == collapsed).sum()), 1000).verdict == "pass"
 
 
-def test_no_fall_passes_and_a_gain_passes() -> None:
+def test_no_drop_passes_and_a_gain_passes() -> None:
     labels = np.repeat([0, 1], [200, 100])
     worse = np.where(np.arange(300) % 10 == 0, 1 - labels, labels)
     same = drop_gate(labels, worse, worse)
@@ -192,7 +192,7 @@ def test_few_changes_in_both_directions_are_underpowered() -> None:
     assert int(gate.detail.split("about ")[1].split(" ")[0]) > 80
 
 
-def test_no_images_cannot_tell() -> None:
+def test_no_images_are_underpowered() -> None:
     none = np.zeros(0, dtype=np.int64)
     assert drop_gate(none, none, none).verdict == "underpowered"
 
@@ -209,7 +209,7 @@ def test_golden_int8_ignores_ties_but_not_a_wrong_graph() -> None:
 @pytest.mark.parametrize(
     ("same", "n", "verdict"),
     [
-        (1, 1, "underpowered"),  # one image cannot fail: .03 of all files that agree on 97 % miss it
+        (1, 1, "underpowered"),  # one image cannot fail: .03 of the files that agree on 97 % miss it
         (2, 2, "pass"),
         (1, 2, "underpowered"),  # .059
         (0, 2, "fail"),

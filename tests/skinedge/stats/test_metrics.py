@@ -1,4 +1,4 @@
-"""Every figure against scikit-learn or scipy, or against its definition written out slowly."""
+"""Every metric against scikit-learn or SciPy, or against its definition written out slowly."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_balanced_accuracy_leaves_absent_classes_out() -> None:
     assert metrics.balanced_accuracy(labels, predicted) == pytest.approx(0.75)
 
 
-def test_per_class_figures() -> None:
+def test_per_class_metrics() -> None:
     precision, recall, f1, support = oracle.precision_recall_fscore_support(LABELS, PREDICTED)
     each = metrics.per_class(LABELS, PROBABILITIES)
     np.testing.assert_allclose(each.precision, precision)
@@ -58,7 +58,7 @@ def test_macro_auc() -> None:
     assert metrics.macro_auc(LABELS, exact) == pytest.approx(expected)
 
 
-def test_undefined_figures_are_nan_not_zero() -> None:
+def test_undefined_metrics_are_nan_not_zero() -> None:
     labels = np.array([0, 0, 1, 1])
     probabilities = np.array([[0.8, 0.2, 0.0], [0.6, 0.4, 0.0], [0.3, 0.7, 0.0], [0.9, 0.1, 0.0]])
     each = metrics.per_class(labels, probabilities)
@@ -91,32 +91,6 @@ def test_wilson_interval(successes: int, n: int) -> None:
 
 def test_wilson_of_nothing_knows_nothing() -> None:
     assert metrics.wilson(0, 0) == (0.0, 1.0)
-
-
-def test_bootstrap_fall_is_the_paired_stratified_bootstrap() -> None:
-    """Against the definition: draw images with replacement within each class, keep the pairs."""
-    labels = np.repeat([0, 1, 2], [60, 30, 12])
-    rng = np.random.default_rng(3)
-    reference = np.where(rng.random(102) < 0.8, labels, (labels + 1) % 3)
-    predicted = np.where(rng.random(102) < 0.9, reference, (reference + 1) % 3)
-    slow = []
-    for _ in range(3000):
-        chosen = np.concatenate([rng.choice(np.flatnonzero(labels == c), (labels == c).sum()) for c in range(3)])
-        slow.append(
-            metrics.balanced_accuracy(labels[chosen], reference[chosen])
-            - metrics.balanced_accuracy(labels[chosen], predicted[chosen])
-        )
-    fast = metrics.bootstrap_drop(labels, reference, predicted, resamples=20_000, seed=1)
-    quantiles = [0.05, 0.25, 0.5, 0.75, 0.95]
-    np.testing.assert_allclose(np.quantile(fast, quantiles), np.quantile(slow, quantiles), atol=0.012)
-    observed = metrics.balanced_accuracy(labels, reference) - metrics.balanced_accuracy(labels, predicted)
-    assert fast.mean() == pytest.approx(observed, abs=0.002)
-
-
-def test_bootstrap_fall_is_seeded() -> None:
-    first = metrics.bootstrap_drop(LABELS, PREDICTED, LABELS, resamples=50, seed=4)
-    np.testing.assert_array_equal(first, metrics.bootstrap_drop(LABELS, PREDICTED, LABELS, resamples=50, seed=4))
-    assert not np.array_equal(first, metrics.bootstrap_drop(LABELS, PREDICTED, LABELS, resamples=50, seed=5))
 
 
 def test_softmax_survives_large_logits() -> None:
@@ -173,38 +147,24 @@ def test_operating_points_are_the_roc_and_the_precision_recall_curve() -> None:
     np.testing.assert_allclose((hits / hits[-1])[::-1], recall[:-1])
 
 
-def test_reliability_is_its_definition() -> None:
-    """Bin by bin, image by image: bin b of 15 holds confidences in (b / 15, (b + 1) / 15]."""
-    found = metrics.reliability(LABELS, PROBABILITIES)
-    ece = 0.0
-    for b in range(15):
-        sure, right = [], []
-        for row, label in zip(PROBABILITIES, LABELS, strict=True):
-            if b / 15 < row.max() <= (b + 1) / 15:
-                sure.append(float(row.max()))
-                right.append(row.argmax() == label)
-        assert found.share[b] == pytest.approx(len(sure) / 400)
-        if sure:
-            assert found.confidence[b] == pytest.approx(np.mean(sure)) and found.accuracy[b] == pytest.approx(
-                np.mean(right)
-            )
-            ece += len(sure) / 400 * abs(np.mean(right) - np.mean(sure))
-        else:
-            assert math.isnan(found.confidence[b]) and math.isnan(found.accuracy[b])
-    assert found.ece == pytest.approx(ece) and 0 < ece < 1 and found.share.sum() == pytest.approx(1)
+def test_weighted_metrics_are_those_of_the_repeated_images() -> None:
+    weights = RNG.integers(0, 4, (5, 400)).astype(np.float64)
+    weights[4, LABELS == 3] = 0  # a class without images
+    rows = metrics.weighted_per_class(LABELS, PROBABILITIES, weights)
+    means = metrics.mean_over_classes(rows.recall)
+    for row, times in enumerate(weights.astype(int)):
+        labels, probabilities = np.repeat(LABELS, times), np.repeat(PROBABILITIES, times, axis=0)
+        expected = metrics.per_class(labels, probabilities)
+        for name, values in vars(expected).items():
+            np.testing.assert_allclose(getattr(rows, name)[row], values, err_msg=name)
+        assert means[row] == pytest.approx(metrics.balanced_accuracy(labels, probabilities.argmax(axis=1)))
+        share = metrics.weighted_share(PREDICTED == 1, LABELS == 1, weights[row : row + 1])
+        assert share[0] == pytest.approx(expected.recall[1])
 
 
-def test_reliability_at_its_edges() -> None:
-    """Confidence 0.2 is in (2/15, 3/15], not above it; certainty is in the last bin; nothing has no error."""
-    found = metrics.reliability(np.array([0, 1]), np.array([[0.2] * 5, [1.0, 0, 0, 0, 0]]))
-    assert np.flatnonzero(found.share).tolist() == [2, 14] and found.ece == pytest.approx((0.8 + 1) / 2)
-    assert math.isnan(metrics.reliability(np.array([], dtype=int), np.zeros((0, 3))).ece) is True
-
-
-def test_weights_of_the_reliability_are_repetitions() -> None:
-    times = RNG.integers(0, 4, 400)
-    weighted = metrics.reliability(LABELS, PROBABILITIES, times)
-    repeated = metrics.reliability(np.repeat(LABELS, times), np.repeat(PROBABILITIES, times, axis=0))
-    assert weighted.ece == pytest.approx(repeated.ece)
-    np.testing.assert_allclose(weighted.accuracy, repeated.accuracy)
-    np.testing.assert_allclose(weighted.share, repeated.share)
+def test_a_point_estimate_is_a_weighted_metric_of_one_row() -> None:
+    rows = metrics.weighted_per_class(LABELS, PROBABILITIES, metrics.unit_weights(400))
+    each = metrics.per_class(LABELS, PROBABILITIES)
+    for name in ("precision", "recall", "specificity", "f1", "auc", "support"):
+        np.testing.assert_array_equal(getattr(rows, name)[0], getattr(each, name))
+    np.testing.assert_allclose(rows.average_precision[0], each.average_precision, rtol=1e-14)

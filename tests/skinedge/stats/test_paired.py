@@ -1,4 +1,4 @@
-"""Paired statistics against published examples, SciPy, and enumeration of everything that could have happened."""
+"""Paired statistics against published examples, SciPy, and enumeration of all outcomes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from skinedge.stats import gates, metrics
+from skinedge.stats.bootstrap import bootstrap_drop
 from skinedge.stats.paired import ONE_SIDED, McNemar, balanced_accuracy_drop, mean_estimate, score_interval
 
 # Complete response before and after consolidation (Cavo et al. 2012), as Fagerland, Lydersen and Laake, "Statistical
@@ -25,7 +26,7 @@ def test_the_score_interval_of_a_published_example() -> None:
 
 @pytest.mark.parametrize(("lost", "gained", "n"), [(8, 7, 1002), (3, 0, 112), (0, 4, 30), (40, 20, 160), (1, 1, 2)])
 @pytest.mark.parametrize("z", [ONE_SIDED, metrics.Z95])
-def test_its_bounds_are_where_the_likelihoods_score_test_turns(lost: int, gained: int, n: int, z: float) -> None:
+def test_its_bounds_are_those_of_the_likelihoods_score_test(lost: int, gained: int, n: int, z: float) -> None:
     """The restricted likelihood is maximised numerically here, not by the closed form."""
     from scipy.optimize import minimize_scalar
 
@@ -49,7 +50,7 @@ def test_no_change_is_no_proof(n: int) -> None:
     assert high == pytest.approx(ONE_SIDED**2 / (n + ONE_SIDED**2)) and low == pytest.approx(-high)
 
 
-def test_the_score_interval_mirrors_and_knows_its_ends() -> None:
+def test_the_score_interval_is_symmetric_and_ends_at_one() -> None:
     low, high = score_interval(9, 2, 60, ONE_SIDED)
     assert score_interval(2, 9, 60, ONE_SIDED) == pytest.approx((-high, -low))
     assert score_interval(0, 0, 0, ONE_SIDED) == (-1, 1)
@@ -64,8 +65,8 @@ def test_mcnemar_is_scipys_sign_test(lost: int, gained: int) -> None:
 
 def test_mcnemars_table_counts() -> None:
     table = McNemar.of(np.array([1, 1, 1, 0, 0, 0], dtype=bool), np.array([1, 0, 0, 1, 0, 0], dtype=bool))
-    assert table == McNemar(1, 2, 1, 2) and table.n == 6 and table.fall == pytest.approx(1 / 6)
-    assert math.isnan(McNemar(0, 0, 0, 0).fall)
+    assert table == McNemar(1, 2, 1, 2) and table.n == 6 and table.drop == pytest.approx(1 / 6)
+    assert math.isnan(McNemar(0, 0, 0, 0).drop)
 
 
 @functools.cache
@@ -74,7 +75,7 @@ def melanoma_verdict(n: int, lost: int, gained: int) -> str:
 
 
 def verdict_chances(n: int, loss: float, gain: float) -> dict[str, float]:
-    """How often each verdict on melanomas comes: the exact sum over all tables of n images."""
+    """Probability of each verdict on melanomas: the exact sum over all tables of n images."""
     chances = {"pass": 0.0, "fail": 0.0, "underpowered": 0.0}
     totals = np.arange(n + 1)
     for total, chance in zip(totals, stats.binom.pmf(totals, n, loss + gain), strict=True):
@@ -86,7 +87,7 @@ def verdict_chances(n: int, loss: float, gain: float) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(("n", "gain"), [(40, 1e-9), (40, 0.02), (112, 1e-9), (112, 0.02), (300, 1e-9)])
-def test_a_melanoma_gates_errors_are_one_in_twenty_at_the_margin_and_rare_without_a_fall(n: int, gain: float) -> None:
+def test_a_melanoma_gates_errors_are_one_in_twenty_at_the_margin_and_rare_without_a_drop(n: int, gain: float) -> None:
     at_margin = verdict_chances(n, 0.03 + gain, gain)
     assert at_margin["pass"] < 0.06 and at_margin["fail"] < 0.08  # 5 %, but for the steps of whole images
     assert verdict_chances(n, gain, gain)["fail"] < 0.005
@@ -95,8 +96,8 @@ def test_a_melanoma_gates_errors_are_one_in_twenty_at_the_margin_and_rare_withou
         assert collapsed["pass"] < 1e-4 and collapsed["fail"] > 0.9
 
 
-def test_a_falls_gate_fails_no_file_that_loses_nothing_and_every_one_that_loses_much() -> None:
-    """Simulated: seven classes as common as in HAM10000, 1.2 % of the answers changed."""
+def test_the_drop_gate_fails_no_file_that_loses_nothing_and_every_file_that_loses_much() -> None:
+    """Simulated: seven classes as common as in HAM10000, 1.2 % of the predictions changed."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(7), [33, 51, 110, 11, 112, 670, 15])
 
@@ -135,7 +136,7 @@ def test_the_bootstrap_is_never_narrower_than_plain_accuracys_interval() -> None
     assert math.isnan(balanced_accuracy_drop(labels[:0], labels[:0], labels[:0]).value)
     file = np.where(np.arange(30) % 4 == 0, 1 - labels, labels)  # many changes: the bootstrap's own quantiles
     found = balanced_accuracy_drop(labels, labels, file, ONE_SIDED)
-    drawn = np.quantile(metrics.bootstrap_drop(labels, labels, file), [0.05, 0.95])
+    drawn = np.quantile(bootstrap_drop(labels, labels, file), [0.05, 0.95])
     assert (found.low, found.high) == pytest.approx(tuple(drawn), abs=0.01)
 
 
@@ -155,7 +156,7 @@ def test_the_score_gate() -> None:
 
 
 @pytest.mark.parametrize("table", [McNemar(40, 0, 0, 0), McNemar(73, 2, 0, 37), McNemar(250, 9, 1, 40)])
-def test_so_many_melanomas_as_would_decide_do(table: McNemar) -> None:
+def test_the_number_of_melanomas_that_would_decide_does(table: McNemar) -> None:
     gate = gates.melanoma_gate(table)
     assert gate.verdict == "underpowered" and "images of melanoma would decide" in gate.detail
     wanted = int(gate.detail.split("about ")[1].split(" ")[0])
@@ -168,7 +169,7 @@ def test_so_many_melanomas_as_would_decide_do(table: McNemar) -> None:
     assert scale > 1 and decided(wanted) and not decided(wanted - 2)
 
 
-def test_a_gate_says_when_the_margin_is_passed_but_not_surely() -> None:
+def test_a_gate_notes_an_estimate_beyond_the_margin_that_is_underpowered() -> None:
     gate = gates.melanoma_gate(McNemar(60, 8, 1, 20))
     assert gate.verdict == "underpowered" and gate.detail.startswith("beyond the margin, though chance may explain it")
     assert gates.melanoma_gate(McNemar(60, 12, 1, 20)).verdict == "fail"

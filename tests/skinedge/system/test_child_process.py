@@ -1,4 +1,4 @@
-"""A child process ends with its parent, whatever ends that, and imports nothing from the current folder."""
+"""A child process ends with its parent, and imports nothing from the current folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from skinedge.system.child_process import run_program, run_python, search_path, 
 PARENT = """
 import sys, threading
 from pathlib import Path
-from skinedge import signals
+from skinedge.system import signals
 from skinedge.system.child_process import run_program, run_python
 signals.end_with_cleanup()
 if sys.argv[1] == "program":
@@ -40,7 +40,7 @@ time.sleep(600)
 
 
 def alive(pid: int) -> bool:
-    """Whether a process is there and more than a zombie."""
+    """Return True for a running process, False for a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -54,12 +54,12 @@ def eventually(condition: object) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a program's own children may outlive us")
+@pytest.mark.skipif(sys.platform != "linux", reason="on other systems a program's descendants may survive")
 @pytest.mark.parametrize("spawner", ["main", "thread"])
 @pytest.mark.parametrize("kind", ["program", "python"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
-def test_nothing_runs_on_after_its_parent(tmp_path: Path, number: signal.Signals, kind: str, spawner: str) -> None:
-    """`spawner`: also where the thread that started it has a parent that ended."""
+def test_children_end_with_their_parent(tmp_path: Path, number: signal.Signals, kind: str, spawner: str) -> None:
+    """`spawner`: the thread that starts the child; "thread" is one whose own parent thread has ended."""
     (tmp_path / "sleeper.py").write_text(SLEEPER)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(tmp_path)])}
     command = [sys.executable, "-c", PARENT, kind, spawner]
@@ -71,11 +71,11 @@ def test_nothing_runs_on_after_its_parent(tmp_path: Path, number: signal.Signals
         parent.send_signal(number)
         if spawner == "thread" and number != signal.SIGKILL:
             eventually(lambda: not alive(children[0]) or parent.poll() is None)
-            parent.kill()  # its main thread has ended; the other one waits for the child
+            parent.kill()  # its main thread has ended; the other thread waits for the child
     eventually(lambda: not any(map(alive, children)))
 
 
-def test_a_child_imports_nothing_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_child_imports_nothing_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "json.py").write_text("print('executed')")
     (tmp_path / "trap.py").write_text("print('executed')")
     monkeypatch.chdir(tmp_path)
@@ -87,7 +87,7 @@ def test_a_child_imports_nothing_from_the_current_folder(tmp_path: Path, monkeyp
     assert run_python("trap").stdout == "executed\n"
 
 
-def test_output_exit_codes_and_threads_come_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_exit_code_and_environment_are_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
         "import os, sys; print(sys.argv[1:], os.environ['OMP_NUM_THREADS']); print('bad', file=sys.stderr); sys.exit(7)"
     )
@@ -101,8 +101,8 @@ def test_output_exit_codes_and_threads_come_through(tmp_path: Path, monkeypatch:
     assert (done.returncode, done.stdout, done.stderr) == (-9, "x\n", "bad\n")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="macOS does not keep these limits")
-def test_limits_end_a_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS does not enforce these limits")
+def test_memory_and_time_limits_end_a_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "eater.py").write_text("print(len(bytes(1 << 30)))")
     (tmp_path / "spinner.py").write_text("while True: pass")
     (tmp_path / "waiter.py").write_text("import time; time.sleep(600)")
@@ -110,12 +110,12 @@ def test_limits_end_a_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     done = run_python("eater", memory_mib=512)
     assert done.returncode == 1 and "MemoryError" in done.stderr
     assert run_python("spinner", seconds=1).returncode == -signal.SIGKILL
-    monkeypatch.setattr("skinedge.system.child_process.IDLE", 1)
-    with pytest.raises(SkinedgeError, match="more than 1 s"):
+    monkeypatch.setattr("skinedge.system.child_process.WALL_TIME_FACTOR", 1)
+    with pytest.raises(SkinedgeError, match="exceeded its timeout of 1 s"):
         run_python("waiter", seconds=1)
 
 
-def test_a_closed_child_has_ended() -> None:
+def test_close_ends_the_child() -> None:
     with start_python("http.server", "0", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
         assert child.process.poll() is None
     assert child.process.poll() == -signal.SIGKILL

@@ -1,4 +1,4 @@
-"""A folder takes its place whole, or the older one stays, whatever strikes and at whichever file system call."""
+"""Folder replacement is atomic under a signal or a disk error at any file system call."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ STRIKES = {
 
 
 @pytest.fixture(autouse=True, params=["exchange", "renames"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the system cannot exchange two names; nothing here is about power failures."""
+def swap_method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test with an atomic exchange and with plain renames; fsync is off, as power failures are not tested."""
     if request.param == "renames":
         monkeypatch.setattr(folder_swap, "_exchange", lambda first, second: False)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
@@ -49,39 +49,39 @@ OLD = {"mine.txt": "old"}
 
 @pytest.mark.parametrize("replace", [True, False])
 @pytest.mark.parametrize("strike", STRIKES.values(), ids=STRIKES)
-def test_a_fault_at_any_call_leaves_the_old_folder_or_the_new(
+def test_fault_at_any_call_leaves_the_old_or_the_new_folder(
     tmp_path: Path, strike: dict[str, int], replace: bool
 ) -> None:
-    def fresh(name: str) -> Path:
-        place = tmp_path / name
-        place.mkdir()
+    def new_parent(name: str) -> Path:
+        parent = tmp_path / name
+        parent.mkdir()
         if replace:
-            (place / "[out]").mkdir()
-            (place / "[out]" / "mine.txt").write_text("old")
-        return place
+            (parent / "[out]").mkdir()
+            (parent / "[out]" / "mine.txt").write_text("old")
+        return parent
 
-    counted = fresh("counted")
-    calls = calls_of(lambda: write(counted / "[out]", "new", replace=replace), counted)
-    seen = set()
+    undisturbed = new_parent("undisturbed")
+    calls = calls_of(lambda: write(undisturbed / "[out]", "new", replace=replace), undisturbed)
+    outcomes = set()
     for at in range(1, len(calls) + 1):
-        place = fresh(f"place-{at}")
-        out = place / "[out]"
-        status = run(lambda out=out: write(out, "new", replace=replace), place, Fault(at, **strike))  # type: ignore
+        parent = new_parent(f"parent-{at}")
+        out = parent / "[out]"
+        status = run(lambda out=out: write(out, "new", replace=replace), parent, Fault(at, **strike))  # type: ignore
         assert status != TRACEBACK, calls[at - 1]
         folder_swap.recover(out)
-        assert [path.name for path in place.iterdir()] == (["[out]"] if out.exists() else []), calls[at - 1]
+        assert [path.name for path in parent.iterdir()] == (["[out]"] if out.exists() else []), calls[at - 1]
         assert out.exists() or not replace
-        found = content(out) if out.exists() else OLD
-        assert found in (OLD, NEW), calls[at - 1]
-        assert status or found == NEW
-        seen.add(found == NEW)
-        if found == OLD:
+        result = content(out) if out.exists() else OLD
+        assert result in (OLD, NEW), calls[at - 1]
+        assert status or result == NEW
+        outcomes.add(result == NEW)
+        if result == OLD:
             write(out, "new", replace=replace)
-        assert content(out) == NEW and len(list(place.iterdir())) == 1
-    assert False in seen and (True in seen or "errno" in strike)
+        assert content(out) == NEW and len(list(parent.iterdir())) == 1
+    assert False in outcomes and (True in outcomes or "errno" in strike)
 
 
-def test_a_folder_that_came_into_being_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+def test_folder_created_in_the_meantime_is_not_replaced(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(FileExistsError), folder_swap.new_folder(out) as folder:
         (folder / "a.txt").write_text("new")
@@ -90,7 +90,7 @@ def test_a_folder_that_came_into_being_meanwhile_is_not_replaced(tmp_path: Path)
     assert content(out) == OLD and list(tmp_path.iterdir()) == [out]
 
 
-def test_an_empty_folder_is_filled_and_folders_of_the_user_stay(tmp_path: Path) -> None:
+def test_empty_folder_is_filled_and_similar_names_are_kept(tmp_path: Path) -> None:
     out, users = tmp_path / "out", tmp_path / "out.replaced-by-me"
     out.mkdir()
     users.mkdir()
@@ -98,15 +98,15 @@ def test_an_empty_folder_is_filled_and_folders_of_the_user_stay(tmp_path: Path) 
     assert content(out) == NEW and users.is_dir()
 
 
-def test_libraries_make_their_files_where_they_go_with_the_rest(tmp_path: Path) -> None:
-    usual = tempfile.gettempdir()
+def test_temporary_files_of_libraries_are_created_in_the_folder(tmp_path: Path) -> None:
+    default = tempfile.gettempdir()
     with pytest.raises(ValueError, match="stop"), temporary_files_in(tmp_path):
         assert Path(tempfile.mkdtemp()).parent == tmp_path
         raise ValueError("stop")
-    assert tempfile.gettempdir() == usual
+    assert tempfile.gettempdir() == default
 
 
-def test_the_scratch_folder_of_a_killed_process_is_removed_and_a_living_one_stays(tmp_path: Path) -> None:
+def test_scratch_folder_of_a_killed_process_is_removed_and_a_used_one_is_kept(tmp_path: Path) -> None:
     def work() -> None:
         with scratch_folder(tmp_path) as folder:
             (folder / "large.bin").write_bytes(bytes(1000))
@@ -120,7 +120,7 @@ def test_the_scratch_folder_of_a_killed_process_is_removed_and_a_living_one_stay
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_of_the_users_with_a_like_name_stays(tmp_path: Path) -> None:
+def test_recover_keeps_user_folders_with_similar_names(tmp_path: Path) -> None:
     for name in (".out.new-backup", ".out.new-0123456789", "out.replaced-mine"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "mine.txt").write_text("mine")
@@ -128,7 +128,7 @@ def test_a_folder_of_the_users_with_a_like_name_stays(tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("mine.txt"))) == 3
 
 
-def test_a_folder_that_cannot_be_synchronized_is_in_its_place_all_the_same(
+def test_failed_sync_after_the_swap_is_only_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""In processes of their own: what malloc is told holds for the whole process."""
+"""malloc's settings, each in a separate process because they are process-wide."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def faults(mode: str) -> int:
     return int(done.stdout)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="malloc can be told so on Linux with glibc only")
-def test_memory_that_was_freed_is_used_again() -> None:
-    """64 MiB are 16,384 pages of 4 KiB: fetched anew each time, or hardly any."""
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="malloc has this setting only on Linux with glibc")
+def test_freed_memory_is_reused() -> None:
+    """64 MiB are 16,384 pages of 4 KiB: page faults for all of them on each allocation, or for almost none."""
     assert faults("keep") < 0.1 * faults("leave")

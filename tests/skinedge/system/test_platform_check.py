@@ -1,4 +1,4 @@
-"""A 32-bit system is refused by every command that runs a model, and doctor says so."""
+"""Commands that run a model refuse a 32-bit system, and doctor reports it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("command", ["predict", "verify", "bench", "explain", "evaluate"])
-def test_what_runs_models_is_refused(
+def test_commands_that_run_models_are_refused_on_32_bit(
     small: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -37,17 +37,17 @@ def test_what_runs_models_is_refused(
     assert end.value.code == 1 and platform_check.NEED_64 in err and "32-bit Python" in err and "Raspberry Pi OS" in err
 
 
-def test_doctor_calls_it_a_problem(small: None) -> None:
+def test_doctor_reports_a_32_bit_system_as_a_problem(small: None) -> None:
     (finding,) = doctor.system()
     assert finding.state == "problem" and "32-bit" in finding.detail and platform_check.NEED_64 in finding.detail
 
 
-def test_this_one_is_fine() -> None:
+def test_this_system_is_64_bit() -> None:
     assert platform_check.is_64_bit() and [finding.state for finding in doctor.system()] == ["ok"]
 
 
-def test_a_table_shows_brackets_as_they_are(capfd: pytest.CaptureFixture[str]) -> None:
-    """What doctor tells to install has an extra in brackets, which rich would take for markup."""
+def test_table_prints_brackets_literally(capfd: pytest.CaptureFixture[str]) -> None:
+    """doctor's install commands contain an extra in brackets, which rich would parse as markup."""
     table("a [red] title", ("what", "detail"), [["torch", "pip install 'skinedge[train]'"]])
     out = capfd.readouterr().out
     assert "pip install 'skinedge[train]'" in out and "a [red] title" in out

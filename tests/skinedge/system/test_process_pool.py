@@ -1,4 +1,4 @@
-"""Work in several processes: in order, bounded, and every way in which a process can end."""
+"""The process pool: order, bounded memory, and every way in which a worker can end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ for pid in in_order(Pids(), itertools.count(), 2):
 
 
 def alive(pid: int) -> bool:
-    """Whether a process is there and more than a zombie."""
+    """Return True for a running process, False for a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -37,56 +37,56 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.parametrize("jobs", [1, 3])
 @pytest.mark.parametrize("count", [0, 1, CHUNK, 3 * AHEAD * CHUNK + 1])
-def test_results_come_in_the_items_order(jobs: int, count: int) -> None:
+def test_results_are_in_input_order(jobs: int, count: int) -> None:
     assert list(in_order(Squares(), range(count), jobs)) == [number * number for number in range(count)]
 
 
-def test_items_are_taken_only_as_far_as_results_are() -> None:
-    taken = 0
+def test_number_of_items_in_flight_is_bounded() -> None:
+    consumed = 0
 
     def items() -> Iterator[int]:
-        nonlocal taken
+        nonlocal consumed
         while True:
-            taken += 1
-            yield taken
+            consumed += 1
+            yield consumed
 
     with closing(in_order(Squares(), items(), 2)) as results:
-        for asked in range(1, 400):
+        for result_count in range(1, 400):
             next(results)
-            assert taken <= asked + (2 * AHEAD + 1) * CHUNK
+            assert consumed <= result_count + (2 * AHEAD + 1) * CHUNK
 
 
-def test_several_processes_work_and_closing_ends_them() -> None:
+def test_several_processes_work_until_the_generator_is_closed() -> None:
     with closing(in_order(Pids(), itertools.count(), 2)) as results:
         pids = set(itertools.islice(results, 500))
         assert len(pids) == 2 and os.getpid() not in pids and all(map(alive, pids))
     assert not any(map(alive, pids))
 
 
-def test_an_error_comes_after_the_results_before_it() -> None:
+def test_error_is_raised_after_the_earlier_results() -> None:
     results = in_order(Squares(), [*range(10 * CHUNK), "bad", *range(1000)], 2)
     assert [next(results) for _ in range(10 * CHUNK)] == [number * number for number in range(10 * CHUNK)]
-    with pytest.raises(DataError, match="no number") as found:
+    with pytest.raises(DataError, match="no number") as caught:
         next(results)
-    assert (found.value.where, found.value.todo) == ("here", "Give numbers.")
+    assert (caught.value.where, caught.value.todo) == ("here", "Give numbers.")
 
 
-def test_what_cannot_be_opened_says_so() -> None:
+def test_error_of_the_opener_is_raised() -> None:
     with pytest.raises(DataError, match="cannot be opened"):
         next(in_order(Unopenable(), range(10), 2))
 
 
 @pytest.mark.parametrize(("item", "words"), [("killed", "signal 9"), ("bug", "ZeroDivisionError: a bug")])
-def test_what_ends_a_process_or_its_work_is_a_clear_error_that_names_the_items(item: str, words: str) -> None:
+def test_error_of_a_worker_process_names_the_items(item: str, words: str) -> None:
     results = in_order(Squares(), [*range(2 * CHUNK), 7, item, *range(100)], 2)
     assert [next(results) for _ in range(2 * CHUNK)] == [number * number for number in range(2 * CHUNK)]
-    with pytest.raises(SkinedgeError, match=words) as found:
+    with pytest.raises(SkinedgeError, match=words) as caught:
         next(results)
-    assert f"7, {item}, 0" in str(found.value)
+    assert f"7, {item}, 0" in str(caught.value)
 
 
-def test_a_worker_outlives_errors_of_every_kind() -> None:
-    """What fails is this message; the next one is answered."""
+def test_worker_survives_errors_of_every_kind() -> None:
+    """An error concerns one message only; the worker answers the next one."""
     with Worker(Squares()) as worker:
         for bad, kind in (("bug", "ZeroDivisionError"), ("secret", "Error"), ("full", "MemoryError: no message")):
             with pytest.raises(SkinedgeError, match=kind) as caught:
@@ -98,7 +98,7 @@ def test_a_worker_outlives_errors_of_every_kind() -> None:
         assert worker.work([5]) == [25]
 
 
-def test_workers_end_when_the_process_that_started_them_is_killed() -> None:
+def test_workers_end_when_their_parent_is_killed() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", PARENT]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as parent:
@@ -106,5 +106,5 @@ def test_workers_end_when_the_process_that_started_them_is_killed() -> None:
         pids = {int(next(parent.stdout)) for _ in range(500)}
         parent.send_signal(signal.SIGKILL)
     assert len(pids) == 2
-    while any(map(alive, pids)):  # until the test's own time limit
+    while any(map(alive, pids)):  # bounded by the test's timeout
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""What is asked for against what is installed: real distributions and modules in a folder of their own."""
+"""Requirements against installed distributions, with real distributions and modules in a separate folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Put = Callable[..., None]
 
 @pytest.fixture
 def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Put:
-    """Install a distribution, with one module of its name, where imports and metadata find it first."""
+    """Return a function that installs a distribution with one module, first on the search path."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def install(name: str, version: str, *requires: str, code: str = "") -> None:
@@ -41,39 +41,39 @@ def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Put:
 
 
 def failure(module: str, extra: str = "train") -> Exception:
-    """What a command raises where `module` is imported."""
+    """Return the error that a command raises when it imports `module`."""
     try:
         exec(f"import {module}" if " " not in module else module)
     except ImportError as error:
         return requirements.import_failure(error, extra)
-    raise AssertionError("it can be imported")
+    raise AssertionError("the import succeeded")
 
 
-def test_what_is_out_of_range_is_named_once(put: Put) -> None:
+def test_distributions_out_of_range_are_listed_once(put: Put) -> None:
     put("skinedge", "9", "odd-one>=2", "odd-two<3,>=1; extra == 'train'", "odd-three>=1", "odd-four", "absent-odd>=1")
     put("odd-one", "1.9")
     put("odd-two", "3.0.1")
     put("odd-three", "1.0+cpu")
     put("odd-four", "0.1")
-    found = [str(other) for other in requirements.outside_range()]
-    assert found == ["odd-one 1.9 (skinedge needs >=2)", "odd-two 3.0.1 (skinedge needs <3,>=1)"]
-    assert [other.name for other in requirements.outside_range(["odd-two", "odd-four"])] == ["odd-two"]
+    mismatches = [str(mismatch) for mismatch in requirements.outside_range()]
+    assert mismatches == ["odd-one 1.9 (skinedge needs >=2)", "odd-two 3.0.1 (skinedge needs <3,>=1)"]
+    assert [mismatch.name for mismatch in requirements.outside_range(["odd-two", "odd-four"])] == ["odd-two"]
     findings = {finding.subject: finding for finding in doctor.ranges()}
     assert set(findings) == {"odd-one", "odd-two"}
     assert findings["odd-one"].state == "problem" and "skinedge needs >=2" in findings["odd-one"].detail
 
 
-def test_work_begins_with_a_warning(put: Put, capfd: pytest.CaptureFixture[str]) -> None:
+def test_require_warns_about_versions_out_of_range(put: Put, capfd: pytest.CaptureFixture[str]) -> None:
     put("skinedge", "9", "odd-one>=2; extra == 'train'")
     put("odd-one", "1.9")
     requirements.require(["odd-one"], "train")
-    said = capfd.readouterr().err
-    assert "WARNING: odd-one 1.9 (skinedge needs >=2)" in said and "pip install --upgrade 'skinedge[train]'" in said
+    err = capfd.readouterr().err
+    assert "WARNING: odd-one 1.9 (skinedge needs >=2)" in err and "pip install --upgrade 'skinedge[train]'" in err
     with pytest.raises(MissingDependencyError, match=r"(?s)'odd-none', which is not installed.*skinedge\[train\]"):
         requirements.require(["odd-one", "odd-none"], "train")
 
 
-def test_only_what_is_not_installed_is_called_so(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_import_failures_tell_missing_from_incompatible(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in [name for name in sys.modules if name.partition(".")[0] == "pytorch_grad_cam"]:
         monkeypatch.delitem(sys.modules, module)
     put("skinedge", "9", "old-one>=2; extra == 'train'")
@@ -100,13 +100,13 @@ def test_only_what_is_not_installed_is_called_so(put: Put, monkeypatch: pytest.M
         assert "Out of range: old-one 1.9 (skinedge needs >=2)" in str(error) and "skinedge[train]" in str(error)
 
 
-def test_a_fault_of_ours_is_not_the_installations() -> None:
+def test_missing_module_of_skinedge_is_raised_unchanged() -> None:
     with pytest.raises(ModuleNotFoundError):
         failure("skinedge.absent_part")
 
 
-def test_the_command_says_it_in_two_lines(put: Put, tmp_path: Path) -> None:
-    """A real command, with a timm that lacks what peft or we import from it."""
+def test_command_reports_an_incompatible_distribution(put: Put, tmp_path: Path) -> None:
+    """Runs a real command with a timm that lacks a name imported from it."""
     put("timm", "0.1", code="raise ImportError(\"cannot import name 'taken_away' from 'timm'\", name='timm')")
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from skinedge.cli import main; main()"
     images = tmp_path / "images"
@@ -120,7 +120,7 @@ def test_the_command_says_it_in_two_lines(put: Put, tmp_path: Path) -> None:
     assert "WARNING: timm 0.1 (skinedge needs " in done.stderr and not (tmp_path / "run").exists()
 
 
-def test_the_tables_name_what_pyproject_asks_for() -> None:
+def test_distribution_tables_match_pyproject() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 
     def names(texts: list[str]) -> set[str]:

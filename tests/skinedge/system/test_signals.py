@@ -1,4 +1,4 @@
-"""A signal at any moment of a command's life ends it without a traceback."""
+"""A signal at any time ends a command without a traceback."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-# At the N-th `event` once the command has begun: Typer compiles the annotations of all commands before it parses.
+# Sends a signal at the N-th audit event `event` after the start: Typer compiles all commands' annotations first.
 COMMAND = """
 import os, signal, sys
 from skinedge.cli import process
@@ -31,7 +31,7 @@ process()
 
 @pytest.mark.parametrize("number", [2, 15, 1])
 @pytest.mark.parametrize(("event", "count"), [("compile", 1), ("compile", 50), ("import", 1), ("import", 16)])
-def test_a_signal_while_a_command_begins(tmp_path: Path, event: str, count: int, number: int) -> None:
+def test_signal_during_command_start_up(tmp_path: Path, event: str, count: int, number: int) -> None:
     command = [sys.executable, "-c", COMMAND, event, str(count), str(number)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 128 + number, done.stderr
@@ -39,19 +39,19 @@ def test_a_signal_while_a_command_begins(tmp_path: Path, event: str, count: int,
 
 
 @pytest.mark.parametrize("after", [0.05, 0.1, 0.2])
-def test_ctrl_c_while_python_imports_the_command(tmp_path: Path, after: float) -> None:
+def test_ctrl_c_during_imports(tmp_path: Path, after: float) -> None:
     command = [sys.executable, "-m", "skinedge", "data", "info", "nowhere"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         time.sleep(after)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate()
-    assert "skinedge" not in errors.partition("Traceback")[2], errors  # Python's own start is not ours
+    assert "skinedge" not in errors.partition("Traceback")[2], errors  # Python's own start-up may print a traceback
     assert process.returncode in (1, 130, -signal.SIGINT)
 
 
 FINALIZER = """
 import os, sys, time
-from skinedge import signals
+from skinedge.system import signals
 signals.end_with_cleanup()
 
 class Finalized:
@@ -67,13 +67,13 @@ time.sleep(30 if int(sys.argv[1]) else 0)
 
 
 @pytest.mark.parametrize(("number", "code"), [(2, -2), (15, 143), (1, 129)])
-def test_a_signal_in_a_finalizer_is_not_lost(tmp_path: Path, number: int, code: int) -> None:
-    """Where Python drops the exception of the handler. Without Typer, an interrupted Python ends by its signal."""
+def test_signal_during_a_finalizer_is_not_lost(tmp_path: Path, number: int, code: int) -> None:
+    """Python drops the handler's exception in a finalizer. Without Typer, an interrupted Python ends by its signal."""
     command = [sys.executable, "-c", FINALIZER, str(number)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=20)
     assert done.returncode == code and "Exception ignored" not in done.stderr, done.stderr
 
 
-def test_another_exception_in_a_finalizer_is_still_shown(tmp_path: Path) -> None:
+def test_other_exceptions_in_a_finalizer_are_reported(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", FINALIZER, "0"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and "Exception ignored" in done.stderr and "ValueError: odd" in done.stderr

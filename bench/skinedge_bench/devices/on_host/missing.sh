@@ -1,4 +1,4 @@
-# Names the modules that a Python lacks, one a line. $1: the Python; the rest: modules.
+# Prints the modules that a Python lacks, one per line. $1: the Python; the rest: modules.
 python=$1
 shift
 exec "$python" -c 'import importlib.util, sys

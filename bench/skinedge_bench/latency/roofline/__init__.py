@@ -1,1 +1,1 @@
-"""Roofline bounds: the time that the hardware needs at least."""
+"""Roofline bounds: lower bounds of the latency from the hardware's peak rates."""

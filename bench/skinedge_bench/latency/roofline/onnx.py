@@ -1,8 +1,7 @@
-"""The layers of an .onnx file with their shapes: what ONNX Runtime's own profile of one inference says.
+"""The layers of an .onnx file with their shapes, from ONNX Runtime's profile of one inference.
 
-So no ONNX parser is needed, and what is counted is what is computed: int8 where the quantized operations were fused,
-float where the file only keeps its weights small. Layout optimizations are off, since they pad the weights, and so is
-packing, which hides them.
+This needs no ONNX parser, and counts the executed operations: int8 if the quantized operations were fused, float if
+only the weights are stored in int8. Layout optimizations, which pad weights, and packing, which hides them, are off.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from skinedge_bench.runtimes.ort import DTYPES
 
 PROFILE_BYTES = 256 << 20
 
-# operation -> which input is the weights
+# operation -> index of the weights among its inputs
 CONVOLUTIONS = {"Conv": 1, "FusedConv": 1, "ConvInteger": 1, "QLinearConv": 3}
 PRODUCTS = {
     **dict.fromkeys(("MatMul", "FusedMatMul", "Gemm", "FusedGemm", "MatMulInteger", "DynamicQuantizeMatMul"), 1),
@@ -35,17 +34,17 @@ Tensor = tuple[str, tuple[int, ...]]
 
 
 def layers(path: Path, size: int) -> list[Layer]:
-    """Of one inference of one image. size: side in pixels where the file leaves it free.
+    """List the layers of one inference of one image. size: side in pixels, for a file that accepts any.
 
-    Raises: BundleError when ONNX Runtime cannot run the file in this way.
+    Raises: BundleError if ONNX Runtime cannot profile the file.
     """
     try:
-        ran = _profile(path, size)
+        kernels = _profile(path, size)
     except Exception as error:  # its C++ exceptions have no common base below Exception
         reason = str(error).strip().splitlines()[0]
         raise BundleError(f"ONNX Runtime cannot profile this file ({reason})", where=str(path)) from None
-    found = []
-    for kind, inputs, outputs in ran:
+    counted = []
+    for kind, inputs, outputs in kernels:
         if kind in CONVOLUTIONS:
             dtype, shape = inputs[CONVOLUTIONS[kind]]
             macs = math.prod(outputs[0][1]) * math.prod(shape[1:])  # weights (out, in / groups, height, width)
@@ -54,12 +53,12 @@ def layers(path: Path, size: int) -> list[Layer]:
             macs = math.prod(outputs[0][1]) * (math.prod(shape[-2:]) // outputs[0][1][-1])  # (in, out) or (out, in)
         else:
             continue
-        found.append(Layer(kind, dtype, macs, math.prod(shape) * np.dtype(dtype).itemsize))
-    return found
+        counted.append(Layer(kind, dtype, macs, math.prod(shape) * np.dtype(dtype).itemsize))
+    return counted
 
 
 def _profile(path: Path, size: int) -> list[tuple[str, list[Tensor], list[Tensor]]]:
-    """(operation, inputs, outputs) of each kernel that ran, in their order."""
+    """Return (operation, inputs, outputs) of each executed kernel, in order."""
     import onnxruntime
 
     with scratch_folder() as folder:
@@ -76,10 +75,10 @@ def _profile(path: Path, size: int) -> list[tuple[str, list[Tensor], list[Tensor
         shape[0] = image.shape[0] if isinstance(image.shape[0], int) else 1
         session.run(None, {image.name: np.zeros(shape, dtype=DTYPES[image.type])})
         events = json_io.read_json(Path(session.end_profiling()), list[dict[str, Any]], most=PROFILE_BYTES)
-    ran: list[Mapping[str, Any]] = [event.get("args", {}) for event in events if event["name"].endswith("_kernel_time")]
-    return [(a["op_name"], _tensors(a["input_type_shape"]), _tensors(a["output_type_shape"])) for a in ran]
+    kernels: list[Mapping[str, Any]] = [e.get("args", {}) for e in events if e["name"].endswith("_kernel_time")]
+    return [(a["op_name"], _tensors(a["input_type_shape"]), _tensors(a["output_type_shape"])) for a in kernels]
 
 
-def _tensors(said: Sequence[Mapping[str, Sequence[int]]]) -> list[Tensor]:
-    pairs = [next(iter(tensor.items())) for tensor in said]
+def _tensors(entries: Sequence[Mapping[str, Sequence[int]]]) -> list[Tensor]:
+    pairs = [next(iter(tensor.items())) for tensor in entries]
     return [(NAMES.get(name, name), tuple(shape)) for name, shape in pairs]

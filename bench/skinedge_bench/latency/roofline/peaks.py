@@ -1,7 +1,7 @@
-"""What one core of this machine can do at best: multiply-accumulates a second in int8 and fp32, bytes read a second.
+"""Peak rates of one core of this machine: multiply-accumulates per second in int8 and fp32, bytes read per second.
 
-Run as `python -m skinedge_bench.latency.roofline.peaks BYTES...`; prints one line of
-JSON. In a process of its own, since the threads of NumPy's matrix products can only be set before NumPy is loaded.
+Run as `python -m skinedge_bench.latency.roofline.peaks BYTES...`; prints one line of JSON. It is a separate process,
+since the threads of NumPy's matrix products can only be set before NumPy is loaded.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from skinedge.core.errors import SkinedgeError
 from skinedge.core.json_io import parse_json
 from skinedge.system.child_process import run_python
 
-SIDES = (256, 512)  # of the square matrices: large enough for any kernel's full speed, a call short enough to be quiet
-SECONDS = 0.05  # for each candidate, of which the fastest call counts
+SIDES = (256, 512)  # of the square matrices: large enough for full speed, small enough for a call without interruption
+SECONDS = 0.05  # per candidate; the fastest call counts
 LEAST_CALLS = 3
-BEYOND_CACHE = 2  # times the last cache: what cannot lie in it
-UNKNOWN_CACHE, MOST = 32 << 20, 256 << 20  # bytes: where the OS does not tell; a small device has no more to spare
+BEYOND_CACHE = 2  # times the last-level cache: a size that does not fit into it
+UNKNOWN_CACHE, MOST = 32 << 20, 256 << 20  # bytes: if the OS does not tell; limit for small devices
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """Of one core. int8_gmacs, fp32_gmacs: 1e9 multiply-accumulates a second; read_gb_s: pairs of how many bytes are
-    read over and over, and 1e9 bytes a second; memory_bytes: the one of these sizes that lies beyond the last cache.
+    """Peak rates of one core. int8_gmacs, fp32_gmacs: 1e9 multiply-accumulates per second; read_gb_s: pairs (bytes that
+    are read repeatedly, 1e9 bytes per second); memory_bytes: the one of these sizes beyond the last-level cache.
     """
 
     int8_gmacs: float
@@ -40,31 +40,31 @@ class Peaks:
 def measure_peaks(sizes: Sequence[int]) -> Peaks:
     """Measure in a fresh process. sizes: of the models' weights in bytes.
 
-    Raises: SkinedgeError when that process fails.
+    Raises: SkinedgeError if that process fails.
     """
     done = run_python("skinedge_bench.latency.roofline.peaks", *(str(size) for size in sizes))
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise SkinedgeError(f"the peak rates of this machine could not be measured ({last})")
+        raise SkinedgeError(f"cannot measure this machine's peak rates ({last})")
     return parse_json(done.stdout.strip().rpartition("\n")[2], Peaks, "peak rates", error=SkinedgeError)
 
 
 def measure(sizes: Sequence[int]) -> Peaks:
-    """Measure in this process, which should have one thread."""
+    """Measure in this process, which must have one thread."""
     beyond = memory_bytes()
     reading = tuple((size, read_gb_s(size)) for size in sorted({*sizes, beyond}))
     return Peaks(int8_gmacs(), fp32_gmacs(), reading, beyond)
 
 
 def fp32_gmacs() -> float:
-    """NumPy's matrix product (its BLAS) and ONNX Runtime's, whichever is faster."""
+    """Return the faster rate of NumPy's matrix product (its BLAS) and ONNX Runtime's."""
     rates = [onnx_gmacs(side, "float32", "float32") for side in SIDES]
     rates += [numpy_gmacs(side) for side in SIDES]
     return max(rates)
 
 
 def numpy_gmacs(side: int) -> float:
-    """A product of two square float32 matrices."""
+    """Return the rate of NumPy's product of two square float32 matrices."""
     import numpy as np
 
     first = np.ones((side, side), dtype=np.float32)
@@ -73,12 +73,12 @@ def numpy_gmacs(side: int) -> float:
 
 
 def int8_gmacs() -> float:
-    """ONNX Runtime's integer matrix product, of signed and unsigned bytes: CPUs differ in which they like."""
+    """Return the best rate of ONNX Runtime's integer matrix product over signed and unsigned bytes."""
     return max(onnx_gmacs(side, a, b) for side, a, b in product(SIDES, ("uint8", "int8"), ("uint8", "int8")))
 
 
 def onnx_gmacs(side: int, first: str, second: str) -> float:
-    """A product of two square matrices, of which the second is constant, as the weights of a layer are."""
+    """Return the rate of ONNX Runtime's product of two square matrices, the second constant like a layer's weights."""
     import numpy as np
     import onnxruntime
 
@@ -94,7 +94,7 @@ def onnx_gmacs(side: int, first: str, second: str) -> float:
 
 
 def read_gb_s(size: int) -> float:
-    """The fastest of NumPy's maximum of bytes, its copy (which writes as many) and its matrix by vector."""
+    """Return the best read rate of NumPy's maximum of bytes, copy (which writes as much) and matrix-vector product."""
     import numpy as np
 
     width = 1024
@@ -107,7 +107,7 @@ def read_gb_s(size: int) -> float:
 
 
 def fastest(call: Callable[[], object]) -> float:
-    """Seconds of the fastest call: whatever else the machine does only slows one down."""
+    """Return the seconds of the fastest call: other load can only slow a call down."""
     call()
     times: list[float] = []
     while len(times) < LEAST_CALLS or sum(times) < SECONDS:
@@ -118,10 +118,10 @@ def fastest(call: Callable[[], object]) -> float:
 
 
 def memory_bytes(root: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int:
-    """A size that lies beyond the last cache, as far as the OS tells how large that is, and at most 256 MiB."""
-    told = [path.read_text(encoding="utf-8").strip() for path in root.glob("index*/size")]
+    """Return a size beyond the last-level cache, if the OS tells it, and at most 256 MiB."""
+    sizes = [path.read_text(encoding="utf-8").strip() for path in root.glob("index*/size")]
     units = {"K": 1 << 10, "M": 1 << 20}
-    caches = [int(text[:-1]) * units[text[-1]] for text in told if text[-1:] in units and text[:-1].isdigit()]
+    caches = [int(text[:-1]) * units[text[-1]] for text in sizes if text[-1:] in units and text[:-1].isdigit()]
     return min(MOST, BEYOND_CACHE * max(caches, default=UNKNOWN_CACHE))
 
 

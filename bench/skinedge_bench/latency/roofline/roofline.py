@@ -1,4 +1,4 @@
-"""The least time that an inference can take here: a bound from the hardware, to hold measured times against."""
+"""Roofline bound: a lower bound of an inference's time from the hardware's peak rates."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from skinedge_bench.latency.roofline.peaks import Peaks, measure_peaks
 from skinedge_bench.latency.roofline.workload import Workload, count
 from skinedge_bench.latency.targets import Target
 
-ON_CPU = ("litert", "onnxruntime")  # runtimes that compute on the cores whose peaks are measured
+ON_CPU = ("litert", "onnxruntime")  # runtimes on the cores with measured peaks
 
 METHOD = (
-    "The floor is the larger of two times. Arithmetic: multiply-accumulates of the file's convolutions and matrix "
-    "products, int8 and fp32 each over the best rate that one core reached here in a matrix product (the faster of "
-    "NumPy's BLAS and ONNX Runtime, of signed and unsigned bytes). Memory: the weights, each read once, over the best "
-    "rate at which NumPy read as many bytes again and again: from the cache where they fit into it, as between two "
-    "inferences in a row. It is a bound from below: depthwise convolutions and small layers cannot reach the rate of a "
-    "matrix product, and activations and all other operations count nothing. Several threads count as so many cores."
+    "The roofline bound is the larger of two times. Arithmetic: multiply-accumulates of the file's convolutions and "
+    "matrix products, int8 and fp32 each divided by the best rate of one core in a matrix product (the faster of "
+    "NumPy's BLAS and ONNX Runtime, of signed and unsigned bytes). Memory: the weights, each read once, divided by the "
+    "best rate at which NumPy repeatedly read as many bytes: from the cache if they fit, as in consecutive inferences. "
+    "It is a lower bound: depthwise convolutions and small layers cannot reach the rate of a matrix product, and "
+    "activations and all other operations are not counted. Each thread counts as one core."
 )
 
 
 @dataclass(frozen=True)
 class RooflineBound:
-    """ms: the bound; bound_by: 'arithmetic' or 'memory'."""
+    """Lower bound of an inference's time. bound_by: 'arithmetic' or 'memory'."""
 
     ms: float
     bound_by: str
@@ -33,7 +33,7 @@ class RooflineBound:
 
 
 def roofline_bound(workload: Workload, peaks: Peaks, threads: int) -> RooflineBound | None:
-    """The bound of one inference; None for a file that computes in a type whose rate was not measured.
+    """Return the bound of one inference; None for a file with a data type of unknown rate.
 
     peaks: with a reading rate for `workload.weight_bytes`.
     """
@@ -49,28 +49,28 @@ def roofline_bound(workload: Workload, peaks: Peaks, threads: int) -> RooflineBo
 def measure_bounds(
     targets: Sequence[Target], sides: Mapping[str, int]
 ) -> tuple[Peaks | None, dict[str, RooflineBound]]:
-    """This machine's peaks, and the bound of each target by `Target.key`, as far as there is one.
+    """Return this machine's peaks, and the bound of each target by `Target.key`, if it has one.
 
-    Without either, and with a note, where they cannot be measured: a benchmark is over by then, and should not be lost.
+    If the peaks cannot be measured, prints a note and returns (None, {}), so that the benchmark is not lost.
 
     sides: of the images in pixels, by key.
     """
-    counted = {t.key: _counted(t, sides[t.key]) for t in targets if t.runtime.name in ON_CPU}
-    known = {key: workload for key, workload in counted.items() if workload is not None}
+    counts = {t.key: _count(t, sides[t.key]) for t in targets if t.runtime.name in ON_CPU}
+    workloads = {key: workload for key, workload in counts.items() if workload is not None}
     try:
-        peaks = measure_peaks(sorted({workload.weight_bytes for workload in known.values()}))
+        peaks = measure_peaks(sorted({workload.weight_bytes for workload in workloads.values()}))
     except SkinedgeError as error:
-        note(f"no floor: {error.what}")
+        note(f"no roofline bound: {error.what}")
         return None, {}
     threads = {t.key: t.threads for t in targets}
-    floors = {key: roofline_bound(workload, peaks, threads[key]) for key, workload in known.items()}
-    return peaks, {key: floor for key, floor in floors.items() if floor is not None}
+    bounds = {key: roofline_bound(workload, peaks, threads[key]) for key, workload in workloads.items()}
+    return peaks, {key: bound for key, bound in bounds.items() if bound is not None}
 
 
-def _counted(target: Target, side: int) -> Workload | None:
-    """None, and a note, where the runtime cannot say: a bound that is missing should not cost a benchmark."""
+def _count(target: Target, side: int) -> Workload | None:
+    """Return the workload; print a note and return None if the runtime cannot tell."""
     try:
         return count(target.path, side)
     except BundleError as error:
-        note(f"no floor: {error.what}")
+        note(f"no roofline bound: {error.what}")
         return None

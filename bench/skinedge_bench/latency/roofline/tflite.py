@@ -15,9 +15,9 @@ WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL
 
 
 def layers(path: Path, size: int) -> list[Layer]:
-    """Of one inference of one image. size: side in pixels where the file leaves it free.
+    """List the layers of one inference of one image. size: side in pixels, for a file that accepts any.
 
-    Raises: BundleError when LiteRT does not tell.
+    Raises: BundleError if LiteRT does not list operations.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -25,7 +25,7 @@ def layers(path: Path, size: int) -> list[Layer]:
     interpreter = Interpreter(model_path=str(path), num_threads=1, experimental_op_resolver_type=resolver)
     interpreter.allocate_tensors()
     details = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
-    found = []
+    counted = []
     for operation in _operations(interpreter, path):
         kind = operation["op_name"]
         if kind not in WITH_WEIGHTS:
@@ -35,22 +35,22 @@ def layers(path: Path, size: int) -> list[Layer]:
         shape, dtype = tuple(map(int, weights["shape"])), np.dtype(weights["dtype"])
         outputs = tuple(map(int, result["shape"]))
         macs = math.prod(outputs) * _inputs_of_one_output(kind, shape, outputs[-1])
-        found.append(Layer(kind, dtype.name, macs, math.prod(shape) * dtype.itemsize))
-    return found
+        counted.append(Layer(kind, dtype.name, macs, math.prod(shape) * dtype.itemsize))
+    return counted
 
 
 def _operations(interpreter: Any, path: Path) -> list[dict[str, Any]]:
     details = getattr(interpreter, "_get_ops_details", None)
     if details is None:
-        raise BundleError("this version of LiteRT does not tell a file's operations", where=str(path))
+        raise BundleError("this version of LiteRT does not list a file's operations", where=str(path))
     return list(details())
 
 
 def _inputs_of_one_output(kind: str, weights: tuple[int, ...], channels: int) -> int:
-    """How many products are added up. channels: the last side of the output.
+    """Return the number of products summed per output value. channels: last dimension of the output.
 
-    weights: (out, height, width, in / groups), of a depthwise convolution (1, height, width, out), of a product
-    (out, in) or (in, out): its input may have more sides, which are then taken as one.
+    weights: (out, height, width, in / groups); for a depthwise convolution (1, height, width, out); for a product
+    (out, in) or (in, out), with further dimensions of its input flattened.
     """
     if kind == "DEPTHWISE_CONV_2D":
         return math.prod(weights[1:3])

@@ -1,7 +1,7 @@
-"""An ONNX model of one matrix product, written byte by byte: the base install has ONNX Runtime, but not onnx.
+"""An ONNX model of one matrix product, encoded by hand: the base install has ONNX Runtime, but not onnx.
 
-Protocol buffers (their encoding's documentation): a field is its number and kind in one varint, then a varint, or a
-length and so many bytes. Field numbers are those of onnx.proto.
+Protocol buffers (see their encoding's documentation): a field is its number and wire type in one varint, then a varint,
+or a length and that many bytes. Field numbers are those of onnx.proto.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ WIDTH = {"float32": 4, "uint8": 1, "int8": 1}
 
 
 def matrix_product(side: int, first: str, second: str) -> bytes:
-    """y = a @ b: a is the input, (side, side) of type `first`, b a constant of zeros of type `second`.
+    """Encode y = a @ b: a is the input, (side, side) of type `first`, b a constant of zeros of type `second`.
 
-    first, second: 'float32' both, or 'uint8' and 'int8' in any pairing, of which y is int32.
+    first, second: both 'float32', or 'uint8' and 'int8' in any pairing, with y int32.
     """
     operation, result = ("MatMul", "float32") if first == "float32" else ("MatMulInteger", "int32")
     node = _text(1, "a") + _text(1, "b") + _text(2, "y") + _text(4, operation)
@@ -31,7 +31,7 @@ def matrix_product(side: int, first: str, second: str) -> bytes:
 
 
 def _value(name: str, dtype: str, side: int) -> bytes:
-    """A ValueInfoProto of a square matrix."""
+    """Encode the ValueInfoProto of a square matrix."""
     sides = _field(1, _number(1, side)) * 2
     tensor = _number(1, ELEMENT[dtype]) + _field(2, sides)
     return _text(1, name) + _field(2, _field(1, tensor))
@@ -50,6 +50,6 @@ def _number(number: int, value: int) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first; the high bit says that more follow."""
+    """Encode seven bits per byte, the lowest first; the high bit marks that more follow."""
     low, rest = value & 0x7F, value >> 7
     return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])

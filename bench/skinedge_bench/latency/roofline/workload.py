@@ -1,4 +1,4 @@
-"""How much one inference of a model file has to compute and to read, as the file's own runtime takes it."""
+"""Workload of one inference: multiply-accumulates and weight bytes, as the file's own runtime executes it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ FORMATS = {".onnx": "skinedge_bench.latency.roofline.onnx", ".tflite": "skinedge
 
 @dataclass(frozen=True)
 class Layer:
-    """One operation with weights. dtype: of the weights that it multiplies by ('int8', 'float32', ...), behind what
-    dequantizes them; macs: multiply-accumulates of one inference; weight_bytes: of the same weights.
+    """One operation with weights. dtype: of the weights in the multiplication ('int8', 'float32', ...), after any
+    dequantization; macs: multiply-accumulates of one inference; weight_bytes: size of these weights.
     """
 
     kind: str
@@ -24,10 +24,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Workload:
-    """One inference of one image. Convolutions and matrix products alone are counted; all else is far less.
+    """Workload of one inference of one image: convolutions and matrix products; the rest is negligible.
 
     int8_macs, float32_macs: multiply-accumulates by the type of the weights; other_macs: in any other type;
-    weight_bytes: read once each.
+    weight_bytes: size of all weights.
     """
 
     int8_macs: int
@@ -37,6 +37,7 @@ class Workload:
 
     @classmethod
     def of(cls, layers: Sequence[Layer]) -> Workload:
+        """Sum the layers."""
         by_type = {"int8": 0, "float32": 0, "other": 0}
         for layer in layers:
             dtype = "int8" if layer.dtype == "uint8" else layer.dtype
@@ -50,9 +51,9 @@ class Workload:
 
 
 def count(path: Path, size: int) -> Workload | None:
-    """The work of a file that its runtime has opened before; None for a format in which nobody can count.
+    """Count the workload of a file; None for a format without a counter.
 
-    size: side of the images in pixels, for a file that leaves it free. Raises: BundleError when the runtime cannot say.
+    size: side of the images in pixels, for a file that accepts any. Raises: BundleError if the runtime cannot tell.
     """
     if path.suffix not in FORMATS:
         return None

@@ -1,4 +1,4 @@
-"""`skinedge verify --layers`: how far each layer of a small file is from the same layer in fp32."""
+"""`skinedge verify --layers`: compare each layer of a small file with the same layer in fp32."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ READERS = {".onnx": "skinedge_bench.verify.layers.onnx", ".tflite": "skinedge_be
 
 
 def compare(bundle: Bundle, names: Sequence[str], data: Path | None = None, images: int = IMAGES) -> LayersReport:
-    """Files of a run that are not fp32, layer by layer, each against the fp32 file of its format and contract.
+    """Compare files of a run, layer by layer, with the fp32 file of their format and input contract; write nothing.
 
-    images: at most so many of the run's validation images, else of the golden ones. Nothing is written.
-    Raises: BundleError when an fp32 file is missing, a file was changed or gives what is no number; DataError for
-    images that are missing or changed; MissingDependencyError for an ONNX file without the package onnx.
+    images: maximum number of the run's validation images, else of its golden images.
+    Raises: BundleError if an fp32 file is missing, a file changed or gives NaN or infinity; DataError for images that
+    are missing or changed; MissingDependencyError for an ONNX file without the package onnx.
     """
     pairs = [_pair(bundle, name) for name in names]
-    pixels, said = pick_images(bundle, data, images)
+    pixels, description = pick_images(bundle, data, images)
     files = tuple(compare_pair(small, exact, pixels) for small, exact in pairs)
-    return LayersReport(files, said, len(pixels), bundle.manifest.id, bundle.model_sha256)
+    return LayersReport(files, description, len(pixels), bundle.manifest.id, bundle.model_sha256)
 
 
 def compare_run(bundle: Bundle, data: Path | None = None, images: int = IMAGES) -> LayersReport:
-    """All of a run's files that are not fp32; report and picture are kept in the run. Raises: as `compare`."""
+    """Compare all files of a run that are not fp32; write report and plot to the run. Raises: as `compare`."""
     small = [entry.path for entry in exported(bundle) if _precision(entry) != REFERENCE]
     if not small:
         todo = "Make one with: skinedge export RUN --format all --int8"
@@ -59,14 +59,14 @@ def compare_run(bundle: Bundle, data: Path | None = None, images: int = IMAGES) 
 
 
 def compare_file(path: Path, data: Path | None = None, images: int = IMAGES) -> LayersReport:
-    """One file of a run; nothing is written. Raises: as `compare`; ConfigError for a file alone, or an fp32 one."""
+    """Compare one file of a run; write nothing. Raises: as `compare`; ConfigError for fp32, or without a run."""
     bundle = run_of(path)
     if bundle is None:
         todo = "Name a file inside its run, or the run itself: skinedge verify RUN --layers"
-        raise ConfigError("a file alone: there is no fp32 file to compare its layers with", where=str(path), todo=todo)
+        raise ConfigError("a file without its run: no fp32 file to compare its layers with", where=str(path), todo=todo)
     if _precision(bundle.entries()[path.name]) == REFERENCE:
-        todo = "Name a smaller one, or the run itself: skinedge verify RUN --layers"
-        raise ConfigError("an fp32 file is what the others' layers are compared with", where=str(path), todo=todo)
+        todo = "Name a file of another precision, or the run itself: skinedge verify RUN --layers"
+        raise ConfigError("an fp32 file is the reference of this comparison", where=str(path), todo=todo)
     return compare(bundle, [path.name], data, images)
 
 
@@ -87,9 +87,9 @@ def keep(bundle: Bundle, report: LayersReport) -> None:
 
 
 def pick_images(bundle: Bundle, data: Path | None, count: int) -> tuple[Pixels, str]:
-    """(n, S, S, 3) uint8, and what they are: validation images, drawn with a fixed seed, else golden ones.
+    """Return (n, S, S, 3) uint8 and a description: validation images, sampled with a fixed seed, else golden images.
 
-    Raises: DataError when some of them are missing or changed, or `data` does not hold them.
+    Raises: DataError if some of them are missing or changed, or `data` does not hold them.
     """
     chosen = sorted(
         (sample for sample in read_split(bundle.file("split.csv")) if sample.split == "val"),
@@ -99,80 +99,80 @@ def pick_images(bundle: Bundle, data: Path | None, count: int) -> tuple[Pixels, 
     root = locate(bundle, chosen, data) if chosen else None
     if root is not None:
         return load_prepared(root, chosen, bundle.manifest.preprocess.size), f"{len(chosen)} validation images"
-    why = f"none of the validation images is {place_of(bundle.manifest)}" if chosen else "the run has no validation"
+    reason = f"none of the validation images is {place_of(bundle.manifest)}" if chosen else "no validation images"
     pixels = golden.of_run(bundle).pixels[:count]
-    said = f"{len(pixels)} golden (drawn) images: {why}"
-    note(f"no real images: {said}")
-    return pixels, said
+    description = f"{len(pixels)} golden (synthetic) images: {reason}"
+    note(f"no real images: {description}")
+    return pixels, description
 
 
 def compare_pair(small: LoadedModel, exact: LoadedModel, pixels: Pixels) -> FileLayers:
-    """Both files on the same images, one at a time."""
-    mine, theirs = _inside(small), _inside(exact)
-    twins = matched(mine, theirs)
-    shared = steps(mine, twins)
+    """Run both files on the same images, one at a time, and compare their layers."""
+    ours, theirs = _reader(small), _reader(exact)
+    pairs = matched(ours, theirs)
+    shared = steps(ours, pairs)
     if not shared:
-        raise BundleError(f"no layer is one of {exact.name}", where=str(small.path))
-    seen = _observe(mine, theirs, twins, pixels, small)
-    unmatched = tuple(name for tensor, name in computed(mine).items() if tensor not in seen)
-    return FileLayers(small.name, small.sha256, exact.name, exact.sha256, _layers(shared, seen), unmatched)
+        raise BundleError(f"no layer matches a layer of {exact.name}", where=str(small.path))
+    statistics = _sqnr_statistics(ours, theirs, pairs, pixels, small)
+    unmatched = tuple(name for tensor, name in computed(ours).items() if tensor not in statistics)
+    return FileLayers(small.name, small.sha256, exact.name, exact.sha256, _layers(shared, statistics), unmatched)
 
 
-def _observe(
-    mine: TensorReader, theirs: TensorReader, twins: Mapping[str, str], pixels: Pixels, small: LoadedModel
+def _sqnr_statistics(
+    ours: TensorReader, theirs: TensorReader, pairs: Mapping[str, str], pixels: Pixels, small: LoadedModel
 ) -> dict[str, SqnrStatistics]:
-    """tensor of `mine` -> its moments; left out where its size differs. twins: from `matched`."""
-    seen: dict[str, SqnrStatistics] = {}
+    """Return tensor of `ours` -> its statistics, without tensors of another shape. pairs: from `matched`."""
+    statistics: dict[str, SqnrStatistics] = {}
     with bar(small.name, len(pixels)) as advance:
         for index in range(len(pixels)):
             image = pixels[index : index + 1]
-            made, exact = mine.values(image, list(twins)), theirs.values(image, list(twins.values()))
-            for name, twin in twins.items():
-                if made[name].shape != exact[twin].shape:
+            values, exact = ours.values(image, list(pairs)), theirs.values(image, list(pairs.values()))
+            for name, other in pairs.items():
+                if values[name].shape != exact[other].shape:
                     continue
-                new = SqnrStatistics.of(exact[twin], made[name])
+                new = SqnrStatistics.of(exact[other], values[name])
                 if not np.isfinite(new.ss.sum() + new.qq.sum()):
-                    raise BundleError(f"the layer '{name}' gives what is no number", where=str(small.path))
-                seen[name] = seen[name].plus(new) if name in seen else new
+                    raise BundleError(f"the layer '{name}' gives NaN or infinity", where=str(small.path))
+                statistics[name] = statistics[name].plus(new) if name in statistics else new
             advance(1)
-    return seen
+    return statistics
 
 
-def _layers(shared: Sequence[Step], seen: Mapping[str, SqnrStatistics]) -> tuple[Layer, ...]:
-    """In graph order."""
-    quality: dict[str, float] = {}
-    found: list[Layer] = []
+def _layers(shared: Sequence[Step], statistics: Mapping[str, SqnrStatistics]) -> tuple[Layer, ...]:
+    """Return the layers with statistics, in graph order."""
+    sqnr_db: dict[str, float] = {}
+    layers: list[Layer] = []
     for step in shared:
-        if step.tensor not in seen:
+        if step.tensor not in statistics:
             continue
-        moments = seen[step.tensor]
-        quality[step.tensor] = sqnr(moments, step.free)
-        alike = cosines(moments)
-        before = max((share(quality[name]) for name in step.reads if name in quality), default=0.0)
+        sums = statistics[step.tensor]
+        sqnr_db[step.tensor] = sqnr(sums, step.free)
+        channel_cosines = cosines(sums)
+        before = max((share(sqnr_db[name]) for name in step.reads if name in sqnr_db), default=0.0)
         layer = Layer(
-            place=len(found),
+            place=len(layers),
             name=step.name,
             kind=step.kind,
             tensor=step.tensor,
-            sqnr_db=quality[step.tensor],
-            cosine=float(alike.mean()) if len(alike) else float("nan"),
-            added=share(quality[step.tensor]) - before,
-            channels=len(moments.ss),
-            silent=len(moments.ss) - len(alike),
-            lost=int((alike <= 0).sum()),
+            sqnr_db=sqnr_db[step.tensor],
+            cosine=float(channel_cosines.mean()) if len(channel_cosines) else float("nan"),
+            added=share(sqnr_db[step.tensor]) - before,
+            channels=len(sums.ss),
+            silent=len(sums.ss) - len(channel_cosines),
+            lost=int((channel_cosines <= 0).sum()),
             rescaled=step.free,
         )
-        found.append(layer)
-    return tuple(found)
+        layers.append(layer)
+    return tuple(layers)
 
 
 def _pair(bundle: Bundle, name: str) -> tuple[LoadedModel, LoadedModel]:
-    """The file, and the fp32 one of its format that takes the same input; the one named alike comes first."""
+    """Open the file, and the fp32 file of its format with the same input, preferably with the matching name."""
     entry, small = bundle.entries()[name], open_listed(bundle, name)
     format_, contract = str(entry.info["format"]), _contract(small)
-    alike = name.replace(f".{_precision(entry)}.", f".{REFERENCE}.", 1)
+    same_name = name.replace(f".{_precision(entry)}.", f".{REFERENCE}.", 1)
     candidates = [e.path for e in exported(bundle) if (_precision(e), e.info["format"]) == (REFERENCE, format_)]
-    for candidate in sorted(candidates, key=lambda path: (path != alike, path)):
+    for candidate in sorted(candidates, key=lambda path: (path != same_name, path)):
         exact = open_listed(bundle, candidate)
         if _contract(exact) == contract:
             return small, exact
@@ -184,9 +184,10 @@ def _pair(bundle: Bundle, name: str) -> tuple[LoadedModel, LoadedModel]:
     )
 
 
-def _inside(model: LoadedModel) -> TensorReader:
+def _reader(model: LoadedModel) -> TensorReader:
+    """Open the reader of the file's inner tensors."""
     if model.path.suffix not in READERS:
-        raise ConfigError(f"cannot look inside '{model.name}'", todo=f"Known: {', '.join(READERS)}.")
+        raise ConfigError(f"cannot read the layers of '{model.name}'", todo=f"Supported: {', '.join(READERS)}.")
     layout = Layout.of(model.session.inputs[0], model.session.metadata, str(model.path))
     open_reader: Callable[[Path, Layout], TensorReader] = importlib.import_module(
         READERS[model.path.suffix]

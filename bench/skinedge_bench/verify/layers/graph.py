@@ -1,4 +1,4 @@
-"""A model file from inside: which operations it computes, in their order, and what each of them gives."""
+"""The operations of a model file in graph order, their tensors, and the operations that two files share."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from skinedge.core.preprocess import Pixels
 
-# as TFLite writes them, and ONNX; an operation in neither of the first two computes something from no weights
-MOVES = frozenset(  # the same numbers in another place or type
+# Operations by their TFLite and ONNX names. An operation in neither MOVES nor WEIGHTED computes without weights.
+MOVES = frozenset(  # the same numbers in another position or type
     [
         *("QUANTIZE", "DEQUANTIZE", "CAST", "RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "PAD", "PADV2", "SHAPE"),
         *("QuantizeLinear", "DequantizeLinear", "Cast", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Pad"),
@@ -30,10 +30,10 @@ SOFTMAX = frozenset(("SOFTMAX", "Softmax"))
 
 @dataclass(frozen=True)
 class Operation:
-    """As the graph writes it.
+    """An operation of the graph.
 
-    kind: the format's name of it; name: for people; inputs, output: tensors' names; key: what it is called in every
-    file of its format that was made from the same network, whatever its precision.
+    kind: its name in the format; name: for display; inputs, output: names of tensors; key: identifies the operation in
+    every file of its format that was made from the same network, in any precision.
     """
 
     kind: str
@@ -44,13 +44,13 @@ class Operation:
 
 
 class TensorReader(Protocol):
-    """An open file. operations: in graph order; outputs: names of the tensors that the file gives."""
+    """An open file. operations: in graph order; outputs: names of the output tensors."""
 
     operations: tuple[Operation, ...]
     outputs: tuple[str, ...]
 
     def values(self, pixels: Pixels, tensors: Sequence[str]) -> dict[str, NDArray[Any]]:
-        """pixels: (1, S, S, 3) uint8; returns each tensor as (places, channels) real numbers, dequantized."""
+        """Run pixels (1, S, S, 3) uint8; return each tensor as (positions, channels) real numbers, dequantized."""
         ...
 
 
@@ -58,8 +58,8 @@ class TensorReader(Protocol):
 class Step:
     """One operation that both files compute.
 
-    reads: tensors of the nearest earlier steps that it is made from; free: whether the int8 network may have scaled
-    its channels, which is so behind the first weights and before the logits.
+    reads: tensors of the nearest earlier steps that it depends on; free: whether the int8 network may have scaled its
+    channels, as it may after the first weights and before the logits.
     """
 
     kind: str
@@ -69,55 +69,56 @@ class Step:
     free: bool
 
 
-def steps(inside: TensorReader, known: Collection[str]) -> tuple[Step, ...]:
-    """The operations whose output is in `known`, in graph order; all that lies between two of them is passed through.
+def steps(reader: TensorReader, shared: Collection[str]) -> tuple[Step, ...]:
+    """Return the operations whose output is in `shared`, in graph order; operations between two of them are skipped.
 
-    Equalization never scales what a file gives nor what a softmax reads: these are compared as they are.
+    Equalization never scales a file's outputs nor the input of a softmax: these are compared without a factor.
     """
-    sources: dict[str, frozenset[str]] = {}  # what a tensor is made from
-    same: dict[str, str] = {}  # a tensor that was moved -> the one that was computed
+    sources: dict[str, frozenset[str]] = {}  # tensor -> the shared tensors it is computed from
+    origins: dict[str, str] = {}  # moved tensor -> the computed tensor
     scaled: set[str] = set()
     final: set[str] = set()
-    found: list[tuple[Operation, frozenset[str]]] = []
-    for operation in inside.operations:
+    selected: list[tuple[Operation, frozenset[str]]] = []
+    for operation in reader.operations:
         reads = frozenset[str]().union(*(sources.get(name, frozenset()) for name in operation.inputs))
         if operation.kind in WEIGHTED or scaled & set(operation.inputs):
             scaled.add(operation.output)
         if operation.kind in SOFTMAX:
-            final |= {same.get(name, name) for name in operation.inputs}
+            final |= {origins.get(name, name) for name in operation.inputs}
         if operation.kind in MOVES and operation.inputs:
-            same[operation.output] = same.get(operation.inputs[0], operation.inputs[0])
-        if operation.kind in MOVES or operation.output not in known:
+            origins[operation.output] = origins.get(operation.inputs[0], operation.inputs[0])
+        if operation.kind in MOVES or operation.output not in shared:
             sources[operation.output] = reads
         else:
             sources[operation.output] = frozenset((operation.output,))
-            found.append((operation, reads))
-    final |= {same.get(name, name) for name in inside.outputs}
+            selected.append((operation, reads))
+    final |= {origins.get(name, name) for name in reader.outputs}
     return tuple(
-        Step(made.kind, made.name, made.output, tuple(sorted(reads)), made.output in scaled - final)
-        for made, reads in found
+        Step(operation.kind, operation.name, operation.output, tuple(sorted(reads)), operation.output in scaled - final)
+        for operation, reads in selected
     )
 
 
-def computed(inside: TensorReader) -> dict[str, str]:
-    """tensor -> name for people of the operation that computes it; what only moves numbers is left out."""
-    return {made.output: made.name for made in inside.operations if made.kind not in MOVES}
+def computed(reader: TensorReader) -> dict[str, str]:
+    """Return tensor -> name of the operation that computes it; operations that only move numbers are omitted."""
+    return {operation.output: operation.name for operation in reader.operations if operation.kind not in MOVES}
 
 
-def matched(mine: TensorReader, theirs: TensorReader) -> dict[str, str]:
-    """Tensor of one file -> tensor of the other, computed by the same operation.
+def matched(ours: TensorReader, theirs: TensorReader) -> dict[str, str]:
+    """Return tensor of one file -> tensor of the other that the same operation computes.
 
-    Of operations that share a key the first is the other's first, and so on; where their numbers differ nobody knows.
+    Operations that share a key are paired in graph order; a key with different counts in the two files is omitted.
     """
-    first, second = _by_key(mine), _by_key(theirs)
-    alike = [key for key in first if len(first[key]) == len(second.get(key, ()))]
-    return {a: b for key in alike for a, b in zip(first[key], second[key], strict=True)}
+    first, second = _by_key(ours), _by_key(theirs)
+    keys = [key for key in first if len(first[key]) == len(second.get(key, ()))]
+    return {a: b for key in keys for a, b in zip(first[key], second[key], strict=True)}
 
 
-def _by_key(inside: TensorReader) -> dict[str, list[str]]:
-    names = Counter(operation.output for operation in inside.operations)
-    found: dict[str, list[str]] = {}
-    for operation in inside.operations:
-        if operation.kind not in MOVES and names[operation.output] == 1:
-            found.setdefault(operation.key, []).append(operation.output)
-    return found
+def _by_key(reader: TensorReader) -> dict[str, list[str]]:
+    """Return key -> output tensors of its operations, in graph order; tensors with several writers are omitted."""
+    writers = Counter(operation.output for operation in reader.operations)
+    tensors: dict[str, list[str]] = {}
+    for operation in reader.operations:
+        if operation.kind not in MOVES and writers[operation.output] == 1:
+            tensors.setdefault(operation.key, []).append(operation.output)
+    return tensors

@@ -1,4 +1,4 @@
-"""An .onnx file from inside: its tensors as further outputs, in ONNX Runtime without graph optimizations."""
+"""Inner tensors of an .onnx file, as additional outputs in ONNX Runtime without graph optimizations."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from skinedge_bench.verify.layers.graph import Operation
 
 
 class OnnxTensorReader:
-    """See `graph.Inside`. Where a tensor is quantized, its value is what the next layer reads of it.
+    """See `graph.TensorReader`. The value of a quantized tensor is its dequantized value, which the next layer reads.
 
-    The quantized layers are computed as the file defines them, in float between QuantizeLinear and DequantizeLinear: a
-    CPU whose int8 kernels saturate does worse.
+    Quantized layers are computed as the file defines them, in float between QuantizeLinear and DequantizeLinear: on a
+    CPU whose int8 kernels saturate, the file is less accurate.
     """
 
     def __init__(self, path: Path, layout: Layout) -> None:
@@ -31,32 +31,33 @@ class OnnxTensorReader:
         self.operations = _operations(graph)
         self.outputs = tuple(value.name for value in graph.output)
         self._input = graph.input[0].name
-        self._read = _dequantized(graph)
-        before = itertools.takewhile(lambda made: made.kind != "Transpose", self.operations)
-        self._channels_last = set() if layout.channels_first else {made.output for made in before}
+        self._dequantized = _dequantized(graph)
+        before = itertools.takewhile(lambda operation: operation.kind != "Transpose", self.operations)
+        self._channels_last = set() if layout.channels_first else {operation.output for operation in before}
         self._session: Any = None
-        self._fetched: tuple[str, ...] = ()
+        self._session_outputs: tuple[str, ...] = ()
 
     def values(self, pixels: Pixels, tensors: Sequence[str]) -> dict[str, NDArray[Any]]:
-        wanted = tuple(self._read.get(name, name) for name in tensors)
-        if self._fetched != wanted:
-            self._session, self._fetched = self._open(wanted), wanted
-        arrays = self._session.run(list(wanted), {self._input: self._layout.arrange(pixels)})
+        outputs = tuple(self._dequantized.get(name, name) for name in tensors)
+        if self._session_outputs != outputs:
+            self._session, self._session_outputs = self._open(outputs), outputs
+        arrays = self._session.run(list(outputs), {self._input: self._layout.arrange(pixels)})
         return {name: self._rows(name, array) for name, array in zip(tensors, arrays, strict=True)}
 
     def _rows(self, tensor: str, array: NDArray[Any]) -> NDArray[Any]:
-        """(N, C, H, W), or (N, ..., C), as (places, C)."""
-        first = array.ndim == 4 and tensor not in self._channels_last
-        last = np.moveaxis(array, 1, -1) if first else array
+        """Reshape (N, C, H, W) or (N, ..., C) to (positions, C)."""
+        channels_first = array.ndim == 4 and tensor not in self._channels_last
+        last = np.moveaxis(array, 1, -1) if channels_first else array
         return last.reshape(-1, last.shape[-1] if last.ndim else 1)
 
-    def _open(self, wanted: Sequence[str]) -> Any:
+    def _open(self, outputs: Sequence[str]) -> Any:
+        """Open a session that also returns the tensors `outputs`."""
         import onnxruntime
 
         onnx, model = _library(), _library().ModelProto()
         model.CopyFrom(self._model)
-        given = {value.name for value in model.graph.output}
-        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in given)
+        existing = {value.name for value in model.graph.output}
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs if name not in existing)
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = 1
@@ -65,7 +66,7 @@ class OnnxTensorReader:
 
 
 def open_reader(path: Path, layout: Layout) -> OnnxTensorReader:
-    """A file that a session has opened before; raises MissingDependencyError without the package onnx."""
+    """Open a file that a session has opened before. Raises: MissingDependencyError without the package onnx."""
     return OnnxTensorReader(path, layout)
 
 
@@ -78,9 +79,9 @@ def _library() -> Any:
 
 
 def _operations(graph: Any) -> tuple[Operation, ...]:
-    """Named by the module whose weights they have; without weights, by the module before, and the tensor's name."""
+    """List the operations, named by the module of their weights; without weights, by module before and tensor."""
     modules: dict[str, str] = {}
-    found = []
+    operations = []
     for node in graph.node:
         weights = next((name for name in node.input[1:] if ".weight" in name), "")
         own = weights.partition(".weight")[0].removeprefix("network.")
@@ -89,12 +90,12 @@ def _operations(graph: Any) -> tuple[Operation, ...]:
             modules[output] = before
             name = own or (f"{before}/{output}" if before else output)
             # a quantizer folds a Clip into the layer before it, which then writes the Clip's tensor
-            found.append(Operation(node.op_type, name, tuple(node.input), output, key=output))
-    return tuple(found)
+            operations.append(Operation(node.op_type, name, tuple(node.input), output, key=output))
+    return tuple(operations)
 
 
 def _dequantized(graph: Any) -> dict[str, str]:
-    """tensor -> what QuantizeLinear and DequantizeLinear make of it."""
+    """Return tensor -> the tensor after its QuantizeLinear and DequantizeLinear."""
     quantized = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "QuantizeLinear"}
-    back = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
-    return {name: back[made] for name, made in quantized.items() if made in back}
+    dequantized = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    return {name: dequantized[integers] for name, integers in quantized.items() if integers in dequantized}

@@ -1,4 +1,4 @@
-"""reports/layers.png: SQNR of every layer in graph order, a row of bars a file, the worst named."""
+"""reports/layers.png: bars of the SQNR of every layer in graph order, one row per file, with the worst named."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NAMED = 5
-TOP = 60.0  # dB; an exact layer's 120 would flatten the others
+TOP = 60.0  # dB; the 120 of an exact layer would flatten the others
 
 
 def can_draw() -> bool:
-    """Whether matplotlib is installed."""
+    """Return True if matplotlib is installed."""
     return find_spec("matplotlib") is not None
 
 
 def draw(report: LayersReport) -> bytes:
-    """The PNG."""
+    """Draw the plot as PNG."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -38,7 +38,7 @@ def draw(report: LayersReport) -> bytes:
 
 
 def _bars(axes: Axes, file: FileLayers) -> None:
-    """One bar a layer; a layer without a figure (all zero in fp32) has none."""
+    """Draw one bar per layer; a layer without SQNR (all zero in fp32) has none."""
     worst = [layer for layer in file.worst_first[:NAMED] if not math.isnan(layer.sqnr_db)]
     heights = [0.0 if math.isnan(layer.sqnr_db) else layer.sqnr_db for layer in file.layers]
     colours = [VERMILION if layer in worst else BLUE for layer in file.layers]

@@ -1,4 +1,4 @@
-"""What `verify --layers` reports: every layer of every small file, worst first."""
+"""The report of `verify --layers`: every layer of every small file, worst first."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 METHOD = (
-    "each layer's output against the fp32 file's on the same images; behind the first weights and before the logits "
-    "a channel counts up to its own best factor, since int8 networks are equalized: an error that is nothing but a "
-    "wrong factor shows in the layers after it"
+    "output of each layer compared with the fp32 file's on the same images; after the first weights and before the "
+    "logits each channel is first scaled by its best factor, since int8 networks are equalized: an error that is only "
+    "a wrong factor shows in the layers after it"
 )
 
 
@@ -17,12 +17,12 @@ METHOD = (
 class Layer:
     """One operation that both files compute.
 
-    place: in the graph, from 0; name, kind: for people, and of the operation; tensor: its name in the graph;
-    sqnr_db: signal to quantization noise, 10 log10(sum s^2 / sum (s - q)^2), at most 120, NaN where fp32 is all zero;
+    place: position in the graph, from 0; name: for display; kind: of the operation; tensor: name in the graph;
+    sqnr_db: signal to quantization noise, 10 log10(sum s^2 / sum (s - q)^2), at most 120, NaN if fp32 is all zero;
     cosine: of fp32 and small values, the mean over channels; added: noise as a share of the signal's energy
-    (1 / SQNR, at most 1), less that of its worst input, 0 for pixels (below 0: it averages noise away); channels: how
-    many, of which silent ones say nothing in fp32, and lost ones nothing, or the opposite, in the small file;
-    rescaled: compared up to a factor a channel.
+    (1 / SQNR, at most 1), minus that of its worst input, 0 for pixels (below 0: it averages noise out); channels: their
+    number; silent: channels that are about zero in fp32; lost: channels that are zero or reversed in the small file;
+    rescaled: whether each channel is compared up to a factor.
     """
 
     place: int
@@ -40,7 +40,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class FileLayers:
-    """One file. layers: in graph order; unmatched: operations that are not found in the fp32 file."""
+    """One file. layers: in graph order; unmatched: operations without a match in the fp32 file."""
 
     name: str
     sha256: str
@@ -51,19 +51,19 @@ class FileLayers:
 
     @property
     def worst_first(self) -> list[Layer]:
-        """By SQNR; layers that are zero in fp32 come last."""
+        """The layers by SQNR; layers that are zero in fp32 come last."""
         return sorted(self.layers, key=lambda layer: (math.isnan(layer.sqnr_db), layer.sqnr_db, layer.place))
 
     @property
     def steepest(self) -> Layer | None:
-        """The layer that adds most noise to what it reads, None where nothing can be said."""
-        known = [layer for layer in self.layers if not math.isnan(layer.added)]
-        return max(known, key=lambda layer: layer.added, default=None)
+        """The layer that adds most noise to its inputs, None if no layer has a value."""
+        defined = [layer for layer in self.layers if not math.isnan(layer.added)]
+        return max(defined, key=lambda layer: layer.added, default=None)
 
 
 @dataclass(frozen=True)
 class LayersReport:
-    """images: which, as a sentence; n: how many; model_id, model_sha256: of the run and its merged weights."""
+    """images: description of the images; n: their number; model_id, model_sha256: of the run and its merged weights."""
 
     files: tuple[FileLayers, ...]
     images: str
@@ -72,7 +72,7 @@ class LayersReport:
     model_sha256: str | None = None
 
     def document(self) -> Mapping[str, object]:
-        """The JSON form; undefined figures are NaN (null once printed)."""
+        """Return as JSON; undefined values are NaN (null once printed)."""
         return {
             "images": self.images,
             "n": self.n,

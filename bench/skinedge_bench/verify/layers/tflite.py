@@ -1,4 +1,4 @@
-"""A .tflite file from inside: LiteRT without a delegate, which keeps every tensor."""
+"""Inner tensors of a .tflite file, from LiteRT without a delegate, which preserves every tensor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skinedge_bench.verify.layers.graph import Operation
 
 
 class TfliteTensorReader:
-    """See `graph.TensorReader`. Channels are last, as TFLite's own operations have them."""
+    """See `graph.TensorReader`. Channels are last, as in TFLite's operations."""
 
     def __init__(self, path: Path, layout: Layout) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -31,43 +31,43 @@ class TfliteTensorReader:
         details = {detail["index"]: detail for detail in self._interpreter.get_tensor_details()}
         names = {index: str(detail["name"]) for index, detail in details.items()}
         self._input = self._interpreter.get_input_details()[0]["index"]
-        self._made: dict[str, Any] = {}
-        found = []
+        self._details: dict[str, Any] = {}
+        operations = []
         for op in self._interpreter._get_ops_details():
             inputs = tuple(names[index] for index in op["inputs"] if index in names)
             for index in op["outputs"]:
                 kind, tensor = op["op_name"], names[index]
                 module = readable(tensor)
-                # the number behind a tensor's name counts constants too, of which a converter may merge some
-                found.append(Operation(kind, module, inputs, tensor, key=f"{kind} {module}"))
-                self._made[tensor] = details[index]
-        self.operations = tuple(found)
+                # the key omits the number after a tensor's name: it counts constants too, which a converter may merge
+                operations.append(Operation(kind, module, inputs, tensor, key=f"{kind} {module}"))
+                self._details[tensor] = details[index]
+        self.operations = tuple(operations)
         self.outputs = tuple(str(detail["name"]) for detail in self._interpreter.get_output_details())
 
     def values(self, pixels: Pixels, tensors: Sequence[str]) -> dict[str, NDArray[Any]]:
         self._interpreter.set_tensor(self._input, self._layout.arrange(pixels))
         self._interpreter.invoke()
-        return {name: self._value(self._made[name]) for name in tensors}
+        return {name: self._value(self._details[name]) for name in tensors}
 
     def _value(self, detail: Any) -> NDArray[Any]:
         raw = self._interpreter.get_tensor(detail["index"])
         rows = raw.reshape(-1, raw.shape[-1] if raw.ndim else 1)
         if rows.dtype.kind == "f":
             return np.asarray(rows)
-        scale, zero = detail["quantization"]  # activations have one scale a tensor
+        scale, zero = detail["quantization"]  # activations have one scale per tensor
         return np.asarray((rows.astype(np.float32) - np.float32(zero)) * np.float32(scale))
 
 
 def open_reader(path: Path, layout: Layout) -> TfliteTensorReader:
-    """A file that a session has opened before."""
+    """Open a file that a session has opened before."""
     return TfliteTensorReader(path, layout)
 
 
 def readable(tensor: str) -> str:
-    """The module that litert-torch made a tensor for: 'blocks.0' of 'A/pkg.B_network/pkg.C_blocks/pkg.D_0;1'.
+    """Return the module of a tensor that litert-torch named: 'blocks.0' of 'A/pkg.B_network/pkg.C_blocks/pkg.D_0;1'.
 
-    Of several modules that were fused into one operation it is the last one written, the convolution; a name in
-    another style stays as it is.
+    Of several modules that were fused into one operation, it is the last in the name, the convolution. A name in
+    another style is returned unchanged.
     """
     modules = [part for part in tensor.split(";") if "/" in part]
     if not modules:

@@ -1,4 +1,4 @@
-// The page: loads and checks the model, then judges what a person chooses. Nothing leaves the device.
+// The page: loads and checks the model, then predicts the images that the user chooses. Nothing leaves the device.
 
 import {benchmark} from './benchmark.js';
 import * as camera from './camera.js';
@@ -24,10 +24,10 @@ async function begin() {
   );
 }
 
-let latest = 0; // number of the work that was asked for last: only what comes of it is shown
+let latest = 0; // number of the latest task: only its result is shown
 
-// The controls rest while work is done, and what goes wrong is shown. work(current): current() says whether it is still
-// the latest, as an image that was dropped onto a slower one is.
+// Runs a task with the controls disabled, and shows its error. work(current): current() returns false once a later task
+// has started, e.g. for an image dropped during a slower one.
 async function attempt(work) {
   const number = ++latest;
   const current = () => number === latest;
@@ -42,8 +42,8 @@ async function attempt(work) {
   }
 }
 
-// As `attempt`, of work that brings another image: the last one's result goes first, so that it never stands below an
-// error or beside another image.
+// Like `attempt`, for a task with a new image: clears the previous result first, so that it never appears below an error
+// or beside another image.
 function attemptImage(work) {
   clearResult();
   return attempt(work);
@@ -58,7 +58,7 @@ function enable(on) {
 }
 
 function connect(model, settings, images) {
-  // read(): the source of pixels; name(): of it, once it was read.
+  // read(): returns the pixel source; name(): its name, after reading.
   const judge = (read, name) =>
     attemptImage(async (current) => {
       const source = await read();
@@ -72,12 +72,12 @@ function connect(model, settings, images) {
     });
 
   const judgeFile = (file) => {
-    const timing = !element('progress').hidden; // an image now would disturb what is measured
+    const timing = !element('progress').hidden; // an image would disturb the measurement
     if (!timing) judge(() => decode(file), () => file.name);
   };
   element('file').addEventListener('change', ({target}) => {
     if (target.files.length) judgeFile(target.files[0]);
-    target.value = ''; // the same file can be chosen again
+    target.value = ''; // so that the same file can be chosen again
   });
   connectDrop(judgeFile);
   element('camera').addEventListener('click', () => attemptImage(openFinder));
@@ -92,7 +92,7 @@ function connect(model, settings, images) {
 function connectDrop(judgeFile) {
   const over = (on) => element('drop').classList.toggle('over', on);
   document.addEventListener('dragover', (event) => {
-    event.preventDefault(); // else the browser opens a file that misses the target
+    event.preventDefault(); // otherwise the browser opens a file dropped outside the target
     over(true);
   });
   document.addEventListener('dragleave', () => over(false));

@@ -1,7 +1,7 @@
-// The benchmark of `skinedge bench`, for the one file of this page: warm-up, then blocks of single inferences.
+// The benchmark of `skinedge bench` for the page's model file: warm-up, then blocks of single inferences.
 
-// images: prepared pixels, used in turn; bench: of site.json; advance(share): called after each block.
-// Returns the document that `skinedge bench --json` would print for this file in this browser, with the raw samples.
+// images: prepared pixels, used in rotation; bench: from site.json; advance(share): called after each block.
+// Returns the document of `skinedge bench --json` for this file in this browser, with the raw samples.
 export async function benchmark(model, images, protocol, bench, advance) {
   let hidden = document.hidden;
   const watch = () => (hidden ||= document.hidden);
@@ -11,14 +11,14 @@ export async function benchmark(model, images, protocol, bench, advance) {
   while (blocks.length < protocol.blocks || total(blocks) < protocol.min_seconds * 1000) {
     blocks.push(await timed(model, images, protocol.block));
     advance(Math.min(blocks.length / protocol.blocks, 1));
-    await new Promise((resume) => setTimeout(resume)); // lets the page draw
+    await new Promise((resume) => setTimeout(resume)); // let the page redraw
   }
   document.removeEventListener('visibilitychange', watch);
   const reasons = [...noise(blocks, bench.limits), ...clockReasons(blocks), ...(hidden ? ['the page was in the background'] : [])];
   return report(model, protocol, bench, blocks, reasons);
 }
 
-// The figures of a row; the quantiles are linear, as NumPy's. limits: of site.json, as skinedge_bench.latency.block_stats has them.
+// Returns the statistics of a row; quantiles are linear, like NumPy's. limits: from site.json (skinedge_bench.latency.block_stats).
 export function summary(blocks, limits) {
   const samples = blocks.flat();
   return {
@@ -30,7 +30,7 @@ export function summary(blocks, limits) {
   };
 }
 
-// What the samples say against themselves: noise between blocks, or a slow-down over the run.
+// Returns warnings about the samples: noise between blocks, or a slow-down during the run.
 export function noise(blocks, limits) {
   const middles = medians(blocks);
   const percent = (share) => `${Math.round(share * 100)}%`;
@@ -43,11 +43,11 @@ export function noise(blocks, limits) {
   ];
 }
 
-// 95 % percentile bootstrap of the median.
+// Returns the 95 % percentile bootstrap interval of the median.
 function interval(middles, resamples) {
   const draw = () => middles.map(() => middles[Math.floor(Math.random() * middles.length)]);
-  const found = Array.from({length: resamples}, () => quantile(draw(), 0.5));
-  return [quantile(found, 0.025), quantile(found, 0.975)];
+  const resampled = Array.from({length: resamples}, () => quantile(draw(), 0.5));
+  return [quantile(resampled, 0.025), quantile(resampled, 0.975)];
 }
 
 function medians(blocks) {
@@ -85,7 +85,7 @@ function report(model, protocol, bench, blocks, reasons) {
   return {...empty, measured_at: new Date().toISOString(), device, protocol, rows: [row], samples_ms: {[bench.key]: blocks}};
 }
 
-// Browsers round their clock, some to a millisecond: then a short inference cannot be told from the next step.
+// Browsers round their clock, some to a millisecond, which is too coarse for short inferences.
 function clockReasons(blocks) {
   const step = clockStep();
   const share = step / quantile(blocks.flat(), 0.5);

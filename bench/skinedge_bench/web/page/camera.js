@@ -1,8 +1,8 @@
-// The camera in a video element.
+// Shows the camera in a video element.
 
 import {Problem} from './problem.js';
 
-// Raises: Problem where there is none, or it was refused.
+// Throws a Problem without a camera or the permission to use it.
 export async function start(video) {
   if (!navigator.mediaDevices?.getUserMedia) {
     throw new Problem(

@@ -1,11 +1,11 @@
-// From a file or a video's frame to pixels, as the browser decodes them: turned upright by EXIF, embedded colour profiles
-// ignored, transparency on white, which is what skinedge.core.preprocess.load_image does.
+// Decodes a file or a video frame to pixels with the browser: rotated by EXIF, embedded colour profiles ignored,
+// transparency on white, like skinedge.core.image_file.load_image.
 
 import {Problem} from './problem.js';
 
 const MAX_PIXELS = 50331648; // skinedge's limit: the largest photo of a "50 megapixel" camera, 8192 x 6144
 
-// blob: an image file. Returns what `prepare` in resize.js takes, with close(). Raises: Problem.
+// blob: an image file. Returns a source for `prepare` in resize.js, with close(). Throws: Problem.
 export async function decode(blob) {
   try {
     refuseLarge(await countPixels(blob));
@@ -26,7 +26,7 @@ function refuseLarge(pixels) {
   }
 }
 
-// By the header alone: browsers decode an image that is on no page when it is drawn, and this one never is.
+// Reads only the header: browsers decode an image when it is drawn, and this one never is.
 async function countPixels(blob) {
   const image = new Image();
   const address = URL.createObjectURL(blob);
@@ -42,12 +42,12 @@ async function countPixels(blob) {
   }
 }
 
-// video: a playing video element. Returns the frame that it shows, as `decode` does.
+// video: a playing video element. Returns its current frame as a source, like `decode`.
 export async function frame(video) {
   return source(await createImageBitmap(video));
 }
 
-// bytes: RGB, row by row. The same for pixels that are decoded already.
+// bytes: RGB, row by row. Returns a source for decoded pixels.
 export function raw(bytes, width, height) {
   const block = (left, top, columns, rows) => {
     const rgba = new Uint8ClampedArray(columns * rows * 4);

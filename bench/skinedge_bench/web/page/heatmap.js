@@ -1,7 +1,7 @@
-// The map of a class over the image in grey, in the colours of skinedge's own pictures (skinedge_bench.explain.overlay).
+// Draws the heatmap of a class over the image in grey, in the colours of skinedge_bench.explain.overlay.
 
-// pixels: size * size * 3 bytes; heatmap: as model.js gives it; index: of the class; look: {steps, opacity}.
-// Returns {image: ImageData, low, high}: the picture, and the map's own extremes.
+// pixels: size * size * 3 bytes; heatmap: from model.js; index: of the class; look: {steps, opacity}.
+// Returns {image: ImageData, low, high}: the image, and the smallest and largest value of the map.
 export function overlay(pixels, size, heatmap, index, look) {
   const map = channel(heatmap, index);
   const high = Math.max(...map);
@@ -10,14 +10,14 @@ export function overlay(pixels, size, heatmap, index, look) {
   for (let row = 0, at = 0; row < size; row++) {
     for (let column = 0; column < size; column++, at++) {
       const grey = luma(pixels, at * 3);
-      const here = between(level, heatmap, (row + 0.5) / size, (column + 0.5) / size);
-      image.data.set(tint(grey, here, look), at * 4);
+      const value = between(level, heatmap, (row + 0.5) / size, (column + 0.5) / size);
+      image.data.set(tint(grey, value, look), at * 4);
     }
   }
   return {image, low: Math.min(...map), high};
 }
 
-// One row of the scale's colours, from no evidence to the most, over a middle grey.
+// Returns one row of the colour scale over middle grey, from no evidence to the most.
 export function scale(width, look) {
   const image = new ImageData(width, 1);
   for (let column = 0; column < width; column++) image.data.set(tint(190, column / (width - 1), look), column * 4);
@@ -28,7 +28,7 @@ function channel({values, height, width, classes}, index) {
   return Array.from({length: height * width}, (_, cell) => values[cell * classes + index]);
 }
 
-// Bilinear, with the outermost cells' values beyond their centres; down, across: 0..1.
+// Interpolates bilinearly, constant beyond the centres of the outermost cells; down, across: 0..1.
 function between(level, {height, width}, down, across) {
   const [top, bottom, lower] = neighbours(down * height - 0.5, height);
   const [left, right, later] = neighbours(across * width - 0.5, width);
@@ -43,7 +43,7 @@ function neighbours(place, count) {
 }
 
 function luma(pixels, at) {
-  return (pixels[at] * 19595 + pixels[at + 1] * 38470 + pixels[at + 2] * 7471 + 0x8000) >> 16; // as Pillow's mode L
+  return (pixels[at] * 19595 + pixels[at + 1] * 38470 + pixels[at + 2] * 7471 + 0x8000) >> 16; // like Pillow's mode L
 }
 
 function tint(grey, level, {steps, opacity}) {

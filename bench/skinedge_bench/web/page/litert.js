@@ -1,9 +1,9 @@
-// A .tflite file in LiteRT.js, on one thread of the CPU. What runtimes share: open(bytes, card) gives
-// {backend, inputs: [{name, dtype, shape}], outputs: likewise, run(numbers) -> {output name: Float32Array}}.
+// Runs a .tflite file in LiteRT.js on one CPU thread. Interface of the runtimes: open(bytes) returns
+// {backend, inputs: [{name, dtype, shape}], outputs: like inputs, run(numbers) -> {output name: Float32Array}}.
 
 import {loadAndCompile, loadLiteRt, supportsFeature, Tensor} from '@litertjs/core';
 
-let library; // loaded once, whatever is opened
+let library; // loaded once
 
 export async function open(bytes) {
   library ??= loaded();
@@ -15,9 +15,9 @@ export async function open(bytes) {
   async function run(numbers) {
     const tensor = new Tensor(numbers, [...input.shape]);
     const results = await model.run({[input.name]: tensor});
-    const found = Object.entries(results).map(([name, result]) => [name, Float32Array.from(result.toTypedArray())]);
-    [tensor, ...Object.values(results)].forEach((used) => used.delete()); // they lie in WebAssembly's own memory
-    return Object.fromEntries(found);
+    const outputs = Object.entries(results).map(([name, result]) => [name, Float32Array.from(result.toTypedArray())]);
+    [tensor, ...Object.values(results)].forEach((used) => used.delete()); // free WebAssembly memory
+    return Object.fromEntries(outputs);
   }
 
   return {
@@ -29,7 +29,7 @@ export async function open(bytes) {
 }
 
 function loaded() {
-  // Its notes to itself come as errors otherwise; what fails is thrown as well. The library takes this global away.
+  // Logs would appear as errors otherwise; failures are also thrown. The library removes this global.
   globalThis.Module = {printErr: (text) => console.debug(text)};
   return loadLiteRt('vendor/litert/wasm/');
 }

@@ -1,4 +1,4 @@
-// The model file and its card, each checked before anything is predicted.
+// Loads the model file and its card, and checks both before any prediction.
 
 import {Problem} from './problem.js';
 
@@ -7,7 +7,7 @@ const RULE = ['shorter-side-bilinear-antialias', 'centre'];
 const RUNTIMES = {'litert.js': './litert.js', 'onnxruntime-web': './ort.js'};
 const AGAIN = 'Make the page again with: skinedge web --out DIR';
 
-// settings: site.json. Returns {card, threshold, labels, malignant, loadMs, backend, run(pixels)}. Raises: Problem.
+// settings: site.json. Returns {card, threshold, labels, malignant, loadMs, backend, run(pixels)}. Throws: Problem.
 export async function load(settings) {
   const card = await json(settings.card);
   const labels = labelsOf(card);
@@ -28,7 +28,7 @@ export async function load(settings) {
   };
 }
 
-// A file of the site. Raises: Problem when it is not there.
+// Fetches a file of the site. Throws: Problem for a missing file.
 export async function get(path) {
   let answer;
   try {
@@ -48,7 +48,7 @@ export async function json(path) {
   }
 }
 
-// sha256 of bytes, in hex. Raises: Problem where the browser does not offer it.
+// Returns the SHA-256 hash of bytes in hex. Throws: Problem if the browser does not provide it.
 export async function sha256(bytes) {
   if (!globalThis.crypto?.subtle) {
     throw new Problem(
@@ -60,7 +60,7 @@ export async function sha256(bytes) {
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
-// In the order of the outputs. Raises: Problem when the card does not say all that is needed.
+// Returns the labels in the order of the outputs. Throws: Problem for an invalid card.
 function labelsOf(card) {
   try {
     return checkCard(card);
@@ -92,10 +92,10 @@ function checkCard(card) {
 }
 
 async function checkBytes(bytes, card) {
-  const found = await sha256(bytes);
-  if (found === card.sha256) return;
+  const digest = await sha256(bytes);
+  if (digest === card.sha256) return;
   throw new Problem(
-    `The model file is not the one that its card describes: ${card.file} has the SHA-256 hash ${found.slice(0, 12)}..., ` +
+    `The model file is not the one that its card describes: ${card.file} has the SHA-256 hash ${digest.slice(0, 12)}..., ` +
       `expected ${card.sha256.slice(0, 12)}.... It was changed or damaged, so nothing is predicted.`,
     AGAIN,
   );
@@ -116,23 +116,23 @@ async function opened(runtime, bytes) {
 }
 
 function checkTensors(session, card) {
-  const agree = (found, said) => found && found.dtype === said.dtype && same(found.shape, said.shape);
-  const outputs = card.outputs.map((said) => [session.outputs.find(({name}) => name === said.name), said]);
-  const wrong = [[session.inputs[0], card.input], ...outputs].find(([found, said]) => !agree(found, said));
-  if (!wrong) return;
-  throw new Problem(`The model file and its card disagree about '${wrong[1].name}', so nothing is predicted.`, AGAIN);
+  const agree = (actual, expected) => actual && actual.dtype === expected.dtype && same(actual.shape, expected.shape);
+  const outputs = card.outputs.map((expected) => [session.outputs.find(({name}) => name === expected.name), expected]);
+  const mismatch = [[session.inputs[0], card.input], ...outputs].find(([actual, expected]) => !agree(actual, expected));
+  if (!mismatch) return;
+  throw new Problem(`The model file and its card disagree about '${mismatch[1].name}', so nothing is predicted.`, AGAIN);
 }
 
 // pixels: size * size * 3 bytes. Returns {probabilities, heatmap: {values, height, width, classes} | null}.
 async function run(session, card, pixels) {
-  const found = await session.run(encode(pixels, card.input));
-  const total = found.probabilities.reduce((sum, value) => sum + value, 0);
+  const outputs = await session.run(encode(pixels, card.input));
+  const total = outputs.probabilities.reduce((sum, value) => sum + value, 0);
   if (!(Math.abs(total - 1) < 1e-3)) throw new Problem(`The model gave no probabilities: they sum to ${total}.`);
   const map = card.outputs.find(({name}) => name === 'heatmap');
   const [height, width, classes] = map ? map.shape.slice(1) : [];
   return {
-    probabilities: found.probabilities,
-    heatmap: map ? {values: found.heatmap, height, width, classes} : null,
+    probabilities: outputs.probabilities,
+    heatmap: map ? {values: outputs.heatmap, height, width, classes} : null,
   };
 }
 
@@ -141,7 +141,7 @@ function encode(pixels, {dtype, black, white}) {
   return Float32Array.from(pixels, (pixel) => black + (pixel * (white - black)) / 255);
 }
 
-// Whether two shapes are the same, where -1 is a side that is free.
+// Compares two shapes; -1 is a free dimension and equals any.
 function same(one, other) {
   return one.length === other.length && one.every((side, axis) => side === other[axis] || side === -1 || other[axis] === -1);
 }

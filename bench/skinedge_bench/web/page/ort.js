@@ -1,4 +1,4 @@
-// An .onnx file in ONNX Runtime Web, on one thread of the CPU; see litert.js for what it gives.
+// Runs an .onnx file in ONNX Runtime Web on one CPU thread; same interface as litert.js.
 
 import * as ort from 'onnxruntime-web';
 
@@ -7,7 +7,7 @@ export async function open(bytes) {
   ort.env.wasm.wasmPaths = {wasm: new URL('vendor/ort/ort-wasm-simd-threaded.wasm', document.baseURI).href};
   const session = await ort.InferenceSession.create(bytes, {executionProviders: ['wasm']});
   const [input] = session.inputMetadata;
-  const shape = input.shape.map((side) => (typeof side === 'number' && side > 0 ? side : 1)); // a free batch: one image
+  const shape = input.shape.map((side) => (typeof side === 'number' && side > 0 ? side : 1)); // a free batch dimension: one image
 
   async function run(numbers) {
     const results = await session.run({[input.name]: new ort.Tensor(input.type, numbers, shape)});

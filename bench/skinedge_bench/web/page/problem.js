@@ -1,4 +1,4 @@
-// What a person reads when something fails: what is wrong, and what to do about it.
+// An error shown to the user: what is wrong, and how to fix it.
 
 export class Problem extends Error {
   constructor(what, todo = '') {

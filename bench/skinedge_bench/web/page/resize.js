@@ -1,12 +1,12 @@
-// The same pixels for the model as skinedge.core.preprocess.prepare makes: shorter side to S, bilinear with antialiasing,
-// centre square. A canvas resizes otherwise, so this does in integers what Pillow's Image.resize does: one direction after
-// the other, each rounded to a byte.
+// Prepares the same pixels as skinedge.core.preprocess.prepare: shorter side to S, bilinear with antialiasing, centre
+// crop. A canvas resizes differently, so this repeats Pillow's Image.resize in integers: one direction after the other,
+// each rounded to bytes.
 
 import {Problem} from './problem.js';
 
-const PRECISION = 22; // bits behind the point of a weight
-const LONGEST = 20; // times as long as wide: the most that skinedge takes
-const STRIP = 256; // lines read at a time, so that a large photo needs little memory
+const PRECISION = 22; // fractional bits of a weight
+const LONGEST = 20; // largest aspect ratio that skinedge accepts
+const STRIP = 256; // lines per read; limits the memory for large photos
 
 // source: {width, height, block(left, top, width, height) -> RGBA bytes}; returns size * size * 3 bytes, RGB.
 export function prepare(source, size) {
@@ -18,7 +18,7 @@ export function prepare(source, size) {
   const columns = direction(width, size, short);
   const rows = direction(height, size, short);
   const out = new Uint8ClampedArray(size * size * 3);
-  if (rows.removed > 2 * Math.max(columns.removed, 0)) { // Pillow's order decides how the bytes are rounded
+  if (rows.removed > 2 * Math.max(columns.removed, 0)) { // Pillow's order, which affects rounding
     const strip = (start, count) => source.block(start, rows.from, count, rows.count);
     const middle = firstPass(rows, columns, (start, count) => ({pixels: strip(start, count), line: 4, step: count * 4}));
     secondPass(middle, columns, size, out, size * 3, 3);
@@ -30,9 +30,9 @@ export function prepare(source, size) {
   return out;
 }
 
-// What is needed of one direction. side: pixels of the source in it; short: of the source's shorter side.
-// Returns {places, from, count, removed}: the weights of each of the `size` places, which pixels they need, and how many
-// pixels resizing takes away.
+// Plans the resizing in one direction. side: length of the source in pixels; short: of the source's shorter side.
+// Returns {places, from, count, removed}: the weights of the `size` output pixels, the range of source pixels that they
+// need, and the number of pixels that resizing removes.
 export function direction(side, size, short) {
   const resized = Math.floor((side * size + Math.floor(short / 2)) / short);
   const places = weights(side, resized, Math.floor((resized - size) / 2), size);
@@ -41,7 +41,7 @@ export function direction(side, size, short) {
   return {places, from, count: last.first + last.factors.length - from, removed: side - resized};
 }
 
-// For each place that the crop keeps: the first pixel that counts, and the weights.
+// Returns the first source pixel and the weights for each output pixel inside the crop.
 function weights(side, resized, cut, size) {
   if (resized === side) {
     return Array.from({length: size}, (_, place) => ({first: place + cut, factors: Int32Array.of(1 << PRECISION)}));
@@ -64,8 +64,8 @@ function triangle(first, end, centre, stretch) {
   return Int32Array.from(raw, (weight) => Math.trunc((weight / total) * (1 << PRECISION) + 0.5));
 }
 
-// Resizes in the direction `along`, for each needed line of the other one. read(start, count) gives these lines:
-// {pixels, line, step}, with the distances between lines and along them. Returns RGB, line after line.
+// Resizes in the direction `along`, for each required line of the other direction. read(start, count) returns lines:
+// {pixels, line, step}, with the strides between and along lines. Returns RGB, line by line.
 function firstPass(along, other, read) {
   const size = along.places.length;
   const out = new Uint8ClampedArray(other.count * size * 3);
@@ -79,12 +79,12 @@ function firstPass(along, other, read) {
   return out;
 }
 
-// Resizes the lines of the first pass against each other; the result's distances: between its lines, and along them.
+// Resizes the result of the first pass in the other direction. line, step: strides of the output between and along lines.
 function secondPass(middle, along, size, out, line, step) {
   for (let index = 0; index < size; index++) mix(middle, index * 3, size * 3, along, out, index * line, step);
 }
 
-// One line: from[begin], from[begin + step], ... to to[at], to[at + next], ..., three bytes each.
+// Resizes one line: from[begin], from[begin + step], ... to to[at], to[at + next], ..., three bytes each.
 function mix(from, begin, step, {places, from: skipped}, to, at, next) {
   for (const {first, factors} of places) {
     let red = 1 << (PRECISION - 1);

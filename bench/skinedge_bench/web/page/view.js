@@ -1,4 +1,4 @@
-// What is shown of the model, of a result and of a benchmark.
+// Shows the model, a result and a benchmark.
 
 import {overlay, scale} from './heatmap.js';
 
@@ -9,7 +9,7 @@ export function showStatus(text) {
   element('status').textContent = text;
 }
 
-// problem: what went wrong, null to take the last one away.
+// problem: the error to show, null to remove the last one.
 export function showProblem(problem) {
   const box = element('problem');
   box.replaceChildren();
@@ -38,7 +38,7 @@ export function showModel(model, settings) {
   element('facts').replaceChildren(...Object.entries(facts).flatMap(([term, text]) => [node('dt', term), node('dd', text)]));
 }
 
-// Takes the last image, its scores and its map away.
+// Removes the last image, its scores and its map.
 export function clearResult() {
   show('result', false);
   for (const id of ['source', 'verdict', 'classes']) element(id).replaceChildren();
@@ -48,7 +48,7 @@ export function clearResult() {
   }
 }
 
-// The result of one image: {name, pixels, probabilities, heatmap}.
+// result: of one image, {name, pixels, probabilities, heatmap}.
 export function showResult(result, model, settings) {
   const {card, labels} = model;
   const size = card.resize.size;
@@ -63,7 +63,7 @@ export function showResult(result, model, settings) {
   show('evidence-figure', result.heatmap !== null);
   show('choose', result.heatmap !== null);
   if (result.heatmap) choose(order[0]);
-  show('result', true); // when all of it is this image's
+  show('result', true); // last, so that no part belongs to another image
 }
 
 export function showSpeed(report) {
@@ -147,8 +147,8 @@ function paragraph(text, style) {
 }
 
 function node(tag, text = '', style = '') {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  if (style) made.className = style;
-  return made;
+  const created = document.createElement(tag);
+  created.textContent = text;
+  if (style) created.className = style;
+  return created;
 }

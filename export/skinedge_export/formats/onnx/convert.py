@@ -1,9 +1,10 @@
-"""ONNX files: one file, a free batch dimension, checked."""
+"""Conversion to ONNX: one file, dynamic batch dimension, checked."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from skinedge.run.plugins import TensorSpec
 from skinedge_export.captured_output import captured_output
 from skinedge_export.converter import INPUT, Artifact, ExportJob
 from skinedge_export.formats.metadata import describe_onnx
-from skinedge_export.graph.weight_swap import Said, WeightSwap, graph_of
+from skinedge_export.graph.weight_swap import NamedOutputs, Tracer, WeightSwap
 from skinedge_export.int8.activation_ranges import METHODS
 from skinedge_export.recipe import CALIBRATED, RECIPES, ExportRecipe, load_recipe
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Graph = tuple[Any, dict[str, str]]  # onnx.ModelProto, node name -> path of the module that computes it
-MAX_IR_VERSION = 10  # what ONNX Runtime 1.20, the oldest that we support, reads
+MAX_IR_VERSION = 10  # newest version that ONNX Runtime 1.20, the oldest supported one, reads
 
 
 class OnnxConverter:
@@ -58,73 +59,80 @@ converter = OnnxConverter()
 
 
 def op_list(path: Path) -> list[str]:
-    """Operation names of an ONNX file, in graph order."""
+    """Return the operation names of an ONNX file, in graph order."""
     import onnx
 
     return [node.op_type for node in onnx.load(path, load_external_data=False).graph.node]
 
 
 def fp32_graph(job: ExportJob) -> Graph:
-    """The fp32 onnx.ModelProto of the job's network, and node name -> path of the module that computes it."""
-    kind = f"onnx {job.recipe.onnx.opset}"
-    graph: Graph = job.once("onnx", lambda: graph_of(job, kind, _trace, _renewed, _run))
-    return graph
+    """Return the fp32 onnx.ModelProto of the job's network, and node name -> path of the module that computes it.
+
+    Neither must be changed.
+    """
+    description = job.description
+    tracer = OnnxTracer(description.preprocess, job.form, description.architecture, job.recipe.onnx.opset)
+    return job.graphs.fp32(tracer, job.network)
 
 
-def _trace(model: nn.Module, job: ExportJob) -> Graph:
-    import torch
+@dataclass(frozen=True)
+class OnnxTracer(Tracer[Graph]):
+    """See `Tracer`. opset: version of the ONNX operator set."""
 
-    size, form = job.description.preprocess.size, job.form
-    sample = torch.zeros(2, size, size, 3, dtype=getattr(torch, form.input.dtype))  # 1 would be taken for a constant
-    with captured_output("ONNX export", job.description.architecture):
-        program = torch.onnx.export(
-            model,
-            (sample,),
-            dynamo=True,
-            external_data=False,
-            opset_version=job.recipe.onnx.opset,
-            input_names=[INPUT],
-            output_names=list(form.outputs),
-            dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}},
-            verbose=False,
-        )
-        proto = program.model_proto
-        scopes = {node.name: _scope(node) for node in proto.graph.node}
-        return _slim(proto), scopes
+    opset: int
 
+    def trace(self, model: nn.Module) -> Graph:
+        import torch
 
-def _renewed(graph: Graph, renewal: WeightSwap) -> Graph:
-    """The graph with other weights."""
-    from onnx import numpy_helper
+        size, dtype = self.rule.size, getattr(torch, self.form.input.dtype)
+        sample = torch.zeros(2, size, size, 3, dtype=dtype)  # a batch of 1 would become a constant
+        with captured_output("ONNX export", self.architecture):
+            program = torch.onnx.export(
+                model,
+                (sample,),
+                dynamo=True,
+                external_data=False,
+                opset_version=self.opset,
+                input_names=[INPUT],
+                output_names=list(self.form.outputs),
+                dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}},
+                verbose=False,
+            )
+            proto = program.model_proto
+            scopes = {node.name: _scope(node) for node in proto.graph.node}
+            return _without_notes(proto), scopes
 
-    model, scopes = graph
-    made = type(model)()
-    made.CopyFrom(model)
-    for tensor in made.graph.initializer:
-        new = renewal.of(numpy_helper.to_array(tensor))
-        if new is not None:
-            tensor.CopyFrom(numpy_helper.from_array(new, tensor.name))
-    return made, scopes
+    def with_weights(self, graph: Graph, swap: WeightSwap) -> Graph:
+        """Replace initializers by name: they have the names of the state dict."""
+        from onnx import numpy_helper
 
+        model, scopes = graph
+        swapped = type(model)()
+        swapped.CopyFrom(model)
+        for tensor in swapped.graph.initializer:
+            values = swap.by_name(tensor.name, numpy_helper.to_array(tensor))
+            if values is not None:
+                tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+        return swapped, scopes
 
-def _run(graph: Graph, images: Sequence[NDArray[Any]]) -> list[Said]:
-    import onnxruntime as ort
+    def run(self, graph: Graph, images: Sequence[NDArray[Any]]) -> list[NamedOutputs]:
+        import onnxruntime as ort
 
-    with captured_output("running the ONNX graph", "noise"):
-        session = ort.InferenceSession(graph[0].SerializeToString(), providers=["CPUExecutionProvider"])
-        names = [output.name for output in session.get_outputs()]
-        return [dict(zip(names, session.run(names, {INPUT: image}), strict=True)) for image in images]
+        with captured_output("running the ONNX graph", "noise"):
+            session = ort.InferenceSession(graph[0].SerializeToString(), providers=["CPUExecutionProvider"])
+            names = [output.name for output in session.get_outputs()]
+            return [dict(zip(names, session.run(names, {INPUT: image}), strict=True)) for image in images]
 
 
 def _scope(node: Any) -> str:
-    """Path, in the job's network, of the module that a node comes from; '' where the exporter did not note it."""
+    """Return the path, in the job's network, of the module that a node comes from; '' if not noted by the exporter."""
     noted = {prop.key: prop.value for prop in node.metadata_props}.get("pkg.torch.onnx.name_scopes", "[]")
     modules = ast.literal_eval(noted)[:-1]  # the last one is the operation
     return modules[-1].removeprefix("network").removeprefix(".") if modules else ""
 
 
-def _slim(model: Any) -> Any:
-    """Without the exporter's notes, which hold source paths of the machine that made the file."""
+def _without_notes(model: Any) -> Any:
+    """Remove the exporter's notes, which contain source paths of this machine."""
     graph = model.graph
     model.doc_string = ""
     for part in (graph, *graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output):

@@ -1,4 +1,7 @@
-"""Static int8 for ONNX: QDQ, int8 weights per channel, 8-bit activations."""
+"""Static int8 quantization of ONNX graphs: QDQ format, int8 weights per channel, 8-bit activations.
+
+QDQ: pairs of QuantizeLinear and DequantizeLinear nodes around float operations.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,12 @@ from skinedge_export.int8.finite import require_finite
 
 
 def quantize(model: Any, job: ExportJob, scopes: Mapping[str, str]) -> Any:
-    """The int8 onnx.ModelProto made from the fp32 one, calibrated on `job.calibration`.
+    """Return the int8 onnx.ModelProto of an fp32 one, calibrated on `job.calibration`.
 
     scopes: node name -> path of the module that computes it. Minima and maxima do not depend on the order of the
     images. The ranges of the pixels and of the centred pixels are known, so they are set rather than observed. The
-    last Gemm, the classifier, stays float: softmax sees unrounded logits, and the layer takes no time.
-    Raises: ConfigError without calibration images; SkinedgeError when it fails.
+    last Gemm, the classifier, stays float: softmax takes unrounded logits, and the layer costs almost no time.
+    Raises: ConfigError without calibration images; SkinedgeError if quantization fails.
     """
     if job.calibration is None:
         raise ConfigError("static int8 needs calibration images")
@@ -35,34 +38,37 @@ def quantize(model: Any, job: ExportJob, scopes: Mapping[str, str]) -> Any:
     with captured_output("ONNX quantization", job.description.architecture), scratch_folder() as scratch:
         import onnx
 
-        limits = job.once("onnx extremes", lambda: _observe(model, calibration, job.form.input))
-        ranges = dict(limits)
+        observed = job.observed
+        if observed.extremes is None:
+            observed.extremes = _observe(model, calibration, job.form.input)
+        ranges = dict(observed.extremes)
         if method != "min-max":
-            seen = job.once("onnx histograms", lambda: _histograms(model, calibration, job.form.input, limits))
-            drawn = {name for node in model.graph.node if scopes[node.name] == EVIDENCE for name in node.output}
+            if observed.histograms is None:
+                observed.histograms = _histograms(model, calibration, job.form.input, ranges)
+            evidence = {name for node in model.graph.node if scopes[node.name] == EVIDENCE for name in node.output}
             ranges |= {
                 name: narrowed(histogram, method)
-                for name, histogram in seen.items()
-                if name not in {HEATMAP, *drawn}  # a map's peak is what people look at
+                for name, histogram in observed.histograms.items()
+                if name not in {HEATMAP, *evidence}  # clipping would flatten the peaks of the heatmap
             }
-        target = scratch / "int8.onnx"
-        one = _Reader(calibration[:1], job.form.input)  # every range is given: its own calibration decides nothing
-        _quantize_to(model, job, scopes, {**ranges, **_known_ranges(model, job)}, one, target)
-        return onnx.load(target)
+        path = scratch / "int8.onnx"
+        image = _Reader(calibration[:1], job.form.input)  # unused: all ranges are set
+        _quantize_to(model, job, scopes, {**ranges, **_known_ranges(model, job)}, image, path)
+        return onnx.load(path)
 
 
 def _quantize_to(
-    model: Any, job: ExportJob, scopes: Mapping[str, str], ranges: Mapping[str, Range], images: _Reader, target: Path
+    model: Any, job: ExportJob, scopes: Mapping[str, str], ranges: Mapping[str, Range], images: _Reader, path: Path
 ) -> None:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     options = job.recipe.onnx
     overrides = {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in ranges.items()}
     own = type(model)()
-    own.CopyFrom(model)  # quantize_static moves the weights of the model that it is given into a file
+    own.CopyFrom(model)  # quantize_static moves its model's weights into a file
     quantize_static(
         own,
-        target,
+        path,
         images,
         quant_format=QuantFormat.QDQ,
         per_channel=True,
@@ -76,7 +82,7 @@ def _quantize_to(
 
 
 def _float_nodes(model: Any, job: ExportJob, scopes: Mapping[str, str]) -> list[str]:
-    """Names of the nodes that int8 leaves alone."""
+    """Return the names of the nodes that stay in float."""
     nodes = model.graph.node
     kept = [node.name for node in nodes if job.keeps_float(scopes[node.name])]
     if job.kept_float and not kept:
@@ -88,50 +94,50 @@ def _float_nodes(model: Any, job: ExportJob, scopes: Mapping[str, str]) -> list[
 
 
 def _observe(model: Any, calibration: Pixels, contract: Contract) -> dict[str, Range]:
-    """Smallest and largest value of every float tensor that a node writes, over the images.
+    """Return the smallest and largest value, over the images, of every float tensor that a node writes.
 
-    Raises: GateError when one is not finite.
+    Raises: GateError if a value is not finite.
     """
-    found: dict[str, Range] = {}
+    ranges: dict[str, Range] = {}
     for tensors in _runs(model, calibration, contract):
         for name, values in tensors.items():
             low, high = float(values.min()), float(values.max())
             require_finite(name, low, high)
-            before = found.get(name, (low, high))
-            found[name] = (min(low, before[0]), max(high, before[1]))
-    return found
+            before = ranges.get(name, (low, high))
+            ranges[name] = (min(low, before[0]), max(high, before[1]))
+    return ranges
 
 
 def _histograms(
     model: Any, calibration: Pixels, contract: Contract, limits: Mapping[str, Range]
 ) -> dict[str, Histogram]:
     some = in_order(calibration)[:: max(1, len(calibration) // IMAGES)]
-    return count(lambda: _runs(model, some, contract), limits)
+    return count(_runs(model, some, contract), limits)
 
 
 def _runs(model: Any, pixels: Pixels, contract: Contract) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """Every image's float tensors, by name: the graph with all of them as outputs, one image at a time."""
+    """Yield each image's float tensors, by name, from a copy of the graph that has them as outputs."""
     import onnx
     import onnxruntime as ort
 
-    shown = onnx.ModelProto()
-    shown.CopyFrom(model)
-    typed = onnx.shape_inference.infer_shapes(model).graph  # a tensor without a type would be left out
+    observable = onnx.ModelProto()
+    observable.CopyFrom(model)
+    typed = onnx.shape_inference.infer_shapes(model).graph  # tensors without a type would be left out
     kinds = {value.name: value.type.tensor_type.elem_type for value in (*typed.value_info, *typed.output)}
     names = [name for node in model.graph.node for name in node.output if kinds.get(name) == onnx.TensorProto.FLOAT]
-    have = {output.name for output in model.graph.output}
-    shown.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names if name not in have
+    outputs = {output.name for output in model.graph.output}
+    observable.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names if name not in outputs
     )
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    session = ort.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(observable.SerializeToString(), options, providers=["CPUExecutionProvider"])
     for image in pixels:
         yield dict(zip(names, session.run(names, {INPUT: contract.encode(image[np.newaxis])}), strict=True))
 
 
 def _known_ranges(model: Any, job: ExportJob) -> dict[str, Range]:
-    """Of the input (where it is float) and of what a cast and one addition of constants make of it."""
+    """Return the ranges of the input (if it is float) and of the results of a cast and one addition of constants."""
     contract = job.form.input
     known = {INPUT: contract.range} if contract.dtype == "float32" else {}
     name = INPUT
@@ -146,7 +152,7 @@ def _known_ranges(model: Any, job: ExportJob) -> dict[str, Range]:
 
 
 class _Reader:
-    """onnxruntime's CalibrationDataReader, by shape: one image a step."""
+    """onnxruntime's CalibrationDataReader, by shape: one image per step."""
 
     def __init__(self, pixels: Pixels, contract: Contract) -> None:
         self._pixels = pixels

@@ -1,4 +1,4 @@
-"""ONNX files with smaller weights and the same computation: int8 per channel, or half precision."""
+"""Weight-only quantization of ONNX graphs: int8 per channel, or half precision; activations stay float."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LEAST = 1024  # weights of a tensor that is worth it: the rest is biases and constants
+LEAST = 1024  # elements of a quantized tensor; smaller ones are biases and constants
 STEPS = 127
 
 
 def quantize_weights(model: Any, precision: str) -> Any:
-    """A copy of the fp32 onnx.ModelProto; precision: 'int8-weight' or 'fp16'.
+    """Return a copy of the fp32 onnx.ModelProto with smaller weights; precision: 'int8-weight' or 'fp16'.
 
-    Each large initializer becomes a small one and a node that widens it again: DequantizeLinear (per output channel,
-    symmetric) or Cast. Runtimes fold that node when they load the file, so activations stay in float.
+    Each large initializer becomes a smaller one and a node that restores float32: DequantizeLinear (per output
+    channel, symmetric) or Cast. Runtimes fold that node when they load the file.
     """
     import onnx
     from onnx import numpy_helper
@@ -50,7 +50,7 @@ def quantize_weights(model: Any, precision: str) -> Any:
 
 
 def rounded(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """(O, ...) -> levels (O, ...) int8 in -127..127, and the step of each output channel (O,) float32."""
+    """Return int8 levels (O, ...), -127..127, of weights (O, ...), and the step of each channel (O,) float32."""
     steps = np.abs(weights.reshape(len(weights), -1)).max(axis=1).astype(np.float32) / STEPS
     steps = np.maximum(steps, np.finfo(np.float32).tiny)
     levels = np.rint(weights / steps.reshape(-1, *[1] * (weights.ndim - 1)))

@@ -1,1 +1,1 @@
-"""The converter `onnx2tf`: our ONNX graph through onnx2tf and TensorFlow, in an environment of their own."""
+"""The converter `onnx2tf`: from our ONNX graph, by onnx2tf and TensorFlow in a separate environment."""

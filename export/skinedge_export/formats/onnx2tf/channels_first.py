@@ -1,4 +1,4 @@
-"""Our ONNX graph with the layout that onnx2tf expects: it takes every image input for NCHW, and makes NHWC of it."""
+"""Layout change of our ONNX graph for onnx2tf, which takes every image input for NCHW and converts it to NHWC."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ ELEMENTWISE = ("Cast", "Add", "Sub", "Mul", "Div")
 
 
 def channels_first(model: Any) -> Any:
-    """A copy of an onnx.ModelProto whose input is (1, 3, S, S), not (N, S, S, 3): its first transposition is gone.
+    """Return a copy of an onnx.ModelProto with input (1, 3, S, S) for (N, S, S, 3), without its first transposition.
 
-    What comes before that, the arithmetic on pixels, works on the new layout: constants of one value per channel are
-    reshaped. onnx2tf has options that keep an NHWC input, but then it transposes the first convolution's input wrongly.
-    Raises: SkinedgeError for a graph that does not begin so.
+    Constants with one value per channel before the transposition are reshaped. onnx2tf has options that keep an NHWC
+    input, but then transposes the first convolution's input wrongly.
+    Raises: SkinedgeError for a graph without that transposition.
     """
     import onnx
 
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    graph = made.graph
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    graph = changed.graph
     head, transposition = _head(graph)
     for node in head:
         _reshape_constants(graph, node)
     for node in graph.node:
-        for place, name in enumerate(node.input):
+        for index, name in enumerate(node.input):
             if name == transposition.output[0]:
-                node.input[place] = transposition.input[0]
+                node.input[index] = transposition.input[0]
     graph.node.remove(transposition)
     size = graph.input[0].type.tensor_type.shape.dim[1].dim_value
     _set_shape(graph.input[0], (1, 3, size, size))
     for output in graph.output:
         dims = output.type.tensor_type.shape.dim
         _set_shape(output, (1, *(dim.dim_value for dim in dims[1:])))
-    del graph.value_info[:]  # shapes of the layout before
+    del graph.value_info[:]  # shapes of the original layout
     for node in [node for node in graph.node if node.op_type == "MaxPool"]:
         _pad_with_zeros(graph, node)
-    return made
+    return changed
 
 
 def _head(graph: Any) -> tuple[list[Any], Any]:
-    """The operations before the first transposition, which is the second value."""
+    """Return the operations before the first transposition, and the transposition."""
     head, value = [], graph.input[0].name
     while True:
         users = [node for node in graph.node if value in node.input]
@@ -53,27 +53,27 @@ def _head(graph: Any) -> tuple[list[Any], Any]:
         perm = [list(item.ints) for node in users for item in node.attribute if item.name == "perm"]
         if len(users) == 1 and users[0].op_type == "Transpose" and perm == [TO_CHANNELS_FIRST]:
             return head, users[0]
-        found = ", ".join(node.op_type for node in users) or "nothing"
-        raise SkinedgeError(f"the ONNX graph's pixels go into {found}, not into a transposition to NCHW")
+        types = ", ".join(node.op_type for node in users) or "nothing"
+        raise SkinedgeError(f"the ONNX graph's pixels go into {types}, not into a transposition to NCHW")
 
 
 def _reshape_constants(graph: Any, node: Any) -> None:
     from onnx import numpy_helper
 
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    for place, name in enumerate(node.input):
+    for index, name in enumerate(node.input):
         if name in constants and len(constants[name].dims):
             values = numpy_helper.to_array(constants[name])
             column = numpy_helper.from_array(values.reshape(-1, 1, 1), f"{name}.column")
             if column.name not in constants:
                 graph.initializer.append(column)
-            node.input[place] = column.name
+            node.input[index] = column.name
 
 
 def _pad_with_zeros(graph: Any, pool: Any) -> None:
-    """Pad a max-pooling of values that are never negative with zeros, which changes nothing.
+    """Pad a max-pooling after a ReLU with explicit zeros, which does not change its output.
 
-    onnx2tf pads with the least float32, which TensorFlow then counts into the int8 range: every value would be lost.
+    onnx2tf pads with the smallest float32, which TensorFlow then includes in the int8 range: all values would be lost.
     """
     import numpy as np
     from onnx import helper, numpy_helper

@@ -1,4 +1,4 @@
-"""TFLite files by way of ONNX and TensorFlow: a second opinion on litert-torch, and a way out where that fails."""
+"""Conversion to TFLite by way of ONNX and TensorFlow, to compare with litert-torch or to use where that fails."""
 
 from __future__ import annotations
 
@@ -33,9 +33,7 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Onnx2tfConverter:
-    """See `converter.Converter`. Makes fp32 and int8; TensorFlow chooses int8 ranges, the smallest to the
-    largest value seen.
-    """
+    """See `skinedge_export.converter.Converter`. Makes fp32 and int8; int8 ranges are TensorFlow's, min-max."""
 
     format = "tflite"
     suffix = ".tflite"
@@ -44,9 +42,9 @@ class Onnx2tfConverter:
     libraries = ("timm", "torch.onnx", "onnxscript")
 
     def recipe(self, precision: str) -> ExportRecipe:
-        """Other pins, which may make another file, are another recipe."""
-        found = load_recipe(RECIPES / f"onnx2tf-{precision}.toml")
-        return replace(found, sha256=hashlib.sha256(found.sha256.encode() + PINS.read_bytes()).hexdigest())
+        """Return the recipe; its hash covers the pinned packages, which can change the file."""
+        recipe = load_recipe(RECIPES / f"onnx2tf-{precision}.toml")
+        return replace(recipe, sha256=hashlib.sha256(recipe.sha256.encode() + PINS.read_bytes()).hexdigest())
 
     def convert(self, job: ExportJob, path: Path) -> Artifact:
         _check(job)
@@ -63,7 +61,7 @@ converter = Onnx2tfConverter()
 
 
 def _check(job: ExportJob) -> None:
-    """Raises: ConfigError for what TensorFlow's converter has no option for."""
+    """Raises: ConfigError for settings that TensorFlow's converter does not support."""
     precision, ranges = job.recipe.precision, job.recipe.calibration.ranges
     if precision not in ("fp32", "int8") or job.kept_float:
         raise ConfigError("the converter onnx2tf makes fp32 and int8 (all layers)", todo=WITHOUT)
@@ -74,7 +72,7 @@ def _check(job: ExportJob) -> None:
 
 
 def _convert(model: Any, job: ExportJob, python: Path) -> tuple[bytes, Mapping[str, str]]:
-    """The flatbuffer, and tool -> version of the other environment."""
+    """Return the flatbuffer, and tool -> version of the other environment."""
     size, encode = job.description.preprocess.size, job.form.input.encode
     request = {
         "input": INPUT,
@@ -95,20 +93,23 @@ def _convert(model: Any, job: ExportJob, python: Path) -> tuple[bytes, Mapping[s
 
 
 def _run(python: Path, folder: Path, where: str) -> None:
-    """Raises: SkinedgeError that quotes what TensorFlow's environment said last."""
+    """Run the conversion in TensorFlow's environment.
+
+    Raises: SkinedgeError, which quotes its error message.
+    """
     command = [str(python), "-I", str(SCRIPT.resolve())]
     settings = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(folder)}
     done = run_program(command, cwd=folder, environment=settings, stderr=subprocess.STDOUT)
     if done.returncode:
         text = COLOURS.sub("", done.stdout)
-        raise SkinedgeError(f"onnx2tf failed: {_said(text, done.returncode)}", where=where, todo=WITHOUT)
+        raise SkinedgeError(f"onnx2tf failed: {_error_text(text, done.returncode)}", where=where, todo=WITHOUT)
 
 
-def _said(text: str, code: int) -> str:
-    """The line that tells most: onnx2tf's own error (it then exits without one), else the exception."""
+def _error_text(text: str, code: int) -> str:
+    """Return the most informative line: onnx2tf's own error (it then exits without an exception), or the exception."""
     if code < 0:
         return f"its process was ended by {signal.Signals(-code).name} (out of memory?)"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     last = next((line for line in reversed(lines) if line.startswith("FAILED")), "no message")
-    told = [line for line in lines if line.startswith("ERROR: ") and "trace log" not in line]
-    return (told[0].removeprefix("ERROR: ") if told else last.removeprefix("FAILED "))[:300]
+    errors = [line for line in lines if line.startswith("ERROR: ") and "trace log" not in line]
+    return (errors[0].removeprefix("ERROR: ") if errors else last.removeprefix("FAILED "))[:300]

@@ -1,7 +1,7 @@
-"""TensorFlow's environment: made on first use, apart from ours, whose packages its pins would break.
+"""TensorFlow's environment, created on first use; its pinned packages conflict with ours.
 
-It lies under SKINEDGE_CACHE, else XDG_CACHE_HOME/skinedge, else ~/.cache/skinedge, in a folder named for its pins and
-its Python: other pins make another one. A removed folder is made again.
+Its folder is in SKINEDGE_CACHE, else XDG_CACHE_HOME/skinedge, else ~/.cache/skinedge, and is named after its pins and
+Python version, so other pins create another one. A removed folder is created again.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from skinedge.system.progress import note
 
 PINS = Path(__file__).with_name("pins.txt")
 HASHES = Path(__file__).with_name("hashes.txt")  # the pins with the sha256 of each package's files, from `make hashes`
-PYTHONS = ("3.12", "3.11")  # that the pins have wheels for
-SPACE = 2_500_000_000  # bytes: 1.6e9 stay, pip unpacks beside them
+PYTHONS = ("3.12", "3.11")  # versions for which the pins have wheels
+SPACE = 2_500_000_000  # bytes: 1.6e9 for the environment, the rest for pip's temporary files
 WITHOUT = "Without --converter, the format's own converter makes the file."
 
 
 def interpreter() -> Path:
-    """Python of the environment, which is made if it is not there.
+    """Return the environment's Python; creates the environment if it does not exist.
 
-    Raises: SkinedgeError when no Python fits the pins, they cannot be installed, or the disk is full.
+    Raises: SkinedgeError if no Python fits the pins, they cannot be installed, or the disk is full.
     """
     version, base = base_python()
     digest = hashlib.sha256(HASHES.read_bytes()).hexdigest()[:12]
@@ -46,17 +46,17 @@ def interpreter() -> Path:
 
 
 def base_python() -> tuple[str, Path]:
-    """A version in PYTHONS and an interpreter of it: this one, else one on PATH.
+    """Return a version in PYTHONS and its interpreter: this one, else one on PATH.
 
-    Raises: SkinedgeError when there is none.
+    Raises: SkinedgeError if there is none.
     """
     own = f"{sys.version_info.major}.{sys.version_info.minor}"
     if own in PYTHONS:
         return own, Path(sys.executable)
     for version in PYTHONS:
-        found = shutil.which(f"python{version}")
-        if found and _version(found) == version:  # a shim of a version manager may be there without its Python
-            return version, Path(found)
+        path = shutil.which(f"python{version}")
+        if path and _version(path) == version:  # a version manager's shim may exist without its Python
+            return version, Path(path)
     raise SkinedgeError(
         f"onnx2tf needs Python {' or '.join(PYTHONS)}; this is {own}, and none of them is on PATH",
         todo=f"Install one of them. {WITHOUT}",
@@ -70,7 +70,7 @@ def _version(python: str) -> str:
 
 
 def _make(folder: Path, base: Path, python: Path) -> None:
-    """Make it under another name, so that a folder of the right name is always whole."""
+    """Create the environment under another name, so that a folder with its name is always complete."""
     free = shutil.disk_usage(folder.parent).free
     if free < SPACE:
         raise SkinedgeError(
@@ -80,7 +80,7 @@ def _make(folder: Path, base: Path, python: Path) -> None:
         )
     note(f"onnx2tf: installing it and TensorFlow into {folder} (once; 1.6 GB, some minutes) ...")
     part = folder.parent / f"{folder.name}.part"
-    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(part, ignore_errors=True)  # left by a killed process
     try:
         _run([str(base), "-m", "venv", str(part)], "make an environment for onnx2tf")
         pip = [str(part / python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-deps"]
@@ -94,8 +94,8 @@ def _run(command: list[str], action: str) -> None:
     done = run_program(command, stderr=subprocess.STDOUT)
     if done.returncode:
         lines = [line.strip() for line in done.stdout.splitlines() if line.strip()] or ["no message"]
-        said = next((line for line in lines if line.startswith(("ERROR", "Error"))), lines[-1])
+        message = next((line for line in lines if line.startswith(("ERROR", "Error"))), lines[-1])
         raise SkinedgeError(
-            f"cannot {action}: {said[:300]}",
+            f"cannot {action}: {message[:300]}",
             todo=f"It needs a package registry in reach and free disk space; then run the command again. {WITHOUT}",
         )

@@ -1,4 +1,4 @@
-"""Runs in TensorFlow's environment, never in ours: `python -I foreign.py`, in a folder with a request.
+"""Conversion script for TensorFlow's environment, not ours: `python -I foreign.py`, in a folder with a request.
 
 Reads `request.json` and `model.onnx` (channels first, batch 1), for int8 also `calibration.npy` (N, S, S, 3), and
 `sample.npy` (1, S, S, 3), both as the graph takes them; writes `model.tflite` and `reply.json`.
@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-# onnx2tf downloads a file of this name unless it finds one; it compares what each operation gives for its images.
+# onnx2tf downloads this file if it is missing; it compares each operation's output for its images.
 SAMPLE = "calibration_image_sample_data_20x128x128x3_float32.npy"
 
 
@@ -34,8 +34,8 @@ def save(request: dict[str, Any], folder: str) -> None:
     network = onnx2tf.convert(
         input_onnx_file_path="model.onnx",
         output_folder_path="onnx2tf",
-        not_use_onnxsim=True,  # a program that it would look for on PATH
-        disable_model_save=True,  # of files in precisions that nobody asked for
+        not_use_onnxsim=True,  # it would search PATH for that program
+        disable_model_save=True,  # files in precisions that are not needed
         non_verbose=True,
         verbosity="error",
     )
@@ -45,10 +45,10 @@ def save(request: dict[str, Any], folder: str) -> None:
     spec = tf.TensorSpec(network.inputs[0].shape, network.inputs[0].dtype, name=request["input"])
 
     def values(pixels: Any) -> list[Any]:
-        found = network(pixels)
-        return list(found) if isinstance(found, (list, tuple)) else [found]
+        outputs = network(pixels)
+        return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
 
-    # Constants only: onnx2tf keeps some weights where no SavedModel finds them.
+    # constants only: onnx2tf stores some weights outside of what SavedModel tracks
     frozen = convert_variables_to_constants_v2(tf.function(values, input_signature=[spec]).get_concrete_function())
     module = tf.Module()
     module.serve = tf.function(lambda pixels: dict(zip(names, frozen(pixels), strict=True)), input_signature=[spec])
@@ -62,7 +62,7 @@ def tensorflow_version() -> str:
 
 
 def convert(request: dict[str, Any], folder: str) -> bytes:
-    """The .tflite file; int8 as TensorFlow does it: weights per channel, ranges min-max, float at both ends."""
+    """Return the .tflite file; int8 is TensorFlow's: weights per channel, min-max ranges, float input and outputs."""
     import numpy as np
     import tensorflow as tf
 
@@ -81,7 +81,7 @@ def convert(request: dict[str, Any], folder: str) -> bytes:
 if __name__ == "__main__":
     try:
         main()
-    except (Exception, SystemExit) as error:  # onnx2tf exits on an operation that it does not know
+    except (Exception, SystemExit) as error:  # onnx2tf exits on an unsupported operation
         lines = [line for line in str(error).splitlines() if line.strip()] or ["no message"]
         print(f"\nFAILED {type(error).__name__}: {lines[0]}", file=sys.stderr)
         sys.exit(1)

@@ -1,8 +1,9 @@
-"""TFLite files: NHWC, batch 1, description and labels in an appended zip."""
+"""Conversion to TFLite: NHWC, batch 1, description and labels in an appended zip archive."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from skinedge_export.converter import INPUT, Artifact, ExportJob
 from skinedge_export.formats.metadata import append_zip
 from skinedge_export.formats.tflite import quantize as tflite_quantize
 from skinedge_export.formats.tflite.metadata import SIGNATURE, with_metadata
-from skinedge_export.graph.weight_swap import Said, WeightSwap, graph_of
+from skinedge_export.graph.weight_swap import NamedOutputs, Tracer, WeightSwap
 from skinedge_export.int8.activation_ranges import METHODS
 from skinedge_export.recipe import CALIBRATED, RECIPES, ExportRecipe, load_recipe
 
@@ -37,7 +38,8 @@ class TfliteConverter:
         return load_recipe(RECIPES / f"tflite-{precision}.toml")
 
     def convert(self, job: ExportJob, path: Path) -> Artifact:
-        content = job.once("tflite", lambda: graph_of(job, "tflite", _trace, _renewed, _run))
+        tracer = TfliteTracer(job.description.preprocess, job.form, job.description.architecture)
+        content = job.graphs.fp32(tracer, job.network)
         tools = ["torch", "litert-torch", "litert-converter"]
         if job.recipe.precision != "fp32":
             quantize = (
@@ -53,7 +55,7 @@ converter = TfliteConverter()
 
 
 def op_list(path: Path) -> list[str]:
-    """Operation names of the main graph of a .tflite file, in its order (no delegate applied)."""
+    """Return the operation names of a .tflite file's main graph, in its order (no delegate applied)."""
     from ai_edge_litert import schema_py_generated as schema
 
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
@@ -65,47 +67,49 @@ def op_list(path: Path) -> list[str]:
     return [ops[graph.Operators(i).OpcodeIndex()] for i in range(graph.OperatorsLength())]
 
 
-def _trace(model: nn.Module, job: ExportJob) -> bytes:
-    """The fp32 flatbuffer of the network as `wrapper.pixel_model` made it."""
-    import torch
+@dataclass(frozen=True)
+class TfliteTracer(Tracer[bytes]):
+    """See `Tracer`; a graph is a flatbuffer without metadata."""
 
-    size = job.description.preprocess.size
-    with captured_output("TFLite export", job.description.architecture):
-        import litert_torch
+    def trace(self, model: nn.Module) -> bytes:
+        import torch
 
-        sample = torch.zeros(1, size, size, 3, dtype=getattr(torch, job.form.input.dtype))
-        edge = litert_torch.signature(SIGNATURE, model, sample_kwargs={INPUT: sample}).convert()
-        return bytes(edge.model_content())
+        size = self.rule.size
+        with captured_output("TFLite export", self.architecture):
+            import litert_torch
 
+            sample = torch.zeros(1, size, size, 3, dtype=getattr(torch, self.form.input.dtype))
+            edge = litert_torch.signature(SIGNATURE, model, sample_kwargs={INPUT: sample}).convert()
+            return bytes(edge.model_content())
 
-def _renewed(content: bytes, renewal: WeightSwap) -> bytes:
-    """The flatbuffer with other weights, in the same places."""
-    from ai_edge_litert import schema_py_generated as schema
+    def with_weights(self, graph: bytes, swap: WeightSwap) -> bytes:
+        """Replace tensors by their values: names are the converter's own, and axes may have another order."""
+        from ai_edge_litert import schema_py_generated as schema
 
-    made = bytearray(content)
-    model, done = schema.Model.GetRootAs(made, 0), set()
-    for number in range(model.SubgraphsLength()):
-        graph = model.Subgraphs(number)
-        for tensor in (graph.Tensors(i) for i in range(graph.TensorsLength())):
-            values = model.Buffers(tensor.Buffer()).DataAsNumpy()
-            known = tensor.Buffer() in done or tensor.Type() != schema.TensorType.FLOAT32
-            if not known and isinstance(values, np.ndarray):
-                done.add(tensor.Buffer())
-                new = renewal.of(values.view(np.float32))
-                if new is not None:
-                    values[:] = new.view(np.uint8)
-    return bytes(made)
+        swapped = bytearray(graph)
+        model, visited = schema.Model.GetRootAs(swapped, 0), set()
+        for number in range(model.SubgraphsLength()):
+            subgraph = model.Subgraphs(number)
+            for tensor in (subgraph.Tensors(i) for i in range(subgraph.TensorsLength())):
+                values = model.Buffers(tensor.Buffer()).DataAsNumpy()
+                skipped = tensor.Buffer() in visited or tensor.Type() != schema.TensorType.FLOAT32
+                if not skipped and isinstance(values, np.ndarray):
+                    visited.add(tensor.Buffer())
+                    replacement = swap.by_values(values.view(np.float32))
+                    if replacement is not None:
+                        values[:] = replacement.view(np.uint8)
+        return bytes(swapped)
 
+    def run(self, graph: bytes, images: Sequence[NDArray[Any]]) -> list[NamedOutputs]:
+        with captured_output("running the TFLite graph", "noise"):
+            from ai_edge_litert.interpreter import Interpreter
 
-def _run(content: bytes, images: Sequence[NDArray[Any]]) -> list[Said]:
-    with captured_output("running the TFLite graph", "noise"):
-        from ai_edge_litert.interpreter import Interpreter
-
-        runner = Interpreter(model_content=content).get_signature_runner(SIGNATURE)
-        return [runner(**{INPUT: image}) for image in images]
+            runner = Interpreter(model_content=graph).get_signature_runner(SIGNATURE)
+            return [runner(**{INPUT: image}) for image in images]
 
 
 def artifact(precision: str, path: Path, versions: dict[str, str]) -> Artifact:
+    """Describe a .tflite file, as LiteRT reads it."""
     with captured_output("loading the TFLite file", path.name):
         from ai_edge_litert.interpreter import Interpreter
 

@@ -1,8 +1,8 @@
-"""TFLite Metadata: what a .tflite file says to clients that never heard of skinedge.
+"""TFLite Metadata: description of a .tflite file for generic clients.
 
-A second flatbuffer, in the model's metadata entry TFLITE_METADATA, tells what to do with an image's bytes before the
-graph, and which file of the appended zip names the classes. Tables, field numbers and enumerations:
-`metadata_schema.fbs`, version 1.5.0, of TensorFlow Lite Support and of MediaPipe.
+A second flatbuffer, in the model's metadata entry TFLITE_METADATA, describes the normalization of an image's bytes
+before the graph, and names the file of the appended zip archive that lists the classes. Tables, field numbers and
+enumerations: `metadata_schema.fbs`, version 1.5.0, of TensorFlow Lite Support and of MediaPipe.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from skinedge.run.file_card import MEANING, formula, resize_text
 from skinedge.run.model_card import intended_use
 from skinedge_export.formats.metadata import LABELS_FILE
 
-SIGNATURE = "serving_default"  # name of the graph's only signature
+SIGNATURE = "serving_default"  # the graph's only signature
 ENTRY = b"TFLITE_METADATA"
 _MODEL_MAGIC, _METADATA_MAGIC = b"TFL3", b"M001"
 _PARSER = "1.0.0"  # the oldest parser that knows every field used here
@@ -26,7 +26,7 @@ _RGB, _IMAGE, _NORMALIZATION, _AXIS_LABELS = 1, 2, 1, 2  # ColorSpaceType, two u
 _ALIGNMENT = 16  # of a tensor's bytes: `force_align` in the model's schema, which the Python builder does not follow
 
 
-# Table -> its fields in the schema's order, as far as the last one that is used here; a union has its type before it.
+# Table -> its fields in the schema's order, up to the last one used here; a union is preceded by its type.
 _FIELDS: Mapping[str, tuple[str, ...]] = {
     "ModelMetadata": (
         *("name", "description", "version", "subgraph_metadata"),
@@ -58,36 +58,36 @@ class Table:
 
 
 def with_metadata(model: bytes, description: ModelDescription, outputs: Sequence[str]) -> bytes:
-    """A .tflite flatbuffer with TFLite Metadata in it, and all weights inside the flatbuffer; the graph stays.
+    """Return a .tflite flatbuffer with TFLite Metadata, and with all weights inside the flatbuffer; same graph.
 
-    ai-edge-quantizer keeps weights behind the flatbuffer, at offsets from the file's start. Any writer that makes the
-    flatbuffer longer leaves those pointing at other bytes, and old readers do not follow them at all.
-    outputs: the names that the file's outputs must have, in any order.
-    Raises: SkinedgeError when it has others.
+    ai-edge-quantizer stores weights behind the flatbuffer, at offsets from the file's start. A longer flatbuffer would
+    make those offsets wrong, and old readers do not follow them.
+    outputs: required names of the outputs, in any order.
+    Raises: SkinedgeError if the file has other outputs.
     """
     from ai_edge_litert import schema_py_generated as schema
 
-    found = schema.ModelT.InitFromPackedBuf(model)
-    _take_in(found.buffers, model)
-    buffer = schema.BufferT(data=_bytes(_encode(_model(description, _outputs(found, outputs)), _METADATA_MAGIC)))
-    kept = [entry for entry in found.metadata or [] if entry.name != ENTRY]
-    found.metadata = [*kept, schema.MetadataT(ENTRY, len(found.buffers))]
-    found.buffers.append(buffer)
+    unpacked = schema.ModelT.InitFromPackedBuf(model)
+    _move_inside(unpacked.buffers, model)
+    buffer = schema.BufferT(data=_bytes(_encode(_model(description, _outputs(unpacked, outputs)), _METADATA_MAGIC)))
+    others = [entry for entry in unpacked.metadata or [] if entry.name != ENTRY]
+    unpacked.metadata = [*others, schema.MetadataT(ENTRY, len(unpacked.buffers))]
+    unpacked.buffers.append(buffer)
     builder = _aligned_builder(len(model))
-    builder.Finish(found.Pack(builder), _MODEL_MAGIC)
+    builder.Finish(unpacked.Pack(builder), _MODEL_MAGIC)
     return bytes(builder.Output())
 
 
-def _take_in(buffers: list[Any], model: bytes) -> None:
-    """Move weights that lie behind the flatbuffer into it."""
+def _move_inside(buffers: list[Any], model: bytes) -> None:
+    """Move weights stored behind the flatbuffer into it."""
     for buffer in buffers:
-        if buffer.offset > 1:  # 0 and 1: there is nothing outside
+        if buffer.offset > 1:  # 0 and 1: no data outside
             buffer.data = _bytes(model[buffer.offset : buffer.offset + buffer.size])
             buffer.offset = buffer.size = 0
 
 
 def _outputs(model: Any, expected: Sequence[str]) -> list[str]:
-    """Names of the outputs in the graph's order, which is not always the signature's."""
+    """Return the outputs' names in the graph's order, which is not always the signature's."""
     named = {item.tensorIndex: item.name.decode() for item in model.signatureDefs[0].outputs}
     names = [named[index] for index in model.subgraphs[0].outputs]
     if sorted(names) != sorted(expected):
@@ -95,19 +95,21 @@ def _outputs(model: Any, expected: Sequence[str]) -> list[str]:
     return names
 
 
-def _model(said: ModelDescription, outputs: list[str]) -> Table:
-    synthetic = "Trained on SYNTHETIC drawings: it knows nothing of skin. " if said.synthetic else ""
-    license = ". ".join(text for text in (said.license, said.attribution) if text) or "No licence was stated."
+def _model(description: ModelDescription, outputs: list[str]) -> Table:
+    synthetic = "Trained on SYNTHETIC drawings: it knows nothing of skin. " if description.synthetic else ""
+    license = (
+        ". ".join(text for text in (description.license, description.attribution) if text) or "No licence was stated."
+    )
     graph = Table.of(
         "SubGraphMetadata",
-        input_tensor_metadata=[_image(said)],
+        input_tensor_metadata=[_image(description)],
         output_tensor_metadata=[_OUTPUTS[name]() for name in outputs],
     )
     return Table.of(
         "ModelMetadata",
-        name=said.name,
-        description=f"{synthetic}{said.notice} {intended_use(said.domain)}",
-        version=said.run_id,
+        name=description.name,
+        description=f"{synthetic}{description.notice} {intended_use(description.domain)}",
+        version=description.run_id,
         subgraph_metadata=[graph],
         author="skinedge",
         license=license,
@@ -115,15 +117,15 @@ def _model(said: ModelDescription, outputs: list[str]) -> Table:
     )
 
 
-def _image(said: ModelDescription) -> Table:
-    """A client computes (byte - mean) / std, whatever the input's dtype, then quantizes where the input asks for it."""
-    contract = CONTRACTS[said.input]
+def _image(description: ModelDescription) -> Table:
+    """Describe the input: a client computes (byte - mean) / std for any dtype, then quantizes if necessary."""
+    contract = CONTRACTS[description.input]
     low, high = contract.range
     scaling = Table.of("NormalizationOptions", mean=(float(contract.offset),), std=(float(contract.scale),))
     return Table.of(
         "TensorMetadata",
         name="image",
-        description=f"{resize_text(said.preprocess.size)} Contract '{contract.name}': {formula(contract)}.",
+        description=f"{resize_text(description.preprocess.size)} Contract '{contract.name}': {formula(contract)}.",
         content=Table.of(
             "Content", content_properties_type=_IMAGE, content_properties=Table.of("ImageProperties", color_space=_RGB)
         ),
@@ -133,9 +135,10 @@ def _image(said: ModelDescription) -> Table:
 
 
 def _probabilities() -> Table:
-    """No score calibration: temperature and biases are in the graph already, and would be applied twice.
+    """Describe the probabilities.
 
-    No score threshold either: ours is on the sum over several classes, which the schema cannot say.
+    Without score calibration: temperature and biases are in the graph already, and would be applied twice. Without a
+    score threshold: ours is on the sum over several classes, which the schema cannot express.
     """
     order = "One class a line, in the order of the output."
     return Table.of(
@@ -168,27 +171,27 @@ def _encode(root: Table, magic: bytes) -> bytes:
 
 
 def _put(builder: Any, value: Any) -> int:
-    """Write a text, a vector or a table, what it refers to first; returns its place."""
+    """Write a text, a vector or a table after the objects it refers to; returns its offset."""
     if isinstance(value, str):
         return int(builder.CreateString(value))
     if isinstance(value, Table):
         return _put_table(builder, value)
-    places = [item if isinstance(item, float) else _put(builder, item) for item in value]
-    builder.StartVector(4, len(places), 4)
+    elements = [item if isinstance(item, float) else _put(builder, item) for item in value]
+    builder.StartVector(4, len(elements), 4)
     add = builder.PrependUOffsetTRelative if isinstance(value, list) else builder.PrependFloat32
-    for place in reversed(places):
-        add(place)
+    for element in reversed(elements):
+        add(element)
     return int(builder.EndVector())
 
 
 def _put_table(builder: Any, table: Table) -> int:
-    placed = {n: value if isinstance(value, int) else _put(builder, value) for n, value in table.fields.items()}
-    builder.StartObject(max(placed, default=-1) + 1)
-    for number, place in placed.items():
+    slots = {n: value if isinstance(value, int) else _put(builder, value) for n, value in table.fields.items()}
+    builder.StartObject(max(slots, default=-1) + 1)
+    for number, slot in slots.items():
         if isinstance(table.fields[number], int):
-            builder.PrependInt8Slot(number, place, 0)
+            builder.PrependInt8Slot(number, slot, 0)
         else:
-            builder.PrependUOffsetTRelativeSlot(number, place, 0)
+            builder.PrependUOffsetTRelativeSlot(number, slot, 0)
     return int(builder.EndObject())
 
 
@@ -199,7 +202,7 @@ def _bytes(data: bytes) -> Any:
 
 
 def _aligned_builder(size: int) -> Any:
-    """A builder that starts every vector of bytes at a multiple of 16."""
+    """Return a builder that aligns every vector of bytes to 16."""
     import flatbuffers
 
     class Builder(flatbuffers.Builder):  # type: ignore[misc]

@@ -22,32 +22,33 @@ from skinedge_export.int8.finite import require_finite
 
 
 def quantize(model: bytes, job: ExportJob) -> bytes:
-    """The int8 flatbuffer made from the fp32 one, calibrated on `job.calibration`.
+    """Return the int8 flatbuffer of an fp32 one, calibrated on `job.calibration`.
 
-    Raises: ConfigError without calibration images; SkinedgeError when it fails.
+    Raises: ConfigError without calibration images; SkinedgeError if quantization fails.
     """
     if job.calibration is None:
         raise ConfigError("static int8 needs calibration images")
     calibration, method = job.calibration, job.recipe.calibration.ranges
     with captured_output("TFLite quantization", job.description.architecture):
-        observed = job.once("tflite extremes", lambda: _observe(model, calibration, job))
-        ranges = dict(observed)
+        observed = job.observed
+        if observed.extremes is None:
+            observed.extremes = _observe(model, calibration, job)
+        ranges = dict(observed.extremes)
         if method != "min-max":
-            seen = job.once("tflite histograms", lambda: _histograms(model, calibration, job.form.input, observed))
-            ranges.update(
-                {
-                    name: _limits(*narrowed(histogram, method))
-                    for name, histogram in seen.items()
-                    if scope(name) != EVIDENCE and HEATMAP not in name  # a map's peak is what people look at
-                }
-            )
-        _set_known(ranges, model, job)
-        made = _quantizer(model, job, kept=_kept_float(model, job))
-        return bytes(made.quantize(ranges, enable_progress_report=False).quantized_model)
+            if observed.histograms is None:
+                observed.histograms = _histograms(model, calibration, job.form.input, ranges)
+            ranges |= {
+                name: _limits(*narrowed(histogram, method))
+                for name, histogram in observed.histograms.items()
+                if scope(name) != EVIDENCE and HEATMAP not in name  # clipping would flatten the peaks of the heatmap
+            }
+        quantizer = _quantizer(model, job, kept=_kept_float(model, job))
+        known = _known_ranges(model, job)
+        return bytes(quantizer.quantize({**ranges, **known}, enable_progress_report=False).quantized_model)
 
 
 def quantize_weights(model: bytes, job: ExportJob) -> bytes:
-    """The same computation in float, from smaller weights: int8 per channel ('int8-weight') or half precision."""
+    """Return the flatbuffer with smaller weights, int8 per channel ('int8-weight') or fp16; it computes in float."""
     from ai_edge_quantizer import qtyping, quantizer, recipe
 
     with captured_output("TFLite weights", job.description.architecture):
@@ -58,51 +59,53 @@ def quantize_weights(model: bytes, job: ExportJob) -> bytes:
                 weight_tensor_config=half, compute_precision=qtyping.ComputePrecision.FLOAT, explicit_dequantize=True
             )
             rules = [{**rules[0], "algorithm_key": "float_casting", "op_config": config.to_dict()}]
-        made = quantizer.Quantizer(model, rules)
-        return bytes(made.quantize(enable_progress_report=False).quantized_model)
+        result = quantizer.Quantizer(model, rules).quantize(enable_progress_report=False)
+        return bytes(result.quantized_model)
 
 
 def _quantizer(model: bytes, job: ExportJob, kept: tuple[tuple[str, str], ...] = ()) -> Any:
-    """kept: (tensor, operation) of what stays in float besides the recipe's operations and the classifier."""
+    """Build the static int8 quantizer.
+
+    kept: (tensor, operation) pairs that stay in float besides the recipe's operations and the classifier.
+    """
     from ai_edge_quantizer import qtyping, quantizer, recipe
 
-    made = quantizer.Quantizer(model, recipe.static_wi8_ai8())
+    static = quantizer.Quantizer(model, recipe.static_wi8_ai8())
     rules = [(".*", name) for name in job.recipe.tflite.float_ops]
     rules += [(re.escape(tensor), operation) for tensor, operation in (*_classifier(model), *kept)]
     for where, name in rules:  # after the recipe: later rules win
-        made.update_quantization_recipe(where, qtyping.TFLOperationName(name), algorithm_key="no_quantize")
-    return made
+        static.update_quantization_recipe(where, qtyping.TFLOperationName(name), algorithm_key="no_quantize")
+    return static
 
 
 def _classifier(model: bytes) -> list[tuple[str, str]]:
-    """What the last fully connected layer writes, the logits.
+    """Return the last fully connected layer as (tensor, operation): its output is the logits.
 
-    The layer stays float: an int8 logit would have a step of .05 or more, and the layer takes no time.
+    The layer stays float: an int8 logit would have a step of .05 or more, and the layer costs almost no time.
     """
-    found = [(tensor, operation) for tensor, operation in _written(model) if operation == "FULLY_CONNECTED"]
-    return found[-1:]
+    return [pair for pair in _written(model) if pair[1] == "FULLY_CONNECTED"][-1:]
 
 
 def _kept_float(model: bytes, job: ExportJob) -> tuple[tuple[str, str], ...]:
-    """(tensor, operation) of every operation that belongs to a layer which the job keeps in float."""
+    """Return (tensor, operation) for every operation of the layers in `job.kept_float`."""
     from ai_edge_quantizer import qtyping
 
-    known = {name.value for name in qtyping.TFLOperationName}
-    found = tuple(pair for pair in _written(model) if pair[1] in known and job.keeps_float(scope(pair[0])))
-    if job.kept_float and not found:
+    supported = {name.value for name in qtyping.TFLOperationName}
+    pairs = tuple(pair for pair in _written(model) if pair[1] in supported and job.keeps_float(scope(pair[0])))
+    if job.kept_float and not pairs:
         raise ConfigError("none of the layers to keep in float was found in the TFLite graph")
-    return found
+    return pairs
 
 
 def _written(model: bytes) -> list[tuple[str, str]]:
-    """(name of the first output tensor, operation), in graph order."""
+    """Return (name of the first output tensor, operation) for every operation, in graph order."""
     interpreter = _interpreter(model)
     names = {tensor["index"]: tensor["name"] for tensor in interpreter.get_tensor_details()}
     return [(names[op["outputs"][0]], op["op_name"]) for op in interpreter._get_ops_details()]
 
 
 def scope(tensor: str) -> str:
-    """Path, in the job's network, of the module that a tensor comes from; '' for what is outside of it.
+    """Return the path, in the job's network, of the module that a tensor comes from; '' outside the network.
 
     litert-torch names a tensor 'wrapper.PixelModel/...Sequential_blocks/...Conv2d_0;1': a class and the attribute that
     holds it, level by level, and joins the names of fused operations by ';;', the result's own first.
@@ -113,10 +116,10 @@ def scope(tensor: str) -> str:
 
 
 def _observe(model: bytes, calibration: Pixels, job: ExportJob) -> dict[str, Any]:
-    """Tensor name -> smallest and largest value over the images.
+    """Return tensor name -> smallest and largest value over the images.
 
     `Quantizer.calibrate` would take a moving average, which depends on the order of the images.
-    Raises: GateError when one is not finite.
+    Raises: GateError if a value is not finite.
     """
     from ai_edge_quantizer import calibrator, recipe_manager
     from ai_edge_quantizer.utils import qsv_utils
@@ -135,46 +138,46 @@ def _observe(model: bytes, calibration: Pixels, job: ExportJob) -> dict[str, Any
 def _histograms(
     model: bytes, calibration: Pixels, contract: Contract, observed: Mapping[str, Any]
 ) -> dict[str, Histogram]:
-    """Of the tensors that have a smallest and a largest value, over IMAGES of the calibration images."""
+    """Count histograms of the tensors with one range, over IMAGES of the calibration images."""
     interpreter = _interpreter(model, keep_tensors=True)
     limits = {
-        name: (float(found["min"].min()), float(found["max"].max()))
-        for name, found in observed.items()
-        if found["min"].size == 1  # weights have a range per channel
+        name: (float(extremes["min"].min()), float(extremes["max"].max()))
+        for name, extremes in observed.items()
+        if extremes["min"].size == 1  # weights have a range per channel
     }
-    places = {t["name"]: t["index"] for t in interpreter.get_tensor_details() if t["name"] in limits}
-    start = interpreter.get_input_details()[0]["index"]
+    indices = {t["name"]: t["index"] for t in interpreter.get_tensor_details() if t["name"] in limits}
+    input_index = interpreter.get_input_details()[0]["index"]
 
     def runs() -> Iterator[dict[str, NDArray[np.float32]]]:
         interpreter.allocate_tensors()
         for image in in_order(calibration)[:: max(1, len(calibration) // IMAGES)]:
-            interpreter.set_tensor(start, contract.encode(image[np.newaxis]))
+            interpreter.set_tensor(input_index, contract.encode(image[np.newaxis]))
             interpreter.invoke()
-            yield {name: interpreter.get_tensor(place) for name, place in places.items()}
+            yield {name: interpreter.get_tensor(index) for name, index in indices.items()}
 
-    return count(runs, limits)
+    return count(runs(), limits)
 
 
-def _set_known(ranges: dict[str, Any], model: bytes, job: ExportJob) -> None:
-    """Set the ranges of the pixels and of the centred pixels: they are known, not observed.
+def _known_ranges(model: bytes, job: ExportJob) -> dict[str, Any]:
+    """Return the ranges of the pixels and of the centred pixels, which follow from the input contract.
 
-    Observed, they would clip any image that is brighter or darker than the calibration images.
+    Observed ranges would clip images that are brighter or darker than the calibration images.
     """
     interpreter = _interpreter(model)
     names = {tensor["index"]: tensor["name"] for tensor in interpreter.get_tensor_details()}
     operations = interpreter._get_ops_details()
-    place = interpreter.get_input_details()[0]["index"]
-    known = {names[place]: job.form.input.range}
+    index = interpreter.get_input_details()[0]["index"]
+    known = {names[index]: job.form.input.range}
     while True:  # through the cast of bytes
-        users = [op for op in operations if place in op["inputs"]]
+        users = [op for op in operations if index in op["inputs"]]
         if len(users) != 1 or users[0]["op_name"] not in ("CAST", "ADD"):
             break
-        place = users[0]["outputs"][0]
+        index = users[0]["outputs"][0]
         if users[0]["op_name"] == "ADD":
-            known[names[place]] = centred_range(job.description.preprocess, job.form.input)
+            known[names[index]] = centred_range(job.description.preprocess, job.form.input)
             break
-        known[names[place]] = job.form.input.range
-    ranges.update({name: _limits(low, high) for name, (low, high) in known.items()})
+        known[names[index]] = job.form.input.range
+    return {name: _limits(low, high) for name, (low, high) in known.items()}
 
 
 def _limits(low: float, high: float) -> dict[str, NDArray[np.float32]]:
@@ -182,7 +185,7 @@ def _limits(low: float, high: float) -> dict[str, NDArray[np.float32]]:
 
 
 def _interpreter(model: bytes, *, keep_tensors: bool = False) -> Any:
-    """An interpreter that shows the graph as it is written: no delegate takes part of it."""
+    """Load a graph without delegates, so that every operation and tensor is visible."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES

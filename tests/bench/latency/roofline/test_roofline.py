@@ -1,4 +1,4 @@
-"""The hardware's bound: arithmetic of it by hand, the peaks as this machine gives them, and measured times above it."""
+"""Roofline bounds against arithmetic by hand, and this machine's peaks."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def test_the_larger_of_arithmetic_and_memory() -> None:
     assert two is not None and two.ms == pytest.approx(1.5)
     wide = roofline_bound(Workload(1000, 1000, 0, 4_000_000), HERE, 1)
     assert wide is not None and wide.bound_by == "memory" and wide.ms == pytest.approx(0.4)
-    assert roofline_bound(Workload(1000, 1000, 5, 400), HERE, 1) is None  # half precision: no rate was measured
+    assert roofline_bound(Workload(1000, 1000, 5, 400), HERE, 1) is None  # half precision: unknown rate
     assert roofline_bound(Workload(0, 0, 0, 400), HERE, 1) is None
 
 
 @pytest.mark.parametrize(("first", "second"), [("uint8", "int8"), ("int8", "int8"), ("uint8", "uint8")])
-def test_the_model_written_by_hand_is_a_valid_integer_product(first: str, second: str) -> None:
+def test_the_hand_encoded_model_is_a_valid_integer_product(first: str, second: str) -> None:
     import onnx
 
     model = onnx.load_from_string(matrix_product(300, first, second))
@@ -44,8 +44,8 @@ def test_the_model_written_by_hand_is_a_valid_integer_product(first: str, second
     assert weights.shape == (300, 300) and weights.dtype == second and not weights.any()
 
 
-def test_the_model_written_by_hand_multiplies() -> None:
-    """With ones for its zeros, the bytes being a copy of the constant's, the product is the rows' sums."""
+def test_the_hand_encoded_model_multiplies() -> None:
+    """With the constant's zeros replaced by ones, the product is the sum of each row."""
     import onnxruntime
 
     zeros = bytes(64 * 64 * 4)
@@ -56,7 +56,7 @@ def test_the_model_written_by_hand_multiplies() -> None:
 
 
 def test_peaks_of_this_machine() -> None:
-    """In a process of its own, with one thread; int8 in the fastest kernel is not slower than NumPy's integers."""
+    """Measured in a separate process with one thread."""
     found = peaks.measure_peaks([1_000_000])
     reading = dict(found.read_gb_s)
     assert set(reading) == {1_000_000, found.memory_bytes}
@@ -64,12 +64,12 @@ def test_peaks_of_this_machine() -> None:
     assert found.int8_gmacs > 0.1 and not {"OPENBLAS_NUM_THREADS"} & set(os.environ)
 
 
-def test_a_failed_measurement_says_so() -> None:
+def test_a_failed_measurement_is_an_error() -> None:
     with pytest.raises(SkinedgeError, match="peak rates"):
         peaks.measure_peaks([1 << 60])  # more than any memory
 
 
-def test_beyond_the_last_cache(tmp_path: Path) -> None:
+def test_a_size_beyond_the_last_level_cache(tmp_path: Path) -> None:
     for level, size in enumerate(("32K", "1024K", "16M")):
         (tmp_path / f"index{level}").mkdir()
         (tmp_path / f"index{level}" / "size").write_text(f"{size}\n")
@@ -79,19 +79,19 @@ def test_beyond_the_last_cache(tmp_path: Path) -> None:
     assert peaks.memory_bytes(tmp_path / "none") == 64 << 20
 
 
-def test_peaks_that_cannot_be_measured_cost_no_benchmark(
+def test_the_benchmark_survives_unmeasurable_peaks(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     assert measure_bounds([], {}) == (None, {})
-    assert "no floor: the peak rates of this machine could not be measured" in capsys.readouterr().err
+    assert "no roofline bound: cannot measure this machine's peak rates" in capsys.readouterr().err
 
 
-def test_a_file_that_cannot_be_counted_has_no_floor_and_a_note(
+def test_a_file_that_cannot_be_counted_has_no_bound_and_a_note(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "odd.onnx"
     path.write_bytes(b"nonsense")
     target = Target(path, path.name, "0", "fp32", runtimes_for(path)[0])
-    _, floors = measure_bounds([target], {target.key: 8})
-    assert floors == {} and "no floor" in capsys.readouterr().err
+    _, bounds = measure_bounds([target], {target.key: 8})
+    assert bounds == {} and "no roofline bound" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""How much a file computes: counted from the file, against hooks on the network in PyTorch and against arithmetic."""
+"""Workloads counted from files, against hooks on the network in PyTorch and against arithmetic."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from skinedge_bench.latency.roofline import workload
 
 
 def macs_by_hooks(network: Any, size: int) -> int:
-    """Multiply-accumulates of every convolution and linear layer, as PyTorch runs them on one image."""
+    """Return the multiply-accumulates of all convolutions and linear layers in PyTorch for one image."""
     import torch
 
     counted = []
@@ -36,7 +36,7 @@ def macs_by_hooks(network: Any, size: int) -> int:
 
 @pytest.fixture(scope="module")
 def write_onnx(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Any, int], Path]:
-    """Writes a network as PyTorch's own exporter does, input (1, 3, S, S)."""
+    """A function that exports a network with PyTorch's exporter, input (1, 3, S, S)."""
 
     def write(network: Any, size: int) -> Path:
         import torch
@@ -48,7 +48,7 @@ def write_onnx(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Any, int],
     return write
 
 
-def test_every_file_of_a_run_computes_what_the_network_does(tiny_run: Path) -> None:
+def test_every_file_of_a_run_has_the_networks_workload(tiny_run: Path) -> None:
     import timm
 
     bundle = Bundle.open(tiny_run)
@@ -104,7 +104,7 @@ def test_groups_strides_and_a_free_batch(write_onnx: Callable[[Any, int], Path],
     [
         ("CONV_2D", (8, 3, 3, 4), 8, 36),
         ("DEPTHWISE_CONV_2D", (1, 5, 5, 12), 12, 25),
-        ("FULLY_CONNECTED", (10, 7 * 7 * 16), 10, 784),  # a converter hands it (1, 7, 7, 16) without a reshape
+        ("FULLY_CONNECTED", (10, 7 * 7 * 16), 10, 784),  # its input may be (1, 7, 7, 16), without a reshape
         ("BATCH_MATMUL", (1, 20, 30), 30, 20),
         ("BATCH_MATMUL", (1, 30, 20), 30, 20),  # transposed
     ],
@@ -115,7 +115,7 @@ def test_products_of_one_output_in_a_tflite_file(
     assert tflite_layers._inputs_of_one_output(kind, weights, outputs) == products
 
 
-def test_half_precision_is_neither_and_other_formats_cannot_be_counted(tmp_path: Path) -> None:
+def test_half_precision_is_separate_and_other_formats_are_not_counted(tmp_path: Path) -> None:
     layers = [workload.Layer("Conv", dtype, 10, 7) for dtype in ("int8", "uint8", "float32", "float16", "int16")]
     assert workload.Workload.of(layers) == workload.Workload(20, 10, 20, 35)
     assert workload.count(tmp_path / "model.safetensors", 224) is None

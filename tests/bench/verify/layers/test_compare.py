@@ -1,4 +1,4 @@
-"""skinedge verify --layers: figures as defined, a damaged layer first, clear words where nothing can be compared."""
+"""skinedge verify --layers: values by definition, a damaged layer comes first, clear errors without a reference."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from skinedge_bench.verify.layers.tflite import readable
 
 Cli = Callable[..., tuple[int, str, str]]
 INT8 = ("model.int8.onnx", "model.int8.tflite")
-VICTIM = "blocks.2.0.conv_pwl"  # no activation and no residual behind it: its sign is all that the next layer sees
+VICTIM = "blocks.2.0.conv_pwl"  # without activation and residual after it, the next layer reads its sign
 FEW = 8
 
 
 def put(bundle: Bundle, name: str, data: bytes) -> Bundle:
-    """Other content under a listed name."""
+    """Put other content under a listed name."""
     entry = bundle.entries()[name]
     with bundle.stage("changed", "test", entry.made_from) as stage:
         stage.path(name, **entry.info).write_bytes(data)
@@ -38,7 +38,7 @@ def put(bundle: Bundle, name: str, data: bytes) -> Bundle:
 
 
 def without(bundle: Bundle, *names: str) -> Bundle:
-    """The run as if these files had never been exported."""
+    """Remove these files from the run's manifest."""
     path = bundle.root / "manifest.json"
     raw = json.loads(path.read_text())
     for stage in raw["stages"].values():
@@ -48,7 +48,7 @@ def without(bundle: Bundle, *names: str) -> Bundle:
 
 
 def negated(path: Path) -> bytes:
-    """The int8 file with the weights of one layer turned round."""
+    """Negate the weights of one layer of the int8 file."""
     return {".onnx": _negated_onnx, ".tflite": _negated_tflite}[path.suffix](path)
 
 
@@ -79,7 +79,7 @@ def _negated_tflite(path: Path) -> bytes:
     data = bytearray(path.read_bytes())
     model = schema.Model.GetRootAs(data, 0)
     buffer = model.Buffers(model.Subgraphs(0).Tensors(op["inputs"][1]).Buffer())
-    if buffer.Offset() > 1:  # the weights lie behind the flatbuffer
+    if buffer.Offset() > 1:  # the weights follow the flatbuffer
         values = np.frombuffer(data, np.int8, buffer.Size(), buffer.Offset())
     else:
         values = buffer.DataAsNumpy().view(np.int8)
@@ -89,7 +89,7 @@ def _negated_tflite(path: Path) -> bytes:
 
 
 def plain_probabilities(path: Path, pixels: np.ndarray) -> np.ndarray:
-    """What the file's own output says in a session that rewrites nothing."""
+    """Run the file in a session without graph optimizations."""
     images = pixels.astype(np.float32)
     if path.suffix == ".onnx":
         import onnxruntime
@@ -105,7 +105,7 @@ def plain_probabilities(path: Path, pixels: np.ndarray) -> np.ndarray:
     return np.concatenate([runner(pixels=image[np.newaxis])["probabilities"] for image in images])
 
 
-def test_the_figures_are_those_of_least_squares() -> None:
+def test_the_sqnr_is_that_of_least_squares() -> None:
     rng = np.random.default_rng(1)
     places, factors = 500, np.array([0.1, 1.0, 7.0, 16.0])
     s = rng.normal(size=(places, 4)) * [1, 2, 3, 4]
@@ -124,19 +124,19 @@ def test_the_figures_are_those_of_least_squares() -> None:
 def test_dead_channels_do_not_count_and_lost_ones_do() -> None:
     s = np.random.default_rng(2).normal(size=(300, 3)).astype(np.float32)
     q = s * np.float32(3)
-    s[:, 0] = 0  # silent in fp32; the small file says something
+    s[:, 0] = 0  # silent in fp32, not in the small file
     assert sqnr(SqnrStatistics.of(s, q), free=True) == pytest.approx(120, abs=1)
     assert len(cosines(SqnrStatistics.of(s, q))) == 2
     q[:, 1] = 0  # lost: half of the signal is gone
     assert noise(SqnrStatistics.of(s, q), free=True)[1] == pytest.approx((s[:, 1] ** 2).sum(), rel=1e-6)
     assert sqnr(SqnrStatistics.of(s, q), free=True) == pytest.approx(3, abs=0.5)
     assert cosines(SqnrStatistics.of(s, q))[0] == 0
-    assert sqnr(SqnrStatistics.of(s, -s), free=True) == pytest.approx(0, abs=1e-9)  # no negative factor makes it right
+    assert sqnr(SqnrStatistics.of(s, -s), free=True) == pytest.approx(0, abs=1e-9)  # the factor is never negative
     assert sqnr(SqnrStatistics.of(s, s), free=False) == 120
     assert np.isnan(sqnr(SqnrStatistics.of(s * 0, s), free=True))
 
 
-def test_the_graph_is_walked_through_what_only_moves_numbers() -> None:
+def test_operations_that_only_move_numbers_are_skipped() -> None:
     class Graph:
         operations = tuple(
             Operation(kind, name, tuple(inputs), output, key=name)
@@ -161,11 +161,11 @@ def test_the_graph_is_walked_through_what_only_moves_numbers() -> None:
     assert found["sum"].reads == ("a", "c") and found["softmax"].reads == ("l",) and found["add"].reads == ()
     assert [name for name, step in found.items() if step.free] == ["conv", "sum"]
     headless = {step.name: step.free for step in steps(Graph(), {"a", "c", "s"})}
-    assert headless == {"add": False, "conv": True, "sum": True}  # what leads to the missing logits
+    assert headless == {"add": False, "conv": True, "sum": True}  # the layers before the missing logits
     assert set(computed(Graph())) == {"a", "c", "h", "s", "l", "p"}
 
 
-def test_operations_of_one_key_are_paired_in_order_or_not_at_all() -> None:
+def test_operations_of_one_key_are_paired_in_order_if_their_counts_agree() -> None:
     class Graph:
         outputs = ()
 
@@ -180,20 +180,20 @@ def test_operations_of_one_key_are_paired_in_order_or_not_at_all() -> None:
     assert matched(mine, theirs) == {"x;1": "x;2", "x;2": "x;3", "y": "y"}
 
 
-def test_names_for_people() -> None:
+def test_module_names_of_tensors() -> None:
     module = "x.<locals>.PixelModel/timm.models.Net_network/torch.Sequential_blocks/torch.Sequential_3/timm.IR_1"
     assert readable(f"{module}/norm.BatchNormAct2d_bn1;;{module}/torch.nn.Conv2d_conv_pw;1") == "blocks.3.1.conv_pw"
     assert readable(f"{module};") == "blocks.3.1"
     assert readable("serving_default_output") == "serving_default_output"
 
 
-def test_both_formats_show_the_same_values_inside(tiny_run: Path) -> None:
-    """Two converters, two runtimes, two layouts: the layers of one name agree, channel by channel."""
+def test_both_formats_have_the_same_inner_values(tiny_run: Path) -> None:
+    """Two converters, runtimes and layouts: layers of the same name agree, channel by channel."""
     bundle = Bundle.open(tiny_run)
     pixels, _ = subject.pick_images(bundle, None, 1)
     found = []
     for name in ("model.fp32.onnx", "model.fp32.tflite"):
-        inside = subject._inside(subject.open_listed(bundle, name))
+        inside = subject._reader(subject.open_listed(bundle, name))
         wanted = ("conv_pwl", "classifier")
         weighted = [op for op in inside.operations if op.kind not in MOVES and op.name.endswith(wanted)]
         values = inside.values(pixels, [op.output for op in weighted])
@@ -205,11 +205,11 @@ def test_both_formats_show_the_same_values_inside(tiny_run: Path) -> None:
 
 
 @pytest.mark.parametrize("name", INT8)
-def test_the_last_layer_is_what_two_plain_sessions_say(tiny_run: Path, name: str) -> None:
+def test_the_last_layer_is_that_of_two_plain_sessions(tiny_run: Path, name: str) -> None:
     bundle = Bundle.open(tiny_run)
     report = subject.compare(bundle, [name], images=FEW)
-    pixels, said = subject.pick_images(bundle, None, FEW)
-    assert report.images == said == "8 validation images" and report.n == len(pixels) == FEW
+    pixels, description = subject.pick_images(bundle, None, FEW)
+    assert report.images == description == "8 validation images" and report.n == len(pixels) == FEW
     (file,) = report.files
     assert file.reference == name.replace("int8", "fp32") and not file.unmatched and len(file.layers) == 62
     exact, small = (plain_probabilities(bundle.root / which, pixels) for which in (file.reference, name))
@@ -217,11 +217,11 @@ def test_the_last_layer_is_what_two_plain_sessions_say(tiny_run: Path, name: str
     last = file.layers[-1]
     assert last.kind.lower() == "softmax" and not last.rescaled
     assert last.sqnr_db == pytest.approx(expected, abs=1e-2)
-    # and the session that predicts, whose kernels round elsewhere, is not far from that
+    # the session that predicts rounds elsewhere, and is close to it
     answers = runtimes_for(bundle.root / name)[0].open(bundle.root / name, 1).run(pixels).probabilities
     assert np.abs(answers - small).max() < 0.1
     assert [layer.place for layer in file.layers] == list(range(62))
-    assert all(layer.sqnr_db > 10 and layer.cosine > 0.9 for layer in file.layers)  # equalized, and not accused of it
+    assert all(layer.sqnr_db > 10 and layer.cosine > 0.9 for layer in file.layers)  # equalization does not lower it
 
 
 @pytest.mark.parametrize("name", INT8)
@@ -232,14 +232,14 @@ def test_a_damaged_layer_is_found(cli: Cli, run: Bundle, name: str) -> None:
     assert code == 0 and document["schema"] == "skinedge.layers/1" and "no gate was judged" in err
     said = document["files"][name]
     assert said["adds_most"] == VICTIM
-    inner = [layer for layer in said["layers"] if layer["rescaled"]]  # the answers may be worse: they are its victims
+    inner = [layer for layer in said["layers"] if layer["rescaled"]]  # the outputs may be worse, because of this layer
     worst = next(layer for layer in inner if layer["name"] == VICTIM)
     assert worst["sqnr_db"] < 1 and worst["lost"] > worst["channels"] / 2 and worst in inner[:3]
     assert worst["added"] > 0.9 > sorted(layer["added"] for layer in said["layers"])[-2]
     assert [layer["sqnr_db"] for layer in inner] == sorted(layer["sqnr_db"] for layer in inner)
     before = [layer for layer in inner if layer["place"] < worst["place"]]
-    assert min(layer["sqnr_db"] for layer in before) > 15  # what comes before it is not blamed
-    assert not (bundle.root / "reports" / "layers.json").exists()  # one file: nothing is kept
+    assert min(layer["sqnr_db"] for layer in before) > 15  # the layers before it are good
+    assert not (bundle.root / "reports" / "layers.json").exists()  # one file: nothing is written
 
 
 def test_a_table_a_report_and_a_picture(
@@ -268,13 +268,13 @@ def test_a_table_a_report_and_a_picture(
     assert [f.path for f in run.reload().manifest.stages["layers"].files] == ["reports/layers.json"]
 
 
-def test_without_images_the_golden_ones_serve(cli: Cli, imageless: Bundle) -> None:
+def test_without_images_the_golden_images_are_used(cli: Cli, imageless: Bundle) -> None:
     code, out, err = cli("verify", imageless.root / INT8[1], "--layers", "--json", "--images", FEW)
     document = json.loads(out)
     assert code == 0 and document["n"] == FEW and "golden" in document["images"] and "golden" in err
 
 
-def test_nothing_to_compare_with(cli: Cli, run: Bundle, tmp_path: Path) -> None:
+def test_a_missing_reference_is_an_error(cli: Cli, run: Bundle, tmp_path: Path) -> None:
     manifest = (run.root / "manifest.json").read_text()
     alone = shutil.copy(run.root / INT8[1], tmp_path / "alone.tflite")
 
@@ -282,8 +282,8 @@ def test_nothing_to_compare_with(cli: Cli, run: Bundle, tmp_path: Path) -> None:
         code, out, err = cli("verify", target, "--layers", "--json")
         assert code == 1 and out == "" and said in err and "Traceback" not in err
 
-    refused(alone, "a file alone")
-    refused(run.root / "model.fp32.onnx", "what the others' layers are compared with")
+    refused(alone, "a file without its run")
+    refused(run.root / "model.fp32.onnx", "an fp32 file is the reference")
     without(run, "model.fp32.tflite")
     refused(run.root / INT8[1], f"skinedge export {run.root} --format tflite")
     refused(run.root, f"skinedge export {run.root} --format tflite")
@@ -296,7 +296,7 @@ def test_nothing_to_compare_with(cli: Cli, run: Bundle, tmp_path: Path) -> None:
     assert (run.root / "manifest.json").read_text() == manifest
 
 
-def test_an_fp32_file_of_another_contract_will_not_do(run: Bundle) -> None:
+def test_an_fp32_file_of_another_contract_is_not_the_reference(run: Bundle) -> None:
     import onnx
 
     model = onnx.load(run.root / INT8[0])
@@ -309,7 +309,7 @@ def test_an_fp32_file_of_another_contract_will_not_do(run: Bundle) -> None:
     assert "--format onnx --precision fp32 --contract google" in str(caught.value)
 
 
-def test_a_layer_that_gives_no_number_is_named(run: Bundle) -> None:
+def test_a_layer_that_gives_nan_is_named(run: Bundle) -> None:
     import onnx
     from onnx import numpy_helper
 
@@ -318,14 +318,14 @@ def test_a_layer_that_gives_no_number_is_named(run: Bundle) -> None:
     values = numpy_helper.to_array(weight).copy()
     values[0, 0] = np.nan
     weight.CopyFrom(numpy_helper.from_array(values, weight.name))
-    with pytest.raises(BundleError, match="'linear' gives what is no number"):
+    with pytest.raises(BundleError, match="'linear' gives NaN or infinity"):
         subject.compare(put(run, INT8[0], model.SerializeToString()), [INT8[0]], images=FEW)
 
 
-def test_options_that_do_not_go_together(cli: Cli, tiny_run: Path) -> None:
+def test_incompatible_options(cli: Cli, tiny_run: Path) -> None:
     for options in (("--images", FEW), ("--layers", "--strict")):
         code, out, err = cli("verify", tiny_run, *options)
-        assert code == 1 and out == "" and "--images goes with --layers" in err
+        assert code == 1 and out == "" and "--images requires --layers" in err
 
 
 def test_only_onnx_files_need_the_package_onnx(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What each kind of folder is read as, and each way in which a folder can be wrong."""
+"""Reading each dataset layout, and the errors for invalid folders."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def picture(path: Path, seed: int = 0) -> None:
     Image.fromarray(pixels).save(path)
 
 
-def class_folders(root: Path, labels: Sequence[str] = ("mel", "nv"), each: int = 2, name: str = "x{}") -> Path:
-    for place, label in enumerate(labels):
-        for k in range(each):
-            picture(root / label / f"{name.format(place * each + k)}.png", place * 100 + k)
+def class_folders(root: Path, labels: Sequence[str] = ("mel", "nv"), count: int = 2, name: str = "x{}") -> Path:
+    for index, label in enumerate(labels):
+        for k in range(count):
+            picture(root / label / f"{name.format(index * count + k)}.png", index * 100 + k)
     return root
 
 
@@ -54,21 +54,21 @@ def ham(root: Path) -> Path:
 
 
 def test_ham10000_takes_labels_and_lesions_from_the_table(tmp_path: Path) -> None:
-    found = read(ham(tmp_path))
-    assert (found.kind, found.domain, found.synthetic, found.labels) == (
+    result = read(ham(tmp_path))
+    assert (result.kind, result.domain, result.synthetic, result.labels) == (
         "HAM10000",
         "dermoscopic",
         False,
         ("mel", "nv"),
     )
-    first = found.samples[0]
+    first = result.samples[0]
     assert (first.image_id, first.label, first.lesion_id) == ("ISIC_0024300", "mel", "HAM_1")
     assert first.path == "images/mel/ISIC_0024300.png"
     assert first.meta == {"sex": "male", "age": "80.0", "site": "back", "confirmed_by": "histo"}
-    assert load_pixels(found.root, first.path).shape == (12, 16, 3)
+    assert load_pixels(result.root, first.path).shape == (12, 16, 3)
 
 
-def test_ham10000_second_copy_of_an_image_is_passed_over_but_another_image_is_not(tmp_path: Path) -> None:
+def test_ham10000_skips_copies_but_refuses_two_images_with_one_name(tmp_path: Path) -> None:
     root = ham(tmp_path)
     copy = root / "part2" / "ISIC_0024300.png"
     copy.parent.mkdir()
@@ -79,7 +79,7 @@ def test_ham10000_second_copy_of_an_image_is_passed_over_but_another_image_is_no
         read(root)
 
 
-def test_ham10000_segmentation_masks_are_no_images(tmp_path: Path) -> None:
+def test_ham10000_ignores_segmentation_masks(tmp_path: Path) -> None:
     root = ham(tmp_path)
     picture(root / "masks" / "ISIC_0024300_segmentation.png")
     assert len(read(root).samples) == 4
@@ -112,15 +112,15 @@ def test_ham10000_two_rows_that_disagree_are_an_error(tmp_path: Path) -> None:
         read(root)
 
 
-def test_two_tables_are_ambiguous(tmp_path: Path) -> None:
+def test_two_label_tables_are_refused(tmp_path: Path) -> None:
     root = ham(tmp_path)
     (root / "other.csv").write_bytes((root / "meta.csv").read_bytes())
     with pytest.raises(DataError, match=r"several tables could be the labels: meta\.csv, other\.csv"):
         read(root)
 
 
-def test_reading_past_a_table_of_lesions_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"meta\.csv in the folder above tells which lesion"):
+def test_folder_below_its_lesion_table_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"meta\.csv in the parent folder contains these images' lesion ids"):
         read(ham(tmp_path) / "images")
 
 
@@ -137,31 +137,31 @@ GOOD = [("ISIC_0000000", 1.0, 0.0, 0.0), ("ISIC_0000001", 0, 1, 0), ("ISIC_00000
 def test_isic_challenge_reads_one_hot_rows_and_lesions(tmp_path: Path) -> None:
     root = isic(tmp_path, GOOD)
     write_csv(root / "groups.csv", [("image", "lesion_id"), ("ISIC_0000001", "L1"), ("ISIC_0000002", "L1")])
-    found = read(root)
-    assert (found.kind, found.labels, found.domain) == ("ISIC challenge", ("MEL", "NV"), "dermoscopic")
-    assert [(s.label, s.lesion_id) for s in found.samples] == [("MEL", ""), ("NV", "L1"), ("NV", "L1")]
+    result = read(root)
+    assert (result.kind, result.labels, result.domain) == ("ISIC challenge", ("MEL", "NV"), "dermoscopic")
+    assert [(s.label, s.lesion_id) for s in result.samples] == [("MEL", ""), ("NV", "L1"), ("NV", "L1")]
 
 
 def test_isic_row_that_is_not_one_hot_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="ISIC_0000002 needs one 1"):
+    with pytest.raises(DataError, match="ISIC_0000002 needs exactly one 1"):
         read(isic(tmp_path, [*GOOD[:2], ("ISIC_0000002", 1, 1, 0)]))
 
 
 def test_class_folders(tmp_path: Path) -> None:
     (tmp_path / "deeper" / "empty").mkdir(parents=True)
-    found = read(class_folders(tmp_path, ("Melanoma", "acne")))
-    assert (found.kind, found.labels, found.domain) == ("class folders", ("Melanoma", "acne"), "unknown")
-    assert [s.image_id for s in found.samples] == ["x0", "x1", "x2", "x3"]
-    assert Counter(s.label for s in found.samples) == {"Melanoma": 2, "acne": 2}
+    result = read(class_folders(tmp_path, ("Melanoma", "acne")))
+    assert (result.kind, result.labels, result.domain) == ("class folders", ("Melanoma", "acne"), "unknown")
+    assert [s.image_id for s in result.samples] == ["x0", "x1", "x2", "x3"]
+    assert Counter(s.label for s in result.samples) == {"Melanoma": 2, "acne": 2}
 
 
 def test_class_folders_with_isic_names_are_dermoscopic(tmp_path: Path) -> None:
-    found = read(class_folders(tmp_path, name="ISIC_000000{}_downsampled"))
-    assert found.domain == "dermoscopic"
-    assert isic_id(found.samples[0]) == "ISIC_0000000"
+    result = read(class_folders(tmp_path, name="ISIC_000000{}_downsampled"))
+    assert result.domain == "dermoscopic"
+    assert isic_id(result.samples[0]) == "ISIC_0000000"
 
 
-def test_class_folders_take_lesions_from_the_archives_table(tmp_path: Path) -> None:
+def test_class_folders_take_lesions_from_isic_metadata(tmp_path: Path) -> None:
     class_folders(tmp_path, name="ISIC_000000{}")
     write_csv(tmp_path / "metadata.csv", [("isic_id", "lesion_id"), ("ISIC_0000001", "IL_7"), ("ISIC_0000002", "IL_7")])
     assert [s.lesion_id for s in read(tmp_path).samples] == ["", "IL_7", "IL_7", ""]
@@ -173,19 +173,19 @@ def test_class_folders_with_the_same_file_names_get_ids_by_path(tmp_path: Path) 
     assert [s.image_id for s in read(tmp_path).samples] == ["mel/1.png", "nv/1.png"]
 
 
-def test_only_child_is_descended_into(tmp_path: Path) -> None:
+def test_common_parent_folders_are_skipped(tmp_path: Path) -> None:
     class_folders(tmp_path / "download" / "train")
-    found = read(tmp_path)
-    assert found.labels == ("mel", "nv")
-    assert {s.split for s in found.samples} == {""}
-    assert found.samples[0].path.startswith("download/train/mel/")
+    result = read(tmp_path)
+    assert result.labels == ("mel", "nv")
+    assert {s.split for s in result.samples} == {""}
+    assert result.samples[0].path.startswith("download/train/mel/")
 
 
 def test_official_splits_of_nested_folders(tmp_path: Path) -> None:
     for folder, seed in (("Train", "a{}"), ("valid", "b{}"), ("Test", "c{}")):
         class_folders(tmp_path / folder, name=seed)
-    found = read(tmp_path)
-    assert Counter((s.split, s.label) for s in found.samples) == {
+    result = read(tmp_path)
+    assert Counter((s.split, s.label) for s in result.samples) == {
         (split, label): 2 for split in ("train", "val", "test") for label in ("mel", "nv")
     }
 
@@ -203,20 +203,20 @@ def medmnist(path: Path, top: int = 7) -> Path:
 @pytest.mark.parametrize("as_folder", [True, False])
 def test_medmnist_keeps_official_splits_and_names_of_dermamnist(tmp_path: Path, as_folder: bool) -> None:
     path = medmnist(tmp_path / "dermamnist_64.npz")
-    found = read(tmp_path if as_folder else path)
-    assert (found.kind, found.domain) == ("MedMNIST", "dermoscopic")
-    assert Counter(s.split for s in found.samples) == {"train": 14, "val": 7, "test": 7}
-    fifth = next(s for s in found.samples if s.path == "dermamnist_64.npz#val/5")
+    result = read(tmp_path if as_folder else path)
+    assert (result.kind, result.domain) == ("MedMNIST", "dermoscopic")
+    assert Counter(s.split for s in result.samples) == {"train": 14, "val": 7, "test": 7}
+    fifth = next(s for s in result.samples if s.path == "dermamnist_64.npz#val/5")
     assert fifth.label == "nv"
     with np.load(path) as archive:
-        np.testing.assert_array_equal(load_pixels(found.root, fifth.path), archive["val_images"][5])
-    assert len({s.sha256 for s in hash_images(found).samples}) == 28
-    for place in ("val/7", "val/x", "val/-1", "exam/0"):
+        np.testing.assert_array_equal(load_pixels(result.root, fifth.path), archive["val_images"][5])
+    assert len({s.sha256 for s in hash_images(result).samples}) == 28
+    for item in ("val/7", "val/x", "val/-1", "exam/0"):
         with pytest.raises(DataError, match="archive"):
-            load_pixels(found.root, f"dermamnist_64.npz#{place}")
+            load_pixels(result.root, f"dermamnist_64.npz#{item}")
 
 
-def test_threads_that_ask_for_one_split_decompress_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_threads_decompress_a_split_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = medmnist(tmp_path / "dermamnist.npz")
     loads = []
 
@@ -227,16 +227,16 @@ def test_threads_that_ask_for_one_split_decompress_it_once(tmp_path: Path, monke
 
     monkeypatch.setattr(dataset, "open_arrays", slow)
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: archive_images(path, "val"), range(4)))
-    assert len(loads) == 1 and all(images is found[0] for images in found)
+        results = list(pool.map(lambda _: archive_images(path, "val"), range(4)))
+    assert len(loads) == 1 and all(images is results[0] for images in results)
 
 
-def test_medmnist_of_something_else_needs_its_labels(tmp_path: Path) -> None:
+def test_other_medmnist_archive_needs_labels_toml(tmp_path: Path) -> None:
     path = medmnist(tmp_path / "mine.npz", top=2)
     with pytest.raises(DataError, match=r"labels\.toml"):
         read(path)
     (tmp_path / "labels.toml").write_text('labels = ["wart"]')
-    with pytest.raises(DataError, match="labels run to 1, but 1 classes are named"):
+    with pytest.raises(DataError, match="labels go up to 1, but there are 1 class names"):
         read(path)
     (tmp_path / "labels.toml").write_text('labels = ["wart", "acne"]')
     assert read(path).labels == ("acne", "wart")
@@ -251,11 +251,11 @@ def test_damaged_medmnist_archive(tmp_path: Path, content: bytes) -> None:
         read(path)
 
 
-def test_medmnist_with_several_labels_an_image_is_refused(tmp_path: Path) -> None:
+def test_medmnist_with_several_labels_per_image_is_refused(tmp_path: Path) -> None:
     labels = {f"{split}_labels": np.zeros((2, 14), dtype=np.uint8) for split in ("train", "val", "test")}
     images = {f"{split}_images": np.zeros((2, 8, 8), dtype=np.uint8) for split in ("train", "val", "test")}
     np.savez(tmp_path / "dermamnist.npz", **labels, **images)
-    with pytest.raises(DataError, match="not one class an image"):
+    with pytest.raises(DataError, match="not one class per image"):
         read(tmp_path)
 
 
@@ -265,23 +265,23 @@ def test_marked_folder_is_synthetic_even_when_mixed(tmp_path: Path, marker: str)
     assert not read(tmp_path).synthetic
     (tmp_path / "deep").mkdir()
     (tmp_path / marker).write_text("{}")
-    found = read(tmp_path)
-    assert found.synthetic
-    assert found.domain == "synthetic"
+    result = read(tmp_path)
+    assert result.synthetic
+    assert result.domain == "synthetic"
 
 
-def test_image_files_that_are_not_read_are_counted_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unsupported_image_files_are_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class_folders(tmp_path)
     read(tmp_path)
     assert capsys.readouterr().err == ""
     for name in ("a.heic", "b.HEIC", "c.dcm", "notes.txt", ".hidden.heic"):
         (tmp_path / "nv" / name).write_bytes(b"x")
     assert len(read(tmp_path).samples) == 4
-    said = capsys.readouterr()
-    assert said.err.startswith(f"not read: 1 .dcm, 2 .heic in {tmp_path}") and said.out == ""
+    output = capsys.readouterr()
+    assert output.err.startswith(f"not read: 1 .dcm, 2 .heic in {tmp_path}") and output.out == ""
 
 
-def test_archives_count_only_where_there_are_no_images(tmp_path: Path) -> None:
+def test_archives_are_read_only_without_images(tmp_path: Path) -> None:
     medmnist(tmp_path / "a.npz")
     medmnist(tmp_path / "b.npz")
     with pytest.raises(DataError, match=r"several archives: a\.npz, b\.npz"):
@@ -290,26 +290,26 @@ def test_archives_count_only_where_there_are_no_images(tmp_path: Path) -> None:
     assert read(tmp_path).kind == "class folders"
 
 
-def test_one_synthetic_image_among_real_ones_shows(tmp_path: Path) -> None:
+def test_one_synthetic_image_marks_the_dataset(tmp_path: Path) -> None:
     class_folders(tmp_path)
     picture(tmp_path / "nv" / "SYNTHETIC_S0_0000001.png", 5)
     assert read(tmp_path).synthetic
 
 
-def test_no_such_folder_no_images_one_class(tmp_path: Path) -> None:
+def test_missing_folder_no_images_or_one_class_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         read(tmp_path / "none")
     with pytest.raises(DataError, match="no images found"):
         read(tmp_path)
     class_folders(tmp_path, ("mel",))
-    with pytest.raises(DataError, match="one class only: mel"):
+    with pytest.raises(DataError, match="only one class: mel"):
         read(tmp_path)
 
 
 def test_one_class_with_a_table_is_an_error(tmp_path: Path) -> None:
     root = ham(tmp_path)
     write_csv(root / "meta.csv", [HEAD, *[("H", f"ISIC_002430{k}", "nv", "", "", "", "") for k in range(4)]])
-    with pytest.raises(DataError, match="one class only: nv"):
+    with pytest.raises(DataError, match="only one class: nv"):
         read(root)
 
 
@@ -327,29 +327,29 @@ def test_same_isic_image_under_two_labels_is_an_error(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_link_back_up_does_not_list_images_twice(tmp_path: Path) -> None:
+def test_link_to_a_parent_folder_does_not_list_images_twice(tmp_path: Path) -> None:
     class_folders(tmp_path)
     (tmp_path / "nv" / "again").symlink_to(tmp_path)
     assert len(read(tmp_path).samples) == 4
 
 
-def test_unreadable_images_are_listed_before_anything_starts(tmp_path: Path) -> None:
-    class_folders(tmp_path, each=5)
+def test_unreadable_images_are_listed(tmp_path: Path) -> None:
+    class_folders(tmp_path, count=5)
     for k in range(7):
         (tmp_path / "nv" / f"bad{k}.jpg").write_bytes(b"not an image")
-    found = read(tmp_path)
+    result = read(tmp_path)
     with pytest.raises(DataError, match="7 of 17 images cannot be used") as caught:
-        hash_images(found)
+        hash_images(result)
     assert str(caught.value).count("\n  nv/bad") == 5
-    assert len(inspect_images(found).unreadable) == 7
-    assert len(inspect_images(found).samples) == 10
+    assert len(inspect_images(result).unreadable) == 7
+    assert len(inspect_images(result).samples) == 10
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data folder is not here")
 def test_real_folders() -> None:
-    found = read(SHARED / "ham10000_200x150")
+    result = read(SHARED / "ham10000_200x150")
     counts = {"akiec": 327, "bcc": 514, "bkl": 1099, "df": 115, "mel": 1113, "nv": 6705, "vasc": 142}
-    assert Counter(s.label for s in found.samples) == counts
-    assert len({s.lesion_id for s in found.samples}) == 7470
+    assert Counter(s.label for s in result.samples) == counts
+    assert len({s.lesion_id for s in result.samples}) == 7470
     other = read(SHARED / "isic2018_224" / "train")
     assert (other.kind, len(other.samples), other.domain) == ("class folders", 5984, "dermoscopic")

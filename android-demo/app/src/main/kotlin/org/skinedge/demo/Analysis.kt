@@ -10,7 +10,7 @@ import org.skinedge.demo.core.Prepared
 import org.skinedge.demo.core.milliseconds
 import org.skinedge.demo.core.prepare
 
-/** What was asked and answered. prepareMs, inferMs: what resizing and the model took; reducedBy: as [DecodedPhoto] has it. */
+/** The result for one photo. prepareMs, inferMs: time of resizing and of the model; reducedBy: as in [DecodedPhoto]. */
 class Analysis(
     val card: ModelCard,
     val runtime: String,
@@ -21,7 +21,7 @@ class Analysis(
     val reducedBy: Int,
 )
 
-/** Throws FaultException as decoding, preparing and classifying do. */
+/** Decodes, prepares and classifies a photo. Throws FaultException. */
 fun analyse(model: Classifier, photos: ContentResolver, uri: Uri): Analysis {
     val decoded = photos.decode(uri)
     return analyse(model, decoded.photo, decoded.reducedBy)

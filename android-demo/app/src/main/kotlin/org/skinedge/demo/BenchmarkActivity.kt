@@ -15,9 +15,9 @@ import org.skinedge.demo.core.FaultException
 import org.skinedge.demo.core.Protocol
 import org.skinedge.demo.core.toJson
 
-/** How fast the model is here; also what `skinedge bench --adb` starts. */
+/** The benchmark screen; `skinedge bench --adb` starts it too. */
 class BenchmarkActivity : Screen(), Outcome<BenchReport?> {
-    private var run: BenchmarkRun? = null // the last one, done or not
+    private var run: BenchmarkRun? = null // the latest one, finished or not
     private val running get() = run?.takeIf { !it.task.finished }
 
     override fun onCreate(state: Bundle?) {
@@ -107,7 +107,7 @@ class BenchmarkActivity : Screen(), Outcome<BenchReport?> {
         }
     }
 
-    /** Times what `skinedge bench --adb` put into the app's folder; its progress is not known here. */
+    /** Benchmarks the files that `skinedge bench --adb` copied into the app's folder, without showing progress. */
     private fun startForHost() {
         val asked = HostBenchmark(applicationContext, intent)
         busy(true)

@@ -15,17 +15,17 @@ import org.skinedge.demo.core.measure
 import org.skinedge.demo.core.milliseconds
 import kotlin.random.Random
 
-/** A benchmark of the installed model, opened anew for it; goes on while its screen is turned. */
+/** A benchmark of the installed model with its own session; continues while the screen is rotated. */
 class BenchmarkRun(context: Context, private val protocol: Protocol) {
     private val application = context.applicationContext
     private val stopped = AtomicBoolean()
 
-    /** Blocks that are done, and that there will be at least. */
+    /** Finished blocks, and the minimum number of blocks. */
     @Volatile
     var progress = 0 to protocol.blocks
         private set
 
-    /** The report, or null when it was stopped. */
+    /** The report, null if the benchmark was stopped. */
     val task: Task<BenchReport?> = Engine.start { run() }
 
     fun stop() = stopped.set(true)

@@ -3,7 +3,7 @@ package org.skinedge.demo
 import android.graphics.Bitmap
 import org.skinedge.demo.core.Photo
 
-/** A bitmap's pixels, where they are. It must have been decoded with `inPremultiplied = false`. */
+/** The pixels of a bitmap, without a copy. The bitmap must have been decoded with `inPremultiplied = false`. */
 class BitmapPhoto(private val bitmap: Bitmap) : Photo {
     override val width get() = bitmap.width
     override val height get() = bitmap.height

@@ -8,7 +8,7 @@ import java.io.IOException
 import org.skinedge.demo.core.Conditions
 import org.skinedge.demo.core.Device
 
-/** This device, as far as the system tells an app. */
+/** This device, as far as the system describes it to apps. */
 fun device(): Device = Device(
     machine = "${Build.MANUFACTURER} ${Build.MODEL}",
     cpu = chip(),
@@ -19,14 +19,14 @@ fun device(): Device = Device(
     maxFrequencyMhz = megahertz("cpuinfo_max_freq"),
 )
 
-/** This device at this moment. */
+/** The current state of this device. */
 fun Context.conditions(): Conditions {
     val charging = getSystemService(BatteryManager::class.java)?.isCharging
     val power = charging?.let { if (it) "mains" else "battery" }
     return Conditions(power = power, frequencyMhz = megahertz("scaling_cur_freq"))
 }
 
-/** The most memory that this process ever took. */
+/** The peak resident memory of this process. */
 fun peakRssMib(): Double? = field("/proc/self/status", "VmHWM")?.substringBefore(' ')?.toDoubleOrNull()?.div(1024)
 
 private const val CLOCK = "/sys/devices/system/cpu/cpu0/cpufreq"
@@ -36,7 +36,7 @@ private fun megahertz(name: String): Double? = text("$CLOCK/$name")?.trim()?.toD
 private fun field(path: String, name: String): String? =
     text(path)?.lineSequence()?.firstOrNull { it.startsWith(name) }?.substringAfter(':')?.trim()
 
-/** A file of the system's; null where apps may not read it. */
+/** The content of a system file, null if apps may not read it. */
 private fun text(path: String): String? = try {
     File(path).readText()
 } catch (error: IOException) {

@@ -9,23 +9,23 @@ import org.skinedge.demo.core.Fault
 import org.skinedge.demo.core.FaultException
 import org.skinedge.demo.runtime.RuntimeSettings
 
-/** The app's one model and the one thread that loads and runs it, for all screens. */
+/** The app's model and the thread that loads and runs it, shared by all screens. */
 object Engine {
     private val thread = Executors.newSingleThreadExecutor()
     private val main = Handler(Looper.getMainLooper())
-    private var loaded: Pair<RuntimeSettings, Classifier>? = null // of the thread
+    private var loaded: Pair<RuntimeSettings, Classifier>? = null // used by the model's thread only
 
-    /** Where the model comes from. Throws FaultException. */
+    /** Opens the model. Throws FaultException. */
     @Volatile
     var source: (Context, RuntimeSettings) -> Classifier = { context, settings -> installedModel(context.assets, settings) }
 
-    /** Starts work with the model, loaded as the settings say. work: must not hold a screen; what it throws is told. */
+    /** Starts work with the model, loaded with the current settings. work: must not hold a screen; its exception is reported. */
     fun <T> start(context: Context, work: (Classifier) -> T): Task<T> {
         val application = context.applicationContext
         return start { work(model(application)) }
     }
 
-    /** Starts work that has a model of its own. */
+    /** Starts work that opens its own model. */
     fun <T> start(work: () -> T): Task<T> {
         val task = Task<T>()
         thread.execute {
@@ -35,7 +35,7 @@ object Engine {
         return task
     }
 
-    /** Gives the model back; the next work loads it again. */
+    /** Closes the model; the next work loads it again. */
     fun forget() = thread.execute {
         loaded?.second?.close()
         loaded = null
@@ -54,7 +54,7 @@ object Engine {
         ({ it.done(value) })
     } catch (fault: FaultException) {
         ({ it.failed(fault) })
-    } catch (error: RuntimeException) { // the inference library's
+    } catch (error: RuntimeException) { // thrown by the inference library
         failure(error)
     } catch (error: OutOfMemoryError) {
         failure(error)

@@ -11,16 +11,16 @@ import org.skinedge.demo.core.toJson
 import org.skinedge.demo.runtime.RuntimeSettings
 import org.skinedge.demo.runtime.TfliteNetwork
 
-/** A benchmark for `skinedge bench --adb`: names of places and extras are those of bench/skinedge_bench/devices/phone_app.py. */
+/** A benchmark for `skinedge bench --adb`; paths and extras are those of bench/skinedge_bench/devices/phone_app.py. */
 class HostBenchmark(context: Context, private val intent: Intent) {
     private val models = File(context.filesDir, "benchmark")
     private val result = File(context.filesDir, "benchmark.json")
 
-    /** Writes the result, which also tells of what went wrong: the host waits for nothing else. */
+    /** Writes the result, or the error, into the file that the host waits for. */
     fun answer() {
         val document = try {
             benchmark(request()) { file, threads -> TfliteNetwork(mapped(File(models, file)), RuntimeSettings(threads, true)) }
-        } catch (error: RuntimeException) { // extras that make no request, or the inference library's
+        } catch (error: RuntimeException) { // invalid extras, or thrown by the inference library
             mapOf("request" to intent.getStringExtra(REQUEST), "error" to "${error.message}")
         }
         val part = File(result.path + ".part")

@@ -12,9 +12,9 @@ import org.skinedge.demo.runtime.RuntimeSettings
 import org.skinedge.demo.runtime.TfliteNetwork
 
 /**
- * The model that lies in the app's assets beside its card, checked.
+ * Opens the model in the app's assets and checks it against its card.
  *
- * Throws [FaultException]: NO_MODEL, or what reading the card and [Classifier.open] throw.
+ * Throws [FaultException]: NO_MODEL, or the faults of reading the card and of [Classifier.open].
  */
 fun installedModel(assets: AssetManager, settings: RuntimeSettings): Classifier {
     val cards = assets.list("").orEmpty().filter { it.endsWith(ModelCard.SUFFIX) }
@@ -23,7 +23,7 @@ fun installedModel(assets: AssetManager, settings: RuntimeSettings): Classifier 
     return Classifier.open(card, mapped(assets, card.file)) { TfliteNetwork(it, settings) }
 }
 
-/** The file as it lies in the APK, where it is stored uncompressed. */
+/** Maps the file from the APK, where it is stored uncompressed. */
 private fun mapped(assets: AssetManager, name: String): ByteBuffer = try {
     assets.openFd(name).use { fd ->
         fd.createInputStream().use { it.channel.map(FileChannel.MapMode.READ_ONLY, fd.startOffset, fd.declaredLength) }

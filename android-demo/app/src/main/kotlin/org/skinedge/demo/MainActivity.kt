@@ -32,7 +32,7 @@ import org.skinedge.demo.views.GuideView
 import org.skinedge.demo.views.ScoreView
 import org.skinedge.demo.views.picture
 
-/** The start: a photo is chosen, or the camera looks at a spot and the model says what it sees, several times a second. */
+/** The start screen: choose a photo, or classify the camera's picture several times a second. */
 class MainActivity : Screen(), CameraListener, TextureView.SurfaceTextureListener {
     private var feed: CameraFeed? = null
     private var cameraWanted = false
@@ -40,7 +40,7 @@ class MainActivity : Screen(), CameraListener, TextureView.SurfaceTextureListene
     private var last: Analysis? = null
 
     @Volatile
-    private var nextFrame = 0L // of SystemClock.elapsedRealtime; read by the camera's thread
+    private var nextFrame = 0L // as SystemClock.elapsedRealtime; read by the camera's thread
 
     private val preview get() = findViewById<TextureView>(R.id.preview)
 
@@ -91,7 +91,7 @@ class MainActivity : Screen(), CameraListener, TextureView.SurfaceTextureListene
         findViewById<TextView>(R.id.fault_text).text = words.of(fault)
     }
 
-    // The camera: asked for, opened once it is allowed and its texture is there, closed when the screen goes.
+    // The camera: request the permission, open it once allowed and its texture exists, close it with the screen.
 
     private fun cameraAllowed() = checkSelfPermission(Manifest.permission.CAMERA) == PackageManager.PERMISSION_GRANTED
 
@@ -106,7 +106,7 @@ class MainActivity : Screen(), CameraListener, TextureView.SurfaceTextureListene
     }
 
     override fun onRequestPermissionsResult(request: Int, asked: Array<String>, granted: IntArray) {
-        if (request != CAMERA_PERMISSION || granted.isEmpty()) return // interrupted: no answer yet
+        if (request != CAMERA_PERMISSION || granted.isEmpty()) return // interrupted: not decided yet
         if (granted[0] == PackageManager.PERMISSION_GRANTED) return askForCamera()
         cameraWanted = false
         say(R.string.camera_refused)
@@ -156,7 +156,7 @@ class MainActivity : Screen(), CameraListener, TextureView.SurfaceTextureListene
     override fun wantsFrame(): Boolean = SystemClock.elapsedRealtime() >= nextFrame
 
     override fun frame(photo: Photo) {
-        nextFrame = Long.MAX_VALUE // until this one is answered
+        nextFrame = Long.MAX_VALUE // until this frame has a result
         runOnUiThread { Engine.start(this) { live(it, photo) }.listener = liveScreen }
     }
 
@@ -177,7 +177,7 @@ class MainActivity : Screen(), CameraListener, TextureView.SurfaceTextureListene
         }
     }
 
-    /** What the model says of the frame that it was given last. */
+    /** The model's result for the last frame. */
     fun show(frame: LiveFrame) {
         val found = frame.analysis
         last = found
@@ -197,7 +197,7 @@ class MainActivity : Screen(), CameraListener, TextureView.SurfaceTextureListene
         show(R.id.status, true)
     }
 
-    // The texture that the camera draws on.
+    // The texture of the camera's preview.
 
     override fun onSurfaceTextureAvailable(texture: SurfaceTexture, width: Int, height: Int) = openFeed(texture)
 
@@ -213,7 +213,7 @@ class MainActivity : Screen(), CameraListener, TextureView.SurfaceTextureListene
 
     override fun onSurfaceTextureUpdated(texture: SurfaceTexture) = Unit
 
-    // Photos, and the other screens.
+    // Photos and the other screens.
 
     private fun photoChoice(): Intent =
         if (Build.VERSION.SDK_INT >= 33) {
@@ -246,14 +246,14 @@ class MainActivity : Screen(), CameraListener, TextureView.SurfaceTextureListene
         const val PICK = 1
         const val CAMERA_PERMISSION = 2
         const val CAMERA = "camera"
-        const val PAUSE_MS = 200L // between two answers: more could not be read
+        const val PAUSE_MS = 200L // between two results, so that they can be read
     }
 }
 
-/** An answer, and the evidence for its likeliest class over what the model saw; null without heatmap. */
+/** A result, and the model's input overlaid with the evidence for the top class; null without heatmap. */
 class LiveFrame(val analysis: Analysis, val evidence: Bitmap?)
 
-/** Throws FaultException as classifying does. */
+/** Classifies a frame. Throws FaultException. */
 fun live(model: Classifier, photo: Photo): LiveFrame {
     val found = analyse(model, photo)
     val evidence = found.answer.heatmap(found.answer.top(1).single().index)

@@ -14,16 +14,16 @@ import org.skinedge.demo.core.endsEarly
 import org.skinedge.demo.core.refuseLarge
 import org.skinedge.demo.core.upright
 
-/** A photo, upright. reducedBy: what its sides were divided by to fit into memory; 1 for every pixel. */
+/** An upright photo. reducedBy: divisor of its sides to fit into memory; 1 for full size. */
 class DecodedPhoto(val photo: Photo, val reducedBy: Int)
 
 private const val BYTES_PER_PIXEL = 4L
 private const val MOST_REDUCED = 64
 
 /**
- * Decodes a photo with all its pixels, or, where `budget` bytes do not hold them, with every 2nd, 4th, ... of a side.
+ * Decodes a photo at full size or, if it exceeds `budget` bytes, with its sides divided by 2, 4, ...
  *
- * Throws [FaultException]: PHOTO_UNREADABLE, also for one that ends early; PHOTO_PIXELS; PHOTO_TOO_LARGE.
+ * Throws [FaultException]: PHOTO_UNREADABLE, also for a truncated file; PHOTO_PIXELS; PHOTO_TOO_LARGE.
  */
 fun ContentResolver.decode(uri: Uri, budget: Long = spareBytes()): DecodedPhoto {
     val bounds = BitmapFactory.Options().apply { inJustDecodeBounds = true }
@@ -43,14 +43,14 @@ fun ContentResolver.decode(uri: Uri, budget: Long = spareBytes()): DecodedPhoto 
     throw FaultException(Fault.PHOTO_TOO_LARGE, "${bounds.outWidth}", "${bounds.outHeight}")
 }
 
-/** The least power of two by which both sides must be divided so that the pixels fit into `budget` bytes. */
+/** The smallest power of two that divides both sides so that the pixels fit into `budget` bytes. */
 fun reduction(width: Int, height: Int, budget: Long): Int {
     var divisor = 1
     while (divisor <= MOST_REDUCED && BYTES_PER_PIXEL * (width / divisor) * (height / divisor) > budget) divisor *= 2
     return divisor
 }
 
-/** Half of what this process may still take. */
+/** Half of the memory still available to this process, in bytes. */
 private fun spareBytes(): Long = Runtime.getRuntime().run { maxMemory() - totalMemory() + freeMemory() } / 2
 
 private fun pixels(stream: InputStream, reducedBy: Int): Bitmap? {
@@ -63,11 +63,11 @@ private fun pixels(stream: InputStream, reducedBy: Int): Bitmap? {
     return BitmapFactory.decodeStream(stream, null, options)
 }
 
-/** The EXIF tag, 1 where there is none. */
+/** The EXIF orientation, 1 without the tag. */
 private fun ContentResolver.orientation(uri: Uri): Int = read(uri) {
     try {
         ExifInterface(it).getAttributeInt(ExifInterface.TAG_ORIENTATION, ExifInterface.ORIENTATION_NORMAL)
-    } catch (error: RuntimeException) { // older systems' readers, at tags that are not sound
+    } catch (error: RuntimeException) { // thrown by older systems' readers for malformed tags
         ExifInterface.ORIENTATION_NORMAL
     }
 }
@@ -76,6 +76,6 @@ private fun <T> ContentResolver.read(uri: Uri, use: (InputStream) -> T): T = try
     (openInputStream(uri) ?: throw IOException("$uri")).use(use)
 } catch (error: IOException) {
     throw FaultException(Fault.PHOTO_UNREADABLE, error.message ?: "$uri")
-} catch (error: RuntimeException) { // another app's: permission that has ended, or whatever its provider throws
+} catch (error: RuntimeException) { // from another app: a revoked permission, or its provider's exception
     throw FaultException(Fault.PHOTO_UNREADABLE, error.message ?: "$uri")
 }

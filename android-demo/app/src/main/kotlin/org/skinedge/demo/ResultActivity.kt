@@ -20,10 +20,10 @@ import org.skinedge.demo.core.Prepared
 import org.skinedge.demo.views.ScoreView
 import org.skinedge.demo.views.picture
 
-/** What the model says of one photo: one that was chosen, held from the camera, or shared by another app. */
+/** The result for one photo: chosen by the user, held from the camera, or shared by another app. */
 class ResultActivity : Screen(), Outcome<Analysis> {
     private lateinit var task: Task<Analysis>
-    private var chosen = -1 // the class whose evidence is shown; below 0: the likeliest
+    private var chosen = -1 // the class whose evidence is shown; below 0: the top class
 
     override fun onCreate(state: Bundle?) {
         super.onCreate(state)
@@ -33,7 +33,7 @@ class ResultActivity : Screen(), Outcome<Analysis> {
         task.listener = this
     }
 
-    /** The work that a screen before this one began, when the device was turned. */
+    /** The task started by the previous screen before a rotation. */
     @Suppress("UNCHECKED_CAST")
     private fun kept() = lastNonConfigurationInstance as Task<Analysis>?
 
@@ -103,7 +103,7 @@ class ResultActivity : Screen(), Outcome<Analysis> {
         return row
     }
 
-    /** The picture, with the chosen class's evidence over it as long as the switch says so. */
+    /** The picture, overlaid with the selected class's evidence if the switch is on. */
     private fun showEvidence(found: Analysis) {
         val index = if (chosen >= 0) chosen else found.answer.top(1).single().index
         val evidence = found.answer.heatmap(index)
@@ -131,14 +131,14 @@ class ResultActivity : Screen(), Outcome<Analysis> {
         fun of(context: Context, photo: Uri): Intent = Intent(context, ResultActivity::class.java).setData(photo)
             .addFlags(Intent.FLAG_GRANT_READ_URI_PERMISSION)
 
-        /** Shared photos come as a stream, ours as data. */
-        @Suppress("DEPRECATION") // what replaces it came with Android 13
+        /** Shared photos arrive as a stream, our own as data. */
+        @Suppress("DEPRECATION") // its successor needs Android 13
         private fun photo(intent: Intent): Uri =
             intent.data ?: intent.getParcelableExtra<Parcelable>(Intent.EXTRA_STREAM) as? Uri ?: Uri.EMPTY
     }
 }
 
-/** What the model saw, kept as a file without loss: it is prepared already, and stays as it is when prepared again. */
+/** Saves the model's input as a lossless file; preparing it again does not change it. */
 fun Context.held(image: Prepared): Uri {
     val file = File(cacheDir, "held.png")
     file.outputStream().use { picture(image).compress(Bitmap.CompressFormat.PNG, 100, it) }

@@ -4,7 +4,7 @@ import android.app.Activity
 import android.view.View
 import android.widget.Toolbar
 
-/** What all screens have: a bar with their title, and content that nothing of the system covers. */
+/** Base of all screens: a bar with the title, and content clear of system bars. */
 abstract class Screen : Activity() {
     protected val words by lazy { Words(resources) }
 

@@ -3,7 +3,7 @@ package org.skinedge.demo
 import android.content.Context
 import org.skinedge.demo.runtime.RuntimeSettings
 
-/** What the user chose, kept by the system. */
+/** The user's settings, stored by the system. */
 class Settings(context: Context) {
     private val kept = context.getSharedPreferences("settings", Context.MODE_PRIVATE)
 
@@ -17,7 +17,7 @@ class Settings(context: Context) {
 
         fun cores(): Int = Runtime.getRuntime().availableProcessors()
 
-        /** Numbers of threads to choose from: 1, 2, 4, 8 as far as there are cores. */
+        /** Selectable numbers of threads: 1, 2, 4, 8, up to the number of cores. */
         fun threadChoices(): List<Int> = listOf(1, 2, 4, 8).filter { it <= cores() }
     }
 }

@@ -8,7 +8,7 @@ import android.widget.TextView
 import org.skinedge.demo.core.FaultException
 import org.skinedge.demo.core.ModelCard
 
-/** How the model is run, and what it is. */
+/** The settings screen: runtime options and facts about the model. */
 class SettingsActivity : Screen(), Outcome<ModelCard> {
     private val settings by lazy { Settings(this) }
 
@@ -25,7 +25,7 @@ class SettingsActivity : Screen(), Outcome<ModelCard> {
         Engine.start(this) { it.card }.listener = this
     }
 
-    /** The button's id is the number that it stands for. */
+    /** The button's id is its number of threads. */
     private fun choice(count: Int) = RadioButton(this).apply {
         id = count
         text = resources.getQuantityString(R.plurals.threads, count, count)

@@ -2,21 +2,21 @@ package org.skinedge.demo
 
 import org.skinedge.demo.core.FaultException
 
-/** What the listener of a task is told, on the main thread. */
+/** The outcome of a task, delivered to its listener on the main thread. */
 interface Outcome<in T> {
     fun done(value: T)
     fun failed(fault: FaultException)
 }
 
 /**
- * Work on the model's thread that outlives the screen which asked for it: a screen that is turned hands it to the next.
+ * Work on the model's thread that survives a rotation: the rotated screen passes it to its successor.
  *
- * For the main thread. Holds nothing of a screen but its listener, which a screen takes away when it goes.
+ * For the main thread. Holds no reference to a screen but its listener, which the screen removes when it closes.
  */
 class Task<T> {
     private var told: ((Outcome<T>) -> Unit)? = null
 
-    /** Told once there is an outcome, which may be at once. */
+    /** Called once with the outcome, immediately if there is one. */
     var listener: Outcome<T>? = null
         set(value) {
             field = value

@@ -9,7 +9,7 @@ import org.skinedge.demo.core.FaultException
 import org.skinedge.demo.core.ModelCard
 import org.skinedge.demo.runtime.RuntimeSettings
 
-/** What the core's values are called in the user's language. */
+/** The core's values as text in the user's language. */
 class Words(private val resources: Resources) {
     private val locale = resources.configuration.locales[0]
     private val labels = resources.getStringArray(R.array.class_labels)
@@ -17,7 +17,7 @@ class Words(private val resources: Resources) {
 
     fun of(fault: FaultException): String = resources.getString(text(fault.fault), *fault.facts)
 
-    /** share: 0..1; in whole percents, the ends only where they are reached. */
+    /** share: 0..1. Returns whole percents; 0 and 100 only for exactly 0 and 1. */
     fun percent(share: Float): String {
         val whole = NumberFormat.getPercentInstance(locale)
         return when {
@@ -35,20 +35,20 @@ class Words(private val resources: Resources) {
         format(value)
     }
 
-    /** 'Melanoma (mel)' where the label is one that the app knows, else the label. */
+    /** 'Melanoma (mel)' for a label that the app knows, else the label. */
     fun className(label: String): String {
         val known = labels.indexOf(label.lowercase())
         return if (known < 0) label else "${names[known]} ($label)"
     }
 
-    /** The likeliest class, or that there is none to be named. */
+    /** The top class, or that none is likely enough. */
     fun headline(answer: Answer): String {
         val best = answer.top(1).single()
         if (answer.unsure()) return resources.getString(R.string.unsure)
         return resources.getString(R.string.headline, className(best.label), percent(best.probability))
     }
 
-    /** One class as it is read out. */
+    /** The spoken text of one class. */
     fun spoken(score: ClassScore): String =
         resources.getString(R.string.class_spoken, className(score.label), percent(score.probability), group(score.group))
 
@@ -63,14 +63,14 @@ class Words(private val resources: Resources) {
         decimal(answer.malignantScore, 2), decimal(card.flagFrom, 2),
     )
 
-    /** What the model knows, and that a bare camera is not that. */
+    /** The model's image domain, with a note that a plain camera is outside of it. */
     fun domain(card: ModelCard): String = when {
         card.synthetic -> resources.getString(R.string.domain_synthetic)
         card.domain == "dermoscopic" -> resources.getString(R.string.domain_dermoscopic)
         else -> resources.getString(R.string.domain_other, card.domain)
     }
 
-    /** The same in few words, for the camera's own picture. */
+    /** The short form, for the camera's live picture. */
     fun cameraDomain(card: ModelCard): String =
         if (card.domain == "dermoscopic" && !card.synthetic) resources.getString(R.string.not_validated) else domain(card)
 

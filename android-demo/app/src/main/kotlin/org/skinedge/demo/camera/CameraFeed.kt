@@ -1,4 +1,4 @@
-@file:Suppress("DEPRECATION") // createCaptureSession(List, ...): what replaces it came with Android 9
+@file:Suppress("DEPRECATION") // createCaptureSession(List, ...): its successor needs Android 9
 
 package org.skinedge.demo.camera
 
@@ -23,18 +23,18 @@ import org.skinedge.demo.core.YuvPhoto
 import org.skinedge.demo.core.orientationOf
 import org.skinedge.demo.core.upright
 
-/** What a camera has to tell, on the feed's thread. */
+/** Receives a camera's frames and errors, on the feed's thread. */
 interface CameraListener {
-    /** Whether the next frame is wanted; asked before it is copied. */
+    /** Returns true to receive the next frame; called before it is copied. */
     fun wantsFrame(): Boolean
     fun frame(photo: Photo)
     fun stopped(reason: String)
 }
 
-/** The camera that looks away from the user, and what it gives. */
+/** The rear camera and its frame sizes. */
 class BackCamera(val id: String, val sensorDegrees: Int, val size: Size)
 
-/** The first camera at the back, or null. Throws CameraAccessException. */
+/** The first rear camera, or null. Throws CameraAccessException. */
 fun backCamera(manager: CameraManager): BackCamera? = manager.cameraIdList.firstNotNullOfOrNull { id ->
     val facts = manager.getCameraCharacteristics(id)
     val sizes = facts[CameraCharacteristics.SCALER_STREAM_CONFIGURATION_MAP]?.getOutputSizes(ImageFormat.YUV_420_888)
@@ -45,7 +45,7 @@ fun backCamera(manager: CameraManager): BackCamera? = manager.cameraIdList.first
     }
 }
 
-/** The smallest with enough pixels for any of our models, else the largest. */
+/** The smallest size with enough pixels for every model, else the largest. */
 fun frameSize(sizes: List<Size>): Size {
     val enough = sizes.filter { minOf(it.width, it.height) >= LEAST_SIDE }
     return enough.minByOrNull { it.width * it.height } ?: sizes.maxByOrNull { it.width * it.height }!!
@@ -53,7 +53,7 @@ fun frameSize(sizes: List<Size>): Size {
 
 private const val LEAST_SIDE = 480
 
-/** Shows what a camera sees on a texture and hands out its frames, from its making until it is closed. */
+/** Shows a camera's picture on a texture and delivers its frames until it is closed. */
 class CameraFeed(
     context: Context,
     private val camera: BackCamera,
@@ -66,8 +66,8 @@ class CameraFeed(
     private val reader = ImageReader.newInstance(camera.size.width, camera.size.height, ImageFormat.YUV_420_888, 2)
     private val surface: Surface
     private var device: CameraDevice? = null
-    private var closed = false // of the thread, as the device
-    private var awaited = false // a device that the system has yet to hand over, which must then be closed
+    private var closed = false // used by the feed's thread only, like the device
+    private var awaited = false // the system is still opening a device, which must then be closed
 
     private fun open(manager: CameraManager) = guarded {
         manager.openCamera(camera.id, opening, handler)
@@ -118,7 +118,7 @@ class CameraFeed(
         if (closed) thread.quitSafely() else listener.stopped(reason)
     }
 
-    /** What the camera service throws when a camera is gone, taken away, or no longer allowed. */
+    /** Handles exceptions of the camera service: the camera is gone, in use elsewhere, or no longer allowed. */
     private fun guarded(act: () -> Unit) {
         if (closed) return
         try {
@@ -141,7 +141,7 @@ class CameraFeed(
     }
 }
 
-/** A frame of its own: the camera takes its buffers back. */
+/** Copies a frame, since the camera reuses its buffers. */
 private fun copied(image: Image): Photo {
     val (y, u, v) = image.planes.map { plane ->
         val bytes = ByteArray(plane.buffer.remaining())

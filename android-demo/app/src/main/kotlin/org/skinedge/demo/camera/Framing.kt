@@ -6,10 +6,10 @@ import android.view.Surface
 import kotlin.math.min
 
 /**
- * How a camera's frames lie on the screen.
+ * The position and rotation of a camera's frames on the screen.
  *
- * width, height: of a frame as the sensor has it; sensorDegrees: by which it must be turned clockwise to stand upright
- * while the device does; rotation: of the display, `Surface.ROTATION_*`.
+ * width, height: of a frame in sensor orientation; sensorDegrees: clockwise rotation that makes it upright while the
+ * device is upright; rotation: of the display, `Surface.ROTATION_*`.
  */
 data class Framing(val width: Int, val height: Int, val sensorDegrees: Int, val rotation: Int) {
     private val displayDegrees = when (rotation) {
@@ -19,13 +19,13 @@ data class Framing(val width: Int, val height: Int, val sensorDegrees: Int, val 
         else -> 0
     }
 
-    /** By which a frame must be turned clockwise to stand as the screen does. */
+    /** Clockwise rotation that makes a frame upright on the screen. */
     val frameDegrees: Int get() = Math.floorMod(sensorDegrees - displayDegrees, 360)
 
-    /** Side of the centre square that the model takes, on a view of this size. */
+    /** Side of the model's centre square, in pixels of a view of this size. */
     fun squareSide(viewWidth: Int, viewHeight: Int): Float = min(width, height) * scale(viewWidth, viewHeight)
 
-    /** What makes a TextureView, which stretches frames over itself, show all of a frame in its proportions. */
+    /** The transform with which a TextureView, which stretches frames, shows a full frame in its proportions. */
     fun transform(viewWidth: Int, viewHeight: Int): Matrix {
         val view = RectF(0f, 0f, viewWidth.toFloat(), viewHeight.toFloat())
         val (across, down) = if (sensorDegrees % 180 == 0) width to height else height to width

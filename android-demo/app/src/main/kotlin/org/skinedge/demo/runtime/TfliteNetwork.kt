@@ -7,13 +7,13 @@ import org.skinedge.demo.core.Tensor
 import org.tensorflow.lite.Interpreter
 import org.tensorflow.lite.TensorFlowLite
 
-/** threads: of the CPU; xnnpack: whether XNNPACK's kernels compute what they can, or TFLite's own all of it. */
+/** threads: CPU threads; xnnpack: use XNNPACK's kernels for the operations that it supports, else TFLite's only. */
 data class RuntimeSettings(val threads: Int, val xnnpack: Boolean)
 
 /**
- * A .tflite file in TensorFlow Lite, on the CPU. Names no Android type, so that a desktop runs it as it is.
+ * A .tflite file in TensorFlow Lite on the CPU. Uses no Android type, so it also runs on a desktop.
  *
- * The model must be a direct buffer in native order, and is not copied. Throws what the library throws.
+ * The model must be a direct buffer in native order; it is not copied. Throws the library's exceptions.
  */
 class TfliteNetwork(model: ByteBuffer, settings: RuntimeSettings) : Network {
     private val interpreter = Interpreter(
@@ -23,7 +23,7 @@ class TfliteNetwork(model: ByteBuffer, settings: RuntimeSettings) : Network {
     private val signature = interpreter.signatureKeys.firstOrNull() ?: throw IllegalArgumentException("it has no signature")
     private val inputName = interpreter.getSignatureInputs(signature).single()
 
-    override val runtime = "litert" // as `skinedge bench` calls the runtime of .tflite files
+    override val runtime = "litert" // the name of the .tflite runtime in `skinedge bench`
     override val version: String = TensorFlowLite.runtimeVersion()
     override val input = described(inputName, interpreter.getInputTensorFromSignature(inputName, signature))
     override val outputs = interpreter.getSignatureOutputs(signature).map {

@@ -6,7 +6,7 @@ import android.graphics.Paint
 import android.util.AttributeSet
 import android.view.View
 
-/** The square of the camera's picture that the model takes; what lies around it is darkened. */
+/** Marks the square of the camera's picture that the model uses; the rest is darkened. */
 class GuideView(context: Context, attributes: AttributeSet?) : View(context, attributes) {
     private val line = Paint(Paint.ANTI_ALIAS_FLAG).apply {
         color = 0xFFFFFFFF.toInt()

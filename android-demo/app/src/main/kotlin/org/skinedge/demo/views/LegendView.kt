@@ -7,7 +7,7 @@ import android.util.AttributeSet
 import android.view.View
 import org.skinedge.demo.core.tint
 
-/** The heatmap's colours, from no evidence to the most. What it means must be said beside it in words. */
+/** The heatmap's colours, from no evidence to maximum evidence. Needs a text next to it that explains it. */
 class LegendView(context: Context, attributes: AttributeSet?) : View(context, attributes) {
     private val paint = Paint()
 
@@ -15,7 +15,7 @@ class LegendView(context: Context, attributes: AttributeSet?) : View(context, at
         for (step in 0 until STEPS) {
             paint.color = tint(SKIN_GREY, step / (STEPS - 1f))
             val place = if (layoutDirection == LAYOUT_DIRECTION_RTL) STEPS - 1 - step else step
-            val (left, right) = place * width / STEPS to (place + 1) * width / STEPS // whole pixels leave no seams
+            val (left, right) = place * width / STEPS to (place + 1) * width / STEPS // integer pixels avoid seams
             canvas.drawRect(left.toFloat(), 0f, right.toFloat(), height.toFloat(), paint)
         }
     }

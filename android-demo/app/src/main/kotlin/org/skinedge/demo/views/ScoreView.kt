@@ -7,7 +7,7 @@ import android.util.AttributeSet
 import android.view.View
 import org.skinedge.demo.R
 
-/** A score of 0..1 as a bar, with a mark where its threshold lies. What it shows must be said beside it in words. */
+/** A score of 0..1 as a bar, with a mark at its threshold. Needs a text next to it that states the score. */
 class ScoreView(context: Context, attributes: AttributeSet?) : View(context, attributes) {
     private val paint = Paint(Paint.ANTI_ALIAS_FLAG)
     private var score = 0f

@@ -1,9 +1,9 @@
 package org.skinedge.demo.core
 
 /**
- * What the benchmark ran on, in the terms of skinedge_bench/device.py; null where the system does not tell.
+ * The device of a benchmark, with the fields of skinedge_bench/device.py; null if the system does not provide one.
  *
- * features: instruction sets as Linux names them.
+ * features: instruction sets, with Linux's names.
  */
 data class Device(
     val machine: String,
@@ -14,7 +14,7 @@ data class Device(
     val governor: String? = null,
     val maxFrequencyMhz: Double? = null,
 ) {
-    /** Whether the CPU multiplies int8 and adds into int32 in one step; null where its features are not known. */
+    /** True if the CPU has an int8 dot product; null if its features are unknown. */
     val int8DotProduct: Boolean? get() = if (features.isEmpty()) null else features.any { it in DOT_PRODUCT }
 
     private companion object {
@@ -22,13 +22,13 @@ data class Device(
     }
 }
 
-/** The device at one moment. power: 'mains' or 'battery'; null where the system does not tell. */
+/** The device's state at one moment. power: 'mains' or 'battery'; null if unknown. */
 data class Conditions(val power: String? = null, val temperatureC: Double? = null, val frequencyMhz: Double? = null)
 
-/** What loading cost. loadMs: open the file and prepare its tensors; firstMs: the first inference, before any warm-up. */
+/** Times of loading. loadMs: open the file and prepare its tensors; firstMs: the first inference, before any warm-up. */
 data class Loading(val loadMs: Double, val firstMs: Double, val peakRssMib: Double? = null)
 
-/** All that a benchmark of one model found. threads: of the runtime; measuredAt: UTC, ISO 8601; doubts: about the device. */
+/** Results of one model's benchmark. threads: of the runtime; measuredAt: UTC, ISO 8601; doubts: about the device. */
 class BenchReport(
     private val card: ModelCard,
     private val network: Network,
@@ -43,7 +43,7 @@ class BenchReport(
 ) {
     val latency: Latency = latency(measured.blocks)
 
-    /** Why the timings should not be trusted; empty when nothing speaks against them. */
+    /** Reasons why the timings are not trustworthy; empty if they are. */
     val reasons: List<String> = battery() + doubts + noiseReasons(measured.blocks)
 
     /** The document of `skinedge bench --json` (schema 'skinedge.bench/1') with one row and the raw samples. */

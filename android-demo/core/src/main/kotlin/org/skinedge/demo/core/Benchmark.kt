@@ -2,7 +2,7 @@ package org.skinedge.demo.core
 
 import kotlin.random.Random
 
-/** How many inferences a benchmark makes: to warm up, in a block, how many blocks at least, and for how long at least. */
+/** The size of a benchmark: warm-up inferences, inferences per block, minimum number of blocks, minimum duration. */
 interface Amount {
     val warmup: Int
     val block: Int
@@ -11,9 +11,9 @@ interface Amount {
 }
 
 /**
- * The same names and numbers as skinedge_bench/protocols.
+ * The same names and numbers as skinedge_bench/latency/protocols.
  *
- * headline: the percentile to quote.
+ * headline: the percentile to report.
  */
 enum class Protocol(
     override val warmup: Int,
@@ -33,7 +33,8 @@ class Measurement(val protocol: Protocol, val blocks: List<DoubleArray>)
 /**
  * Times a model's inferences in blocks, as `skinedge bench` does.
  *
- * infer: one inference; clock: nanoseconds; progress: blocks done and to do, false stops; returns null when stopped.
+ * infer: one inference; clock: nanoseconds; progress: called with finished and minimum blocks, false stops the benchmark.
+ * Returns null when stopped.
  */
 fun measure(
     protocol: Protocol,
@@ -43,9 +44,10 @@ fun measure(
 ): Measurement? = interleaved(protocol, listOf(infer), Random(0), clock, progress)?.let { Measurement(protocol, it.single()) }
 
 /**
- * Likewise of several models, so that a busy second falls on all: in each round every one has a block, in a drawn order.
+ * Times several models in interleaved blocks, so that other load affects all of them: each round has one block of every
+ * model, in random order.
  *
- * Returns the blocks of each, or null when stopped.
+ * Returns the blocks of each model, or null when stopped.
  */
 fun interleaved(
     amount: Amount,
@@ -68,12 +70,12 @@ fun interleaved(
     return blocks
 }
 
-/** What `infer` takes, in milliseconds. */
+/** The duration of `infer` in milliseconds. */
 fun milliseconds(clock: () -> Long = System::nanoTime, infer: () -> Unit): Double {
     val started = clock()
     infer()
     return (clock() - started) / 1e6
 }
 
-/** Inferences at the start of a block that are not counted. */
+/** Inferences at the start of a block that are discarded. */
 private const val SETTLE = 2

@@ -6,26 +6,26 @@ import java.nio.ByteOrder
 import java.security.MessageDigest
 
 /**
- * A model that may be believed: pixels in, probabilities out. For one thread at a time.
+ * A verified model: pixels in, probabilities out. For one thread at a time.
  *
- * Made by [Classifier.open] only, which checks the file and its card first.
+ * Created only by [Classifier.open], which checks the file against its card.
  */
 class Classifier private constructor(val card: ModelCard, val network: Network) : AutoCloseable {
     private val input = ByteBuffer.allocateDirect(card.size * card.size * 3 * if (card.input.dtype == "uint8") 1 else 4)
         .order(ByteOrder.nativeOrder())
     private val values = FloatArray(256) { card.black + it * (card.white - card.black) / 255f }
 
-    /** Throws [FaultException]: PHOTO_STRIP, NO_NUMBERS, or what reading the photo throws. */
+    /** Classifies a photo. Throws [FaultException]: PHOTO_STRIP, NO_NUMBERS, or the faults of reading the photo. */
     fun classify(photo: Photo): Answer = classify(prepare(photo, card.size))
 
-    /** Throws [FaultException] NO_NUMBERS; IllegalArgumentException for pixels of another size than the card's. */
+    /** Classifies pixels. Throws [FaultException] NO_NUMBERS; IllegalArgumentException for a size other than the card's. */
     fun classify(image: Prepared): Answer {
         val said = run(image)
         if (said.values.any { output -> output.any { it.isNaN() || it.isInfinite() } }) throw FaultException(Fault.NO_NUMBERS)
         return Answer(card, said.getValue(ModelCard.PROBABILITIES), said[ModelCard.HEATMAP])
     }
 
-    /** The inference alone, with the input written: what a benchmark times. */
+    /** Writes the input and runs the inference, for benchmarks. */
     fun run(image: Prepared): Map<String, FloatArray> {
         require(image.size == card.size) { "pixels of side ${image.size} for a model of ${card.size}" }
         input.toStart()
@@ -42,9 +42,9 @@ class Classifier private constructor(val card: ModelCard, val network: Network) 
 
     companion object {
         /**
-         * The model with its card, checked: hash, tensors, number of classes.
+         * Opens a model and checks it against its card: hash, tensors, number of classes.
          *
-         * model: the whole file; load: opens it in an inference library, and may throw what it likes.
+         * model: the complete file; load: opens it in an inference library, and may throw anything.
          * Throws [FaultException]: MODEL_CHANGED, MODEL_UNREADABLE, INPUT_DIFFERS, OUTPUT_DIFFERS, LABELS_DIFFER.
          */
         fun open(card: ModelCard, model: ByteBuffer, load: (ByteBuffer) -> Network): Classifier {
@@ -54,7 +54,7 @@ class Classifier private constructor(val card: ModelCard, val network: Network) 
             }
             val network = try {
                 load(model)
-            } catch (error: Throwable) {  // a native library that is not there is a LinkageError, and no Exception
+            } catch (error: Throwable) {  // a missing native library is a LinkageError, not an Exception
                 throw FaultException(Fault.MODEL_UNREADABLE, error.message?.lineSequence()?.first() ?: error.javaClass.simpleName)
             }
             try {
@@ -80,7 +80,7 @@ class Classifier private constructor(val card: ModelCard, val network: Network) 
             }
         }
 
-        /** sha256, in hex, of the whole buffer. */
+        /** The sha256 of the whole buffer in hex. */
         private fun sha256(model: ByteBuffer): String {
             val whole = model.duplicate()
             whole.toStart()
@@ -91,7 +91,7 @@ class Classifier private constructor(val card: ModelCard, val network: Network) 
     }
 }
 
-/** `clear` as every Android has it: Java 9 gave ByteBuffer one of its own, which old phones lack. */
+/** Calls `Buffer.clear`: ByteBuffer's own `clear` came with Java 9 and is missing on old phones. */
 internal fun Buffer.toStart() {
     clear()
 }

@@ -1,10 +1,10 @@
 package org.skinedge.demo.core
 
 /**
- * What can be wrong with a model, a photo or an answer.
+ * The possible errors of a model, a photo or a result.
  *
- * english: a sentence with a `%s` for each fact, in their order. An app that speaks another language has a text of its
- * own for each fault, with the same facts.
+ * english: a sentence with a `%s` for each fact, in order. An app in another language has its own text for each fault,
+ * with the same facts.
  */
 enum class Fault(val english: String) {
     NO_MODEL("No model is installed: %s."),
@@ -25,5 +25,5 @@ enum class Fault(val english: String) {
     PHOTO_TOO_LARGE("The photo, %s x %s pixels, is too large for this device."),
 }
 
-/** The one exception that a screen must expect of the core; message: the fault in English. */
+/** The only exception of the core that a screen must handle; message: the fault in English. */
 class FaultException(val fault: Fault, vararg val facts: String) : Exception(fault.english.format(*facts))

@@ -2,10 +2,10 @@ package org.skinedge.demo.core
 
 import kotlin.math.min
 
-/** One class's activation map. values: height * width, row after row, in logits; above 0 where there is evidence for it. */
+/** One class's activation map. values: height * width, row by row, in logits; positive is evidence for the class. */
 class Heatmap(val height: Int, val width: Int, val values: FloatArray) {
 
-    /** On the scale of its own picture: 0 at and below 0, 1 at its maximum; all 0 without evidence. */
+    /** The map clipped at 0 and scaled so that its maximum is 1; all 0 without evidence. */
     fun levels(): FloatArray {
         val positive = FloatArray(values.size) { maxOf(values[it], 0f) }
         val top = positive.maxOrNull() ?: 0f
@@ -14,8 +14,8 @@ class Heatmap(val height: Int, val width: Int, val values: FloatArray) {
 }
 
 /**
- * The map over the grey image, as `skinedge explain` draws it (skinedge_bench/explain/overlay.py): clipped at 0, enlarged
- * bilinearly, coloured by eleven steps of 'inferno', fading away where there is little evidence.
+ * Draws the map over the grey image, as `skinedge explain` does (skinedge_bench/explain/overlay.py): clipped at 0, enlarged
+ * bilinearly, coloured by eleven steps of 'inferno', transparent where there is little evidence.
  *
  * Returns size * size colours, 0xFFRRGGBB.
  */
@@ -24,7 +24,7 @@ fun overlay(image: Prepared, map: Heatmap): IntArray {
     return IntArray(level.size) { tint(grey(image.rgb, 3 * it), level[it]) }
 }
 
-/** The colour of a level of evidence (0..1) over a grey (0..255): what a legend shows, too. */
+/** The colour of a level of evidence (0..1) over a grey (0..255), also for the legend. */
 fun tint(grey: Int, level: Float): Int {
     val opacity = OPACITY * min(2 * level, 1f)
     val place = level.toDouble() * (INFERNO.size - 1)
@@ -38,13 +38,13 @@ fun tint(grey: Int, level: Float): Int {
     return (255 shl 24) or mixed(16) or mixed(8) or mixed(0)
 }
 
-/** Brightness of the pixel that starts at `at`, as Pillow's `convert("L")` has it (ITU-R 601-2 luma). */
+/** The luma of the pixel that starts at `at`, as in Pillow's `convert("L")` (ITU-R 601-2). */
 private fun grey(rgb: ByteArray, at: Int): Int {
     fun channel(i: Int) = rgb[at + i].toInt() and 255
     return (channel(0) * 19595 + channel(1) * 38470 + channel(2) * 7471 + 0x8000) shr 16
 }
 
-/** Bilinear, to `size` x `size`, as Pillow resizes an image of mode 'F'. */
+/** Resizes bilinearly to `size` x `size`, as Pillow resizes an image of mode 'F'. */
 private fun enlarged(values: FloatArray, height: Int, width: Int, size: Int): FloatArray {
     val across = Resampling(width, size, 0, size)
     val down = Resampling(height, size, 0, size)

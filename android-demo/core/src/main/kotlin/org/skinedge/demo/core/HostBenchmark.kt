@@ -5,9 +5,9 @@ import java.nio.ByteOrder
 import kotlin.random.Random
 
 /**
- * What `skinedge bench --adb` asks of the app, and how it is answered (bench/skinedge_bench/devices/phone_app.py).
+ * A request of `skinedge bench --adb` to the app (bench/skinedge_bench/devices/phone_app.py).
  *
- * files: model files by name; threads: each file is timed with each of these numbers.
+ * files: names of model files; threads: numbers of threads, each with every file.
  */
 class HostRequest(
     val id: String,
@@ -27,7 +27,7 @@ class HostRequest(
     }
 }
 
-/** One model file opened with so many threads. */
+/** One model file, opened with this number of threads. */
 private class Candidate(val file: String, val threads: Int, val network: Network, val loadMs: Double) {
     private val input = network.input.drawn(Random(0))
     val firstMs = milliseconds(infer = ::infer)
@@ -38,7 +38,7 @@ private class Candidate(val file: String, val threads: Int, val network: Network
     }
 }
 
-/** The document that answers: rows, raw samples and versions, or why there are none. open: a file with so many threads. */
+/** Runs the request; returns rows, raw samples and versions, or the error. open: opens a file with a number of threads. */
 fun benchmark(request: HostRequest, open: (String, Int) -> Network): Map<String, Any?> {
     val opened = ArrayList<Candidate>()
     return try {
@@ -61,11 +61,11 @@ private fun load(file: String, threads: Int, open: (String, Int) -> Network): Ca
     lateinit var network: Network
     val loadMs = milliseconds { network = open(file, threads) }
     Candidate(file, threads, network, loadMs)
-} catch (error: Throwable) {  // a native library that is not there is a LinkageError, and no Exception
+} catch (error: Throwable) {  // a missing native library is a LinkageError, not an Exception
     throw FaultException(Fault.MODEL_UNREADABLE, "$file, $threads threads: ${error.message}")
 }
 
-/** peak_rss_mib: of a process that has all files open it says nothing of one. */
+/** Without peak_rss_mib: the process has all files open, so its peak is not that of one file. */
 private fun Candidate.row() = mapOf(
     "file" to file,
     "threads" to threads,
@@ -74,7 +74,7 @@ private fun Candidate.row() = mapOf(
     "peak_rss_mib" to null,
 )
 
-/** Drawn bytes, of which each is a value of the input. */
+/** Random bytes, one for each value of the input. */
 private fun Tensor.drawn(random: Random): ByteBuffer {
     val count = shape.fold(1, Int::times)
     val buffer = ByteBuffer.allocateDirect(if (dtype == "uint8") count else 4 * count).order(ByteOrder.nativeOrder())

@@ -3,10 +3,10 @@ package org.skinedge.demo.core
 import java.io.InputStream
 
 /**
- * Whether a JPEG file lacks its end: Android's decoder fills up with grey what is missing, and says nothing.
+ * Returns true for a truncated JPEG file: Android's decoder fills missing data with grey, without an error.
  *
- * Walks from marker to marker (ITU-T T.81, annex B) up to End Of Image. False for what is no JPEG: other formats'
- * decoders refuse a part. The stream should be buffered.
+ * Walks from marker to marker (ITU-T T.81, annex B) up to End Of Image. Returns false for other formats, whose
+ * decoders refuse truncated files. The stream should be buffered.
  */
 fun endsEarly(stream: InputStream): Boolean {
     if (stream.read() != MARKER || stream.read() != START_OF_IMAGE) return false
@@ -19,7 +19,7 @@ fun endsEarly(stream: InputStream): Boolean {
     }
 }
 
-/** The code of the next marker, past any coded data; null at the file's end. */
+/** The code of the next marker after any coded data; null at the end of the file. */
 private fun nextMarker(stream: InputStream): Int? {
     while (true) {
         var byte = stream.read()
@@ -31,7 +31,7 @@ private fun nextMarker(stream: InputStream): Int? {
     }
 }
 
-/** Whether the segment whose length comes next is all there. */
+/** Returns true if the next segment, which starts with its length, is complete. */
 private fun skipSegment(stream: InputStream): Boolean {
     val high = stream.read()
     val low = stream.read()

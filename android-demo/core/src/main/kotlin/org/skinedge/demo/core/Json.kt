@@ -1,19 +1,19 @@
 package org.skinedge.demo.core
 
-/** A text that is not JSON; message: what was expected, and at which character. */
+/** Thrown for invalid JSON. message: the expected token and the position of the character. */
 class JsonException(message: String) : Exception(message)
 
 /**
- * JSON (RFC 8259) as maps, lists, strings, doubles, booleans and null.
+ * Parses JSON (RFC 8259) to maps, lists, strings, doubles, booleans and null.
  *
- * Android's own reader accepts much that is no JSON and is not on a desktop; a model's card deserves a strict one, the
- * same one under test.
+ * Android's own reader accepts invalid JSON and is missing on a desktop, where the tests run; a model's card needs a
+ * strict reader.
  *
- * Throws [JsonException], also for a key that stands twice, or more than 64 levels.
+ * Throws [JsonException], also for a duplicate key or more than 64 levels.
  */
 fun parseJson(text: String): Any? = JsonReader(text).document()
 
-/** The text of maps, lists, strings, numbers, booleans and null; a number that JSON cannot hold becomes null. */
+/** Writes maps, lists, strings, numbers, booleans and null as JSON; NaN and infinities become null. */
 fun toJson(value: Any?): String = buildString { write(value) }
 
 private fun StringBuilder.write(value: Any?) {

@@ -1,20 +1,20 @@
 package org.skinedge.demo.core
 
-/** A tensor as a card or an inference library states it. dtype: 'float32' or 'uint8'. */
+/** A tensor as described by a card or an inference library. dtype: 'float32' or 'uint8'. */
 data class Tensor(val name: String, val shape: List<Int>, val dtype: String) {
     override fun toString() = "$name $dtype$shape"
 }
 
-/** One class. group: 'malignant', 'premalignant' or 'benign'; prior: how frequent the probabilities assume it to be. */
+/** One class. group: 'malignant', 'premalignant' or 'benign'; prior: the frequency that the probabilities assume. */
 data class ModelClass(val label: String, val group: String, val prior: Double)
 
 /**
- * What `FILE.skinedge.json` says of the model file beside it (skinedge/run/file_card.py).
+ * The content of `FILE.skinedge.json`, the card of a model file (skinedge/run/file_card.py).
  *
- * domain: what the model knows, 'dermoscopic' or 'clinical'; size: side of its square input in pixels; black, white: what
- * the bytes 0 and 255 become as input; malignant: indices whose probabilities add up to the malignant score; melanoma:
- * index, null without one; flagFrom: malignant score from which on a lesion is flagged; fitted: whether that threshold is
- * this very file's.
+ * domain: of the training images, 'dermoscopic' or 'clinical'; size: side of the square input in pixels; black, white:
+ * input values of the bytes 0 and 255; malignant: indices of the classes of the malignant score; melanoma: index, null
+ * without one; flagFrom: decision threshold of the malignant score; fitted: true if the threshold was fitted on this
+ * file.
  */
 data class ModelCard(
     val file: String,
@@ -64,7 +64,7 @@ data class ModelCard(
     }
 }
 
-/** Takes the fields of a card out of its JSON, and holds them against each other. */
+/** Reads the fields of a card from its JSON and checks that they are consistent. */
 private class CardReader(root: Map<*, *>) {
     private val top = Fields(root, "")
 
@@ -119,7 +119,7 @@ private class CardReader(root: Map<*, *>) {
     }
 }
 
-/** The fields of one JSON object; what is missing or of another kind is a fault that names its path. */
+/** The fields of one JSON object; a missing field or a wrong type is a fault that names its path. */
 private class Fields(private val found: Map<*, *>, private val path: String) {
     fun text(key: String): String = found[key] as? String ?: wrong(key)
 

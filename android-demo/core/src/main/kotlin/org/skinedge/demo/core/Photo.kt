@@ -1,18 +1,18 @@
 package org.skinedge.demo.core
 
-/** Pixels of a photo, wherever they are kept: in an `android.graphics.Bitmap` on a phone, in an array elsewhere. */
+/** Pixels of a photo: in an `android.graphics.Bitmap` on a phone, in an array elsewhere. */
 interface Photo {
     val width: Int
     val height: Int
 
-    /** Copies a block, row after row, to the start of `into`, as 0xAARRGGBB with colours not premultiplied. */
+    /** Copies a block, row by row, to the start of `into`, as 0xAARRGGBB without premultiplied alpha. */
     fun read(left: Int, top: Int, width: Int, height: Int, into: IntArray)
 }
 
-/** The photo as it is to be seen. orientation: the EXIF tag 0x0112, 1 to 8; what is none of them turns nothing. */
+/** The upright photo. orientation: the EXIF tag 0x0112, 1 to 8; other values are ignored. */
 fun upright(photo: Photo, orientation: Int): Photo = if (orientation in 2..8) Turned(photo, orientation) else photo
 
-/** A photo read through its EXIF orientation: nothing is copied until a block is read. */
+/** A photo seen through its EXIF orientation; copies pixels only when a block is read. */
 private class Turned(private val photo: Photo, orientation: Int) : Photo {
     private val transposed = orientation >= 5
     private val fromRight = orientation in setOf(2, 3, 7, 8)

@@ -4,10 +4,10 @@ import java.util.Locale
 import kotlin.math.max
 import kotlin.math.min
 
-/** A square of pixels that a model can take. rgb: size * size * 3 bytes, row after row, R, G, B of 0..255. */
+/** A model's square input. rgb: size * size * 3 bytes, row by row, R, G, B of 0..255. */
 class Prepared(val size: Int, val rgb: ByteArray)
 
-/** The centre square of anything longer shows next to nothing of it. */
+/** Largest ratio of the sides; the centre square of a longer photo shows almost nothing of it. */
 const val LONGEST = 20
 
 /** skinedge's limit: the largest photo of a "50 megapixel" camera, 8192 x 6144. */
@@ -22,10 +22,10 @@ fun refuseLarge(width: Int, height: Int) {
 private fun megapixels(pixels: Long): String = String.format(Locale.ROOT, "%.1f", pixels / 1e6)
 
 /**
- * Resizes the shorter side to `size` and cuts out the centre square: skinedge/core/preprocess.py, byte for byte.
+ * Resizes the shorter side to `size` and crops the centre square: byte for byte as skinedge/core/preprocess.py.
  *
- * Bilinear with antialiasing, along one side and then along the other, each pass rounded to bytes, as Pillow 13 does it.
- * Transparency is laid on white. Only what the square needs is read and computed, a row at a time.
+ * Bilinear with antialiasing, one axis after the other, each pass rounded to bytes, as in Pillow 13.
+ * Transparency is composed on white. Reads and computes only the pixels of the square, row by row.
  *
  * Throws [FaultException] for a strip more than [LONGEST] times as long as wide.
  */
@@ -48,7 +48,7 @@ fun prepare(photo: Photo, size: Int): Prepared {
 
 private fun resized(side: Int, short: Int, size: Int): Int = ((side.toLong() * size + short / 2) / short).toInt()
 
-/** Whether Pillow 13 begins with the columns: where they lose more than twice as much as the rows. The roundings differ. */
+/** True if Pillow 13 resizes the columns first: if they shrink more than twice as much as the rows. Affects rounding. */
 private fun columnsFirst(lostColumns: Int, lostRows: Int): Boolean = lostRows > 0 && lostRows > 2 * lostColumns
 
 private fun columnsThenRows(lines: Lines, across: Resampling, down: Resampling): (Int) -> ByteArray =
@@ -76,7 +76,7 @@ private class Lines(private val photo: Photo, private val left: Int, right: Int)
     }
 }
 
-/** The pixel laid on white, rounded as Pillow's `Image.alpha_composite` rounds. */
+/** The pixel composed on white, rounded as in Pillow's `Image.alpha_composite`. */
 private fun onWhite(pixel: Int): Int {
     val alpha = pixel ushr 24
     if (alpha == 255) return pixel

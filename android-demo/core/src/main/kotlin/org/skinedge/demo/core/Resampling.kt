@@ -5,7 +5,7 @@ import kotlin.math.max
 import kotlin.math.min
 
 /**
- * How one axis is resized by a triangle filter that widens with the reduction, as Pillow's `Image.resize` does it with
+ * Resizing of one axis by a triangle filter that widens with the reduction, as Pillow's `Image.resize` with
  * `Resampling.BILINEAR` (Pillow, src/libImaging/Resample.c, precompute_coeffs).
  *
  * Output `from + i`, for i in 0 until count, is the sum of inputs `first[i] + j` times `weights[i][j]`; the weights sum to 1.
@@ -28,16 +28,16 @@ internal class Resampling(inputs: Int, outputs: Int, from: Int, count: Int) {
         }
     }
 
-    /** The first input that is needed, and the one after the last. */
+    /** The first input used, and the one after the last. */
     val start = first.first()
     val end = first.last() + weights.last().size
 
-    /** The weights as Pillow applies them to bytes: whole numbers of 2^-[BITS]. */
+    /** The weights as Pillow applies them to bytes: integers in units of 2^-[BITS]. */
     private val fixed = Array(weights.size) { i ->
         IntArray(weights[i].size) { j -> (0.5 + weights[i][j] * (1 shl BITS)).toInt() }
     }
 
-    /** All outputs of one row. line: RGB bytes of the inputs from [start] on. */
+    /** Computes all outputs of one row. line: RGB bytes of the inputs from [start] on. */
     fun across(line: ByteArray): ByteArray {
         val out = ByteArray(fixed.size * 3)
         for (x in fixed.indices) for (channel in 0..2) {
@@ -52,7 +52,7 @@ internal class Resampling(inputs: Int, outputs: Int, from: Int, count: Int) {
         return out
     }
 
-    /** Output `place` of all columns at once. line: the bytes of an input row, by its number. */
+    /** Computes output `place` of all columns. line: the bytes of an input row, by its number. */
     fun down(place: Int, line: (Int) -> ByteArray): ByteArray {
         var sums = IntArray(0)
         fixed[place].forEachIndexed { j, weight ->

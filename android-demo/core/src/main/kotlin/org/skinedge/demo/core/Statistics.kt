@@ -2,7 +2,7 @@ package org.skinedge.demo.core
 
 import kotlin.random.Random
 
-/** From so many samples on, the 99th percentile rests on ten of them. */
+/** Minimum number of samples for the 99th percentile: ten of them are above it. */
 const val P99_SAMPLES = 1000
 
 /**
@@ -13,7 +13,7 @@ const val P99_SAMPLES = 1000
  */
 data class Latency(val p50: Double, val p50Interval: List<Double>?, val p90: Double, val p99: Double?, val n: Int)
 
-/** Of all samples together; blocks: in milliseconds, in the order measured, at least one. */
+/** Summarizes all samples. blocks: in milliseconds, in the order measured, at least one. */
 fun latency(blocks: List<DoubleArray>): Latency {
     val samples = blocks.flatMap { it.asList() }.toDoubleArray()
     val p99 = if (samples.size >= P99_SAMPLES) quantile(samples, 0.99) else null
@@ -22,7 +22,7 @@ fun latency(blocks: List<DoubleArray>): Latency {
 
 private fun medians(blocks: List<DoubleArray>) = DoubleArray(blocks.size) { quantile(blocks[it], 0.5) }
 
-/** By percentile bootstrap over the blocks, as skinedge_bench/latency/block_stats.py has it, with random numbers of its own. */
+/** Percentile bootstrap over the blocks, as in skinedge_bench/latency/block_stats.py, with other random numbers. */
 private fun medianInterval(values: DoubleArray): List<Double>? {
     if (values.size < LEAST_BLOCKS) return null
     val random = Random(0)
@@ -31,7 +31,7 @@ private fun medianInterval(values: DoubleArray): List<Double>? {
 }
 
 /**
- * What the samples themselves say against them, as skinedge_bench/latency/block_stats.py has it: half of the blocks' medians
+ * Reasons in the samples to distrust them, as in skinedge_bench/latency/block_stats.py: half of the blocks' medians
  * spread over more than 15 % of the median, or the last third is more than 10 % slower than the first.
  */
 fun noiseReasons(blocks: List<DoubleArray>): List<String> {
@@ -49,7 +49,7 @@ fun noiseReasons(blocks: List<DoubleArray>): List<String> {
     return reasons
 }
 
-/** By linear interpolation between the samples (Hyndman and Fan 1996, type 7): NumPy's default. share: 0..1. */
+/** The quantile by linear interpolation (Hyndman and Fan 1996, type 7), NumPy's default. share: 0..1. */
 fun quantile(samples: DoubleArray, share: Double): Double {
     val sorted = samples.sortedArray()
     val place = share * (sorted.size - 1)

@@ -1,15 +1,15 @@
 package org.skinedge.demo.core
 
-/** One plane of a camera's frame: its first byte at 0, a row every `rowStride` bytes, a sample every `pixelStride`. */
+/** One plane of a camera's frame, from byte 0: a row every `rowStride` bytes, a sample every `pixelStride` bytes. */
 class Plane(private val bytes: ByteArray, private val rowStride: Int, private val pixelStride: Int) {
     /** 0..255. */
     fun at(x: Int, y: Int): Int = bytes[y * rowStride + x * pixelStride].toInt() and 255
 }
 
 /**
- * A camera's frame in Android's YUV_420_888: brightness for every pixel, both colour differences for every 2 x 2.
+ * A camera's frame in Android's YUV_420_888: luma for every pixel, both chroma values for every 2 x 2 pixels.
  *
- * Colours are those of JFIF (ITU-T T.871, section 7), which Android's cameras write.
+ * Colours as in JFIF (ITU-T T.871, section 7), the conversion of Android's cameras.
  */
 class YuvPhoto(
     override val width: Int,
@@ -47,7 +47,7 @@ class YuvPhoto(
     }
 }
 
-/** The EXIF orientation of a frame that must be turned clockwise by 0, 90, 180 or 270 degrees to stand upright. */
+/** The EXIF orientation of a frame that is upright after a clockwise rotation by 0, 90, 180 or 270 degrees. */
 fun orientationOf(degrees: Int): Int = when (Math.floorMod(degrees, 360)) {
     90 -> 6
     180 -> 3

@@ -37,7 +37,7 @@ class BenchmarkTest {
         assertEquals(listOf("slowed down by 12% during the benchmark"), noiseReasons(slower))
     }
 
-    /** A clock that moves by 2 ms at each inference. */
+    /** A clock that advances by 2 ms per inference. */
     private class Clock {
         var now = 0L
         var inferences = 0
@@ -57,7 +57,7 @@ class BenchmarkTest {
     fun aMinimumOfSecondsAddsBlocks() {
         val clock = Clock()
         val found = measure(Protocol.MLPERF, { clock.now }, infer = clock::infer)!!
-        assertEquals(469, found.blocks.size)  // of 128 ms each, until 60 s are full
+        assertEquals(469, found.blocks.size)  // of 128 ms each, until 60 s have passed
     }
 
     @Test

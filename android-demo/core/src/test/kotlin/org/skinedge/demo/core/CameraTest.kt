@@ -10,7 +10,7 @@ import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
 import org.junit.Test
 
-/** What a camera or a file hands over, and benchmarks of several models. */
+/** Camera frames, photo files, and benchmarks of several models. */
 class CameraTest {
 
     /** Expected: Pillow's `Image.convert("RGB")` of one pixel of mode 'YCbCr'. */
@@ -34,7 +34,7 @@ class CameraTest {
         }
     }
 
-    /** Planes as phones have them: rows with padding, both colours woven into one. */
+    /** Planes as on phones: padded rows, interleaved chroma. */
     @Test
     fun stridesAreFollowed() {
         val bright = ByteArray(4 * 10) { (it % 10 * 10 + it / 10).toByte() }
@@ -53,7 +53,7 @@ class CameraTest {
     fun aJpegThatLacksItsEndIsKnown() {
         val whole = bytes(0xFF, 0xD8, 0xFF, 0xE1, 0, 4, 0xFF, 0xD9, 0xFF, 0xDA, 0, 3, 1, 7, 0xFF, 0, 8, 0xFF, 0xD0, 9, 0xFF, 0xD9)
         assertFalse(endsEarly(ByteArrayInputStream(whole)))
-        assertFalse(endsEarly(ByteArrayInputStream(whole + bytes(1, 2, 3)))) // what phones append is no part of it
+        assertFalse(endsEarly(ByteArrayInputStream(whole + bytes(1, 2, 3)))) // data that phones append after the image
         for (length in 2 until whole.size) assertTrue("$length", endsEarly(ByteArrayInputStream(whole.copyOf(length))))
         for (other in listOf(bytes(), bytes(0xFF), bytes(0x89, 0x50, 0x4E, 0x47))) assertFalse(endsEarly(ByteArrayInputStream(other)))
     }

@@ -11,7 +11,7 @@ import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
 import org.junit.Test
 
-/** Rules that need no library: a network that says what the test wants, and keeps what it was given. */
+/** Rules that need no inference library: a stub network with given outputs that records its inputs. */
 class ClassifierTest {
     private val model = ByteBuffer.wrap(byteArrayOf(1, 2, 3))
     private val hash = MessageDigest.getInstance("SHA-256").digest(byteArrayOf(1, 2, 3)).joinToString("") { "%02x".format(it) }
@@ -41,7 +41,7 @@ class ClassifierTest {
     fun pixelsBecomeTheUnitsOfTheCard() {
         val told = Told(card, floatArrayOf(0.5f, 0.5f))
         val classifier = Classifier.open(card, model) { told }
-        repeat(2) { classifier.classify(grey) }  // the second time, the buffer is used again
+        repeat(2) { classifier.classify(grey) }  // the second call reuses the buffer
         assertEquals(32 * 32 * 3, told.given.size)
         assertArrayEquals(floatArrayOf(1f, 1f, 1f, -1f), told.given.copyOf(4), 0f)
         classifier.close()

@@ -29,7 +29,7 @@ class ModelCardTest {
         }
     }
 
-    /** Every field alone is left out, and made a thing of another kind; the message names it. */
+    /** Removes each field, and gives it another type; the message names the field. */
     @Test
     fun everyFieldIsNeededAndChecked() {
         val optional = setOf("license", "attribution", "melanoma")
@@ -71,7 +71,7 @@ class ModelCardTest {
         else -> listOf(emptyList())
     }
 
-    /** The value without the leaf, or with another in its place. */
+    /** The value without the leaf, or with a replacement. */
     private fun without(value: Any?, path: List<Any>, instead: Any? = Unit): Any? {
         if (path.isEmpty()) return instead
         val (first, rest) = path.first() to path.drop(1)
@@ -84,7 +84,7 @@ class ModelCardTest {
 
 fun output(name: String, vararg shape: Int) = mapOf("name" to name, "shape" to shape.toList(), "dtype" to "float32")
 
-/** A card of two classes and 32 pixels. */
+/** A card with two classes and an input of 32 pixels. */
 fun soundCard(): Map<String, Any?> = mapOf(
     "schema" to "skinedge.file/1",
     "file" to "model.int8.heatmap.tflite",

@@ -7,7 +7,7 @@ import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
 import org.junit.Test
 
-/** Beside the replay of Pillow's own pixels, what holds for any photo. */
+/** Properties of preparation for any photo; ReplayTest compares pixels with Pillow's. */
 class PreparationTest {
 
     @Test
@@ -38,7 +38,7 @@ class PreparationTest {
         assertTrue(prepare(Rows(50, 40) { _, _ -> 0x00000000 }, 16).rgb.all { it == 0xFF.toByte() })
     }
 
-    /** Of however many megapixels, nothing asks for more than a row at once. */
+    /** However large the photo, no more than one row is read at once. */
     @Test
     fun aHugePhotoIsReadByTheRow() {
         var largest = 0
@@ -74,7 +74,7 @@ class PreparationTest {
         for (none in listOf(-1, 0, 1, 9)) assertArrayEquals(photo.all(), upright(photo, none).all())
     }
 
-    /** By the EXIF standard's own words: at 6, the first row of the file is the right side of the picture. */
+    /** From the EXIF standard: at 6, the first row of the file is the right side of the picture. */
     @Test
     fun aPhoneHeldUprightShowsTheFirstRowOnTheRight() {
         val photo = noise(11, 7)
@@ -93,7 +93,7 @@ class PreparationTest {
     private fun Photo.all() = IntArray(width * height).also { read(0, 0, width, height, it) }
 }
 
-/** A photo of a formula. */
+/** A photo whose pixels are computed by a formula. */
 class Rows(override val width: Int, override val height: Int, private val colour: (Int, Int) -> Int) : Photo {
     override fun read(left: Int, top: Int, width: Int, height: Int, into: IntArray) {
         for (i in 0 until width * height) into[i] = colour(left + i % width, top + i / width)

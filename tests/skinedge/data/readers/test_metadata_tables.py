@@ -1,4 +1,4 @@
-"""Sex, age and site of an image, by whichever names its table gives them."""
+"""Sex, age and site of an image, from tables with different column names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def pictures(root: Path, labels: tuple[str, str]) -> None:
         Image.fromarray(pixels).save(root / label / f"ISIC_000000{index + 1}.png")
 
 
-def described(dataset: Dataset) -> dict[str, dict[str, str]]:
+def metadata(dataset: Dataset) -> dict[str, dict[str, str]]:
     return {sample.image_id: dict(sample.meta) for sample in dataset.samples}
 
 
@@ -36,13 +36,13 @@ EXPECTED = {"ISIC_0000001": {"sex": "male", "age": "55", "site": "anterior torso
 EXPECTED["ISIC_0000002"] = {"site": "head/neck"}
 
 
-def test_class_folders_beside_the_isic_archives_table(tmp_path: Path) -> None:
+def test_class_folders_with_the_isic_archives_table(tmp_path: Path) -> None:
     pictures(tmp_path, ("mel", "nv"))
     table(tmp_path / "metadata.csv", COLUMNS, ROWS)
     dataset = read(tmp_path)
-    assert dataset.kind == "class folders" and described(dataset) == EXPECTED
+    assert dataset.kind == "class folders" and metadata(dataset) == EXPECTED
     assert [sample.lesion_id for sample in dataset.samples] == ["IL_1", ""]
-    assert described(hash_images(dataset)) == EXPECTED
+    assert metadata(hash_images(dataset)) == EXPECTED
 
 
 def test_an_isic_challenge_with_its_metadata(tmp_path: Path) -> None:
@@ -52,10 +52,10 @@ def test_an_isic_challenge_with_its_metadata(tmp_path: Path) -> None:
     )
     table(tmp_path / "Metadata.csv", ("image", *COLUMNS[1:]), ROWS)
     dataset = read(tmp_path)
-    assert dataset.kind == "ISIC challenge" and described(dataset) == EXPECTED
+    assert dataset.kind == "ISIC challenge" and metadata(dataset) == EXPECTED
 
 
-def test_without_a_table_nothing_is_known(tmp_path: Path) -> None:
+def test_without_a_metadata_table_there_is_no_metadata(tmp_path: Path) -> None:
     pictures(tmp_path, ("mel", "nv"))
     table(tmp_path / "prices.csv", ("thing", "sex", "age"), [("ISIC_0000001", "male", "1")])  # not about images
-    assert described(read(tmp_path)) == {"ISIC_0000001": {}, "ISIC_0000002": {}}
+    assert metadata(read(tmp_path)) == {"ISIC_0000001": {}, "ISIC_0000002": {}}

@@ -1,5 +1,5 @@
-# What this host is: lines 'name value' on standard output. $1: the Python to look for; $2: our folder.
-# Jobs that a lost machine left behind a day ago are removed.
+# Prints this host's properties as lines 'name value'. $1: the Python to look for; $2: our folder.
+# Removes jobs left behind more than a day ago.
 export LC_ALL=C
 mkdir -p "$2" && find "$2" -maxdepth 1 -name 'job-*' -mtime +0 -exec rm -rf {} + 2>/dev/null
 echo "machine $(uname -m)"

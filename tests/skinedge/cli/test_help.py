@@ -1,0 +1,78 @@
+"""The help of every command, groups of options, and the version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import skinedge
+from skinedge.cli import app
+from skinedge.cli.app import replace_bench_compare
+from skinedge.cli.option_groups import expand_groups
+
+COMMANDS = ("android", "bench", "compare", "doctor", "evaluate", "explain", "export", "merge", "predict", "report",
+            "run", "ship", "train", "verify", "web", "data", "data synth", "data check", "data info")  # fmt: skip
+
+
+def help_of(command: str) -> str:
+    result = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "80"})
+    assert result.exit_code == 0 and result.stderr == ""
+    return result.stdout
+
+
+def test_the_list_of_commands_is_complete() -> None:
+    names = {command.name or getattr(command.callback, "__name__", None) for command in app.registered_commands}
+    assert names == {command for command in COMMANDS if not command.startswith("data")}
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_80_columns(command: str) -> None:
+    assert all(len(line) <= 80 for line in help_of(command).splitlines())
+
+
+def test_options_stand_under_the_heading_of_their_panel() -> None:
+    text = help_of("bench")
+    headings = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert headings == ["Arguments:", "Options:", "Another device, over SSH:", "An Android phone:"]
+    assert text.index("--threads") < text.index("over SSH:") < text.index("--host") < text.index("phone:")
+    assert text.index("phone:") < text.index("--adb") and "--compare" not in text
+
+
+def test_train_and_run_share_their_options() -> None:
+    train, run = (help_of(command).partition("Options:")[2] for command in ("train", "run"))
+    assert train == run and "--image-size PX" in train
+
+
+def test_the_version() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"skinedge {skinedge.__version__}\n", "")
+
+
+def test_a_group_is_one_parameter_of_the_command() -> None:
+    calls: list[tuple[Any, int, bool]] = []
+
+    def command(where: Where, count: Annotated[int, typer.Option()] = 3, json: bool = False) -> None:
+        calls.append((where, count, json))
+
+    program = typer.Typer()
+    program.command()(expand_groups(command))
+    assert CliRunner().invoke(program, ["--host", "a", "--count", "4"]).exit_code == 0
+    assert CliRunner().invoke(program, ["--host", "b", "--port", "7", "--json"]).exit_code == 0
+    assert calls == [(Where("a"), 4, False), (Where("b", 7), 3, True)]
+    assert CliRunner().invoke(program, []).exit_code != 0  # --host has no default
+
+
+@dataclass(frozen=True)
+class Where:
+    host: Annotated[str, typer.Option()]
+    port: Annotated[int | None, typer.Option()] = None
+
+
+def test_other_commands_arguments_are_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    for args in ([], ["bench"], ["bench", "RUN", "--comparee"], ["predict", "--compare", "x"]):
+        assert replace_bench_compare(args) == args
+    assert capsys.readouterr().err == ""

@@ -27,14 +27,17 @@ class Commands(TyperGroup):
     """The commands; usage errors become ConfigErrors, and an EOFError reaches `main`."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse the arguments; usage errors become SkinedgeError."""
         with _translate_errors():
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
+        """Run the command; errors of its arguments become SkinedgeError."""
         with _translate_errors():
             return super().invoke(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that the arguments name."""
         return super().resolve_command(ctx, replace_bench_compare(args))
 
 
@@ -45,6 +48,7 @@ class CommandWithPanels(TyperCommand):
     """
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options under the headings of their panels."""
         sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
         for parameter in self.get_params(ctx):
             heading = "Arguments" if parameter.param_type_name == "argument" else "Options"

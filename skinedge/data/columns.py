@@ -130,6 +130,7 @@ def classes_of(table: Table) -> list[str]:
 
 
 def is_one_hot(table: Table) -> bool:
+    """Return True if the table has a column of 0 and 1 for each class."""
     classes = classes_of(table)
     return (
         bool(key_of(table) and table.rows)
@@ -139,6 +140,7 @@ def is_one_hot(table: Table) -> bool:
 
 
 def is_bit(text: str) -> bool:
+    """Return True for a number that is 0 or 1."""
     try:
         return float(text.replace(",", ".")) in (0.0, 1.0)
     except ValueError:

@@ -52,6 +52,7 @@ class ImageInspector:
     root: Path
 
     def open(self) -> Callable[[Sample], Sample | str]:
+        """Return the function that hashes one sample."""
         return partial(_hash_sample, self.root)
 
 

@@ -37,6 +37,7 @@ class Canvas:
 
     @classmethod
     def create(cls, rng: np.random.Generator, side: int) -> Canvas:
+        """Create an empty canvas."""
         axis = ((np.arange(side, dtype=np.float32) + 0.5) / side * 2 - 1).astype(np.float32)
         x, y = np.meshgrid(axis, axis)
         return cls(rng, side, x, y, np.hypot(x, y).astype(np.float32), np.arctan2(y, x).astype(np.float32))

@@ -143,6 +143,7 @@ class TrainConfig:
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values, as the manifest records them."""
         return asdict(self)
 
 

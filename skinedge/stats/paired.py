@@ -55,6 +55,7 @@ class McNemar:
 
     @property
     def n(self) -> int:
+        """Return the number of images in all four cells."""
         return self.both + self.only_reference + self.only_file + self.neither
 
     @property

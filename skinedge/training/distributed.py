@@ -105,6 +105,7 @@ class ProcessGroup(Processes):
     accelerator: Any = None
 
     def on_main(self, work: Callable[[], T]) -> T:
+        """Run `work` on the main process only; see `Processes.on_main`."""
         from accelerate.utils import broadcast_object_list
 
         outcome: list[Any] = [False, None]  # success, result
@@ -119,6 +120,7 @@ class ProcessGroup(Processes):
         return outcome[1]  # type: ignore[no-any-return]
 
     def on_all(self, work: Callable[[], T]) -> T:
+        """Run `work` on every process; see `Processes.on_all`."""
         from accelerate.utils import gather_object
 
         failure: BaseException | None = None
@@ -138,6 +140,7 @@ class ProcessGroup(Processes):
         return result
 
     def sum(self, *values: float) -> tuple[float, ...]:
+        """Sum numbers over all processes; see `Processes.sum`."""
         import torch
 
         tensor = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
@@ -145,6 +148,7 @@ class ProcessGroup(Processes):
             return tuple(self.accelerator.reduce(tensor, reduction="sum").tolist())
 
     def gather(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Gather rows of all processes; see `Processes.gather`."""
         import numpy as np
         from accelerate.utils import gather_object
 
@@ -152,10 +156,12 @@ class ProcessGroup(Processes):
             return np.concatenate(gather_object([rows]))
 
     def wrap(self, network: nn.Module) -> nn.Module:
+        """Wrap the network for training on several processes; see `Processes.wrap`."""
         with wrap_distributed_errors():
             return self.accelerator.prepare(network)
 
     def no_sync(self, network: nn.Module) -> AbstractContextManager[None]:
+        """Leave gradients unsynchronized; see `Processes.no_sync`."""
         return self.accelerator.no_sync(network)  # type: ignore[no-any-return]
 
     def average_gradients(self, network: nn.Module) -> None:
@@ -169,6 +175,7 @@ class ProcessGroup(Processes):
             network.reducer._rebuild_buckets()  # DDP does so in forward, which a process without rows never calls
 
     def fail(self, error: SkinedgeError) -> NoReturn:
+        """End all processes with an error; see `Processes.fail`."""
         if self.rank == 0:
             raise error
         raise Dismissed(1)

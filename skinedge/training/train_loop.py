@@ -246,6 +246,7 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
+        """Return True once a signal has asked training to stop."""
         return self.number is not None
 
 

@@ -55,6 +55,7 @@ class Curve:
     style: Mapping[str, Any]
 
     def legend(self, figure: str) -> str:
+        """Return the curve's entry in the legend."""
         low, high = self.interval
         return f"{figure} {self.area:.3f} [{low:.3f}, {high:.3f}]  {self.name}"
 

@@ -75,6 +75,7 @@ class Predictor:
 
     @classmethod
     def of(cls, model: LoadedModel) -> Predictor:
+        """Create the predictor of a loaded model."""
         return cls(model.path, model.sha256, model.runtime, model.size, model.malignant)
 
     def open(self) -> Callable[[Source], Prediction]:

@@ -23,6 +23,7 @@ class Series:
 
     @property
     def description(self) -> str:
+        """Return the chart in words, with its numbers."""
         (first, start), (last, end) = self.points[0], self.points[-1]
         return f"{self.name}: {start:.3f} in epoch {first:g}, {end:.3f} in epoch {last:g}"
 
@@ -37,6 +38,7 @@ class LearningCurves:
 
     @property
     def description(self) -> str:
+        """Return the chart in words, with its numbers."""
         best = "" if self.best is None else f" Kept: epoch {self.best:g}."
         return f"{'; '.join(series.description for series in self.series)}.{best}"
 
@@ -63,6 +65,7 @@ class RocCurve:
 
     @property
     def description(self) -> str:
+        """Return the chart in words, with its numbers."""
         negatives, positives = self.corners[-1]
         text = f"ROC curve, {self.title}: {self.area}; {positives} positive images, {negatives} negative."
         if self.operating_point is None:
@@ -81,6 +84,7 @@ class ReliabilityDiagram:
 
     @property
     def description(self) -> str:
+        """Return the chart in words, with its numbers."""
         error = "" if self.ece is None else f" Expected calibration error {self.ece:.3f}."
         bins = [
             f"confidence {found.confidence:.2f}, accuracy {found.accuracy:.2f}"
@@ -102,6 +106,7 @@ class Estimate:
 
     @property
     def description(self) -> str:
+        """Return the estimate in words, with its interval."""
         return f"{self.name} {self.value:.4g} ({self.low:.4g} to {self.high:.4g}) {self.verdict}".strip()
 
 
@@ -116,6 +121,7 @@ class Estimates:
 
     @property
     def description(self) -> str:
+        """Return the chart in words, with its numbers."""
         rows = "; ".join(row.description for row in self.rows)
         return f"{self.title}, {self.unit}, limit {self.limit:g}: {rows}."
 
@@ -142,6 +148,7 @@ class Timings:
 
     @property
     def description(self) -> str:
+        """Return the chart in words, with its numbers."""
         p50, p90 = self.p50_p90
         return f"{self.name}: p50 {p50:.2f} ms, p90 {p90:.2f} ms, {len(self.samples)} samples"
 
@@ -155,4 +162,5 @@ class Distributions:
 
     @property
     def description(self) -> str:
+        """Return the chart in words, with its numbers."""
         return f"{self.title}. {'; '.join(row.description for row in self.rows)}."

@@ -39,6 +39,8 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiles:
+    """A row of tiles."""
+
     tiles: tuple[Tile, ...]
 
 
@@ -76,6 +78,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pictures:
+    """A row of pictures."""
+
     pictures: tuple[Picture, ...]
 
 
@@ -84,6 +88,8 @@ Block: TypeAlias = Text | Missing | Tiles | Table | Heatmap | Charts | Card | Pi
 
 @dataclass(frozen=True)
 class Section:
+    """A section of the report: heading and blocks."""
+
     title: str
     blocks: tuple[Block, ...]
 

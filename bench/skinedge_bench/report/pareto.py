@@ -28,6 +28,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
+        """Return the candidate's name in the chart."""
         return f"{self.run}: {self.file}" if self.run else self.file
 
 
@@ -45,6 +46,7 @@ class Pareto:
 
     @property
     def description(self) -> str:
+        """Return the chart in words, with its numbers."""
         best = "; ".join(f"{c.name} ({c.runtime}) {c.ms:.2f} ms, {c.accuracy:.3f}" for _, c in self.drawn if c.best)
         return f"{self.title} of {len(self.drawn)} files. No other is both faster and at least as accurate: {best}."
 

@@ -69,12 +69,14 @@ class LitertRuntime:
     optional = False
 
     def version(self) -> str:
+        """See `Runtime.version`."""
         from importlib.metadata import version
 
         _library()
         return version("ai-edge-litert")
 
     def open(self, path: Path, threads: int) -> LitertSession:
+        """See `Runtime.open`."""
         interpreter_class = _library().Interpreter
         if not path.is_file():
             raise BundleError("no such model file", where=str(path))

@@ -48,9 +48,11 @@ class OrtRuntime:
     optional = False
 
     def version(self) -> str:
+        """See `Runtime.version`."""
         return str(library().__version__)
 
     def open(self, path: Path, threads: int) -> OrtSession:
+        """See `Runtime.open`."""
         return open_session(path, session_options(threads), ["CPUExecutionProvider"])
 
 

@@ -26,6 +26,7 @@ class ProviderRuntime:
         self._settings: Mapping[str, str] = settings
 
     def version(self) -> str:
+        """See `Runtime.version`."""
         library = ort.library()
         available = library.get_available_providers()
         if self._provider not in available:
@@ -35,6 +36,7 @@ class ProviderRuntime:
         return str(library.__version__)
 
     def open(self, path: Path, threads: int) -> ort.OrtSession:
+        """See `Runtime.open`."""
         self.version()
         settings = dict(self._settings)
         if self._threads_option:

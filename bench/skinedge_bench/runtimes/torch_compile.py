@@ -18,9 +18,11 @@ class TorchCompileRuntime:
     safe_format = True
 
     def version(self) -> str:
+        """See `Runtime.version`."""
         return torch_eager.runtime.version()
 
     def open(self, path: Path, threads: int) -> torch_eager.TorchSession:
+        """See `Runtime.open`."""
         network = torch_eager.read_network(path)
         import torch
 

@@ -75,10 +75,12 @@ class TorchRuntime:
     safe_format = True
 
     def version(self) -> str:
+        """See `Runtime.version`."""
         _library("timm")  # import now, so that it does not count as loading time
         return str(_library("torch").__version__)
 
     def open(self, path: Path, threads: int) -> TorchSession:
+        """See `Runtime.open`."""
         return TorchSession(read_network(path), threads)
 
 

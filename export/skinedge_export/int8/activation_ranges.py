@@ -34,6 +34,7 @@ class Histogram:
 
     @property
     def centres(self) -> NDArray[np.float64]:
+        """Return the centres of the bins."""
         edges = np.linspace(self.low, self.high, BINS + 1)
         return np.asarray((edges[1:] + edges[:-1]) / 2)
 

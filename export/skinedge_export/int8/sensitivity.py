@@ -33,6 +33,7 @@ class Layer:
 
     @property
     def name(self) -> str:
+        """Return the layer's name for reports."""
         return self.paths[0]
 
     def holds(self, scope: str) -> bool:

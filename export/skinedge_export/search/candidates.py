@@ -56,6 +56,7 @@ class Candidate:
 
     @property
     def passed(self) -> bool:
+        """Return True if no gate failed."""
         return passed(self.gates)
 
     @property

@@ -18,6 +18,10 @@ OFFICIAL = {"train": "train", "training": "train", "val": "val", "valid": "val",
 
 
 def read_class_folders(contents: Contents) -> Dataset:
+    """Read images in class folders, with what tables beside them tell.
+
+    Raises: DataError for no image, an image in no class folder, or a table in the parent folder that knows lesions.
+    """
     folder = contents.folder
     if not folder.images:
         raise DataError(

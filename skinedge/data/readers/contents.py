@@ -46,6 +46,7 @@ class Contents:
 
     @property
     def root(self) -> Path:
+        """Return the dataset's folder."""
         return self.folder.root
 
     @cached_property

@@ -47,6 +47,7 @@ class Workload:
 
     @property
     def macs(self) -> int:
+        """Return multiply-accumulates in all."""
         return self.int8_macs + self.float32_macs + self.other_macs
 
 

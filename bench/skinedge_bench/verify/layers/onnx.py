@@ -38,6 +38,7 @@ class OnnxTensorReader:
         self._session_outputs: tuple[str, ...] = ()
 
     def values(self, pixels: Pixels, tensors: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """See `TensorReader.values`."""
         outputs = tuple(self._dequantized.get(name, name) for name in tensors)
         if self._session_outputs != outputs:
             self._session, self._session_outputs = self._open(outputs), outputs

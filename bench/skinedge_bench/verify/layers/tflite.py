@@ -45,6 +45,7 @@ class TfliteTensorReader:
         self.outputs = tuple(str(detail["name"]) for detail in self._interpreter.get_output_details())
 
     def values(self, pixels: Pixels, tensors: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """See `TensorReader.values`."""
         self._interpreter.set_tensor(self._input, self._layout.arrange(pixels))
         self._interpreter.invoke()
         return {name: self._value(self._details[name]) for name in tensors}

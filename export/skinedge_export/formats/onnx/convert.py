@@ -38,9 +38,11 @@ class OnnxConverter:
     libraries = ("timm", "torch.onnx", "onnxscript", "onnxruntime.quantization")
 
     def recipe(self, precision: str) -> ExportRecipe:
+        """See `Converter.recipe`."""
         return load_recipe(RECIPES / f"onnx-{precision}.toml")
 
     def convert(self, job: ExportJob, path: Path) -> Artifact:
+        """See `Converter.convert`."""
         model, scopes = fp32_graph(job)
         tools = ["torch", "onnxscript", "onnx"]
         if job.recipe.precision in CALIBRATED:
@@ -82,6 +84,7 @@ class OnnxTracer(Tracer[Graph]):
     opset: int
 
     def trace(self, model: nn.Module) -> Graph:
+        """See `Tracer.trace`."""
         import torch
 
         size, dtype = self.rule.size, getattr(torch, self.form.input.dtype)
@@ -116,6 +119,7 @@ class OnnxTracer(Tracer[Graph]):
         return swapped, scopes
 
     def run(self, graph: Graph, images: Sequence[NDArray[Any]]) -> list[NamedOutputs]:
+        """See `Tracer.run`."""
         import onnxruntime as ort
 
         with captured_output("running the ONNX graph", "noise"):

@@ -47,6 +47,7 @@ class Onnx2tfConverter:
         return replace(recipe, sha256=hashlib.sha256(recipe.sha256.encode() + PINS.read_bytes()).hexdigest())
 
     def convert(self, job: ExportJob, path: Path) -> Artifact:
+        """See `Converter.convert`."""
         _check(job)
         python = interpreter()
         model, _ = fp32_graph(job)

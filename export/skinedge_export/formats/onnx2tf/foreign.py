@@ -18,6 +18,7 @@ SAMPLE = "calibration_image_sample_data_20x128x128x3_float32.npy"
 
 
 def main() -> None:
+    """Run one conversion; the arguments are paths."""
     request = json.loads(Path("request.json").read_text())
     shutil.copyfile("sample.npy", SAMPLE)
     save(request, "saved")
@@ -56,6 +57,7 @@ def save(request: dict[str, Any], folder: str) -> None:
 
 
 def tensorflow_version() -> str:
+    """Return TensorFlow's version."""
     import tensorflow as tf
 
     return str(tf.__version__)

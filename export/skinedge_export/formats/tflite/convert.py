@@ -35,9 +35,11 @@ class TfliteConverter:
     libraries = ("timm", "litert_torch", "ai_edge_quantizer.quantizer")
 
     def recipe(self, precision: str) -> ExportRecipe:
+        """See `Converter.recipe`."""
         return load_recipe(RECIPES / f"tflite-{precision}.toml")
 
     def convert(self, job: ExportJob, path: Path) -> Artifact:
+        """See `Converter.convert`."""
         tracer = TfliteTracer(job.description.preprocess, job.form, job.description.architecture)
         content = job.graphs.fp32(tracer, job.network)
         tools = ["torch", "litert-torch", "litert-converter"]
@@ -72,6 +74,7 @@ class TfliteTracer(Tracer[bytes]):
     """See `Tracer`; a graph is a flatbuffer without metadata."""
 
     def trace(self, model: nn.Module) -> bytes:
+        """See `Tracer.trace`."""
         import torch
 
         size = self.rule.size
@@ -101,6 +104,7 @@ class TfliteTracer(Tracer[bytes]):
         return bytes(swapped)
 
     def run(self, graph: bytes, images: Sequence[NDArray[Any]]) -> list[NamedOutputs]:
+        """See `Tracer.run`."""
         with captured_output("running the TFLite graph", "noise"):
             from ai_edge_litert.interpreter import Interpreter
 

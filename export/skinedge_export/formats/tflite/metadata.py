@@ -54,6 +54,7 @@ class Table:
 
     @classmethod
     def of(cls, kind: str, **fields: Any) -> Table:
+        """Build a table of the flatbuffer."""
         return cls({_FIELDS[kind].index(name): value for name, value in fields.items()})
 
 

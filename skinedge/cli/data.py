@@ -93,6 +93,7 @@ def check(
         if shared is not None:
             _list(f"images also in {against}", [_line(pair) for pair in shared])
         say("passed" if passed else "FAILED: repair the folder (or its splits) before training on it")
+        _show_refusals(report)
     if not passed:
         raise typer.Exit(1)
 
@@ -102,12 +103,27 @@ def _show(folder: Path, report: AuditReport) -> None:
     say(
         f"{sum(report.counts.values())} images, "
         + (f"{report.lesions} lesions" if report.lesions else "lesions unknown")
+        + (f", {report.patients} patients" if report.patients else "")
     )
     _list("unreadable images", [f"{path}: {reason}" for path, reason in report.unreadable])
     _list("images under two labels", [" = ".join(paths) for paths in report.two_labels])
     _list("leaks between the folder's splits", [_line(pair) for pair in report.leaks])
     _list("sets of exact duplicates", [" = ".join(paths) for paths in report.exact])
     _list("pairs of near duplicates (of different lesions, as far as known)", [_line(pair) for pair in report.near])
+
+
+def _show_refusals(report: AuditReport) -> None:
+    """Print what training would refuse in a folder that is otherwise in order."""
+    for label, (count, splits) in report.scarce.items():
+        unit = "patients" if report.patients else "lesions (or distinct images)"
+        say(f"train refuses class '{label}': {count} {unit}, but needs at least {splits}, one for each split")
+    if report.unknown_classes:
+        count = len(report.unknown_classes)
+        say(f"train refuses {count} classes that are not in the table of skin conditions. Set each to benign,")
+        say("premalignant, malignant or the name of a known condition in a TOML file given with --config:")
+        say("[taxonomy]")
+        for label in report.unknown_classes:
+            say(f'"{label}" = ""')
 
 
 def _list(title: str, lines: list[str]) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from skinedge.core.errors import DataError
 from skinedge.core.image_file import open_file, open_image
-from skinedge.core.taxonomy import resolve
+from skinedge.core.taxonomy import find, resolve
 from skinedge.data.dataset import Dataset, Sample, archive_images, archive_member, isic_id
 from skinedge.data.hashing import Inspection, near_pairs
+from skinedge.data.split import scarce_classes
 
 # Lesion ids that are unique across folders, such as 'HAM_0000118' and 'BCN_0003884', unlike '17'.
 _GLOBAL_ID = re.compile(r"[A-Za-z]{2,}_")
@@ -36,7 +37,9 @@ class AuditReport:
 
     counts: images per class; lesions: their number, None if the dataset has no lesion ids; unreadable: (path, reason);
     exact: groups of files with equal bytes; near: pairs with different bytes and similar look, except those with the
-    same lesion id; two_labels: exact copies with two labels; leaks: the same lesion or image in two official splits.
+    same lesion id; two_labels: exact copies with two labels; leaks: the same patient, lesion or image in two official
+    splits; patients: as lesions. What training refuses besides: unknown_classes: classes that are not in the taxonomy;
+    scarce: class -> (patients, lesions or distinct images; splits) of each class with fewer than one for each split.
     """
 
     kind: str
@@ -48,6 +51,9 @@ class AuditReport:
     near: tuple[DuplicatePair, ...]
     two_labels: tuple[tuple[str, ...], ...]
     leaks: tuple[DuplicatePair, ...]
+    patients: int | None = None
+    unknown_classes: tuple[str, ...] = ()
+    scarce: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -87,6 +93,9 @@ def audit(dataset: Dataset, inspection: Inspection) -> AuditReport:
         near=tuple(pair for a, b, pair in look_pairs if not a.lesion_id or a.lesion_id != b.lesion_id),
         two_labels=tuple(tuple(s.path for s in group) for group in copies if len({s.label for s in group}) > 1),
         leaks=(*_certain_leaks(samples), *(pair for a, b, pair in look_pairs if a.split != b.split)),
+        patients=len({sample.patient_id for sample in samples} - {""}) or None,
+        unknown_classes=tuple(label for label in dataset.labels if find(label) is None),
+        scarce=scarce_classes(samples, dataset.labels),
     )
 
 

@@ -231,14 +231,32 @@ def _pools(samples: Sequence[Sample], fractions: Mapping[str, float]) -> dict[st
     return {name: parts for name, parts in pools.items() if name in official}
 
 
+def scarce_classes(samples: Sequence[Sample], labels: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Return label -> (groups, splits) of each class with fewer groups than splits. samples: hashed.
+
+    Raises: DataError for official splits that cannot be divided.
+    """
+    scarce: dict[str, tuple[int, int]] = {}
+    for official, parts in _pools(samples, FRACTIONS).items():
+        groups = group_samples([sample for sample in samples if sample.split == official])
+        counts = {label: _groups_with(label, groups) for label in labels}
+        if len(parts) > 1:
+            scarce |= {label: (count, len(parts)) for label, count in counts.items() if count < len(parts)}
+    return scarce
+
+
+def _groups_with(label: str, groups: Sequence[Group]) -> int:
+    return sum(any(sample.label == label for sample in group.samples) for group in groups)
+
+
 def _check_enough(label: str, groups: Sequence[Group], parts: Mapping[str, float]) -> None:
     """Raises: DataError for a class that is in fewer groups than there are splits."""
-    own = [group for group in groups if any(sample.label == label for sample in group.samples)]
-    if len(own) < len(parts):
+    count = _groups_with(label, groups)
+    if count < len(parts):
         patients = any(sample.patient_id for group in groups for sample in group.samples)
         unit = "patients" if patients else "lesions (or distinct images)"
         raise DataError(
-            f"class '{label}' has {len(own)} {unit}, but needs at least {len(parts)}",
+            f"class '{label}' has {count} {unit}, but needs at least {len(parts)}",
             todo=f"It needs one for each of {', '.join(parts)}: add images, or remove the class.",
         )
 

@@ -82,7 +82,7 @@ class WeightSwap:
         if values is None or values.shape != constant.shape or _key(values) != _key(constant):
             return None
         self._missing.discard(name)
-        return np.ascontiguousarray(self._after[name])
+        return np.ascontiguousarray(self._after[name]).reshape(constant.shape)  # which makes a scalar (1,)
 
     def by_values(self, constant: NDArray[Any]) -> NDArray[Any] | None:
         """Return the new values, in its shape, of a constant that is a weight with its axes in any order; else None."""

@@ -236,7 +236,7 @@ def test_a_file_without_its_run_uses_its_cards_threshold(run_copy: Bundle, alone
     model = open_file(alone)
     assert model.threshold == run_copy.manifest.thresholds[alone.name] and model.assumptions == ()
     alone.with_name(card_name(alone.name)).unlink()
-    assert open_file(alone).threshold is None and "no card" in open_file(alone).assumptions[0]
+    assert open_file(alone).threshold is None and "no run or card" in open_file(alone).assumptions[0]
 
 
 def test_the_merged_networks_threshold_is_reported_as_assumed(alone: Path) -> None:
@@ -254,7 +254,7 @@ def change_card(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda said: said.update(sha256="0" * 64), "of another file"),
+        (lambda said: said.update(sha256="0" * 64), "belongs to another file"),
         (lambda said: said["classes"].reverse(), "contradicts"),
         (lambda said: said["classes"][4].update(group="benign"), "contradicts"),
         (lambda said: said.update(run_id="another"), "contradicts"),

@@ -262,10 +262,9 @@ def test_a_failure_of_the_script_is_an_error(
         monkeypatch.setattr(module, "SCRIPT", tmp_path / "script.py")
     import onnx
 
-    asked = job(None, converter.recipe("fp32"))
-    asked.once("onnx", lambda: (onnx.ModelProto(), {}))
+    monkeypatch.setattr(module, "fp32_graph", lambda job: (onnx.ModelProto(), {}))
     with pytest.raises(SkinedgeError, match=match) as caught:
-        converter.convert(asked, tmp_path / "file")
+        converter.convert(job(None, converter.recipe("fp32")), tmp_path / "file")
     assert caught.value.where == "some net"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["script.py"] * (script is not None)
 

@@ -195,6 +195,12 @@ def test_constants_with_a_weights_name_are_replaced_only_if_they_have_its_values
     assert swap.complete
 
 
+def test_a_scalar_stays_a_scalar() -> None:
+    swap = WeightSwap({"scale": np.array(1.0, np.float32)}, {"scale": np.array(2.0, np.float32)})
+    replaced = swap.by_name("scale", np.array(1.0, np.float32))
+    assert replaced is not None and replaced.shape == () and replaced == 2 and swap.complete
+
+
 def test_equal_weights_that_differ_afterwards_each_need_a_constant_of_their_own() -> None:
     """A converter may have stored them once, under one of their names."""
     before = {"one": np.ones(3, np.float32), "two": np.ones(3, np.float32)}

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from skinedge.cli import app
@@ -61,7 +62,7 @@ def test_check_passes_a_clean_folder(synthetic_images: Path) -> None:
     assert document["counts"]["nv"] == 20
     assert set(document) == KEYS | {
         *("passed", "kind", "synthetic", "counts", "lesions", "unreadable", "exact", "near"),
-        *("two_labels", "leaks", "against", "overlaps"),
+        *("two_labels", "leaks", "against", "overlaps", "patients", "unknown_classes", "scarce"),
     }
 
 
@@ -115,3 +116,21 @@ def test_wrong_usage_is_an_error_like_others(arguments: tuple[object, ...], mess
 def test_a_group_without_a_command_prints_its_help() -> None:
     result = run()
     assert result.exit_code == 1 and result.stdout == "" and "Usage" in result.stderr and "synth" in result.stderr
+
+
+def test_check_lists_what_training_refuses(tmp_path: Path) -> None:
+    for label, count in (("mel", 6), ("df", 2), ("blip", 6), ("blob", 6)):
+        (tmp_path / label).mkdir()
+        for number in range(count):
+            Image.effect_noise((32, 32), 90).convert("RGB").save(tmp_path / label / f"{label}{number}.png")
+    done = run("check", tmp_path)
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[-7:] == [
+        "passed",
+        "train refuses class 'df': 2 lesions (or distinct images), but needs at least 4, one for each split",
+        "train refuses 2 classes that are not in the table of skin conditions. Set each to benign,",
+        "premalignant, malignant or the name of a known condition in a TOML file given with --config:",
+        "[taxonomy]",
+        '"blip" = ""',
+        '"blob" = ""',
+    ]

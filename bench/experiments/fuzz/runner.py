@@ -16,7 +16,8 @@ from experiments.fuzz.box import Box
 from experiments.fuzz.case import Case, Outcome
 from experiments.fuzz.oracles import Finding, findings
 
-HANG = 10  # timeout in seconds
+HANG = 10  # timeout in seconds, of time on a core
+SECOND_TIMEOUT = 60  # of a second try: a machine with other work, or short of memory, slows sound commands too
 LIFE = 3000  # inputs until a child process is replaced
 PACKAGES = Path(__file__).resolve().parents[2]
 
@@ -34,6 +35,10 @@ class Runner:
         plain = self._without_mutation(case) if case.judge or case.guarded else None
         self.box.put(case.files)
         outcome = self._outcome(case)
+        if outcome.failure == "hang":
+            self.box.restore()
+            self.box.put(case.files)
+            outcome = self._outcome(case, timeout=SECOND_TIMEOUT)
         faults = findings(case, outcome, plain, self.box.outside(case), self.box.work)
         self.box.restore()
         return outcome, faults
@@ -52,7 +57,7 @@ class Runner:
                 raise RuntimeError(f"command fails without a mutation: skinedge {' '.join(case.argv)}: {message}")
         return self._plain[key]
 
-    def _outcome(self, case: Case, *, watch: bool = False) -> Outcome:
+    def _outcome(self, case: Case, *, watch: bool = False, timeout: float = HANG) -> Outcome:
         environment = {**self.box.environment, **case.env}
         if case.fresh:
             return fresh(case, environment, self.box.work)
@@ -68,7 +73,7 @@ class Runner:
             "encoding": case.encoding,
             "watch": watch,
         }
-        return child.run(job)
+        return child.run(job, timeout)
 
 
 class Child:
@@ -92,7 +97,7 @@ class Child:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def run(self, job: dict[str, Any]) -> Outcome:
+    def run(self, job: dict[str, Any], timeout: float = HANG) -> Outcome:
         """Run one job; a crash or a hang of the process is an outcome too."""
         self.jobs += 1
         self._connection.send(job)
@@ -101,7 +106,7 @@ class Child:
             delay = run_delay(self._process.pid)
             seconds += max(0.0, 1 - (delay - earlier_delay))  # not wall time: a suspended machine is not a hang
             earlier_delay = delay
-            if seconds > HANG:
+            if seconds > timeout:
                 self.close()
                 return Outcome(None, b"", b"no answer", "hang", seconds=seconds)
         try:

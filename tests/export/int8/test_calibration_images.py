@@ -81,7 +81,7 @@ def test_copies_of_a_few_images_are_refused(tmp_path: Path) -> None:
 def test_another_image_of_the_same_name_is_refused(tmp_path: Path) -> None:
     made = write(tmp_path, 9, 0)
     Image.fromarray(np.full((20, 20, 3), 7, np.uint8)).save(tmp_path / "3.png")
-    with pytest.raises(DataError, match="not the one that the run"):
+    with pytest.raises(DataError, match="not the one recorded in the run"):
         load_calibration(tmp_path, made, 16)
 
 

@@ -251,10 +251,10 @@ def test_the_uint8_files_probabilities_are_pytorchs(known: golden.Golden, output
 
 def test_outputs_are_exactly_those_of_the_signature(known: golden.Golden, outputs: dict[str, Outputs]) -> None:
     for name, target in ASKED.items():
-        outputs = outputs[name]
-        assert outputs.probabilities.shape == (len(known.pixels), 7)
-        assert (outputs.logits is not None) == target.form.logits
-        assert (outputs.heatmaps is not None) == target.form.heatmap
+        file_outputs = outputs[name]
+        assert file_outputs.probabilities.shape == (len(known.pixels), 7)
+        assert (file_outputs.logits is not None) == target.form.logits
+        assert (file_outputs.heatmaps is not None) == target.form.heatmap
     logits = outputs[GOOGLE].logits
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     np.testing.assert_allclose(powers / powers.sum(axis=1, keepdims=True), outputs[GOOGLE].probabilities, atol=1e-5)

@@ -281,7 +281,7 @@ def test_a_report_of_earlier_files_is_left_out(run: Bundle, tmp_path: Path, caps
     with run.stage("thresholds", "test", {INT8[0]: "0" * 64}) as stage:
         stage.path("reports/thresholds.json").write_text('{"files": {}}')
     assert not ship(run.reload(), tmp_path / "packed").has("reports/thresholds.json")
-    assert "reports/thresholds.json is of other files" in capsys.readouterr().err
+    assert "leaving out reports/thresholds.json: made from other files" in capsys.readouterr().err
 
 
 def test_the_current_folder_can_be_the_destination(

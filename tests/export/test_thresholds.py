@@ -59,7 +59,7 @@ def test_without_the_images_the_networks_own_threshold_holds(
         stage.set(thresholds={"default": 0.4})
     after = fit_thresholds(run_copy.reload(), tmp_path / "gone")
     assert dict(after.manifest.thresholds) == {"default": 0.4}
-    assert "are not here" in capsys.readouterr().err
+    assert "images of the cal split not found" in capsys.readouterr().err
 
 
 def test_a_missing_threshold_is_fitted_again(run_copy: Bundle) -> None:

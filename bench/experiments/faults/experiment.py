@@ -20,7 +20,7 @@ from skinedge.run.run_directory import Bundle
 
 UNFINISHED = (".training/", "work/evaluated/", "work/predicted.jsonl")  # left by an interruption for --resume
 # Parts of the names of folders that are not yet, or no longer, a run.
-OURS = (".part", ".training", ".replaced-", ".stage-", ".old")
+OURS = (".part", ".training", ".new-", ".replaced-", ".stage-", ".old")
 
 
 @dataclass(frozen=True)

@@ -269,5 +269,5 @@ def test_the_picture_tells_little_and_no_evidence(explained: Path, images: Path)
     assert words(against, explainer, "notice").evidence == "no evidence for nv in this image"
 
 
-def test_wrong_usage_exits_with_2(cli: Cli) -> None:
-    assert cli("explain")[0] == 2
+def test_wrong_usage_exits_with_1(cli: Cli) -> None:
+    assert cli("explain")[0] == 1

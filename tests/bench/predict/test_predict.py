@@ -160,6 +160,6 @@ def test_a_third_party_file(cli: Cli, foreign: Callable[..., Path], images: Path
     assert set(line["probabilities"]) == {"class 0", "class 1", "class 2"} and "numbered" in err
 
 
-def test_wrong_usage_exits_with_2(cli: Cli) -> None:
-    assert cli("predict")[0] == 2
-    assert cli("predict", "a.jpg", "--top", "0")[0] == 2
+def test_wrong_usage_exits_with_1(cli: Cli) -> None:
+    assert cli("predict")[0] == 1
+    assert cli("predict", "a.jpg", "--top", "0")[0] == 1

@@ -67,7 +67,7 @@ def test_rounding_differences_of_another_cpu_make_an_equivalent_model(packed: Bu
 
 def test_another_reading_or_int8_needs_images(packed: Bundle) -> None:
     before = {path: path.read_bytes() for path in packed.root.rglob("*") if path.is_file()}
-    with pytest.raises(DataError, match="its cal and test splits are needed"):
+    with pytest.raises(DataError, match="needs the images of the cal and test splits"):
         export(packed, export_targets(("onnx",)), reading=Reading("training"))
     assert {path: path.read_bytes() for path in packed.root.rglob("*") if path.is_file()} == before
     merged = merge.merge(packed)
@@ -96,7 +96,7 @@ def with_golden_logits(packed: Bundle, logits: NDArray[np.float32], **changes: o
 
 def test_a_network_with_other_golden_logits_is_refused(packed: Bundle) -> None:
     changed = with_golden_logits(packed, golden.load(packed.file("golden.npz")).logits + 0.01)
-    with pytest.raises(GateError, match="differs from the golden logits"):
+    with pytest.raises(GateError, match="differ from the golden logits"):
         merge.merge(changed)
     assert not (packed.root / MODEL).exists()
 

@@ -38,6 +38,9 @@ def pixel_model(network: nn.Module, rule: Preprocess, form: IOSignature) -> nn.M
     import torch
 
     class PixelModel(torch.nn.Module):  # type: ignore[misc]
+        # Part of the tensor names of TFLite files: the module's former name, so that the same run gives the same bytes.
+        __module__ = "skinedge_export.wrapper"
+
         def __init__(self, network: nn.Module, offset: torch.Tensor, scale: torch.Tensor | None) -> None:
             super().__init__()
             self.network = network

@@ -8,7 +8,6 @@ all processes of the command together, sampled every 0.2 s, on few and on all im
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from experiments.command import run_benchmark
 from skinedge.core.errors import DataError, SkinedgeError
 from skinedge.data.readers import read
 from skinedge.system.cpu import usable
@@ -49,16 +49,7 @@ class Timing:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = parse(arguments)
-    try:
-        document = benchmark(options)
-    except SkinedgeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    if options.out:
-        options.out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        note(f"written: {options.out}")
-    return 0
+    return run_benchmark(benchmark, parse(arguments))
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from experiments.command import run_benchmark
 from experiments.figures import ARMS, ArmRun, compare, text
 from skinedge.core.errors import SkinedgeError
 from skinedge.system.progress import note
@@ -28,16 +29,7 @@ SYNTHETIC_SIDE = 450  # pixels: HAM10000's photos have 600 x 450
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = parse(arguments)
-    try:
-        document = benchmark(options)
-    except SkinedgeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    if options.out:
-        options.out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        note(f"written: {options.out}")
-    return 0
+    return run_benchmark(benchmark, parse(arguments))
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -60,11 +60,11 @@ class ExportTarget:
     @classmethod
     def of(cls, entry: FileEntry) -> ExportTarget:
         """Return the target that a file of a run was made for."""
-        asked = entry.info.get("asked")
-        if asked is None:  # a file of the first version
+        fields = entry.info.get("asked")
+        if fields is None:  # a file of the first version
             precision = str(entry.info["precision"])
             return cls(str(entry.info["format"]), SEARCH if precision == "int8" else precision)
-        return cls(**{**asked, "form": IOSignature(**asked["form"])})
+        return cls(**{**fields, "form": IOSignature(**fields["form"])})
 
 
 def export_targets(

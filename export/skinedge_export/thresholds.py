@@ -35,8 +35,8 @@ def fit_thresholds(bundle: Bundle, images: Path | None, known: Mapping[str, Scor
     """
     entries, cal = bundle.model_files(), [s for s in read_split(bundle.file("split.csv")) if s.split == "cal"]
     sensitivity = Reading.of(bundle.manifest.calibration).sensitivity
-    asked = json_io.digest([sensitivity, bundle.manifest.malignant])
-    made_from = {"asked": asked, **{entry.path: entry.sha256 for entry in (*entries, bundle.entries()[MODEL])}}
+    request = json_io.digest([sensitivity, bundle.manifest.malignant])
+    made_from = {"asked": request, **{entry.path: entry.sha256 for entry in (*entries, bundle.entries()[MODEL])}}
     missing = [entry.path for entry in entries if entry.path not in bundle.manifest.thresholds]
     if not missing and bundle.is_current("thresholds", made_from):
         return bundle

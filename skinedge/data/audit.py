@@ -95,7 +95,7 @@ def audit(dataset: Dataset, inspection: Inspection) -> AuditReport:
         leaks=(*_certain_leaks(samples), *(pair for a, b, pair in look_pairs if a.split != b.split)),
         patients=len({sample.patient_id for sample in samples} - {""}) or None,
         unknown_classes=tuple(label for label in dataset.labels if find(label) is None),
-        scarce=scarce_classes(samples, dataset.labels),
+        scarce=scarce_classes(samples, dataset.labels, [(a.path, b.path) for a, b, _ in look_pairs]),
     )
 
 

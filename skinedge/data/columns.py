@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from skinedge.core.errors import ConfigError
 from skinedge.data.table_file import Table, first_value, fold_column
 
 IMAGE = (
@@ -36,7 +35,6 @@ META: Mapping[str, tuple[str, ...]] = {
 _UNTOLD = frozenset({"", "na", "n/a", "nan", "none", "null", "unknown", "-1", "-1.0"})
 # Columns of ISIC's tables that are no classes.
 _NO_CLASS = frozenset({"score_weight", "validation_weight", "split", "fold"})
-ROLES = ("image", "label", "lesion", "patient", *META)
 
 
 @dataclass(frozen=True)
@@ -56,13 +54,13 @@ class Roles:
 
     def label_of(self, row: Mapping[str, str]) -> str:
         """Return the class name of a row, '' without one; 0 and 1 of a column of malignancy are named."""
-        value = first_value(dict(row), self.labels)
+        value = first_value(row, self.labels)
         malignancy = bool(self.labels) and self.labels[0] in MALIGNANCY
         return _BINARY.get(value.casefold(), value) if malignancy else value
 
     def meta_of(self, row: Mapping[str, str]) -> dict[str, str]:
         """Return what the row tells of the image: sex, age, site, ..."""
-        values = {name: first_value(dict(row), columns) for name, columns in self.meta.items()}
+        values = {name: first_value(row, columns) for name, columns in self.meta.items()}
         return {name: value for name, value in values.items() if value.casefold() not in _UNTOLD}
 
     def used(self) -> tuple[str, ...]:
@@ -71,50 +69,23 @@ class Roles:
         return tuple(dict.fromkeys(column for column in columns if column))
 
 
-def roles_of(table: Table, named: Mapping[str, str] | None = None) -> Roles:
-    """Return the roles of a table's columns, by their names.
-
-    named: role -> column, as `--columns` gives them, which count in place of the known names.
-    Raises: ConfigError for a column that the table does not have.
-    """
+def roles_of(table: Table) -> Roles:
+    """Return the roles of a table's columns, by their names."""
     columns = {fold_column(column) for column in table.columns}
-    chosen = {role: fold_column(column) for role, column in (named or {}).items()}
-    for role, column in chosen.items():
-        if column not in columns:
-            raise ConfigError(
-                f"--columns {role}={(named or {})[role]}: {table.name} has no such column",
-                todo=f"Columns: {', '.join(table.columns)}",
-            )
 
-    def one(role: str, known: tuple[str, ...]) -> str:
-        return chosen.get(role) or next((column for column in known if column in columns), "")
+    def present(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name for name in names if name in columns)
 
-    labels = next((tree for tree in LABELS if columns & set(tree)), ())
-    meta = {name: tuple(c for c in (chosen.get(name, ""), *known) if c in columns) for name, known in META.items()}
+    def first(names: tuple[str, ...]) -> str:
+        return next(iter(present(names)), "")
+
     return Roles(
-        image=one("image", IMAGE),
-        labels=(chosen["label"],) if "label" in chosen else tuple(column for column in labels if column in columns),
-        lesion=one("lesion", LESION),
-        patient=one("patient", PATIENT),
-        meta={name: found for name, found in meta.items() if found},
+        image=first(IMAGE),
+        labels=next((labels for names in LABELS if (labels := present(names))), ()),
+        lesion=first(LESION),
+        patient=first(PATIENT),
+        meta={name: present(names) for name, names in META.items() if present(names)},
     )
-
-
-def parse_columns(text: str) -> dict[str, str]:
-    """Parse `--columns image=file,label=dx`.
-
-    Raises: ConfigError for anything else, or a role that does not exist.
-    """
-    named: dict[str, str] = {}
-    for part in text.split(","):
-        role, separator, column = (piece.strip() for piece in part.partition("="))
-        if not separator or not column or role not in ROLES or role in named:
-            raise ConfigError(
-                f"--columns does not understand '{part.strip()}'",
-                todo=f"Write ROLE=COLUMN, separated by commas. Roles: {', '.join(ROLES)}.",
-            )
-        named[role] = column
-    return named
 
 
 def key_of(table: Table) -> str:

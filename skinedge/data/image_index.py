@@ -23,6 +23,7 @@ class ImageIndex:
     def __init__(self, root: Path, images: Sequence[str]) -> None:
         self.root, self.images = root, images
         self._by_name: dict[str, list[str]] = defaultdict(list)
+        self._equal: set[str] = set()  # first files of names whose files were found to have the same bytes
         for image in images:
             for key in dict.fromkeys(_names(image)):
                 self._by_name[key].append(image)
@@ -39,16 +40,19 @@ class ImageIndex:
                 return self._one(image_id, places)
         return None
 
-    def without(self, found: Iterable[str]) -> list[str]:
-        """Return the images that are not among `found`, nor copies by name of one that is."""
-        stems = {stem_of(path) for path in found}
+    def without(self, labelled: Iterable[str]) -> list[str]:
+        """Return the images that are not among `labelled`, nor copies by name of one that is."""
+        stems = {stem_of(path) for path in labelled}
         return [image for image in self.images if stem_of(image) not in stems]
 
     def _one(self, image_id: str, places: list[str]) -> str:
         first, *others = places
+        if first in self._equal:
+            return first
         for other in others:
             if sha256(self.root / first) != sha256(self.root / other):
                 raise DataError(f"two different images are named {image_id}: {first} and {other}", where=str(self.root))
+        self._equal.add(first)
         return first
 
 

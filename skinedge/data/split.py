@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -79,8 +79,11 @@ def limit(dataset: Dataset, count: int, seed: int) -> Dataset:
     return replace(dataset, samples=tuple(sorted(selected, key=lambda sample: sample.path)))
 
 
-def group_samples(samples: Sequence[Sample]) -> list[Group]:
-    """Group samples by lesion id, ISIC id, equal bytes or similar look, as far as available; sorted by key."""
+def group_samples(samples: Sequence[Sample], alike: Iterable[tuple[str, str]] | None = None) -> list[Group]:
+    """Group samples by patient, lesion id, ISIC id, equal bytes or similar look, as far as available; sorted by key.
+
+    alike: paths of each two samples of similar look, among others perhaps, if that was searched already.
+    """
     parent = list(range(len(samples)))  # union-find forest
 
     def find_root(i: int) -> int:
@@ -93,14 +96,21 @@ def group_samples(samples: Sequence[Sample]) -> list[Group]:
     for i, sample in enumerate(samples):
         for identity in _identities(sample):
             parent[find_root(i)] = find_root(first.setdefault(identity, i))
-    hashed = [i for i, sample in enumerate(samples) if sample.phash]
-    for a, b, _ in near_pairs([samples[i].phash for i in hashed]):
-        parent[find_root(hashed[a])] = find_root(hashed[b])
+    position = {sample.path: i for i, sample in enumerate(samples)}
+    for a, b in _similar(samples) if alike is None else alike:
+        if a in position and b in position:
+            parent[find_root(position[a])] = find_root(position[b])
     members: dict[int, list[Sample]] = defaultdict(list)
     for i, sample in enumerate(samples):
         members[find_root(i)].append(sample)
     images = Counter(sample.label for sample in samples)
     return sorted((_group(m, images) for m in members.values()), key=lambda group: group.key)
+
+
+def _similar(samples: Sequence[Sample]) -> Iterator[tuple[str, str]]:
+    hashed = [sample for sample in samples if sample.phash]
+    for a, b, _ in near_pairs([sample.phash for sample in hashed]):
+        yield hashed[a].path, hashed[b].path
 
 
 def unit_of(samples: Sequence[Sample]) -> str:
@@ -231,16 +241,22 @@ def _pools(samples: Sequence[Sample], fractions: Mapping[str, float]) -> dict[st
     return {name: parts for name, parts in pools.items() if name in official}
 
 
-def scarce_classes(samples: Sequence[Sample], labels: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Return label -> (groups, splits) of each class with fewer groups than splits. samples: hashed.
+def scarce_classes(
+    samples: Sequence[Sample], labels: Sequence[str], alike: Sequence[tuple[str, str]]
+) -> dict[str, tuple[int, int]]:
+    """Return label -> (groups, splits) of each class with fewer groups than splits. alike: as `group_samples` takes it.
 
-    Raises: DataError for official splits that cannot be divided.
+    {} for official splits that are not divided, such as a test split alone.
     """
+    try:
+        pools = _pools(samples, FRACTIONS)
+    except DataError:
+        return {}
     scarce: dict[str, tuple[int, int]] = {}
-    for official, parts in _pools(samples, FRACTIONS).items():
-        groups = group_samples([sample for sample in samples if sample.split == official])
-        counts = {label: _groups_with(label, groups) for label in labels}
+    for official, parts in pools.items():
         if len(parts) > 1:
+            groups = group_samples([sample for sample in samples if sample.split == official], alike)
+            counts = {label: _groups_with(label, groups) for label in labels}
             scarce |= {label: (count, len(parts)) for label, count in counts.items() if count < len(parts)}
     return scarce
 

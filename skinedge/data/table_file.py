@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,6 +152,6 @@ def _cell(value: object) -> str:
     return "" if value is None else str(value).strip()
 
 
-def first_value(row: dict[str, str], columns: Sequence[str]) -> str:
+def first_value(row: Mapping[str, str], columns: Sequence[str]) -> str:
     """Return the first non-empty value of these (folded) columns, '' without one."""
     return next((row[column] for column in columns if row.get(column)), "")

@@ -173,8 +173,8 @@ def table(rows: Mapping[str, Row]) -> str:
 
 
 def _cells(name: str, row: Row) -> list[str]:
-    found = row.findings
-    counts = (row.tried, row.accepted, row.refused, found["traceback"], found["crash"], found["hang"])
-    more = (found["memory"], found["altered"], found["outside"], found["control"], found["code"])
+    counted = row.findings
+    counts = (row.tried, row.accepted, row.refused, counted["traceback"], counted["crash"], counted["hang"])
+    more = (counted["memory"], counted["altered"], counted["outside"], counted["control"], counted["code"])
     rate = f"{row.tried / row.seconds:.1f}" if row.seconds else "-"
     return [name, *map(str, counts), f"{row.peak_mib:.0f}" if row.peak_mib else "-", *map(str, more), rate]

@@ -60,11 +60,11 @@ def parity_verdicts(bundle: Bundle, targets: Sequence[Target], features: Sequenc
     Verdicts: 'pass' on this instruction set, 'pass_elsewhere' on another one, 'fail'; 'reference' for the merged model.
     features: this machine's instruction set.
     """
-    found = {MODEL: "reference"}
+    verdicts = {MODEL: "reference"}
     for name, (verdict, instruction_set) in _in_parity_report(bundle, targets).items():
         here = instruction_set == tuple(features)
-        found[name] = ("pass" if here else "pass_elsewhere") if verdict.passed else "fail"
-    return found
+        verdicts[name] = ("pass" if here else "pass_elsewhere") if verdict.passed else "fail"
+    return verdicts
 
 
 def golden_verdict(vectors: golden.Golden, session: Session, precision: str) -> tuple[str, list[str]]:
@@ -84,12 +84,12 @@ def _in_parity_report(
     if not bundle.has(PARITY):
         return {}
     report = read_parity(bundle.file(PARITY))
-    found = {}
+    results = {}
     for target in targets:
         verdict = report.files.get(target.name) if target.in_run else None
         if verdict is not None and verdict.sha256 == target.sha256 and verdict.metrics is not None:
-            found[target.name] = verdict, (verdict.kept_from or report).instruction_set
-    return found
+            results[target.name] = verdict, (verdict.kept_from or report).instruction_set
+    return results
 
 
 def _reported(bundle: Bundle, targets: Sequence[Target]) -> dict[str, Accuracy]:

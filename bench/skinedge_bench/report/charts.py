@@ -87,9 +87,9 @@ class ReliabilityDiagram:
         """Return the chart in words, with its numbers."""
         error = "" if self.ece is None else f" Expected calibration error {self.ece:.3f}."
         bins = [
-            f"confidence {found.confidence:.2f}, accuracy {found.accuracy:.2f}"
-            for found in self.bins
-            if found.confidence is not None and found.accuracy is not None
+            f"confidence {bin_.confidence:.2f}, accuracy {bin_.accuracy:.2f}"
+            for bin_ in self.bins
+            if bin_.confidence is not None and bin_.accuracy is not None
         ]
         return f"Bars on the diagonal would be perfect.{error} {'; '.join(bins)}."
 

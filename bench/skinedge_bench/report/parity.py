@@ -105,8 +105,8 @@ def _charts(report: Parity) -> Iterator[Charts]:
     """Yield agreement, and the paired drop of balanced accuracy, beside the limits of their gates."""
     agreement: list[Estimate] = []
     drops: list[Estimate] = []
-    for name, file, found in _measured(report):
-        values = (found.agreement, found.agreement_low, found.agreement_high)
+    for name, file, metrics in _measured(report):
+        values = (metrics.agreement, metrics.agreement_low, metrics.agreement_high)
         agreement += _estimate(name, IntervalEstimate(*values), file.gate_verdict("agreement"))
         if file.comparison is not None:
             drop = file.comparison.balanced_accuracy_fall
@@ -165,7 +165,7 @@ def _points(estimate: IntervalEstimate | None) -> str | None:
 
 def _changes(report: Parity) -> Iterator[Table]:
     """Yield, for each file, the images with another diagnosis."""
-    for name, file, found in _measured(report):
+    for name, file, metrics in _measured(report):
         rows: list[list[Cell]] = [
             [
                 change.image,
@@ -178,5 +178,5 @@ def _changes(report: Parity) -> Iterator[Table]:
             for change in file.changed[:SHOWN]
         ]
         more = f", the first {SHOWN}" if len(file.changed) > SHOWN else ""
-        title = f"{name}: another diagnosis for {len(file.changed)} of {found.n} images{more}"
+        title = f"{name}: another diagnosis for {len(file.changed)} of {metrics.n} images{more}"
         yield Table(title, ("image", "truth", "PyTorch", "file", "malignant score", "flag"), rows)

@@ -113,12 +113,12 @@ def _(chart: RocCurve) -> Figure:
 def _(chart: ReliabilityDiagram) -> Figure:
     drawing = _figure(WIDTH, 400)
     above, below = drawing.subplots(2, 1, sharex=True, height_ratios=(5, 1))
-    for found in chart.bins:
-        low, high = found.above or 0, found.up_to or 0
-        below.bar(low, found.share or 0, high - low, align="edge", color=QUIET, alpha=0.55, edgecolor=PAPER)
-        if found.accuracy is not None and found.confidence is not None:
-            above.bar(low, found.accuracy, high - low, align="edge", color=FIRST, alpha=0.35, edgecolor=PAPER)
-            above.plot(found.confidence, found.accuracy, "o", color=INK, markersize=7, markeredgecolor=PAPER)
+    for bin_ in chart.bins:
+        low, high = bin_.above or 0, bin_.up_to or 0
+        below.bar(low, bin_.share or 0, high - low, align="edge", color=QUIET, alpha=0.55, edgecolor=PAPER)
+        if bin_.accuracy is not None and bin_.confidence is not None:
+            above.bar(low, bin_.accuracy, high - low, align="edge", color=FIRST, alpha=0.35, edgecolor=PAPER)
+            above.plot(bin_.confidence, bin_.accuracy, "o", color=INK, markersize=7, markeredgecolor=PAPER)
     above.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=":")
     above.set(xlim=(0, 1), ylim=(0, 1), title="accuracy")
     below.set(yticks=[], ylabel="images", xlabel="confidence in the top class")

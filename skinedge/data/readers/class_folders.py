@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from skinedge.core.errors import DataError
 from skinedge.core.image_file import IMAGE_SUFFIXES
 from skinedge.data.columns import roles_of
-from skinedge.data.dataset import Dataset, Sample, isic_id
-from skinedge.data.readers.contents import Contents, Facts
+from skinedge.data.dataset import Dataset
+from skinedge.data.readers.contents import Contents
+from skinedge.data.readers.labelled import as_sample, dataset_of, domain_by_name
 from skinedge.data.table_file import TABLE_SUFFIXES, read_table
 
 OFFICIAL = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"} | {
@@ -43,21 +45,15 @@ def read_class_folders(contents: Contents) -> Dataset:
     stems = [Path(path).stem for path in folder.images]
     unique = len(set(stems)) == len(stems)
     facts = contents.facts()
-    samples = tuple(
-        Sample(
+    samples = [
+        replace(
+            as_sample(stem, path, part[depth], facts),
             image_id=stem if unique else path,
-            path=path,
-            label=part[depth],
-            lesion_id=facts.get(path, Facts()).lesion,
             split=OFFICIAL[part[0].lower()] if official else "",
-            meta=facts.get(path, Facts()).meta,
-            patient_id=facts.get(path, Facts()).patient,
         )
         for path, part, stem in zip(folder.images, parts, stems, strict=True)
-    )
-    dermoscopic = all(isic_id(sample) for sample in samples)
-    labels = tuple(sorted({sample.label for sample in samples}))
-    return Dataset(folder.root, "class folders", labels, samples, "dermoscopic" if dermoscopic else "unknown")
+    ]
+    return dataset_of(contents, "class folders", domain_by_name(samples), samples)
 
 
 def _common_prefix(paths: tuple[str, ...]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from skinedge.core.errors import DataError
@@ -87,10 +87,15 @@ def domain_of(samples: Sequence[Sample]) -> str:
     """Return the domain that a column of image types tells, else 'dermoscopic' for the ISIC archive's images."""
     types = {sample.meta.get("image_type", "").casefold().partition(":")[0] for sample in samples}
     if types == {""}:
-        return "dermoscopic" if all(isic_id(sample) for sample in samples) else "unknown"
+        return domain_by_name(samples)
     known = {"dermoscopic": "dermoscopic", "clinical": "clinical", "overview": "clinical", "tbp tile": "clinical"}
     domains = {known.get(kind, "mixed") for kind in types}
     return domains.pop() if len(domains) == 1 else "mixed"
+
+
+def domain_by_name(samples: Sequence[Sample]) -> str:
+    """Return 'dermoscopic' if every image has a name of the ISIC archive, else 'unknown'."""
+    return "dermoscopic" if all(isic_id(sample) for sample in samples) else "unknown"
 
 
 def labels_of(contents: Contents, table: Table, roles: Roles) -> dict[str, str]:
@@ -100,16 +105,24 @@ def labels_of(contents: Contents, table: Table, roles: Roles) -> dict[str, str]:
     """
     where = str(contents.root / table.name)
     labels: dict[str, str] = {}
-    rows: dict[str, dict[str, str]] = {}
-    for row in table.rows:
-        image, label = row[roles.image], roles.label_of(row)
+    for image, row in distinct_rows(contents, table, roles.image):
+        label = roles.label_of(row)
         if not image or not label:
             shown = {column: value for column, value in row.items() if value}
             raise DataError(f"a row without {roles.image} or {' or '.join(roles.labels)}: {shown}", where=where)
-        if rows.setdefault(image, row) != row:
-            raise DataError(f"image {image} has two different rows", where=where)
         labels[image] = label
     return labels
+
+
+def distinct_rows(contents: Contents, table: Table, key: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield (value of the column `key`, row), of equal rows the first. Raises: DataError for two different ones."""
+    rows: dict[str, dict[str, str]] = {}
+    for row in table.rows:
+        if row[key] not in rows or not row[key]:
+            rows[row[key]] = row
+            yield row[key], row
+        elif rows[row[key]] != row:
+            raise DataError(f"image {row[key]} has two different rows", where=str(contents.root / table.name))
 
 
 def locate(

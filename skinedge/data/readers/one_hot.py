@@ -8,7 +8,7 @@ from skinedge.core.errors import DataError
 from skinedge.data.columns import IMAGE, LESION, classes_of, is_bit, is_one_hot, key_of
 from skinedge.data.dataset import Dataset
 from skinedge.data.readers.contents import Contents
-from skinedge.data.readers.labelled import as_sample, dataset_of, domain_of, locate, only_one
+from skinedge.data.readers.labelled import as_sample, dataset_of, distinct_rows, domain_of, locate, only_one
 from skinedge.data.table_file import Table, fold_column
 
 # ISIC 2016 and 2017 (Part 3) have a column for two of three classes.
@@ -25,18 +25,20 @@ def read_one_hot(contents: Contents) -> Dataset | None:
         return None
     key = key_of(table)
     classes = classes_of(table)
-    labels = {row[key]: _label(contents, table, row, key, classes) for row in _unique_rows(contents, table, key)}
+    labels = {name: _label(contents, table, row, key, classes) for name, row in distinct_rows(contents, table, key)}
     kind = "ISIC challenge"
     if key in LESION:
         labels, kind = _by_image(contents, table, labels), "MILK10k"
     facts = contents.facts()
     places = locate(contents, table, labels)
     samples = [as_sample(image, path, label, facts) for path, (image, label) in places.items()]
-    told = any("image_type" in sample.meta for sample in samples)
-    return dataset_of(contents, kind, domain_of(samples) if told else "dermoscopic", samples)
+    has_types = any("image_type" in sample.meta for sample in samples)
+    return dataset_of(contents, kind, domain_of(samples) if has_types else "dermoscopic", samples)
 
 
 def _label(contents: Contents, table: Table, row: dict[str, str], key: str, classes: Sequence[str]) -> str:
+    if not row[key]:
+        raise DataError(f"a row without {key}", where=str(contents.root / table.name))
     values = {name: row[fold_column(name)] for name in classes}
     hot = [name for name, value in values.items() if is_bit(value) and float(value.replace(",", ".")) == 1.0]
     bits = all(is_bit(value) for value in values.values())
@@ -49,17 +51,6 @@ def _label(contents: Contents, table: Table, row: dict[str, str], key: str, clas
             where=str(contents.root / table.name),
         )
     return hot[0]
-
-
-def _unique_rows(contents: Contents, table: Table, key: str) -> list[dict[str, str]]:
-    where = str(contents.root / table.name)
-    rows: dict[str, dict[str, str]] = {}
-    for row in table.rows:
-        if not row[key]:
-            raise DataError(f"a row without {key}", where=where)
-        if rows.setdefault(row[key], row) != row:
-            raise DataError(f"image {row[key]} has two different rows", where=where)
-    return list(rows.values())
 
 
 def _by_image(contents: Contents, truth: Table, labels: dict[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from PIL import Image
 from skinedge.core.image_file import load_image
 from skinedge.data.audit import AuditReport, DuplicatePair, audit, info, overlaps
 from skinedge.data.dataset import Dataset, Sample
-from skinedge.data.hashing import NEAR_BITS, hash_images, inspect_images, near_pairs, perceptual_hash
+from skinedge.data.hashing import NEAR_BITS, Inspection, hash_images, inspect_images, near_pairs, perceptual_hash
 from skinedge.data.readers import read
 from skinedge.data.synthetic import draw
 
@@ -175,3 +175,15 @@ def test_hash_recognizes_recropped_real_images_only() -> None:
 def test_unhashed_samples_are_compared_by_name_only() -> None:
     data = Dataset(Path(), "class folders", ("nv",), (Sample("a", "a.jpg", "nv"), Sample("b", "b.jpg", "nv")))
     assert overlaps(data.samples, data.samples) == ()
+
+
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_a_folder_that_cannot_be_split_is_still_audited(tmp_path: Path, split: str) -> None:
+    for label in ("mel", "nv"):
+        (tmp_path / split / label).mkdir(parents=True)
+        Image.effect_noise((32, 32), 90).convert("RGB").save(tmp_path / split / label / f"{label}1.png")
+    dataset = read(tmp_path)
+    samples = tuple(replace(sample, split=split) for sample in inspect_images(dataset).samples)
+    report = audit(replace(dataset, samples=samples), Inspection(samples, ()))
+    assert report.passed and report.scarce == {}
+    assert audit(dataset, Inspection((), (("x.png", "damaged"),))).unreadable == (("x.png", "damaged"),)

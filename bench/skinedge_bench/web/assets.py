@@ -6,8 +6,8 @@ uncompressed, 33 MB would be an eighth of the limit for the base install on a Ra
 
 from __future__ import annotations
 
-import gzip
 import hashlib
+import lzma
 import shutil
 import sys
 import tarfile
@@ -66,12 +66,12 @@ def vendored(runtime: str, vendor: Path = VENDOR) -> dict[str, bytes]:
             where=str(vendor),
             todo="Fetch them: make web   (in a clone of the repository; a wheel built after it has them)",
         )
-    return {name: gzip.decompress(compressed(vendor, name).read_bytes()) for name in names}
+    return {name: lzma.decompress(compressed(vendor, name).read_bytes()) for name in names}
 
 
 def compressed(vendor: Path, name: str) -> Path:
     """Return the path of a compressed file in the vendor folder."""
-    return vendor / f"{name}.gz"
+    return vendor / f"{name}.xz"
 
 
 def version(runtime: str) -> str:
@@ -113,7 +113,7 @@ def extract(package: Package, archive: Path, to: Path) -> None:
                 raise SkinedgeError(f"the archive has no file {path}", where=_spec(package))
             target = compressed(to, name)
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(gzip.compress(content.read(), mtime=0))
+            target.write_bytes(lzma.compress(content.read()))
 
 
 def _fetch_archive(npm: str, package: Package, work: Path) -> Path:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
 import http.client
 import json
+import lzma
 import re
 import shutil
 import signal
@@ -47,7 +47,7 @@ def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for name in package.files.values():
             path = compressed(folder, name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(gzip.compress(name.encode()))
+            path.write_bytes(lzma.compress(name.encode()))
     monkeypatch.setattr("skinedge_bench.web.site.vendored", lambda runtime: vendored(runtime, folder))
     return folder
 
@@ -100,7 +100,7 @@ def test_the_site_has_the_page_one_model_and_its_runtime(
 ) -> None:
     built = build(Bundle.open(FLAGSHIP), name)
     vendored_names = [
-        path.relative_to(vendor).as_posix().removesuffix(".gz") for path in (vendor / folder).rglob("*.gz")
+        path.relative_to(vendor).as_posix().removesuffix(".xz") for path in (vendor / folder).rglob("*.xz")
     ]
     libraries = {f"vendor/{name}" for name in vendored_names}
     assert all(built.files[f"vendor/{name}"] == name.encode() for name in vendored_names)
@@ -298,7 +298,7 @@ def test_only_the_required_files_of_a_package_are_extracted(tmp_path: Path) -> N
     path = archive(tmp_path, b"code")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     extract(Package("lib", "1.0", "MIT", digest, "lib", {"dist/index.js": "lib/lib.js"}), path, tmp_path / "vendor")
-    assert gzip.decompress(compressed(tmp_path / "vendor", "lib/lib.js").read_bytes()) == b"code"
+    assert lzma.decompress(compressed(tmp_path / "vendor", "lib/lib.js").read_bytes()) == b"code"
     with pytest.raises(SkinedgeError, match=r"lib@1\.0: the archive has no file dist/more\.js"):
         extract(Package("lib", "1.0", "MIT", digest, "lib", {"dist/more.js": "more.js"}), path, tmp_path / "vendor")
 

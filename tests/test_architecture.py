@@ -53,16 +53,21 @@ def files_of(package: str) -> list[Path]:
 # layer and do not import each other.
 LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "skinedge": (
-        ("cli",), ("publish",), ("training",), ("network",), ("run",), ("stats", "data"), ("system",), ("core",),
+        ("cli",), ("api",), ("publish",), ("training",), ("network",), ("run",), ("stats", "data"), ("system",),
+        ("core",),
     ),
     "skinedge_export": (("search",), ("formats",), ("graph", "int8")),
     "skinedge_bench": (
-        ("report", "web", "devices"), ("latency",), ("verify", "explain"), ("evaluate",), ("predict",),
+        ("classifier", "report", "web", "devices"), ("latency",), ("verify", "explain"), ("evaluate",), ("predict",),
         ("loaded_model", "split_images"), ("runtimes",), ("device",),
     ),
 }  # fmt: skip
 # Folders of skinedge that the other packages must not import: export may use the network, bench runs without torch.
-HIDDEN = {"skinedge_export": {"cli", "publish"}, "skinedge_bench": {"cli", "publish", "training", "network"}}
+HIDDEN = {
+    "skinedge_export": {"cli", "api", "publish"},
+    "skinedge_bench": {"cli", "api", "publish", "training", "network"},
+}
+LAZY = "skinedge"  # the package itself: names of the API, for type checkers only
 LARGEST_FOLDER, LONGEST_FILE = 18, 400
 LARGE = ("skinedge/cli", "skinedge/data/readers")
 
@@ -81,6 +86,8 @@ def import_pairs(names: dict[str, Path]) -> set[tuple[str, str]]:
     """Return (importing, imported) modules, including imports inside functions and for type checkers."""
     pairs = set()
     for name, path in names.items():
+        if name == LAZY:
+            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 pairs |= {(name, alias.name) for alias in node.names if alias.name in names}
@@ -139,10 +146,10 @@ def test_export_and_bench_do_not_import_each_other() -> None:
         assert "skinedge_export" not in imports(path), path
 
 
-def test_skinedge_imports_the_others_only_inside_its_commands() -> None:
+def test_skinedge_imports_the_others_only_inside_its_commands_and_its_api() -> None:
     for path in files_of("skinedge"):
         others = imports(path) & {"skinedge_export", "skinedge_bench"}
-        assert not others or path.parent.name == "cli", path
+        assert not others or path.parent.name == "cli" or path == PACKAGES["skinedge"] / "api.py", path
         assert not imports(path, top_level_only=True) & {"skinedge_export", "skinedge_bench"}, path
 
 
@@ -207,6 +214,12 @@ def test_only_child_process_starts_processes(package: str) -> None:
     """Its processes end with this one and execute nothing from the current folder."""
     for path in files_of(package):
         assert not calls_in(path) & STARTERS or path.relative_to(REPOSITORY).as_posix() in STARTING, path
+
+
+def test_the_package_itself_imports_nothing_heavy() -> None:
+    code = "import sys, skinedge; dir(skinedge); print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & {*FRAMEWORKS, "numpy", "PIL", "typer", "skinedge.api"}
 
 
 def test_help_imports_no_framework() -> None:

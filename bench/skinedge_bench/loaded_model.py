@@ -96,6 +96,18 @@ def open_listed(bundle: Bundle, name: str | None = None, *, threads: int = 1) ->
     )
 
 
+def open_model(source: Bundle | Path, file: str | None = None) -> LoadedModel:
+    """Open a file of a run (default: the manifest's default file), or any model file.
+
+    Raises: ConfigError for `file` beside a model file; as `open_listed` and `open_file`.
+    """
+    if isinstance(source, Bundle):
+        return open_listed(source, file)
+    if file is not None:
+        raise ConfigError(f"--file {file} requires a run directory, not a model file", where=str(source))
+    return open_file(source)
+
+
 def open_file(path: Path, *, threads: int = 1) -> LoadedModel:
     """Open any model file, after a trial in a child process; a file listed in its folder's run is opened as that run's.
 

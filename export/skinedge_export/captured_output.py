@@ -7,22 +7,26 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import IO
 
 from skinedge.core.errors import SkinedgeError, traced
 
+_ONE_AT_A_TIME = threading.RLock()
+
 
 @contextlib.contextmanager
 def captured_output(action: str, where: str) -> Iterator[None]:
     """Capture all output of a library call.
 
-    File descriptors 1 and 2 belong to the whole process, so no other thread may write to them meanwhile.
+    File descriptors 1 and 2 belong to the whole process: output of other threads is captured too, and threads that
+    capture take turns.
     Raises: SkinedgeError, which names `action` and `where` and quotes the message, for exceptions of the library;
     SkinedgeError, OSError, ImportError, MemoryError and interrupts pass unchanged.
     """
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+    with _ONE_AT_A_TIME, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         try:
             with _streams_to(log), warnings.catch_warnings(), _no_logging():
                 warnings.simplefilter("ignore")

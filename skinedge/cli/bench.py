@@ -10,7 +10,7 @@ import typer
 from skinedge.cli.app import CommandWithPanels, app
 from skinedge.cli.bench_device import OtherDevice, bench_on_device
 from skinedge.cli.bench_table import show
-from skinedge.cli.common import emit_json, pick_run
+from skinedge.cli.common import emit_json
 from skinedge.cli.option_groups import expand_groups
 from skinedge.cli.options import DataOption, JsonOption, RunOrFileArgument
 
@@ -49,9 +49,9 @@ def bench(
 
     Measures latency, memory, size and accuracy. Exits with 1 if golden vectors fail.
     """
+    from skinedge import api
     from skinedge.core.errors import ConfigError, GateError
-    from skinedge_bench.latency.bench import bench as bench_run
-    from skinedge_bench.latency.bench import bench_files, check_place, save_report
+    from skinedge_bench.latency.bench import check_place, save_report
     from skinedge_bench.latency.targets import BenchRequest, thread_counts
 
     request = BenchRequest(protocol, thread_counts(threads), tuple(runtime or ()), tuple(beside or ()))
@@ -61,12 +61,8 @@ def bench(
         if beside:
             raise ConfigError("--with is not available with --host or --adb")
         report = bench_on_device(device, run, data, protocol=protocol, threads=threads, runtimes=request.runtimes)
-    elif run is not None and run.is_file():
-        if data is not None:
-            raise ConfigError("--data requires a run: accuracy is not measured on a single file", where=str(run))
-        report = bench_files([run, *request.beside], request)
     else:
-        report = bench_run(pick_run(run, writes=True), request, data)
+        report = api.bench(run, request, data)
     if out is not None:
         save_report(report, out)
     if json:

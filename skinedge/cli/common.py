@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skinedge.core import json_io
+from skinedge.core.notice import NOTICE
 from skinedge.core.terminal import say, visible
 from skinedge.system.progress import note
 
@@ -17,32 +18,19 @@ if TYPE_CHECKING:
 
     from skinedge.run.run_directory import Bundle
 
-__all__ = ["note", "say"]
-
-NOTICE = "Research tool, not a medical device: no output of it is a diagnosis."
+__all__ = ["NOTICE", "note", "say"]
 
 
 def pick_run(run: Path | None, *, allow_synthetic: bool = True, writes: bool = False) -> Bundle:
-    """Open the named run, else the newest complete one, else the bundled model, and print which.
+    """Open the named run, else the newest complete one, else the bundled model; see `bundled_model.open_run`."""
+    from skinedge.publish.bundled_model import open_run
 
-    Args:
-        allow_synthetic: whether the newest run may have been trained on synthetic images.
-        writes: the command adds files to the run; those of the bundled model go to a copy under runs/.
-    Raises: BundleError.
-    """
-    from skinedge.core.files import check_writable
-    from skinedge.publish import bundled_model
-    from skinedge.run.run_directory import Bundle
+    return open_run(run, allow_synthetic=allow_synthetic, writes=writes)
 
-    if run is None:
-        bundle = bundled_model.default_run(allow_synthetic=allow_synthetic, writes=writes)
-    else:
-        bundle = Bundle.open(run)
-        if writes and bundled_model.is_shipped(run):
-            bundle = bundled_model.open_bundled(bundle, writes=writes)
-    if writes:
-        check_writable(bundle.root)
-    return bundle
+
+def pick_run_or_file(run: Path | None) -> Bundle | Path:
+    """Return a named model file; else open a run for predictions, never an unnamed one trained on synthetic images."""
+    return run if run is not None and run.is_file() else pick_run(run, allow_synthetic=False)
 
 
 def emit_json(command: str, body: Mapping[str, Any], *, model_id: str | None, model_sha256: str | None) -> None:

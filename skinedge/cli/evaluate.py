@@ -11,12 +11,10 @@ import typer
 from skinedge.cli.app import app
 from skinedge.cli.common import NOTICE, emit_json, note, say, table
 from skinedge.cli.options import DataOption, FileOption, JobsOption, JsonOption, ResumeOption, RunOrFileArgument
-from skinedge.cli.predict import open_for_judging
-from skinedge.core import json_io
+from skinedge.cli.predict import open_classifier
 
 if TYPE_CHECKING:
     from skinedge_bench.evaluate.evaluate import Evaluation
-    from skinedge_bench.loaded_model import LoadedModel
 
 
 @app.command()
@@ -44,37 +42,16 @@ def evaluate(
     json: JsonOption = False,
 ) -> None:
     """Measure accuracy, AUC and sensitivity on labelled images."""
-    from skinedge_bench.evaluate import plots
-    from skinedge_bench.evaluate.evaluate import UNFINISHED
-    from skinedge_bench.evaluate.evaluate import evaluate as run_evaluate
-    from skinedge_bench.loaded_model import run_of
-    from skinedge_bench.predict.resumable import Work
+    from skinedge import api
+    from skinedge_bench.evaluate.request import EvaluationRequest
 
-    work = Work(jobs, out and out / UNFINISHED, resume)
-    if out is not None:
-        plots.check(out)
-    model = open_for_judging(run, file)
-    result = run_evaluate(model, data, run_of(model.path), split=split, allow_train=allow_train, work=work)
-    if out is not None:
-        _write(out, result, model)
+    request = EvaluationRequest(data, split, allow_train, out, jobs, resume)
+    classifier = open_classifier(run, file)
+    result, model = api.evaluate(classifier, request), classifier.model
     if json:
         emit_json("evaluate", result.document, model_id=model.model_id, model_sha256=model.sha256)
     else:
         show(result)
-
-
-def _write(out: Path, result: Evaluation, model: LoadedModel) -> None:
-    """Write the document, the Markdown page and the plots, all or none."""
-    from skinedge_bench.evaluate import plots
-    from skinedge_bench.evaluate.evaluate import UNFINISHED
-    from skinedge_bench.evaluate.tables import markdown
-
-    full = json_io.document("evaluate", result.document, model_id=model.model_id, model_sha256=model.sha256)
-    images = plots.draw(result)
-    page = markdown(result.document, NOTICE, list(images))
-    plots.write(out, {**images, "evaluation.md": page, "evaluation.json": json_io.to_text(full)})
-    (out / UNFINISHED).unlink(missing_ok=True)
-    note(f"written: evaluation.json, evaluation.md and plots in {out}")
 
 
 def show(result: Evaluation) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skinedge.cli.app import app
-from skinedge.cli.common import NOTICE, emit_json, note, pick_run, say
+from skinedge.cli.common import NOTICE, emit_json, note, pick_run_or_file, say
 from skinedge.cli.options import FileOption, ImagesArgument, JsonOption, RunOption
-from skinedge.cli.predict import introduce, open_for_judging
+from skinedge.cli.predict import introduce
 
 if TYPE_CHECKING:
     from skinedge_bench.explain.saliency import Explainer
@@ -38,12 +38,12 @@ def explain(
     """Show where in each image the model finds evidence for a class, as a heatmap with the probability."""
     from skinedge_bench.explain.explain import Failure, check_out, save, unique_stems
     from skinedge_bench.explain.explain import explain as run_explain
-    from skinedge_bench.predict.predict import find_images
+    from skinedge_bench.predict.predict import find_images, sources
 
     check_out(out, images)
     explainer = choose(run, file, method)
     model, paths = explainer.model, find_images(images)
-    results = run_explain(explainer, paths, label)
+    results = run_explain(explainer, sources(paths), label)
     if not json:
         say(NOTICE)
     failed = 0
@@ -66,14 +66,11 @@ def explain(
 
 
 def choose(run: Path | None, file: str | None, method: str | None) -> Explainer:
-    """Open the explainer and name it on screen. Raises: as `explain.saliency.of_run` and `of_file`."""
-    from skinedge_bench.explain.saliency import NAMES, check_method, of_file, of_run
+    """Open the explainer and name it on screen. Raises: as `explain.saliency.open_explainer`."""
+    from skinedge_bench.explain.saliency import NAMES, check_method, open_explainer
 
     check_method(method)
-    if file is not None or (run is not None and run.is_file()):
-        explainer = of_file(open_for_judging(run, file), method)
-    else:
-        explainer = of_run(pick_run(run, allow_synthetic=False), method)
-        introduce(explainer.model)
+    explainer = open_explainer(pick_run_or_file(run), file, method)
+    introduce(explainer.model)
     note(f"heatmap: {NAMES[explainer.method]}")
     return explainer

@@ -82,11 +82,11 @@ def export(
     one_of("--cpu", cpu or "arm", ("arm",))
     leave_cores_while_waiting()
     bundle = pick_run(run, writes=True)
+    from skinedge import api
     from skinedge.core.files import sha256
     from skinedge.run.manifest import MODEL
     from skinedge.stats.calibration import Reading
     from skinedge_export.export import current
-    from skinedge_export.export import export as write_files
     from skinedge_export.signature import IOSignature
     from skinedge_export.target import export_targets, formats
 
@@ -100,7 +100,7 @@ def export(
         converter=converter,
     )
     reading = Reading.of(bundle.manifest.calibration, prior, sensitivity)
-    bundle = write_files(bundle, targets, data=data, force=force, reading=reading)
+    bundle = api.export(bundle, targets, data, reading=reading, force=force)
     files = [entry for target in targets if (entry := current(bundle, target)) is not None]
     if json:
         document = {"run": str(bundle.root), "files": {entry.path: _document(bundle, entry) for entry in files}}

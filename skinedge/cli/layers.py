@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skinedge.cli.common import emit_json, figure, note, pick_run, say, table
+from skinedge.cli.common import emit_json, figure, note, say, table
 
 if TYPE_CHECKING:
     from skinedge_bench.verify.layers.report import FileLayers, LayersReport
@@ -16,13 +16,9 @@ SHOWN = 15
 
 def compare_layers(run: Path | None, data: Path | None, images: int | None, *, json: bool) -> None:
     """Compare the layers of a run's smaller files, or of one named file, with fp32, and print them."""
-    from skinedge_bench.verify.layers.compare import IMAGES, compare_file, compare_run
+    from skinedge import api
 
-    count = IMAGES if images is None else images
-    if run is not None and run.is_file():
-        report = compare_file(run, data, count)
-    else:
-        report = compare_run(pick_run(run, writes=True), data, count)
+    report = api.layers(run, data, images)
     if json:
         emit_json("layers", report.document(), model_id=report.model_id, model_sha256=report.model_sha256)
     else:

@@ -1,4 +1,4 @@
-"""The stages of `skinedge run` in order, and their results."""
+"""The results of `skinedge run`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from skinedge.cli.bench_table import show as show_latency
 from skinedge.cli.common import NOTICE, emit_json, note, say
-from skinedge.cli.verify import require_passed
 from skinedge.cli.verify import show as show_parity
 
 if TYPE_CHECKING:
@@ -15,26 +14,15 @@ if TYPE_CHECKING:
 
 
 def run_all(request: TrainRequest, json: bool) -> None:
-    """Train, merge, export, verify and bench.
+    """Run all stages and print their results.
 
-    Stages skip current files, so --resume does only the missing work.
-    Raises: SkinedgeError from any stage; GateError, after both reports were written, if a gate failed.
+    Raises: as `api.pipeline`; GateError, after both reports were written, if a gate failed.
     """
+    from skinedge import api
     from skinedge.run.manifest import MODEL
-    from skinedge.system.requirements import EXPORT, require
-    from skinedge.training.merge import merge
-    from skinedge.training.train import train
-    from skinedge_bench.latency.bench import bench
-    from skinedge_bench.latency.targets import BenchRequest
-    from skinedge_bench.verify.verify import verify
-    from skinedge_export.export import export
-    from skinedge_export.target import export_targets, formats
 
-    require(EXPORT, "export")  # before the minutes of training
-    bundle = export(merge(train(request), request.data), export_targets(formats(), int8=True), data=request.data)
-    parity = verify(bundle, request.data)
-    latency = bench(bundle.reload(), BenchRequest(protocol="quick"), request.data)
-    bundle = bundle.reload()
+    result = api.pipeline(request)
+    bundle, parity, latency = result.run, result.parity, result.latency
     if json:
         document = {
             "run": str(bundle.root),
@@ -48,7 +36,7 @@ def run_all(request: TrainRequest, json: bool) -> None:
         show_parity(parity)
         show_latency(latency)
         summarize(bundle)
-    require_passed(parity)
+    parity.require_passed()
 
 
 def summarize(bundle: Bundle) -> None:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skinedge.cli.app import app
-from skinedge.cli.common import NOTICE, emit_json, note, say
+from skinedge.cli.common import NOTICE, emit_json, note, pick_run_or_file, say
 from skinedge.cli.options import FileOption, ImagesArgument, JobsOption, JsonOption, ResumeOption, RunOption
 from skinedge.system.progress import bar
 
 if TYPE_CHECKING:
+    from skinedge_bench.classifier import Classifier
     from skinedge_bench.loaded_model import LoadedModel
     from skinedge_bench.predict.predict import Prediction
 
@@ -33,17 +34,17 @@ def predict(
     json: JsonOption = False,
 ) -> None:
     """Predict the most probable classes and the malignant score of images."""
-    from skinedge_bench.predict.predict import find_images, sources
-    from skinedge_bench.predict.resumable import Work, predictions
+    from skinedge_bench.predict.predict import find_images
+    from skinedge_bench.predict.resumable import Work
 
     work = Work(jobs, out, resume)
     paths = find_images(images)
-    model = open_for_judging(run, file)
+    classifier = open_classifier(run, file)
     if not json:
         say(NOTICE)
-    with closing(predictions(model, sources(paths), len(paths), work)) as results:
+    with closing(classifier.predict_files(paths, work)) as results:
         if out is None:
-            failed = sum(_show(model, prediction, top, json) for prediction in results)
+            failed = sum(_show(classifier.model, prediction, top, json) for prediction in results)
         else:
             failed = _write(results, len(paths), out)
     if failed:
@@ -54,7 +55,7 @@ def predict(
 def _show(model: LoadedModel, prediction: Prediction, top: int, json: bool) -> bool:
     """Print one prediction. Returns whether it is an error."""
     if json:
-        emit_json("predict", prediction.document(model.labels), model_id=model.model_id, model_sha256=model.sha256)
+        emit_json("predict", prediction.document(), model_id=model.model_id, model_sha256=model.sha256)
     else:
         for line in describe(model, prediction, top):
             say(line)
@@ -72,23 +73,13 @@ def _write(results: Iterator[Prediction], total: int, out: Path) -> int:
     return failed
 
 
-def open_for_judging(run: Path | None, file: str | None) -> LoadedModel:
-    """Open the model for prediction, and print its name and the assumptions made about it.
+def open_classifier(run: Path | None, file: str | None) -> Classifier:
+    """Open the model for prediction, and print its name and the assumptions made about it. Raises: as `api.load`."""
+    from skinedge import api
 
-    Raises: ConfigError for `file` beside a model file; BundleError.
-    """
-    from skinedge.cli.common import pick_run
-    from skinedge.core.errors import ConfigError
-    from skinedge_bench.loaded_model import open_file, open_listed
-
-    if run is not None and run.is_file():
-        if file is not None:
-            raise ConfigError(f"--file {file} requires a run directory, not a model file", where=str(run))
-        model = open_file(run)
-    else:
-        model = open_listed(pick_run(run, allow_synthetic=False), file)
-    introduce(model)
-    return model
+    classifier = api.load(pick_run_or_file(run), file)
+    introduce(classifier.model)
+    return classifier
 
 
 def introduce(model: LoadedModel) -> None:
@@ -112,8 +103,8 @@ def describe(model: LoadedModel, prediction: Prediction, top: int) -> list[str]:
     if prediction.malignant_probability is not None:
         score = prediction.malignant_probability
         verdict = ""
-        if model.threshold is not None:
-            relation = "FLAGGED, at or above" if score >= model.threshold else "below"
+        if prediction.flagged is not None:
+            relation = "FLAGGED, at or above" if prediction.flagged else "below"
             verdict = f" ({relation} the threshold {model.threshold:.3f})"
         lines.append(f"  malignant or premalignant {score:.3f}{verdict}")
     if model.melanoma is not None:

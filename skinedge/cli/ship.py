@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from skinedge.cli.app import app
 from skinedge.cli.common import NOTICE, emit_json, note, say
 from skinedge.cli.options import JsonOption
-
-if TYPE_CHECKING:
-    from skinedge.publish.package import Evaluation
 
 
 @app.command()
@@ -35,12 +32,9 @@ def ship(
 
     Contains the adapter, the int8 files, the golden vectors, the model card and the licence.
     """
-    from skinedge.publish.package import ship as write_package
-    from skinedge.run.run_directory import Bundle
+    from skinedge import api
 
-    bundle = Bundle.open(run)
-    measured = None if evaluation is None else read_evaluation(evaluation)
-    package = write_package(bundle, to, measured, force=force, key=sign)
+    package = api.ship(run, to, evaluation, force=force, sign=sign)
     manifest, files = package.manifest, package.entries()
     if not manifest.license:
         note('no licence stated: it comes from the dataset, or from license = "SPDX" in the --config of train')
@@ -56,19 +50,3 @@ def ship(
     else:
         say(f"{to}: {len(files)} files, {size / 1e6:.1f} MB, licence {manifest.license or 'not stated'}")
         note(NOTICE)
-
-
-def read_evaluation(folder: Path) -> Evaluation:
-    """Read the output folder of `evaluate --out`. Raises: BundleError for anything else."""
-    from skinedge.publish.package import Evaluation
-    from skinedge.run.report_schemas import NOT_AN_EVALUATION
-    from skinedge.run.report_schemas import read_evaluation as read
-    from skinedge_bench.evaluate.tables import markdown
-
-    path = folder / "evaluation.json"
-    document = read(path)
-    about = f"`{document['file']}`, judged by `skinedge evaluate` on the run's own test split."
-    try:
-        return Evaluation(document, markdown(document, about, []))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise NOT_AN_EVALUATION(error, where=str(path)) from None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skinedge.cli.app import app
-from skinedge.cli.common import emit_json, figure, note, pick_run, say, table
+from skinedge.cli.common import emit_json, figure, note, say, table
 from skinedge.cli.option_groups import expand_groups
 from skinedge.cli.options import DataOption, JsonOption, RunArgument
 from skinedge.core.errors import ConfigError
@@ -64,9 +64,9 @@ class TrainOptions:
 @expand_groups
 def train(options: TrainOptions, json: JsonOption = False) -> None:
     """Train LoRA adapters and create a run directory."""
-    from skinedge.training.train import train as train_run
+    from skinedge import api
 
-    report_training(train_run(make_request(options)), json)
+    report_training(api.train(make_request(options)), json)
 
 
 @app.command()
@@ -87,10 +87,10 @@ def merge(run: RunArgument = None, data: DataOption = None, json: JsonOption = F
 
     Fails if the merged model's logits differ.
     """
+    from skinedge import api
     from skinedge.run.manifest import MODEL
-    from skinedge.training.merge import merge as merge_run
 
-    bundle = merge_run(pick_run(run, writes=True), data)
+    bundle = api.merge(run, data)
     entry = bundle.entries()[MODEL]
     if json:
         document = {"file": MODEL, "sha256": entry.sha256, "size_bytes": entry.size}

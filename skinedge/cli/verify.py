@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from skinedge.cli.app import app
-from skinedge.cli.common import emit_json, figure, note, pick_run, table
+from skinedge.cli.common import emit_json, figure, note, table
 from skinedge.cli.options import DataOption, JsonOption, RunOrFileArgument
 
 if TYPE_CHECKING:
@@ -62,47 +61,24 @@ def verify(
 
     Exits with 1 if a gate fails.
     """
-    if key is not None:
-        _check_signature(run, key)
+    from skinedge import api
+
     if layers or images is not None:
         from skinedge.cli.layers import compare_layers
         from skinedge.core.errors import ConfigError
 
         if strict or not layers:
             raise ConfigError("--images requires --layers, and --strict excludes it")
+        if key is not None:
+            raise ConfigError("--key excludes --layers, whose report would invalidate the signature")
         compare_layers(run, data, images, json=json)
         return
-    from skinedge_bench.verify.verify import verify as run_verify
-    from skinedge_bench.verify.verify import verify_file
-
-    if run is not None and run.is_file():
-        report = verify_file(run, data, strict=strict)
-    else:
-        report = run_verify(pick_run(run, writes=key is None), data, strict=strict, keep=key is None)
+    report = api.verify(run, data, strict=strict, key=key)
     if json:
         emit_json("verify", report.document(), model_id=report.model_id, model_sha256=report.model_sha256)
     else:
         show(report)
-    require_passed(report)
-
-
-def _check_signature(run: Path | None, key: str) -> None:
-    """Check a package's signature and the hashes of its files. Raises: BundleError if any is wrong."""
-    from skinedge.core.errors import ConfigError
-    from skinedge.run.signing import check_signature
-
-    if run is not None and run.is_file():
-        raise ConfigError("--key checks a package: name its folder, not a file", where=str(run))
-    root = pick_run(None).root if run is None else run
-    note(f"signature and files verified: {check_signature(root, key)}")
-
-
-def require_passed(report: ParityReport) -> None:
-    """Raise a GateError that names every failed gate, if there is one."""
-    from skinedge.core.errors import GateError
-
-    if not report.passed:
-        raise GateError("a gate failed:", lines=[f"  {line}" for line in report.failures()])
+    report.require_passed()
 
 
 def show(report: ParityReport) -> None:

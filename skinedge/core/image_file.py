@@ -53,18 +53,36 @@ def load_image(source: Path | bytes) -> Pixels:
         return _decode(image)
 
 
+def image_pixels(image: Image.Image, name: str = "image") -> Pixels:
+    """Convert an image opened with Pillow to RGB, as `load_image` does for its file.
+
+    Returns: (H, W, 3) uint8.
+    Raises: DataError, with the image's name, for one that cannot be decoded or exceeds the limits of `load_image`.
+    """
+    with _data_errors(name):
+        refuse_large(image.height, image.width)
+        refuse_strip(image.height, image.width)
+        return _decode(image)
+
+
 @contextmanager
 def open_image(stream: BinaryIO, name: str) -> Iterator[Image.Image]:
     """Open an image from a stream: read its header only, and check its size against the limits.
 
     Raises: DataError with the image's name for any error of a decoder, here or in the body of the `with` statement.
     """
+    with _data_errors(name), Image.open(stream, formats=FORMATS) as image:
+        refuse_large(image.height, image.width)
+        refuse_strip(image.height, image.width)
+        _refuse_tiles(image)
+        yield image
+
+
+@contextmanager
+def _data_errors(name: str) -> Iterator[None]:
+    """Convert the errors of decoders to DataErrors with the image's name."""
     try:
-        with Image.open(stream, formats=FORMATS) as image:
-            refuse_large(image.height, image.width)
-            refuse_strip(image.height, image.width)
-            _refuse_tiles(image)
-            yield image
+        yield
     except DataError as error:
         raise DataError(error.what, where=name) from None
     except UnidentifiedImageError:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from skinedge.core.errors import BundleError
-from skinedge.core.files import disk_error, path_inside, sha256
+from skinedge.core.files import check_writable, disk_error, path_inside, sha256
 from skinedge.run.manifest import MANIFEST
 from skinedge.run.run_directory import Bundle, newest
 from skinedge.system.folder_swap import new_folder
@@ -42,9 +42,37 @@ def find() -> Bundle | None:
     return replace(bundle, read_only=True)
 
 
+def require() -> Bundle:
+    """Open the bundled model read-only. Raises: BundleError without one, or when it is damaged or not packed."""
+    shipped = find()
+    if shipped is None:
+        todo = f"Name a run or a model file, or a packed model's folder in {VARIABLE}."
+        raise BundleError("no model ships with this package", todo=todo)
+    return shipped
+
+
 def is_shipped(run: Path) -> bool:
     """Return True if `run` is the folder of the bundled model, or the package's own if SKINEDGE_SHIPPED is set."""
     return run.resolve() in {path.resolve() for path in (folder(), FOLDER) if path is not None}
+
+
+def open_run(run: Path | None, *, allow_synthetic: bool = True, writes: bool = False) -> Bundle:
+    """Open the named run, else the newest complete one, else the bundled model; print which of these is used.
+
+    Args:
+        allow_synthetic: whether the newest run may have been trained on synthetic images.
+        writes: the caller adds files to the run; those of the bundled model go to a copy under runs/.
+    Raises: BundleError.
+    """
+    if run is None:
+        bundle = default_run(allow_synthetic=allow_synthetic, writes=writes)
+    else:
+        bundle = Bundle.open(run)
+        if writes and is_shipped(run):
+            bundle = open_bundled(bundle, writes=writes)
+    if writes:
+        check_writable(bundle.root)
+    return bundle
 
 
 def default_run(runs: Path = RUNS, *, allow_synthetic: bool = True, writes: bool = False) -> Bundle:

@@ -264,7 +264,7 @@ def stop_requests() -> Iterator[StopRequest]:
         stop.number = number
         note("stopping after this step and writing a checkpoint; interrupt again to stop at once")
 
-    handled = [number for number in signals.ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    handled = [number for number in signals.ENDING if signal.getsignal(number) not in (None, signal.SIG_IGN)]
     previous_handlers = {number: signal.signal(number, handler) for number in handled}
     try:
         yield stop

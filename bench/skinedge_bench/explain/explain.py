@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from skinedge.core import taxonomy
 from skinedge.core.errors import ConfigError, DataError
 from skinedge.core.files import disk_error, write_atomic
-from skinedge.core.image_file import load_image
 from skinedge.core.preprocess import Pixels, prepare
-from skinedge_bench.explain.overlay import Words, draw
+from skinedge.data.loading import Source
+from skinedge_bench.explain.overlay import Words, draw, overlay
 from skinedge_bench.explain.saliency import CAM, NAMES, Explainer
 
 UNITS = {CAM: "logits", "gradcam": "logits"}  # Grad-CAM++ has none
@@ -36,6 +37,10 @@ class Explanation:
     index: int
     map: NDArray[np.float32]
     method: str
+
+    def overlay(self) -> Image.Image:
+        """Draw the image at the model's input size, in grey, under the colours of its heatmap: S x S pixels, RGB."""
+        return overlay(Image.fromarray(self.pixels), self.map)
 
     def document(self, labels: Sequence[str]) -> dict[str, object]:
         """Return the JSON form; label and probability are of the top class, as in `predict`."""
@@ -66,7 +71,7 @@ class Failure:
         return {"image": self.image, "error": self.error}
 
 
-def explain(explainer: Explainer, images: Sequence[Path], label: str | None) -> Iterator[Explanation | Failure]:
+def explain(explainer: Explainer, images: Iterable[Source], label: str | None) -> Iterator[Explanation | Failure]:
     """Yield one result per image, in input order; a bad image gives a Failure and does not stop the others.
 
     label: the class to explain; None: the top class of each image.
@@ -79,20 +84,20 @@ def explain(explainer: Explainer, images: Sequence[Path], label: str | None) -> 
     return (_explain(explainer, image, class_index) for image in images)
 
 
-def _explain(explainer: Explainer, image: Path, class_index: int | None) -> Explanation | Failure:
+def _explain(explainer: Explainer, image: Source, class_index: int | None) -> Explanation | Failure:
     try:
-        pixels = prepare(load_image(image), explainer.model.size)
+        pixels = prepare(image.decode(image.read()[0]), explainer.model.size)
     except DataError as error:
-        return Failure(str(image), error.what)
+        return Failure(image.name, error.what)
     outputs = explainer.model.run(pixels[None])
     row = outputs.probabilities[0]
     if not np.isfinite(row).all():
-        return Failure(str(image), "the model's output has no numbers (NaN or infinite)")
+        return Failure(image.name, "the model's output has no numbers (NaN or infinite)")
     index = int(row.argmax()) if class_index is None else class_index
     heatmap = explainer.map(pixels, index, outputs)
     if not np.isfinite(heatmap).all():
-        return Failure(str(image), "the heatmap has no numbers (NaN or infinite)")
-    return Explanation(str(image), pixels, row, index, heatmap, explainer.method)
+        return Failure(image.name, "the heatmap has no numbers (NaN or infinite)")
+    return Explanation(image.name, pixels, row, index, heatmap, explainer.method)
 
 
 def words(result: Explanation, explainer: Explainer, notice: str) -> Words:

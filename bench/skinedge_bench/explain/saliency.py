@@ -15,7 +15,7 @@ from skinedge.core.preprocess import Pixels
 from skinedge.run.embedded_metadata import KEY, ModelDescription
 from skinedge.run.manifest import MODEL
 from skinedge.run.run_directory import Bundle
-from skinedge_bench.loaded_model import LoadedModel, default_file, exported, open_listed
+from skinedge_bench.loaded_model import LoadedModel, default_file, exported, open_listed, open_model
 from skinedge_bench.runtimes import torch_gradcam
 from skinedge_bench.runtimes.torch_eager import read_network
 from skinedge_bench.runtimes.torch_gradcam import Mapper
@@ -42,6 +42,14 @@ class Explainer:
         if outputs.heatmaps is None:
             raise _no_heatmap(self.model.path)
         return np.asarray(outputs.heatmaps[0, :, :, index])
+
+
+def open_explainer(source: Bundle | Path, file: str | None, method: str | None) -> Explainer:
+    """Open the explainer of a run, of its file `file`, or of a model file. Raises: as `of_run` and `of_file`."""
+    check_method(method)
+    if isinstance(source, Bundle) and file is None:
+        return of_run(source, method)
+    return of_file(open_model(source, file), method)
 
 
 def of_run(bundle: Bundle, method: str | None) -> Explainer:

@@ -104,7 +104,7 @@ class Chain:
     def _document(self, row: NDArray[np.float32]) -> dict[str, Any]:
         score = None if self._malignant is None else float(malignant_score(row[None], self._malignant)[0])
         labels = self._labels or tuple(map(str, range(len(row))))
-        return Prediction("", row, score).document(labels)
+        return Prediction("", row, score, labels=labels).document()
 
 
 def time_chains(chains: Mapping[str, Chain], protocol: Protocol, seed: int) -> dict[str, EndToEnd]:

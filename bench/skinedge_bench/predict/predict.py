@@ -27,8 +27,9 @@ from skinedge_bench.loaded_model import LoadedModel
 class Prediction:
     """The prediction for one image, or its error.
 
-    probabilities: (C,) float32; malignant_probability: None if the malignant classes are unknown; image_sha256: of the
-    image's bytes, None if they could not be read.
+    probabilities: (C,) float32, in the order of `labels`; malignant_probability: None if the malignant classes are
+    unknown; image_sha256: of the image's bytes, None if they could not be read; threshold: malignant probability from
+    which the model file flags an image, None if unknown.
     """
 
     image: str
@@ -36,17 +37,30 @@ class Prediction:
     malignant_probability: float | None = None
     image_sha256: str | None = None
     error: DataError | None = None
+    labels: tuple[str, ...] = ()
+    threshold: float | None = None
 
-    def document(self, labels: Sequence[str]) -> dict[str, object]:
+    @property
+    def label(self) -> str | None:
+        """The most probable class; None for an error."""
+        return None if self.probabilities is None else self.labels[int(self.probabilities.argmax())]
+
+    @property
+    def flagged(self) -> bool | None:
+        """Whether the malignant probability reaches the threshold; None if either is unknown."""
+        if self.malignant_probability is None or self.threshold is None:
+            return None
+        return self.malignant_probability >= self.threshold
+
+    def document(self) -> dict[str, object]:
         """Return as JSON: `image, label, probability, probabilities, malignant_probability` or `image, error`."""
         if self.probabilities is None:
             return {"image": self.image, "error": self.error and self.error.what}
-        best = int(self.probabilities.argmax())
         return {
             "image": self.image,
-            "label": labels[best],
-            "probability": float(self.probabilities[best]),
-            "probabilities": {label: float(p) for label, p in zip(labels, self.probabilities, strict=True)},
+            "label": self.label,
+            "probability": float(self.probabilities.max()),
+            "probabilities": {label: float(p) for label, p in zip(self.labels, self.probabilities, strict=True)},
             "malignant_probability": self.malignant_probability,
         }
 
@@ -60,7 +74,7 @@ class Prediction:
         if "error" in raw:
             return cls(raw["image"], image_sha256=digest, error=DataError(raw["error"], where=raw["image"]))
         row = np.array(list(raw["probabilities"].values()), dtype=np.float32)
-        return cls(raw["image"], row, raw["malignant_probability"], digest)
+        return cls(raw["image"], row, raw["malignant_probability"], digest, labels=tuple(raw["probabilities"]))
 
 
 @dataclass(frozen=True)
@@ -71,19 +85,25 @@ class Predictor:
     sha256: str
     runtime: str
     size: int
+    labels: tuple[str, ...]
     malignant: tuple[int, ...] | None
+    threshold: float | None
 
     @classmethod
     def of(cls, model: LoadedModel) -> Predictor:
         """Create the predictor of a loaded model."""
-        return cls(model.path, model.sha256, model.runtime, model.size, model.malignant)
+        return cls(model.path, model.sha256, model.runtime, model.size, model.labels, model.malignant, model.threshold)
 
     def open(self) -> Callable[[Source], Prediction]:
+        """Return a function that predicts an image with a session of its own. Raises: as `open_session`."""
+        return partial(self.predict, self.open_session())
+
+    def open_session(self) -> Session:
         """Load the file, for one thread. Raises: BundleError if the file changed since the model was opened."""
         runtime: Runtime = load(RUNTIMES, self.runtime)
         if sha256(self.path) != self.sha256:
-            raise BundleError("the model file changed during the command", where=str(self.path), todo="Start again.")
-        return partial(self.predict, runtime.open(self.path, 1))
+            raise BundleError("the model file changed after it was opened", where=str(self.path), todo="Start again.")
+        return runtime.open(self.path, 1)
 
     def predict(self, session: Session, source: Source) -> Prediction:
         """Predict one image, alone in its batch, so that no prediction depends on the other images."""
@@ -96,7 +116,7 @@ class Predictor:
         except DataError as error:
             return Prediction(source.name, image_sha256=digest, error=error)
         score = None if self.malignant is None else float(malignant_score(row[None], self.malignant)[0])
-        return Prediction(source.name, row, score, digest)
+        return Prediction(source.name, row, score, digest, labels=self.labels, threshold=self.threshold)
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:

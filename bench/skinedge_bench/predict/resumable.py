@@ -154,7 +154,7 @@ def _is_consistent(raw: dict[str, Any], prediction: Prediction, model: LoadedMod
         score = float(malignant_score(row[None], model.malignant)[0])
     else:
         score = raw["malignant_probability"]  # of another model: `_stored` rejects it
-    expected = prediction.document(labels)
+    expected = prediction.document()
     return all(raw[key] == value for key, value in expected.items()) and raw["malignant_probability"] == score
 
 
@@ -208,7 +208,7 @@ def _appending(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _append(stream: IO[bytes], prediction: Prediction, model: LoadedModel, path: Path) -> None:
-    body = {**prediction.document(model.labels), "image_sha256": prediction.image_sha256}
+    body = {**prediction.document(), "image_sha256": prediction.image_sha256}
     full = json_io.document("predict", body, model_id=model.model_id, model_sha256=model.sha256)
     line = _with_sum(json.dumps(full, allow_nan=False).encode().removesuffix(b"}"))
     try:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from skinedge.core.errors import GateError
 from skinedge.stats.gates import Gate, passed
 from skinedge_bench.verify.comparison import Change, Comparison
 
@@ -101,6 +102,11 @@ class ParityReport:
             for gate in file.gates
             if not passed((gate,), strict=self.strict)
         ]
+
+    def require_passed(self) -> None:
+        """Raise a GateError that names every failed gate, if there is one."""
+        if not self.passed:
+            raise GateError("a gate failed:", lines=[f"  {line}" for line in self.failures()])
 
     def document(self) -> dict[str, object]:
         """Return as JSON; undefined metrics are NaN (null once printed)."""

@@ -25,6 +25,7 @@ from skinedge.training.merge import save_network
 from skinedge_bench.explain.explain import Failure, explain
 from skinedge_bench.explain.saliency import Explainer
 from skinedge_bench.loaded_model import open_file
+from skinedge_bench.predict.predict import sources
 from skinedge_export.converter import ExportJob
 from skinedge_export.signature import IOSignature
 
@@ -251,7 +252,7 @@ def test_a_phone_photo_is_prepared_as_predict_does(cli: Cli, explained: Path, tm
 def test_a_heatmap_with_nan_is_an_error_of_its_image(explained: Path, images: Path) -> None:
     model = open_file(explained / FILE)
     broken = Explainer(model, "gradcam", lambda pixels, classes: np.full((len(pixels), 5, 5), np.nan, np.float32))
-    (result,) = explain(broken, [images / "a.jpg"], None)
+    (result,) = explain(broken, sources([images / "a.jpg"]), None)
     assert isinstance(result, Failure) and "no numbers" in result.error
 
 
@@ -259,7 +260,7 @@ def test_the_picture_tells_little_and_no_evidence(explained: Path, images: Path)
     from skinedge_bench.explain.explain import Explanation, words
 
     explainer = Explainer(open_file(explained / FILE), "cam")
-    (result,) = explain(explainer, [images / "a.jpg"], "nv")
+    (result,) = explain(explainer, sources([images / "a.jpg"]), "nv")
     assert isinstance(result, Explanation)
     assert words(result, explainer, "notice").evidence == "evidence for nv"
     for low, high, stronger in ((-1.0, 4.0, False), (-4.0, 1.0, True)):

@@ -172,7 +172,7 @@ def test_the_bundled_folder_is_read_only_even_if_named(
     "content", [None, "{", "[]", '{"schema": "skinedge.verify/1"}', '{"schema": "skinedge.evaluate/1"}']
 )
 def test_another_file_than_an_evaluation_is_refused(tmp_path: Path, content: str | None) -> None:
-    from skinedge.cli.ship import read_evaluation
+    from skinedge.api import read_evaluation
 
     if content is not None:
         (tmp_path / "evaluation.json").write_text(content)

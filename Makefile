@@ -1,4 +1,4 @@
-# Targets: demo | test | check | browser | web | mediapipe | hashes | licenses | sbom | test-range | pi | sshd |
+# Targets: demo | test | check | docs | cli-page | browser | web | mediapipe | hashes | licenses | sbom | test-range | pi | sshd |
 # minisign | android-tools | apk | android-test | cross-check | converters | collapse | bench-device | bench-table |
 # bench-train | throughput | choices | target | seeds | flagship | fuzz | faults | clean. Each works alone from a
 # clean clone; the first one installs everything into .venv.
@@ -8,7 +8,7 @@ READY := .venv/.ready
 DEMO_DATA := .cache/demo-images
 MEDIAPIPE := .cache/mediapipe
 
-.PHONY: demo test test-models test-rest check browser web mediapipe hashes licenses sbom test-range pi sshd minisign android-tools apk android-test cross-check converters collapse bench-device bench-table bench-train throughput choices target seeds flagship faults clean
+.PHONY: demo test test-models test-rest check docs cli-page browser web mediapipe hashes licenses sbom test-range pi sshd minisign android-tools apk android-test cross-check converters collapse bench-device bench-table bench-train throughput choices target seeds flagship faults clean
 
 demo: $(READY)
 	test -d $(DEMO_DATA) || $(BIN)/skinedge data synth $(DEMO_DATA)
@@ -31,6 +31,16 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Build the site of docs/ into .cache/site; a broken link or anchor is an error.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(READY)
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "open .cache/site/index.html"
+
+# Write the reference of the commands in docs/cli.md from the command line's own help.
+cli-page: $(READY)
+	$(BIN)/python -m experiments.cli_page
 
 # The Chromium of tests/browser: Debian's package, which saves Playwright's own download.
 browser:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.generated import replaced
 from skinedge.cli.bench_table import label
 from skinedge.core.errors import SkinedgeError
 from skinedge.core.files import write_atomic
@@ -36,12 +37,8 @@ def main() -> int:
 
 
 def updated(text: str, between: str) -> str:
-    """Replace the text between the markers. Raises: SkinedgeError unless it has both markers exactly once."""
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end or START in after or END in after:
-        raise SkinedgeError("the markers of the latency tables are missing", todo=f"Add them: {START} and {END}")
-    return f"{before}{START}\n{between}\n{END}{after}"
+    """Replace the tables in README. Raises: SkinedgeError unless it has both markers exactly once."""
+    return replaced(text, START, END, between)
 
 
 def tables(paths: Sequence[Path]) -> str:

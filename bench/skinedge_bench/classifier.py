@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,13 @@ from skinedge.core.preprocess import Pixels
 from skinedge.data.loading import Source
 from skinedge.run.plugins import Session
 from skinedge.run.run_directory import Bundle
-from skinedge_bench.explain import explain
-from skinedge_bench.explain.explain import Explanation, Failure
-from skinedge_bench.explain.saliency import Explainer, open_explainer
 from skinedge_bench.loaded_model import LoadedModel, open_model
 from skinedge_bench.predict.predict import Prediction, Predictor, find_images, sources
 from skinedge_bench.predict.resumable import Work, predictions
+
+if TYPE_CHECKING:
+    from skinedge_bench.explain.explain import Explanation
+    from skinedge_bench.explain.saliency import Explainer
 
 # A file's path, an image opened with Pillow, the bytes of an image file, or pixels: (H, W, 3) uint8, RGB.
 ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | bytes | NDArray[np.uint8]
@@ -120,11 +121,13 @@ class Classifier:
         Raises: ConfigError for an unknown class or method, or if no heatmap can be made; DataError for an image that
         cannot be read; MissingDependencyError.
         """
+        from skinedge_bench.explain.explain import Failure, explain
+
         explainer, lock = self._explainer(method)
 
         def explain_one(source: Source) -> Explanation:
             with lock:
-                (result,) = explain.explain(explainer, [source], label)
+                (result,) = explain(explainer, [source], label)
             if isinstance(result, Failure):
                 raise DataError(result.error, where=result.image)
             return result
@@ -133,6 +136,8 @@ class Classifier:
 
     def _explainer(self, method: str | None) -> tuple[Explainer, threading.Lock]:
         """Return this process's explainer for a method, opened once, and the lock of its network."""
+        from skinedge_bench.explain.saliency import open_explainer
+
         key = (os.getpid(), method)
         if key not in self._explainers:
             self._explainers.setdefault(key, (open_explainer(self._source, self._file, method), threading.Lock()))

@@ -163,11 +163,11 @@ def _read(data: Path, labels: Sequence[str]) -> tuple[Sample, ...]:
 
 
 def _with_attributes(root: Path, own: tuple[Sample, ...]) -> tuple[Sample, ...]:
-    """Add sex, age, site and missing lesion ids of the folder's table to the run's images."""
+    """Add sex, age, site, skin tone and missing lesion ids of the folder's table to the run's images."""
     try:
         described = {sample.path: sample for sample in read(root).samples}
     except DataError as error:
-        note(f"sex, age and site of the images are unknown: {error.what}")
+        note(f"sex, age, site and skin tone of the images are unknown: {error.what}")
         return own
     pairs = [(sample, described.get(sample.path, sample)) for sample in own]
     return tuple(replace(s, meta=row.meta, lesion_id=s.lesion_id or row.lesion_id) for s, row in pairs)

@@ -22,16 +22,8 @@ from skinedge.core.errors import SkinedgeError
 
 PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 DOCUMENT = PROJECT.parent / "docs" / "licenses.md"
-EXTRAS = (
-    "",
-    "train",
-    "export",
-    "explain",
-    "plots",
-    "sign",
-    "teacher",
-    "docs",
-)  # a package is listed under the first that installs it
+# A package is listed under the first extra that installs it.
+EXTRAS = ("", "train", "export", "explain", "plots", "sign", "hdf5", "teacher", "docs")
 NVIDIA = "LicenseRef-NVIDIA-Proprietary"
 ALLOWED = frozenset(
     "0BSD Apache-2.0 BSD-2-Clause BSD-3-Clause BSL-1.0 CC0-1.0 CNRI-Python HPND ISC MIT MIT-0 MIT-CMU MPL-2.0 PSF-2.0 "

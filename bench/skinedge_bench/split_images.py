@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skinedge.core.errors import DataError
-from skinedge.data.dataset import Sample, archive_member, images_of, read_split
+from skinedge.data.dataset import Sample, file_of, images_of, read_split
 from skinedge.run.manifest import Manifest
 from skinedge.run.run_directory import Bundle
 
@@ -25,7 +25,7 @@ def locate(bundle: Bundle, samples: Sequence[Sample], data: Path | None) -> Path
     root = images_of(data, bundle.manifest.data_root)
     if root is None:
         return None
-    missing = [sample.path for sample in samples if not (root / archive_member(sample.path)[0]).is_file()]
+    missing = [sample.path for sample in samples if not (root / file_of(sample.path)).is_file()]
     if samples and not missing:
         return root
     if data is None and len(missing) == len(samples):

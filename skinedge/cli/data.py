@@ -114,6 +114,8 @@ def _show(folder: Path, report: AuditReport) -> None:
 
 def _show_refusals(report: AuditReport) -> None:
     """Print what training would refuse in a folder that is otherwise in order."""
+    from skinedge.core.taxonomy import block
+
     for label, (count, splits) in report.scarce.items():
         unit = "patients" if report.patients else "lesions (or distinct images)"
         say(f"train refuses class '{label}': {count} {unit}, but needs at least {splits}, one for each split")
@@ -121,9 +123,8 @@ def _show_refusals(report: AuditReport) -> None:
         count = len(report.unknown_classes)
         say(f"train refuses {count} classes that are not in the table of skin conditions. Set each to benign,")
         say("premalignant, malignant or the name of a known condition in a TOML file given with --config:")
-        say("[taxonomy]")
-        for label in report.unknown_classes:
-            say(f'"{label}" = ""')
+        for line in block(report.unknown_classes).splitlines():
+            say(line)
 
 
 def _list(title: str, lines: list[str]) -> None:

@@ -6,6 +6,7 @@ The table of conditions is taxonomy.toml beside this file. A name that is not in
 from __future__ import annotations
 
 import functools
+import json
 import re
 import unicodedata
 from collections import Counter
@@ -19,7 +20,7 @@ from skinedge.core.errors import ConfigError, DataError
 GROUPS = ("benign", "premalignant", "malignant")
 MELANOMA = "melanoma"
 # Names without a meaning: only the user knows what the class contains.
-_VAGUE = frozenset({"unk", "unknown", "other", "none", "misc", "miscellaneou", "undefined", "indeterminate"})
+_VAGUE = frozenset({"unk", "unknown", "other", "none", "misc", "undefined"})
 _SPELLINGS = (
     (r"\bnaev", "nev"),
     (r"\bnevi\b", "nevus"),
@@ -29,14 +30,9 @@ _SPELLINGS = (
     (r"\bhaem", "hem"),
     (r"tumour", "tumor"),
 )
-# What folders and tables add to a name: '2. Melanoma 15.75k', 'Eczema Photos', 'Nevus, NOS', 'melanoma (in situ)'.
-_ADDITIONS = (
-    (r"^\s*\d+\s*[.)]\s*", ""),
-    (r"[\s-]+\d+(\.\d+)?k?\s*$", ""),
-    (r"\s*\([^()]*\)", ""),
-    (r",?\s+NOS$", ""),
-    (r"\s+(photos|pictures)$", ""),
-)
+# What folders and tables add to a name: '2. Melanoma 15.75k', 'Eczema Photos', 'Nevus, NOS'.
+_ADDITIONS = (r"^\s*\d+\s*[.)]\s*", r"[\s-]+\d+(\.\d+)?k?\s*$", r",?\s+NOS$", r"\s+(photos|pictures)$")
+_BRACKETS = re.compile(r"\s*\(([^()]*)\)")
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ class Condition:
     """One row of the table.
 
     group: one of GROUPS; source: the publication or documentation of the group; mixed: the class holds several groups,
-    and `group` is the worst of them.
+    and `group` is the worst of them; part_of: name of a condition that includes this one, '' for none.
     """
 
     name: str
@@ -52,6 +48,30 @@ class Condition:
     aliases: tuple[str, ...]
     source: str
     mixed: bool = False
+    part_of: str = ""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Conditions that share all but their names; fields as in `Condition`."""
+
+    names: tuple[str, ...]
+    group: str
+    source: str
+    mixed: bool = False
+    part_of: str = ""
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """Return one condition for each name."""
+        return tuple(Condition(name, self.group, (), self.source, self.mixed, self.part_of) for name in self.names)
+
+
+@dataclass(frozen=True)
+class Doubtful:
+    """Names of public datasets without a group, and why: only the user knows what the images show."""
+
+    names: tuple[str, ...]
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -59,6 +79,8 @@ class Table:
     """Content of taxonomy.toml."""
 
     condition: tuple[Condition, ...]
+    family: tuple[Family, ...]
+    doubtful: tuple[Doubtful, ...]
 
 
 def resolve(name: str) -> Condition:
@@ -72,20 +94,56 @@ def resolve(name: str) -> Condition:
     vague = fold(name) in _VAGUE
     raise DataError(
         f"class '{name}' " + ("does not name a condition" if vague else "is not in the table of skin conditions"),
-        todo="Set it to benign, premalignant, malignant or the name of a known condition in a TOML file "
-        f'given with --config:\n[taxonomy]\n"{name}" = "malignant"',
+        todo=remedy([name]),
     )
+
+
+def remedy(unknown: Sequence[str]) -> str:
+    """Return what to do about classes without a group: a block for a TOML file, its values to be filled in."""
+    which = "it" if len(unknown) == 1 else "each"
+    values = f"{', '.join(GROUPS)} or the name of a known condition"
+    return f"Set {which} to {values} in a TOML file given with --config:\n{block(unknown)}"
+
+
+def block(labels: Sequence[str], value: str = "") -> str:
+    """Return the [taxonomy] table of a TOML file that sets each label to `value`, with what is doubtful about it."""
+    lines = []
+    for label in labels:
+        reason = _doubts().get(_plain(label))
+        lines.append(f'{json.dumps(label, ensure_ascii=False)} = "{value}"' + (f"  # {reason}" if reason else ""))
+    return "\n".join(["[taxonomy]", *lines])
 
 
 def find(name: str) -> Condition | None:
     """Return the condition that a class name means, None for a name that the table does not have.
 
-    A name that the table does not have is looked up again without numbers, counts, brackets and 'photos'.
+    A name that the table does not have is looked up again without numbers, counts, 'photos', and brackets that add no
+    meaning: an abbreviation of the same condition, or any addition to a malignant one.
     """
-    plain = name
-    for pattern, replacement in _ADDITIONS:
-        plain = re.sub(pattern, replacement, plain, flags=re.IGNORECASE)
-    return _by_name().get(fold(name)) or _by_name().get(fold(plain))
+    return _by_name().get(fold(name)) or _by_name().get(_plain(name)) or _without_brackets(name)
+
+
+def _plain(name: str) -> str:
+    """Return the folded name without what folders and tables add to it."""
+    for pattern in _ADDITIONS:
+        name = re.sub(pattern, "", name, flags=re.IGNORECASE)
+    return fold(name)
+
+
+def _without_brackets(name: str) -> Condition | None:
+    """Return the condition before or around brackets; None where they may change the group: 'nevus (growing)'."""
+    inside = _BRACKETS.findall(name)
+    condition = _by_name().get(_plain(_BRACKETS.sub("", name))) if inside else None
+    if condition is None or condition.group == "malignant":
+        return condition
+    return condition if all(_by_name().get(fold(text)) is condition for text in inside) else None
+
+
+def includes(broad: Condition, condition: Condition) -> bool:
+    """Return True if `condition` is `broad`, or a part of it."""
+    while condition != broad and condition.part_of:
+        condition = _by_name()[fold(condition.part_of)]
+    return condition == broad
 
 
 def mixed_classes(labels: Sequence[str]) -> list[str]:
@@ -105,13 +163,16 @@ def groups(labels: Sequence[str], overrides: Mapping[str, str] | None = None) ->
     wanted = _overridden(labels, overrides)
     unknown = [label for label, override in wanted.items() if override is None and find(label) is None]
     if len(unknown) > 1:
-        lines = "\n".join(f'"{label}" = ""' for label in unknown)
-        raise DataError(
-            f"{len(unknown)} classes are not in the table of skin conditions: {_list(unknown)}",
-            todo="Set each to benign, premalignant, malignant or the name of a known condition in a TOML file "
-            f"given with --config:\n[taxonomy]\n{lines}",
-        )
+        what = f"{len(unknown)} classes are not in the table of skin conditions: {_list(unknown)}"
+        raise DataError(what, todo=remedy(unknown))
     return {label: _group(label, override) for label, override in wanted.items()}
+
+
+def parts_of_melanoma(labels: Sequence[str]) -> list[str]:
+    """Return the labels that name a kind of melanoma: 'melanoma in situ', 'nodular melanoma'."""
+    whole = resolve(MELANOMA)
+    kinds = [(label, find(label)) for label in labels]
+    return [label for label, kind in kinds if kind is not None and kind is not whole and includes(whole, kind)]
 
 
 def melanoma(labels: Sequence[str], overrides: Mapping[str, str] | None = None) -> str | None:
@@ -125,10 +186,11 @@ def melanoma(labels: Sequence[str], overrides: Mapping[str, str] | None = None) 
         if condition is not None and condition.name == MELANOMA:
             melanoma_labels.append(label)
     if len(melanoma_labels) > 1:
+        count = "two" if len(melanoma_labels) == 2 else len(melanoma_labels)
         raise DataError(
-            f"two classes mean melanoma: {_list(melanoma_labels)}",
-            todo="Merge them, or set one to malignant in a TOML file given with --config:\n[taxonomy]\n"
-            f'"{melanoma_labels[-1]}" = "malignant"',
+            f"{count} classes mean melanoma: {_list(melanoma_labels)}",
+            todo="Merge them, or set all but one to malignant in a TOML file given with --config:\n"
+            + block(melanoma_labels[1:], "malignant"),
         )
     return melanoma_labels[0] if melanoma_labels else None
 
@@ -186,10 +248,21 @@ def _list(names: Sequence[str]) -> str:
 
 
 @functools.cache
-def conditions() -> tuple[Condition, ...]:
-    """Return every row of the table, in file order."""
+def _table() -> Table:
     text = files("skinedge.core").joinpath("taxonomy.toml").read_bytes()
-    return json_io.parse_toml(text, Table, "taxonomy.toml").condition
+    return json_io.parse_toml(text, Table, "taxonomy.toml")
+
+
+@functools.cache
+def conditions() -> tuple[Condition, ...]:
+    """Return every row of the table: the conditions in file order, then those of the families."""
+    return (*_table().condition, *(row for family in _table().family for row in family.conditions()))
+
+
+@functools.cache
+def _doubts() -> dict[str, str]:
+    """Folded name -> why it has no group."""
+    return {fold(name): row.reason for row in _table().doubtful for name in row.names}
 
 
 @functools.cache

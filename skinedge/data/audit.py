@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from skinedge.core.errors import DataError
@@ -12,6 +14,7 @@ from skinedge.core.image_file import open_file, open_image
 from skinedge.core.taxonomy import find, resolve
 from skinedge.data.dataset import Dataset, Sample, archive_images, archive_member, isic_id
 from skinedge.data.hashing import Inspection, near_pairs
+from skinedge.data.hdf5_images import hdf5_member, image_bytes
 from skinedge.data.split import scarce_classes
 
 # Lesion ids that are unique across folders, such as 'HAM_0000118' and 'BCN_0003884', unlike '17'.
@@ -200,7 +203,9 @@ def _size(dataset: Dataset, sample: Sample) -> str:
         return f"{width}x{height}"
     path = dataset.root / sample.path
     try:
-        with open_file(path) as stream, open_image(stream, str(path)) as image:
+        in_hdf5 = hdf5_member(sample.path)[1]
+        opened = nullcontext(io.BytesIO(image_bytes(path))) if in_hdf5 else open_file(path)
+        with opened as stream, open_image(stream, str(path)) as image:
             return f"{image.width}x{image.height}"
     except DataError:
         return "unreadable"

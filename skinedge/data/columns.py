@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from skinedge.core.errors import DataError
+from skinedge.data.image_index import stem_of
 from skinedge.data.table_file import Table, first_value, fold_column
 
 IMAGE = (
@@ -24,14 +26,39 @@ MALIGNANCY = frozenset({"target", "malignant", "benign_malignant"})  # columns t
 _BINARY = {"0": "benign", "0.0": "benign", "false": "benign", "1": "malignant", "1.0": "malignant", "true": "malignant"}
 # name in `Sample.meta` -> columns, the first that is filled counts
 META: Mapping[str, tuple[str, ...]] = {
-    "sex": ("sex", "gender"),
+    "sex": ("sex", "gender", "sex_at_birth"),
     "age": ("age", "age_approx", "age_approximate"),
-    "site": ("localization", "anatom_site_general", "anatom_site_general_challenge", "anatom_site", "region", "site"),
+    "site": (
+        "localization",
+        "anatom_site_general",
+        "anatom_site_general_challenge",
+        "anatom_site",
+        "region",
+        "site",
+        "location",
+    ),
     "confirmed_by": ("dx_type", "diagnosis_confirm_type"),
     "fitzpatrick": ("fitzpatrick_skin_type", "fitspatrick", "fitzpatrick_scale", "fitzpatrick"),
-    "monk": ("monk_skin_tone", "monk_skin_tone_label_us"),
+    "fitzpatrick_dermatologist": tuple(f"dermatologist_fitzpatrick_skin_type_label_{k}" for k in (1, 2, 3)),
+    "monk": ("monk_skin_tone",),
+    "monk_us": ("monk_skin_tone_label_us",),
+    "monk_india": ("monk_skin_tone_label_india",),
+    "milk10k_tone": ("skin_tone_class",),
+    "skin_tone": ("skin_tone",),
     "image_type": ("image_type",),
 }
+# Scales of skin tone, each with its own name, since none converts to another: (lowest, highest grade). Fitzpatrick and
+# Monk: the lowest is the lightest; MILK10k: the darkest. `skin_tone` has the table's own values (DDI: 12, 34, 56).
+TONE_SCALES: Mapping[str, tuple[int, int] | None] = {
+    "fitzpatrick": (1, 6),
+    "fitzpatrick_dermatologist": (1, 6),  # where all of several dermatologists agree
+    "monk": (1, 10),
+    "monk_us": (1, 10),  # by graders in the US, in India
+    "monk_india": (1, 10),
+    "milk10k_tone": (0, 5),
+    "skin_tone": None,
+}
+_ROMAN = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6"}
 _UNTOLD = frozenset({"", "na", "n/a", "nan", "none", "null", "unknown", "-1", "-1.0"})
 # Columns of ISIC's tables that are no classes.
 _NO_CLASS = frozenset({"score_weight", "validation_weight", "split", "fold"})
@@ -59,14 +86,30 @@ class Roles:
         return _BINARY.get(value.casefold(), value) if malignancy else value
 
     def meta_of(self, row: Mapping[str, str]) -> dict[str, str]:
-        """Return what the row tells of the image: sex, age, site, ..."""
-        values = {name: first_value(row, columns) for name, columns in self.meta.items()}
+        """Return what the row tells of the image: sex, age, site, skin tone, ..."""
+        values = {name: _told(name, [row[column] for column in columns]) for name, columns in self.meta.items()}
         return {name: value for name, value in values.items() if value.casefold() not in _UNTOLD}
 
     def used(self) -> tuple[str, ...]:
         """Return every column that has a role."""
         columns = (self.image, *self.labels, self.lesion, self.patient, *(c for cs in self.meta.values() for c in cs))
         return tuple(dict.fromkeys(column for column in columns if column))
+
+
+def _told(name: str, cells: Sequence[str]) -> str:
+    """Return the first cell that is filled; of a scale, the grade that all cells with one agree on; else ''."""
+    scale = TONE_SCALES.get(name)
+    if scale is None:
+        return next((cell for cell in cells if cell), "")
+    grades = {_grade(cell, *scale) for cell in cells} - {""}
+    return grades.pop() if len(grades) == 1 else ""
+
+
+def _grade(cell: str, lowest: int, highest: int) -> str:
+    """Return the grade in a cell ('3', '3.0', 'FST3', 'III'), '' where it is none of the scale."""
+    text = cell.casefold().removeprefix("fst").removeprefix("type").strip()
+    text = _ROMAN.get(text, text).removesuffix(".0")
+    return str(int(text)) if text.isdecimal() and lowest <= int(text) <= highest else ""
 
 
 def roles_of(table: Table) -> Roles:
@@ -86,6 +129,23 @@ def roles_of(table: Table) -> Roles:
         patient=first(PATIENT),
         meta={name: present(names) for name, names in META.items() if present(names)},
     )
+
+
+def with_header(table: Table, images: Collection[str]) -> Table:
+    """Return a table without a header (ISIC 2016) with one: its first row names an image. images: names without suffix.
+
+    Raises: DataError for such a table with more or fewer than two columns.
+    """
+    if not table.columns or fold_column(table.columns[0]) in IMAGE or stem_of(table.columns[0]) not in images:
+        return table
+    if len(table.columns) != 2:
+        raise DataError(f"its first row has no column names: {', '.join(table.columns[:5])}", where=table.name)
+    first, second = (fold_column(column) for column in table.columns)
+    pairs = [table.columns, *((row[first], row[second]) for row in table.rows)]
+    binary = all(label.casefold() in {*_BINARY, *_BINARY.values()} for _, label in pairs)
+    columns = ("image_id", "benign_malignant" if binary else "label")
+    rows = tuple(dict(zip(columns, pair, strict=True)) for pair in pairs)
+    return Table(table.name, columns, rows, (*table.guesses, "no header"))
 
 
 def key_of(table: Table) -> str:

@@ -18,6 +18,7 @@ from skinedge.core.files import read_regular
 from skinedge.core.image_file import load_image
 from skinedge.core.preprocess import Pixels
 from skinedge.data.csv_cells import from_cell, to_cell
+from skinedge.data.hdf5_images import hdf5_member, image_bytes
 
 SPLITS = ("train", "val", "cal", "test")
 SPLIT_COLUMNS = ("image_id", "lesion_id", "label", "split", "path", "sha256")
@@ -25,6 +26,7 @@ PATIENT_COLUMN = "patient_id"  # only where a table tells the patients
 SPLIT_BYTES = 256 << 20
 _ARCHIVE_MEMBER = re.compile(r"(.*\.npz)#([^/.]*/[^/.]*)", re.IGNORECASE | re.DOTALL)
 _ISIC_ID = re.compile(r"ISIC_\d{5,}", re.IGNORECASE)
+_HAM10000 = "ISIC_0024306", "ISIC_0034320"  # first and last of its ids in the ISIC archive
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,10 @@ class Sample:
     """One labelled image.
 
     path: relative to the dataset's root, '/' as separator; an image inside a MedMNIST archive is
-    'FILE.npz#SPLIT/INDEX'. lesion_id: '' if unknown. split: 'train', 'val', 'cal', 'test', or ''
-    if unassigned. sha256: of the file's bytes (of the array's bytes inside an archive), '' until
-    computed; phash: `skinedge.data.hashing.perceptual_hash`, '' until computed.
+    'FILE.npz#SPLIT/INDEX', inside an HDF5 file 'FILE.hdf5#ID'. lesion_id: '' if unknown. split:
+    'train', 'val', 'cal', 'test', or '' if unassigned. sha256: of the encoded image's bytes (of the
+    array's bytes inside a MedMNIST archive), '' until computed; phash:
+    `skinedge.data.hashing.perceptual_hash`, '' until computed.
     meta: sex, age, site, ... as far as the source has them; patient_id: '' if unknown.
     """
 
@@ -54,7 +57,7 @@ class Dataset:
     """Labelled images of a folder.
 
     kind: layout, for display ('class folders', 'HAM10000', 'ISIC challenge', 'MedMNIST');
-    labels: class names, sorted; domain: 'dermoscopic', 'clinical', 'synthetic' or 'unknown'.
+    labels: class names, sorted; domain: 'dermoscopic', 'clinical', 'mixed', 'synthetic' or 'unknown'.
     """
 
     root: Path
@@ -69,6 +72,11 @@ def isic_id(sample: Sample) -> str:
     """Return the ISIC archive's id in a sample's name ('ISIC_0024306'), '' for none."""
     match = _ISIC_ID.search(sample.image_id) or _ISIC_ID.search(Path(sample.path).stem)
     return match.group().upper() if match else ""
+
+
+def in_ham10000(sample: Sample) -> bool:
+    """Return True for an image of HAM10000, by its ISIC id."""
+    return _HAM10000[0] <= isic_id(sample) <= _HAM10000[1]
 
 
 def data_root(data: Path) -> Path:
@@ -87,12 +95,23 @@ def archive_member(path: str) -> tuple[str, str]:
     return (match[1], match[2]) if match else (path, "")
 
 
+def file_of(path: str) -> str:
+    """Return the file that holds a sample: the image file, MedMNIST archive or HDF5 file."""
+    return hdf5_member(archive_member(path)[0])[0]
+
+
 def load_pixels(root: Path, path: str) -> Pixels:
-    """Decode one sample's image from a file or a MedMNIST archive.
+    """Decode one sample's image from a file, a MedMNIST archive or an HDF5 file.
 
     Returns: (H, W, 3) uint8. Raises: DataError when it cannot be read.
     """
     archive, item = archive_member(path)
+    if hdf5_member(path)[1]:
+        data = image_bytes(root / path)
+        try:
+            return load_image(data)
+        except DataError as error:
+            raise DataError(error.what, where=str(root / path)) from None
     if not item:
         return load_image(root / path)
     split, _, index = item.partition("/")

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skinedge.core.image_file import IMAGE_SUFFIXES
-from skinedge.data.table_file import JSON_LINES, SPREADSHEETS, TABLE_SUFFIXES
+from skinedge.data.hdf5_images import HDF5_SUFFIXES
+from skinedge.data.table_file import SPREADSHEETS, is_table
 from skinedge.system.progress import note
 
 # Common formats of photos and scans that are not supported.
@@ -26,7 +27,7 @@ _MARKERS = frozenset({"synthetic.json", "synthetic.txt"})
 
 @dataclass(frozen=True)
 class Folder:
-    """Files of a folder, sorted, relative to its root: images, tables (.csv, .tsv), archives (.npz), others.
+    """Files of a folder, sorted, relative to its root: images, tables, archives (.npz), HDF5 files, others.
 
     ignored: the suffix of each image in an unsupported format; left_out: the reason for each excluded image or folder,
     in the plural.
@@ -40,6 +41,7 @@ class Folder:
     ignored: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    hdf5: tuple[str, ...] = ()
 
     def note_left_out(self) -> None:
         """Print the numbers of excluded images, with the reasons."""
@@ -57,7 +59,7 @@ def list_folder(root: Path) -> Folder:
 
     Excludes hidden files and folders, folders of systems and programs, segmentation masks and thumbnails.
     """
-    images, tables, archives, ignored, others = [], [], [], [], []
+    images, tables, archives, ignored, others, hdf5 = [], [], [], [], [], []
     left_out: list[str] = []
     marked = False
     for path in _walk(root, left_out):
@@ -68,16 +70,18 @@ def list_folder(root: Path) -> Folder:
             left_out += [reason] if suffix in IMAGE_SUFFIXES else []
         elif suffix in IMAGE_SUFFIXES:
             images.append(path)
-        elif suffix in TABLE_SUFFIXES or name.lower() == JSON_LINES:
+        elif is_table(name):
             tables.append(path)
         elif suffix in SPREADSHEETS or suffix == ".txt":
             others.append(path)
         elif suffix == ".npz":
             archives.append(path)
+        elif suffix in HDF5_SUFFIXES:
+            hdf5.append(path)
         elif suffix in UNREAD_SUFFIXES:
             ignored.append(suffix)
     files = tuple(sorted(images)), tuple(sorted(tables)), tuple(sorted(archives))
-    return Folder(root, *files, marked, tuple(ignored), tuple(left_out), tuple(sorted(others)))
+    return Folder(root, *files, marked, tuple(ignored), tuple(left_out), tuple(sorted(others)), tuple(sorted(hdf5)))
 
 
 def _walk(root: Path, left_out: list[str]) -> Iterator[str]:

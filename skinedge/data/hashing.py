@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from skinedge.core.errors import DataError
-from skinedge.core.image_file import load_image, read_bytes
+from skinedge.core.image_file import load_image
 from skinedge.core.preprocess import Pixels
 from skinedge.data.dataset import Dataset, Sample, archive_member, load_pixels
+from skinedge.data.hdf5_images import image_bytes
 from skinedge.system.cpu import usable_cores
 from skinedge.system.process_pool import in_order
 from skinedge.system.progress import bar
@@ -98,7 +99,7 @@ def content_hash(root: Path, path: str) -> str:
     """
     if archive_member(path)[1]:
         return hashlib.sha256(load_pixels(root, path).tobytes()).hexdigest()
-    return hashlib.sha256(read_bytes(root / path)).hexdigest()
+    return hashlib.sha256(image_bytes(root / path)).hexdigest()
 
 
 def perceptual_hash(pixels: Pixels) -> str:
@@ -153,7 +154,7 @@ def _hash_sample(root: Path, sample: Sample) -> Sample | str:
             pixels = load_pixels(root, sample.path)
             digest = hashlib.sha256(pixels.tobytes()).hexdigest()
         else:
-            data = read_bytes(root / sample.path)
+            data = image_bytes(root / sample.path)
             pixels, digest = load_image(data), hashlib.sha256(data).hexdigest()
     except DataError as error:
         return error.what

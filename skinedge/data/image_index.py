@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from skinedge.core.errors import DataError
 from skinedge.core.files import sha256
 from skinedge.core.image_file import IMAGE_SUFFIXES
+from skinedge.data.hdf5_images import hdf5_member
 
 _SMALLER = "_downsampled"  # which ISIC 2019 adds to some ids
 
@@ -57,8 +58,11 @@ class ImageIndex:
 
 
 def stem_of(name: str) -> str:
-    """Return a path's or id's file name without an image's suffix, and without ISIC 2019's '_downsampled'."""
-    path = PurePosixPath(name.replace("\\", "/"))
+    """Return a path's or id's file name without an image's suffix, and without ISIC 2019's '_downsampled'.
+
+    Of an image in an HDF5 file, its id.
+    """
+    path = PurePosixPath(hdf5_member(name)[1] or name.replace("\\", "/"))
     stem = path.name[: -len(path.suffix)] if path.suffix.lower() in IMAGE_SUFFIXES else path.name
     return stem.removesuffix(_SMALLER)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from skinedge.data.dataset import Sample, isic_id
+from skinedge.data.dataset import Sample, in_ham10000, isic_id
 
 NON_COMMERCIAL = "CC-BY-NC-4.0"
 HAM10000 = (
@@ -14,7 +14,6 @@ HAM10000 = (
 )
 DERMAMNIST = f"DermaMNIST of MedMNIST v2 (J. Yang et al., Scientific Data 10, 41, 2023), made from {HAM10000}"
 ISIC = f"The ISIC archive and its challenges, among its sources {HAM10000}"
-_FIRST, _LAST = "ISIC_0024306", "ISIC_0034320"  # range of HAM10000's ids in the ISIC archive
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,8 @@ def licence_of(kind: str, samples: Sequence[Sample]) -> Licence:
     if kind == "MedMNIST":
         is_dermamnist = any(sample.image_id.lower().startswith("dermamnist") for sample in samples)
         return Licence(NON_COMMERCIAL, DERMAMNIST) if is_dermamnist else Licence()
-    isic_ids = {name for sample in samples if (name := isic_id(sample))}
-    if kind != "ISIC challenge" and not isic_ids:
+    archived = [sample for sample in samples if isic_id(sample)]
+    if kind != "ISIC challenge" and not archived:
         return Licence()
-    only_ham10000 = bool(isic_ids) and all(_FIRST <= name <= _LAST for name in isic_ids)
+    only_ham10000 = bool(archived) and all(map(in_ham10000, archived))
     return Licence(NON_COMMERCIAL, HAM10000 if only_ham10000 else ISIC)

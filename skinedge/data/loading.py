@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from skinedge.core.errors import DataError
-from skinedge.core.image_file import load_image, read_bytes
+from skinedge.core.image_file import load_image
 from skinedge.core.preprocess import Pixels, prepare
 from skinedge.data.dataset import Sample, archive_member, load_pixels
+from skinedge.data.hdf5_images import image_bytes
 from skinedge.system.cpu import usable_cores
 
 CHUNK = 64
@@ -23,7 +24,7 @@ CHUNK = 64
 class Source:
     """One image to read.
 
-    name: name in reports; path: file; sha256: expected hash of its bytes, '' for any;
+    name: name in reports; path: file, or image in an HDF5 file; sha256: expected hash of its bytes, '' for any;
     pixels: (H, W, 3) uint8 of an image inside an archive, whose bytes are the array's.
     """
 
@@ -43,7 +44,7 @@ class Source:
 
     def read(self) -> tuple[bytes, str]:
         """Return the bytes and their sha256; raises DataError when they are unreadable or differ from `sha256`."""
-        data = read_bytes(self.path) if self.pixels is None else self.pixels.tobytes()
+        data = image_bytes(self.path) if self.pixels is None else self.pixels.tobytes()
         digest = hashlib.sha256(data).hexdigest()
         if self.sha256 not in ("", digest):
             raise DataError(

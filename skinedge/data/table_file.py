@@ -15,7 +15,8 @@ from skinedge.core.files import read_regular
 from skinedge.core.json_io import parse_json
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".tab"})
-JSON_LINES = "metadata.jsonl"  # of Hugging Face's imagefolder: result lines of other names are no labels
+# Tables without such a suffix: of Hugging Face's imagefolder (other JSON lines are no labels), and of HAM10000.
+_NAMED = frozenset({"metadata.jsonl", "ham10000_metadata"})
 SPREADSHEETS = frozenset({".xlsx", ".xls", ".ods", ".numbers", ".parquet"})
 TABLE_BYTES = 512 << 20
 DELIMITERS = ",;\t|"
@@ -45,6 +46,11 @@ class Table:
         """Return the name with the columns, for messages: 'labels.csv (columns image, dx)'."""
         shown = ", ".join(self.columns[:12]) + (", ..." if len(self.columns) > 12 else "")
         return f"{self.name} (columns {shown})" if self.columns else f"{self.name} (empty)"
+
+
+def is_table(name: str) -> bool:
+    """Return True if a file is read as a table, by its name."""
+    return Path(name).suffix.lower() in TABLE_SUFFIXES or name.lower() in _NAMED
 
 
 def fold_column(name: str) -> str:

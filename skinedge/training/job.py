@@ -157,6 +157,8 @@ def create_job(request: TrainRequest, device: str, processes: int = 1) -> tuple[
     for label in taxonomy.mixed_classes([label for label in dataset.labels if label not in (config.taxonomy or {})]):
         note(f"class '{label}' mixes diagnoses: it counts as {groups[label]}, the worst of them")
     melanoma = taxonomy.melanoma(dataset.labels, config.taxonomy)
+    if melanoma is None and (parts := taxonomy.parts_of_melanoma(dataset.labels)):
+        note(f"no class is melanoma as a whole ({', '.join(parts)}): no gate on its sensitivity alone")
     model.build(config.backbone, len(dataset.labels))  # check the name before a minute of hashing
     teacher_run = teacher.open_teacher(config, dataset.labels, dataset.synthetic)
     samples = split_dataset(dataset, config)

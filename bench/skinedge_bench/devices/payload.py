@@ -14,7 +14,7 @@ from typing import IO
 import skinedge
 import skinedge_bench
 from skinedge.core.errors import DataError
-from skinedge.data.dataset import archive_member
+from skinedge.data.dataset import file_of
 from skinedge.run.file_card import card_name
 from skinedge.run.manifest import FileEntry, Manifest, Stage, manifest_text
 from skinedge.run.run_directory import Bundle
@@ -91,7 +91,7 @@ def split_images(bundle: Bundle, data: Path | None) -> dict[str, Path | bytes]:
     root = locate(bundle, samples, data)
     if root is None:
         raise DataError(f"the test images are not {place_of(bundle.manifest)}", todo="Name their folder with --data.")
-    names = dict.fromkeys(archive_member(sample.path)[0] for sample in samples)
+    names = dict.fromkeys(file_of(sample.path) for sample in samples)
     return {f"{DATA}/{name}": root / name for name in names}
 
 

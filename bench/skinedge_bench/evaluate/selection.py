@@ -132,25 +132,26 @@ def _with_phash(own: Sequence[Sample], bundle: Bundle) -> tuple[Sample, ...]:
 
 
 def map_labels(theirs: Sequence[str], ours: Sequence[str]) -> dict[str, str]:
-    """Map a folder's class names to the model's: the same name, else the same condition in the taxonomy.
+    """Map a folder's class names to the model's: the same name, else the same condition in the taxonomy, else the one
+    class whose condition includes it, with a note.
 
     Raises: DataError for a class that the model does not have.
     """
-    by_condition: dict[str, list[str]] = {}
-    for label in ours:
-        by_condition.setdefault(_condition(label), []).append(label)
+    conditions = {label: taxonomy.find(label) for label in ours}
     mapping: dict[str, str] = {}
     for name in theirs:
-        candidates = by_condition.get(_condition(name), [])
-        if name in ours:
-            mapping[name] = name
-        elif len(candidates) == 1:
-            mapping[name] = candidates[0]
-        else:
+        own = taxonomy.find(name)
+        same = [label for label in ours if own is not None and conditions[label] is own]
+        broader = [label for label, broad in conditions.items() if own and broad and taxonomy.includes(broad, own)]
+        candidates = [name] if name in ours else same or broader
+        if len(candidates) != 1:
             raise DataError(
                 f"class '{name}' is none of the model's classes",
                 todo=f"The model knows: {', '.join(ours)}. Rename the class, or leave its images out.",
             )
+        mapping[name] = candidates[0]
+        if not same and name not in ours:
+            note(f"class '{name}' counts as the model's '{mapping[name]}', which includes it")
     return mapping
 
 
@@ -162,18 +163,11 @@ def _read(data: Path, labels: Sequence[str]) -> tuple[Sample, ...]:
 
 
 def _with_attributes(root: Path, own: tuple[Sample, ...]) -> tuple[Sample, ...]:
-    """Add sex, age, site and missing lesion ids of the folder's table to the run's images."""
+    """Add sex, age, site, skin tone and missing lesion ids of the folder's table to the run's images."""
     try:
         described = {sample.path: sample for sample in read(root).samples}
     except DataError as error:
-        note(f"sex, age and site of the images are unknown: {error.what}")
+        note(f"sex, age, site and skin tone of the images are unknown: {error.what}")
         return own
     pairs = [(sample, described.get(sample.path, sample)) for sample in own]
     return tuple(replace(s, meta=row.meta, lesion_id=s.lesion_id or row.lesion_id) for s, row in pairs)
-
-
-def _condition(label: str) -> str:
-    try:
-        return taxonomy.resolve(label).name
-    except DataError:  # a user-defined class matches by its exact name only
-        return f"own: {label}"

@@ -1,4 +1,4 @@
-"""Metrics by sex, age and body site, if the images' table has them."""
+"""Metrics by sex, age, body site and skin tone, if the images' table has them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from skinedge.data.columns import TONE_SCALES
 from skinedge.data.dataset import Sample
 from skinedge.stats import metrics
 from skinedge_bench.evaluate.document import Predictions, flags_document
 
-ATTRIBUTES = ("sex", "age", "site")
+ATTRIBUTES = ("sex", "age", "site", *TONE_SCALES)
 UNKNOWN = "unknown"
 # Lower bound in years -> name of the age band.
 AGES = {0: "<30", 30: "30-44", 45: "45-59", 60: "60-74", 75: ">=75"}
@@ -22,15 +23,16 @@ LEAST = 10  # images; metrics of a smaller group would be noise, and could ident
 def subgroups(predictions: Predictions, samples: Sequence[Sample]) -> dict[str, dict[str, dict[str, object]]]:
     """attribute -> value -> metrics, for each attribute that is known for any image.
 
-    samples: the N images, in the order of `predictions`. Age bands are in order, other groups largest first, unknown
-    last.
+    samples: the N images, in the order of `predictions`. Age bands and grades of skin tone are in order, other groups
+    largest first, unknown last.
     """
     document: dict[str, dict[str, dict[str, object]]] = {}
     for attribute in ATTRIBUTES:
         values = [value_of(sample, attribute) for sample in samples]
         if any(value != UNKNOWN for value in values):
             document[attribute] = {
-                value: _metrics(predictions.where(np.array([v == value for v in values]))) for value in _ordered(values)
+                value: _metrics(predictions.where(np.array([v == value for v in values])))
+                for value in _ordered(values, attribute in TONE_SCALES)
             }
     return document
 
@@ -52,8 +54,10 @@ def age_band(age: str) -> str:
     return AGES[max(start for start in AGES if start <= years)]
 
 
-def _ordered(values: Sequence[str]) -> list[str]:
+def _ordered(values: Sequence[str], graded: bool) -> list[str]:
     counts, bands = Counter(values), tuple(AGES.values())
+    if graded:
+        return sorted(counts, key=lambda v: (v == UNKNOWN, int(v) if v.isdecimal() else 0, v))
     return sorted(counts, key=lambda v: (v == UNKNOWN, bands.index(v) if v in bands else len(bands), -counts[v], v))
 
 

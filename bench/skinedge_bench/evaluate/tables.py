@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skinedge.core.terminal import visible
+from skinedge.data.columns import TONE_SCALES
 from skinedge_bench.evaluate.document import PER_CLASS
 
 Cell = str | int | None
@@ -91,6 +92,15 @@ def _prior(document: Mapping[str, Any], metric: str) -> str:
     return f"{document['assumed_prior'][metric].replace('file', 'own')} prior"
 
 
+def _describe(attribute: str) -> str:
+    """Return the name of an attribute, with its scale's ends: 'fitzpatrick (1 lightest to 6 darkest)'."""
+    scale = TONE_SCALES.get(attribute)
+    if scale is None:
+        return attribute
+    ends = ("darkest", "lightest") if attribute == "milk10k_tone" else ("lightest", "darkest")
+    return f"{attribute} ({scale[0]} {ends[0]} to {scale[1]} {ends[1]})"
+
+
 def _subgroups(attribute: str, groups: Mapping[str, Mapping[str, Any]]) -> Table:
     """Build the table of an attribute; a group that is too small shows its number of images only."""
     columns = ("balanced accuracy (classes)", "malignant sensitivity, 95 %", "malignant specificity, 95 %")
@@ -101,7 +111,7 @@ def _subgroups(attribute: str, groups: Mapping[str, Mapping[str, Any]]) -> Table
             rows.append([value, group["n"], accuracy, _rate(group, "sensitivity"), _rate(group, "specificity")])
         else:
             rows.append([value, group["n"], None, None, None])
-    return Table(f"By {attribute}", (attribute, "images", *columns), rows)
+    return Table(f"By {attribute}", (_describe(attribute), "images", *columns), rows)
 
 
 def class_intervals(document: Mapping[str, Any]) -> Table:

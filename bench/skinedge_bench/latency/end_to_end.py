@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from skinedge.core.image_file import load_image, read_bytes
+from skinedge.core.image_file import load_image
 from skinedge.core.preprocess import prepare
 from skinedge.data.dataset import Sample, archive_member
+from skinedge.data.hdf5_images import image_bytes
 from skinedge.data.synthetic import draw
 from skinedge.run.plugins import Session
 from skinedge.stats.bootstrap import Interval
@@ -140,7 +141,7 @@ def photos_of_run(root: Path, samples: Sequence[Sample]) -> Photos | None:
     if not files:
         return None
     chosen = [files[index] for index in np.linspace(0, len(files) - 1, min(COUNT, len(files))).astype(int)]
-    return _describe([read_bytes(root / path) for path in chosen], "test images of the run")
+    return _describe([image_bytes(root / path) for path in chosen], "test images of the run")
 
 
 def _describe(encoded: Sequence[bytes], source: str) -> Photos:

@@ -33,12 +33,12 @@ def accuracy(sources: Sources) -> Section:
 
 
 def subgroups(sources: Sources) -> Section:
-    """Show the figures by sex, age and body site."""
+    """Show the figures by sex, age, body site and skin tone."""
     tables = sources.evaluation
     if tables is None or tables.figures.file == NETWORK:
         command = "skinedge evaluate RUN --data DIR --out DIR"
-        return Section("Subgroups", (Missing("Not evaluated by sex, age and site", command),))
-    unknown = Text("Sex, age and site of the evaluated images are unknown.")
+        return Section("Subgroups", (Missing("Not evaluated by sex, age, site and skin tone", command),))
+    unknown = Text("Sex, age, site and skin tone of the evaluated images are unknown.")
     return Section("Subgroups", tables.subgroups or (unknown,))
 
 

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 from skinedge.core.errors import DataError
 from skinedge.data.dataset import Dataset, isic_id
 from skinedge.data.folder import Folder, list_folder
+from skinedge.data.hdf5_images import HDF5_SUFFIXES, list_hdf5
 from skinedge.data.readers import medmnist
 from skinedge.data.readers.class_folders import read_class_folders
 from skinedge.data.readers.contents import Contents
+from skinedge.data.readers.derm7pt import read_derm7pt
+from skinedge.data.readers.imagefolder import read_imagefolder
+from skinedge.data.readers.incomplete import refuse_without_images
 from skinedge.data.readers.labelled import read_labelled
 from skinedge.data.readers.one_hot import read_one_hot
 from skinedge.data.readers.ph2 import read_ph2
+from skinedge.data.readers.scin import read_scin
+from skinedge.system.progress import note
 
 _LINE_BREAKING = frozenset({"Cc", "Zl", "Zp"})  # Unicode categories
 # By what a folder holds, most specific first; class folders are what is left.
-READERS = (read_ph2, read_one_hot, read_labelled)
+READERS = (read_ph2, read_scin, read_one_hot, read_imagefolder, read_derm7pt, read_labelled)
 
 
 def read(root: Path) -> Dataset:
@@ -30,6 +37,8 @@ def read(root: Path) -> Dataset:
     """
     if root.is_file() and root.suffix == ".npz":
         return _checked(medmnist.read(root.parent, root.name))
+    if root.is_file() and root.suffix.lower() in HDF5_SUFFIXES:
+        raise DataError("an HDF5 file of images has no labels", where=str(root), todo="Give the folder of its table.")
     if not root.is_dir():
         raise DataError("no such folder", where=str(root), todo="Sample data: skinedge data synth OUT")
     folder = list_folder(root)
@@ -39,11 +48,26 @@ def read(root: Path) -> Dataset:
             names = ", ".join(folder.archives[:5])
             raise DataError(f"several archives: {names}", where=str(root), todo="Give the path of one .npz file.")
         return _checked(_marked(medmnist.read(root, folder.archives[0]), folder))
-    contents = Contents.of(folder)
+    contents = Contents.of(_with_hdf5(folder))
+    if not contents.folder.images:
+        refuse_without_images(contents)
     tried = (reader(contents) for reader in READERS)
     dataset = next((dataset for dataset in tried if dataset is not None), None) or read_class_folders(contents)
     contents.note_tables()
     return _checked(_marked(dataset, folder))
+
+
+def _with_hdf5(folder: Folder) -> Folder:
+    """Add the images of HDF5 files where there are no image files; a challenge's test images have no labels."""
+    if not folder.hdf5 or folder.images:
+        unread = folder.hdf5
+    else:
+        unread = tuple(name for name in folder.hdf5 if Path(name).name.startswith("test") and len(folder.hdf5) > 1)
+    if unread:
+        why = "the folder has image files" if folder.images else "a challenge's test images"
+        note(f"not read: {', '.join(unread)} ({why})")
+    images = [path for name in folder.hdf5 if name not in unread for path in list_hdf5(folder.root, name)]
+    return replace(folder, images=(*folder.images, *images))
 
 
 def _marked(dataset: Dataset, folder: Folder) -> Dataset:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from skinedge.core.errors import DataError
-from skinedge.data.columns import Roles, is_one_hot, roles_of
+from skinedge.data.columns import Roles, is_one_hot, roles_of, with_header
 from skinedge.data.folder import Folder
-from skinedge.data.image_index import ImageIndex
+from skinedge.data.image_index import ImageIndex, stem_of
 from skinedge.data.table_file import Table, fold_column, read_table
 from skinedge.system.progress import note
 
@@ -25,21 +25,26 @@ class Unread:
 
 @dataclass(frozen=True)
 class Contents:
-    """folder: the listing; tables: those that could be read; unread: the others."""
+    """folder: the listing; tables: those that could be read; unread: the others.
+
+    uses: table's name -> what a reader takes from a table whose columns do not tell it.
+    """
 
     folder: Folder
     tables: tuple[Table, ...]
     unread: tuple[Unread, ...] = ()
     roles: Mapping[str, Roles] = field(default_factory=dict)
+    uses: dict[str, str] = field(default_factory=dict)
 
     @staticmethod
     def of(folder: Folder) -> Contents:
         """Read every table of a folder."""
         tables: list[Table] = []
         unread: list[Unread] = []
+        images = {stem_of(image) for image in folder.images}
         for name in folder.tables:
             try:
-                tables.append(read_table(folder.root, name))
+                tables.append(with_header(read_table(folder.root, name), images))
             except DataError as error:
                 unread.append(Unread(name, str(error.args[0])))
         return Contents(folder, tuple(tables), tuple(unread), {table.name: roles_of(table) for table in tables})
@@ -54,13 +59,22 @@ class Contents:
         """The folder's images by id."""
         return ImageIndex(self.folder.root, self.folder.images)
 
+    def find(self, table: str, image_id: str) -> str | None:
+        """Return the path of an image that a table names, relative to the table or to the folder; None without it."""
+        beside = (PurePosixPath(table).parent / image_id).as_posix()
+        return beside if beside in self._paths else self.index.find(image_id)
+
+    @cached_property
+    def _paths(self) -> frozenset[str]:
+        return frozenset(self.folder.images)
+
     def rows_about_images(self) -> Iterator[tuple[str, Roles, dict[str, str]]]:
         """Yield (path of the image, roles, row) of every table that tells more of the images than their labels."""
         for table in self.tables:
             roles = self.roles[table.name]
             if roles.describes_images:
                 for row in table.rows:
-                    path = self.index.find(row[roles.image]) if row[roles.image] else None
+                    path = self.find(table.name, row[roles.image]) if row[roles.image] else None
                     if path is not None:
                         yield path, roles, row
 
@@ -98,6 +112,8 @@ class Contents:
 
     def describe_use(self, table: Table) -> str:
         """Return which columns are used for what, which are not, and the guesses made to read it."""
+        if table.name in self.uses:
+            return self.uses[table.name]
         roles = self.roles[table.name]
         parts = [f"image {roles.image}"] if roles.image else []
         if is_one_hot(table):
@@ -117,7 +133,9 @@ class Contents:
     def is_understood(self, table: Table) -> bool:
         """Return True if a reader makes use of the table."""
         roles = self.roles[table.name]
-        return roles.describes_images or bool(roles.image and roles.labels) or is_one_hot(table)
+        return (
+            table.name in self.uses or roles.describes_images or bool(roles.image and roles.labels) or is_one_hot(table)
+        )
 
 
 @dataclass(frozen=True)

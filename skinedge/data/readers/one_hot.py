@@ -8,7 +8,8 @@ from skinedge.core.errors import DataError
 from skinedge.data.columns import IMAGE, LESION, classes_of, is_bit, is_one_hot, key_of
 from skinedge.data.dataset import Dataset
 from skinedge.data.readers.contents import Contents
-from skinedge.data.readers.labelled import as_sample, dataset_of, distinct_rows, domain_of, locate, only_one
+from skinedge.data.readers.domains import domain_of
+from skinedge.data.readers.labelled import as_sample, dataset_of, distinct_rows, locate, only_one
 from skinedge.data.table_file import Table, fold_column
 
 # ISIC 2016 and 2017 (Part 3) have a column for two of three classes.
@@ -30,10 +31,9 @@ def read_one_hot(contents: Contents) -> Dataset | None:
     if key in LESION:
         labels, kind = _by_image(contents, table, labels), "MILK10k"
     facts = contents.facts()
-    places = locate(contents, table, labels)
+    places = locate(contents, table.name, labels)
     samples = [as_sample(image, path, label, facts) for path, (image, label) in places.items()]
-    has_types = any("image_type" in sample.meta for sample in samples)
-    return dataset_of(contents, kind, domain_of(samples) if has_types else "dermoscopic", samples)
+    return dataset_of(contents, kind, domain_of(samples, "dermoscopic", isic=True), samples)
 
 
 def _label(contents: Contents, table: Table, row: dict[str, str], key: str, classes: Sequence[str]) -> str:

@@ -460,3 +460,15 @@ def test_label_mapping_is_exact_first_and_never_a_guess() -> None:
         map_labels(["my other class"], ["my class", "nv"])
     with pytest.raises(DataError, match="naevi"):
         map_labels(["naevi"], ["nv", "nevus"])  # two of the model's classes are this condition
+    with pytest.raises(DataError, match="sarcoidosis"):
+        map_labels(["sarcoidosis"], ["folliculitis", "nv"])  # both of one list in the taxonomy
+
+
+def test_a_class_counts_as_the_one_class_that_includes_it_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """ISIC 2017's `sk` is a part of HAM10000's `bkl`; Bowen's disease of `akiec`."""
+    ham = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
+    assert map_labels(["mel", "sk", "Bowen's disease"], ham) == {"mel": "mel", "sk": "bkl", "Bowen's disease": "akiec"}
+    err = capsys.readouterr().err
+    assert "class 'sk' counts as the model's 'bkl', which includes it" in err and err.count("counts as") == 2
+    with pytest.raises(DataError, match="class 'bkl' is none of the model's classes"):
+        map_labels(["bkl"], ["sk", "mel"])  # the whole is not the part

@@ -73,6 +73,22 @@ def test_ages_are_in_order_and_an_unknown_attribute_is_omitted() -> None:
     assert subgroups(PREDICTIONS, samples()) == {}
 
 
+def test_skin_tones_are_in_order_and_each_scale_is_its_own_attribute() -> None:
+    fitzpatrick = ["6"] * 30 + ["1"] * 12 + ["3"] * 40 + [""] * 8
+    monk = ["10"] * 45 + ["2"] * 45
+    groups = subgroups(PREDICTIONS, samples(fitzpatrick=fitzpatrick, monk_us=monk, skin_tone=["56"] * 50 + ["12"] * 40))
+    assert list(groups) == ["fitzpatrick", "monk_us", "skin_tone"]
+    assert {value: group["n"] for value, group in groups["fitzpatrick"].items()} == {
+        "1": 12,
+        "3": 40,
+        "6": 30,
+        "unknown": 8,
+    }
+    assert list(groups["fitzpatrick"])[-1] == "unknown" and groups["fitzpatrick"]["unknown"] == {"n": 8}
+    assert list(groups["monk_us"]) == ["2", "10"] and list(groups["skin_tone"]) == ["12", "56"]
+    assert "sensitivity" in groups["fitzpatrick"]["6"]
+
+
 def test_without_a_threshold_nothing_is_flagged() -> None:
     alone = Predictions(PREDICTIONS.labels, TRUTH, PROBABILITIES, (2,), None)
     group = subgroups(alone, samples(sex=SEXES.tolist()))["sex"]["male"]

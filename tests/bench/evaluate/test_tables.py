@@ -80,6 +80,14 @@ def test_the_cells_are_the_documents_values(result: Evaluation) -> None:
     assert list(cells(sex)["male"].values()) == ["male", 6, None, None, None]
 
 
+def test_a_table_by_skin_tone_states_the_ends_of_its_scale(result: Evaluation) -> None:
+    tones = {"fitzpatrick": {"1": {"n": 5}}, "milk10k_tone": {"0": {"n": 3}, "unknown": {"n": 2}}, "skin_tone": {}}
+    *_, fitzpatrick, milk10k, other = tables({**result.document, "subgroups": tones})
+    assert fitzpatrick.columns[:2] == ("fitzpatrick (1 lightest to 6 darkest)", "images")
+    assert milk10k.columns[0] == "milk10k_tone (0 darkest to 5 lightest)" and other.columns[0] == "skin_tone"
+    assert [row[:2] for row in milk10k.rows] == [["0", 3], ["unknown", 2]] and milk10k.title == "By milk10k_tone"
+
+
 def test_without_a_known_prior_every_metric_is_at_the_files_own(result: Evaluation) -> None:
     alone = replace(result, predictions=replace(result.predictions, prior=None, training=None))
     overall = cells(tables(alone.document)[2])

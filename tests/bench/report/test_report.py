@@ -254,7 +254,7 @@ def test_an_evaluation_is_shown(cli: Cli, run: Bundle, tmp_path: Path) -> None:
     assert code == 0 and f"{evaluation['file']}, judged by skinedge evaluate" in out
     assert f"Malignant against benign ({evaluation['file']})" in page
     assert f"AUC {evaluation['malignant']['auc']:.3f}" in page
-    assert not evaluation["subgroups"] and "Sex, age and site of the evaluated images are unknown" in page
+    assert not evaluation["subgroups"] and "Sex, age, site and skin tone of the evaluated images are unknown" in page
 
 
 def test_undefined_figures_are_dashes(cli: Cli, shipped: Path, tmp_path: Path) -> None:

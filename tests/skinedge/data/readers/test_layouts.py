@@ -2,218 +2,26 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import replicas
 from PIL import Image
+from replicas import LAYOUTS, images, isic_2019, pad_ufes, table
 
-from skinedge.core.errors import DataError
+from skinedge.core.errors import DataError, MissingDependencyError
+from skinedge.core.taxonomy import find
+from skinedge.data.audit import info
 from skinedge.data.dataset import Dataset, load_pixels, read_split, write_split
-from skinedge.data.hashing import hash_images
+from skinedge.data.hashing import content_hash, hash_images
+from skinedge.data.loading import iterate_prepared
 from skinedge.data.readers import read
 from skinedge.data.split import check_split, split, unit_of
-
-
-def images(root: Path, *names: str) -> None:
-    for number, name in enumerate(names):
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (8, 8), (number * 17 % 256, 80, len(name))).save(path)
-
-
-def table(root: Path, name: str, text: str) -> None:
-    (root / name).parent.mkdir(parents=True, exist_ok=True)
-    (root / name).write_text("\n".join(line.strip() for line in text.strip().splitlines()) + "\n")
-
-
-def isic_2017(root: Path) -> None:
-    images(root / "ISIC-2017_Training_Data", "ISIC_0000000.jpg", "ISIC_0000001.jpg", "ISIC_0000002.jpg")
-    images(root / "ISIC-2017_Training_Data", "ISIC_0000000_superpixels.png")
-    table(
-        root,
-        "ISIC-2017_Training_Part3_GroundTruth.csv",
-        """image_id,melanoma,seborrheic_keratosis
-        ISIC_0000000,0.0,0.0
-        ISIC_0000001,1.0,0.0
-        ISIC_0000002,0.0,1.0""",
-    )
-
-
-def isic_2019(root: Path) -> None:
-    images(root / "ISIC_2019_Training_Input", "ISIC_0000000.jpg", "ISIC_0000002_downsampled.jpg")
-    table(
-        root,
-        "ISIC_2019_Training_GroundTruth.csv",
-        """image,MEL,NV,BCC,AK,BKL,DF,VASC,SCC,UNK
-        ISIC_0000000,0.0,1.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0
-        ISIC_0000002_downsampled,1.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0""",
-    )
-    table(
-        root,
-        "ISIC_2019_Training_Metadata.csv",
-        """image,age_approx,anatom_site_general,lesion_id,sex
-        ISIC_0000000,55.0,anterior torso,BCN_1,female
-        ISIC_0000002_downsampled,30.0,,,male""",
-    )
-
-
-def isic_2020(root: Path) -> None:
-    images(root / "ISIC_2020_Training_JPEG" / "train", "ISIC_2637011.jpg", "ISIC_0015719.jpg")
-    table(
-        root,
-        "train.csv",
-        """image_name,patient_id,sex,age_approx,anatom_site_general_challenge,diagnosis,benign_malignant,target
-        ISIC_2637011,IP_7279968,male,45.0,head/neck,nevus,benign,0
-        ISIC_0015719,IP_3075186,female,45.0,upper extremity,melanoma,malignant,1""",
-    )
-
-
-def isic_2024(root: Path) -> None:
-    images(root / "train-image" / "image", "ISIC_0015670.jpg", "ISIC_0015845.jpg")
-    table(
-        root,
-        "train-metadata.csv",
-        """isic_id,target,patient_id,age_approx,sex,anatom_site_general,iddx_full,iddx_1,iddx_2,iddx_3,iddx_4,iddx_5
-        ISIC_0015670,0,IP_1235828,60.0,male,lower extremity,Benign,Benign,,,,
-        ISIC_0015845,1,IP_8170065,60.0,male,head/neck,Malignant::x::Melanoma,Malignant,x,Melanoma,,""",
-    )
-
-
-def isic_cli(root: Path) -> None:
-    images(root, "ISIC_0024306.jpg", "ISIC_0024307.jpg")
-    table(
-        root,
-        "metadata.csv",
-        """isic_id,attribution,age_approx,diagnosis_1,diagnosis_2,diagnosis_3,image_type,lesion_id,patient_id,sex
-        ISIC_0024306,ViDIR,45,Benign,Benign melanocytic proliferations,Nevus,dermoscopic,IL_1,IP_1,male
-        ISIC_0024307,ViDIR,50,Malignant,Malignant melanocytic,Melanoma,dermoscopic,IL_2,IP_1,male""",
-    )
-    table(root, "attribution.txt", "ViDIR Group")
-
-
-def milk10k(root: Path) -> None:
-    images(root / "MILK10k_Training_Input", *(f"IL_{k}/ISIC_000001{k}{j}.jpg" for k in range(2) for j in range(2)))
-    table(
-        root,
-        "MILK10k_Training_GroundTruth.csv",
-        """lesion_id,AKIEC,BCC,BEN_OTH,BKL,DF,INF,MAL_OTH,MEL,NV,SCCKA,VASC
-        IL_0,0,0,0,0,0,0,0,1,0,0,0
-        IL_1,0,0,0,0,0,0,0,0,1,0,0""",
-    )
-    table(
-        root,
-        "MILK10k_Training_Metadata.csv",
-        """lesion_id,image_type,isic_id,attribution,age_approx,sex,skin_tone_class,site
-        IL_0,clinical: close-up,ISIC_00000100,x,60,male,3,trunk
-        IL_0,dermoscopic,ISIC_00000101,x,60,male,3,trunk
-        IL_1,clinical: close-up,ISIC_00000110,x,60,male,3,trunk
-        IL_1,dermoscopic,ISIC_00000111,x,60,male,3,trunk""",
-    )
-
-
-def bcn20000(root: Path) -> None:
-    images(root / "BCN_20k_train", "BCN_0000000001.jpg", "BCN_0000000003.jpg")
-    table(
-        root,
-        "bcn_20k_train.csv",
-        """bcn_filename,age_approx,anatom_site_general,diagnosis,lesion_id,capture_date,sex,split
-        BCN_0000000001.jpg,55.0,anterior torso,MEL,BCN_0003884,2012-05-16,male,train
-        BCN_0000000003.jpg,50.0,anterior torso,NV,BCN_0000019,2015-07-09,female,train""",
-    )
-
-
-def pad_ufes(root: Path) -> None:
-    images(root, "imgs_part_1/PAT_1516_1765_530.png", "imgs_part_2/PAT_46_881_939.png")
-    table(
-        root,
-        "metadata.csv",
-        """patient_id,lesion_id,smoke,age,gender,fitspatrick,region,diagnostic,img_id,biopsed
-        PAT_1516,1765,,8,,,ARM,NEV,PAT_1516_1765_530.png,False
-        PAT_46,881,False,55,FEMALE,3.0,NECK,BCC,PAT_46_881_939.png,True""",
-    )
-
-
-def fitzpatrick17k(root: Path) -> None:
-    images(root / "data", "5e82a45bc5d78bd24ae9202d194423f8.jpg", "fa2911a9b13b6f8af79cb700937cc14f.jpg")
-    table(
-        root,
-        "fitzpatrick17k.csv",
-        """md5hash,fitzpatrick_scale,fitzpatrick_centaur,label,nine_partition_label,three_partition_label,qc,url
-        5e82a45bc5d78bd24ae9202d194423f8,3,3,melanoma,malignant melanoma,malignant,,x
-        fa2911a9b13b6f8af79cb700937cc14f,-1,1,psoriasis,inflammatory,non-neoplastic,,y""",
-    )
-
-
-def ddi(root: Path) -> None:
-    images(root, "000001.png", "000002.png")
-    table(
-        root,
-        "ddi_metadata.csv",
-        """,DDI_ID,DDI_file,skin_tone,malignant,disease
-        0,1,000001.png,56,True,melanoma-in-situ
-        1,2,000002.png,12,False,seborrheic-keratosis""",
-    )
-
-
-def derm7pt(root: Path) -> None:
-    images(root / "images", "NEL/NEL025.JPG", "NEL/NEL027.JPG", "NGL/NGL001.jpg", "NGL/NGL002.jpg")
-    table(
-        root,
-        "meta/meta.csv",
-        """case_num,diagnosis,seven_point_score,clinic,derm
-        1,clark nevus,1,NEL/NEL025.JPG,NEL/NEL027.JPG
-        2,melanoma (less than 0.76 mm),5,NGL/NGL001.jpg,NGL/NGL002.jpg""",
-    )
-
-
-def ph2(root: Path) -> None:
-    for number in ("003", "058"):
-        folder = f"PH2 Dataset images/IMD{number}/IMD{number}"
-        images(root, f"{folder}_Dermoscopic_Image/IMD{number}.bmp", f"{folder}_lesion/IMD{number}_lesion.bmp")
-        images(root, f"PH2 Dataset images/IMD{number}/IMD{number}_roi/IMD{number}_R1_Label1.bmp")
-    table(
-        root,
-        "PH2_dataset.txt",
-        """|| Name || Histological Diagnosis || Clinical Diagnosis || Asymmetry ||
-        || IMD003 ||  || 0 || 0 ||
-        || IMD058 || Melanoma || 2 || 1 ||""",
-    )
-
-
-def hugging_face(root: Path) -> None:
-    images(root / "train", "0001.png", "0002.png")
-    table(
-        root / "train",
-        "metadata.jsonl",
-        '{"file_name": "0001.png", "label": "mel"}\n{"file_name": "0002.png", "label": "nv"}',
-    )
-
-
-def dermnet(root: Path) -> None:
-    for part in ("train", "test"):
-        for label in ("Melanoma Skin Cancer Nevi and Moles", "Eczema Photos"):
-            images(root / part / label, f"{part}-{label}-1.jpg")
-
-
-# layout -> (kind, domain, {label: images}, patients)
-LAYOUTS: dict[Callable[[Path], None], tuple[str, str, dict[str, int], int]] = {
-    isic_2017: ("ISIC challenge", "dermoscopic", {"nevus": 1, "melanoma": 1, "seborrheic_keratosis": 1}, 0),
-    isic_2019: ("ISIC challenge", "dermoscopic", {"NV": 1, "MEL": 1}, 0),
-    isic_2020: ("ISIC 2020", "dermoscopic", {"nevus": 1, "melanoma": 1}, 2),
-    isic_2024: ("ISIC 2024 (SLICE-3D)", "clinical", {"Benign": 1, "Melanoma": 1}, 2),
-    isic_cli: ("ISIC archive", "dermoscopic", {"Nevus": 1, "Melanoma": 1}, 1),
-    milk10k: ("MILK10k", "mixed", {"MEL": 2, "NV": 2}, 0),
-    bcn20000: ("BCN20000", "dermoscopic", {"MEL": 1, "NV": 1}, 0),
-    pad_ufes: ("PAD-UFES-20", "clinical", {"NEV": 1, "BCC": 1}, 2),
-    fitzpatrick17k: ("Fitzpatrick17k", "clinical", {"melanoma": 1, "psoriasis": 1}, 0),
-    ddi: ("DDI", "clinical", {"melanoma-in-situ": 1, "seborrheic-keratosis": 1}, 0),
-    derm7pt: ("Derm7pt", "dermoscopic", {"clark nevus": 1, "melanoma (less than 0.76 mm)": 1}, 0),
-    ph2: ("PH2", "dermoscopic", {"common nevus": 1, "melanoma": 1}, 0),
-    hugging_face: ("labelled table", "unknown", {"mel": 1, "nv": 1}, 0),
-    dermnet: ("class folders", "unknown", {"Melanoma Skin Cancer Nevi and Moles": 2, "Eczema Photos": 2}, 0),
-}
 
 
 @pytest.mark.parametrize("make", LAYOUTS, ids=lambda make: make.__name__)
@@ -231,7 +39,7 @@ def test_what_is_told_of_an_image(tmp_path: Path) -> None:
     pad_ufes(tmp_path)
     nevus, carcinoma = sorted(read(tmp_path).samples, key=lambda sample: sample.label, reverse=True)
     assert (nevus.image_id, nevus.lesion_id, nevus.patient_id) == ("PAT_1516_1765_530", "1765", "PAT_1516")
-    assert carcinoma.meta == {"sex": "FEMALE", "age": "55", "site": "NECK", "fitzpatrick": "3.0"}
+    assert carcinoma.meta == {"sex": "FEMALE", "age": "55", "site": "NECK", "fitzpatrick": "3"}
 
 
 def of_patients(root: Path, patients: int, each: int) -> Dataset:
@@ -285,5 +93,322 @@ def test_what_a_split_keeps_together_is_told(tmp_path: Path) -> None:
     isic_2019(tmp_path / "isic")
     told = "by lesion (1 lesions); 1 images of no known one, by image"
     assert unit_of(read(tmp_path / "isic").samples) == told
-    dermnet(tmp_path / "dermnet")
+    replicas.dermnet(tmp_path / "dermnet")
     assert unit_of(read(tmp_path / "dermnet").samples).startswith("by image, copies together")
+
+
+def test_every_label_of_a_replica_is_known_to_the_taxonomy() -> None:
+    labels = {label for _, _, counts, _ in LAYOUTS.values() for label in counts}
+    assert [label for label in labels if find(label) is None] == []
+
+
+TONES: dict[Callable[[Path], None], dict[str, list[str]]] = {
+    pad_ufes: {"fitzpatrick": ["3"]},
+    replicas.fitzpatrick17k: {"fitzpatrick": ["3"]},  # the other is -1
+    replicas.isic_cli: {"fitzpatrick": ["3"]},
+    replicas.ddi: {"skin_tone": ["12", "56"]},
+    replicas.milk10k: {"milk10k_tone": ["3"] * 4},
+    replicas.scin: {
+        "fitzpatrick": ["3", "3"],
+        "fitzpatrick_dermatologist": ["3", "3"],  # two dermatologists disagree on the other case
+        "monk_us": ["4", "4"],
+        "monk_india": ["10", "3", "3"],
+    },
+}
+
+
+@pytest.mark.parametrize("make", TONES, ids=lambda make: make.__name__)
+def test_skin_tones_keep_the_name_of_their_scale(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path)
+    told = [sample.meta for sample in read(tmp_path).samples]
+    names = {name for meta in told for name in meta} - {"sex", "age", "site", "image_type", "confirmed_by"}
+    assert {name: sorted(meta[name] for meta in told if name in meta) for name in names} == TONES[make]
+
+
+def test_scin_keeps_cases_together_and_says_what_it_leaves_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replicas.scin(tmp_path)
+    dataset = read(tmp_path)
+    assert sorted((sample.lesion_id, sample.label) for sample in dataset.samples) == [
+        ("11", "Eczema"),
+        ("11", "Eczema"),
+        ("12", "SCC/SCCIS"),
+    ]
+    err = capsys.readouterr().err
+    assert "left out: 1 cases without a condition (dataset/scin_labels.csv)" in err
+    assert "left out: 1 cases whose heaviest conditions have equal weights" in err and "not understood" not in err
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "__import__('os').getcwd()",
+        "{'a': 'b'}",
+        "['a']",
+        "{1: 0.5}",
+        "{'a': -1}",
+        "{'a': 1e999}",
+        "{'a': True}",
+        "(",
+        "[" * 9000,
+        "{'a': " + "9" * 20000 + "}",
+        "{'a': {'a': 1}}",
+        "{**x}",
+    ],
+)
+def test_weights_that_are_no_weights_are_an_error_that_names_the_case(tmp_path: Path, cell: str) -> None:
+    replicas.scin(tmp_path)
+    path = tmp_path / "dataset" / "scin_labels.csv"
+    path.write_text(f'case_id,weighted_skin_condition_label\n11,"{cell}"\n12,{{}}\n')
+    with pytest.raises(DataError, match="is no list of conditions with weights") as caught:
+        read(tmp_path)
+    assert "scin_labels.csv, case 11" in str(caught.value)
+
+
+def test_derm7pt_has_its_official_split(tmp_path: Path) -> None:
+    replicas.derm7pt(tmp_path)
+    splits = {sample.image_id: sample.split for sample in read(tmp_path).samples}
+    assert splits == {"NEL027": "train", "NEL030": "val", "NGL002": "test"}
+    (tmp_path / "meta" / "test_indexes.csv").write_text("indexes\n2\n")
+    with pytest.raises(DataError, match="row 2 is in two official splits"):
+        read(tmp_path)
+    (tmp_path / "meta" / "test_indexes.csv").unlink()
+    with pytest.raises(DataError, match=r"do not list each of the 3 rows of meta/meta\.csv once"):
+        read(tmp_path)
+
+
+def test_an_imagefolder_has_the_splits_of_its_folders(tmp_path: Path) -> None:
+    replicas.imagefolder_splits(tmp_path)
+    samples = read(tmp_path).samples
+    assert {(sample.path, sample.split) for sample in samples if sample.path.endswith("0001.png")} == {
+        ("train/0001.png", "train"),
+        ("validation/0001.png", "val"),
+        ("test/0001.png", "test"),
+    }
+    assert len({sample.image_id for sample in samples}) == 6
+
+
+def test_images_in_an_hdf5_file_are_read_like_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("h5py")
+    replicas.isic_2024_hdf5(tmp_path)
+    found = read(tmp_path)
+    assert (found.kind, found.domain) == ("ISIC 2024 (SLICE-3D)", "clinical")
+    assert "not read: test-image.hdf5 (a challenge's test images)" in capsys.readouterr().err
+    first = found.samples[0]
+    assert (first.path, first.image_id) == ("train-image.hdf5#ISIC_0015670", "ISIC_0015670")
+    hashed = hash_images(found)
+    (tmp_path / "one.jpg").write_bytes(replicas.jpeg(0))
+    assert hashed.samples[0].sha256 == content_hash(tmp_path, "one.jpg") == content_hash(tmp_path, first.path)
+    assert (load_pixels(tmp_path, first.path) == load_pixels(tmp_path, "one.jpg")).all()
+    assert [batch.shape for batch in iterate_prepared(tmp_path, hashed.samples, 8)] == [(2, 8, 8, 3)]
+    assert info(found).sizes == {"8x8": 2}
+    (tmp_path / "split.csv").write_text(write_split(tuple(replace(s, split="train") for s in hashed.samples)))
+    assert [sample.path for sample in read_split(tmp_path / "split.csv")] == [s.path for s in hashed.samples]
+    for name in ("train-image.hdf5#ISIC_0000000", "none.hdf5#ISIC_0015670"):
+        with pytest.raises(DataError, match="HDF5 file"):
+            load_pixels(tmp_path, name)
+
+
+def test_an_hdf5_file_without_encoded_images_is_refused(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "train-image.hdf5"
+    replicas.isic_2024_tables(tmp_path)
+    for content in (b"no HDF5", None, "array", "link"):
+        path.unlink(missing_ok=True)
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            with h5py.File(path, "w") as file:
+                if content == "array":
+                    file["ISIC_0015670"] = [[1.0, 2.0]]
+                if content == "link":
+                    file["ISIC_0015670"] = h5py.ExternalLink("/etc/passwd", "x")
+        with pytest.raises(DataError, match=r"train-image\.hdf5") as caught:
+            read(tmp_path)
+        assert "HDF5" in str(caught.value)
+
+
+def test_without_h5py_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "train-image.hdf5").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(MissingDependencyError, match="h5py") as caught:
+        read(tmp_path)
+    assert "skinedge[hdf5]" in str(caught.value)
+
+
+def test_an_hdf5_file_beside_image_files_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    replicas.isic_2024(tmp_path)
+    (tmp_path / "train-image.hdf5").write_bytes(b"not opened")
+    assert len(read(tmp_path).samples) == 2
+    assert "not read: train-image.hdf5 (the folder has image files)" in capsys.readouterr().err
+
+
+def remove(*names: str) -> Callable[[Path], None]:
+    def removed(root: Path) -> None:
+        for name in names:
+            shutil.rmtree(root / name) if (root / name).is_dir() else (root / name).unlink()
+
+    return removed
+
+
+INCOMPLETE: dict[str, tuple[Callable[[Path], None], Callable[[Path], None], str]] = {
+    "HAM10000's table": (
+        replicas.ham10000,
+        remove("HAM10000_metadata"),
+        "looks like HAM10000: HAM10000_metadata.csv is",
+    ),
+    "HAM10000's images": (
+        replicas.ham10000,
+        remove("HAM10000_images_part_1", "HAM10000_images_part_2"),
+        "looks like HAM10000: HAM10000_metadata is here, but its images",
+    ),
+    "HAM10000's second part": (
+        replicas.ham10000,
+        remove("HAM10000_images_part_2"),
+        "1 of 3 images of HAM10000_metadata are missing: ISIC_0034263",
+    ),
+    "ISIC 2016's table": (
+        replicas.isic_2016,
+        remove("ISBI2016_ISIC_Part3_Training_GroundTruth.csv"),
+        "looks like ISIC 2016: ISBI2016_ISIC_Part3_Training_GroundTruth.csv is missing",
+    ),
+    "ISIC 2018's images": (
+        replicas.isic_2018,
+        remove("ISIC2018_Task3_Training_Input"),
+        "ISIC2018_Task3_Training_GroundTruth.csv is here, but its images are missing",
+    ),
+    "ISIC 2018's table": (
+        replicas.isic_2018,
+        remove("ISIC2018_Task3_Training_GroundTruth"),
+        "looks like ISIC 2018: ISIC2018_Task3_Training_GroundTruth.csv is missing",
+    ),
+    "ISIC 2020's table": (replicas.isic_2020, remove("train.csv"), "looks like ISIC 2020: train.csv is missing"),
+    "ISIC 2024's table": (replicas.isic_2024, remove("train-metadata.csv"), "train-metadata.csv is missing"),
+    "the archive's table": (
+        replicas.isic_cli,
+        remove("metadata.csv"),
+        "looks like images of the ISIC archive: metadata",
+    ),
+    "MILK10k's metadata": (
+        replicas.milk10k,
+        remove("MILK10k_Training_Metadata.csv"),
+        "no table says which images show them",
+    ),
+    "MILK10k's truth": (
+        replicas.milk10k,
+        remove("MILK10k_Training_GroundTruth.csv"),
+        "looks like MILK10k: MILK10k_Training_GroundTruth.csv is missing",
+    ),
+    "BCN20000's table": (replicas.bcn20000, remove("bcn_20k_train.csv"), "looks like BCN20000: bcn_20k_train.csv is"),
+    "PAD-UFES-20's table": (pad_ufes, remove("metadata.csv"), "looks like PAD-UFES-20: metadata.csv is missing"),
+    "PAD-UFES-20's second part": (
+        pad_ufes,
+        remove("imgs_part_2"),
+        "1 of 2 images of metadata.csv are missing: PAT_46_881_939.png",
+    ),
+    "Fitzpatrick17k's table": (
+        replicas.fitzpatrick17k,
+        remove("fitzpatrick17k.csv"),
+        "looks like Fitzpatrick17k: fitzpatrick17k.csv is missing",
+    ),
+    "DDI's images": (replicas.ddi, remove("000001.png", "000002.png"), "looks like DDI: ddi_metadata.csv is here, but"),
+    "SCIN's labels": (replicas.scin, remove("dataset/scin_labels.csv"), "but scin_labels.csv is missing"),
+    "SCIN's cases": (replicas.scin, remove("dataset/scin_cases.csv"), "but scin_cases.csv is missing"),
+    "SCIN's tables": (
+        replicas.scin,
+        remove("dataset/scin_cases.csv", "dataset/scin_labels.csv"),
+        "looks like SCIN: scin_cases.csv and scin_labels.csv are missing",
+    ),
+    "Derm7pt's tables": (replicas.derm7pt, remove("meta"), "looks like Derm7pt: meta/meta.csv is missing"),
+    "Derm7pt's images": (replicas.derm7pt, remove("images"), "but its images (images/) are missing"),
+    "PH2's table": (replicas.ph2, remove("PH2_dataset.txt"), "looks like PH2: PH2_dataset.txt is missing"),
+    "PH2's images": (replicas.ph2, remove("PH2 Dataset images"), "PH2_dataset.txt is here, but its images"),
+}
+
+
+@pytest.mark.parametrize("case", INCOMPLETE)
+def test_a_part_of_a_dataset_says_what_is_missing(tmp_path: Path, case: str) -> None:
+    make, damage, message = INCOMPLETE[case]
+    make(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(DataError, match=re.escape(message)):
+        read(tmp_path)
+
+
+def test_folders_with_the_names_of_conditions_are_classes_whatever_their_images_are_called(tmp_path: Path) -> None:
+    for label, image in (("nevus", "PAT_1_2_3"), ("melanoma", "ISIC_0000001"), ("bcc", "bcc001"), ("scc", "scc001")):
+        images(tmp_path / label, f"{image}.png")
+    assert read(tmp_path).kind == "class folders"
+
+
+def test_folders_of_the_users_own_classes_may_hold_images_of_the_archive(tmp_path: Path) -> None:
+    for number, label in enumerate(("Typ A", "Typ B")):
+        images(tmp_path / label, f"ISIC_000000{number}.png")
+    assert read(tmp_path).labels == ("Typ A", "Typ B")
+
+
+def test_a_table_in_place_of_the_missing_one_is_named(tmp_path: Path) -> None:
+    replicas.ham10000(tmp_path)
+    (tmp_path / "HAM10000_metadata").rename(tmp_path / "notes.csv")
+    (tmp_path / "notes.csv").write_text("lesion;remark\nHAM_1;large\n")
+    with pytest.raises(DataError, match=r"not understood: notes\.csv \(columns lesion, remark\)"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "image_id,melanoma,seborrheic_keratosis\n0,0,0\n1,1,0\n2,0,1",
+            "numbers its rows instead of naming the images",
+        ),
+        ("id,label\n0,nevus\n1,melanoma\n2,nevus", "looks like ISIC 2017"),
+        (",melanoma,seborrheic_keratosis\n0,0,0\n1,1,0\n2,0,1", "it labels rows (melanoma, seborrheic_keratosis), but"),
+        ("melanoma,seborrheic_keratosis\n0,0\n1,0\n0,1", "it labels rows (melanoma, seborrheic_keratosis), but"),
+    ],
+)
+def test_a_copy_that_numbers_rows_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    replicas.isic_2017(tmp_path)
+    (tmp_path / "ISIC-2017_Training_Data_metadata.csv").unlink()
+    (tmp_path / "ISIC-2017_Training_Part3_GroundTruth.csv").write_text(text + "\n")
+    with pytest.raises(DataError, match=re.escape(message)):
+        read(tmp_path)
+
+
+def test_a_table_without_a_header_needs_two_columns(tmp_path: Path) -> None:
+    replicas.isic_2016(tmp_path)
+    path = tmp_path / "ISBI2016_ISIC_Part3_Training_GroundTruth.csv"
+    path.write_text("ISIC_0000000,benign,x\nISIC_0000002,malignant,y\n")
+    with pytest.raises(DataError, match=r"GroundTruth\.csv|first row"):
+        read(tmp_path)
+
+
+def test_a_domain_is_not_asserted_from_names(tmp_path: Path) -> None:
+    """The ISIC archive has clinical images too; HAM10000's are all dermoscopic; a clinic's table proves nothing."""
+    for number, label in enumerate(("mel", "nv")):
+        images(tmp_path / "archive" / label, f"ISIC_0{number}00000.png")
+        images(tmp_path / "ham" / label, f"ISIC_002430{6 + number}.png")
+        images(tmp_path / "clinic", f"clinic_{number}.png")
+    table(tmp_path / "clinic", "t.csv", "image_id,lesion_id,dx\nclinic_0,1,mel\nclinic_1,2,nv")
+    assert [read(tmp_path / name).domain for name in ("archive", "ham", "clinic")] == [
+        "unknown",
+        "dermoscopic",
+        "unknown",
+    ]
+    table(
+        tmp_path / "archive",
+        "m.csv",
+        "isic_id,image_type\nISIC_0000000,clinical: close-up\nISIC_0100000,TBP tile: overview",
+    )
+    assert read(tmp_path / "archive").domain == "clinical"
+    table(tmp_path / "archive", "m.csv", "isic_id,image_type\nISIC_0000000,clinical: close-up\nISIC_0100000,RCM: tile")
+    assert read(tmp_path / "archive").domain == "unknown"
+
+
+def test_an_image_without_a_diagnosis_is_left_out_only_where_the_publisher_gives_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replicas.isic_cli(tmp_path)
+    assert len(read(tmp_path).samples) == 2
+    assert "left out: 1 images without a diagnosis in metadata.csv" in capsys.readouterr().err

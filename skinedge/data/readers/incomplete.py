@@ -1,0 +1,133 @@
+"""Recognize a folder that is a part of a public dataset, and say which part is missing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from skinedge.core.errors import DataError
+from skinedge.core.taxonomy import find
+from skinedge.data.columns import classes_of, is_bit, is_one_hot, key_of
+from skinedge.data.readers.contents import Contents
+from skinedge.data.readers.labelled import UNKNOWN_LAYOUT, layout_of
+from skinedge.data.readers.ph2 import TABLE as PH2_TABLE
+from skinedge.data.table_file import Table, fold_column
+
+
+@dataclass(frozen=True)
+class Sign:
+    """How a dataset names its images, and the tables that label them.
+
+    paths: pattern in the path of an image, case does not count; tables: their file names; by_file: the pattern is of
+    file names only, which class folders may hold too.
+    """
+
+    kind: str
+    paths: str
+    tables: tuple[str, ...]
+    by_file: bool = False
+
+
+_END = r"\.\w+$"
+# Most specific first.
+SIGNS = (
+    Sign("HAM10000", r"(^|/)HAM10000_images_part_\d/", ("HAM10000_metadata.csv",)),
+    Sign(
+        "MILK10k",
+        r"(^|/)(MILK10k_\w+_Input|IL_\d+)/",
+        ("MILK10k_Training_GroundTruth.csv", "MILK10k_Training_Metadata.csv"),
+    ),
+    Sign("ISIC 2016", r"(^|/)ISBI2016_ISIC_Part3\w*_Data/", ("ISBI2016_ISIC_Part3_Training_GroundTruth.csv",)),
+    Sign("ISIC 2017", r"(^|/)ISIC-2017_\w+_Data/", ("ISIC-2017_Training_Part3_GroundTruth.csv",)),
+    Sign("ISIC 2018", r"(^|/)ISIC2018_Task3_\w+_Input/", ("ISIC2018_Task3_Training_GroundTruth.csv",)),
+    Sign("ISIC 2019", r"(^|/)ISIC_2019_\w+_Input/", ("ISIC_2019_Training_GroundTruth.csv",)),
+    Sign("ISIC 2020", r"(^|/)ISIC_2020_\w+_JPEG/", ("train.csv",)),
+    Sign("ISIC 2024 (SLICE-3D)", r"(^|/)train-image(/|\.hdf5#)", ("train-metadata.csv",)),
+    Sign("PAD-UFES-20", r"(^|/)imgs_part_\d/", ("metadata.csv",)),
+    Sign("PH2", r"(^|/)IMD\d{3}/", ("PH2_dataset.txt",)),
+    Sign("Derm7pt", rf"(^|/)([a-z]{{3}})/\2\d{{3}}{_END}", ("meta/meta.csv",)),
+    Sign("BCN20000", rf"(^|/)BCN_\d{{10}}{_END}", ("bcn_20k_train.csv",), by_file=True),
+    Sign("PAD-UFES-20", rf"(^|/)PAT_\d+_\d+_\d+{_END}", ("metadata.csv",), by_file=True),
+    Sign("Fitzpatrick17k", rf"(^|/)[0-9a-f]{{32}}{_END}", ("fitzpatrick17k.csv",), by_file=True),
+    Sign("SCIN", rf"(^|/)-?\d{{16,20}}{_END}", ("scin_cases.csv", "scin_labels.csv"), by_file=True),
+    Sign(
+        "images of the ISIC archive",
+        rf"(^|/)ISIC_\d{{7}}(_downsampled)?{_END}",
+        ("metadata.csv (or the table of HAM10000 or of the challenge)",),
+        by_file=True,
+    ),
+)
+_IMAGES = {"Derm7pt": " (images/)", "PAD-UFES-20": " (imgs_part_1/, imgs_part_2/, imgs_part_3/)"}
+
+
+def refuse_incomplete(contents: Contents, labels: Collection[str], below: Sequence[str]) -> None:
+    """Raise a DataError for images of a known dataset without its tables, which are no class folders.
+
+    labels: names of the folders that would be the classes; below: the images' paths from there on. A folder with the
+    name of a condition is a class folder.
+    """
+    _refuse_numbered(contents)
+    if any(find(label) for label in labels):
+        return
+    for sign in SIGNS:
+        if len(labels) < 2 or not sign.by_file:
+            pattern = re.compile(sign.paths, re.IGNORECASE)
+            paths = contents.folder.images if len(labels) < 2 else below
+            if 2 * sum(bool(pattern.search(path)) for path in paths) > len(paths):
+                _refuse(contents, sign)
+
+
+def _refuse(contents: Contents, sign: Sign) -> None:
+    present = {_stem(name) for name in (*contents.folder.tables, *contents.folder.others)}
+    missing = [name for name in sign.tables if _stem(name) not in present]
+    state = "missing" if missing else "not understood"
+    names = missing or sign.tables
+    raise DataError(
+        f"looks like {sign.kind}: {' and '.join(names)} {'is' if len(names) == 1 else 'are'} {state}",
+        where=str(contents.root),
+        lines=[
+            f"  not understood: {table.describe()}" for table in contents.tables if not contents.is_understood(table)
+        ],
+        todo="The images' labels are in there: put it beside the images.",
+    )
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name.split(" (")[0]).stem.lower()
+
+
+def refuse_without_images(contents: Contents) -> None:
+    """Raise a DataError for a known dataset's table of labels in a folder without images."""
+    tables = [(_kind_of(table), table.name) for table in contents.tables]
+    tables += [("PH2", name) for name in contents.folder.others if PurePosixPath(name).name.lower() == PH2_TABLE]
+    kind, name = next((pair for pair in tables if pair[0]), ("", ""))
+    if kind:
+        raise DataError(
+            f"looks like {kind}: {name} is here, but its images{_IMAGES.get(kind, '')} are missing",
+            where=str(contents.root),
+            todo="Put the images' folder beside the table.",
+        )
+
+
+def _kind_of(table: Table) -> str:
+    layout = layout_of(table)
+    if layout is not UNKNOWN_LAYOUT:
+        return layout.kind
+    if is_one_hot(table):
+        return "MILK10k" if key_of(table) == "lesion_id" else "an ISIC challenge"
+    return ""
+
+
+def _refuse_numbered(contents: Contents) -> None:
+    """Raise a DataError for a table with a column for each class that does not name the images."""
+    for table in contents.tables:
+        classes = [name for name in classes_of(table) if find(name)]
+        bits = all(is_bit(row[fold_column(name)]) for row in table.rows for name in classes)
+        if not key_of(table) and len(classes) > 1 and bits:
+            raise DataError(
+                f"it labels rows ({', '.join(classes[:4])}), but does not name the images",
+                where=str(contents.root / table.name),
+                todo="Take the table from the dataset's own page: copies without the images' names cannot be matched.",
+            )

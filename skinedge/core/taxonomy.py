@@ -88,6 +88,12 @@ def find(name: str) -> Condition | None:
     return _by_name().get(fold(name)) or _by_name().get(fold(plain))
 
 
+def full_name(label: str) -> str:
+    """Return the name of the condition that a label means ('mel': 'melanoma'), the label itself if it is not known."""
+    condition = find(label)
+    return label if condition is None else condition.name
+
+
 def mixed_classes(labels: Sequence[str]) -> list[str]:
     """Return the labels that mix groups, of which the worst one counts."""
     return [label for label in labels if (condition := find(label)) is not None and condition.mixed]

@@ -68,3 +68,5 @@ def show(result: Evaluation) -> None:
             note(f"{count} of these images were in the {split} split, which decides checkpoints and thresholds")
     for one in tables(document):
         table(one.title, one.columns, one.rows)
+    for sentence in result.summary.sentences():
+        say(sentence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from skinedge.cli.bench_table import show as show_latency
@@ -9,12 +10,16 @@ from skinedge.cli.common import NOTICE, emit_json, note, say
 from skinedge.cli.verify import show as show_parity
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from skinedge.run.run_directory import Bundle
     from skinedge.training.job import TrainRequest
+    from skinedge_bench.latency.report import LatencyReport
+    from skinedge_bench.verify.report import ParityReport
 
 
-def run_all(request: TrainRequest, json: bool) -> None:
-    """Run all stages and print their results.
+def run_all(request: TrainRequest, *, json: bool, verbose: bool) -> None:
+    """Run all stages and print a summary; with `verbose`, all tables of verify and bench first.
 
     Raises: as `api.pipeline`; GateError, after both reports were written, if a gate failed.
     """
@@ -33,16 +38,43 @@ def run_all(request: TrainRequest, json: bool) -> None:
         digest = bundle.entries()[MODEL].sha256
         emit_json("run", document, model_id=bundle.manifest.id, model_sha256=digest)
     else:
-        show_parity(parity)
-        show_latency(latency)
-        summarize(bundle)
+        if verbose:
+            show_parity(parity)
+            show_latency(latency)
+        summarize(bundle, parity, latency)
+        advise(bundle, request.data)
     parity.require_passed()
 
 
-def summarize(bundle: Bundle) -> None:
-    """Print the run directory, its default file and the notice on use."""
+def summarize(bundle: Bundle, parity: ParityReport, latency: LatencyReport) -> None:
+    """Print what the default file does on the test images, whether it kept the network's answers, and its latency."""
     manifest = bundle.manifest
+    name = str(manifest.default_file)
+    file = next((file for file in parity.files if file.name == name), None)
+    say(f"\n{bundle.root / name}")
+    if file is not None and file.figures is not None:
+        malignant = [manifest.labels[i] for i in manifest.malignant]
+        for sentence in file.figures.summary(malignant).sentences():
+            say(sentence)
+        say(file.sentence())
+    times = [(row.p50_ms, row.runtime, row.threads) for row in latency.rows if row.file == name and row.p50_ms]
+    if times:
+        milliseconds, runtime, threads = min(times)
+        say(f"One image takes {milliseconds:.1f} ms (median, {runtime}, {threads} thread(s), this machine).")
     if manifest.synthetic:
         note("SYNTHETIC images: these figures show that the tool works, and nothing about skin.")
-    say(f"run: {bundle.root}    default file: {bundle.root / str(manifest.default_file)}")
     note(NOTICE)
+
+
+def advise(bundle: Bundle, data: Path) -> None:
+    """Print the commands that usually follow."""
+    run, images = (shlex.quote(str(path)) for path in (bundle.root, data))
+    evaluation = shlex.quote(str(bundle.root.with_name(f"{bundle.root.name}-evaluation")))
+    say("\nNext:")
+    for command, purpose in (
+        (f"skinedge evaluate {run} --data {images} --split test --out {evaluation}", "intervals, subgroups, plots"),
+        (f"skinedge report {run} --evaluation {evaluation}", "one page with all figures"),
+        (f"skinedge predict IMAGE --run {run}", "predict your own image"),
+        (f"skinedge web --run {run}", "try it in a browser"),
+    ):
+        say(f"  {command}    # {purpose}")

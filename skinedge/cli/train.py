@@ -71,14 +71,18 @@ def train(options: TrainOptions, json: JsonOption = False) -> None:
 
 @app.command()
 @expand_groups
-def run(options: TrainOptions, json: JsonOption = False) -> None:
+def run(
+    options: TrainOptions,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Print all tables of verify and bench.")] = False,
+    json: JsonOption = False,
+) -> None:
     """Train, merge, export, verify and bench.
 
     Exports ONNX and TFLite in fp32 and int8. Exits with 1 if a gate fails.
     """
     from skinedge.cli.pipeline import run_all
 
-    run_all(make_request(options), json)
+    run_all(make_request(options), json=json, verbose=verbose)
 
 
 @app.command()

@@ -146,6 +146,12 @@ def includes(broad: Condition, condition: Condition) -> bool:
     return condition == broad
 
 
+def full_name(label: str) -> str:
+    """Return the name of the condition that a label means ('mel': 'melanoma'), the label itself if it is not known."""
+    condition = find(label)
+    return label if condition is None else condition.name
+
+
 def mixed_classes(labels: Sequence[str]) -> list[str]:
     """Return the labels that mix groups, of which the worst one counts."""
     return [label for label in labels if (condition := find(label)) is not None and condition.mixed]

@@ -68,6 +68,7 @@ class Metrics(Struct, frozen=True):
     macro_auc: float | None
     melanoma_sensitivity: float | None
     malignant: Rates
+    flagged: dict[str, Counts] | None = None
     max_difference: float | None = None
 
 
@@ -266,10 +267,12 @@ class ReliabilityBin(Struct, frozen=True):
 
 
 class ClassFigures(Struct, frozen=True):
-    """Figures of one class against the rest. support: its images."""
+    """Figures of one class against the rest. support: its images; flagged: (flagged as malignant, all) of them."""
 
     auc: float | None
     support: Count
+    name: str | None = None
+    flagged: Counts | None = None
 
 
 class Malignant(Struct, frozen=True):
@@ -307,7 +310,7 @@ class Evaluation(Struct, frozen=True):
     """evaluation.json of `evaluate --out`.
 
     seen: split -> judged images that the run had in it, None where unknown; contaminated: judged images that the model
-    was trained on; confusion: rows: truth; intervals: figure -> its interval.
+    was trained on; confusion: rows: truth; intervals: figure -> its interval; summary: sentences.
     """
 
     n: Count
@@ -324,6 +327,7 @@ class Evaluation(Struct, frozen=True):
     intervals: dict[str, Bounds | None]
     confusion: tuple[tuple[Count, ...], ...]
     roc: RocCurves | None = None
+    summary: tuple[str, ...] = ()
     schema: str = ""
     model_sha256: str | None = None
 

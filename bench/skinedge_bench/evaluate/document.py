@@ -8,14 +8,15 @@ The malignant score, its decision threshold, the reliability and the confusion m
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skinedge.stats import metrics
+from skinedge.core.taxonomy import full_name
+from skinedge.stats import decisions, metrics
 from skinedge.stats.reliability import prior_weights, reliability
 
 PER_CLASS = ("precision", "recall", "specificity", "f1", "auc", "average_precision")
@@ -130,15 +131,53 @@ def overall_document(predictions: Predictions) -> dict[str, float]:
 
 
 def per_class_document(predictions: Predictions) -> dict[str, dict[str, object]]:
-    """label -> precision, recall, sensitivity (= recall), specificity, f1, auc, average_precision, support."""
+    """label -> its metrics: `PER_CLASS`, sensitivity (= recall), and
+
+    name: of the condition; support: images of the class; flagged: [images with a malignant score at the threshold or
+    above, all images of the class], None without a threshold.
+    """
     classes = metrics.per_class(predictions.truth, predictions.uniform)
+    flagged = flagged_document(predictions) or dict.fromkeys(predictions.labels)
     return {
         label: {
+            "name": full_name(label),
             **{name: float(getattr(classes, name)[i]) for name in PER_CLASS},
             "sensitivity": float(classes.recall[i]),
             "support": int(classes.support[i]),
+            "flagged": flagged[label],
         }
         for i, label in enumerate(predictions.labels)
+    }
+
+
+def flagged_document(predictions: Predictions) -> dict[str, list[int]] | None:
+    """label -> [images flagged as malignant, all images of the class]; None without a threshold."""
+    if (flagged := predictions.flagged) is None:
+        return None
+    of_class = [predictions.truth == i for i in range(len(predictions.labels))]
+    return {
+        label: [int((flagged & images).sum()), int(images.sum())]
+        for label, images in zip(predictions.labels, of_class, strict=True)
+    }
+
+
+def decisions_document(predictions: Predictions) -> dict[str, object]:
+    """Thresholds, predictive values, decision curve and reliability of the malignant score: lists of rows.
+
+    Empty if the malignant classes are unknown; predictive_values is empty without a threshold.
+    """
+    if predictions.malignant is None:
+        return {}
+    positive, score, flagged = predictions.positive, predictions.score, predictions.flagged
+    values = []
+    if flagged is not None and positive.any() and not positive.all():
+        rates = metrics.sensitivity_specificity(positive, flagged)
+        values = [asdict(decisions.predictive_values(*rates, share)) for share in decisions.PREVALENCES]
+    return {
+        "operating_points": [asdict(row) for row in decisions.operating_table(positive, score)],
+        "predictive_values": values,
+        "decision_curve": [asdict(row) for row in decisions.decision_curve(positive, score)],
+        "score_reliability": [asdict(row) for row in decisions.score_bins(positive, score)],
     }
 
 

@@ -24,6 +24,7 @@ from skinedge_bench.evaluate.document import Predictions
 from skinedge_bench.evaluate.intervals import Intervals, intervals_of, units_of
 from skinedge_bench.evaluate.selection import Selection, select
 from skinedge_bench.evaluate.subgroups import subgroups
+from skinedge_bench.evaluate.summary import Summary
 from skinedge_bench.loaded_model import LoadedModel
 from skinedge_bench.predict.resumable import Work, predictions
 
@@ -50,6 +51,20 @@ class Evaluation:
         """Bootstrap intervals of the metrics, with a fixed seed."""
         return intervals_of(self.predictions, units_of(self.selection.samples))
 
+    @property
+    def summary(self) -> Summary:
+        """The evaluation in sentences."""
+        predictions = self.predictions
+        overall = document.overall_document(predictions)
+        return Summary(
+            f"{len(predictions.truth):,} images (split: {self.selection.split})",
+            overall["accuracy"],
+            overall["balanced_accuracy"],
+            predictions.threshold,
+            document.flagged_document(predictions),
+            [predictions.labels[i] for i in predictions.malignant or ()],
+        )
+
     @cached_property
     def document(self) -> dict[str, object]:
         """The evaluation as JSON; undefined metrics are NaN (null once printed)."""
@@ -62,6 +77,7 @@ class Evaluation:
             "runtime": self.runtime,
             "synthetic": self.synthetic,
             "split": self.selection.split,
+            "summary": self.summary.sentences(),
             "seen": self.selection.seen,
             "contaminated": self.selection.trained_on,
             **document.priors_document(predictions),
@@ -70,6 +86,7 @@ class Evaluation:
             **document.roc_document(predictions),
             "per_class": _with_intervals(document.per_class_document(predictions), intervals),
             "malignant": document.malignant_document(predictions),
+            "decisions": document.decisions_document(predictions),
             "intervals": dict(intervals.overall),
             "bootstrap": {
                 "unit": units.name,

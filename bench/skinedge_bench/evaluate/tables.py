@@ -29,9 +29,14 @@ def tables(document: Mapping[str, Any]) -> list[Table]:
     return [
         Table(
             f"{document['n']} images, split {document['split']} ({_prior(document, 'per_class')})",
-            ("class", *(name.replace("recall", "sensitivity").replace("_", " ") for name in PER_CLASS), "images"),
+            (
+                "class",
+                *(name.replace("recall", "sensitivity").replace("_", " ") for name in PER_CLASS),
+                "images",
+                "flagged",
+            ),
             [
-                [label, *(number(row[name], 3) for name in PER_CLASS), row["support"]]
+                [label, *(number(row[name], 3) for name in PER_CLASS), row["support"], _flagged(row)]
                 for label, row in _classes(document)
             ],
         ),
@@ -43,6 +48,58 @@ def tables(document: Mapping[str, Any]) -> list[Table]:
         _overall(document),
         *(_subgroups(attribute, groups) for attribute, groups in document["subgroups"].items()),
     ]
+
+
+def decision_tables(document: Mapping[str, Any]) -> list[Table]:
+    """Build the tables on the malignant score: other thresholds, predictive values, net benefit, reliability.
+
+    A table without rows is left out; evaluations from before these figures have none.
+    """
+    parts: Mapping[str, Any] = document.get("decisions", {})
+    built = [
+        Table(
+            "Other thresholds of the malignant score (the highest one that reaches each sensitivity on these images)",
+            ("sensitivity wanted", "threshold", "sensitivity", "specificity", "benign flagged per malignant flagged"),
+            [
+                [
+                    f"{row['wanted']:.0%}",
+                    *(number(row[k], 3) for k in ("threshold", "sensitivity", "specificity", "alarms")),
+                ]
+                for row in parts.get("operating_points", ())
+            ],
+        ),
+        Table(
+            "What a flag means where the malignant share is another (at the file's threshold, by Bayes' theorem)",
+            ("malignant share", "malignant among the flagged (PPV)", "benign among the others (NPV)"),
+            [
+                [f"{row['prevalence']:.0%}", number(row["ppv"], 3), number(row["npv"], 3)]
+                for row in parts.get("predictive_values", ())
+            ],
+        ),
+        Table(
+            "Net benefit (decision curve, Vickers and Elkin 2006; flagging none: 0)",
+            ("risk threshold", "model", "flag all"),
+            [
+                [f"{row['risk']:.0%}", number(row["model"], 3), number(row["everyone"], 3)]
+                for row in parts.get("decision_curve", ())
+            ],
+        ),
+        Table(
+            "Reliability of the malignant score",
+            ("score", "images", "malignant", "mean score", "share malignant"),
+            [
+                [
+                    f"{row['above']:.1f}-{row['up_to']:.1f}",
+                    row["images"],
+                    row["malignant"],
+                    number(row["mean_score"], 3),
+                    number(row["malignant"] / row["images"], 3) if row["images"] else None,
+                ]
+                for row in parts.get("score_reliability", ())
+            ],
+        ),
+    ]
+    return [table for table in built if table.rows]
 
 
 def sections(tables: Sequence[Table], level: int) -> list[str]:
@@ -57,10 +114,16 @@ def markdown(document: Mapping[str, Any], notice: str, pictures: Sequence[str]) 
         f"# {escaped(document['file'])}" + (" (trained on SYNTHETIC images)" if document["synthetic"] else ""),
         notice,
         *([warning] if document["contaminated"] else []),
-        *sections([*tables(document), class_intervals(document)], 2),
+        *sections([*tables(document), *decision_tables(document), class_intervals(document)], 2),
     ]
     parts += [f"![{name.removesuffix('.png').replace('_', ' ')}]({name})" for name in pictures]
     return "\n\n".join(parts) + "\n"
+
+
+def _flagged(row: Mapping[str, Any]) -> str | None:
+    """Format the images of a class that are flagged: '43 of 53'; None without a threshold, or if older."""
+    counts = row.get("flagged")
+    return f"{counts[0]} of {counts[1]}" if counts else None
 
 
 def _classes(document: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

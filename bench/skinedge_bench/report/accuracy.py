@@ -42,6 +42,13 @@ def subgroups(sources: Sources) -> Section:
     return Section("Subgroups", tables.subgroups or (unknown,))
 
 
+def decisions(sources: Sources) -> Iterator[Section]:
+    """Yield the section on thresholds and on what a flag means; none without an evaluation that has these figures."""
+    tables = sources.evaluation
+    if tables is not None and tables.decisions:
+        yield Section("What a flag means", tables.decisions)
+
+
 def _malignant_curve(evaluation: Evaluation) -> Iterator[RocCurve]:
     """Yield the ROC curve of the malignant score with its decision threshold, if it is defined."""
     malignant = evaluation.malignant

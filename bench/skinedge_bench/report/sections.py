@@ -25,8 +25,9 @@ def build_report(sources: Sources, notice: str, examples: Pictures | None) -> Re
     """Arrange a run's documents into a report. examples: patients' images, None unless they were asked for."""
     tiles = (*accuracy_tiles(sources), *parity_tiles(sources), *latency_tiles(sources))
     sections = (
-        Section("Summary", (Tiles(tiles), *describe_model(sources.bundle))),
+        Section("Summary", (*summary(sources), Tiles(tiles), *describe_model(sources.bundle))),
         accuracy.accuracy(sources),
+        *accuracy.decisions(sources),
         accuracy.subgroups(sources),
         *((Section("Examples", (Text(EXAMPLES), examples)),) if examples else ()),
         precision_search.precision_search(sources),
@@ -48,6 +49,14 @@ def warnings(sources: Sources) -> Iterator[str]:
         yield f"CONTAMINATED: the model was trained on {contaminated} of the judged images or their lesions."
     if sources.parity is not None and not sources.parity.passed:
         yield "A gate failed: the predictions of at least one file differ too much from the network's in PyTorch."
+
+
+def summary(sources: Sources) -> Iterator[Text]:
+    """Yield the evaluation in sentences, in one paragraph; older evaluations have none."""
+    if sources.evaluation is not None and (sentences := sources.evaluation.figures.summary):
+        yield Text(
+            " ".join(sentence.strip() + ("" if sentence.endswith((".", ":")) else ";") for sentence in sentences)
+        )
 
 
 def accuracy_tiles(sources: Sources) -> Iterator[Tile]:

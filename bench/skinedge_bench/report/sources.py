@@ -34,7 +34,7 @@ NETWORK = "PyTorch, merged"
 class EvaluationTables:
     """Figures of one file, or of the merged network, and the tables of `skinedge evaluate` on them.
 
-    per_class, confusion, overall, intervals, subgroups: as `evaluate.tables` makes them.
+    per_class, confusion, overall, intervals, subgroups, decisions: as `evaluate.tables` makes them.
     """
 
     figures: schemas.Evaluation
@@ -43,6 +43,7 @@ class EvaluationTables:
     overall: Table
     intervals: Table
     subgroups: tuple[Table, ...]
+    decisions: tuple[Table, ...]
 
 
 @dataclass(frozen=True)
@@ -140,10 +141,10 @@ def evaluation_tables(document: Document, where: str) -> EvaluationTables:
     figures = build(document, schemas.Evaluation, where, error=DAMAGED)
     try:
         per_class, confusion, overall, *subgroups = tables.tables(document)
-        intervals = tables.class_intervals(document)
+        intervals, decisions = tables.class_intervals(document), tuple(tables.decision_tables(document))
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise DAMAGED(f"{type(error).__name__}: {error}", where=where) from None
-    return EvaluationTables(figures, per_class, confusion, overall, intervals, tuple(subgroups))
+    return EvaluationTables(figures, per_class, confusion, overall, intervals, tuple(subgroups), decisions)
 
 
 def read_own_evaluation(bundle: Bundle) -> Document | None:

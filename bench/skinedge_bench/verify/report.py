@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from skinedge.core.errors import GateError
 from skinedge.stats.gates import Gate, passed
+from skinedge_bench.evaluate.summary import Summary
 from skinedge_bench.verify.comparison import Change, Comparison
 
 
@@ -16,8 +18,9 @@ class Figures:
     """Metrics of one file on the test split; NaN where undefined.
 
     agreement_low, agreement_high: Wilson's 95 % interval; fall: drop of balanced accuracy from the reference;
-    melanoma_sensitivity: recall of the class melanoma, as the top class; sensitivity: label -> recall; own_threshold:
-    whether the malignant metrics are at a threshold fitted for this file, not at that of the merged network.
+    melanoma_sensitivity: recall of the class melanoma, as the top class; sensitivity: label -> recall; flagged:
+    label -> [images flagged as malignant, all images of the class], None without a threshold; own_threshold: whether
+    the malignant metrics are at a threshold fitted for this file, not at that of the merged network.
     """
 
     n: int
@@ -31,8 +34,15 @@ class Figures:
     macro_auc: float
     melanoma_sensitivity: float
     sensitivity: dict[str, float]
+    flagged: dict[str, list[int]] | None
     malignant: Mapping[str, Any]
     own_threshold: bool
+
+    def summary(self, malignant: Sequence[str]) -> Summary:
+        """The metrics in sentences. malignant: the malignant and premalignant labels."""
+        threshold = self.malignant["threshold"]
+        about = f"{self.n:,} test images"
+        return Summary(about, self.accuracy, self.balanced_accuracy, threshold, self.flagged, malignant)
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,15 @@ class FileParity:
     comparison: Comparison | None = None
     changed: tuple[Change, ...] = ()
     runtime: str | None = None
+
+    def sentence(self) -> str:
+        """Say whether the file kept the answers of the network in PyTorch, and count its verdicts."""
+        counts = ", ".join(f"{n} {verdict}" for verdict, n in Counter(gate.verdict for gate in self.gates).items())
+        if self.figures is None:
+            return f"Not compared with the network in PyTorch on images; gates: {counts}."
+        low, high = self.figures.agreement_low, self.figures.agreement_high
+        same = f"{self.figures.agreement:.1%} of them (95 % interval {low:.1%} to {high:.1%})"
+        return f"Same class as the network in PyTorch for {same}; gates: {counts}."
 
     def document(self, *, strict: bool) -> dict[str, object]:
         """Return as JSON."""

@@ -37,7 +37,7 @@ from skinedge.stats.gates import (
 )
 from skinedge.system.progress import bar, note
 from skinedge_bench.device import cpu_features, instruction_set, saturation
-from skinedge_bench.evaluate.document import Predictions, malignant_document
+from skinedge_bench.evaluate.document import Predictions, flagged_document, malignant_document
 from skinedge_bench.loaded_model import contradiction, exported, open_file, run_of
 from skinedge_bench.runtimes.session import SUM_TOLERANCE
 from skinedge_bench.split_images import locate, place_of, test_split
@@ -265,7 +265,7 @@ def figures_of(manifest: Manifest, reference: Reference, outputs: Outputs, name:
     balanced = metrics.balanced_accuracy(labels, predicted)
     recall = metrics.per_class(labels, probabilities).recall
     melanoma = manifest.melanoma_index
-    threshold = manifest.threshold(name)
+    judged = Predictions(manifest.labels, labels, probabilities, manifest.malignant, manifest.threshold(name))
     return Figures(
         n=len(labels),
         max_difference=largest_difference(reference.logits, outputs),
@@ -278,8 +278,7 @@ def figures_of(manifest: Manifest, reference: Reference, outputs: Outputs, name:
         macro_auc=metrics.macro_auc(labels, probabilities),
         melanoma_sensitivity=float("nan") if melanoma is None else float(recall[melanoma]),
         sensitivity={label: float(value) for label, value in zip(manifest.labels, recall, strict=True)},
-        malignant=malignant_document(
-            Predictions(manifest.labels, labels, probabilities, manifest.malignant, threshold)
-        ),
+        flagged=flagged_document(judged),
+        malignant=malignant_document(judged),
         own_threshold=name in manifest.thresholds,
     )

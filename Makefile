@@ -32,6 +32,11 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Make the pictures of README and docs/ with Chromium: docs/images.
+.PHONY: pictures
+pictures: web
+	$(BIN)/python -m experiments.pictures
+
 # Build the site of docs/ into .cache/site; a broken link or anchor is an error.
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(READY)

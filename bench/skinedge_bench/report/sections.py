@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from skinedge.core.taxonomy import full_name
 from skinedge.run import model_card
 from skinedge.run.redaction import without_places
 from skinedge.run.run_directory import Bundle
@@ -112,7 +113,7 @@ def describe_model(bundle: Bundle) -> tuple[Block, ...]:
     """Tabulate the model's properties, and its images by split and class."""
     manifest = bundle.manifest
     data, size = manifest.training["data"], manifest.preprocess.size
-    classes = ", ".join(f"{label} ({manifest.taxonomy[label]})" for label in manifest.labels)
+    classes = ", ".join(f"{full_name(label)} ({label}, {manifest.taxonomy[label]})" for label in manifest.labels)
     rows: list[list[Cell]] = [
         ["network", f"{manifest.training['backbone']}, {size} x {size} px"],
         ["run", f"{manifest.id}, {manifest.created_at[:10]}"],

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from skinedge.core import json_io, taxonomy
-from skinedge.core.errors import BundleError, ConfigError, DataError
+from skinedge.core.errors import BundleError, ConfigError
 from skinedge.core.files import disk_error, path_inside
 from skinedge.core.input_format import HEATMAP
 from skinedge.core.preprocess import prepare
@@ -139,7 +139,7 @@ def _settings(model: LoadedModel, runtime: str, check: Mapping[str, Any]) -> dic
         "model": f"model/{model.name}",
         "card": f"model/{card_name(model.name)}",
         "runtime": {"name": runtime, "version": version(runtime)},
-        "names": {label: _full_name(label) for label in model.labels},
+        "names": {label: taxonomy.full_name(label) for label in model.labels},
         "check": check,
         "overlay": {"steps": STEPS, "opacity": OPACITY},
         "bench": _bench_settings(model, runtime),
@@ -184,11 +184,3 @@ def _bench_settings(model: LoadedModel, runtime: str) -> dict[str, Any]:
         "key": row.key,
         "document": json_io.document("bench", report.document(), model_id=model.model_id, model_sha256=model.sha256),
     }
-
-
-def _full_name(label: str) -> str:
-    """Return a label's full name, e.g. 'melanoma' for 'mel'; the label itself if the taxonomy does not have it."""
-    try:
-        return taxonomy.resolve(label).name
-    except DataError:
-        return label

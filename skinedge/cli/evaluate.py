@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from skinedge.cli.app import app
+from skinedge.cli.app import CommandWithPanels, app
 from skinedge.cli.common import NOTICE, emit_json, note, say, table
-from skinedge.cli.options import DataOption, FileOption, JobsOption, JsonOption, ResumeOption, RunOrFileArgument
+from skinedge.cli.option_groups import expand_groups
+from skinedge.cli.options import (
+    DataOption,
+    FileOption,
+    FolderOptions,
+    JobsOption,
+    JsonOption,
+    ResumeOption,
+    RunOrFileArgument,
+)
 from skinedge.cli.predict import open_for_judging
 from skinedge.core import json_io
 
@@ -19,8 +28,10 @@ if TYPE_CHECKING:
     from skinedge_bench.loaded_model import LoadedModel
 
 
-@app.command()
+@app.command(cls=CommandWithPanels)
+@expand_groups
 def evaluate(
+    folder: FolderOptions,
     run: RunOrFileArgument = None,
     data: DataOption = None,
     split: Annotated[
@@ -50,11 +61,13 @@ def evaluate(
     from skinedge_bench.loaded_model import run_of
     from skinedge_bench.predict.resumable import Work
 
+    reading = folder.options()
     work = Work(jobs, out and out / UNFINISHED, resume)
     if out is not None:
         plots.check(out)
     model = open_for_judging(run, file)
-    result = run_evaluate(model, data, run_of(model.path), split=split, allow_train=allow_train, work=work)
+    own = run_of(model.path)
+    result = run_evaluate(model, data, own, split=split, allow_train=allow_train, work=work, reading=reading)
     if out is not None:
         _write(out, result, model)
     if json:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skinedge.cli.app import app
+from skinedge.cli.app import CommandWithPanels, app
 from skinedge.cli.common import emit_json, figure, note, pick_run, table
-from skinedge.cli.options import DataOption, JsonOption, RunOrFileArgument
+from skinedge.cli.option_groups import expand_groups
+from skinedge.cli.options import DataOption, FolderOptions, JsonOption, RunOrFileArgument
 
 if TYPE_CHECKING:
     from skinedge.stats.paired import Estimate
@@ -40,8 +41,10 @@ CHANGE_COLUMNS = ("image", "truth", "PyTorch", "file", "malignant score", "flag"
 SHOWN = 10  # changed images printed per file; the report has all of them
 
 
-@app.command()
+@app.command(cls=CommandWithPanels)
+@expand_groups
 def verify(
+    folder: FolderOptions,
     run: RunOrFileArgument = None,
     data: DataOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on underpowered gates too.")] = False,
@@ -68,17 +71,18 @@ def verify(
         from skinedge.cli.layers import compare_layers
         from skinedge.core.errors import ConfigError
 
-        if strict or not layers:
-            raise ConfigError("--images requires --layers, and --strict excludes it")
+        if strict or not layers or folder.options().given:
+            raise ConfigError("--images requires --layers, which excludes --strict, --table, --columns and --plan")
         compare_layers(run, data, images, json=json)
         return
     from skinedge_bench.verify.verify import verify as run_verify
     from skinedge_bench.verify.verify import verify_file
 
+    reading = folder.options()
     if run is not None and run.is_file():
-        report = verify_file(run, data, strict=strict)
+        report = verify_file(run, data, strict=strict, reading=reading)
     else:
-        report = run_verify(pick_run(run, writes=key is None), data, strict=strict, keep=key is None)
+        report = run_verify(pick_run(run, writes=key is None), data, strict=strict, keep=key is None, reading=reading)
     if json:
         emit_json("verify", report.document(), model_id=report.model_id, model_sha256=report.model_sha256)
     else:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from skinedge.core.errors import DataError
 from skinedge.data.columns import Roles
 from skinedge.data.dataset import Dataset, Sample, isic_id
 from skinedge.data.image_index import stem_of
@@ -45,35 +44,14 @@ LAYOUTS = (
 UNKNOWN_LAYOUT = Layout("labelled table", "", ())
 
 
-def find_label_table(contents: Contents) -> Table | None:
-    """Return the one table that labels the folder's images, None where none does.
-
-    Raises: DataError when there are several.
-    """
-    roles = contents.roles
-    tables = [table for table in contents.tables if roles[table.name].image and roles[table.name].labels]
-    return only_one(contents, tables)
-
-
-def only_one(contents: Contents, tables: list[Table]) -> Table | None:
-    """Return the only table, None without one. Raises: DataError for several."""
-    if len(tables) > 1:
-        raise DataError(
-            f"several tables could be the labels: {', '.join(table.name for table in tables)}",
-            where=str(contents.root),
-            todo="Give a folder that holds one of them.",
-        )
-    return tables[0] if tables else None
-
-
 def read_labelled(contents: Contents) -> Dataset | None:
     """Read the images that a table labels; None where no table does.
 
-    Raises: DataError for several such tables, an image without a row or a row without its image, a row without a label,
-        or one image under two labels.
+    A row without its image or without a label, an image without a row and two rows that differ are problems.
+    Raises: DataError for several such tables.
     """
-    table = find_label_table(contents)
-    if table is None:
+    table = contents.label_table()
+    if table is None or contents.is_one_hot(table):
         return None
     roles = contents.roles[table.name]
     layout = next((known for known in LAYOUTS if table.has(*known.marks)), UNKNOWN_LAYOUT)
@@ -99,68 +77,65 @@ def domain_by_name(samples: Sequence[Sample]) -> str:
 
 
 def labels_of(contents: Contents, table: Table, roles: Roles) -> dict[str, str]:
-    """Return image id -> label.
-
-    Raises: DataError for a row without one of them, or two different rows for an image.
-    """
-    where = str(contents.root / table.name)
-    labels: dict[str, str] = {}
-    for image, row in distinct_rows(contents, table, roles.image):
-        label = roles.label_of(row)
-        if not image or not label:
-            shown = {column: value for column, value in row.items() if value}
-            raise DataError(f"a row without {roles.image} or {' or '.join(roles.labels)}: {shown}", where=where)
-        labels[image] = label
+    """Return image id -> label, '' for a row without one, which is a problem."""
+    labels = {image: roles.label_of(row) for image, row in distinct_rows(contents, table, roles.image)}
+    unlabelled = [(image, contents.find(image) or "") for image, label in labels.items() if not label]
+    refuse_rows(contents, table, f"rows without {' or '.join(roles.labels)}", unlabelled)
     return labels
 
 
+def refuse_rows(contents: Contents, table: Table, what: str, cases: Sequence[tuple[str, str]]) -> None:
+    """Add a problem of a table's rows. cases: as `Contents.refuse` takes them."""
+    contents.refuse(f"{what} in {table.name}", cases, where=str(contents.root / table.name), todo="Correct the table.")
+
+
 def distinct_rows(contents: Contents, table: Table, key: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield (value of the column `key`, row), of equal rows the first. Raises: DataError for two different ones."""
+    """Yield (value of the column `key`, row), of equal rows the first.
+
+    Rows without a value, and two that differ, are problems.
+    """
     rows: dict[str, dict[str, str]] = {}
-    for row in table.rows:
-        if row[key] not in rows or not row[key]:
-            rows[row[key]] = row
-            yield row[key], row
-        elif rows[row[key]] != row:
-            raise DataError(f"image {row[key]} has two different rows", where=str(contents.root / table.name))
+    nameless, different = [], {}
+    for line, row in zip(table.lines, table.rows, strict=True):
+        if not row[key]:
+            nameless.append((f"line {line}", ""))
+        elif rows.setdefault(row[key], row) != row:
+            different[row[key]] = contents.find(row[key]) or ""
+    refuse_rows(contents, table, f"rows without {key}", nameless)
+    refuse_rows(contents, table, "images with two different rows", list(different.items()))
+    yield from rows.items()
 
 
 def locate(
     contents: Contents, table: Table, labels: Mapping[str, str], second_images: Sequence[str] = ()
 ) -> dict[str, tuple[str, str]]:
-    """Return path of each image -> (image id, label), sorted by path. second_images: as in `Layout`.
+    """Return path of each image -> (image id, label), sorted by path, without the ids whose label is ''.
 
-    Raises: DataError for a label without its image, an image without a label, or two ids for one image.
+    A label without its image, an image without a label and two ids for one image are problems.
+    second_images: as in `Layout`.
     """
     places: dict[str, tuple[str, str]] = {}
-    missing: list[str] = []
+    missing, twice = [], []
     for image, label in labels.items():
-        path = contents.index.find(image)
+        path = contents.find(image)
         if path is None:
-            missing.append(image)
+            missing.append((image, ""))
         elif places.setdefault(path, (image, label))[0] != image:
-            raise DataError(
-                f"{places[path][0]} and {image} are the same image, {path}", where=str(contents.root / table.name)
-            )
+            twice.append((f"{places[path][0]} and {image}", path))
     seconds = _second_images(contents, table, second_images)
-    unlabelled = [image for image in contents.index.without(places) if image not in seconds]
-    for count, what, listed in (
-        (len(missing), f"images of {table.name} are missing", missing),
-        (len(unlabelled), f"images have no row in {table.name}", unlabelled),
-    ):
-        if count:
-            raise DataError(
-                f"{count} {what}: {', '.join(sorted(listed)[:3])}{', ...' if count > 3 else ''}",
-                where=str(contents.root),
-                todo="Complete the folder, or take these out of the table or the folder.",
-            )
-    return dict(sorted(places.items()))
+    known = {*places, *seconds, *(path for paths in contents.ambiguous.values() for path in paths)}
+    unlabelled = [(image, image) for image in contents.index.without(known)]
+    todo = "Complete the folder, or take these out of the table or the folder."
+    contents.refuse(f"images of {table.name} are missing", sorted(missing), todo=todo)
+    contents.refuse(f"images have no row in {table.name}", unlabelled, todo=todo)
+    refuse_rows(contents, table, "images with two ids", twice)
+    return {path: named for path, named in sorted(places.items()) if named[1]}
 
 
 def _second_images(contents: Contents, table: Table, columns: Sequence[str]) -> set[str]:
     """Return the paths of further images of the same lesions, with a note."""
     ids = [row[column] for row in table.rows for column in columns if row[column]]
-    paths = {path for image in ids if (path := contents.index.find(image)) is not None}
+    paths = {path for image in ids if (path := contents.find(image)) is not None}
     if paths:
         note(f"left out: {len(paths)} further images of the same lesions (column {', '.join(columns)} of {table.name})")
     return paths
@@ -173,6 +148,8 @@ def as_sample(image: str, path: str, label: str, facts: Mapping[str, Facts]) -> 
 
 
 def dataset_of(contents: Contents, kind: str, domain: str, samples: list[Sample]) -> Dataset:
-    """Return the dataset of these samples, with its labels sorted."""
+    """Return the dataset of these samples, with its labels sorted; their paths are their ids where names repeat."""
+    if len({sample.image_id for sample in samples}) < len(samples):
+        samples = [replace(sample, image_id=sample.path) for sample in samples]
     labels = tuple(sorted({sample.label for sample in samples}))
     return Dataset(contents.root, kind, labels, tuple(samples), domain)

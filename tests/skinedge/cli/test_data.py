@@ -63,6 +63,7 @@ def test_check_passes_a_clean_folder(synthetic_images: Path) -> None:
     assert set(document) == KEYS | {
         *("passed", "kind", "synthetic", "counts", "lesions", "unreadable", "exact", "near"),
         *("two_labels", "leaks", "against", "overlaps", "patients", "unknown_classes", "scarce"),
+        *("problems", "unused_tables", "refusals"),
     }
 
 
@@ -125,11 +126,16 @@ def test_check_lists_what_training_refuses(tmp_path: Path) -> None:
             Image.effect_noise((32, 32), 90).convert("RGB").save(tmp_path / label / f"{label}{number}.png")
     done = run("check", tmp_path)
     assert done.exit_code == 0
-    assert done.stdout.splitlines()[-7:] == [
+    lines = done.stdout.splitlines()
+    assert lines[-11:] == [
         "passed",
         "train refuses class 'df': 2 lesions (or distinct images), but needs at least 4, one for each split",
-        "train refuses 2 classes that are not in the table of skin conditions. Set each to benign,",
-        "premalignant, malignant or the name of a known condition in a TOML file given with --config:",
+        "train refuses 2 classes that are not in the table of skin conditions: blip, blob",
+        "To train without these images, review the plan that the first command writes; nothing is deleted:",
+        f"  skinedge data clean {tmp_path} --plan {tmp_path.name}-plan.csv",
+        f"  skinedge train --data {tmp_path} --plan {tmp_path.name}-plan.csv",
+        "Set each unknown class to benign, premalignant, malignant or the name of a known condition, in a TOML file",
+        "given with --config:",
         "[taxonomy]",
         '"blip" = ""',
         '"blob" = ""',

@@ -15,7 +15,8 @@ from skinedge.cli.app import replace_bench_compare
 from skinedge.cli.option_groups import expand_groups
 
 COMMANDS = ("android", "bench", "compare", "doctor", "evaluate", "explain", "export", "merge", "predict", "report",
-            "run", "ship", "train", "verify", "web", "data", "data synth", "data check", "data info")  # fmt: skip
+            "run", "ship", "train", "verify", "web", "data", "data synth", "data check", "data info",
+            "data clean")  # fmt: skip
 
 
 def help_of(command: str) -> str:

@@ -149,7 +149,7 @@ def test_a_table_that_is_not_understood_is_named_with_its_columns(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"image_id,dx\na,b,c\n", "row 2 has more cells than the header"),
+        (b"image_id,dx\na,b,c\n", "line 2 has more cells than the header"),
         (b"image_id,Image ID\na,b\n", "two columns are named 'image_id'"),
         (b"\xff\xfea", "unreadable table"),
     ],

@@ -120,7 +120,7 @@ def _delimited(text: str, path: Path) -> tuple[list[str], list[Row], list[str]]:
     if marked:
         text, delimiter = text[marked.end() :], marked[1]
     else:
-        delimiter = "\t" if path.suffix.lower() in (".tsv", ".tab") else _find_delimiter(text)
+        delimiter = _find_delimiter(text)
     lines: list[Row] = []
     reader, number = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), first
     try:

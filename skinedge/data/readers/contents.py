@@ -224,7 +224,7 @@ class Contents:
             parts.append(f"label {' or '.join(roles.labels)}")
         named = {"lesion": (roles.lesion,), "patient": (roles.patient,), **roles.meta}
         parts += [f"{role} {' or '.join(columns)}" for role, columns in named.items() if any(columns)]
-        ignored = self._ignored(table)
+        ignored = self.unused_columns(table)
         if ignored:
             more = f" and {len(ignored) - 6} more" if len(ignored) > 6 else ""
             parts.append(f"not used: {', '.join(column or '(unnamed)' for column in ignored[:6])}{more}")
@@ -235,7 +235,8 @@ class Contents:
             parts.append(f"read with {', '.join(table.guesses)}")
         return "; ".join(parts)
 
-    def _ignored(self, table: Table) -> list[str]:
+    def unused_columns(self, table: Table) -> list[str]:
+        """Return the columns that no reader uses, as written; those of a one-hot table are all used."""
         roles, labels = self.roles[table.name], table in self.label_tables
         if labels and self.is_one_hot(table):
             return []

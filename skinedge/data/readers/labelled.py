@@ -9,7 +9,7 @@ from skinedge.data.columns import Roles
 from skinedge.data.dataset import Dataset, Sample, isic_id
 from skinedge.data.image_index import stem_of
 from skinedge.data.readers.contents import Contents, Facts
-from skinedge.data.table_file import Table
+from skinedge.data.table_file import Table, fold_column
 from skinedge.system.progress import note
 
 
@@ -90,16 +90,19 @@ def refuse_rows(contents: Contents, table: Table, what: str, cases: Sequence[tup
 
 
 def distinct_rows(contents: Contents, table: Table, key: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield (value of the column `key`, row), of equal rows the first.
+    """Yield (value of the column `key`, row), of rows with equal cells in the columns that are used the first.
 
     Rows without a value, and two that differ, are problems.
     """
     rows: dict[str, dict[str, str]] = {}
+    unused = {fold_column(column) for column in contents.unused_columns(table)}
     nameless, different = [], {}
     for line, row in zip(table.lines, table.rows, strict=True):
         if not row[key]:
             nameless.append((f"line {line}", ""))
-        elif rows.setdefault(row[key], row) != row:
+        elif any(
+            value != row[column] for column, value in rows.setdefault(row[key], row).items() if column not in unused
+        ):
             different[row[key]] = contents.find(row[key]) or ""
     refuse_rows(contents, table, f"rows without {key}", nameless)
     refuse_rows(contents, table, "images with two different rows", list(different.items()))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from skinedge.data.read_options import ReadOptions
     from skinedge.publish.package import Evaluation as PackagedEvaluation
     from skinedge.run.run_directory import Bundle
     from skinedge.stats.calibration import Reading
@@ -94,7 +95,12 @@ def export(
 
 
 def verify(
-    run: Run | None = None, data: StrPath | None = None, *, strict: bool = False, key: str | None = None
+    run: Run | None = None,
+    data: StrPath | None = None,
+    *,
+    strict: bool = False,
+    key: str | None = None,
+    reading: ReadOptions | None = None,
 ) -> ParityReport:
     """Check every model file of a run, or one model file, against the merged PyTorch model; the run keeps the report.
 
@@ -102,18 +108,21 @@ def verify(
         data: folder of the images, if they moved since training.
         strict: inconclusive gates fail too.
         key: minisign public key (or its file) of a package: checks its signature first, and writes no report.
+        reading: how to read the labels of the folder; None: as recorded in the run.
     Returns: the report; `passed` is False if a gate failed, and `require_passed` raises then.
     Raises: BundleError, also for a wrong signature; DataError, ConfigError.
     """
+    from skinedge.data.read_options import DEFAULT
     from skinedge_bench.verify.verify import verify as verify_run
     from skinedge_bench.verify.verify import verify_file
 
+    reading = reading or DEFAULT
     if key is not None:
         _check_signature(run, key)
     source = _run_or_file(run, writes=key is None)
     if isinstance(source, Path):
-        return verify_file(source, _path(data), strict=strict)
-    return verify_run(source, _path(data), strict=strict, keep=key is None)
+        return verify_file(source, _path(data), strict=strict, reading=reading)
+    return verify_run(source, _path(data), strict=strict, keep=key is None, reading=reading)
 
 
 def layers(run: Run | None = None, data: StrPath | None = None, images: int | None = None) -> LayersReport:

@@ -1,4 +1,4 @@
-"""skinedge data synth, check and info."""
+"""skinedge data synth, info, check and clean."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skinedge.cli.app import data_app
+from skinedge.cli.app import CommandWithPanels, data_app
 from skinedge.cli.common import emit_json, note, say, table
-from skinedge.cli.options import JsonOption
+from skinedge.cli.data_report import SHOWN, line_of, list_cases, show, show_refusals, show_remedy, train_with
+from skinedge.cli.option_groups import expand_groups
+from skinedge.cli.options import FolderOptions, JsonOption, TableOptions
+from skinedge.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from skinedge.data.audit import AuditReport, DuplicatePair
+    from skinedge.data.audit import AuditReport
     from skinedge.data.dataset import Dataset
     from skinedge.data.hashing import Inspection
+    from skinedge.data.read_options import ReadOptions
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of labelled images (or a MedMNIST .npz).")]
-SHOWN = 5
 
 
 @data_app.command()
@@ -42,15 +45,16 @@ def synth(
         say(f"{count} synthetic images of {lesions} lesions in {out} (marked by {MARKER})")
 
 
-@data_app.command()
-def info(folder: FolderArgument, json: JsonOption = False) -> None:
+@data_app.command(cls=CommandWithPanels)
+@expand_groups
+def info(folder: FolderArgument, options: FolderOptions, json: JsonOption = False) -> None:
     """Summarize a folder: layout, classes and their groups, lesions, image sizes."""
     from dataclasses import asdict
 
     from skinedge.data.audit import info as summarize
     from skinedge.data.readers import read
 
-    summary = summarize(read(folder))
+    summary = summarize(read(folder, options.options()))
     if json:
         classes = {label: {"images": n, "group": group} for label, (n, group) in summary.classes.items()}
         emit_json("data.info", {**asdict(summary), "classes": classes}, model_id=None, model_sha256=None)
@@ -65,84 +69,93 @@ def info(folder: FolderArgument, json: JsonOption = False) -> None:
         say("official splits: " + ", ".join(f"{name} {n}" for name, n in summary.splits.items()))
 
 
-@data_app.command()
+@data_app.command(cls=CommandWithPanels)
+@expand_groups
 def check(
     folder: FolderArgument,
+    options: FolderOptions,
     against: Annotated[Path | None, typer.Option(metavar="DIR2", help="Also find images that DIR2 contains.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Find unreadable images, duplicates and leaks.
+    """List everything in a folder that training refuses, duplicates and leaks.
 
     Searches one folder, its official splits, and with --against a second folder. Exits with 1 for an unreadable image,
-    an image under two labels, a leak between official splits, or any overlap with DIR2.
+    an image under two labels, a table or image that cannot be used, a leak between official splits, or any overlap with
+    DIR2.
     """
     from dataclasses import asdict
 
-    from skinedge.data.audit import audit, overlaps
+    from skinedge.data.audit import overlaps
+    from skinedge.data.cleaning import propose
+    from skinedge.data.read_options import DEFAULT
 
-    dataset, inspection = _inspect(folder)
-    report = audit(dataset, inspection)
-    shared = None if against is None else overlaps(inspection.samples, _inspect(against)[1].samples)
+    dataset, inspection, report = _audit(folder, options.options())
+    shared = None
+    if against is not None:
+        shared = overlaps(inspection.samples, _audit(against, DEFAULT)[1].samples)
     passed = report.passed and not shared
     if json:
         pairs = None if shared is None else [asdict(pair) for pair in shared]
         document = {"passed": passed, **asdict(report), "against": str(against) if against else None, "overlaps": pairs}
         emit_json("data.check", document, model_id=None, model_sha256=None)
     else:
-        _show(folder, report)
+        show(report)
         if shared is not None:
-            _list(f"images also in {against}", [_line(pair) for pair in shared])
+            list_cases(f"images also in {against}", [line_of(pair) for pair in shared])
         say("passed" if passed else "FAILED: repair the folder (or its splits) before training on it")
-        _show_refusals(report)
+        show_refusals(report)
+        show_remedy(folder, options, report, dataset, propose(dataset, inspection, report))
     if not passed:
         raise typer.Exit(1)
 
 
-def _show(folder: Path, report: AuditReport) -> None:
-    table(report.kind, ("class", "images"), list(report.counts.items()))
-    say(
-        f"{sum(report.counts.values())} images, "
-        + (f"{report.lesions} lesions" if report.lesions else "lesions unknown")
-        + (f", {report.patients} patients" if report.patients else "")
-    )
-    _list("unreadable images", [f"{path}: {reason}" for path, reason in report.unreadable])
-    _list("images under two labels", [" = ".join(paths) for paths in report.two_labels])
-    _list("leaks between the folder's splits", [_line(pair) for pair in report.leaks])
-    _list("sets of exact duplicates", [" = ".join(paths) for paths in report.exact])
-    _list("pairs of near duplicates (of different lesions, as far as known)", [_line(pair) for pair in report.near])
+@data_app.command(cls=CommandWithPanels)
+@expand_groups
+def clean(
+    folder: FolderArgument,
+    options: TableOptions,
+    plan: Annotated[Path, typer.Option("--plan", metavar="FILE.csv", help="Plan to write.")],
+    json: JsonOption = False,
+) -> None:
+    """Write a plan of the images to leave out in training, for review; no image is deleted.
+
+    It has a row for each unreadable image, copy, image under two labels, leak between official splits, and image of a
+    class that is too small. Edit the column `action`, then give the plan to train, run, evaluate or data check.
+    """
+    from collections import Counter
+
+    from skinedge.core.files import check_writable, write_atomic
+    from skinedge.data.cleaning import propose
+    from skinedge.data.plan import LEAVE_OUT, to_text
+
+    if plan.exists():
+        raise ConfigError("exists, and may hold your changes", where=str(plan), todo="Remove it, or name another file.")
+    check_writable(plan.parent)
+    dataset, inspection, report = _audit(folder, options.reading())
+    rows = propose(dataset, inspection, report)
+    write_atomic(plan, to_text(rows))
+    actions = Counter(row.action for row in rows)
+    if json:
+        document = {"plan": str(plan), "actions": dict(actions), "images": len(dataset.samples)}
+        emit_json("data.clean", document, model_id=None, model_sha256=None)
+    else:
+        counts = Counter((row.action, row.reason.partition(":")[0]) for row in rows)
+        table(
+            str(plan), ("action", "images", "reason"), [(action, n, reason) for (action, reason), n in counts.items()]
+        )
+        say(f"{actions[LEAVE_OUT]} images to leave out; review the plan, then: {train_with(folder, options, plan)}")
+    for problem in report.problems:
+        if not problem.images:
+            note(f"not repaired by a plan: {problem.line()}. {problem.todo}")
 
 
-def _show_refusals(report: AuditReport) -> None:
-    """Print what training would refuse in a folder that is otherwise in order."""
-    from skinedge.core.taxonomy import block
-
-    for label, (count, splits) in report.scarce.items():
-        unit = "patients" if report.patients else "lesions (or distinct images)"
-        say(f"train refuses class '{label}': {count} {unit}, but needs at least {splits}, one for each split")
-    if report.unknown_classes:
-        count = len(report.unknown_classes)
-        say(f"train refuses {count} classes that are not in the table of skin conditions. Set each to benign,")
-        say("premalignant, malignant or the name of a known condition in a TOML file given with --config:")
-        for line in block(report.unknown_classes).splitlines():
-            say(line)
-
-
-def _list(title: str, lines: list[str]) -> None:
-    say(f"{len(lines)} {title}")
-    for line in lines[:SHOWN]:
-        say(f"  {line}")
-    if len(lines) > SHOWN:
-        say("  ... (--json lists all)")
-
-
-def _line(pair: DuplicatePair) -> str:
-    return f"{pair.left} ~ {pair.right} ({pair.by}{f', {pair.distance} of 256 bits differ' if pair.distance else ''})"
-
-
-def _inspect(folder: Path) -> tuple[Dataset, Inspection]:
+def _audit(folder: Path, options: ReadOptions) -> tuple[Dataset, Inspection, AuditReport]:
+    from skinedge.data.audit import audit
     from skinedge.data.hashing import inspect_images
-    from skinedge.data.readers import read
+    from skinedge.data.readers import survey
 
-    dataset = read(folder)
+    found = survey(folder, options)
+    dataset = found.dataset
     note(f"{folder}: {dataset.kind}, {len(dataset.samples)} images, {len(dataset.labels)} classes")
-    return dataset, inspect_images(dataset)
+    inspection = inspect_images(dataset)
+    return dataset, inspection, audit(dataset, inspection, found.problems, found.unused_tables)

@@ -8,17 +8,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from skinedge.cli.app import app
+from skinedge.cli.app import CommandWithPanels, app
 from skinedge.cli.common import NOTICE, emit_json, note, say, table
-from skinedge.cli.options import DataOption, FileOption, JobsOption, JsonOption, ResumeOption, RunOrFileArgument
+from skinedge.cli.option_groups import expand_groups
+from skinedge.cli.options import (
+    DataOption,
+    FileOption,
+    FolderOptions,
+    JobsOption,
+    JsonOption,
+    ResumeOption,
+    RunOrFileArgument,
+)
 from skinedge.cli.predict import open_classifier
 
 if TYPE_CHECKING:
     from skinedge_bench.evaluate.evaluate import Evaluation
 
 
-@app.command()
+@app.command(cls=CommandWithPanels)
+@expand_groups
 def evaluate(
+    folder: FolderOptions,
     run: RunOrFileArgument = None,
     data: DataOption = None,
     split: Annotated[
@@ -45,7 +56,7 @@ def evaluate(
     from skinedge import api
     from skinedge_bench.evaluate.request import EvaluationRequest
 
-    request = EvaluationRequest(data, split, allow_train, out, jobs, resume)
+    request = EvaluationRequest(data, split, allow_train, out, jobs, resume, folder.options())
     classifier = open_classifier(run, file)
     result, model = api.evaluate(classifier, request), classifier.model
     if json:

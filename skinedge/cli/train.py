@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skinedge.cli.app import app
+from skinedge.cli.app import CommandWithPanels, app
 from skinedge.cli.common import emit_json, figure, note, say, table
 from skinedge.cli.option_groups import expand_groups
-from skinedge.cli.options import DataOption, JsonOption, RunArgument
+from skinedge.cli.options import DataOption, FolderOptions, JsonOption, RunArgument
 from skinedge.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,19 +60,20 @@ class TrainOptions:
         return {**settings, "teacher": str(self.teacher) if self.teacher else None}
 
 
-@app.command()
+@app.command(cls=CommandWithPanels)
 @expand_groups
-def train(options: TrainOptions, json: JsonOption = False) -> None:
+def train(options: TrainOptions, folder: FolderOptions, json: JsonOption = False) -> None:
     """Train LoRA adapters and create a run directory."""
     from skinedge import api
 
-    report_training(api.train(make_request(options)), json)
+    report_training(api.train(make_request(options, folder)), json)
 
 
-@app.command()
+@app.command(cls=CommandWithPanels)
 @expand_groups
 def run(
     options: TrainOptions,
+    folder: FolderOptions,
     verbose: Annotated[bool, typer.Option("--verbose", help="Print all tables of verify and bench.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -82,7 +83,7 @@ def run(
     """
     from skinedge.cli.pipeline import run_all
 
-    run_all(make_request(options), json=json, verbose=verbose)
+    run_all(make_request(options, folder), json=json, verbose=verbose)
 
 
 @app.command()
@@ -103,7 +104,7 @@ def merge(run: RunArgument = None, data: DataOption = None, json: JsonOption = F
         say(f"{bundle.root / MODEL}  {entry.size / 2**20:.1f} MiB  sha256 {entry.sha256[:12]}")
 
 
-def make_request(options: TrainOptions) -> TrainRequest:
+def make_request(options: TrainOptions, folder: FolderOptions) -> TrainRequest:
     """Return the training that the options ask for. Raises: ConfigError for missing or contradictory options."""
     from skinedge.run.config import load_config
     from skinedge.training.job import TrainRequest
@@ -119,7 +120,7 @@ def make_request(options: TrainOptions) -> TrainRequest:
     if out.name in ("", ".."):
         raise ConfigError("--out must name the run directory to create", where=str(out))
     config = load_config(options.config).with_options(options.settings())
-    return TrainRequest(options.data, out, config, options.device, options.resume, options.force)
+    return TrainRequest(options.data, out, config, options.device, options.resume, options.force, folder.options())
 
 
 def _default_out(data: Path, *, resume: bool) -> Path:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skinedge.cli.app import app
+from skinedge.cli.app import CommandWithPanels, app
 from skinedge.cli.common import emit_json, figure, note, table
-from skinedge.cli.options import DataOption, JsonOption, RunOrFileArgument
+from skinedge.cli.option_groups import expand_groups
+from skinedge.cli.options import DataOption, FolderOptions, JsonOption, RunOrFileArgument
 
 if TYPE_CHECKING:
     from skinedge.stats.paired import Estimate
@@ -39,8 +40,10 @@ CHANGE_COLUMNS = ("image", "truth", "PyTorch", "file", "malignant score", "flag"
 SHOWN = 10  # changed images printed per file; the report has all of them
 
 
-@app.command()
+@app.command(cls=CommandWithPanels)
+@expand_groups
 def verify(
+    folder: FolderOptions,
     run: RunOrFileArgument = None,
     data: DataOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on underpowered gates too.")] = False,
@@ -63,17 +66,18 @@ def verify(
     """
     from skinedge import api
 
+    reading = folder.options()
     if layers or images is not None:
         from skinedge.cli.layers import compare_layers
         from skinedge.core.errors import ConfigError
 
-        if strict or not layers:
-            raise ConfigError("--images requires --layers, and --strict excludes it")
+        if strict or not layers or reading.given:
+            raise ConfigError("--images requires --layers, which excludes --strict, --table, --columns and --plan")
         if key is not None:
             raise ConfigError("--key excludes --layers, whose report would invalidate the signature")
         compare_layers(run, data, images, json=json)
         return
-    report = api.verify(run, data, strict=strict, key=key)
+    report = api.verify(run, data, strict=strict, key=key, reading=reading)
     if json:
         emit_json("verify", report.document(), model_id=report.model_id, model_sha256=report.model_sha256)
     else:

@@ -194,9 +194,11 @@ def check_writable(folder: Path, need: int = SOME_ROOM) -> None:
 
     Args:
         need: estimated bytes that the work will write.
-    Raises: BundleError when no file can be created there, or the disk has less free space.
+    Raises: BundleError when no file can be created there, also below a file, or the disk has less free space.
     """
     existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not existing.is_dir():
+        raise _file_in_the_way(existing, folder)
     try:
         tempfile.TemporaryFile(dir=existing).close()
         free = shutil.disk_usage(existing).free
@@ -219,8 +221,16 @@ def is_disk_error(error: Exception) -> bool:
     return (isinstance(error, OSError) and error.errno in codes) or "No space left on device" in str(error)
 
 
+def _file_in_the_way(file: Path, path: Path) -> BundleError:
+    what = f"cannot write: {file.name} is a file, not a folder"
+    return BundleError(what, where=str(path), todo="Choose a place in a folder.")
+
+
 def disk_error(error: Exception, path: Path) -> BundleError:
     """Return the error to show for a failed write to `path`."""
+    existing = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    if not existing.is_dir():
+        return _file_in_the_way(existing, path)
     full = getattr(error, "errno", errno.ENOSPC) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     what = "the disk is full; nothing was changed" if full else f"cannot write ({getattr(error, 'strerror', error)})"
     return BundleError(what, where=str(path), todo="Free some space and run the command again." if full else None)

@@ -25,7 +25,7 @@ from skinedge.core.preprocess import Pixels, refuse_strip
 
 # The formats of IMAGE_SUFFIXES. Pillow also opens formats that start a program (EPS: Ghostscript) or read other files.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 MAX_PIXELS = 8192 * 6144  # the largest photo of a "50 megapixel" camera; also in page/decode.js and PhotoFile.kt
 MAX_BYTES = 256 << 20
 MAX_SCANNED = 20 * MAX_PIXELS  # pixels times scans of a JPEG file; 1 to 12 scans are usual

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
-from skinedge.core.errors import DataError
+from skinedge.core.errors import DataError, SkinedgeError
 from skinedge.core.image_file import open_file, open_image
-from skinedge.core.taxonomy import find, resolve
+from skinedge.core.taxonomy import find, fold, melanoma, resolve
 from skinedge.data.dataset import Dataset, Sample, archive_images, archive_member, isic_id
 from skinedge.data.hashing import Inspection, near_pairs
 from skinedge.data.hdf5_images import hdf5_member, image_bytes
-from skinedge.data.split import scarce_classes
+from skinedge.data.problems import Problem
+from skinedge.data.split import FRACTIONS, conflicting_labels, pools_of, scarce_classes
 
 # Lesion ids that are unique across folders, such as 'HAM_0000118' and 'BCN_0003884', unlike '17'.
 _GLOBAL_ID = re.compile(r"[A-Za-z]{2,}_")
@@ -40,9 +41,12 @@ class AuditReport:
 
     counts: images per class; lesions: their number, None if the dataset has no lesion ids; unreadable: (path, reason);
     exact: groups of files with equal bytes; near: pairs with different bytes and similar look, except those with the
-    same lesion id; two_labels: exact copies with two labels; leaks: the same patient, lesion or image in two official
-    splits; patients: as lesions. What training refuses besides: unknown_classes: classes that are not in the taxonomy;
-    scarce: class -> (patients, lesions or distinct images; splits) of each class with fewer than one for each split.
+    same lesion id; two_labels: copies, by bytes or ISIC id, with two labels; leaks: the same patient, lesion or image
+    in two official splits; patients: as lesions; problems: what else training refuses in the folder; unused_tables:
+    tables that were not understood or not read.
+    What a setting or more images may mend: unknown_classes: classes that are not in the taxonomy; refusals: other
+    reasons, in the class names or official splits; scarce: class -> (patients, lesions or distinct images; splits) of
+    each class with fewer than one for each split.
     """
 
     kind: str
@@ -57,11 +61,14 @@ class AuditReport:
     patients: int | None = None
     unknown_classes: tuple[str, ...] = ()
     scarce: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    unused_tables: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
         """False when the data needs repair; duplicates alone do not, since a split keeps them together."""
-        return not (self.unreadable or self.two_labels or self.leaks)
+        return not (self.unreadable or self.two_labels or self.leaks or self.problems)
 
 
 @dataclass(frozen=True)
@@ -78,8 +85,16 @@ class Info:
     sizes: dict[str, int]
 
 
-def audit(dataset: Dataset, inspection: Inspection) -> AuditReport:
-    """Audit a dataset from one pass over its images (`skinedge.data.hashing.inspect_images`)."""
+def audit(
+    dataset: Dataset,
+    inspection: Inspection,
+    problems: tuple[Problem, ...] = (),
+    unused_tables: tuple[str, ...] = (),
+) -> AuditReport:
+    """Audit a dataset from one pass over its images (`skinedge.data.hashing.inspect_images`).
+
+    problems, unused_tables: as `skinedge.data.readers.survey` found them.
+    """
     samples = inspection.samples
     by_bytes: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -94,11 +109,14 @@ def audit(dataset: Dataset, inspection: Inspection) -> AuditReport:
         unreadable=inspection.unreadable,
         exact=tuple(tuple(s.path for s in group) for group in copies),
         near=tuple(pair for a, b, pair in look_pairs if not a.lesion_id or a.lesion_id != b.lesion_id),
-        two_labels=tuple(tuple(s.path for s in group) for group in copies if len({s.label for s in group}) > 1),
+        two_labels=tuple(tuple(s.path for s in group) for group in conflicting_labels(samples)),
         leaks=(*_certain_leaks(samples), *(pair for a, b, pair in look_pairs if a.split != b.split)),
         patients=len({sample.patient_id for sample in samples} - {""}) or None,
         unknown_classes=tuple(label for label in dataset.labels if find(label) is None),
         scarce=scarce_classes(samples, dataset.labels, [(a.path, b.path) for a, b, _ in look_pairs]),
+        problems=problems,
+        unused_tables=unused_tables,
+        refusals=_refusals(dataset.labels, samples),
     )
 
 
@@ -187,6 +205,21 @@ def _certain_leaks(samples: Sequence[Sample]) -> list[DuplicatePair]:
             if mark[1] and other.split != sample.split:
                 leaks.setdefault(mark, DuplicatePair(other.path, sample.path, mark[0]))
     return list(leaks.values())
+
+
+def _refusals(labels: Sequence[str], samples: Sequence[Sample]) -> tuple[str, ...]:
+    """Return why class names are ambiguous (two spellings of one, two names of melanoma), or which splits are missing.
+
+    Two spellings would hide two names of melanoma, so these are searched among one spelling of each, too.
+    """
+    one_of_each = list({fold(label): label for label in labels}.values())
+    reasons: list[str] = []
+    for refuse in (lambda: melanoma(labels), lambda: melanoma(one_of_each), lambda: pools_of(samples, FRACTIONS)):
+        try:
+            refuse()
+        except SkinedgeError as error:
+            reasons.append(error.what)
+    return tuple(dict.fromkeys(reasons))
 
 
 def _group(label: str) -> str | None:

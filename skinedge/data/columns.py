@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from skinedge.core.errors import DataError
+from skinedge.core.errors import ConfigError, DataError, one_of
 from skinedge.data.image_index import stem_of
 from skinedge.data.table_file import Table, first_value, fold_column
 
@@ -59,6 +60,8 @@ TONE_SCALES: Mapping[str, tuple[int, int] | None] = {
     "skin_tone": None,
 }
 _ROMAN = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6"}
+ROLES = ("image", "label", "lesion", "patient", *META)  # what `--columns` can name
+_PAIRS = re.compile(r",(?=\s*\w+\s*=)")  # between two pairs: a column's name may have a comma
 _UNTOLD = frozenset({"", "na", "n/a", "nan", "none", "null", "unknown", "-1", "-1.0"})
 # Columns of ISIC's tables that are no classes.
 _NO_CLASS = frozenset({"score_weight", "validation_weight", "split", "fold"})
@@ -112,22 +115,42 @@ def _grade(cell: str, lowest: int, highest: int) -> str:
     return str(int(text)) if text.isdecimal() and lowest <= int(text) <= highest else ""
 
 
-def roles_of(table: Table) -> Roles:
-    """Return the roles of a table's columns, by their names."""
+def parse_columns(text: str) -> dict[str, str]:
+    """Return role -> column of 'image=photo,label=finding', the text of `--columns`.
+
+    Raises: ConfigError for another form, a role that is not in ROLES or is named twice, or a role without a column.
+    """
+    columns: dict[str, str] = {}
+    for pair in _PAIRS.split(text):
+        role, equals, column = (part.strip() for part in pair.partition("="))
+        if not equals or not column:
+            raise ConfigError(
+                f"--columns: '{pair.strip()}' is not ROLE=COLUMN",
+                todo=f"For example: --columns image=photo,label=finding. Roles: {', '.join(ROLES)}.",
+            )
+        if one_of("role in --columns:", role, ROLES) in columns:
+            raise ConfigError(f"--columns names the role '{role}' twice", todo="Give each role one column.")
+        columns[role] = column
+    return columns
+
+
+def roles_of(table: Table, named: Mapping[str, str] | None = None) -> Roles:
+    """Return the roles of a table's columns: those that `named` (role -> column) gives, else by their names."""
     columns = {fold_column(column) for column in table.columns}
+    chosen = {role: fold_column(column) for role, column in (named or {}).items() if table.has(fold_column(column))}
 
-    def present(names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(name for name in names if name in columns)
+    def present(role: str, names: tuple[str, ...]) -> tuple[str, ...]:
+        return (chosen[role],) if role in chosen else tuple(name for name in names if name in columns)
 
-    def first(names: tuple[str, ...]) -> str:
-        return next(iter(present(names)), "")
+    def first(role: str, names: tuple[str, ...]) -> str:
+        return next(iter(present(role, names)), "")
 
     return Roles(
-        image=first(IMAGE),
-        labels=next((labels for names in LABELS if (labels := present(names))), ()),
-        lesion=first(LESION),
-        patient=first(PATIENT),
-        meta={name: present(names) for name, names in META.items() if present(names)},
+        image=first("image", IMAGE),
+        labels=next((labels for names in LABELS if (labels := present("label", names))), ()),
+        lesion=first("lesion", LESION),
+        patient=first("patient", PATIENT),
+        meta={name: found for name, names in META.items() if (found := present(name, names))},
     )
 
 
@@ -145,26 +168,27 @@ def with_header(table: Table, images: Collection[str]) -> Table:
     binary = all(label.casefold() in {*_BINARY, *_BINARY.values()} for _, label in pairs)
     columns = ("image_id", "benign_malignant" if binary else "label")
     rows = tuple(dict(zip(columns, pair, strict=True)) for pair in pairs)
-    return Table(table.name, columns, rows, (*table.guesses, "no header"))
+    lines = (min(table.lines, default=2) - 1, *table.lines)
+    return Table(table.name, columns, rows, (*table.guesses, "no header"), lines)
 
 
-def key_of(table: Table) -> str:
+def key_of(roles: Roles) -> str:
     """Return the column that names images or lesions, '' without one."""
-    columns = [fold_column(column) for column in table.columns]
-    return next((column for column in (*IMAGE, *LESION) if column in columns), "")
+    return roles.image or roles.lesion
 
 
-def classes_of(table: Table) -> list[str]:
-    """Return the class columns, as written."""
-    no_class = {*_NO_CLASS, *IMAGE, *LESION}
+def classes_of(table: Table, roles: Roles) -> list[str]:
+    """Return the class columns, as written: those without another meaning."""
+    others = {column for columns in roles.meta.values() for column in columns}
+    no_class = {*_NO_CLASS, *IMAGE, *LESION, *PATIENT, roles.image, roles.lesion, roles.patient, *others}
     return [column for column in table.columns if column and fold_column(column) not in no_class]
 
 
-def is_one_hot(table: Table) -> bool:
+def is_one_hot(table: Table, roles: Roles) -> bool:
     """Return True if the table has a column of 0 and 1 for each class."""
-    classes = classes_of(table)
+    classes = classes_of(table, roles)
     return (
-        bool(key_of(table) and table.rows)
+        bool(key_of(roles) and table.rows)
         and len(classes) > 1
         and all(is_bit(table.rows[0][fold_column(name)]) for name in classes)
     )

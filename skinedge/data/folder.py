@@ -16,12 +16,15 @@ from skinedge.system.progress import note
 
 # Common formats of photos and scans that are not supported.
 UNREAD_SUFFIXES = frozenset(
-    {".heic", ".heif", ".avif", ".jxl", ".jp2", ".jfif", ".dcm", ".dicom", ".svs", ".dng", ".cr2", ".nef", ".arw"}
+    {".heic", ".heif", ".avif", ".jxl", ".jp2", ".dcm", ".dicom", ".svs", ".dng", ".cr2", ".nef", ".arw"}
 )
 # Folders in which systems and programs keep copies: Synology, macOS archives, Windows.
-_SYSTEM = frozenset({"@eadir", "__macosx", "$recycle.bin", "system volume information", "lost+found", "thumbnails"})
-_MASK = re.compile(r"_(segmentation|superpixels|mask)$", re.IGNORECASE)
-_THUMBNAIL = re.compile(r"[._-]thumbnail$", re.IGNORECASE)
+_SYSTEM = frozenset({"@eadir", "__macosx", "$recycle.bin", "system volume information", "lost+found"})
+# Files and folders of ISIC's, HAM10000's and PH2's masks, and those that people name so.
+_MASK = re.compile(r"_(segmentation|superpixels|mask|attribute_\w+)$", re.IGNORECASE)
+_MASKS = re.compile(r"masks?|segmentations?|superpixels|imd\d{3}_(lesion|roi)", re.IGNORECASE)
+_THUMBNAIL = re.compile(r"[._-]thumb(nail)?$", re.IGNORECASE)
+_THUMBNAILS = re.compile(r"thumb(nail)?s?", re.IGNORECASE)
 _MARKERS = frozenset({"synthetic.json", "synthetic.txt"})
 
 
@@ -29,8 +32,8 @@ _MARKERS = frozenset({"synthetic.json", "synthetic.txt"})
 class Folder:
     """Files of a folder, sorted, relative to its root: images, tables, archives (.npz), HDF5 files, others.
 
-    ignored: the suffix of each image in an unsupported format; left_out: the reason for each excluded image or folder,
-    in the plural.
+    ignored: the suffix of each image in an unsupported format; left_out: the reason for each excluded image, table or
+    folder, in the plural.
     """
 
     root: Path
@@ -44,7 +47,7 @@ class Folder:
     hdf5: tuple[str, ...] = ()
 
     def note_left_out(self) -> None:
-        """Print the numbers of excluded images, with the reasons."""
+        """Print the numbers of excluded files and folders, with the reasons."""
         if self.left_out:
             note(f"left out: {_summary(self.left_out)} in {self.root}")
         if self.ignored:
@@ -65,9 +68,9 @@ def list_folder(root: Path) -> Folder:
     for path in _walk(root, left_out):
         name, suffix = Path(path).name, Path(path).suffix.lower()
         marked = marked or name.lower() in _MARKERS
-        reason = _reason(name)
+        reason = "hidden files" if name.startswith(".") else _no_photo(path) if suffix in IMAGE_SUFFIXES else None
         if reason:
-            left_out += [reason] if suffix in IMAGE_SUFFIXES else []
+            left_out += [reason] if suffix in IMAGE_SUFFIXES or is_table(name) else []
         elif suffix in IMAGE_SUFFIXES:
             images.append(path)
         elif is_table(name):
@@ -101,13 +104,13 @@ def _walk(root: Path, left_out: list[str]) -> Iterator[str]:
             yield (Path(top) / name).relative_to(root).as_posix()
 
 
-def _reason(name: str) -> str | None:
-    """Return why a file is excluded by its name, in the plural; None if it is not."""
-    if name.startswith("."):
-        return "hidden files"
-    if _MASK.search(Path(name).stem):
+def _no_photo(path: str) -> str | None:
+    """Return what an image is by its name or that of a folder below the root, in the plural; None for a photo."""
+    *folders, name = path.split("/")
+    stem = Path(name).stem
+    if _MASK.search(stem) or any(_MASKS.fullmatch(folder) for folder in folders):
         return "segmentation masks"
-    return "thumbnails" if _THUMBNAIL.search(Path(name).stem) else None
+    return "thumbnails" if _THUMBNAIL.search(stem) or any(_THUMBNAILS.fullmatch(folder) for folder in folders) else None
 
 
 def _summary(reasons: tuple[str, ...]) -> str:

@@ -87,7 +87,7 @@ def hash_images(dataset: Dataset) -> Dataset:
             f"{len(inspection.unreadable)} of {len(dataset.samples)} images cannot be used:",
             lines=[f"  {path}: {reason}" for path, reason in inspection.unreadable[:5]],
             where=str(dataset.root),
-            todo="Repair or remove them. `skinedge data check DIR --json` lists them all.",
+            todo="Repair them, or leave them out. `skinedge data check DIR` says how.",
         )
     return replace(dataset, samples=inspection.samples)
 

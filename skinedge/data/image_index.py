@@ -24,7 +24,7 @@ class ImageIndex:
     def __init__(self, root: Path, images: Sequence[str]) -> None:
         self.root, self.images = root, images
         self._by_name: dict[str, list[str]] = defaultdict(list)
-        self._equal: set[str] = set()  # first files of names whose files were found to have the same bytes
+        self._digests: dict[str, str] = {}  # of the files that share a name
         for image in images:
             for key in dict.fromkeys(_names(image)):
                 self._by_name[key].append(image)
@@ -34,27 +34,49 @@ class ImageIndex:
 
         Raises: DataError when the id fits images of different content.
         """
+        places = self.places(image_id)
+        if len(places) > 1:
+            what = f"two different images are named {image_id}: {' and '.join(places[:2])}"
+            raise DataError(what, where=str(self.root))
+        return places[0] if places else None
+
+    def places(self, image_id: str) -> tuple[str, ...]:
+        """Return the images that the id fits: of those with the same bytes, the first."""
         name = image_id.replace("\\", "/").removeprefix("./")
         for key in (name, _lower_suffix(name), PurePosixPath(name).name, stem_of(name)):
             places = self._by_name.get(key)
             if places:
-                return self._one(image_id, places)
-        return None
+                return self._distinct(places)
+        return ()
 
     def without(self, labelled: Iterable[str]) -> list[str]:
-        """Return the images that are not among `labelled`, nor copies by name of one that is."""
-        stems = {stem_of(path) for path in labelled}
-        return [image for image in self.images if stem_of(image) not in stems]
+        """Return the images that are not among `labelled`, nor copies of one that is, with its name and its bytes."""
+        known = set(labelled)
+        of_stem: dict[str, list[str]] = defaultdict(list)
+        for path in known:
+            of_stem[stem_of(path)].append(path)
+        others = [image for image in self.images if image not in known]
+        return [image for image in others if not self._is_copy(image, of_stem[stem_of(image)])]
 
-    def _one(self, image_id: str, places: list[str]) -> str:
-        first, *others = places
-        if first in self._equal:
-            return first
-        for other in others:
-            if sha256(self.root / first) != sha256(self.root / other):
-                raise DataError(f"two different images are named {image_id}: {first} and {other}", where=str(self.root))
-        self._equal.add(first)
-        return first
+    def _is_copy(self, image: str, named_alike: Sequence[str]) -> bool:
+        return any(self._digest(other) == self._digest(image) for other in named_alike)
+
+    def _distinct(self, places: Sequence[str]) -> tuple[str, ...]:
+        """Return the first of the images that have the same bytes."""
+        if len(places) == 1:
+            return (places[0],)
+        first: dict[str, str] = {}
+        for path in places:
+            first.setdefault(self._digest(path), path)
+        return tuple(first.values())
+
+    def _digest(self, path: str) -> str:
+        if path not in self._digests:
+            try:
+                self._digests[path] = sha256(self.root / path)
+            except OSError:  # a broken link, or not permitted: the same as no other file
+                self._digests[path] = path
+        return self._digests[path]
 
 
 def stem_of(name: str) -> str:

@@ -16,6 +16,7 @@ from skinedge.core.errors import DataError
 from skinedge.data.dataset import SPLITS, Dataset, Sample, isic_id
 from skinedge.data.hashing import content_hash, hash_images, near_pairs
 
+CLEAN = "`skinedge data check DIR` lists all of them, and how to train without them."
 FRACTIONS: Mapping[str, float] = {"train": 0.70, "val": 0.10, "cal": 0.10, "test": 0.10}
 
 
@@ -45,15 +46,17 @@ def split(dataset: Dataset, seed: int, fractions: Mapping[str, float] = FRACTION
         dataset = hash_images(dataset)
     check_labels(dataset.samples)
     assigned: list[Sample] = []
-    for official, parts in _pools(dataset.samples, fractions).items():
+    scarce: dict[str, tuple[int, int]] = {}
+    for official, parts in pools_of(dataset.samples, fractions).items():
         pool = [sample for sample in dataset.samples if sample.split == official]
         if len(parts) == 1:
             assigned += pool
             continue
         groups = group_samples(pool)
+        scarce |= _scarce(dataset.labels, groups, parts)
         for label in dataset.labels:
-            _check_enough(label, groups, parts)
             assigned += _divide([group for group in groups if group.label == label], parts, seed)
+    _refuse_scarce(scarce, dataset)
     result = tuple(sorted(assigned, key=lambda sample: sample.path))
     check_split(result)
     return result
@@ -94,7 +97,7 @@ def group_samples(samples: Sequence[Sample], alike: Iterable[tuple[str, str]] | 
 
     first: dict[tuple[str, str], int] = {}
     for i, sample in enumerate(samples):
-        for identity in _identities(sample):
+        for identity in identities_of(sample):
             parent[find_root(i)] = find_root(first.setdefault(identity, i))
     position = {sample.path: i for i, sample in enumerate(samples)}
     for a, b in _similar(samples) if alike is None else alike:
@@ -135,7 +138,7 @@ def check_split(samples: Iterable[Sample]) -> None:
     for sample in samples:
         if sample.split not in SPLITS:
             raise DataError(f"image {sample.image_id} is in no split of {', '.join(SPLITS)}")
-        for identity in _identities(sample):
+        for identity in identities_of(sample):
             other = first.setdefault(identity, sample)
             if other.split != sample.split:
                 leaks[identity] |= {other.split, sample.split}
@@ -148,20 +151,27 @@ def check_split(samples: Iterable[Sample]) -> None:
         )
 
 
-def check_labels(samples: Iterable[Sample]) -> None:
-    """Check for contradictory labels. Raises: DataError when the same bytes have two labels."""
-    seen: dict[str, Sample] = {}
-    conflicts: dict[str, tuple[Sample, Sample]] = {}
+def conflicting_labels(samples: Iterable[Sample]) -> list[tuple[Sample, ...]]:
+    """Return the groups of samples that show the same image, by ISIC id or bytes, under several labels."""
+    groups: dict[tuple[str, str], list[Sample]] = defaultdict(list)
     for sample in samples:
-        other = seen.setdefault(sample.sha256, sample)
-        if sample.sha256 and other.label != sample.label:
-            conflicts.setdefault(sample.sha256, (other, sample))
+        for identity in (("image", isic_id(sample)), ("bytes", sample.sha256)):
+            if identity[1]:
+                groups[identity].append(sample)
+    conflicts = [tuple(group) for group in groups.values() if len({sample.label for sample in group}) > 1]
+    return list({tuple(sample.path for sample in group): group for group in conflicts}.values())
+
+
+def check_labels(samples: Iterable[Sample]) -> None:
+    """Check for contradictory labels. Raises: DataError when an image (by ISIC id or bytes) has two labels."""
+    conflicts = conflicting_labels(samples)
     if conflicts:
-        one, two = next(iter(conflicts.values()))
+        one = conflicts[0][0]
+        two = next(sample for sample in conflicts[0] if sample.label != one.label)
         more = f" (and {len(conflicts) - 1} more images)" if len(conflicts) > 1 else ""
         raise DataError(
             f"the same image has two labels: {one.path} is {one.label}, {two.path} is {two.label}{more}",
-            todo="Remove the wrong one. `skinedge data check DIR` lists all of them.",
+            todo=f"Remove the wrong ones, or leave them out. {CLEAN}",
         )
 
 
@@ -207,7 +217,7 @@ def check_against(samples: Sequence[Sample], root: Path) -> None:
         )
 
 
-def _identities(sample: Sample) -> list[tuple[str, str]]:
+def identities_of(sample: Sample) -> list[tuple[str, str]]:
     """Return the (kind, value) keys that two samples share only if they show the same patient, lesion or image."""
     identities = [
         ("patient", sample.patient_id),
@@ -226,7 +236,7 @@ def _group(members: list[Sample], images: Mapping[str, int]) -> Group:
     return Group(min(s.lesion_id or s.image_id for s in members), label, tuple(members))
 
 
-def _pools(samples: Sequence[Sample], fractions: Mapping[str, float]) -> dict[str, dict[str, float]]:
+def pools_of(samples: Sequence[Sample], fractions: Mapping[str, float]) -> dict[str, dict[str, float]]:
     """Return official split ('' for none) -> the splits it is divided into, with the share of each."""
     official = {sample.split for sample in samples}
     if official == {""}:
@@ -249,32 +259,36 @@ def scarce_classes(
     {} for official splits that are not divided, such as a test split alone.
     """
     try:
-        pools = _pools(samples, FRACTIONS)
+        pools = pools_of(samples, FRACTIONS)
     except DataError:
         return {}
     scarce: dict[str, tuple[int, int]] = {}
     for official, parts in pools.items():
         if len(parts) > 1:
             groups = group_samples([sample for sample in samples if sample.split == official], alike)
-            counts = {label: _groups_with(label, groups) for label in labels}
-            scarce |= {label: (count, len(parts)) for label, count in counts.items() if count < len(parts)}
+            scarce |= _scarce(labels, groups, parts)
     return scarce
 
 
-def _groups_with(label: str, groups: Sequence[Group]) -> int:
-    return sum(any(sample.label == label for sample in group.samples) for group in groups)
+def _scarce(labels: Iterable[str], groups: Sequence[Group], parts: Mapping[str, float]) -> dict[str, tuple[int, int]]:
+    """Return label -> (groups, splits) of each class that is in fewer groups than there are splits."""
+    counts = {label: sum(any(s.label == label for s in group.samples) for group in groups) for label in labels}
+    return {label: (count, len(parts)) for label, count in counts.items() if count < len(parts)}
 
 
-def _check_enough(label: str, groups: Sequence[Group], parts: Mapping[str, float]) -> None:
-    """Raises: DataError for a class that is in fewer groups than there are splits."""
-    count = _groups_with(label, groups)
-    if count < len(parts):
-        patients = any(sample.patient_id for group in groups for sample in group.samples)
-        unit = "patients" if patients else "lesions (or distinct images)"
-        raise DataError(
-            f"class '{label}' has {count} {unit}, but needs at least {len(parts)}",
-            todo=f"It needs one for each of {', '.join(parts)}: add images, or remove the class.",
-        )
+def _refuse_scarce(scarce: Mapping[str, tuple[int, int]], dataset: Dataset) -> None:
+    """Raises: DataError naming each class that has too few groups."""
+    if not scarce:
+        return
+    unit = "patients" if any(sample.patient_id for sample in dataset.samples) else "lesions (or distinct images)"
+    lines = [
+        f"class '{label}' has {count} {unit}, but needs at least {need}" for label, (count, need) in scarce.items()
+    ]
+    raise DataError(
+        lines[0] if len(lines) == 1 else f"{len(lines)} classes are too small to be split:",
+        lines=[] if len(lines) == 1 else [f"  {line}" for line in lines],
+        todo=f"Every split needs one: add images, or leave the class out. {CLEAN}",
+    )
 
 
 def _divide(groups: list[Group], parts: Mapping[str, float], seed: int) -> list[Sample]:

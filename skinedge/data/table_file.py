@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
@@ -19,9 +20,11 @@ TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".tab"})
 _NAMED = frozenset({"metadata.jsonl", "ham10000_metadata"})
 SPREADSHEETS = frozenset({".xlsx", ".xls", ".ods", ".numbers", ".parquet"})
 TABLE_BYTES = 512 << 20
+HEADER_BYTES = 64 << 10
 DELIMITERS = ",;\t|"
 _PROBED = 50  # rows that decide the delimiter
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # which Excel reads and writes
+Row = tuple[int, list[str]]  # number of its line, cells
 
 
 @dataclass(frozen=True)
@@ -30,21 +33,22 @@ class Table:
 
     name: relative to the data root; columns: names as written, stripped; rows: folded column name (`fold_column`) ->
     stripped value, '' where the row is shorter, blank rows left out; guesses: what was assumed to read the file, e.g.
-    'delimiter ;', empty for a comma-separated UTF-8 file.
+    'delimiter ;', empty for a comma-separated UTF-8 file; lines: number of each row's line in the file, from 1.
     """
 
     name: str
     columns: tuple[str, ...]
     rows: tuple[dict[str, str], ...]
     guesses: tuple[str, ...] = ()
+    lines: tuple[int, ...] = ()
 
     def has(self, *columns: str) -> bool:
         """Return True if the table has all of these columns."""
         return set(columns) <= {fold_column(column) for column in self.columns}
 
-    def describe(self) -> str:
-        """Return the name with the columns, for messages: 'labels.csv (columns image, dx)'."""
-        shown = ", ".join(self.columns[:12]) + (", ..." if len(self.columns) > 12 else "")
+    def describe(self, most: int = 12) -> str:
+        """Return the name with the columns, for messages: 'labels.csv (columns image, dx)'. most: columns to name."""
+        shown = ", ".join(self.columns[:most]) + (", ..." if len(self.columns) > most else "")
         return f"{self.name} (columns {shown})" if self.columns else f"{self.name} (empty)"
 
 
@@ -65,22 +69,39 @@ def read_table(root: Path, name: str) -> Table:
     Raises: DataError for a file that cannot be read, two columns of one name, or a row longer than the header.
     """
     path = root / name
-    content = read_regular(path, TABLE_BYTES, DataError)
-    text, encoding = _decode(content, str(path))
+    return _parsed(name, path, *_decode(read_regular(path, TABLE_BYTES, DataError), str(path)))
+
+
+def read_header(root: Path, name: str) -> Table:
+    """Read the columns and the first rows of root/name, at most HEADER_BYTES. Raises: DataError as `read_table`."""
+    path = root / name
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(HEADER_BYTES)
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", where=str(path)) from None
+    if len(content) < HEADER_BYTES:
+        return read_table(root, name)
+    text, encoding = _decode(content, str(path), complete=False)
+    return _parsed(name, path, text[: max(text.rfind("\n"), text.rfind("\r")) + 1], encoding)
+
+
+def _parsed(name: str, path: Path, text: str, encoding: str) -> Table:
     if path.suffix.lower() == ".jsonl":
-        columns, cells, guesses = _json_lines(text, str(path))
+        columns, rows, guesses = _json_lines(text, str(path))
     else:
-        columns, cells, guesses = _delimited(text, path)
+        columns, rows, guesses = _delimited(text, path)
     folded = [fold_column(column) for column in columns]
     twice = [column for column, count in Counter(folded).items() if count > 1]
     if twice:
         raise DataError(f"two columns are named '{twice[0]}'", where=str(path))
-    rows = tuple(dict(zip(folded, row, strict=True)) for row in cells)
-    return Table(name, tuple(columns), rows, (*([encoding] if encoding else []), *guesses))
+    cells = tuple(dict(zip(folded, row, strict=True)) for _, row in rows)
+    guesses = [*([encoding] if encoding else []), *guesses]
+    return Table(name, tuple(columns), cells, tuple(guesses), tuple(line for line, _ in rows))
 
 
-def _decode(content: bytes, where: str) -> tuple[str, str]:
-    """Return the text and, where it is not UTF-8, the encoding's name."""
+def _decode(content: bytes, where: str, *, complete: bool = True) -> tuple[str, str]:
+    """Return the text and, where it is not UTF-8, the encoding's name. complete: False for the start of a file."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "UTF-16"
     elif (zeros := content[:4096].count(0)) and zeros > len(content[:4096]) // 4:
@@ -88,7 +109,8 @@ def _decode(content: bytes, where: str) -> tuple[str, str]:
     else:
         encoding = "UTF-8-sig"
     try:
-        return content.decode(encoding), "" if encoding == "UTF-8-sig" else encoding
+        text = codecs.getincrementaldecoder(encoding)().decode(content, complete)
+        return text, "" if encoding == "UTF-8-sig" else encoding
     except UnicodeDecodeError as error:
         if encoding != "UTF-8-sig":
             raise DataError(f"unreadable table ({error})", where=where) from None
@@ -98,30 +120,33 @@ def _decode(content: bytes, where: str) -> tuple[str, str]:
         return content.decode("latin-1"), "encoding Latin-1"
 
 
-def _delimited(text: str, path: Path) -> tuple[list[str], list[list[str]], list[str]]:
+def _delimited(text: str, path: Path) -> tuple[list[str], list[Row], list[str]]:
     marked = _SEPARATOR_LINE.match(text)
+    first = 2 if marked else 1
     if marked:
         text, delimiter = text[marked.end() :], marked[1]
     else:
-        delimiter = "\t" if path.suffix.lower() in (".tsv", ".tab") else _find_delimiter(text)
+        delimiter = _find_delimiter(text)
+    lines: list[Row] = []
+    reader, number = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), first
     try:
-        lines = [
-            [cell.strip() for cell in row] for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        ]
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            lines += [(number, cells)] if any(cells) else []
+            number = first + reader.line_num
     except csv.Error as error:
         raise DataError(f"unreadable table ({error})", where=str(path)) from None
-    lines = [line for line in lines if any(line)]
     if not lines:
         return [], [], []
-    columns, *rows = lines
+    (_, columns), *rows = lines
     while columns and not columns[-1]:
         columns.pop()
-    for number, row in enumerate(rows, 2):
+    for number, row in rows:
         if any(row[len(columns) :]):
-            raise DataError(f"row {number} has more cells than the header", where=str(path))
-    cells = [(row + [""] * len(columns))[: len(columns)] for row in rows]
+            raise DataError(f"line {number} has more cells than the header", where=str(path))
+    rows = [(number, (row + [""] * len(columns))[: len(columns)]) for number, row in rows]
     named = {";": "delimiter ;", "\t": "delimiter tab", "|": "delimiter |", ",": ""}.get(delimiter, delimiter)
-    return columns, cells, [named] if named else []
+    return columns, rows, [named] if named else []
 
 
 def _find_delimiter(text: str) -> str:
@@ -141,17 +166,17 @@ def _find_delimiter(text: str) -> str:
     return max(DELIMITERS, key=columns)
 
 
-def _json_lines(text: str, where: str) -> tuple[list[str], list[list[str]], list[str]]:
-    rows: list[dict[str, object]] = []
-    for number, line in enumerate(text.splitlines(), 1):
+def _json_lines(text: str, where: str) -> tuple[list[str], list[Row], list[str]]:
+    rows: list[tuple[int, dict[str, object]]] = []
+    for number, line in enumerate(io.StringIO(text, newline=None), 1):
         if not line.strip():
             continue
         try:
-            rows.append(parse_json(line.encode(), dict[str, object], f"{where}, line {number}"))
+            rows.append((number, parse_json(line.encode(), dict[str, object], f"{where}, line {number}")))
         except SkinedgeError as error:
             raise DataError(f"unreadable table ({error.args[0]})", where=f"{where}, line {number}") from None
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    return columns, [[_cell(row.get(column)) for column in columns] for row in rows], []
+    columns = list(dict.fromkeys(column for _, row in rows for column in row))
+    return columns, [(number, [_cell(row.get(column)) for column in columns]) for number, row in rows], []
 
 
 def _cell(value: object) -> str:

@@ -17,6 +17,7 @@ from skinedge.core.errors import BundleError, GateError
 from skinedge.core.files import SOME_ROOM, check_writable, disk_error, path_inside, sha256
 from skinedge.core.json_io import digest, read_json, to_text
 from skinedge.data.dataset import read_split
+from skinedge.data.plan import PLAN
 from skinedge.run import model_card
 from skinedge.run.class_order import check_run, taxonomy_warnings
 from skinedge.run.embedded_metadata import describe
@@ -159,6 +160,7 @@ def check_evaluation(evaluation: Evaluation | None, bundle: Bundle, files: Seque
 def pack(bundle: Bundle, to: Path, files: Sequence[FileEntry], evaluation: Evaluation | None) -> Manifest:
     """Write all files of the packed model except the manifest; return the manifest."""
     names = [*ADAPTER, "split.csv", "golden.npz", "reference.npz", *(entry.path for entry in files)]
+    names += [PLAN] if bundle.has(PLAN) else []
     names += [card_name(entry.path) for entry in files if bundle.has(card_name(entry.path))]
     names += [name for name in REPORTS if bundle.has(name) and is_current_report(bundle, name, files)]
     for name in names:

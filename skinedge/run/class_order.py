@@ -21,6 +21,7 @@ from skinedge.core.arrays import open_arrays
 from skinedge.core.errors import BundleError, DataError
 from skinedge.data import readers
 from skinedge.data.dataset import Sample, read_split
+from skinedge.data.read_options import DEFAULT, ReadOptions
 from skinedge.run.embedded_metadata import KEY, ModelDescription
 from skinedge.run.file_card import card_name, read_card
 from skinedge.run.file_trial import open_tried
@@ -208,13 +209,14 @@ def _card_contradiction(card: Mapping[str, Any], manifest: Manifest) -> str | No
     return None
 
 
-def check_folder(samples: Sequence[Sample], root: Path) -> str | None:
+def check_folder(samples: Sequence[Sample], root: Path, reading: ReadOptions = DEFAULT) -> str | None:
     """Compare the split's labels with those of the image folder, by path.
 
-    Returns: the reason if the folder's labels cannot be read, else None. Raises: BundleError when a label differs.
+    Returns: the reason if the folder's labels cannot be read, else None.
+    Raises: BundleError when a label differs; ConfigError for options that do not fit the folder.
     """
     try:
-        labels = {sample.path: sample.label for sample in readers.read(root).samples}
+        labels = {sample.path: sample.label for sample in readers.read(root, reading).samples}
     except DataError as error:
         return f"the labels of {root} cannot be read ({error.what}): using those of split.csv"
     for sample in samples:

@@ -16,12 +16,21 @@ class BaseWeights(TypedDict):
     sha256: str
 
 
+class Reading(TypedDict, total=False):
+    """How the folder was read, as far as the user chose it (`skinedge.data.read_options`)."""
+
+    table: str
+    columns: dict[str, str]
+    plan_sha256: str
+
+
 class TrainingData(TypedDict):
     """kind: the reader's name; counts: split -> label -> images; training_prior: label -> share (0..1)."""
 
     kind: str
     counts: dict[str, dict[str, int]]
     training_prior: dict[str, float]
+    reading: NotRequired[Reading]
 
 
 class Best(TypedDict, total=False):

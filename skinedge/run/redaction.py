@@ -9,10 +9,13 @@ from typing import Any
 
 
 def without_places(training: Mapping[str, Any]) -> dict[str, Any]:
-    """Reduce the paths of a reused split and a teacher to their file names."""
-    config = {**training["config"]}
+    """Reduce the paths of a reused split, a teacher and a table outside the image folder to their file names."""
+    config, data = {**training["config"]}, {**training["data"]}
     names = {key: Path(config.get(key, "")).name for key in ("split", "teacher")}
-    return {**training, "config": {**config, **names}}
+    table = data.get("reading", {}).get("table", "")
+    if Path(table).is_absolute():
+        data["reading"] = {**data["reading"], "table": Path(table).name}
+    return {**training, "config": {**config, **names}, "data": data}
 
 
 def without_place(images: str) -> str:

@@ -14,9 +14,13 @@ from pathlib import Path
 
 from skinedge.core.errors import BundleError, SkinedgeError
 from skinedge.core.files import disk_error, is_disk_error, path_inside, sha256, write_atomic
+from skinedge.data.dataset import data_root, file_of, read_split
+from skinedge.data.plan import PLAN
+from skinedge.data.read_options import ReadOptions
 from skinedge.run import commit, crash_report
 from skinedge.run.manifest import MANIFEST, MODEL, FileEntry, Manifest, manifest_text
 from skinedge.run.stage import StageWriter
+from skinedge.system.progress import note
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,25 @@ class Bundle:
         merged, made_from = self.entries().get(MODEL), entry.made_from.get("model")
         equivalent = {self.model_sha256, merged.info.get("same_as") if merged else None} - {None}
         return made_from in equivalent
+
+    def reading(self, options: ReadOptions, data: Path) -> ReadOptions:
+        """Return how to read the folder `data`: the given options, else those of the run if it is the run's folder.
+
+        The run's folder is the recorded one, or one that has an image of split.csv at its path. Raises: BundleError.
+        """
+        recorded = self.manifest.training.get("data", {}).get("reading", {})
+        if options.given or not recorded:
+            return options
+        root, own = data_root(data), Path(self.manifest.data_root)
+        if root.resolve() != own and not any(
+            (root / file_of(sample.path)).is_file() for sample in read_split(self.file("split.csv"))
+        ):
+            return options
+        plan = self.file(PLAN) if self.has(PLAN) else None
+        options = ReadOptions(recorded.get("table", ""), recorded.get("columns", {}), plan, recorded=True)
+        chosen = ", ".join(f"{key} {value}" for key, value in options.document().items())
+        note(f"read as recorded in the run: {', '.join(part for part in (chosen, 'plan' if plan else '') if part)}")
+        return options
 
     def has(self, name: str) -> bool:
         """Return True if a finished stage lists the file `name`."""

@@ -16,12 +16,14 @@ from typing import Any
 from skinedge import __version__
 from skinedge.core import json_io, taxonomy
 from skinedge.core.errors import BundleError, ConfigError, DataError
-from skinedge.core.files import SOME_ROOM, check_writable, write_atomic
+from skinedge.core.files import SOME_ROOM, check_writable, sha256, write_atomic
 from skinedge.core.json_io import digest
 from skinedge.data import readers
 from skinedge.data import split as splitting
 from skinedge.data.dataset import SPLITS, Dataset, Sample, data_root, read_split, write_split
 from skinedge.data.hashing import hash_images
+from skinedge.data.plan import PLAN
+from skinedge.data.read_options import DEFAULT, ReadOptions
 from skinedge.network import fused, lora, model
 from skinedge.run.config import TrainConfig, recorded_config
 from skinedge.run.manifest import ID, MANIFEST, new_id, now
@@ -42,7 +44,8 @@ class TrainRequest:
     """What to train.
 
     data: folder of labelled images; out: run directory to create; device: auto, cpu or cuda;
-    resume: continue the unfinished training of `out`; force: replace a finished run or an unfinished training.
+    resume: continue the unfinished training of `out`; force: replace a finished run or an unfinished training;
+    reading: how to read the folder.
     """
 
     data: Path
@@ -51,6 +54,7 @@ class TrainRequest:
     device: str = "auto"
     resume: bool = False
     force: bool = False
+    reading: ReadOptions = DEFAULT
 
     @property
     def work(self) -> Path:
@@ -85,7 +89,7 @@ class Job:
     """Everything decided before the first step; written to job.json for --resume.
 
     teacher: `describe_teacher`, {} without a teacher; replaces: id of the run that this training replaces (--force), ''
-    for none; versions: package -> version, of every package that affects the result.
+    for none; versions: package -> version, of every package that affects the result; reading: `recorded_reading`.
     """
 
     id: str
@@ -107,6 +111,7 @@ class Job:
     teacher: dict[str, str]
     replaces: str
     versions: dict[str, str]
+    reading: dict[str, Any]
 
     @property
     def fingerprint(self) -> str:
@@ -151,7 +156,8 @@ def lock_output(request: TrainRequest) -> AbstractContextManager[None]:
 def create_job(request: TrainRequest, device: str, processes: int = 1) -> tuple[Job, tuple[Sample, ...]]:
     """Read and split the data, make all decisions, and write split.csv and job.json to a new work folder."""
     config = request.config
-    dataset = readers.read(request.data)
+    reading = request.reading.located(request.data)
+    dataset = readers.read(request.data, reading)
     note(f"data: {dataset.kind}, {len(dataset.samples)} images, {len(dataset.labels)} classes in {dataset.root}")
     groups = taxonomy.groups(dataset.labels, config.taxonomy)
     for label in taxonomy.mixed_classes([label for label in dataset.labels if label not in (config.taxonomy or {})]):
@@ -196,10 +202,19 @@ def create_job(request: TrainRequest, device: str, processes: int = 1) -> tuple[
         teacher=teacher.describe_teacher(teacher_run),
         replaces=run_id(request.out),
         versions=versions(),
+        reading=recorded_reading(reading),
     )
+    if reading.plan is not None:
+        shutil.copyfile(reading.plan, request.work / PLAN)
     write_atomic(request.work / "split.csv", split_csv)
     write_atomic(request.work / "job.json", json.dumps(asdict(job), indent=2))
     return job, samples
+
+
+def recorded_reading(reading: ReadOptions) -> dict[str, Any]:
+    """Return how the folder was read, for the manifest: table, columns and the plan's sha256, as far as given."""
+    plan = {} if reading.plan is None else {"plan_sha256": sha256(reading.plan)}
+    return {**reading.document(), **plan}
 
 
 def split_dataset(dataset: Dataset, config: TrainConfig) -> tuple[Sample, ...]:
@@ -287,6 +302,7 @@ def reopen(request: TrainRequest) -> tuple[Job, tuple[Sample, ...]]:
     """
     path, job = request.work / "job.json", read_job(request)
     refuse_other_settings(request.config, job.config, path)
+    refuse_other_reading(request, job.reading, path)
     refuse_other_versions(job.versions, path)
     if data_root(request.data).resolve() != Path(job.data_root):
         raise BundleError(f"the training to resume has its images in {job.data_root}", where=str(path))
@@ -322,6 +338,18 @@ def refuse_other_settings(requested: TrainConfig, recorded: Mapping[str, Any], w
             f"the training to resume had other settings: {', '.join(different)}",
             where=str(where),
             todo="Repeat the original command with --resume, or start again with --force.",
+        )
+
+
+def refuse_other_reading(request: TrainRequest, recorded: Mapping[str, Any], where: Path) -> None:
+    """Raises: BundleError naming the options of reading that differ from the recorded ones; those not given do not."""
+    given = recorded_reading(request.reading.located(request.data))
+    different = [name for name in given if given[name] != recorded.get(name)]
+    if different:
+        raise BundleError(
+            f"the training to resume read its images with other options: {', '.join(different)}",
+            where=str(where),
+            todo="Leave these options out: the recorded ones are used. Or start again with --force.",
         )
 
 

@@ -21,6 +21,7 @@ from skinedge.core.errors import BundleError
 from skinedge.core.preprocess import Preprocess
 from skinedge.data.dataset import SPLITS, Sample, read_split
 from skinedge.data.licensing import Licence, licence_of
+from skinedge.data.plan import PLAN
 from skinedge.network import model
 from skinedge.network.int8_risks import SAFE, int8_risks
 from skinedge.run.config import TrainConfig, recorded_config
@@ -47,6 +48,7 @@ from skinedge.training.job import (
     is_work_folder,
     lock_output,
     read_job,
+    refuse_other_reading,
     refuse_other_settings,
     remove_work_folder,
     reopen,
@@ -109,6 +111,7 @@ def finished_run(request: TrainRequest) -> Bundle:
             "the manifest of this run has no training settings", where=str(request.out), todo="Choose another --out."
         )
     refuse_other_settings(request.config, bundle.manifest.training["config"], request.out)
+    refuse_other_reading(request, bundle.manifest.training["data"].get("reading", {}), request.out)
     if request.work.exists() or lock_file(request.out).exists():  # a killed process did not clean up
         with lock_output(request):
             discard_finished(request)
@@ -222,7 +225,8 @@ def write_run(request: TrainRequest, job: Job, network: Any, progress: LoopProgr
         network.save_pretrained(str(request.work / "adapter"))
         for name in ADAPTER:
             shutil.copyfile(request.work / name, stage.path(name))
-        shutil.copyfile(request.work / "split.csv", stage.path("split.csv"))
+        for name in ("split.csv", *([PLAN] if "plan_sha256" in job.reading else [])):
+            shutil.copyfile(request.work / name, stage.path(name))
         history = {"schema": "skinedge.training/1", "history": progress.history, "best_epoch": progress.best_epoch + 1}
         stage.path("reports/training.json").write_text(json.dumps(history, indent=2) + "\n", encoding="utf-8")
     try:
@@ -276,7 +280,12 @@ def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress) -> Mani
             "backbone": job.config["backbone"],
             "base_weights": {"source": job.base_source, "sha256": job.base_sha256},
             "config": job.config,
-            "data": {"kind": job.kind, "counts": split_counts(samples), "training_prior": shares},
+            "data": {
+                "kind": job.kind,
+                "counts": split_counts(samples),
+                "training_prior": shares,
+                **({"reading": job.reading} if job.reading else {}),
+            },
             "teacher": job.teacher,
             "device": job.device,
             "precision": job.precision,

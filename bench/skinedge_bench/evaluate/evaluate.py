@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from skinedge.core.errors import DataError
 from skinedge.data.loading import Source
+from skinedge.data.read_options import DEFAULT, ReadOptions
 from skinedge.run.embedded_metadata import KEY, ModelDescription
 from skinedge.run.run_directory import Bundle
 from skinedge.stats import metrics
@@ -108,13 +109,15 @@ def evaluate(
     split: str | None = None,
     allow_train: bool = False,
     work: Work = Work(),  # noqa: B008  frozen
+    reading: ReadOptions = DEFAULT,
 ) -> Evaluation:
     """Run the model on the images of `data` (default: the run's data root) and compare predictions with labels.
 
+    reading: how to read the folder, by default as recorded in the run.
     Raises: DataError for unknown classes, unreadable images, no images, or images or lesions that the model was trained
     on (unless allow_train); ConfigError for an unknown split; the errors of `predictions`.
     """
-    selection = select(model, data, bundle, split)
+    selection = select(model, data, bundle, split, reading)
     if selection.trained_on and not allow_train:
         share = f"{selection.trained_on} of these {len(selection.samples)} images"
         raise DataError(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from skinedge.core import json_io
 from skinedge.core.notice import NOTICE
+from skinedge.data.read_options import DEFAULT, ReadOptions
 from skinedge.system.progress import note
 from skinedge_bench.evaluate import plots
 from skinedge_bench.evaluate.evaluate import UNFINISHED, Evaluation, evaluate
@@ -22,7 +23,8 @@ class EvaluationRequest:
     data: folder of labelled images, None for the run's own; split: train, val, cal, test or all, None for test if the
     run knows the images; allow_train: accept images that the model was trained on; out: folder for evaluation.json,
     evaluation.md and plots, None writes nothing; jobs: number of processes, None for one per usable core; resume:
-    continue the evaluation that was interrupted in `out`.
+    continue the evaluation that was interrupted in `out`; reading: how to read the folder, by default as recorded in
+    the run.
     Raises: ConfigError as `Work`, or if `out` is a file; MissingDependencyError for `out` without matplotlib.
     """
 
@@ -32,6 +34,7 @@ class EvaluationRequest:
     out: Path | None = None
     jobs: int | None = None
     resume: bool = False
+    reading: ReadOptions = DEFAULT
 
     def __post_init__(self) -> None:
         _ = self.work
@@ -51,7 +54,13 @@ def evaluate_and_write(model: LoadedModel, request: EvaluationRequest) -> Evalua
     """
     bundle = run_of(model.path)
     result = evaluate(
-        model, request.data, bundle, split=request.split, allow_train=request.allow_train, work=request.work
+        model,
+        request.data,
+        bundle,
+        split=request.split,
+        allow_train=request.allow_train,
+        work=request.work,
+        reading=request.reading,
     )
     if request.out is not None:
         _write(request.out, result, model)

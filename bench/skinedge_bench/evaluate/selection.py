@@ -12,7 +12,9 @@ from skinedge.core.errors import ConfigError, DataError, one_of
 from skinedge.data.audit import lesions_of, marks
 from skinedge.data.dataset import SPLITS, Dataset, Sample, data_root, read_split
 from skinedge.data.hashing import hash_images, inspect_images, near_pairs
+from skinedge.data.read_options import DEFAULT, ReadOptions
 from skinedge.data.readers import read
+from skinedge.data.split import check_labels
 from skinedge.run.run_directory import Bundle
 from skinedge.system.progress import note
 from skinedge_bench.loaded_model import LoadedModel
@@ -40,21 +42,29 @@ class Selection:
         return None if self.seen is None else self.seen.get("train", 0)
 
 
-def select(model: LoadedModel, data: Path | None, bundle: Bundle | None, split: str | None) -> Selection:
+def select(
+    model: LoadedModel,
+    data: Path | None,
+    bundle: Bundle | None,
+    split: str | None,
+    reading: ReadOptions = DEFAULT,
+) -> Selection:
     """Select the images of `data`, or of the run, and find those of the run's splits.
 
-    split: None for 'test' if most of the images are in the run's splits, else 'all'.
+    split: None for 'test' if most of the images are in the run's splits, else 'all'; reading: how to read the folder,
+    by default as recorded in the run.
     Raises: ConfigError for an unknown split, or without images; DataError if no image is in the split.
     """
     if split is not None:
         one_of("split", split, CHOICES)
     own = read_split(bundle.file("split.csv")) if bundle is not None else ()
     if data is not None:
-        root, samples = data_root(data), _read(data, model.labels)
+        reading = reading if bundle is None else bundle.reading(reading, data)
+        root, samples = data_root(data), _read(data, model.labels, reading)
         seen_in = origins = _origins(samples, own, bundle)
     elif bundle is not None and bundle.manifest.data_root:
         root = Path(bundle.manifest.data_root)
-        samples = _with_attributes(root, own)
+        samples = _with_attributes(root, own, bundle.reading(reading, root))
         origins = [sample.split for sample in own]
         seen_in = origin(samples, samples)  # the folder's table may have lesion ids that the split was made without
     else:
@@ -155,17 +165,18 @@ def map_labels(theirs: Sequence[str], ours: Sequence[str]) -> dict[str, str]:
     return mapping
 
 
-def _read(data: Path, labels: Sequence[str]) -> tuple[Sample, ...]:
-    dataset: Dataset = hash_images(read(data))
+def _read(data: Path, labels: Sequence[str], reading: ReadOptions) -> tuple[Sample, ...]:
+    dataset: Dataset = hash_images(read(data, reading))
+    check_labels(dataset.samples)
     note(f"data: {dataset.kind}, {len(dataset.samples)} images in {data}")
     mapping = map_labels(dataset.labels, labels)
     return tuple(replace(sample, label=mapping[sample.label]) for sample in dataset.samples)
 
 
-def _with_attributes(root: Path, own: tuple[Sample, ...]) -> tuple[Sample, ...]:
+def _with_attributes(root: Path, own: tuple[Sample, ...], reading: ReadOptions) -> tuple[Sample, ...]:
     """Add sex, age, site, skin tone and missing lesion ids of the folder's table to the run's images."""
     try:
-        described = {sample.path: sample for sample in read(root).samples}
+        described = {sample.path: sample for sample in read(root, reading).samples}
     except DataError as error:
         note(f"sex, age, site and skin tone of the images are unknown: {error.what}")
         return own

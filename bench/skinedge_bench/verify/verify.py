@@ -15,6 +15,7 @@ from skinedge.core.outputs import Outputs
 from skinedge.core.preprocess import prepare
 from skinedge.data.dataset import Sample
 from skinedge.data.loading import iterate_prepared
+from skinedge.data.read_options import DEFAULT, ReadOptions
 from skinedge.run import golden
 from skinedge.run.class_order import Reference, check_folder, check_reports, read_reference, taxonomy_warnings
 from skinedge.run.embedded_metadata import KEY, ModelDescription
@@ -49,17 +50,25 @@ EXACT = ("fp32",)  # precisions that compute like the reference; any other is co
 THREADS = 1
 
 
-def verify(bundle: Bundle, data: Path | None = None, *, strict: bool = False, keep: bool = True) -> ParityReport:
+def verify(
+    bundle: Bundle,
+    data: Path | None = None,
+    *,
+    strict: bool = False,
+    keep: bool = True,
+    reading: ReadOptions = DEFAULT,
+) -> ParityReport:
     """Verify every model file of a run and write the report to it. The caller turns `passed` into an exit code.
 
     data: folder of the images, if not the manifest's data_root. Without a named folder and without images, only the
     golden vectors are replayed, and results of the previous report for the same files and images are kept.
     keep: False writes nothing, so that a signed manifest stays unchanged.
+    reading: how to read the labels of the folder, by default as recorded in the run.
     Raises: BundleError without files to verify, or if a file changed; DataError if `data` does not hold the test
     images, or some of them are missing or changed.
     """
     entries = exported(bundle)
-    report = check(bundle, entries, data, strict)
+    report = check(bundle, entries, data, strict, reading)
     if not keep:
         return report
     thresholds = json_io.digest(bundle.manifest.thresholds)
@@ -78,7 +87,13 @@ def verify(bundle: Bundle, data: Path | None = None, *, strict: bool = False, ke
     return report
 
 
-def verify_file(path: Path, data: Path | None = None, *, strict: bool = False) -> ParityReport:
+def verify_file(
+    path: Path,
+    data: Path | None = None,
+    *,
+    strict: bool = False,
+    reading: ReadOptions = DEFAULT,
+) -> ParityReport:
     """Verify one model file; no report is written. A file that a run lists is verified as `verify` does.
 
     For a file without a run, only loading it and its probabilities for four images can be checked.
@@ -87,12 +102,12 @@ def verify_file(path: Path, data: Path | None = None, *, strict: bool = False) -
     bundle = run_of(path)
     if bundle is not None:
         entry = bundle.entries()[path.name]
-        return replace(check(bundle, [entry], data, strict), model_sha256=entry.sha256)
-    if data is not None:
+        return replace(check(bundle, [entry], data, strict, reading), model_sha256=entry.sha256)
+    if data is not None or reading.given:
         raise ConfigError(
             "a file without its run: there is no reference to compare it with on images (--data)",
             where=str(path),
-            todo=f"To evaluate it on labelled images: skinedge evaluate {path} --data {data}",
+            todo=f"To evaluate it on labelled images: skinedge evaluate {path} --data {data or 'DIR'}",
         )
     model = open_file(path)
     for assumption in model.assumptions:
@@ -112,7 +127,9 @@ def verify_file(path: Path, data: Path | None = None, *, strict: bool = False) -
     return on_this_cpu(report, {path.name: model.precision})
 
 
-def check(bundle: Bundle, entries: Sequence[FileEntry], data: Path | None, strict: bool) -> ParityReport:
+def check(
+    bundle: Bundle, entries: Sequence[FileEntry], data: Path | None, strict: bool, reading: ReadOptions
+) -> ParityReport:
     """Verify the files without writing anything."""
     manifest = bundle.manifest
     vectors = golden.of_run(bundle)
@@ -123,7 +140,7 @@ def check(bundle: Bundle, entries: Sequence[FileEntry], data: Path | None, stric
     root = locate(bundle, samples, data)
     outputs: dict[str, Outputs] = {}
     if root is not None:
-        if unread := check_folder(samples, root):
+        if unread := check_folder(samples, root, bundle.reading(reading, root)):
             note(unread)
         images = f"{len(samples)} test images under {root}"
         outputs = run_all(sessions, root, samples, manifest.preprocess.size)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
-from skinedge.core.errors import DataError
-from skinedge.data.dataset import Dataset, isic_id
+from skinedge.core.errors import ConfigError, DataError
+from skinedge.data import plan
+from skinedge.data.dataset import Dataset
 from skinedge.data.folder import Folder, list_folder
 from skinedge.data.hdf5_images import HDF5_SUFFIXES, list_hdf5
+from skinedge.data.problems import Problem, refuse
+from skinedge.data.read_options import DEFAULT, ReadOptions
 from skinedge.data.readers import medmnist
 from skinedge.data.readers.class_folders import read_class_folders
 from skinedge.data.readers.contents import Contents
@@ -20,41 +23,97 @@ from skinedge.data.readers.labelled import read_labelled
 from skinedge.data.readers.one_hot import read_one_hot
 from skinedge.data.readers.ph2 import read_ph2
 from skinedge.data.readers.scin import read_scin
+from skinedge.data.readers.table_notes import note_tables
 from skinedge.system.progress import note
 
 _LINE_BREAKING = frozenset({"Cc", "Zl", "Zp"})  # Unicode categories
+_FEW = "class(es) found, but at least two are needed"
 # By what a folder holds, most specific first; class folders are what is left.
-READERS = (read_ph2, read_scin, read_one_hot, read_imagefolder, read_derm7pt, read_labelled)
+TABLE_READERS = (read_imagefolder, read_one_hot, read_derm7pt, read_labelled)  # where a table of labels was chosen
+READERS = (read_ph2, read_scin, *TABLE_READERS)
 
 
-def read(root: Path) -> Dataset:
+@dataclass(frozen=True)
+class Survey:
+    """What was read of a folder, and what training refuses in it.
+
+    dataset: the images that could be read, without those of a plan; unused_tables: descriptions of the tables that no
+    reader understands or that cannot be read.
+    """
+
+    dataset: Dataset
+    problems: tuple[Problem, ...] = ()
+    unused_tables: tuple[str, ...] = ()
+
+
+def read(root: Path, options: ReadOptions = DEFAULT) -> Dataset:
     """Read a folder (or .npz file): a table of labels takes precedence, then class folders, then an archive.
 
     Excluded images (`list_folder`) and unsupported formats (.heic, ...) are skipped with a note; tables that are not
     understood are named. Official splits (MedMNIST, folders named train, val, test) are kept in `Sample.split`.
     Raises: DataError for a missing folder, no image, fewer than two classes, an image without a label, a label
-        without an image, an image id with two labels, or two tables that could both be the labels.
+        without an image, or two tables that could both be the labels; ConfigError for options that do not fit.
+    """
+    found = survey(root, options)
+    refuse(found.problems, root)
+    return found.dataset
+
+
+def survey(root: Path, options: ReadOptions = DEFAULT) -> Survey:
+    """Read a folder as `read` does, and collect the problems of its images and tables.
+
+    Raises: DataError where no image can be read, with the problems found until then; ConfigError as `read`.
     """
     if root.is_file() and root.suffix == ".npz":
-        return _checked(medmnist.read(root.parent, root.name))
-    if root.is_file() and root.suffix.lower() in HDF5_SUFFIXES:
-        raise DataError("an HDF5 file of images has no labels", where=str(root), todo="Give the folder of its table.")
-    if not root.is_dir():
-        raise DataError("no such folder", where=str(root), todo="Sample data: skinedge data synth OUT")
+        return _archive(medmnist.read(root.parent, root.name), options)
+    _check_folder(root)
+    options = options.located(root)
     folder = list_folder(root)
     folder.note_left_out()
     if not folder.images and folder.archives:
         if len(folder.archives) > 1:
             names = ", ".join(folder.archives[:5])
             raise DataError(f"several archives: {names}", where=str(root), todo="Give the path of one .npz file.")
-        return _checked(_marked(medmnist.read(root, folder.archives[0]), folder))
-    contents = Contents.of(_with_hdf5(folder))
-    if not contents.folder.images:
-        refuse_without_images(contents)
-    tried = (reader(contents) for reader in READERS)
+        return _archive(_marked(medmnist.read(root, folder.archives[0]), folder), options)
+    contents = _contents(_with_hdf5(folder), options)
+    tried = (reader(contents) for reader in (TABLE_READERS if options.table else READERS))
     dataset = next((dataset for dataset in tried if dataset is not None), None) or read_class_folders(contents)
-    contents.note_tables()
-    return _checked(_marked(dataset, folder))
+    contents.refuse_unread()
+    contents.refuse_ambiguous()
+    if not dataset.samples:
+        refuse(contents.problems, root)
+    note_tables(contents)
+    unused = [table.describe() for table in contents.tables if not contents.is_understood(table)]
+    unused += [unread.describe() for unread in contents.unread]
+    dataset = _marked(_without(dataset, contents.left_out), folder)
+    problems = _class_problems(dataset)
+    if contents.problems:  # which may be why a class is missing
+        problems = tuple(problem for problem in problems if problem.what != _FEW)
+    return Survey(dataset, (*contents.problems, *problems), tuple(unused))
+
+
+def _check_folder(root: Path) -> None:
+    """Raises: DataError unless the path is a folder."""
+    if root.is_file() and root.suffix.lower() in HDF5_SUFFIXES:
+        raise DataError("an HDF5 file of images has no labels", where=str(root), todo="Give the folder of its table.")
+    if not root.is_dir():
+        todo = "Give the folder of the images." if root.exists() else "Sample data: skinedge data synth OUT"
+        raise DataError("is a file, not a folder" if root.exists() else "no such folder", where=str(root), todo=todo)
+
+
+def _contents(folder: Folder, options: ReadOptions) -> Contents:
+    """Read the folder's tables and the plan. Raises: DataError without images; ConfigError as `survey`."""
+    unnamed = [image for image in folder.images if not _is_text(image)]
+    folder = replace(folder, images=tuple(image for image in folder.images if image not in unnamed))
+    contents = Contents.of(folder, options, plan.left_out(options, folder.root, folder.images))
+    cases = [(ascii(image), "") for image in unnamed]
+    contents.refuse("image names that are not Unicode", cases, todo="Rename these files and folders.")
+    if not folder.images:
+        refuse(contents.problems, folder.root)
+        refuse_without_images(contents)
+        contents.refuse_unread()
+        refuse(contents.problems, folder.root)
+    return contents
 
 
 def _with_hdf5(folder: Folder) -> Folder:
@@ -70,33 +129,43 @@ def _with_hdf5(folder: Folder) -> Folder:
     return replace(folder, images=(*folder.images, *images))
 
 
+def _is_text(name: str) -> bool:
+    """Return False for a name with bytes that are not UTF-8, which no table can hold."""
+    return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def _archive(dataset: Dataset, options: ReadOptions) -> Survey:
+    if options.table or options.columns:
+        raise ConfigError("an archive has no tables: --table and --columns do not apply", where=str(dataset.root))
+    omitted = plan.left_out(options, dataset.root, [sample.path for sample in dataset.samples])
+    dataset = _without(dataset, omitted)
+    return Survey(dataset, _class_problems(dataset))
+
+
+def _without(dataset: Dataset, omitted: frozenset[str]) -> Dataset:
+    """Return the dataset without these paths, and without the classes that then have no image."""
+    if not omitted:
+        return dataset
+    samples = tuple(sample for sample in dataset.samples if sample.path not in omitted)
+    return replace(dataset, samples=samples, labels=tuple(sorted({sample.label for sample in samples})))
+
+
 def _marked(dataset: Dataset, folder: Folder) -> Dataset:
     """Mark a dataset as synthetic if any image is: a mixture must not pass for real data."""
-    synthetic = folder.marked_synthetic or any(s.image_id.upper().startswith("SYNTHETIC") for s in dataset.samples)
-    if not synthetic:
-        return dataset
-    return Dataset(dataset.root, dataset.kind, dataset.labels, dataset.samples, "synthetic", True)
+    names = (name.upper() for s in dataset.samples for name in (s.image_id, PurePosixPath(s.path).name))
+    synthetic = folder.marked_synthetic or any(name.startswith("SYNTHETIC") for name in names)
+    return replace(dataset, domain="synthetic", synthetic=True) if synthetic else dataset
 
 
-def _checked(dataset: Dataset) -> Dataset:
-    """Return the dataset. Raises: DataError for fewer than two classes, or an image with two labels."""
-    where = str(dataset.root)
+def _class_problems(dataset: Dataset) -> tuple[Problem, ...]:
+    """Return the problems of the class names: fewer than two, or names that a list of labels cannot hold."""
+    where, problems = str(dataset.root), []
     if len(dataset.labels) < 2:
-        raise DataError(
-            f"found only one class: {dataset.labels[0]}" if dataset.labels else "found no classes",
-            where=where,
-            todo="Give a folder with one folder per class (at least two), or with a metadata table.",
-        )
+        todo = "Give a folder with one folder per class (at least two), or with a metadata table."
+        problems.append(Problem(_FEW, where, dataset.labels, todo))
     odd = [label for label in dataset.labels if any(unicodedata.category(c) in _LINE_BREAKING for c in label)]
     if odd:
-        raise DataError(
-            f"class names with control characters or line breaks: {', '.join(map(repr, odd))}",
-            where=where,
-            todo="Rename them: a list of labels has one line for each class.",
-        )
-    labels: dict[str, str] = {}
-    for sample in dataset.samples:
-        name = isic_id(sample) or sample.image_id
-        if labels.setdefault(name, sample.label) != sample.label:
-            raise DataError(f"image {name} has two labels: {labels[name]} and {sample.label}", where=where)
-    return dataset
+        todo = "Rename them: a list of labels has one line for each class."
+        what = "class names with control characters or line breaks"
+        problems.append(Problem(what, where, tuple(map(repr, odd)), todo))
+    return tuple(problems)

@@ -11,16 +11,15 @@ from skinedge.data.columns import roles_of
 from skinedge.data.dataset import Dataset
 from skinedge.data.readers.contents import Contents
 from skinedge.data.readers.domains import domain_of
-from skinedge.data.readers.incomplete import refuse_incomplete
+from skinedge.data.readers.facts import facts_of
+from skinedge.data.readers.incomplete import choice, not_understood, refuse_incomplete
 from skinedge.data.readers.labelled import as_sample, dataset_of
-from skinedge.data.table_file import is_table, read_table
+from skinedge.data.table_file import is_table, read_header, read_table
 
 OFFICIAL = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"} | {
     "test": "test",
     "testing": "test",
 }
-
-
 # The 23 folders of DermNet as found on Kaggle.
 DERMNET = frozenset(
     {
@@ -54,41 +53,50 @@ DERMNET = frozenset(
 def read_class_folders(contents: Contents) -> Dataset:
     """Read images in class folders, with what tables beside them tell.
 
-    Raises: DataError for no image, an image in no class folder, or a table in the parent folder that knows lesions.
+    An image in no class folder, and a table in the parent folder that knows lesions, are problems.
+    Raises: DataError for no image, or images of a known dataset without its tables.
     """
-    folder = contents.folder
-    if not folder.images:
+    images = contents.images
+    if not images:
         raise DataError(
-            "no images found (looked for " + ", ".join(sorted(IMAGE_SUFFIXES)) + ")", where=str(folder.root)
+            "no images found (looked for " + ", ".join(sorted(IMAGE_SUFFIXES)) + ")", where=str(contents.root)
         )
     _refuse_lost_lesions(contents)
-    prefix = _common_prefix(folder.images)
-    parts = [path.removeprefix(prefix).split("/") for path in folder.images]
-    tops = {part[0].lower() for part in parts if len(part) > 1}
+    prefix = _common_prefix(images)
+    parts = {path: path.removeprefix(prefix).split("/") for path in images}
+    tops = {part[0].lower() for part in parts.values() if len(part) > 1}
     official = tops <= set(OFFICIAL) and len({OFFICIAL[top] for top in tops}) > 1
     depth = 1 if official else 0
-    loose = [path for path, part in zip(folder.images, parts, strict=True) if len(part) <= depth + 1]
-    names = {part[depth] for part in parts if len(part) > depth + 1}
-    refuse_incomplete(contents, set() if loose else names, ["/".join(part[depth:]) for part in parts])
-    if loose:
-        raise DataError(
-            f"{len(loose)} images are in no class folder: {', '.join(loose[:3])}",
-            where=str(folder.root),
-            todo="Put each image into a folder named after its class, or add a metadata table.",
-        )
-    stems = [Path(path).stem for path in folder.images]
-    unique = len(set(stems)) == len(stems)
-    facts = contents.facts()
+    loose = [path for path, part in parts.items() if len(part) <= depth + 1]
+    names = {part[depth] for part in parts.values() if len(part) > depth + 1}
+    mostly_loose = 2 * len(loose) >= len(images)
+    refuse_incomplete(contents, set() if mostly_loose else names, ["/".join(part[depth:]) for part in parts.values()])
+    _refuse_loose(contents, loose)
+    facts = facts_of(contents)
     samples = [
         replace(
-            as_sample(stem, path, part[depth], facts),
-            image_id=stem if unique else path,
+            as_sample(path, path, part[depth], facts),
+            image_id=Path(path).stem,
             split=OFFICIAL[part[0].lower()] if official else "",
         )
-        for path, part, stem in zip(folder.images, parts, stems, strict=True)
+        for path, part in parts.items()
+        if len(part) > depth + 1
     ]
     kind, domain = _collection(contents, {sample.label for sample in samples})
     return dataset_of(contents, kind, domain_of(samples, domain), samples)
+
+
+def _refuse_loose(contents: Contents, images: list[str]) -> None:
+    """Add a problem for images in no class folder; tables that were not understood or not read may label them."""
+    todo = "Put each image into a folder named after its class, or add a metadata table."
+    what = "images are in no class folder"
+    table = next(iter(not_understood(contents)), None)
+    if table is not None:
+        what += f", and no table labels them: {table.describe()} is not understood"
+        todo = choice(table)
+    if contents.unread:
+        what, todo = f"{what}, and a table that cannot be read may label them", ""
+    contents.refuse(what, [(path, path) for path in images], todo=todo)
 
 
 def _collection(contents: Contents, labels: set[str]) -> tuple[str, str]:
@@ -113,21 +121,22 @@ def _common_prefix(paths: tuple[str, ...]) -> str:
 
 
 def _refuse_lost_lesions(contents: Contents) -> None:
-    """Refuse to read past a table one level up that has these images' lesions or patients: they would leak."""
+    """Add a problem for tables one level up that tell these images' lesions or patients: they would leak."""
     parent = contents.root.resolve().parent
+    cases = []
     for path in sorted(parent.iterdir()):
-        if not is_table(path.name) or not path.is_file():
+        if not is_table(path.name) or not path.is_file() or str(path) == contents.options.table:
             continue
         try:
-            table = read_table(parent, path.name)
+            roles = roles_of(read_header(parent, path.name))
+            groups = roles.lesion or roles.patient
+            rows = read_table(parent, path.name).rows if roles.image and groups else ()
         except DataError:
             continue  # a file of something else
-        roles = roles_of(table)
-        groups = roles.lesion or roles.patient
-        ids = [row[roles.image] for row in table.rows if row[groups]] if groups and roles.image else []
-        if any(contents.index.find(image) for image in ids if image):
-            raise DataError(
-                f"{table.name} in the parent folder contains these images' {groups.removesuffix('_id')} ids",
-                where=str(contents.root),
-                todo="Give the parent folder instead, so that none of them is in two splits.",
-            )
+        if any(contents.index.places(row[roles.image]) for row in rows if row[groups] and row[roles.image]):
+            cases.append((f"{path.name} ({groups})", ""))
+    contents.refuse(
+        "tables in the parent folder contain these images' lesion or patient ids",
+        cases,
+        todo="Give the parent folder instead, so that no lesion and no patient is in two splits.",
+    )

@@ -9,31 +9,45 @@ from skinedge.data.dataset import Dataset
 from skinedge.data.readers.class_folders import OFFICIAL
 from skinedge.data.readers.contents import Contents
 from skinedge.data.readers.domains import domain_of
-from skinedge.data.readers.labelled import as_sample, dataset_of, label_tables, labels_of, locate, refuse_unlabelled
+from skinedge.data.readers.facts import facts_of
+from skinedge.data.readers.labelled import (
+    as_sample,
+    dataset_of,
+    labels_of,
+    place,
+    refuse_unlabelled,
+    refuse_without_row,
+)
 from skinedge.data.table_file import Table
 
 
 def read_imagefolder(contents: Contents) -> Dataset | None:
     """Read the images that metadata tables label; None where there is none, or where other tables have labels too.
 
-    Folders train, validation and test are official splits.
-    Raises: DataError for an image without a row or label, or a row without its image.
+    Folders train, validation and test are official splits. Problems are those of `readers.labelled.read_labelled`, and an
+    image with different labels in two tables. Of several tables, each names only images in and below its own folder.
+    Raises: DataError for a table that numbers its rows.
     """
-    tables = label_tables(contents)
-    if not tables or not all(_is_metadata(table) for table in tables):
+    tables = contents.label_tables
+    if not tables or not all(_is_metadata(table) and not contents.is_one_hot(table) for table in tables):
         return None
-    labels: dict[str, str] = {}
+    if len(tables) > 1:
+        contents.local.update(table.name for table in tables)
+    places: dict[str, tuple[str, str]] = {}
+    contradictions = []
     for table in tables:
-        own = labels_of(contents, table, contents.roles[table.name])
-        refuse_unlabelled(contents, table, own)
-        labels |= {(PurePosixPath(table.name).parent / image).as_posix(): label for image, label in own.items()}
-    facts = contents.facts()
-    name = tables[0].name if len(tables) == 1 else f"{len(tables)} tables"
-    places = locate(contents, name, labels)
-    samples = [as_sample(image, path, label, facts) for path, (image, label) in places.items()]
+        labels = labels_of(contents, table)
+        refuse_unlabelled(contents, table, labels)
+        for path, named in place(contents, table, labels).items():
+            if places.setdefault(path, named)[1] != named[1]:
+                contradictions.append((path, path))
+    contents.refuse("images have different labels in two tables", contradictions, todo="Correct the tables.")
+    refuse_without_row(contents, tables[0].name if len(tables) == 1 else f"{len(tables)} tables", places)
+    facts = facts_of(contents)
+    samples = [as_sample(image, path, label, facts) for path, (image, label) in sorted(places.items()) if label]
     splits = {_folder(sample.path): OFFICIAL.get(_folder(sample.path).lower(), "") for sample in samples}
     if all(splits.values()) and len(set(splits.values())) > 1:
-        samples = [replace(sample, image_id=sample.path, split=splits[_folder(sample.path)]) for sample in samples]
+        samples = [replace(sample, split=splits[_folder(sample.path)]) for sample in samples]
     return dataset_of(contents, "imagefolder", domain_of(samples), samples)
 
 

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from skinedge.core.errors import DataError
 from skinedge.core.taxonomy import find
-from skinedge.data.columns import classes_of, is_bit, is_one_hot, key_of
+from skinedge.data.columns import classes_of, is_bit, key_of
 from skinedge.data.readers.contents import Contents
 from skinedge.data.readers.labelled import UNKNOWN_LAYOUT, layout_of
 from skinedge.data.readers.ph2 import TABLE as PH2_TABLE
@@ -74,7 +74,7 @@ def refuse_incomplete(contents: Contents, labels: Collection[str], below: Sequen
     for sign in SIGNS:
         if len(labels) < 2 or not sign.by_file:
             pattern = re.compile(sign.paths, re.IGNORECASE)
-            paths = contents.folder.images if len(labels) < 2 else below
+            paths = contents.images if len(labels) < 2 else below
             if 2 * sum(bool(pattern.search(path)) for path in paths) > len(paths):
                 _refuse(contents, sign)
 
@@ -84,14 +84,26 @@ def _refuse(contents: Contents, sign: Sign) -> None:
     missing = [name for name in sign.tables if _stem(name) not in present]
     state = "missing" if missing else "not understood"
     names = missing or sign.tables
+    others = not_understood(contents)
     raise DataError(
         f"looks like {sign.kind}: {' and '.join(names)} {'is' if len(names) == 1 else 'are'} {state}",
         where=str(contents.root),
         lines=[
-            f"  not understood: {table.describe()}" for table in contents.tables if not contents.is_understood(table)
+            *(f"  not understood: {table.describe()}" for table in others),
+            *(f"  not read: {unread.describe()}" for unread in contents.unread),
         ],
-        todo="The images' labels are in there: put it beside the images.",
+        todo="\n".join(["The images' labels are in there: put it beside the images.", *map(choice, others[:1])]),
     )
+
+
+def not_understood(contents: Contents) -> list[Table]:
+    """Return the tables with columns that no reader makes use of."""
+    return [table for table in contents.tables if table.columns and not contents.is_understood(table)]
+
+
+def choice(table: Table) -> str:
+    """Return how to choose a table that is not understood."""
+    return f"If {table.name} labels them: --table {table.name} --columns image=COLUMN,label=COLUMN"
 
 
 def _stem(name: str) -> str:
@@ -100,7 +112,7 @@ def _stem(name: str) -> str:
 
 def refuse_without_images(contents: Contents) -> None:
     """Raise a DataError for a known dataset's table of labels in a folder without images."""
-    tables = [(_kind_of(table), table.name) for table in contents.tables]
+    tables = [(_kind_of(contents, table), table.name) for table in contents.tables]
     tables += [("PH2", name) for name in contents.folder.others if PurePosixPath(name).name.lower() == PH2_TABLE]
     kind, name = next((pair for pair in tables if pair[0]), ("", ""))
     if kind:
@@ -111,21 +123,22 @@ def refuse_without_images(contents: Contents) -> None:
         )
 
 
-def _kind_of(table: Table) -> str:
+def _kind_of(contents: Contents, table: Table) -> str:
     layout = layout_of(table)
     if layout is not UNKNOWN_LAYOUT:
         return layout.kind
-    if is_one_hot(table):
-        return "MILK10k" if key_of(table) == "lesion_id" else "an ISIC challenge"
+    if contents.is_one_hot(table):
+        return "an ISIC challenge" if contents.roles[table.name].image else "MILK10k"
     return ""
 
 
 def _refuse_numbered(contents: Contents) -> None:
     """Raise a DataError for a table with a column for each class that does not name the images."""
     for table in contents.tables:
-        classes = [name for name in classes_of(table) if find(name)]
+        roles = contents.roles[table.name]
+        classes = [name for name in classes_of(table, roles) if find(name)]
         bits = all(is_bit(row[fold_column(name)]) for row in table.rows for name in classes)
-        if not key_of(table) and len(classes) > 1 and bits:
+        if not key_of(roles) and len(classes) > 1 and bits:
             raise DataError(
                 f"it labels rows ({', '.join(classes[:4])}), but does not name the images",
                 where=str(contents.root / table.name),

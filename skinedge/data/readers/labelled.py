@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from skinedge.core.errors import DataError
-from skinedge.data.columns import Roles
 from skinedge.data.dataset import Dataset, Sample
 from skinedge.data.image_index import stem_of
-from skinedge.data.readers.contents import Contents, Facts
+from skinedge.data.readers.contents import Contents
 from skinedge.data.readers.domains import domain_of
-from skinedge.data.table_file import Table
+from skinedge.data.readers.facts import Facts, facts_of
+from skinedge.data.table_file import Table, fold_column
 from skinedge.system.progress import note
 
 
@@ -49,6 +48,7 @@ LAYOUTS = (
     Layout("Derm7pt", "dermoscopic", ("derm", "clinic", "diagnosis"), ("clinic",)),
 )
 UNKNOWN_LAYOUT = Layout("labelled table", "", ())
+_COMPLETE = "Complete the folder, or take these out of the table or the folder."
 
 
 def layout_of(table: Table) -> Layout:
@@ -56,142 +56,119 @@ def layout_of(table: Table) -> Layout:
     return next((known for known in LAYOUTS if table.has(*known.marks)), UNKNOWN_LAYOUT)
 
 
-def find_label_table(contents: Contents) -> Table | None:
-    """Return the one table that labels the folder's images, None where none does.
-
-    Raises: DataError when there are several.
-    """
-    return only_one(contents, label_tables(contents))
-
-
-def label_tables(contents: Contents) -> list[Table]:
-    """Return the tables with a column of images and one of labels, without a challenge's sample submission."""
-    roles = contents.roles
-    tables = [table for table in contents.tables if roles[table.name].image and roles[table.name].labels]
-    samples = [table for table in tables if PurePosixPath(table.name).stem.lower() == "sample_submission"]
-    for table in samples:
-        contents.uses[table.name] = "not used: its labels are placeholders"
-    return [table for table in tables if table not in samples]
-
-
-def only_one(contents: Contents, tables: list[Table]) -> Table | None:
-    """Return the only table, None without one. Raises: DataError for several."""
-    if len(tables) > 1:
-        raise DataError(
-            f"several tables could be the labels: {', '.join(table.name for table in tables)}",
-            where=str(contents.root),
-            todo="Give a folder that holds one of them.",
-        )
-    return tables[0] if tables else None
-
-
 def read_labelled(contents: Contents) -> Dataset | None:
     """Read the images that a table labels; None where no table does.
 
-    Raises: DataError for several such tables, an image without a row or a row without its image, a row without a label,
-        or one image under two labels.
+    A row without its image or without a label, an image without a row and two rows that differ are problems.
+    Raises: DataError for several such tables, or one that numbers its rows instead of naming the images.
     """
-    table = find_label_table(contents)
-    if table is None:
+    table = contents.label_table()
+    if table is None or contents.is_one_hot(table):
         return None
-    roles = contents.roles[table.name]
     layout = layout_of(table)
+    labels = labels_of(contents, table)
+    left_out = _left_out(contents, table, layout, labels)
+    labels = {image: label for image, label in labels.items() if image not in left_out}
+    refuse_unlabelled(contents, table, labels)
+    places = locate(contents, table, labels, left_out)
+    facts = facts_of(contents)
+    samples = [as_sample(image, path, label, facts) for path, (image, label) in places.items()]
+    return dataset_of(contents, layout.kind, domain_of(samples, layout.domain, isic=layout.isic), samples)
+
+
+def _left_out(contents: Contents, table: Table, layout: Layout, labels: Mapping[str, str]) -> set[str]:
+    """Return the ids of images that the layout leaves out, with a note of their numbers."""
+    unlabelled = {image for image, label in labels.items() if not label} if layout.has_unlabelled else set()
+    if unlabelled:
+        note(f"left out: {len(unlabelled)} images without a diagnosis in {table.name}")
     seconds = {row[column] for row in table.rows for column in layout.second_images}
     seconds = {image for image in seconds if image and contents.find(table.name, image) is not None}
     if seconds:
         columns = f"column {', '.join(layout.second_images)} of {table.name}"
         note(f"left out: {len(seconds)} further images of the same lesions ({columns})")
-    labels = labels_of(contents, table, roles)
-    unlabelled = {image for image, label in labels.items() if not label} if layout.has_unlabelled else set()
-    if unlabelled:
-        note(f"left out: {len(unlabelled)} images without a diagnosis in {table.name}")
-    labels = {image: label for image, label in labels.items() if image not in unlabelled}
-    refuse_unlabelled(contents, table, labels)
-    places = locate(contents, table.name, labels, seconds | unlabelled)
-    facts = contents.facts()
-    samples = [as_sample(image, path, label, facts) for path, (image, label) in places.items()]
-    return dataset_of(contents, layout.kind, domain_of(samples, layout.domain, isic=layout.isic), samples)
+    return unlabelled | seconds
 
 
-def labels_of(contents: Contents, table: Table, roles: Roles) -> dict[str, str]:
-    """Return image id -> label, '' where the row has none.
-
-    Raises: DataError for a row without an image, or two different rows for an image.
-    """
-    labels: dict[str, str] = {}
-    for image, row in distinct_rows(contents, table, roles.image):
-        if not image:
-            shown = {column: value for column, value in row.items() if value}
-            raise DataError(f"a row without {roles.image}: {shown}", where=str(contents.root / table.name))
-        labels[image] = roles.label_of(row)
-    return labels
+def labels_of(contents: Contents, table: Table) -> dict[str, str]:
+    """Return image id -> label, '' for a row without one. Rows without an image, and two that differ, are problems."""
+    roles = contents.roles[table.name]
+    return {image: roles.label_of(row) for image, row in distinct_rows(contents, table, roles.image)}
 
 
 def refuse_unlabelled(contents: Contents, table: Table, labels: Mapping[str, str]) -> None:
-    """Raise a DataError for images without a label."""
-    blank = [image for image, label in labels.items() if not label]
-    if blank:
-        columns = " or ".join(contents.roles[table.name].labels)
-        raise DataError(
-            f"{len(blank)} of {len(labels)} rows have no {columns}: {some(blank)}",
-            where=str(contents.root / table.name),
-            todo="Fill them in, or take these rows and images out.",
-        )
+    """Add a problem for the images whose label is ''."""
+    cases = [(image, contents.find(table.name, image) or "") for image, label in labels.items() if not label]
+    refuse_rows(contents, table, f"rows without {' or '.join(contents.roles[table.name].labels)}", cases)
 
 
-def some(names: Iterable[str]) -> str:
-    """Return the first three names, sorted, for messages."""
-    ordered = sorted(names)
-    return ", ".join(ordered[:3]) + (", ..." if len(ordered) > 3 else "")
+def refuse_rows(contents: Contents, table: Table, what: str, cases: Sequence[tuple[str, str]]) -> None:
+    """Add a problem of a table's rows. cases: as `Contents.refuse` takes them."""
+    contents.refuse(f"{what} in {table.name}", cases, where=str(contents.root / table.name), todo="Correct the table.")
 
 
 def distinct_rows(contents: Contents, table: Table, key: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield (value of the column `key`, row), of equal rows the first. Raises: DataError for two different ones."""
+    """Yield (value of the column `key`, row), of rows with equal cells in the columns that are used the first.
+
+    Rows without a value, and two that differ, are problems.
+    """
     rows: dict[str, dict[str, str]] = {}
-    for row in table.rows:
-        if row[key] not in rows or not row[key]:
-            rows[row[key]] = row
-            yield row[key], row
-        elif rows[row[key]] != row:
-            raise DataError(f"image {row[key]} has two different rows", where=str(contents.root / table.name))
+    unused = {fold_column(column) for column in contents.unused_columns(table)}
+    nameless, different = [], {}
+    for line, row in zip(table.lines, table.rows, strict=True):
+        if not row[key]:
+            nameless.append((f"line {line}", ""))
+        elif any(
+            value != row[column] for column, value in rows.setdefault(row[key], row).items() if column not in unused
+        ):
+            different[row[key]] = contents.find(table.name, row[key]) or ""
+    refuse_rows(contents, table, f"rows without {key}", nameless)
+    refuse_rows(contents, table, "images with two different rows", list(different.items()))
+    yield from rows.items()
 
 
 def locate(
-    contents: Contents, table: str, labels: Mapping[str, str], left_out: Collection[str] = ()
+    contents: Contents, table: Table, labels: Mapping[str, str], left_out: Collection[str] = ()
 ) -> dict[str, tuple[str, str]]:
-    """Return path of each image -> (image id, label), sorted by path.
+    """Return path of each image -> (image id, label), sorted by path, without the ids whose label is ''.
 
-    table: name of the table of labels; left_out: ids of images that are known and not used.
-    Raises: DataError for a label without its image, an image without a label, or two ids for one image.
+    left_out: ids of images that are known and not used. An image without a row is a problem, as are those of `place`.
+    Raises: as `place`.
     """
-    where = str(contents.root / table)
+    places = place(contents, table, labels)
+    others = {path for image in left_out if (path := contents.find(table.name, image)) is not None}
+    refuse_without_row(contents, table.name, {*places, *others})
+    return {path: named for path, named in sorted(places.items()) if named[1]}
+
+
+def place(contents: Contents, table: Table, labels: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Return path of each image -> (image id, label). A label without its image and two ids of one are problems.
+
+    Raises: DataError for a table that numbers its rows instead of naming the images.
+    """
     places: dict[str, tuple[str, str]] = {}
-    missing: list[str] = []
+    missing, twice = [], []
     for image, label in labels.items():
-        path = contents.find(table, image)
+        path = contents.find(table.name, image)
         if path is None:
-            missing.append(image)
+            missing.append((image, ""))
         elif places.setdefault(path, (image, label))[0] != image:
-            raise DataError(f"{places[path][0]} and {image} are the same image, {path}", where=where)
-    if len(missing) == len(labels) > 1 and all(image.isdecimal() for image in missing):
+            twice.append((f"{places[path][0]} and {image}", path))
+    if len(missing) == len(labels) > 1 and all(image.isdecimal() for image, _ in missing):
         raise DataError(
-            f"{table} numbers its rows instead of naming the images",
-            where=where,
+            f"{table.name} numbers its rows instead of naming the images",
+            where=str(contents.root / table.name),
             todo="Take the table from the dataset's own page: copies without the images' names cannot be matched.",
         )
-    known = {contents.find(table, image) for image in left_out}
-    unlabelled = [image for image in contents.index.without(places) if image not in known]
-    for what, listed in (
-        (f"of {len(labels)} images of {table} are missing", missing),
-        (f"images have no row in {table}", unlabelled),
-    ):
-        if listed:
-            raise DataError(
-                f"{len(listed)} {what}: {some(listed)}",
-                where=str(contents.root),
-                todo="Complete the folder, or take these out of the table or the folder.",
-            )
-    return dict(sorted(places.items()))
+    contents.refuse(f"images of {table.name} are missing", sorted(missing), todo=_COMPLETE)
+    refuse_rows(contents, table, "images with two ids", twice)
+    return places
+
+
+def refuse_without_row(contents: Contents, name: str, known: Collection[str]) -> None:
+    """Add a problem for the images that are not among `known` paths. name: of the table or tables of labels."""
+    ambiguous = {path for paths in contents.ambiguous.values() for path in paths}
+    cases = [(image, image) for image in contents.index.without({*known, *ambiguous})]
+    contents.refuse(f"images have no row in {name}", cases, todo=_COMPLETE)
 
 
 def as_sample(image: str, path: str, label: str, facts: Mapping[str, Facts]) -> Sample:
@@ -201,6 +178,8 @@ def as_sample(image: str, path: str, label: str, facts: Mapping[str, Facts]) -> 
 
 
 def dataset_of(contents: Contents, kind: str, domain: str, samples: list[Sample]) -> Dataset:
-    """Return the dataset of these samples, with its labels sorted."""
+    """Return the dataset of these samples, with its labels sorted; their paths are their ids where names repeat."""
+    if len({sample.image_id for sample in samples}) < len(samples):
+        samples = [replace(sample, image_id=sample.path) for sample in samples]
     labels = tuple(sorted({sample.label for sample in samples}))
     return Dataset(contents.root, kind, labels, tuple(samples), domain)

@@ -12,7 +12,7 @@ from skinedge.data.dataset import Dataset, Sample
 from skinedge.data.image_index import stem_of
 from skinedge.data.readers.contents import Contents
 from skinedge.data.readers.domains import domain_of
-from skinedge.data.readers.labelled import dataset_of, locate, some
+from skinedge.data.readers.labelled import dataset_of, locate, refuse_rows
 from skinedge.data.table_file import Table
 from skinedge.system.progress import note
 
@@ -35,7 +35,8 @@ def read_scin(contents: Contents) -> Dataset | None:
 
     The label is the condition of most weight. Cases without one, or with several of equal weight, are left out with a
     note. A case is kept together like a lesion.
-    Raises: DataError for one table without the other, unreadable weights, and as `readers.labelled.locate`.
+    Cells that are no weights are a problem, as are those of `readers.labelled.locate`.
+    Raises: DataError for one table without the other.
     """
     cases = next((table for table in contents.tables if table.has(CASE, PATHS[0])), None)
     truth = next((table for table in contents.tables if table.has(CASE, WEIGHTS)), None)
@@ -46,13 +47,14 @@ def read_scin(contents: Contents) -> Dataset | None:
         raise DataError(
             f"looks like SCIN: {present.name if present else ''} is here, but {absent} is missing",
             where=str(contents.root),
+            lines=[f"  not read: {unread.describe()}" for unread in contents.unread],
             todo=f"Put {absent} beside it: one has the images' paths, the other their labels.",
         )
     contents.uses[cases.name] = "; ".join([f"lesion {CASE}", f"images {', '.join(PATHS)}", *_facts(contents, cases)])
     contents.uses[truth.name] = "; ".join([f"label {WEIGHTS} (the heaviest)", *_facts(contents, truth)])
     by_image = _by_image(contents, cases, _cases(contents, cases, truth))
     labels = {image: case.label for image, case in by_image.items() if case.label}
-    places = locate(contents, cases.name, labels, set(by_image) - set(labels))
+    places = locate(contents, cases, labels, set(by_image) - set(labels))
     samples = [_sample(path, by_image[image]) for path, (image, _) in places.items()]
     return dataset_of(contents, "SCIN", domain_of(samples, "clinical"), samples)
 
@@ -67,16 +69,25 @@ def _sample(path: str, case: Case) -> Sample:
 
 def _cases(contents: Contents, cases: Table, truth: Table) -> dict[str, Case]:
     """Return case number -> case, and print which cases are left out."""
-    where = str(contents.root / truth.name)
     meta = {row[CASE]: contents.roles[cases.name].meta_of(row) for row in cases.rows}
     found: dict[str, Case] = {}
-    tied = 0
+    cells: dict[str, str] = {}
+    tied, odd, twice = 0, [], []
     for row in truth.rows:
-        heaviest = _heaviest(row[WEIGHTS], f"{where}, case {row[CASE]}")
+        if row[CASE] in cells:
+            twice += [(f"case {row[CASE]}", "")] if cells[row[CASE]] != row[WEIGHTS] else []
+            continue
+        cells[row[CASE]] = row[WEIGHTS]
+        heaviest = _heaviest(row[WEIGHTS])
+        if heaviest is None:
+            odd.append((f"case {row[CASE]} ('{row[WEIGHTS][:60]}')", ""))
+            heaviest = []
         tied += len(heaviest) > 1
         own = {**meta.get(row[CASE], {}), **contents.roles[truth.name].meta_of(row)}
         found[row[CASE]] = Case(row[CASE], heaviest[0] if len(heaviest) == 1 else "", own)
-    unlabelled = sum(case.label == "" for case in found.values()) - tied + len(meta.keys() - found.keys())
+    refuse_rows(contents, truth, "cases with two different conditions", twice)
+    refuse_rows(contents, truth, "cells are no list of conditions with weights", odd)
+    unlabelled = sum(case.label == "" for case in found.values()) - tied - len(odd) + len(meta.keys() - found.keys())
     for count, what in ((unlabelled, "without a condition"), (tied, "whose heaviest conditions have equal weights")):
         if count:
             note(f"left out: {count} cases {what} ({truth.name})")
@@ -93,14 +104,15 @@ def _by_image(contents: Contents, cases: Table, known: Mapping[str, Case]) -> di
             if by_image.setdefault(image, case).label != case.label:
                 disputed.add(image)
     if disputed:
-        note(f"left out: {len(disputed)} images of two cases with different conditions ({some(disputed)})")
+        shown = ", ".join(sorted(disputed)[:3])
+        note(f"left out: {len(disputed)} images of two cases with different conditions ({shown})")
     return {image: case._replace(label="") if image in disputed else case for image, case in by_image.items()}
 
 
-def _heaviest(cell: str, where: str) -> list[str]:
+def _heaviest(cell: str) -> list[str] | None:
     """Return the conditions of most weight in a cell such as "{'Eczema': 0.69, 'Psoriasis': 0.08}"; [] for none.
 
-    Raises: DataError for another text.
+    None for another text.
     """
     if not cell:
         return []
@@ -111,7 +123,7 @@ def _heaviest(cell: str, where: str) -> list[str]:
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             weights = None
     if not isinstance(weights, dict) or not all(_is_weight(name, weight) for name, weight in weights.items()):
-        raise DataError(f"'{cell[:60]}' is no list of conditions with weights", where=where)
+        return None
     most = max(weights.values(), default=0.0)
     return [str(name).strip() for name, weight in weights.items() if weight >= most - _EQUAL > 0]
 

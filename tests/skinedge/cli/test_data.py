@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from dirty_folder import dirty_folder
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -63,6 +65,7 @@ def test_check_passes_a_clean_folder(synthetic_images: Path) -> None:
     assert set(document) == KEYS | {
         *("passed", "kind", "synthetic", "counts", "lesions", "unreadable", "exact", "near"),
         *("two_labels", "leaks", "against", "overlaps", "patients", "unknown_classes", "scarce"),
+        *("problems", "unused_tables", "refusals"),
     }
 
 
@@ -125,12 +128,83 @@ def test_check_lists_what_training_refuses(tmp_path: Path) -> None:
             Image.effect_noise((32, 32), 90).convert("RGB").save(tmp_path / label / f"{label}{number}.png")
     done = run("check", tmp_path)
     assert done.exit_code == 0
-    assert done.stdout.splitlines()[-7:] == [
+    lines = done.stdout.splitlines()
+    assert lines[-11:] == [
         "passed",
         "train refuses class 'df': 2 lesions (or distinct images), but needs at least 4, one for each split",
-        "train refuses 2 classes that are not in the table of skin conditions. Set each to benign,",
-        "premalignant, malignant or the name of a known condition in a TOML file given with --config:",
+        "train refuses 2 classes that are not in the table of skin conditions: blip, blob",
+        "To train without these images, review the plan that the first command writes; nothing is deleted:",
+        f"  skinedge data clean {tmp_path} --plan {tmp_path.name}-plan.csv",
+        f"  skinedge train --data {tmp_path} --plan {tmp_path.name}-plan.csv",
+        "Set each unknown class to benign, premalignant, malignant or the name of a known condition, in a TOML file",
+        "given with --config:",
         "[taxonomy]",
         '"blip" = ""',
         '"blob" = ""',
+    ]
+
+
+def test_the_remedy_of_check_is_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three cases of every problem are listed at once, and the printed commands lead to a folder that passes."""
+    root = dirty_folder(tmp_path / "my photos")
+    monkeypatch.chdir(tmp_path)
+    done = run("check", root)
+    assert done.exit_code == 1
+    for finding in (
+        "3 unreadable images",
+        "3 images under two labels",
+        "3 tables beside the images cannot be read",
+        "3 images are in no class folder, and no table labels them",
+        "6 sets of exact duplicates",
+        "6 tables not used",
+        "train refuses class 'melanoma 2': 1 lesions (or distinct images), but needs at least 4, one for each split",
+        "train refuses: 4 classes mean melanoma: mel, melanoma 0, melanoma 1, melanoma 2",
+        "train refuses 3 classes that are not in the table of skin conditions: blip0, blip1, blip2",
+        "Labels or lesions may be in them: repair them, or move them away.",
+        '"blip2" = ""',
+    ):
+        assert finding in done.stdout
+    clean, train = (shlex.split(line) for line in done.stdout.splitlines() if line.startswith("  skinedge "))
+    assert train == ["skinedge", "train", "--data", str(root), "--plan", "my photos-plan.csv"]
+    made = run(*clean[2:])
+    assert made.exit_code == 0 and shlex.join(train) in made.stdout
+    assert "not repaired by a plan: 3 tables beside the images cannot be read" in made.stderr
+    assert isinstance(run(*clean[2:]).exception, ConfigError)  # it may hold changes
+    for case in range(3):
+        (root / f"table{case}.csv").unlink()
+    after = run("check", root, "--plan", "my photos-plan.csv")
+    assert after.exit_code == 0 and "passed" in after.stdout and "skinedge data clean" not in after.stdout
+    assert '"blip2" = ""' in after.stdout and "train refuses class" not in after.stdout
+
+
+def test_clean_in_json(tmp_path: Path) -> None:
+    dirty_folder(tmp_path / "data")
+    result = run("clean", tmp_path / "data", "--plan", tmp_path / "plan.csv", "--json")
+    document = json.loads(result.stdout)
+    assert document["schema"] == "skinedge.data.clean/1" and document["actions"] == {"leave out": 18, "keep": 3}
+    assert set(document) == KEYS | {"plan", "actions", "images"}
+    assert (tmp_path / "plan.csv").read_text().startswith('"action","image","label","reason","same_as","sha256"\n')
+
+
+@pytest.mark.parametrize("command", ["info", "check"])
+def test_a_file_instead_of_a_folder_and_columns(command: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("photo,finding\na,mel\nb,nv\n")
+    result = run(command, tmp_path / "labels.csv")
+    assert isinstance(result.exception, DataError) and "labels.csv: is a file, not a folder" in str(result.exception)
+    for name in "ab":
+        Image.effect_noise((32, 32), 90).convert("RGB").save(tmp_path / f"{name}.png")
+    options = ("--table", "labels.csv", "--columns", "image=photo,label=finding")
+    assert run(command, tmp_path, *options).exit_code == 0
+    assert "unknown role" in str(run(command, tmp_path, "--columns", "foto=photo").exception)
+    assert "is not ROLE=COLUMN" in str(run(command, tmp_path, "--columns", "").exception)
+
+
+def test_flat_images_with_an_unreadable_table(tmp_path: Path) -> None:
+    for name in "ab":
+        Image.effect_noise((32, 32), 90).convert("RGB").save(tmp_path / f"{name}.png")
+    (tmp_path / "labels.csv").write_text("image,dx\na,mel,extra\n")
+    assert str(run("info", tmp_path).exception).splitlines()[1:] == [
+        "  1 tables beside the images cannot be read: labels.csv (line 2 has more cells than the header)",
+        "  2 images are in no class folder, and a table that cannot be read may label them: a.png, b.png",
+        "Labels or lesions may be in them: repair them, or move them away.",
     ]

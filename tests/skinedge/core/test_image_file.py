@@ -238,18 +238,21 @@ def test_mutated_images_are_decoded_or_refused_in_one_line(kind: str, data: byte
 def test_folder_listing_excludes_masks_thumbnails_and_hidden_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = ["a.jpg", "b/c.PNG", "left_mask.jpg.tif", "thumb.jpg"]
+    names = ["a.jpg", "b/c.PNG", "left_mask.jpg.tif", "thumb.jpg", "photo.jfif"]
     excluded = ["._a.jpg", ".a.png", "a_segmentation.png", "b/c_Mask.png", "a_superpixels.png", "a_thumbnail.jpg"]
+    excluded += ["Masks/a.png", "a_attribute_globules.png", "thumbs/a.jpg", "b/a.thumb.jpg", "._labels.csv"]
+    excluded += [f"IMD003_{part}/IMD003.bmp" for part in ("lesion", "roi")]
     hidden = [".ipynb_checkpoints/a.jpg", "b/.git/a.jpg", "@eaDir/a.jpg", "__MACOSX/a.jpg", "$RECYCLE.BIN/a.jpg"]
-    for name in [*names, *excluded, *hidden, "notes.txt", ".notes.txt", "a.heic"]:
+    for name in [*names, *excluded, *hidden, "notes.txt", ".notes.txt", "a.heic", "b/labels_mask.csv"]:
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
     (tmp_path / "b" / "up").symlink_to(tmp_path)
     folder = list_folder(tmp_path)
     assert folder.images == tuple(sorted(names)) and folder.ignored == (".heic",)
+    assert folder.tables == ("b/labels_mask.csv",)  # a table is no mask
     folder.note_left_out()
     notes = re.sub(r" in [^;\s]+", "", capsys.readouterr().err)
     assert notes == (
-        "left out: 3 folders of other programs, 2 hidden files, 2 hidden folders, 3 segmentation masks, 1 thumbnails\n"
+        "left out: 3 folders of other programs, 3 hidden files, 2 hidden folders, 7 segmentation masks, 3 thumbnails\n"
         "not read: 1 .heic; convert such images to .jpg or .png\n"
     )

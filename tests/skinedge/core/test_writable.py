@@ -42,8 +42,11 @@ def test_check_writable_creates_nothing(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="are needed; nothing was changed"):
         check_writable(tmp_path, 1 << 60)
     (tmp_path / "file").touch()
-    with pytest.raises(BundleError, match="cannot write"):
-        check_writable(tmp_path / "file" / "b")
+    for place in ("file", "file/b", "file/b/c"):
+        with pytest.raises(BundleError, match="cannot write: file is a file, not a folder"):
+            check_writable(tmp_path / place)
+    with pytest.raises(BundleError, match="cannot write: file is a file, not a folder"):
+        write_atomic(tmp_path / "file" / "b.json", "{}")
 
 
 def test_read_only_folder_and_small_disk_are_refused(read_only: Path, small_disk: Path) -> None:

@@ -12,6 +12,9 @@ import pytest
 import torch
 
 from skinedge.core.errors import BundleError, DataError
+from skinedge.data.dataset import read_split
+from skinedge.data.plan import PLAN, PlanRow, to_text
+from skinedge.data.read_options import ReadOptions
 from skinedge.run.config import TrainConfig
 from skinedge.run.run_directory import Bundle
 from skinedge.training.checkpoint import Checkpoints
@@ -127,10 +130,38 @@ def test_a_run_created_meanwhile_is_not_replaced(trained_run: Path, request_: Tr
     assert Bundle.open(request_.out).manifest.id == Bundle.open(trained_run).manifest.id
 
 
-def test_resume_without_a_job_starts_a_training(request_: TrainRequest, capsys: pytest.CaptureFixture[str]) -> None:
-    bundle = train(replace(request_, resume=True))
+@pytest.fixture
+def reading(synthetic_images: Path, tmp_path: Path) -> ReadOptions:
+    """Options of reading, with a plan that leaves out one image."""
+    image = next(path for path in synthetic_images.rglob("*.jpg")).relative_to(synthetic_images).as_posix()
+    (tmp_path / "mine.csv").write_text(to_text([PlanRow("leave out", image)]))
+    return ReadOptions("metadata.csv", {"label": "dx"}, tmp_path / "mine.csv")
+
+
+def test_resume_without_a_job_starts_a_training(
+    request_: TrainRequest, reading: ReadOptions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = train(replace(request_, resume=True, reading=reading))
     assert "nothing to resume" in capsys.readouterr().err
     assert bundle.root == request_.out and torch.__version__.startswith(bundle.manifest.training["versions"]["torch"])
+    recorded = bundle.manifest.training["data"]["reading"]
+    assert (recorded["table"], recorded["columns"]) == ("metadata.csv", {"label": "dx"})
+    assert bundle.file(PLAN).read_bytes() == (reading.plan or Path()).read_bytes()
+    assert len(read_split(bundle.file("split.csv"))) == 139
+    again = replace(request_, resume=True)  # the options need not be repeated
+    assert train(again).root == train(replace(again, reading=reading)).root == bundle.root
+    with pytest.raises(BundleError, match="read its images with other options: columns\n"):
+        train(replace(again, reading=replace(reading, columns={"label": "dx_type"})))
+
+
+def test_options_of_reading_are_those_of_the_interrupted_training(request_: TrainRequest, reading: ReadOptions) -> None:
+    job, samples = create_job(replace(request_, reading=reading), "cpu")
+    for request in (request_, replace(request_, reading=reading)):
+        again, same = reopen(request)
+        assert again.fingerprint == job.fingerprint and len(same) == len(samples) == 139
+    (reading.plan or Path()).write_text(to_text([]))
+    with pytest.raises(BundleError, match="read its images with other options: plan_sha256\n"):
+        reopen(replace(request_, reading=reading))
 
 
 def test_a_batch_larger_than_the_data_gives_one_step_per_epoch(request_: TrainRequest) -> None:

@@ -129,6 +129,78 @@ def test_several_mutations_at_once_change_nothing_or_name_the_file(
     assert len(changed_cells) <= 4 or damaged_header  # two damaged cells name another lesion of at most four images
 
 
+def respelt(rng: random.Random, rows: Rows, column: int, *, one_hot: bool) -> Rows:
+    """Change what must not count: order, case, spaces, suffixes, folders, blank and repeated rows, further columns."""
+    header, *body = [list(row) for row in rows]
+    rng.shuffle(body)
+    body += rng.sample(body, rng.randrange(4))
+    if rng.random() < 0.5:
+        body = rng.choice((suffixed, in_folder))([header, *body], column)[1:]
+    if not one_hot:
+        header = [
+            rng.choice((str.upper, str.title, str.lower))(name).replace("_", rng.choice("_- ")) for name in header
+        ]
+    if not one_hot and rng.random() < 0.5:
+        header, body = ["", *header, "remark"], [[str(k), *row, 'said "so"; \n twice'] for k, row in enumerate(body)]
+    pad = rng.choice(("", " ", "  "))
+    spaced = [[f"{pad}{cell}{pad}" for cell in row] for row in (header, *body)]
+    for _ in range(rng.randrange(3)):
+        spaced.insert(rng.randrange(1, len(spaced) + 1), [pad] * rng.choice((1, len(header))))
+    return spaced
+
+
+def encoded(rng: random.Random, rows: Rows) -> tuple[bytes, str]:
+    """Return the table as a program may write it, and the suffix of its file."""
+    delimiter = rng.choice(",;\t|")
+    line, quoting = rng.choice(("\n", "\r\n", "\r")), rng.choice((csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
+    text = as_text(rows, delimiter, line, quoting)
+    mark = f"sep={delimiter}\r\n" if rng.random() < 0.2 else ""
+    encoding = rng.choice(("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252"))
+    return (mark + text).encode(encoding), rng.choice((".csv", ".CSV", ".tsv"))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_any_spelling_in_any_dialect_is_the_same_dataset(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    table = rng.choice(list(TABLES))
+    rows, column = TABLES[table], IMAGE_COLUMN[table]
+    good = read(folder_of(tmp_path / "good", rows, column, as_text(rows).encode()))
+    content, suffix = encoded(rng, respelt(rng, rows, column, one_hot=table == "one-hot"))
+    assert comparable(read(folder_of(tmp_path / "changed", rows, column, content, f"table{suffix}"))) == comparable(
+        good
+    )
+
+
+DAMAGES: dict[str, Callable[[Rows, int], Rows]] = {
+    "rows missing": lambda rows, column: rows[:-2],
+    "a further row": lambda rows, column: [*rows, [f"{c}9" if k == column else c for k, c in enumerate(rows[-1])]],
+    "a wrong table": lambda rows, column: [
+        rows[0],
+        *([f"other{n}" if k == column else c for k, c in enumerate(row)] for n, row in enumerate(rows[1:])),
+    ],
+    "two rows for an image": lambda rows, column: [
+        *rows,
+        [c if k == column else d for k, (c, d) in enumerate(zip(rows[1], rows[8], strict=True))],
+    ],
+    "rows without an image": lambda rows, column: [*rows, ["" if k == column else c for k, c in enumerate(rows[1])]],
+}
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, "two tables"])
+@pytest.mark.parametrize("table", TABLES)
+def test_a_table_that_does_not_fit_the_images_is_named(tmp_path: Path, table: str, damage: str) -> None:
+    rng = random.Random(f"{table} {damage}")
+    rows, column = TABLES[table], IMAGE_COLUMN[table]
+    changed = DAMAGES.get(damage, lambda rows, column: rows)(rows, column)
+    content, suffix = encoded(rng, respelt(rng, changed, column, one_hot=table == "one-hot"))
+    root = folder_of(tmp_path, rows, column, content, f"table{suffix}")
+    if damage == "two tables":
+        (root / "second.csv").write_bytes(as_text(rows, rng.choice(",;")).encode())
+    with pytest.raises(DataError) as caught:
+        read(root)
+    assert f"table{suffix}" in str(caught.value) and caught.value.todo
+
+
 def test_what_was_guessed_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     read(folder_of(tmp_path, HAM, 1, as_text(HAM, ";").encode("utf-16")))
     line = "table table.csv: image image_id; label dx; lesion lesion_id; sex sex; age age; site localization; "
@@ -149,7 +221,7 @@ def test_a_table_that_is_not_understood_is_named_with_its_columns(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"image_id,dx\na,b,c\n", "row 2 has more cells than the header"),
+        (b"image_id,dx\na,b,c\n", "line 2 has more cells than the header"),
         (b"image_id,Image ID\na,b\n", "two columns are named 'image_id'"),
         (b"\xff\xfea", "unreadable table"),
     ],

@@ -20,7 +20,9 @@ from skinedge.data.audit import info
 from skinedge.data.dataset import Dataset, load_pixels, read_split, write_split
 from skinedge.data.hashing import content_hash, hash_images
 from skinedge.data.loading import iterate_prepared
-from skinedge.data.readers import read
+from skinedge.data.plan import LEAVE_OUT, PlanRow, to_text
+from skinedge.data.read_options import ReadOptions
+from skinedge.data.readers import read, survey
 from skinedge.data.split import check_split, split, unit_of
 
 
@@ -161,9 +163,9 @@ def test_weights_that_are_no_weights_are_an_error_that_names_the_case(tmp_path: 
     replicas.scin(tmp_path)
     path = tmp_path / "dataset" / "scin_labels.csv"
     path.write_text(f'case_id,weighted_skin_condition_label\n11,"{cell}"\n12,{{}}\n')
-    with pytest.raises(DataError, match="is no list of conditions with weights") as caught:
+    with pytest.raises(DataError, match=r"1 cells are no list of conditions with weights in .*: case 11") as caught:
         read(tmp_path)
-    assert "scin_labels.csv, case 11" in str(caught.value)
+    assert str(tmp_path / "dataset" / "scin_labels.csv") in str(caught.value)
 
 
 def test_derm7pt_has_its_official_split(tmp_path: Path) -> None:
@@ -171,10 +173,12 @@ def test_derm7pt_has_its_official_split(tmp_path: Path) -> None:
     splits = {sample.image_id: sample.split for sample in read(tmp_path).samples}
     assert splits == {"NEL027": "train", "NEL030": "val", "NGL002": "test"}
     (tmp_path / "meta" / "test_indexes.csv").write_text("indexes\n2\n")
-    with pytest.raises(DataError, match="row 2 is in two official splits"):
+    with pytest.raises(
+        DataError, match=r"2 rows of meta/meta\.csv are not in exactly one of .*: row 2 \(in two\), row 1"
+    ):
         read(tmp_path)
     (tmp_path / "meta" / "test_indexes.csv").unlink()
-    with pytest.raises(DataError, match=r"do not list each of the 3 rows of meta/meta\.csv once"):
+    with pytest.raises(DataError, match=r"are not in exactly one of meta/train_indexes\.csv, .*: row 1 \(in none\)"):
         read(tmp_path)
 
 
@@ -266,7 +270,7 @@ INCOMPLETE: dict[str, tuple[Callable[[Path], None], Callable[[Path], None], str]
     "HAM10000's second part": (
         replicas.ham10000,
         remove("HAM10000_images_part_2"),
-        "1 of 3 images of HAM10000_metadata are missing: ISIC_0034263",
+        "1 images of HAM10000_metadata are missing: ISIC_0034263",
     ),
     "ISIC 2016's table": (
         replicas.isic_2016,
@@ -305,7 +309,7 @@ INCOMPLETE: dict[str, tuple[Callable[[Path], None], Callable[[Path], None], str]
     "PAD-UFES-20's second part": (
         pad_ufes,
         remove("imgs_part_2"),
-        "1 of 2 images of metadata.csv are missing: PAT_46_881_939.png",
+        "1 images of metadata.csv are missing: PAT_46_881_939.png",
     ),
     "Fitzpatrick17k's table": (
         replicas.fitzpatrick17k,
@@ -412,3 +416,85 @@ def test_an_image_without_a_diagnosis_is_left_out_only_where_the_publisher_gives
     replicas.isic_cli(tmp_path)
     assert len(read(tmp_path).samples) == 2
     assert "left out: 1 images without a diagnosis in metadata.csv" in capsys.readouterr().err
+
+
+def found_problems(root: Path) -> list[tuple[str, tuple[str, ...]]]:
+    return [(problem.what, problem.cases) for problem in survey(root).problems]
+
+
+def test_problems_of_scin_are_listed_together(tmp_path: Path) -> None:
+    replicas.scin(tmp_path)
+    path = tmp_path / "dataset" / "scin_labels.csv"
+    rows = path.read_text().replace("{'SCC/SCCIS': 1.0}", "SCC")
+    path.write_text(rows + "13,{'Tinea': 1.0},,,,,\n")
+    (tmp_path / "dataset" / "images" / "other.png").write_bytes(b"")
+    assert found_problems(tmp_path) == [
+        ("cases with two different conditions in dataset/scin_labels.csv", ("case 13",)),
+        ("cells are no list of conditions with weights in dataset/scin_labels.csv", ("case 12 ('SCC')",)),
+        ("images have no row in dataset/scin_cases.csv", ("dataset/images/other.png",)),
+    ]
+
+
+def test_problems_of_derm7pt_and_of_an_imagefolder_are_listed_together(tmp_path: Path) -> None:
+    replicas.derm7pt(tmp_path / "derm7pt")
+    (tmp_path / "derm7pt" / "meta" / "train_indexes.csv").write_text("indexes\n0\n1\n7\n")
+    (tmp_path / "derm7pt" / "images" / "NEL" / "NEL030.JPG").unlink()
+    assert [cases for _, cases in found_problems(tmp_path / "derm7pt")] == [
+        ("NEL/NEL030.JPG",),
+        ("row 1 (in two)", "row 7 (no such row)"),
+    ]
+    replicas.imagefolder_splits(tmp_path / "folder")
+    (tmp_path / "folder" / "test" / "0001.png").unlink()
+    table(tmp_path / "folder" / "train", "metadata.csv", "file_name,label\n0001.png,mel\ntrain.png,")
+    expected = [
+        ("images of test/metadata.csv are missing", ("0001.png",)),
+        ("rows without label in train/metadata.csv", ("train.png",)),
+    ]
+    assert found_problems(tmp_path / "folder") == expected
+    table(tmp_path / "folder", "metadata.csv", "file_name,label\nvalidation/0001.png,nv\ntrain/train.PNG,mel")
+    contradictions = ("train/train.png", "validation/0001.png")
+    assert found_problems(tmp_path / "folder") == [
+        *expected,
+        ("images have different labels in two tables", contradictions),
+    ]
+
+
+def test_a_folder_below_its_table_with_other_columns_says_how_to_name_them(tmp_path: Path) -> None:
+    replicas.isic_cli(tmp_path)
+    (tmp_path / "metadata.csv").unlink()
+    table(tmp_path, "t.csv", "photo,finding\nISIC_0024306,nv\nISIC_0024307,mel\nISIC_0053453,nv")
+    table(tmp_path, "u.csv", "a,b\n1,2,3")
+    with pytest.raises(DataError, match="looks like images of the ISIC archive") as caught:
+        read(tmp_path)
+    assert "If t.csv labels them: --table t.csv --columns image=COLUMN,label=COLUMN" in str(caught.value)
+    assert "not read: u.csv (line 2 has more cells than the header)" in str(caught.value)
+    named = read(tmp_path, ReadOptions("t.csv", {"image": "photo", "label": "finding"}))
+    assert named.labels == ("mel", "nv") and len(named.samples) == 3
+
+
+def test_few_loose_images_beside_class_folders_are_listed(tmp_path: Path) -> None:
+    for number, label in enumerate(("Typ A", "Typ B")):
+        images(tmp_path / label, f"ISIC_000000{number}.png", f"ISIC_000010{number}.png")
+    images(tmp_path, "ISIC_0000009.png")
+    assert found_problems(tmp_path) == [("images are in no class folder", ("ISIC_0000009.png",))]
+
+
+def test_a_sample_submission_is_used_only_where_it_is_named(tmp_path: Path) -> None:
+    images(tmp_path, "a.png", "b.png")
+    table(tmp_path, "sample_submission.csv", "image,target\na,0\nb,1")
+    with pytest.raises(DataError, match="no class folder"):
+        read(tmp_path)
+    (tmp_path / "broken.csv").write_text("a,b\n1,2,3\n")
+    with pytest.raises(DataError, match="tables beside the images cannot be read"):
+        read(tmp_path)
+    assert read(tmp_path, ReadOptions("sample_submission.csv")).labels == ("benign", "malignant")
+
+
+def test_a_plan_leaves_out_an_image_of_an_hdf5_file(tmp_path: Path) -> None:
+    pytest.importorskip("h5py")
+    replicas.isic_2024_hdf5(tmp_path)
+    image = "train-image.hdf5#ISIC_0015670"
+    path = tmp_path.parent / f"{tmp_path.name}-plan.csv"
+    path.write_text(to_text([PlanRow(LEAVE_OUT, image, sha256=content_hash(tmp_path, image))]))
+    kept = survey(tmp_path, ReadOptions(plan=path)).dataset
+    assert [sample.image_id for sample in kept.samples] == ["ISIC_0015845"]

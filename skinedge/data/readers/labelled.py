@@ -94,23 +94,28 @@ def read_labelled(contents: Contents) -> Dataset | None:
     table = find_label_table(contents)
     if table is None:
         return None
-    roles = contents.roles[table.name]
     layout = layout_of(table)
+    labels = labels_of(contents, table, contents.roles[table.name])
+    left_out = _left_out(contents, table, layout, labels)
+    labels = {image: label for image, label in labels.items() if image not in left_out}
+    refuse_unlabelled(contents, table, labels)
+    places = locate(contents, table.name, labels, left_out)
+    facts = contents.facts()
+    samples = [as_sample(image, path, label, facts) for path, (image, label) in places.items()]
+    return dataset_of(contents, layout.kind, domain_of(samples, layout.domain, isic=layout.isic), samples)
+
+
+def _left_out(contents: Contents, table: Table, layout: Layout, labels: Mapping[str, str]) -> set[str]:
+    """Return the ids of images that the layout leaves out, with a note of their numbers."""
+    unlabelled = {image for image, label in labels.items() if not label} if layout.has_unlabelled else set()
+    if unlabelled:
+        note(f"left out: {len(unlabelled)} images without a diagnosis in {table.name}")
     seconds = {row[column] for row in table.rows for column in layout.second_images}
     seconds = {image for image in seconds if image and contents.find(table.name, image) is not None}
     if seconds:
         columns = f"column {', '.join(layout.second_images)} of {table.name}"
         note(f"left out: {len(seconds)} further images of the same lesions ({columns})")
-    labels = labels_of(contents, table, roles)
-    unlabelled = {image for image, label in labels.items() if not label} if layout.has_unlabelled else set()
-    if unlabelled:
-        note(f"left out: {len(unlabelled)} images without a diagnosis in {table.name}")
-    labels = {image: label for image, label in labels.items() if image not in unlabelled}
-    refuse_unlabelled(contents, table, labels)
-    places = locate(contents, table.name, labels, seconds | unlabelled)
-    facts = contents.facts()
-    samples = [as_sample(image, path, label, facts) for path, (image, label) in places.items()]
-    return dataset_of(contents, layout.kind, domain_of(samples, layout.domain, isic=layout.isic), samples)
+    return unlabelled | seconds
 
 
 def labels_of(contents: Contents, table: Table, roles: Roles) -> dict[str, str]:

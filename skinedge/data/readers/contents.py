@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from skinedge.core.errors import DataError
 from skinedge.data.columns import Roles, is_one_hot, roles_of, with_header
@@ -61,7 +61,8 @@ class Contents:
 
     def find(self, table: str, image_id: str) -> str | None:
         """Return the path of an image that a table names, relative to the table or to the folder; None without it."""
-        beside = (PurePosixPath(table).parent / image_id).as_posix()
+        folder = table.rpartition("/")[0]
+        beside = f"{folder}/{image_id}" if folder else image_id
         return beside if beside in self._paths else self.index.find(image_id)
 
     @cached_property

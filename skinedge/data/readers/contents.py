@@ -110,18 +110,19 @@ class Contents:
 
         Of several different images it returns the first, and adds all to `ambiguous`.
         """
-        places = self._places(PurePosixPath(table).parent, image_id, local=table in self.local)
+        places = self._places(table, image_id)
         kept = [path for path in places if path not in self.left_out] or list(places)
         if len(kept) > 1 and kept[0] not in self.left_out:
             self.ambiguous[image_id] = tuple(kept)
         return kept[0] if kept else None
 
-    def _places(self, folder: PurePosixPath, image_id: str, *, local: bool) -> Sequence[str]:
-        beside = (folder / image_id).as_posix()
+    def _places(self, table: str, image_id: str) -> Sequence[str]:
+        folder = "".join(table.rpartition("/")[:2])
+        beside = folder + image_id
         if beside in self._paths:
             return (beside,)
-        if local:
-            return [path for path in self.index.places(beside) if PurePosixPath(path).is_relative_to(folder)]
+        if table in self.local:
+            return [path for path in self.index.places(beside) if path.startswith(folder)]
         return self.index.places(image_id)
 
     def refuse(self, what: str, cases: Sequence[tuple[str, str]], *, where: str | None = None, todo: str = "") -> None:

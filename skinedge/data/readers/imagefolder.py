@@ -24,8 +24,8 @@ from skinedge.data.table_file import Table
 def read_imagefolder(contents: Contents) -> Dataset | None:
     """Read the images that metadata tables label; None where there is none, or where other tables have labels too.
 
-    Folders train, validation and test are official splits. Problems are those of `readers.labelled.read_labelled`, and an
-    image with different labels in two tables. Of several tables, each names only images in and below its own folder.
+    Folders train, validation and test are official splits. Problems are those of `readers.labelled.read_labelled`, and
+    an image with different labels in two tables. Of several tables, each names only images in and below its own folder.
     Raises: DataError for a table that numbers its rows.
     """
     tables = contents.label_tables

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import shutil
 import sys
@@ -24,6 +26,7 @@ from skinedge.data.plan import LEAVE_OUT, PlanRow, to_text
 from skinedge.data.read_options import ReadOptions
 from skinedge.data.readers import read, survey
 from skinedge.data.split import check_split, split, unit_of
+from skinedge.data.table_file import is_table
 
 
 @pytest.mark.parametrize("make", LAYOUTS, ids=lambda make: make.__name__)
@@ -35,6 +38,29 @@ def test_a_dataset_is_read_as_it_is_downloaded(tmp_path: Path, make: Callable[[P
     assert (found.kind, found.domain) == (kind, domain)
     assert {label: labels.count(label) for label in found.labels} == counts
     assert len({sample.patient_id for sample in found.samples} - {""}) == patients
+
+
+def rewritten(root: Path, delimiter: str, encoding: str, line: str) -> None:
+    """Save every table of the folder as another program would."""
+    for path in root.rglob("*"):
+        if path.is_file() and is_table(path.name) and path.suffix != ".jsonl":
+            rows = list(csv.reader(path.read_text().splitlines()))
+            out = io.StringIO()
+            csv.writer(out, delimiter=delimiter, lineterminator=line).writerows(rows)
+            path.write_bytes(out.getvalue().encode(encoding))
+
+
+@pytest.mark.parametrize(
+    "dialect", [(";", "utf-8", "\n"), ("\t", "utf-16", "\r\n"), (",", "utf-8-sig", "\r\n")], ids=str
+)
+@pytest.mark.parametrize("make", LAYOUTS, ids=lambda make: make.__name__)
+def test_a_dataset_is_the_same_with_its_tables_saved_by_another_program(
+    tmp_path: Path, make: Callable[[Path], None], dialect: tuple[str, str, str]
+) -> None:
+    make(tmp_path)
+    before = read(tmp_path)
+    rewritten(tmp_path, *dialect)
+    assert read(tmp_path) == before
 
 
 def test_what_is_told_of_an_image(tmp_path: Path) -> None:

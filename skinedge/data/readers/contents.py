@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from skinedge.core.errors import ConfigError, DataError
+from skinedge.core.errors import ConfigError, DataError, one_of
 from skinedge.data.columns import ROLES, Roles, is_one_hot, roles_of
 from skinedge.data.folder import Folder
 from skinedge.data.image_index import ImageIndex
@@ -153,6 +153,7 @@ class Contents:
     def _check_options(self) -> None:
         origin, where, roles = self.options.origin, str(self.root), f"Roles: {', '.join(ROLES)}."
         for role, column in self.options.columns.items():
+            one_of("role of a column", role, ROLES)
             if not any(table.has(fold_column(column)) for table in self.tables):
                 raise ConfigError(
                     f"no table has a column '{column}', named as the {role} by --columns{origin}",

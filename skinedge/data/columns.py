@@ -112,23 +112,25 @@ def roles_of(table: Table, named: Mapping[str, str] | None = None) -> Roles:
     )
 
 
-def key_of(roles: Roles) -> str:
-    """Return the column that names images or lesions, '' without one."""
+def key_of(table: Table, roles: Roles | None = None) -> str:
+    """Return the column that names images or lesions, '' without one. roles: by default those of `roles_of`."""
+    roles = roles or roles_of(table)
     return roles.image or roles.lesion
 
 
-def classes_of(table: Table, roles: Roles) -> list[str]:
-    """Return the class columns, as written: those without another meaning."""
+def classes_of(table: Table, roles: Roles | None = None) -> list[str]:
+    """Return the class columns, as written: those without another meaning. roles: as for `key_of`."""
+    roles = roles or roles_of(table)
     others = {column for columns in roles.meta.values() for column in columns}
     no_class = {*_NO_CLASS, *IMAGE, *LESION, *PATIENT, roles.image, roles.lesion, roles.patient, *others}
     return [column for column in table.columns if column and fold_column(column) not in no_class]
 
 
-def is_one_hot(table: Table, roles: Roles) -> bool:
-    """Return True if the table has a column of 0 and 1 for each class."""
+def is_one_hot(table: Table, roles: Roles | None = None) -> bool:
+    """Return True if the table has a column of 0 and 1 for each class. roles: as for `key_of`."""
     classes = classes_of(table, roles)
     return (
-        bool(key_of(roles) and table.rows)
+        bool(key_of(table, roles) and table.rows)
         and len(classes) > 1
         and all(is_bit(table.rows[0][fold_column(name)]) for name in classes)
     )

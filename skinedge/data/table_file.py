@@ -41,6 +41,10 @@ class Table:
     guesses: tuple[str, ...] = ()
     lines: tuple[int, ...] = ()
 
+    def line(self, row: int) -> int:
+        """Return the number of the line of a row, from 1."""
+        return self.lines[row] if self.lines else row + 2
+
     def has(self, *columns: str) -> bool:
         """Return True if the table has all of these columns."""
         return set(columns) <= {fold_column(column) for column in self.columns}

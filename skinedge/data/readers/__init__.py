@@ -18,6 +18,7 @@ from skinedge.data.readers.contents import Contents
 from skinedge.data.readers.labelled import read_labelled
 from skinedge.data.readers.one_hot import read_one_hot
 from skinedge.data.readers.ph2 import read_ph2
+from skinedge.data.readers.table_notes import note_tables
 
 _LINE_BREAKING = frozenset({"Cc", "Zl", "Zp"})  # Unicode categories
 _FEW = "class(es) found, but at least two are needed"
@@ -80,9 +81,10 @@ def survey(root: Path, options: ReadOptions = DEFAULT) -> Survey:
     tried = (reader(contents) for reader in (TABLE_READERS if options.table else READERS))
     dataset = next((dataset for dataset in tried if dataset is not None), None) or read_class_folders(contents)
     contents.refuse_ambiguous()
+    contents.refuse_unread()
     if not dataset.samples:
         refuse(contents.problems, root)
-    contents.note_tables()
+    note_tables(contents)
     unused = [table.describe() for table in contents.tables if not contents.is_understood(table)]
     unused += [f"{unread.name} ({unread.reason})" for unread in contents.unread]
     dataset = _marked(_without(dataset, contents.left_out), folder)

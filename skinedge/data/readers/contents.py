@@ -8,16 +8,16 @@ from functools import cached_property
 from pathlib import Path
 
 from skinedge.core.errors import ConfigError, DataError, one_of
-from skinedge.data.columns import ROLES, Roles, is_one_hot, roles_of
+from skinedge.data.columns import ROLES, Roles, is_one_hot, key_of, roles_of
 from skinedge.data.folder import Folder
 from skinedge.data.image_index import ImageIndex
 from skinedge.data.plan import is_plan
 from skinedge.data.problems import Problem
 from skinedge.data.read_options import DEFAULT, ReadOptions
-from skinedge.data.table_file import Table, fold_column, read_table
+from skinedge.data.table_file import Table, fold_column, read_header, read_table
 from skinedge.system.progress import note
 
-_GROUP_WORDS = ("lesion", "patient", "subject", "person", "participant", "case")
+_WIDE = 500  # columns: more are pixels, as in Kaggle's HAM10000, with millions of cells
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Contents:
 
     @staticmethod
     def of(folder: Folder, options: ReadOptions = DEFAULT, left_out: frozenset[str] = frozenset()) -> Contents:
-        """Read every table of a folder.
+        """Read every table of a folder; of a wide one that does not name images or lesions, the first rows.
 
         Raises: ConfigError for options that name a table or column that the folder lacks, or a table without a column
         of images or of labels; DataError when the named table cannot be read.
@@ -56,7 +56,9 @@ class Contents:
         unread: list[Unread] = []
         for name in dict.fromkeys([*folder.tables, *([options.table] if options.table else [])]):
             try:
-                table = read_table(folder.root, name)
+                table = read_header(folder.root, name)
+                if len(table.columns) < _WIDE or key_of(table, roles_of(table, options.columns)):
+                    table = read_table(folder.root, name)
             except DataError as error:
                 if name == options.table:
                     raise
@@ -69,7 +71,6 @@ class Contents:
         roles = {table.name: roles_of(table, options.columns) for table in tables}
         contents = Contents(folder, tuple(tables), tuple(unread), roles, options, left_out)
         contents._check_options()
-        contents._refuse_unread()
         return contents
 
     @property
@@ -92,11 +93,19 @@ class Contents:
         """Ids that fit several different images, found so far by `find`."""
         return {}
 
-    def find(self, image_id: str) -> str | None:
-        """Return the path of the image with this id, None without one.
+    @cached_property
+    def _paths(self) -> frozenset[str]:
+        return frozenset(self.folder.images)
+
+    def find(self, table: str, image_id: str) -> str | None:
+        """Return the path of an image that a table names, relative to the table or to the folder; None without one.
 
         Of several different images it returns the first, and adds all to `ambiguous`.
         """
+        folder = table.rpartition("/")[0]
+        beside = f"{folder}/{image_id}" if folder else image_id
+        if beside in self._paths:
+            return beside
         places = self.index.places(image_id)
         kept = [path for path in places if path not in self.left_out] or list(places)
         if len(kept) > 1 and kept[0] not in self.left_out:
@@ -135,10 +144,6 @@ class Contents:
         """The tables that can be the labels: those that the options choose, else all with images and labels."""
         return tuple(table for table in (self._chosen() or self.tables) if self._has_labels(table))
 
-    def label_table(self) -> Table | None:
-        """Return the one table that labels the folder's images, None where none does. Raises: DataError for several."""
-        return only_one(self, list(self.label_tables))
-
     def _chosen(self) -> list[Table]:
         """Return the tables that the options choose as the labels: the named one, or those with the named column."""
         label = fold_column(self.options.columns.get("label", ""))
@@ -171,15 +176,13 @@ class Contents:
                 todo=f"Name it: --columns {','.join(f'{role}=COLUMN' for role in missing)}. {roles}",
             )
 
-    def _refuse_unread(self) -> None:
+    def refuse_unread(self) -> None:
         """Add a problem for unread tables where no other is understood: they may hold labels or lesions."""
-        if not any(self.is_understood(table) for table in self.tables):
-            cases = [(f"{unread.name} ({unread.reason})", "") for unread in self.unread]
-            self.refuse(
-                "tables beside the images cannot be read",
-                cases,
-                todo="Labels or lesions may be in them: repair them, or move them away.",
-            )
+        if self.unread and not any(self.is_understood(table) for table in self.tables):
+            cases = tuple(f"{unread.name} ({unread.reason})" for unread in self.unread)
+            todo = "Labels or lesions may be in them: repair them, or move them away."
+            problem = Problem("tables beside the images cannot be read", str(self.root), cases, todo)
+            self.problems.insert(0, problem)  # perhaps the cause of the others
 
     def rows_about_images(self) -> Iterator[tuple[str, Roles, dict[str, str]]]:
         """Yield (path of the image, roles, row) of every table that tells more of the images than their labels."""
@@ -187,7 +190,7 @@ class Contents:
             roles = self.roles[table.name]
             if roles.describes_images:
                 for row in table.rows:
-                    path = self.find(row[roles.image]) if row[roles.image] else None
+                    path = self.find(table.name, row[roles.image]) if row[roles.image] else None
                     if path is not None:
                         yield path, roles, row
 
@@ -204,37 +207,6 @@ class Contents:
         cases = [(f"{path} ({conflict})", path) for path, conflict in conflicts.items()]
         self.refuse("images have two lesions or patients in the tables", cases, todo="Correct the tables.")
         return facts
-
-    def note_tables(self) -> None:
-        """Print which tables were used with which columns, and name those that were not understood or not read."""
-        for table in self.tables:
-            if not self.is_understood(table):
-                note(f"not understood, and not used: {table.describe()}")
-            else:
-                note(f"table {table.name}: {self.describe_use(table)}")
-        for unread in self.unread:
-            note(f"not read: {unread.name} ({unread.reason})")
-
-    def describe_use(self, table: Table) -> str:
-        """Return which columns are used for what, which are not, and the guesses made to read it."""
-        roles, labels = self.roles[table.name], table in self.label_tables
-        parts = [f"image {roles.image}"] if roles.image else []
-        if labels and self.is_one_hot(table):
-            parts.append("a column for each class")
-        elif labels:
-            parts.append(f"label {' or '.join(roles.labels)}")
-        named = {"lesion": (roles.lesion,), "patient": (roles.patient,), **roles.meta}
-        parts += [f"{role} {' or '.join(columns)}" for role, columns in named.items() if any(columns)]
-        ignored = self.unused_columns(table)
-        if ignored:
-            more = f" and {len(ignored) - 6} more" if len(ignored) > 6 else ""
-            parts.append(f"not used: {', '.join(column or '(unnamed)' for column in ignored[:6])}{more}")
-        groups = [column for column in ignored if any(word in fold_column(column) for word in _GROUP_WORDS)]
-        if groups and not (roles.lesion or roles.patient):
-            parts.append(f"if {groups[0]} tells lesions or patients: --columns patient={groups[0]}")
-        if table.guesses:
-            parts.append(f"read with {', '.join(table.guesses)}")
-        return "; ".join(parts)
 
     def unused_columns(self, table: Table) -> list[str]:
         """Return the columns that no reader uses, as written; those of a one-hot table are all used."""
@@ -267,7 +239,7 @@ class Facts:
         return Facts(self.lesion or other.lesion, self.patient or other.patient, {**self.meta, **other.meta})
 
 
-def only_one(contents: Contents, tables: list[Table]) -> Table | None:
+def only_one(contents: Contents, tables: Sequence[Table]) -> Table | None:
     """Return the only table, None without one. Raises: DataError for several."""
     if len(tables) > 1:
         raise DataError(

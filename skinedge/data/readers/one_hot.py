@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from skinedge.core.errors import DataError
 from skinedge.data.columns import classes_of, is_bit, key_of
 from skinedge.data.dataset import Dataset
-from skinedge.data.readers.contents import Contents
+from skinedge.data.readers.contents import Contents, only_one
 from skinedge.data.readers.labelled import as_sample, dataset_of, distinct_rows, domain_of, locate, refuse_rows
 from skinedge.data.table_file import Table, fold_column
 
@@ -21,24 +21,25 @@ def read_one_hot(contents: Contents) -> Dataset | None:
     A row without exactly one 1 is a problem, as are those of `readers.labelled.locate`.
     Raises: DataError for several such tables.
     """
-    table = contents.label_table()
-    if table is None or not contents.is_one_hot(table):
+    table = next((table for table in contents.label_tables if contents.is_one_hot(table)), None)
+    if table is None:
         return None
+    only_one(contents, contents.label_tables)
     roles = contents.roles[table.name]
-    key, classes = key_of(roles), classes_of(table, roles)
+    key, classes = key_of(table, roles), classes_of(table, roles)
     labels: dict[str, str] = {}
     wrong: dict[str, str] = {}
     for name, row in distinct_rows(contents, table, key):
         labels[name], hot = _label(row, classes)
         if not labels[name]:
             wrong[name] = ", ".join(hot) or "no class"
-    cases = [(f"{name} (1 in {hot})", contents.find(name) or "") for name, hot in wrong.items()]
+    cases = [(f"{name} (1 in {hot})", contents.find(table.name, name) or "") for name, hot in wrong.items()]
     refuse_rows(contents, table, "rows without exactly one 1 and otherwise 0s", cases)
     kind = "ISIC challenge"
     if not roles.image:
         labels, kind = _by_image(contents, table, labels), "MILK10k"
     facts = contents.facts()
-    places = locate(contents, table, labels)
+    places = locate(contents, table.name, labels)
     samples = [as_sample(image, path, label, facts) for path, (image, label) in places.items()]
     has_types = any("image_type" in sample.meta for sample in samples)
     return dataset_of(contents, kind, domain_of(samples) if has_types else "dermoscopic", samples)
@@ -64,7 +65,8 @@ def _by_image(contents: Contents, truth: Table, labels: dict[str, str]) -> dict[
         roles = contents.roles[table.name]
         if table.name != truth.name and roles.image and roles.lesion:
             lesions = {row[roles.image]: row[roles.lesion] for row in table.rows if row[roles.image]}
-            unlabelled = [(image, contents.find(image) or "") for image, name in lesions.items() if name not in labels]
+            missing = [image for image, lesion in lesions.items() if lesion not in labels]
+            unlabelled = [(image, contents.find(table.name, image) or "") for image in missing]
             refuse_rows(contents, truth, "images show a lesion without a row", unlabelled)
             return {image: labels.get(lesion, "") for image, lesion in lesions.items()}
     raise DataError(

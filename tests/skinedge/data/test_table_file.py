@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from skinedge.core.errors import DataError
+from skinedge.data.folder import list_folder
 from skinedge.data.readers import class_folders, read
+from skinedge.data.readers.contents import Contents
 from skinedge.data.table_file import HEADER_BYTES, read_header, read_table
 
 ROWS = [f"bild{number};läsion {number}" for number in range(9000)]
@@ -32,6 +34,18 @@ def test_a_short_table_is_read_whole(tmp_path: Path) -> None:
         assert [row["file_name"] for row in table.rows] == ["a\u2028b", "c"] and table.lines == (1, 3)
     with pytest.raises(DataError, match="cannot be read"):
         read_header(tmp_path, "none.csv")
+
+
+def test_the_rows_of_a_table_of_pixels_are_not_read(tmp_path: Path) -> None:
+    """Kaggle's HAM10000 has tables of pixels with 23 million cells."""
+    (tmp_path / "a.png").touch()
+    columns = [f"pixel{number}" for number in range(784)]
+    (tmp_path / "pixels.csv").write_text(",".join([*columns, "label"]) + "\n" + (",".join(["7"] * 785) + "\n") * 200)
+    (tmp_path / "labels.csv").write_text("image,label\n" + "a,mel\n" * 20000)
+    contents = Contents.of(list_folder(tmp_path))
+    labels, pixels = contents.tables
+    assert len(labels.rows) == 20000 and 0 < len(pixels.rows) < 200
+    assert contents.label_tables == (labels,) and not contents.is_understood(pixels)
 
 
 def test_lines_count_blank_rows_line_breaks_in_cells_and_excels_first_line(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from skinedge.core.errors import DataError
 from skinedge.core.files import sha256
 from skinedge.core.image_file import IMAGE_SUFFIXES
 from skinedge.data.hdf5_images import hdf5_member
@@ -28,17 +27,6 @@ class ImageIndex:
         for image in images:
             for key in dict.fromkeys(_names(image)):
                 self._by_name[key].append(image)
-
-    def find(self, image_id: str) -> str | None:
-        """Return the image's path relative to the folder, None where there is none.
-
-        Raises: DataError when the id fits images of different content.
-        """
-        places = self.places(image_id)
-        if len(places) > 1:
-            what = f"two different images are named {image_id}: {' and '.join(places[:2])}"
-            raise DataError(what, where=str(self.root))
-        return places[0] if places else None
 
     def places(self, image_id: str) -> tuple[str, ...]:
         """Return the images that the id fits: of those with the same bytes, the first."""

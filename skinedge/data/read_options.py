@@ -39,7 +39,7 @@ class ReadOptions:
 
         Raises: ConfigError for a table that does not exist, or a name that fits two files.
         """
-        if not self.table:
+        if not self.table or not root.is_dir():  # the reader refuses another root
             return self
         places = [root / self.table] if self.recorded else [root / self.table, Path(self.table)]
         files = list({path.resolve(): path for path in places if path.is_file()})

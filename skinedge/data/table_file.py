@@ -42,6 +42,10 @@ class Table:
     guesses: tuple[str, ...] = ()
     lines: tuple[int, ...] = ()
 
+    def line(self, row: int) -> int:
+        """Return the number of the line of a row, from 1."""
+        return self.lines[row] if self.lines else row + 2
+
     def has(self, *columns: str) -> bool:
         """Return True if the table has all of these columns."""
         return set(columns) <= {fold_column(column) for column in self.columns}
@@ -80,10 +84,11 @@ def read_header(root: Path, name: str) -> Table:
             content = stream.read(HEADER_BYTES)
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})", where=str(path)) from None
-    if len(content) < HEADER_BYTES:
-        return read_table(root, name)
     text, encoding = _decode(content, str(path), complete=False)
-    return _parsed(name, path, text[: max(text.rfind("\n"), text.rfind("\r")) + 1], encoding)
+    end = max(text.rfind("\n"), text.rfind("\r"))
+    if len(content) < HEADER_BYTES or end < 0:
+        return read_table(root, name)
+    return _parsed(name, path, text[: end + 1], encoding)
 
 
 def _parsed(name: str, path: Path, text: str, encoding: str) -> Table:

@@ -19,6 +19,7 @@ KINDS = (
     "card",
     "TOML (labels)",
     "table",
+    "plan",
     "npz",
     "result lines",
 )

@@ -135,5 +135,6 @@ COMMANDS = (
         once=True,
     ),
     Command("data check", "empty", ("data", "check", DATA)),
+    Command("data clean", "empty", ("data", "clean", DATA, "--plan", "plan.csv"), None, ("plan.csv",), once=True),
     Command("data info", "empty", ("data", "info", DATA)),
 )

@@ -29,6 +29,7 @@ INPUTS: Mapping[str, tuple[float, Make]] = {
     "TOML (config)": (50, tables.config),
     "TOML (labels)": (60, tables.labels),
     "table": (45, tables.table),
+    "plan": (15, tables.plan),
     "npz": (35, arrays.case),
     "result lines": (40, tables.lines),
     "request": (60, web_requests.case),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import tomllib
@@ -63,6 +64,20 @@ def table(rng: Random, base: Base) -> Case:
         )
         return Case("table", argv, {name: content})
     return Case("table", ("data", "info", folder), {name: content})
+
+
+def plan(rng: Random, base: Base) -> Case:
+    """Mutate a cleaning plan, and sometimes the options that choose the table and its columns."""
+    rows = [["action", "image", "label", "reason", "same_as", "sha256"]]
+    for number in range(4):
+        image = f"ISIC_{number:07}.jpg"
+        digest = hashlib.sha256(base.read(f"data/isic/{image}")).hexdigest()
+        rows.append([rng.choice(("keep", "leave out")), image, "NV", "x", "", digest])
+    stream = io.StringIO()
+    csv.writer(stream).writerows(rows)
+    options = ("--table", rng.choice(("truth.csv", "data/isic/truth.csv", *NAMES)), "--columns", "image=image")
+    argv = ("data", "info", "data/isic", "--plan", "out/plan.csv", *(options if rng.random() < 0.2 else ()))
+    return Case("plan", argv, {"out/plan.csv": _table(rng, stream.getvalue().encode())})
 
 
 def _table(rng: Random, data: bytes) -> bytes:

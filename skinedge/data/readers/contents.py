@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from skinedge.core.errors import ConfigError, DataError
-from skinedge.data.columns import ROLES, Roles, is_one_hot, roles_of, with_header
+from skinedge.core.errors import ConfigError, DataError, one_of
+from skinedge.data.columns import ROLES, Roles, is_one_hot, key_of, roles_of, with_header
 from skinedge.data.folder import Folder
 from skinedge.data.image_index import ImageIndex, stem_of
 from skinedge.data.plan import is_plan
 from skinedge.data.problems import Problem
 from skinedge.data.read_options import DEFAULT, ReadOptions
-from skinedge.data.table_file import Table, fold_column, read_table
+from skinedge.data.table_file import Table, fold_column, read_header, read_table
 from skinedge.system.progress import note
+
+_WIDE = 500  # columns: more are pixels, as in Kaggle's HAM10000, with millions of cells
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Contents:
 
     @staticmethod
     def of(folder: Folder, options: ReadOptions = DEFAULT, left_out: frozenset[str] = frozenset()) -> Contents:
-        """Read every table of a folder.
+        """Read every table of a folder; of a wide one that does not name images or lesions, the first rows.
 
         Raises: ConfigError for options that name a table or column that the folder lacks, or a table without a column
         of images or of labels; DataError when the named table cannot be read.
@@ -63,7 +65,9 @@ class Contents:
         images = {stem_of(image) for image in folder.images}
         for name in dict.fromkeys([*folder.tables, *([options.table] if options.table else [])]):
             try:
-                table = with_header(read_table(folder.root, name), images)
+                table = read_header(folder.root, name)
+                if len(table.columns) < _WIDE or key_of(roles_of(table, options.columns)):
+                    table = with_header(read_table(folder.root, name), images)
             except DataError as error:
                 if name == options.table:
                     raise
@@ -195,6 +199,7 @@ class Contents:
     def _check_options(self) -> None:
         origin, where, roles = self.options.origin, str(self.root), f"Roles: {', '.join(ROLES)}."
         for role, column in self.options.columns.items():
+            one_of("role of a column", role, ROLES)
             if not any(table.has(fold_column(column)) for table in self.tables):
                 raise ConfigError(
                     f"no table has a column '{column}', named as the {role} by --columns{origin}",

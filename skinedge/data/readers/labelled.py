@@ -114,12 +114,11 @@ def distinct_rows(contents: Contents, table: Table, key: str) -> Iterator[tuple[
     rows: dict[str, dict[str, str]] = {}
     unused = {fold_column(column) for column in contents.unused_columns(table)}
     nameless, different = [], {}
-    for line, row in zip(table.lines, table.rows, strict=True):
+    for number, row in enumerate(table.rows):
+        first = rows.setdefault(row[key], row) if row[key] else {}
         if not row[key]:
-            nameless.append((f"line {line}", ""))
-        elif any(
-            value != row[column] for column, value in rows.setdefault(row[key], row).items() if column not in unused
-        ):
+            nameless.append((f"line {table.line(number)}", ""))
+        elif any(first[column] != value for column, value in row.items() if column not in unused):
             different[row[key]] = contents.find(table.name, row[key]) or ""
     refuse_rows(contents, table, f"rows without {key}", nameless)
     refuse_rows(contents, table, "images with two different rows", list(different.items()))

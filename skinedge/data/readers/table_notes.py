@@ -6,6 +6,7 @@ from skinedge.data.readers.contents import Contents
 from skinedge.data.table_file import Table, fold_column
 from skinedge.system.progress import note
 
+# Words in names of columns that may tell lesions or patients, but are not known to.
 _GROUP_WORDS = ("lesion", "patient", "subject", "person", "participant", "case")
 
 
@@ -38,7 +39,8 @@ def describe_use(contents: Contents, table: Table) -> str:
         parts.append(f"not used: {', '.join(column or '(unnamed)' for column in ignored[:6])}{more}")
     groups = [column for column in ignored if any(word in fold_column(column) for word in _GROUP_WORDS)]
     if groups and not (roles.lesion or roles.patient):
-        parts.append(f"if {groups[0]} tells lesions or patients: --columns patient={groups[0]}")
+        role = "lesion" if "lesion" in fold_column(groups[0]) else "patient"
+        parts.append(f"if {groups[0]} tells a {role}: --columns {role}={groups[0]}")
     if table.guesses:
         parts.append(f"read with {', '.join(table.guesses)}")
     return "; ".join(parts)

@@ -90,6 +90,17 @@ def test_lesions_of_a_second_table_have_a_named_column(tmp_path: Path) -> None:
     assert [sample.patient_id for sample in samples] == ["v1", "v1", "v2", "v2"]
 
 
+@pytest.mark.parametrize(("column", "role"), [("Patient number", "patient"), ("lesion nr", "lesion")])
+def test_a_column_that_may_tell_patients_is_pointed_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], column: str, role: str
+) -> None:
+    rows(photos(tmp_path) / "t.csv", f"image,label,{column}", LABELS, ["a", "a", "b", "b"])
+    read(tmp_path)
+    assert f"not used: {column}; if {column} tells a {role}: --columns {role}={column}" in capsys.readouterr().err
+    read(tmp_path, ReadOptions(columns={role: column}))
+    assert "--columns" not in capsys.readouterr().err
+
+
 def test_a_table_outside_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = photos(tmp_path / "images")
     rows(tmp_path / "labels.csv", "image,label,lesion_id", LABELS, ["L1", "L1", "L2", "L3"])
@@ -163,3 +174,12 @@ def test_columns_in_another_form(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         parse_columns(text)
     assert caught.value.todo
+
+
+def test_a_table_names_the_images_beside_it_first(tmp_path: Path) -> None:
+    rows(photos(tmp_path / "b") / "t.csv", "image,label", LABELS)
+    Image.new("RGB", (9, 9)).save(photos(tmp_path / "a") / "p1.png")  # another image of the same name
+    table = tmp_path / "b" / "t.csv"
+    table.write_text(table.read_text().replace("p1,", "p1.png,"))
+    with pytest.raises(DataError, match=r"1 images have no row in b/t\.csv: a/p1\.png"):
+        read(tmp_path)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -54,7 +54,7 @@ def train(request: TrainRequest) -> Bundle:
     """
     from skinedge.training.train import train as train_run
 
-    return train_run(replace(request, data=Path(request.data), out=Path(request.out)))
+    return train_run(request)
 
 
 def merge(run: Run | None = None, data: StrPath | None = None, reading: Reading | None = None) -> Bundle:

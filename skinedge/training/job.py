@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ class TrainRequest:
 
     data: Path
     out: Path
-    config: TrainConfig
+    config: TrainConfig = field(default_factory=TrainConfig)
     device: str = "auto"
     resume: bool = False
     force: bool = False

@@ -228,7 +228,7 @@ def test_stages_run_in_a_thread_print_nothing_on_stdout_and_leave_signals_alone(
     tiny_run: Path, synthetic_images: Path, tiny_config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
-    request = skinedge.TrainRequest(str(synthetic_images), str(run), load_config(tiny_config), resume=True)  # type: ignore[arg-type]
+    request = skinedge.TrainRequest(synthetic_images, run, load_config(tiny_config), resume=True)
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
 
     def stages() -> tuple[Any, ...]:

@@ -100,7 +100,7 @@ def test_the_number_of_processes_changes_no_bit(
 def test_a_model_file_that_is_replaced_during_the_command_is_an_error(run: Bundle) -> None:
     predictor = Predictor.of(open_listed(run))
     predictor.path.write_bytes(run.file("model.fp32.tflite").read_bytes())
-    with pytest.raises(BundleError, match="changed during the command"):
+    with pytest.raises(BundleError, match="changed after it was opened"):
         predictor.open()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from skinedge.core.errors import DataError
-from skinedge.core.image_file import open_file, open_image
+from skinedge.core.image_file import read_size
 from skinedge.core.taxonomy import find, resolve
 from skinedge.data.dataset import Dataset, Sample, archive_images, archive_member, isic_id
 from skinedge.data.hashing import Inspection, near_pairs
@@ -198,9 +198,7 @@ def _size(dataset: Dataset, sample: Sample) -> str:
     if item:
         height, width = archive_images(dataset.root / archive, item.partition("/")[0]).shape[1:3]
         return f"{width}x{height}"
-    path = dataset.root / sample.path
     try:
-        with open_file(path) as stream, open_image(stream, str(path)) as image:
-            return f"{image.width}x{image.height}"
+        return "{}x{}".format(*read_size(dataset.root / sample.path))
     except DataError:
         return "unreadable"

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 
 from skinedge.core.arrays import open_arrays
+from skinedge.core.colour import SRGB
 from skinedge.core.errors import DataError
 from skinedge.core.files import read_regular
 from skinedge.core.image_file import load_image
@@ -87,14 +88,14 @@ def archive_member(path: str) -> tuple[str, str]:
     return (match[1], match[2]) if match else (path, "")
 
 
-def load_pixels(root: Path, path: str) -> Pixels:
-    """Decode one sample's image from a file or a MedMNIST archive.
+def load_pixels(root: Path, path: str, colour: str = SRGB) -> Pixels:
+    """Decode one sample's image from a file, by the rule `colour`, or from a MedMNIST archive.
 
     Returns: (H, W, 3) uint8. Raises: DataError when it cannot be read.
     """
     archive, item = archive_member(path)
     if not item:
-        return load_image(root / path)
+        return load_image(root / path, colour)
     split, _, index = item.partition("/")
     images = archive_images(root / archive, split)
     if not index.isdecimal() or int(index) >= len(images):

@@ -14,9 +14,7 @@ from skinedge.data.table_file import JSON_LINES, SPREADSHEETS, TABLE_SUFFIXES
 from skinedge.system.progress import note
 
 # Common formats of photos and scans that are not supported.
-UNREAD_SUFFIXES = frozenset(
-    {".heic", ".heif", ".avif", ".jxl", ".jp2", ".jfif", ".dcm", ".dicom", ".svs", ".dng", ".cr2", ".nef", ".arw"}
-)
+UNREAD_SUFFIXES = frozenset({".avif", ".jxl", ".jp2", ".dicom", ".svs", ".dng", ".cr2", ".nef", ".arw"})
 # Folders in which systems and programs keep copies: Synology, macOS archives, Windows.
 _SYSTEM = frozenset({"@eadir", "__macosx", "$recycle.bin", "system volume information", "lost+found", "thumbnails"})
 _MASK = re.compile(r"_(segmentation|superpixels|mask)$", re.IGNORECASE)

@@ -81,7 +81,7 @@ def explain(explainer: Explainer, images: Sequence[Path], label: str | None) -> 
 
 def _explain(explainer: Explainer, image: Path, class_index: int | None) -> Explanation | Failure:
     try:
-        pixels = prepare(load_image(image), explainer.model.size)
+        pixels = prepare(load_image(image, explainer.model.colour), explainer.model.size)
     except DataError as error:
         return Failure(str(image), error.what)
     outputs = explainer.model.run(pixels[None])

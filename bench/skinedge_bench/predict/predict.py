@@ -71,12 +71,13 @@ class Predictor:
     sha256: str
     runtime: str
     size: int
+    colour: str
     malignant: tuple[int, ...] | None
 
     @classmethod
     def of(cls, model: LoadedModel) -> Predictor:
         """Create the predictor of a loaded model."""
-        return cls(model.path, model.sha256, model.runtime, model.size, model.malignant)
+        return cls(model.path, model.sha256, model.runtime, model.size, model.colour, model.malignant)
 
     def open(self) -> Callable[[Source], Prediction]:
         """Load the file, for one thread. Raises: BundleError if the file changed since the model was opened."""
@@ -90,7 +91,7 @@ class Predictor:
         digest = None
         try:
             data, digest = source.read()
-            row = session.run(prepare(source.decode(data), self.size)[None]).probabilities[0]
+            row = session.run(prepare(source.decode(data, self.colour), self.size)[None]).probabilities[0]
             if not np.isfinite(row).all():
                 raise DataError("the model gave no numbers (NaN or infinite)", where=source.name)
         except DataError as error:

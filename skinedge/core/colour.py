@@ -81,8 +81,8 @@ def display_p3() -> Profile:
 
 def profile_of(info: Mapping[Any, Any]) -> Profile | None:
     """Return the profile of an image that Pillow opened, None without one. info: the image's `info`."""
-    if info.get("icc_profile"):
-        return read_profile(info["icc_profile"])
+    if icc := info.get("icc_profile"):
+        return None if icc[16:20] == b"Lab " else read_profile(icc)  # Pillow converts Lab itself
     nclx = info.get("nclx_profile")  # of HEIC: numbers of ITU-T H.273
     if nclx is None:
         return None

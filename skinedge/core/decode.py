@@ -79,7 +79,8 @@ def _raw_mode(image: Image.Image) -> str:
 def _scale(image: Image.Image, data: bytes, raw_mode: str) -> _Scale | None:
     """Return the scale of an image with more than 8 bits per value; None where Pillow's own bytes are right."""
     if image.mode.startswith("I"):
-        low, high = (int(value) for value in image.getextrema())  # type: ignore[arg-type]
+        values = np.asarray(image)  # Pillow's getextrema does not know I;16B
+        low, high = int(values.min()), int(values.max())
         if low < 0 or high > 65535:
             raise ValueError(f"grey values from {low} to {high} have no defined black and white")
         bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0]

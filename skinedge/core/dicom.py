@@ -77,8 +77,7 @@ def decode_dicom(data: bytes, open_frame: OpenFrame) -> tuple[Pixels, bytes | No
         raise DataError(f"DICOM image with the photometric interpretation '{photometric}', which is not read")
     if not 1 <= dataset.BitsStored <= dataset.BitsAllocated <= 16:
         raise DataError(f"DICOM image with {dataset.BitsAllocated} bits per value; up to 16 are read")
-    _check_encoding(dataset, open_frame)
-    values = pixel_array(dataset)
+    values = pixel_array(dataset, decoding_plugin=_plugin(dataset, open_frame))
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if photometric in _GREY:
         grey = _shades(dataset, values, data)[values.view(f"u{values.itemsize}")]
@@ -89,13 +88,16 @@ def decode_dicom(data: bytes, open_frame: OpenFrame) -> tuple[Pixels, bytes | No
     return np.ascontiguousarray(_bytes(values, 0, (1 << bits) - 1)), dataset.get("ICCProfile")
 
 
-def _check_encoding(dataset: Any, open_frame: OpenFrame) -> None:
-    """Refuse an encoding that is not read, and an encapsulated image that is not as the header states."""
+def _plugin(dataset: Any, open_frame: OpenFrame) -> str:
+    """Return the name of pydicom's decoder, '' for plain pixels.
+
+    Raises: DataError for an encoding that is not read, and for an encapsulated image that is not as the header states.
+    """
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax == _RLE and len(dataset.PixelData) > _MAX_RLE_BYTES:
         raise DataError(f"run-length encoded DICOM file is larger than the limit of {_MAX_RLE_BYTES >> 20} MiB")
     if syntax in _PLAIN:
-        return
+        return "pydicom" if syntax == _RLE else ""
     formats = _FORMATS.get(str(syntax).removeprefix(_JPEG))
     if formats is None or (formats == ("JPEG",) and dataset.BitsStored > 8):
         raise DataError(
@@ -110,6 +112,7 @@ def _check_encoding(dataset: Any, open_frame: OpenFrame) -> None:
                 f"encapsulated image of {image.width} x {image.height} pixels in a DICOM file that states "
                 f"{dataset.Columns} x {dataset.Rows}"
             )
+    return "pillow"
 
 
 def _shades(dataset: Any, pixels: NDArray[Any], data: bytes) -> NDArray[np.uint8]:

@@ -96,6 +96,14 @@ def shared_runs_stay_as_they_are(request: pytest.FixtureRequest) -> Iterator[Non
     assert [manifest.read_bytes() for manifest in manifests] == before, f"changed by {request.node.name}: copy it first"
 
 
+@pytest.fixture(autouse=True)
+def remarks_of_one_test() -> None:
+    """Forget the remarks on images of earlier tests in this process."""
+    from skinedge.core import remarks
+
+    remarks.take()
+
+
 def copy_run(run: Path, to: Path) -> Path:
     """Copy a shared run to `to`."""
     shutil.copytree(run, to)

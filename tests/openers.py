@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from skinedge.core import remarks
 from skinedge.core.errors import DataError
 
 
@@ -48,3 +49,17 @@ class Pids:
 class Unopenable:
     def open(self) -> Callable[[object], int]:
         raise DataError("cannot be opened")
+
+
+@dataclass(frozen=True)
+class Remarks:
+    """Adds a remark on each item; fails for 'bad' after it."""
+
+    def open(self) -> Callable[[str], str]:
+        return self.remark
+
+    def remark(self, item: str) -> str:
+        remarks.add("seen", item.encode())
+        if item == "bad":
+            raise DataError("no text")
+        return item

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from steps import emptied
 
+from experiments.colour_vectors import VECTORS
 from skinedge.core.image_file import load_image
 from skinedge.core.input_format import HEATMAP
 from skinedge.core.preprocess import LONGEST, Pixels, prepare
@@ -57,6 +58,7 @@ def write_oracle(bundle: Bundle, model: str, folder: Path) -> Path:
         "photos": [{"width": p.shape[1], "height": p.shape[0], "orientation": turn} for p, turn in photos],
     }
     (folder / "index.json").write_text(json.dumps(index))
+    (folder / "colours.json").write_bytes(VECTORS.read_bytes())
     return folder
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from steps import emptied
 
+from experiments.colour_vectors import profiles
+from skinedge.core.colour import RULES
 from skinedge.core.image_file import load_image
 from skinedge.core.preprocess import prepare
 from skinedge.run import golden
@@ -17,6 +20,7 @@ from skinedge.run.run_directory import Bundle
 ORIENTATION = 0x0112
 MEGAPIXELS_200 = (16_384, 12_288)  # width, height
 SIDE = 640
+PROFILES = {"p3": "Display P3", "adobe": "Adobe RGB, version 2", "lookup": "lookup tables", "srgb": "sRGB"}
 
 
 def write_photos(bundle: Bundle, folder: Path) -> Path:
@@ -40,6 +44,11 @@ def write_photos(bundle: Bundle, folder: Path) -> Path:
         (folder / name).write_bytes(content)
     for path in sorted(folder.iterdir()):
         (folder / f"{path.name}.rgb").write_bytes(prepare(load_image(path), 224).tobytes())
+    for rule in RULES:
+        for name, content in with_profiles(photo):
+            (folder / f"{rule}-{name}").write_bytes(content)
+            (folder / f"{rule}-{name}.rgb").write_bytes(prepare(load_image(content, rule), 224).tobytes())
+    (folder / "deep.png").write_bytes(encoded(Image.fromarray(np.full((64, 64), 4000, np.uint16)), "PNG"))
     (folder / "cut-off.jpg").write_bytes(jpeg[: len(jpeg) // 2])
     (folder / "letter.jpg").write_bytes(b"This is a letter, and no photo.")
     (folder / "empty.jpg").write_bytes(b"")
@@ -49,11 +58,18 @@ def write_photos(bundle: Bundle, folder: Path) -> Path:
     return folder
 
 
-def encoded(image: Image.Image, kind: str, turn: int = 1) -> bytes:
+def with_profiles(photo: Image.Image) -> Iterator[tuple[str, bytes]]:
+    """Yield names and files with the colour profiles of `experiments.colour_vectors`."""
+    for short, name in PROFILES.items():
+        for suffix, kind in (("jpg", "JPEG"), ("png", "PNG"), ("webp", "WEBP")):
+            yield f"{short}.{suffix}", encoded(photo, kind, icc_profile=profiles()[name])
+
+
+def encoded(image: Image.Image, kind: str, turn: int = 1, **options: object) -> bytes:
     """Encode the image; a JPEG gets the EXIF orientation `turn`."""
     exif, buffer = Image.Exif(), io.BytesIO()
     exif[ORIENTATION] = turn
-    options = {"exif": exif} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
+    options |= {"exif": exif} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
     image.save(buffer, kind, quality=92, **options)
     return buffer.getvalue()
 

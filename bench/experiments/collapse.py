@@ -84,7 +84,8 @@ def from_scratch(data: Path, samples: list[Sample], config: TrainConfig, epochs:
 
     names = sorted({sample.label for sample in samples})
     labels = torch.tensor([names.index(sample.label) for sample in samples])
-    pixels, rule = load_prepared(data, samples, config.image_size), Preprocess(config.image_size)
+    rule = Preprocess(config.image_size)
+    pixels = load_prepared(data, samples, rule)
     prior = torch.from_numpy(np.log(np.bincount(labels.numpy()) / len(labels)).astype(np.float32))
     torch.manual_seed(0)
     network: nn.Module = model.build(config.backbone, len(names)).train().to(memory_format=torch.channels_last)

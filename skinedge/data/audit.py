@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from skinedge.core.errors import DataError, SkinedgeError
-from skinedge.core.image_file import open_file, open_image
+from skinedge.core.image_file import read_size
 from skinedge.core.taxonomy import find, fold, melanoma, resolve
 from skinedge.data.dataset import Dataset, Sample, archive_images, archive_member, isic_id
 from skinedge.data.hashing import Inspection, near_pairs
@@ -234,11 +232,8 @@ def _size(dataset: Dataset, sample: Sample) -> str:
     if item:
         height, width = archive_images(dataset.root / archive, item.partition("/")[0]).shape[1:3]
         return f"{width}x{height}"
-    path = dataset.root / sample.path
     try:
-        in_hdf5 = hdf5_member(sample.path)[1]
-        opened = nullcontext(io.BytesIO(image_bytes(path))) if in_hdf5 else open_file(path)
-        with opened as stream, open_image(stream, str(path)) as image:
-            return f"{image.width}x{image.height}"
+        path = dataset.root / sample.path
+        return "{}x{}".format(*read_size(image_bytes(path) if hdf5_member(sample.path)[1] else path))
     except DataError:
         return "unreadable"

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 
 from skinedge.core.arrays import open_arrays
+from skinedge.core.colour import SRGB
 from skinedge.core.errors import DataError
 from skinedge.core.files import read_regular
 from skinedge.core.image_file import load_image
@@ -100,8 +101,8 @@ def file_of(path: str) -> str:
     return hdf5_member(archive_member(path)[0])[0]
 
 
-def load_pixels(root: Path, path: str) -> Pixels:
-    """Decode one sample's image from a file, a MedMNIST archive or an HDF5 file.
+def load_pixels(root: Path, path: str, colour: str = SRGB) -> Pixels:
+    """Decode one sample's image from a file or HDF5 file, by the rule `colour`, or from a MedMNIST archive.
 
     Returns: (H, W, 3) uint8. Raises: DataError when it cannot be read.
     """
@@ -109,11 +110,11 @@ def load_pixels(root: Path, path: str) -> Pixels:
     if hdf5_member(path)[1]:
         data = image_bytes(root / path)
         try:
-            return load_image(data)
+            return load_image(data, colour)
         except DataError as error:
             raise DataError(error.what, where=str(root / path)) from None
     if not item:
-        return load_image(root / path)
+        return load_image(root / path, colour)
     split, _, index = item.partition("/")
     images = archive_images(root / archive, split)
     if not index.isdecimal() or int(index) >= len(images):

@@ -15,9 +15,7 @@ from skinedge.data.table_file import SPREADSHEETS, is_table
 from skinedge.system.progress import note
 
 # Common formats of photos and scans that are not supported.
-UNREAD_SUFFIXES = frozenset(
-    {".heic", ".heif", ".avif", ".jxl", ".jp2", ".dcm", ".dicom", ".svs", ".dng", ".cr2", ".nef", ".arw"}
-)
+UNREAD_SUFFIXES = frozenset({".avif", ".jxl", ".jp2", ".dicom", ".svs", ".dng", ".cr2", ".nef", ".arw"})
 # Folders in which systems and programs keep copies: Synology, macOS archives, Windows.
 _SYSTEM = frozenset({"@eadir", "__macosx", "$recycle.bin", "system volume information", "lost+found"})
 # Files and folders of ISIC's, HAM10000's and PH2's masks, and those that people name so.

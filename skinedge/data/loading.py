@@ -12,7 +12,7 @@ import numpy as np
 
 from skinedge.core.errors import DataError
 from skinedge.core.image_file import load_image
-from skinedge.core.preprocess import Pixels, prepare
+from skinedge.core.preprocess import Pixels, Preprocess, prepare
 from skinedge.data.dataset import Sample, archive_member, load_pixels
 from skinedge.data.hdf5_images import image_bytes
 from skinedge.system.cpu import usable_cores
@@ -54,24 +54,24 @@ class Source:
             )
         return data, digest
 
-    def decode(self, data: bytes) -> Pixels:
-        """Decode to (H, W, 3) uint8; raises DataError for bytes that are not an image."""
+    def decode(self, data: bytes, colour: str) -> Pixels:
+        """Decode to (H, W, 3) uint8, by the rule `colour`; raises DataError for bytes that are not an image."""
         if self.pixels is not None:
             return self.pixels
         try:
-            return load_image(data)
+            return load_image(data, colour)
         except DataError as error:
             raise DataError(error.what, where=str(self.path)) from None
 
 
-def iterate_prepared(root: Path, samples: Sequence[Sample], size: int) -> Iterator[Pixels]:
+def iterate_prepared(root: Path, samples: Sequence[Sample], rule: Preprocess) -> Iterator[Pixels]:
     """Yield the samples' prepared images in order, in chunks: (n <= 64, size, size, 3) uint8.
 
     Raises: DataError for an image that is missing, unreadable or changed (sha256, for samples that have one).
     """
 
     def load_one(sample: Sample) -> Pixels:
-        return prepare(read_checked(root, sample), size)
+        return prepare(read_checked(root, sample, rule.colour), rule.size)
 
     with ThreadPoolExecutor(max_workers=min(8, usable_cores())) as pool:
         chunks = [samples[start : start + CHUNK] for start in range(0, len(samples), CHUNK)]
@@ -83,12 +83,13 @@ def iterate_prepared(root: Path, samples: Sequence[Sample], size: int) -> Iterat
             yield np.stack([future.result() for future in current])
 
 
-def load_prepared(root: Path, samples: Sequence[Sample], size: int) -> Pixels:
+def load_prepared(root: Path, samples: Sequence[Sample], rule: Preprocess) -> Pixels:
     """Load all prepared images: (N, size, size, 3) uint8. Raises: DataError as `iterate_prepared`."""
-    return np.concatenate([np.empty((0, size, size, 3), dtype=np.uint8), *iterate_prepared(root, samples, size)])
+    empty = np.empty((0, rule.size, rule.size, 3), dtype=np.uint8)
+    return np.concatenate([empty, *iterate_prepared(root, samples, rule)])
 
 
-def read_checked(root: Path, sample: Sample) -> Pixels:
-    """Check one sample's sha256, if it has one, and decode it. Returns (H, W, 3) uint8."""
+def read_checked(root: Path, sample: Sample, colour: str) -> Pixels:
+    """Check one sample's sha256, if it has one, and decode it by the rule `colour`. Returns (H, W, 3) uint8."""
     source = Source.of(root, sample)
-    return source.decode(source.read()[0])
+    return source.decode(source.read()[0], colour)

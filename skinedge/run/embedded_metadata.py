@@ -60,8 +60,9 @@ class ModelDescription:
         return None if self.melanoma is None else self.labels.index(self.melanoma)
 
     def to_json(self) -> str:
-        """Return the description as JSON; empty licence fields are omitted, as in earlier versions."""
-        return json.dumps({key: value for key, value in asdict(self).items() if value != "" or key not in LATER})
+        """Return the description as JSON; what earlier versions did not write is omitted where it says nothing new."""
+        document = {key: value for key, value in asdict(self).items() if value != "" or key not in LATER}
+        return json.dumps({**document, "preprocess": self.preprocess.document()})
 
     @classmethod
     def from_json(cls, text: str, where: str) -> ModelDescription:

@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from skinedge.core.colour import AS_STORED
 from skinedge.core.errors import BundleError
 from skinedge.core.files import sha256
 from skinedge.core.input_format import CONTRACTS, HEATMAP, LOGITS, PROBABILITIES, Contract
 from skinedge.core.json_io import parse_json, read_json, refusal, to_text
+from skinedge.core.preprocess import Preprocess
 from skinedge.run import plugins
 from skinedge.run.embedded_metadata import KEY, ModelDescription
 from skinedge.run.file_trial import open_tried
@@ -54,7 +56,7 @@ def card(manifest: Manifest, entry: FileEntry, description: ModelDescription) ->
         "license": description.license,
         "attribution": description.attribution,
         "input": _input(entry, CONTRACTS[description.input]),
-        "resize": {"size": rule.size, "resize": rule.resize, "crop": rule.crop, "text": resize_text(rule.size)},
+        "resize": _resize(rule),
         "outputs": [{**spec, "meaning": MEANING.get(spec["name"], "not known")} for spec in entry.info["outputs"]],
         "classes": [
             {"index": i, "label": label, "group": description.taxonomy[label], "prior": description.class_prior[label]}
@@ -135,12 +137,18 @@ def formula(contract: Contract) -> str:
     return f"(pixel - {contract.offset:g}) / {contract.scale:g}" if contract.offset else f"pixel / {contract.scale:g}"
 
 
-def resize_text(size: int) -> str:
+def resize_text(rule: Preprocess) -> str:
     """Describe the preprocessing of `skinedge.core.preprocess` in a sentence."""
+    colours = "RGB" if rule.colour == AS_STORED else "RGB, and colours with an embedded profile to sRGB"
     return (
-        f"Turn upright by EXIF, convert to RGB, resize the shorter side to {size} pixels (bilinear with antialiasing), "
-        f"cut out the centre {size} x {size}."
+        f"Turn upright by EXIF, convert to {colours}, resize the shorter side to {rule.size} pixels (bilinear with "
+        f"antialiasing), cut out the centre {rule.size} x {rule.size}."
     )
+
+
+def _resize(rule: Preprocess) -> dict[str, Any]:
+    document = {key: value for key, value in rule.document().items() if key not in ("mean", "std")}
+    return {**document, "text": resize_text(rule)}
 
 
 def _input(entry: FileEntry, contract: Contract) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import IO, Any, Generic, Protocol, TypeVar, cast
 
+from skinedge.core import remarks
 from skinedge.core.errors import SkinedgeError, unexpected
 from skinedge.system.child_process import start_python
 
@@ -109,9 +110,10 @@ class Worker(Generic[T, R]):
             for message in (*self._first, chunk):
                 _send(message, self._requests)
             self._first = ()
-            answer = pickle.load(self._answers)
+            answer, facts = pickle.load(self._answers)
         except (OSError, EOFError, pickle.UnpicklingError):
             raise self._ended(chunk) from None
+        remarks.merge(facts)
         if isinstance(answer, SkinedgeError):
             raise answer
         return answer  # type: ignore[no-any-return]
@@ -155,11 +157,12 @@ def serve() -> None:
             chunk = pickle.load(requests)
             try:
                 work = work or opener.open()
-                _send([work(item) for item in chunk], answers)
+                _send(([work(item) for item in chunk], remarks.take()), answers)
             except BrokenPipeError:
                 raise
             except Exception as error:  # applies to these items only: later ones may succeed
-                _send(unexpected(error, f"in a worker process, while processing one of: {_listed(chunk)}"), answers)
+                where = f"in a worker process, while processing one of: {_listed(chunk)}"
+                _send((unexpected(error, where), remarks.take()), answers)
 
 
 if __name__ == "__main__":

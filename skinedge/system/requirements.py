@@ -24,6 +24,8 @@ EXPORT = ("onnx", "onnxscript", "litert-torch", "ai-edge-quantizer")
 PLOTS = ("matplotlib", "markdown-it-py")
 EXPLAIN = ("grad-cam",)
 SIGN = ("py-minisign",)
+HEIC = ("pillow-heif",)
+DICOM = ("pydicom",)
 
 
 @dataclass(frozen=True)

@@ -10,25 +10,25 @@ from pathlib import Path
 import numpy as np
 
 from skinedge.core.files import disk_error
-from skinedge.core.preprocess import Pixels, prepare
+from skinedge.core.preprocess import Pixels, Preprocess, prepare
 from skinedge.data.dataset import Sample
 from skinedge.data.loading import read_checked
 from skinedge.system.cpu import usable_cores
 from skinedge.system.progress import bar
 
 
-def build_cache(root: Path, samples: Sequence[Sample], size: int, path: Path) -> Pixels:
-    """Map the prepared pixels of all samples, in their order, from `path`: (N, size, size, 3) uint8.
+def build_cache(root: Path, samples: Sequence[Sample], rule: Preprocess, path: Path) -> Pixels:
+    """Map the prepared pixels of all samples, in their order, from `path`: (N, S, S, 3) uint8.
 
     Writes `path` unless a file of the right length exists: an interrupted session of this training wrote it.
     Raises: DataError for an unreadable or changed image, BundleError when the disk is full.
     """
-    shape = (len(samples), size, size, 3)
+    shape = (len(samples), rule.size, rule.size, 3)
     if not path.is_file() or path.stat().st_size != int(np.prod(shape)):
         part = path.with_suffix(".part")
         try:
             _reserve(part, int(np.prod(shape)))
-            _fill(np.memmap(part, np.uint8, "r+", shape=shape), root, samples, size)
+            _fill(np.memmap(part, np.uint8, "r+", shape=shape), root, samples, rule)
             part.replace(path)
         except OSError as error:
             part.unlink(missing_ok=True)
@@ -45,11 +45,11 @@ def _reserve(path: Path, size: int) -> None:
             stream.truncate(size)
 
 
-def _fill(out: np.memmap, root: Path, samples: Sequence[Sample], size: int) -> None:
+def _fill(out: np.memmap, root: Path, samples: Sequence[Sample], rule: Preprocess) -> None:
     """Decode and prepare every sample into its row of `out`, one thread per core."""
 
     def decode(index: int) -> None:
-        out[index] = prepare(read_checked(root, samples[index]), size)
+        out[index] = prepare(read_checked(root, samples[index], rule.colour), rule.size)
 
     with ThreadPoolExecutor(usable_cores()) as pool, bar("decoding", len(samples)) as advance:
         for _ in pool.map(decode, range(len(samples))):

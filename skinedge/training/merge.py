@@ -256,7 +256,7 @@ def sample_logits(
     """Compute the logits, (N, C) float32, of images on disk. Raises: DataError for a missing or changed image."""
     rows = [np.empty((0, classes), dtype=np.float32)]
     with bar("reference", len(samples)) as advance:
-        for pixels in iterate_prepared(root, samples, rule.size):
+        for pixels in iterate_prepared(root, samples, rule):
             rows.append(eager_logits(net, pixels, rule))
             advance(len(pixels))
     return np.concatenate(rows)

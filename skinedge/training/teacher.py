@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skinedge.core.colour import AS_STORED
 from skinedge.core.errors import BundleError, ConfigError, DataError
 from skinedge.core.preprocess import Preprocess
 from skinedge.data.dataset import SPLITS, Sample, read_split
@@ -106,6 +107,8 @@ def open_teacher(config: TrainConfig, labels: Sequence[str], synthetic: bool) ->
         )
     manifest = bundle.manifest
     note(f"teacher: {manifest.name}, {manifest.training['backbone']} at {manifest.preprocess.size} px")
+    if manifest.preprocess.colour == AS_STORED:
+        note("  it was trained on colours as stored; here, it sees images with a colour profile converted to sRGB")
     return bundle
 
 

@@ -191,8 +191,8 @@ def build_problem(request: TrainRequest, job: Job, samples: tuple[Sample, ...], 
 def examples(request: TrainRequest, job: Job, samples: tuple[Sample, ...], split: str) -> Examples:
     """Open the prepared images and labels of a split, from the decoded cache."""
     members = [sample for sample in samples if sample.split == split]
-    size = int(job.preprocess["size"])
-    pixels = build_cache(Path(job.data_root), members, size, request.work / f"{split}.{size}.u8")
+    rule = Preprocess.from_dict(job.preprocess)
+    pixels = build_cache(Path(job.data_root), members, rule, request.work / f"{split}.{rule.size}.u8")
     labels = np.array([job.labels.index(sample.label) for sample in members], dtype=np.int64)
     return Examples(pixels, labels)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import struct
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -17,7 +19,9 @@ from conftest import REPOSITORY
 from PIL import Image
 from playwright.sync_api import Page
 
+from experiments import colour_vectors
 from skinedge.cli.common import NOTICE
+from skinedge.core.colour import AS_STORED, SRGB, read_profile
 from skinedge.core.errors import SkinedgeError
 from skinedge.core.image_file import load_image
 from skinedge.core.preprocess import Pixels, prepare
@@ -267,7 +271,8 @@ def test_images_of_all_kinds(ready: Page, model: LoadedModel, tmp_path: Path) ->
             options["icc_profile"] = swapped_profile()
         make(source).save(path, **options)
         pixels, _ = judged(ready, path)
-        assert np.abs(pixels.astype(int) - prepare(load_image(path), model.size)).max() <= most, kind
+        expected = prepare(load_image(path, model.colour), model.size)
+        assert np.abs(pixels.astype(int) - expected).max() <= most, kind
 
 
 def swapped_profile() -> bytes:
@@ -276,6 +281,126 @@ def swapped_profile() -> bytes:
 
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return profile.replace(b"rXYZ", b"tXYZ").replace(b"bXYZ", b"rXYZ").replace(b"tXYZ", b"bXYZ")
+
+
+# --- colour profiles --------------------------------------------------------------------------------------------
+
+# Reads profiles and converts colours with the page's own module.
+CONVERT = """async (vectors) => {
+  const {readProfile, toSrgb} = await import('/colour.js');
+  const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const hex = (digest) => Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return Promise.all(vectors.map(async ({profile, colours}) => {
+    const {name, problem, table} = readProfile(bytes(profile));
+    const [rgb, ordered] = [bytes(colours), new Int32Array(3 * 3 * 256)];
+    const rgba = Uint8ClampedArray.from({length: rgb.length / 3 * 4}, (_, at) => rgb[(at >> 2) * 3 + at % 4] ?? 0);
+    if (table) toSrgb(rgba, table);
+    const place = (at) => ((at % 3) * 3 + Math.floor(at / 768)) * 256 + Math.floor(at / 3) % 256;
+    table?.forEach((value, at) => (ordered[place(at)] = value));
+    const converted = rgb.map((_, at) => rgba[Math.floor(at / 3) * 4 + at % 3]);
+    const digest = table && hex(await crypto.subtle.digest('SHA-256', ordered));
+    return [name, problem, digest, btoa(String.fromCharCode(...converted))];
+  }));
+}"""
+
+
+def test_profiles_are_read_and_colours_converted_as_in_python(ready: Page) -> None:
+    """The vectors that the app replays too, and mutated profiles."""
+    vectors = colour_vectors.vectors()
+    assert vectors == json.loads(colour_vectors.VECTORS.read_text())
+    rng = np.random.default_rng(0)
+    for data in list(colour_vectors.profiles().values()) * 20:
+        mutated = bytearray(data)
+        for place in rng.integers(len(data), size=3):
+            mutated[place] = rng.integers(256)
+        read = read_profile(bytes(mutated))
+        digest = None if read.table is None else colour_vectors.digest(read.table)
+        vectors.append({"profile": base64.b64encode(mutated).decode(), "problem": read.problem, "table_sha256": digest})
+    asked = [{"profile": row["profile"], "colours": row.get("colours", "")} for row in vectors]
+    for row, (name, problem, digest, converted) in zip(vectors, ready.evaluate(CONVERT, asked), strict=True):
+        assert (problem, digest) == (row["problem"], row["table_sha256"]), row
+        assert "kind" not in row or (name, converted) == (row["name"], row["converted"]), row
+    assert sum(row["table_sha256"] is not None for row in vectors) > 50
+
+
+@pytest.fixture(scope="module")
+def converting(site: Site) -> Iterator[str]:
+    """Address of a site whose card states the rule for colour profiles."""
+    card = json.loads(site.files[f"model/{TFLITE}.skinedge.json"])
+    with served(
+        site, {f"model/{TFLITE}.skinedge.json": card_with(site, resize={**card["resize"], "colour": SRGB})}
+    ) as url:
+        yield url
+
+
+FACTS = {
+    ("Display P3", AS_STORED): " The colour profile 'Display P3' is ignored, as in training.",
+    ("Display P3", SRGB): " Colours converted to sRGB from the profile 'Display P3'.",
+    ("sRGB", AS_STORED): "",
+    ("sRGB", SRGB): "",
+    ("lookup tables", AS_STORED): " The colour profile 'Display P3' is ignored, as in training.",
+    ("lookup tables", SRGB): (
+        " Colours as stored: the profile 'Display P3' is made of lookup tables and not converted."
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["Display P3", "lookup tables", "sRGB"])
+def test_photos_with_profiles_give_pythons_pixels(
+    page: Page, url: str, converting: str, model: LoadedModel, tmp_path: Path, kind: str
+) -> None:
+    """By the card's rule; without one, as stored. JPEG decoders may round otherwise, and profiles enlarge it."""
+    source = Image.fromarray(golden.load(FLAGSHIP / "golden.npz").sources[0])
+    profile = colour_vectors.profiles()[kind]
+    clear = source.convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize(source.size))
+    pictures = {"a.png": (source, 0), "a.webp": (source, 0), "a.jpg": (source, 3), "clear.png": (clear, 2)}
+    for address, rule in ((url, AS_STORED), (converting, SRGB)):
+        opened(page, address)
+        for name, (picture, most) in pictures.items():
+            path = tmp_path / f"{rule}-{name}"
+            options = {"lossless": True} if name.endswith("webp") else {"quality": 95} if name.endswith("jpg") else {}
+            picture.save(path, icc_profile=profile, **options)
+            pixels, _ = judged(page, path)
+            assert np.abs(pixels.astype(int) - prepare(load_image(path, rule), model.size)).max() <= most, path.name
+            caption = page.inner_text("#seen-caption")
+            assert caption == f"What the model saw, {model.size} x {model.size} pixels.{FACTS[kind, rule]}"
+
+
+def test_large_profiles_in_several_segments_and_other_chunks(page: Page, converting: str, tmp_path: Path) -> None:
+    """A profile of 100 kB is spread over two segments of a JPEG; a PNG also states gamma and primaries."""
+    source = Image.fromarray(golden.load(FLAGSHIP / "golden.npz").sources[0])
+    more = [(b"priv", np.random.default_rng(0).bytes(100_000))]
+    profile = colour_vectors.profile(
+        colour_vectors.named("large"), colour_vectors.ADOBE_RGB, [colour_vectors.sampled(563)] * 3, more=more
+    )
+    opened(page, converting)
+    for name, most in (("large.jpg", 3), ("large.webp", 0), ("large.png", 0)):
+        source.save(tmp_path / name, icc_profile=profile, quality=95, lossless=True)
+        pixels, _ = judged(page, tmp_path / name)
+        assert np.abs(pixels.astype(int) - prepare(load_image(tmp_path / name), 224)).max() <= most, name
+        assert "from the profile 'large'" in page.inner_text("#seen-caption")
+    gamma = struct.pack(">I4sI", 4, b"gAMA", 100_000)
+    gamma += struct.pack(">I", zlib.crc32(gamma[4:]))
+    source.save(tmp_path / "plain.png")
+    content = (tmp_path / "plain.png").read_bytes()
+    (tmp_path / "gamma.png").write_bytes(content[:33] + gamma + content[33:])
+    pixels, _ = judged(page, tmp_path / "gamma.png")
+    np.testing.assert_array_equal(pixels, prepare(np.asarray(source), 224))
+
+
+def test_what_a_browser_reads_otherwise_is_refused(page: Page, converting: str, tmp_path: Path) -> None:
+    source = golden.load(FLAGSHIP / "golden.npz").sources[0]
+    opened(page, converting)
+    Image.fromarray(source[..., 0].astype(np.uint16) * 16).save(tmp_path / "deep.png")
+    Image.fromarray(source).save(tmp_path / "other.avif")
+    for name, words in (
+        ("deep.png", "16-bit PNG files differently"),
+        ("other.avif", "colour profile of this kind of file"),
+    ):
+        page.set_input_files("#file", tmp_path / name)
+        page.locator("#problem").get_by_text(words).wait_for()
+        assert not page.is_visible("#result")
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------
@@ -322,6 +447,7 @@ def damaged(site: Site, what: str) -> dict[str, bytes | None]:
         "classes out of order": {card: card_with(site, classes=read["classes"][::-1])},
         "a class too few": {card: card_with(site, classes=read["classes"][:6])},
         "another resizing": {card: card_with(site, resize={**read["resize"], "resize": "bicubic"})},
+        "another colour rule": {card: card_with(site, resize={**read["resize"], "colour": "linear"})},
         "another size": {
             card: card_with(
                 site,
@@ -350,6 +476,7 @@ def damaged(site: Site, what: str) -> dict[str, bytes | None]:
         ("classes out of order", "its classes are not in order"),
         ("a class too few", "its malignant score counts a class|no probability for each class"),
         ("another resizing", "this page does not know the resizing 'bicubic'"),
+        ("another colour rule", "this page does not know the colour rule 'linear'"),
         ("another size", "The model file and its card disagree about 'pixels'"),
         ("no threshold", "its threshold is low"),
         ("other source pixels", "The self-check failed: an image comes out of the resizing with other pixels"),

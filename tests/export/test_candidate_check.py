@@ -32,7 +32,7 @@ def drawn(bundle: Bundle) -> Reference:
 @pytest.fixture(scope="module")
 def val(bundle: Bundle) -> Reference:
     chosen = [sample for sample in read_split(bundle.file("split.csv")) if sample.split == "val"]
-    pixels = load_prepared(Path(bundle.manifest.data_root), chosen, 64)
+    pixels = load_prepared(Path(bundle.manifest.data_root), chosen, bundle.manifest.preprocess)
     logits = merge.eager_logits(merge.load_merged(bundle), pixels, bundle.manifest.preprocess)
     labels = np.array([bundle.manifest.labels.index(sample.label) for sample in chosen])
     return Reference(pixels, logits, labels)

@@ -212,7 +212,7 @@ def test_bench_feeds_each_file_as_its_client_would(run: Bundle) -> None:
     found = run_targets(run, asked)
     judged = accuracies(run, None, found, open_all(found)[0])
     samples, labels = split_of(run), run.manifest.labels
-    pixels = load_prepared(Path(run.manifest.data_root), samples, run.manifest.preprocess.size)
+    pixels = load_prepared(Path(run.manifest.data_root), samples, run.manifest.preprocess)
     truth = [labels.index(sample.label) for sample in samples]
     for name, prepare in CONSUMERS.items():
         fed = np.ascontiguousarray(prepare(pixels))

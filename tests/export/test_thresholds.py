@@ -30,7 +30,7 @@ def cal_scores(bundle: Bundle, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return one file's malignant scores of the cal split, and which images are malignant."""
     manifest = bundle.manifest
     cal = [s for s in read_split(bundle.file("split.csv")) if s.split == "cal"]
-    pixels = load_prepared(Path(manifest.data_root), cal, manifest.preprocess.size)
+    pixels = load_prepared(Path(manifest.data_root), cal, manifest.preprocess)
     path = bundle.file(name)
     probabilities = plugins.runtimes_for(path)[0].open(path, threads=1).run(pixels).probabilities
     positive = np.array([manifest.taxonomy[s.label] != "benign" for s in cal])

@@ -2,6 +2,7 @@ import android.content.ContentResolver
 import android.net.Uri
 import kotlin.math.abs
 import org.junit.Assert.assertEquals
+import org.junit.Assert.assertNull
 import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
 import org.junit.Test
@@ -10,8 +11,10 @@ import org.robolectric.RobolectricTestRunner
 import org.robolectric.annotation.Config
 import org.robolectric.annotation.GraphicsMode
 import org.robolectric.RuntimeEnvironment
+import org.skinedge.demo.core.AS_STORED
 import org.skinedge.demo.core.Fault
 import org.skinedge.demo.core.FaultException
+import org.skinedge.demo.core.SRGB
 import org.skinedge.demo.core.prepare
 import org.skinedge.demo.decode
 import org.skinedge.demo.reduction
@@ -39,8 +42,28 @@ class PhotoFileTest {
         }
     }
 
-    private fun difference(name: String): Int {
-        val decoded = photos.decode(Screens.photo(name))
+    /** Photos with colour profiles, by both rules; Android's own conversion, of which versions differ, has no part. */
+    @Test
+    fun colourProfilesAreIgnoredOrConvertedAsPythonDoes() {
+        for (rule in listOf(AS_STORED, SRGB)) {
+            for (kind in listOf("p3.jpg", "p3.png", "p3.webp", "adobe.jpg", "adobe.png", "lookup.png", "srgb.png")) {
+                assertEquals("$kind, $rule", 0, difference("$rule-$kind", rule))
+            }
+        }
+        assertEquals("'Display P3'", photos.decode(Screens.photo("srgb-p3.jpg"), SRGB).profile!!.name)
+        assertEquals("made of lookup tables", photos.decode(Screens.photo("srgb-lookup.png"), SRGB).profile!!.problem)
+        assertNull(photos.decode(Screens.photo("srgb-srgb.png"), SRGB).profile)
+        assertNull(photos.decode(Screens.photo("photo.jpg"), SRGB).profile)
+        assertEquals(2, photos.decode(Screens.photo("srgb-p3.jpg"), SRGB, budget = 100_000).reducedBy.coerceAtMost(2))
+    }
+
+    @Test
+    fun whatAndroidReadsOtherwiseIsRefused() {
+        for (rule in listOf(AS_STORED, SRGB)) fault(Fault.PHOTO_16_BIT, Screens.photo("deep.png"), rule)
+    }
+
+    private fun difference(name: String, rule: String = AS_STORED): Int {
+        val decoded = photos.decode(Screens.photo(name), rule)
         assertEquals(1, decoded.reducedBy)
         val found = prepare(decoded.photo, 224).rgb
         val expected = Screens.prepared(name)
@@ -56,8 +79,8 @@ class PhotoFileTest {
         fault(Fault.PHOTO_CUT_OFF, Screens.photo("cut-off.jpg"))
     }
 
-    private fun fault(expected: Fault, uri: Uri) {
-        val thrown = assertThrows("$uri", FaultException::class.java) { photos.decode(uri) }
+    private fun fault(expected: Fault, uri: Uri, rule: String = AS_STORED) {
+        val thrown = assertThrows("$uri", FaultException::class.java) { photos.decode(uri, rule) }
         assertEquals("$uri: ${thrown.message}", expected, thrown.fault)
     }
 
@@ -66,8 +89,8 @@ class PhotoFileTest {
         assertEquals(1, reduction(4000, 3000, 48_000_000))
         assertEquals(2, reduction(4000, 3000, 47_999_999))
         assertEquals(4, reduction(16_384, 12_288, 100_000_000))
-        val whole = photos.decode(Screens.photo("photo.jpg")).photo
-        val reduced = photos.decode(Screens.photo("photo.jpg"), budget = 4L * whole.width * whole.height - 1)
+        val whole = photos.decode(Screens.photo("photo.jpg"), AS_STORED).photo
+        val reduced = photos.decode(Screens.photo("photo.jpg"), AS_STORED, budget = 4L * whole.width * whole.height - 1)
         assertEquals(2, reduced.reducedBy)
         assertEquals(whole.width / 2, reduced.photo.width)
     }

@@ -110,6 +110,8 @@ class RobustnessTest {
             "missing.jpg" to R.string.fault_photo_unreadable,
             "cut-off.jpg" to R.string.fault_photo_cut_off,
             "strip.png" to R.string.fault_photo_strip,
+            "huge.jpg" to R.string.fault_photo_pixels,
+            "deep.png" to R.string.fault_photo_16_bit,
         )
         for ((name, text) in expected) {
             val screen = Robolectric.buildActivity(ResultActivity::class.java, Screens.shared(name)).setup().get()
@@ -125,10 +127,11 @@ class RobustnessTest {
     }
 
     @Test
-    fun aHugePhotoIsAnsweredAndSaidToBeReduced() {
-        val screen = Robolectric.buildActivity(ResultActivity::class.java, Screens.shared("huge.jpg")).setup().get()
+    fun aPhotosColourProfileIsSaid() {
+        val screen = Robolectric.buildActivity(ResultActivity::class.java, Screens.shared("as-stored-p3.jpg")).setup().get()
         screen.awaitOutcome()
-        assertTrue(screen.shows(R.id.result) && screen.shows(R.id.reduced))
+        assertTrue(screen.shows(R.id.result) && screen.shows(R.id.colours))
+        assertEquals(screen.getString(R.string.colours_ignored, "'Display P3'"), screen.text(R.id.colours))
     }
 
     @Test

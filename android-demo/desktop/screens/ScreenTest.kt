@@ -33,6 +33,7 @@ import org.skinedge.demo.Settings
 import org.skinedge.demo.SettingsActivity
 import org.skinedge.demo.core.FaultException
 import org.skinedge.demo.core.parseJson
+import org.skinedge.demo.core.AS_STORED
 import org.skinedge.demo.decode
 import org.skinedge.demo.live
 import org.skinedge.demo.runtime.RuntimeSettings
@@ -67,14 +68,14 @@ class ScreenTest {
         main.get().findViewById<View>(R.id.hold).performClick()
         val next = Shadows.shadowOf(main.get()).nextStartedActivity
         assertEquals(ResultActivity::class.java.name, next.component!!.className)
-        assertNotNull(RuntimeEnvironment.getApplication().contentResolver.decode(next.data!!))
+        assertNotNull(RuntimeEnvironment.getApplication().contentResolver.decode(next.data!!, AS_STORED))
         main.pause().stop().destroy()
     }
 
     private fun answered(): LiveFrame {
         var found: LiveFrame? = null
         val photos = RuntimeEnvironment.getApplication().contentResolver
-        Engine.start(RuntimeEnvironment.getApplication()) { live(it, photos.decode(Screens.photo("photo.jpg")).photo) }.listener =
+        Engine.start(RuntimeEnvironment.getApplication()) { live(it, photos.decode(Screens.photo("photo.jpg"), AS_STORED).photo) }.listener =
             object : Outcome<LiveFrame> {
                 override fun done(value: LiveFrame) { found = value }
                 override fun failed(fault: FaultException) = throw fault

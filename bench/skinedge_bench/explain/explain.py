@@ -86,7 +86,7 @@ def explain(explainer: Explainer, images: Iterable[Source], label: str | None) -
 
 def _explain(explainer: Explainer, image: Source, class_index: int | None) -> Explanation | Failure:
     try:
-        pixels = prepare(image.decode(image.read()[0]), explainer.model.size)
+        pixels = prepare(image.decode(image.read()[0], explainer.model.colour), explainer.model.size)
     except DataError as error:
         return Failure(image.name, error.what)
     outputs = explainer.model.run(pixels[None])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,14 +120,15 @@ def _measured(
     bundle: Bundle, targets: Sequence[Target], sessions: Mapping[str, Session], root: Path, samples: Sequence[Sample]
 ) -> dict[str, Accuracy]:
     """Measure the targets' balanced accuracy; decode each image once per input size."""
-    labels, own_size = bundle.manifest.labels, bundle.manifest.preprocess.size
+    labels, rule = bundle.manifest.labels, bundle.manifest.preprocess
     truth = np.array([labels.index(sample.label) for sample in samples], dtype=np.int64)
     by_size: dict[int, list[Target]] = {}
     for target in targets:
-        by_size.setdefault(input_side(sessions[target.key], own_size), []).append(target)
+        by_size.setdefault(input_side(sessions[target.key], rule.size), []).append(target)
     results: dict[str, Accuracy] = {}
     for size, group in by_size.items():
-        outputs = run_all({target.name: sessions[target.key] for target in group}, root, samples, size)
+        files = {target.name: sessions[target.key] for target in group}
+        outputs = run_all(files, root, samples, replace(rule, size=size))
         for target in group:
             indices = np.array([labels.index(label) for label in target.labels or labels])
             predicted = indices[outputs[target.name].probabilities.argmax(axis=1)]

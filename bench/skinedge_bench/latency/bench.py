@@ -111,7 +111,8 @@ def _photos(bundle: Bundle, data: Path | None) -> Photos:
     except DataError as error:
         note(f"end to end: using synthetic images: {error.what}")
         photos = None
-    return replace(photos or synthetic_photos(), malignant=bundle.manifest.malignant)
+    manifest = bundle.manifest
+    return replace(photos or synthetic_photos(), malignant=manifest.malignant, colour=manifest.preprocess.colour)
 
 
 def _golden_images(vectors: golden.Golden, size: int, side: int) -> Pixels:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from skinedge.core.colour import SRGB
 from skinedge.core.image_file import load_image
 from skinedge.core.preprocess import prepare
 from skinedge.data.dataset import Sample, archive_member
@@ -52,12 +53,13 @@ class PhotoSource:
 @dataclass(frozen=True)
 class Photos:
     """Images to time. encoded: file contents, in memory, so that no disk access is timed; malignant: indices of the
-    run's labels that count towards the malignant score, None if unknown.
+    run's labels that count towards the malignant score, None if unknown; colour: the run's rule for colour profiles.
     """
 
     encoded: tuple[bytes, ...]
     source: PhotoSource
     malignant: tuple[int, ...] | None = None
+    colour: str = SRGB
 
 
 @dataclass(frozen=True)
@@ -84,14 +86,14 @@ class Chain:
     """The pipeline from bytes to label, in one session. parts_ms: times of the parts of each call so far."""
 
     def __init__(self, session: Session, side: int, photos: Photos, target: Target) -> None:
-        self._session, self._side, self._photos = session, side, photos.encoded
+        self._session, self._side, self._photos, self._colour = session, side, photos.encoded, photos.colour
         self._labels = target.labels
         self._malignant = photos.malignant if target.in_run else None
         self.parts_ms: list[tuple[float, ...]] = []
 
     def __call__(self, index: int) -> dict[str, Any]:
         clock = [time.perf_counter_ns()]
-        pixels = load_image(self._photos[index % len(self._photos)])
+        pixels = load_image(self._photos[index % len(self._photos)], self._colour)
         clock.append(time.perf_counter_ns())
         prepared = prepare(pixels, self._side)
         clock.append(time.perf_counter_ns())

@@ -85,6 +85,7 @@ class Predictor:
     sha256: str
     runtime: str
     size: int
+    colour: str
     labels: tuple[str, ...]
     malignant: tuple[int, ...] | None
     threshold: float | None
@@ -92,7 +93,16 @@ class Predictor:
     @classmethod
     def of(cls, model: LoadedModel) -> Predictor:
         """Create the predictor of a loaded model."""
-        return cls(model.path, model.sha256, model.runtime, model.size, model.labels, model.malignant, model.threshold)
+        return cls(
+            model.path,
+            model.sha256,
+            model.runtime,
+            model.size,
+            model.colour,
+            model.labels,
+            model.malignant,
+            model.threshold,
+        )
 
     def open(self) -> Callable[[Source], Prediction]:
         """Return a function that predicts an image with a session of its own. Raises: as `open_session`."""
@@ -110,7 +120,7 @@ class Predictor:
         digest = None
         try:
             data, digest = source.read()
-            row = session.run(prepare(source.decode(data), self.size)[None]).probabilities[0]
+            row = session.run(prepare(source.decode(data, self.colour), self.size)[None]).probabilities[0]
             if not np.isfinite(row).all():
                 raise DataError("the model gave no numbers (NaN or infinite)", where=source.name)
         except DataError as error:

@@ -63,7 +63,7 @@ def choose_examples(reference: Reference) -> Iterator[int]:
 def picture(explainer: Explainer, root: Path, sample: Sample) -> Picture:
     """Draw the image at the model's input size, and beside it the heatmap for the predicted class."""
     model = explainer.model
-    pixels = prepare(read_checked(root, sample), model.size)
+    pixels = prepare(read_checked(root, sample, model.colour), model.size)
     outputs = model.run(pixels[None])
     row = outputs.probabilities[0]
     index = int(row.argmax())

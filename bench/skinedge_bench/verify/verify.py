@@ -12,7 +12,7 @@ from skinedge import __version__
 from skinedge.core import json_io
 from skinedge.core.errors import ConfigError
 from skinedge.core.outputs import Outputs
-from skinedge.core.preprocess import prepare
+from skinedge.core.preprocess import Preprocess, prepare
 from skinedge.data.dataset import Sample
 from skinedge.data.loading import iterate_prepared
 from skinedge.data.read_options import DEFAULT, ReadOptions
@@ -143,7 +143,7 @@ def check(
         if unread := check_folder(samples, root, bundle.reading(reading, root)):
             note(unread)
         images = f"{len(samples)} test images under {root}"
-        outputs = run_all(sessions, root, samples, manifest.preprocess.size)
+        outputs = run_all(sessions, root, samples, manifest.preprocess)
     else:
         images = (
             f"none of the {len(samples)} test images is {place_of(manifest)}: only the golden vectors were replayed"
@@ -193,11 +193,13 @@ def open_session(bundle: Bundle, name: str) -> Session:
     return open_tried(path, judge_for(path), THREADS, checksum=bundle.entries()[name].sha256)
 
 
-def run_all(sessions: dict[str, Session], root: Path, samples: Sequence[Sample], size: int) -> dict[str, Outputs]:
+def run_all(
+    sessions: dict[str, Session], root: Path, samples: Sequence[Sample], rule: Preprocess
+) -> dict[str, Outputs]:
     """Run every file on the same prepared pixels; each image is decoded once."""
     parts: list[list[Outputs]] = []
     with bar("verifying", len(samples)) as advance:
-        for pixels in iterate_prepared(root, samples, size):
+        for pixels in iterate_prepared(root, samples, rule):
             parts.append(run_each(list(sessions.values()), pixels))
             advance(len(pixels))
     return {name: joined(outputs) for name, outputs in zip(sessions, zip(*parts, strict=True), strict=True)}

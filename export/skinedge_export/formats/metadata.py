@@ -36,7 +36,7 @@ def onnx_texts(description: ModelDescription) -> dict[str, str]:
         "labels": "\n".join(description.labels),
         "input": f"{contract.dtype} NHWC, RGB, {size} x {size}, {low:g} (black) to {high:g} (white)",
         "input_contract": f"{contract.name}: {formula(contract)} ({contract.used_by})",
-        "resize": resize_text(size),
+        "resize": resize_text(description.preprocess),
         "domain": description.domain,
         "intended_use": intended_use(description.domain),
         "notice": description.notice,

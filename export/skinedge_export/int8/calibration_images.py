@@ -51,13 +51,13 @@ def choose(samples: Sequence[Sample], settings: CalibrationSettings) -> list[Sam
     return [sample for sample, _ in zip(turns, range(settings.images), strict=False)]
 
 
-def load_calibration(root: Path, chosen: Sequence[Sample], size: int) -> CalibrationSet:
+def load_calibration(root: Path, chosen: Sequence[Sample], rule: Preprocess) -> CalibrationSet:
     """Decode and prepare the chosen images.
 
     Raises: DataError if one is missing, unreadable or not the image of the run's split, or if fewer than 8 are
         different and not blank (an image of one colour has no range).
     """
-    pixels = load_prepared(root, chosen, size)
+    pixels = load_prepared(root, chosen, rule)
     blank = [bool((image == image[0, 0]).all()) for image in pixels]
     if len(pixels) - sum(blank) < LEAST:
         raise DataError(

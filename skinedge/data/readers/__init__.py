@@ -49,7 +49,7 @@ class Survey:
 def read(root: Path, options: ReadOptions = DEFAULT) -> Dataset:
     """Read a folder (or .npz file): a table of labels takes precedence, then class folders, then an archive.
 
-    Excluded images (`list_folder`) and unsupported formats (.heic, ...) are skipped with a note; tables that are not
+    Excluded images (`list_folder`) and unsupported formats (.avif, ...) are skipped with a note; tables that are not
     understood are named. Official splits (MedMNIST, folders named train, val, test) are kept in `Sample.split`.
     Raises: DataError for a missing folder, no image, fewer than two classes, an image without a label, a label
         without an image, or two tables that could both be the labels; ConfigError for options that do not fit.

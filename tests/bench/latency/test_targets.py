@@ -176,7 +176,7 @@ def test_accuracy_on_the_test_images(tiny_run: Path) -> None:
     """Each ONNX file of the run, against pixels prepared here and scikit-learn."""
     bundle = Bundle.open(tiny_run)
     samples = split_of(bundle)
-    pixels = load_prepared(Path(bundle.manifest.data_root), samples, bundle.manifest.preprocess.size)
+    pixels = load_prepared(Path(bundle.manifest.data_root), samples, bundle.manifest.preprocess)
     truth = [bundle.manifest.labels.index(sample.label) for sample in samples]
     for name, (value, source) in measured_accuracies(bundle, []).items():
         if name == "model.safetensors":

@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.colour_vectors import profiles
+from skinedge.core.colour import AS_STORED, SRGB
 from skinedge.core.errors import BundleError
 from skinedge.core.image_file import load_image
 from skinedge.core.preprocess import prepare
+from skinedge.run.file_card import card_name, read_card
 from skinedge.run.run_directory import Bundle
 from skinedge_bench.loaded_model import open_listed
 from skinedge_bench.predict import resumable
-from skinedge_bench.predict.predict import Predictor
+from skinedge_bench.predict.predict import Predictor, predict, sources
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -163,3 +166,37 @@ def test_a_third_party_file(cli: Cli, foreign: Callable[..., Path], images: Path
 def test_wrong_usage_exits_with_1(cli: Cli) -> None:
     assert cli("predict")[0] == 1
     assert cli("predict", "a.jpg", "--top", "0")[0] == 1
+
+
+def test_colour_profiles_follow_the_rule_of_the_run(cli: Cli, tiny_run: Path, tmp_path: Path) -> None:
+    """A new run states its rule, and so do its files and their cards; the note counts each image once."""
+    bundle = Bundle.open(tiny_run)
+    model = open_listed(bundle)
+    assert bundle.manifest.preprocess.colour == model.colour == SRGB
+    assert read_card(tiny_run / card_name(model.name))["resize"]["colour"] == SRGB
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8))
+    for turn, name in ((0, "a.png"), (180, "b.png")):
+        picture.rotate(turn).save(tmp_path / name, icc_profile=profiles()["Display P3"])
+    Image.fromarray(load_image(tmp_path / "a.png")).save(tmp_path / "c.png")
+    picture.rotate(90).save(tmp_path / "d.png", icc_profile=profiles()["lookup tables"])
+    code, out, err = cli("predict", tmp_path, "--run", tiny_run, "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and rows[0]["probabilities"] == rows[2]["probabilities"] != rows[1]["probabilities"]
+    assert [line for line in err.splitlines() if "olour" in line] == [
+        "2 images: colours converted to sRGB from the profile 'Display P3'",
+        "1 image: colours as stored: the profile 'Display P3' is made of lookup tables and not converted",
+    ]
+
+
+def test_colour_profiles_are_ignored_by_runs_that_ignored_them_in_training(tmp_path: Path) -> None:
+    flagship = Path(__file__).resolve().parents[3] / "skinedge" / "flagship"
+    if not (flagship / "manifest.json").is_file():
+        pytest.skip("no model ships with this checkout")
+    model = open_listed(Bundle.open(flagship))
+    assert model.colour == AS_STORED and "colour" not in read_card(flagship / card_name(model.name))["resize"]
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8))
+    picture.save(tmp_path / "a.png", icc_profile=profiles()["Display P3"])
+    picture.save(tmp_path / "b.png")
+    with_profile, plain = predict(model, sources([tmp_path / "a.png", tmp_path / "b.png"]))
+    assert with_profile.probabilities is not None and plain.probabilities is not None
+    np.testing.assert_array_equal(with_profile.probabilities, plain.probabilities)

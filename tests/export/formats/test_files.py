@@ -65,7 +65,7 @@ def test_probabilities_are_pytorchs(exported_run: Path, name: str) -> None:
 def test_real_validation_images_get_pytorchs_label(exported_run: Path, name: str) -> None:
     bundle = Bundle.open(exported_run)
     val = [sample for sample in read_split(bundle.file("split.csv")) if sample.split == "val"]
-    pixels = load_prepared(Path(bundle.manifest.data_root), val, 64)
+    pixels = load_prepared(Path(bundle.manifest.data_root), val, bundle.manifest.preprocess)
     labels = np.array([bundle.manifest.labels.index(sample.label) for sample in val])
     assert (run_file(exported_run / name, pixels).argmax(axis=1) == labels).mean() > 0.97
 

@@ -60,36 +60,36 @@ def write(root: Path, count: int, blank: int) -> list[Sample]:
 
 def test_loading_gives_prepared_pixels_and_a_hash_of_the_ids(tmp_path: Path) -> None:
     made = write(tmp_path, 9, 0)
-    loaded = load_calibration(tmp_path, made, 16)
+    loaded = load_calibration(tmp_path, made, Preprocess(16))
     assert loaded.pixels.shape == (9, 16, 16, 3) and loaded.pixels.dtype == np.uint8
-    assert loaded.ids_sha256 == load_calibration(tmp_path, made[::-1], 16).ids_sha256
+    assert loaded.ids_sha256 == load_calibration(tmp_path, made[::-1], Preprocess(16)).ids_sha256
     assert loaded.ids_sha256 == hashlib.sha256("\n".join(f"id{i}" for i in range(9)).encode()).hexdigest()
 
 
 def test_black_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="10 of 10 calibration images are blank"):
-        load_calibration(tmp_path, write(tmp_path, 10, 10), 16)
+        load_calibration(tmp_path, write(tmp_path, 10, 10), Preprocess(16))
 
 
 def test_copies_of_a_few_images_are_refused(tmp_path: Path) -> None:
     made = write(tmp_path, 7, 0)
     copies = [replace(made[0], image_id=f"copy{number}") for number in range(3)]
     with pytest.raises(DataError, match="the 10 calibration images are 7 different pictures"):
-        load_calibration(tmp_path, [*made, *copies], 16)
+        load_calibration(tmp_path, [*made, *copies], Preprocess(16))
 
 
 def test_another_image_of_the_same_name_is_refused(tmp_path: Path) -> None:
     made = write(tmp_path, 9, 0)
     Image.fromarray(np.full((20, 20, 3), 7, np.uint8)).save(tmp_path / "3.png")
     with pytest.raises(DataError, match="not the one recorded in the run"):
-        load_calibration(tmp_path, made, 16)
+        load_calibration(tmp_path, made, Preprocess(16))
 
 
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
     made = write(tmp_path, 9, 0)
     (tmp_path / "4.png").unlink()
     with pytest.raises(DataError, match=r"4\.png"):
-        load_calibration(tmp_path, made, 16)
+        load_calibration(tmp_path, made, Preprocess(16))
 
 
 def test_the_range_of_centred_pixels_is_known() -> None:

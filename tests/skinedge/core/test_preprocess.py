@@ -80,16 +80,6 @@ def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
     np.testing.assert_array_equal(pixels, np.repeat([[[0], [1], [128], [255]]], 3, axis=2))
 
 
-def test_dark_sixteen_bit_grey_stays_dark() -> None:
-    pixels = load_image(encode(Image.fromarray(np.full((4, 4), 200, dtype=np.uint16)), "PNG"))
-    np.testing.assert_array_equal(pixels, 1)
-
-
-def test_float_pixels_are_refused() -> None:
-    with pytest.raises(DataError, match="float"):
-        load_image(encode(Image.fromarray(np.full((4, 4), 0.5, dtype=np.float32)), "TIFF"))
-
-
 def test_palette_transparency_and_alpha_are_blended_onto_white() -> None:
     rgba = np.zeros((4, 6, 4), dtype=np.uint8)
     rgba[:, :3] = (10, 20, 30, 255)

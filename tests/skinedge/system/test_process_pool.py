@@ -13,8 +13,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from openers import Pids, Squares, Unopenable
+from openers import Pids, Remarks, Squares, Unopenable
 
+from skinedge.core import remarks
 from skinedge.core.errors import DataError, SkinedgeError
 from skinedge.system.process_pool import AHEAD, CHUNK, Worker, in_order
 
@@ -54,6 +55,16 @@ def test_number_of_items_in_flight_is_bounded() -> None:
         for result_count in range(1, 400):
             next(results)
             assert consumed <= result_count + (2 * AHEAD + 1) * CHUNK
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_remarks_of_workers_come_back_each_image_once(jobs: int) -> None:
+    items = [f"image {index}" for index in range(3 * CHUNK)] * 2
+    assert list(in_order(Remarks(), items, jobs)) == items
+    assert remarks.lines(remarks.take()) == [f"{3 * CHUNK} images: seen"]
+    with pytest.raises(DataError):
+        list(in_order(Remarks(), ["good", "bad"], jobs))
+    assert remarks.lines(remarks.take()) == ["2 images: seen"]
 
 
 def test_several_processes_work_until_the_generator_is_closed() -> None:

@@ -98,7 +98,7 @@ def pick_images(bundle: Bundle, data: Path | None, count: int) -> tuple[Pixels, 
     chosen = random.Random(0).sample(chosen, min(count, len(chosen)))
     root = locate(bundle, chosen, data) if chosen else None
     if root is not None:
-        return load_prepared(root, chosen, bundle.manifest.preprocess.size), f"{len(chosen)} validation images"
+        return load_prepared(root, chosen, bundle.manifest.preprocess), f"{len(chosen)} validation images"
     reason = f"none of the validation images is {place_of(bundle.manifest)}" if chosen else "no validation images"
     pixels = golden.of_run(bundle).pixels[:count]
     description = f"{len(pixels)} golden (synthetic) images: {reason}"

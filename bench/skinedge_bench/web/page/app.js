@@ -65,7 +65,7 @@ function connect(model, settings, images) {
       const pixels = current() ? prepare(source, model.card.resize.size) : null;
       source.close();
       if (!current()) return;
-      const result = {name: name(), pixels, ...(await model.run(pixels))};
+      const result = {name: name(), remark: source.remark, pixels, ...(await model.run(pixels))};
       if (!current()) return;
       showResult(result, model, settings);
       element('result').scrollIntoView({block: 'start'});
@@ -73,7 +73,7 @@ function connect(model, settings, images) {
 
   const judgeFile = (file) => {
     const timing = !element('progress').hidden; // an image would disturb the measurement
-    if (!timing) judge(() => decode(file), () => file.name);
+    if (!timing) judge(() => decode(file, model.colour), () => file.name);
   };
   element('file').addEventListener('change', ({target}) => {
     if (target.files.length) judgeFile(target.files[0]);

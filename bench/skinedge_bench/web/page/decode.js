@@ -1,15 +1,27 @@
-// Decodes a file or a video frame to pixels with the browser: rotated by EXIF, embedded colour profiles ignored,
-// transparency on white, like skinedge.core.image_file.load_image.
+// Decodes a file or a video frame to pixels with the browser: rotated by EXIF, transparency on white, colours by the rule
+// of the model's card, like skinedge.core.image_file.load_image.
 
+import {readProfile, toSrgb} from './colour.js';
+import {readContainer} from './container.js';
 import {Problem} from './problem.js';
 
 const MAX_PIXELS = 50331648; // skinedge's limit: the largest photo of a "50 megapixel" camera, 8192 x 6144
+const CONVERT = 'Convert it to an 8-bit JPEG or PNG file, or use skinedge predict.';
 
-// blob: an image file. Returns a source for `prepare` in resize.js, with close(). Throws: Problem.
-export async function decode(blob) {
+// blob: an image file; colour: 'srgb' or 'as-stored'. Returns a source for `prepare` in resize.js, with close() and a
+// remark on its colours, '' without one. Throws: Problem.
+export async function decode(blob, colour) {
   try {
     refuseLarge(await countPixels(blob));
-    return source(await createImageBitmap(blob, {colorSpaceConversion: 'none', premultiplyAlpha: 'none'}));
+    const file = await readContainer(new Uint8Array(await blob.arrayBuffer()));
+    if (file.bits === 16) throw new Problem('A browser reads 16-bit PNG files differently from skinedge.', CONVERT);
+    if (colour === 'srgb' && file.kind === null) {
+      throw new Problem('The colour profile of this kind of file cannot be read here.', CONVERT);
+    }
+    const {table, remark} = conversion(file.profile, colour);
+    const plain = file.parts ? new Blob(file.parts) : blob;
+    const bitmap = await createImageBitmap(plain, {colorSpaceConversion: 'none', premultiplyAlpha: 'none'});
+    return {...source(bitmap, table), remark};
   } catch (error) {
     if (error instanceof Problem) throw error;
     throw new Problem(
@@ -17,6 +29,14 @@ export async function decode(blob) {
       'JPEG, PNG and WebP files can be read everywhere.',
     );
   }
+}
+
+function conversion(bytes, colour) {
+  const {name, problem, table} = bytes ? readProfile(bytes) : {problem: null, table: null};
+  if (table === null && problem === null) return {table, remark: ''};
+  if (colour === 'as-stored') return {table: null, remark: ` The colour profile ${name} is ignored, as in training.`};
+  if (problem) return {table, remark: ` Colours as stored: the profile ${name} is ${problem} and not converted.`};
+  return {table, remark: ` Colours converted to sRGB from the profile ${name}.`};
 }
 
 function refuseLarge(pixels) {
@@ -44,7 +64,7 @@ async function countPixels(blob) {
 
 // video: a playing video element. Returns its current frame as a source, like `decode`.
 export async function frame(video) {
-  return source(await createImageBitmap(video));
+  return {...source(await createImageBitmap(video), null), remark: ''};
 }
 
 // bytes: RGB, row by row. Returns a source for decoded pixels.
@@ -61,7 +81,7 @@ export function raw(bytes, width, height) {
   return {width, height, block, close() {}};
 }
 
-function source(bitmap) {
+function source(bitmap, table) {
   const {width, height} = bitmap;
   const canvas = document.createElement('canvas');
   const pen = canvas.getContext('2d', {willReadFrequently: true});
@@ -71,7 +91,9 @@ function source(bitmap) {
     pen.fillStyle = 'white';
     pen.fillRect(0, 0, columns, rows);
     pen.drawImage(bitmap, -left, -top);
-    return pen.getImageData(0, 0, columns, rows).data;
+    const pixels = pen.getImageData(0, 0, columns, rows).data;
+    if (table) toSrgb(pixels, table);
+    return pixels;
   };
   return {width, height, block, close: () => bitmap.close()};
 }

@@ -4,10 +4,11 @@ import {Problem} from './problem.js';
 
 const CARD = 'skinedge.file/1';
 const RULE = ['shorter-side-bilinear-antialias', 'centre'];
+const COLOURS = ['as-stored', 'srgb'];
 const RUNTIMES = {'litert.js': './litert.js', 'onnxruntime-web': './ort.js'};
 const AGAIN = 'Make the page again with: skinedge web --out DIR';
 
-// settings: site.json. Returns {card, threshold, labels, malignant, loadMs, backend, run(pixels)}. Throws: Problem.
+// settings: site.json. Returns {card, colour, threshold, labels, malignant, loadMs, backend, run(pixels)}. Throws: Problem.
 export async function load(settings) {
   const card = await json(settings.card);
   const labels = labelsOf(card);
@@ -19,6 +20,7 @@ export async function load(settings) {
   checkTensors(session, card);
   return {
     card,
+    colour: colourOf(card),
     labels,
     malignant: card.malignant_score.sum_of.map((label) => labels.indexOf(label)),
     threshold: card.malignant_score.flag_from,
@@ -76,6 +78,7 @@ function checkCard(card) {
   if (card.schema !== CARD) refuse(`its schema is '${card.schema}', expected '${CARD}'`);
   const {resize, crop, size} = card.resize;
   if (resize !== RULE[0] || crop !== RULE[1]) refuse(`this page does not know the resizing '${resize}', '${crop}'`);
+  if (!COLOURS.includes(colourOf(card))) refuse(`this page does not know the colour rule '${colourOf(card)}'`);
   const {layout, colour, shape, dtype, black, white} = card.input;
   if (layout !== 'NHWC' || colour !== 'RGB') refuse(`its input is ${layout} ${colour}, expected NHWC RGB`);
   if (!['float32', 'uint8'].includes(dtype)) refuse(`its input is ${dtype}, expected float32 or uint8`);
@@ -89,6 +92,11 @@ function checkCard(card) {
   const probabilities = card.outputs.find(({name}) => name === 'probabilities');
   if (!probabilities || !same(probabilities.shape, [1, labels.length])) refuse('it gives no probability for each class');
   return labels;
+}
+
+// Cards of earlier models do not state the rule: they were trained on colours as stored.
+function colourOf(card) {
+  return card.resize.colour ?? 'as-stored';
 }
 
 async function checkBytes(bytes, card) {

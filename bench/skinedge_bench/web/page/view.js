@@ -48,14 +48,14 @@ export function clearResult() {
   }
 }
 
-// result: of one image, {name, pixels, probabilities, heatmap}.
+// result: of one image, {name, remark, pixels, probabilities, heatmap}.
 export function showResult(result, model, settings) {
   const {card, labels} = model;
   const size = card.resize.size;
   const order = [...labels.keys()].sort((one, other) => result.probabilities[other] - result.probabilities[one]);
   element('source').textContent = result.name;
   paint(element('seen'), rgba(result.pixels, size), `The image as the model saw it: ${result.name}`);
-  element('seen-caption').textContent = `What the model saw, ${size} x ${size} pixels`;
+  element('seen-caption').textContent = `What the model saw, ${size} x ${size} pixels.${result.remark}`;
   showScore(result, model);
   const choose = (index) => showEvidence(result, size, index, labels, settings);
   const rows = order.map((index) => classRow(index, result, card, settings, choose));

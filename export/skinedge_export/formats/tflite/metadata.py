@@ -126,7 +126,7 @@ def _image(description: ModelDescription) -> Table:
     return Table.of(
         "TensorMetadata",
         name="image",
-        description=f"{resize_text(description.preprocess.size)} Contract '{contract.name}': {formula(contract)}.",
+        description=f"{resize_text(description.preprocess)} Contract '{contract.name}': {formula(contract)}.",
         content=Table.of(
             "Content", content_properties_type=_IMAGE, content_properties=Table.of("ImageProperties", color_space=_RGB)
         ),

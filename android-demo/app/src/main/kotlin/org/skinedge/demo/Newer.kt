@@ -19,9 +19,9 @@ fun View.padBy(insets: WindowInsets) {
     setPadding(covered.left, covered.top, covered.right, covered.bottom)
 }
 
-/** Reads the pixels as sRGB and ignores the photo's colour profile, as for the training images. */
+/** Reads the pixels of a file whose profile the app does not remove, such as HEIC, as sRGB. */
 @Newer
-fun Bitmap.withoutProfile(): Bitmap {
+fun Bitmap.asSrgb(): Bitmap {
     if (Build.VERSION.SDK_INT >= 29) setColorSpace(ColorSpace.get(ColorSpace.Named.SRGB))
     return this
 }

@@ -7,15 +7,23 @@ import android.media.ExifInterface
 import android.net.Uri
 import java.io.IOException
 import java.io.InputStream
+import org.skinedge.demo.core.ColourProfile
 import org.skinedge.demo.core.Fault
 import org.skinedge.demo.core.FaultException
 import org.skinedge.demo.core.Photo
+import org.skinedge.demo.core.SRGB
+import org.skinedge.demo.core.SrgbPhoto
 import org.skinedge.demo.core.endsEarly
+import org.skinedge.demo.core.readProfile
 import org.skinedge.demo.core.refuseLarge
 import org.skinedge.demo.core.upright
+import org.skinedge.demo.core.withoutProfile
 
-/** An upright photo. reducedBy: divisor of its sides to fit into memory; 1 for full size. */
-class DecodedPhoto(val photo: Photo, val reducedBy: Int)
+/**
+ * An upright photo. reducedBy: divisor of its sides to fit into memory; 1 for full size; profile: of its colours, null for
+ * sRGB and without one.
+ */
+class DecodedPhoto(val photo: Photo, val reducedBy: Int, val profile: ColourProfile?)
 
 private const val BYTES_PER_PIXEL = 4L
 private const val MOST_REDUCED = 64
@@ -23,19 +31,29 @@ private const val MOST_REDUCED = 64
 /**
  * Decodes a photo at full size or, if it exceeds `budget` bytes, with its sides divided by 2, 4, ...
  *
- * Throws [FaultException]: PHOTO_UNREADABLE, also for a truncated file; PHOTO_PIXELS; PHOTO_TOO_LARGE.
+ * colour: the model's rule for photos with a colour profile. Android never sees the profile, so the pixels are the stored
+ * ones; files of other kinds than JPEG, PNG, WebP, GIF and BMP are refused by the rule [SRGB].
+ * Throws [FaultException]: PHOTO_UNREADABLE, also for a truncated file; PHOTO_PIXELS; PHOTO_16_BIT; PHOTO_COLOURS;
+ * PHOTO_TOO_LARGE.
  */
-fun ContentResolver.decode(uri: Uri, budget: Long = spareBytes()): DecodedPhoto {
+fun ContentResolver.decode(uri: Uri, colour: String, budget: Long = spareBytes()): DecodedPhoto {
     val bounds = BitmapFactory.Options().apply { inJustDecodeBounds = true }
     read(uri) { BitmapFactory.decodeStream(it, null, bounds) }
     if (bounds.outWidth < 1 || bounds.outHeight < 1) throw FaultException(Fault.PHOTO_UNREADABLE, "${bounds.outMimeType ?: "?"}")
     refuseLarge(bounds.outWidth, bounds.outHeight)
     if (read(uri) { endsEarly(it.buffered()) }) throw FaultException(Fault.PHOTO_CUT_OFF)
+    val file = read(uri) { withoutProfile(it) }
+    if (file.bits == 16) throw FaultException(Fault.PHOTO_16_BIT)
+    if (file.kind == null && colour == SRGB) throw FaultException(Fault.PHOTO_COLOURS, "${bounds.outMimeType}")
+    val profile = file.profile?.let(::readProfile)?.takeIf { it.table != null || it.problem != null }
+    val table = profile?.table.takeIf { colour == SRGB }
     var reducedBy = reduction(bounds.outWidth, bounds.outHeight, budget)
     while (reducedBy <= MOST_REDUCED) {
         try {
-            val bitmap = read(uri) { pixels(it, reducedBy) } ?: throw FaultException(Fault.PHOTO_UNREADABLE, bounds.outMimeType)
-            return DecodedPhoto(upright(BitmapPhoto(bitmap.withoutProfile()), orientation(uri)), reducedBy)
+            val bitmap = read(uri) { pixels(withoutProfile(it).plain, reducedBy) }
+            val stored = BitmapPhoto((bitmap ?: throw FaultException(Fault.PHOTO_UNREADABLE, bounds.outMimeType)).asSrgb())
+            val photo = if (table == null) stored else SrgbPhoto(stored, table)
+            return DecodedPhoto(upright(photo, orientation(uri)), reducedBy, profile)
         } catch (error: OutOfMemoryError) {
             reducedBy *= 2
         }

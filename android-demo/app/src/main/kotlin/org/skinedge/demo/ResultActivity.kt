@@ -74,6 +74,8 @@ class ResultActivity : Screen(), Outcome<Analysis> {
         findViewById<TextView>(R.id.runtime).text = technical(value)
         findViewById<TextView>(R.id.reduced).text = getString(R.string.reduced, value.reducedBy)
         show(R.id.reduced, value.reducedBy > 1)
+        findViewById<TextView>(R.id.colours).text = value.profile?.let { words.colours(it, value.card) }
+        show(R.id.colours, value.profile != null)
         showEvidence(value)
         val rows = findViewById<ViewGroup>(R.id.classes)
         rows.removeAllViews()

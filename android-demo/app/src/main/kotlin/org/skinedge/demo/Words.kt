@@ -2,8 +2,10 @@ package org.skinedge.demo
 
 import android.content.res.Resources
 import java.text.NumberFormat
+import org.skinedge.demo.core.AS_STORED
 import org.skinedge.demo.core.Answer
 import org.skinedge.demo.core.ClassScore
+import org.skinedge.demo.core.ColourProfile
 import org.skinedge.demo.core.Fault
 import org.skinedge.demo.core.FaultException
 import org.skinedge.demo.core.ModelCard
@@ -74,6 +76,13 @@ class Words(private val resources: Resources) {
     fun cameraDomain(card: ModelCard): String =
         if (card.domain == "dermoscopic" && !card.synthetic) resources.getString(R.string.not_validated) else domain(card)
 
+    /** What became of a photo's colour profile. */
+    fun colours(profile: ColourProfile, card: ModelCard): String = when {
+        card.colour == AS_STORED -> resources.getString(R.string.colours_ignored, profile.name)
+        profile.problem != null -> resources.getString(R.string.colours_left, profile.name, profile.problem)
+        else -> resources.getString(R.string.colours_converted, profile.name)
+    }
+
     /** 'tflite 2.16.1 · 2 threads · XNNPACK'. */
     fun runtime(runtime: String, settings: RuntimeSettings): String = listOf(
         runtime,
@@ -97,6 +106,8 @@ class Words(private val resources: Resources) {
         Fault.PHOTO_CUT_OFF -> R.string.fault_photo_cut_off
         Fault.PHOTO_STRIP -> R.string.fault_photo_strip
         Fault.PHOTO_PIXELS -> R.string.fault_photo_pixels
+        Fault.PHOTO_16_BIT -> R.string.fault_photo_16_bit
+        Fault.PHOTO_COLOURS -> R.string.fault_photo_colours
         Fault.PHOTO_TOO_LARGE -> R.string.fault_photo_too_large
     }
 }

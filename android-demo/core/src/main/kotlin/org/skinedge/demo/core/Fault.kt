@@ -22,6 +22,8 @@ enum class Fault(val english: String) {
     PHOTO_CUT_OFF("The photo's file ends before the photo does."),
     PHOTO_STRIP("The photo, %s x %s pixels, is more than %s times as long as wide."),
     PHOTO_PIXELS("The photo of %s megapixels is larger than the limit of %s."),
+    PHOTO_16_BIT("The photo has 16 bits per value, which Android reads differently from skinedge."),
+    PHOTO_COLOURS("The colour profile of a file of this kind cannot be read here: %s."),
     PHOTO_TOO_LARGE("The photo, %s x %s pixels, is too large for this device."),
 }
 

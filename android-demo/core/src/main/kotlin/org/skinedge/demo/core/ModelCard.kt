@@ -11,7 +11,8 @@ data class ModelClass(val label: String, val group: String, val prior: Double)
 /**
  * The content of `FILE.skinedge.json`, the card of a model file (skinedge/run/file_card.py).
  *
- * domain: of the training images, 'dermoscopic' or 'clinical'; size: side of the square input in pixels; black, white:
+ * domain: of the training images, 'dermoscopic' or 'clinical'; size: side of the square input in pixels; colour: the rule
+ * for photos with a colour profile, [SRGB] or [AS_STORED], which cards of earlier models do not state; black, white:
  * input values of the bytes 0 and 255; malignant: indices of the classes of the malignant score; melanoma: index, null
  * without one; flagFrom: decision threshold of the malignant score; fitted: true if the threshold was fitted on this
  * file.
@@ -34,6 +35,7 @@ data class ModelCard(
     val black: Float,
     val white: Float,
     val size: Int,
+    val colour: String,
     val outputs: List<Tensor>,
     val classes: List<ModelClass>,
     val melanoma: Int?,
@@ -78,6 +80,8 @@ private class CardReader(root: Map<*, *>) {
         top.demand(labels.size >= 2 && labels.toSet().size == labels.size, "classes")
         resize.demand(resize.text("resize") == "shorter-side-bilinear-antialias", "resize")
         resize.demand(resize.text("crop") == "centre", "crop")
+        val colour = resize.textOrNull("colour") ?: AS_STORED
+        resize.demand(colour == AS_STORED || colour == SRGB, "colour")
         input.demand(input.text("layout") == "NHWC" && input.text("colour") == "RGB", "layout")
         input.demand(input.tensor().shape == listOf(1, size, size, 3), "shape")
         input.demand(input.tensor().dtype in setOf("float32", "uint8"), "dtype")
@@ -99,6 +103,7 @@ private class CardReader(root: Map<*, *>) {
             black = input.number("black").toFloat(),
             white = input.number("white").toFloat(),
             size = size,
+            colour = colour,
             outputs = outputs(labels.size),
             classes = classes,
             melanoma = top.textOrNull("melanoma")?.let { top.place(it, labels, "melanoma") },

@@ -77,7 +77,7 @@ private class Lines(private val photo: Photo, private val left: Int, right: Int)
 }
 
 /** The pixel composed on white, rounded as in Pillow's `Image.alpha_composite`. */
-private fun onWhite(pixel: Int): Int {
+internal fun onWhite(pixel: Int): Int {
     val alpha = pixel ushr 24
     if (alpha == 255) return pixel
     fun mixed(channel: Int): Int {

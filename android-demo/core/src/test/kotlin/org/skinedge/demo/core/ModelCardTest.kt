@@ -61,6 +61,19 @@ class ModelCardTest {
         for (text in contradictions) assertEquals(Fault.CARD_INCOMPLETE, refused(text).fault)
     }
 
+    @Test
+    fun theColourRuleIsReadAndEarlierCardsHaveNone() {
+        val resize = soundCard()["resize"] as Map<*, *>
+        assertEquals(AS_STORED, ModelCard.parse(toJson(soundCard())).colour)
+        for (rule in listOf(AS_STORED, SRGB)) {
+            assertEquals(rule, ModelCard.parse(toJson(soundCard() + ("resize" to resize + ("colour" to rule)))).colour)
+        }
+        for (rule in listOf("linear", "", 1)) {
+            val text = toJson(soundCard() + ("resize" to resize + ("colour" to rule)))
+            assertTrue("resize.colour" in refused(text).facts[0])
+        }
+    }
+
     private fun refused(text: String): FaultException =
         assertThrows(text, FaultException::class.java) { ModelCard.parse(text) }
 

@@ -81,7 +81,8 @@ def display_p3() -> Profile:
 
 def profile_of(info: Mapping[Any, Any]) -> Profile | None:
     """Return the profile of an image that Pillow opened, None without one. info: the image's `info`."""
-    if icc := info.get("icc_profile"):
+    if "icc_profile" in info:
+        icc = info["icc_profile"] or b""  # None: damaged, or a part is missing
         return None if icc[16:20] == b"Lab " else read_profile(icc)  # Pillow converts Lab itself
     nclx = info.get("nclx_profile")  # of HEIC: numbers of ITU-T H.273
     if nclx is None:
@@ -138,7 +139,7 @@ def _has_tag(data: bytes, name: bytes) -> bool:
 
 def _colorants(data: bytes) -> tuple[tuple[int, ...], ...]:
     """Return rows X, Y, Z of the colorants R, G, B in units of 2^-16. Raises: _UnsupportedError, struct.error."""
-    if data[36:40] != b"acsp":
+    if data[36:40] != b"acsp" or struct.unpack_from(">I", data)[0] > len(data):
         raise _UnsupportedError("damaged")
     if data[16:20] != b"RGB ":
         kind = {b"GRAY": "grey", b"CMYK": "CMYK"}.get(data[16:20], "other than RGB")

@@ -89,7 +89,7 @@ def _apply_rule(pixels: Pixels, profile: Profile | None, colour: str, data: byte
     if profile is None or (profile.table is None and profile.problem is None):
         return
     if colour == AS_STORED:
-        remarks.add(f"colour profile {profile.name} ignored, as when this model was trained", data)
+        remarks.add(f"colour profile {profile.name} ignored (colour rule of this model: '{AS_STORED}')", data)
     elif profile.table is None:
         remarks.add(f"colours as stored: the profile {profile.name} is {profile.problem} and not converted", data)
     else:

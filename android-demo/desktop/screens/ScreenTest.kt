@@ -31,9 +31,9 @@ import org.skinedge.demo.R
 import org.skinedge.demo.ResultActivity
 import org.skinedge.demo.Settings
 import org.skinedge.demo.SettingsActivity
+import org.skinedge.demo.core.AS_STORED
 import org.skinedge.demo.core.FaultException
 import org.skinedge.demo.core.parseJson
-import org.skinedge.demo.core.AS_STORED
 import org.skinedge.demo.decode
 import org.skinedge.demo.live
 import org.skinedge.demo.runtime.RuntimeSettings

@@ -6,16 +6,19 @@ import io
 import struct
 import zlib
 from functools import cache
+from pathlib import Path
 from random import Random
 
 from PIL import Image
 
+from experiments.colour_vectors import profiles
 from experiments.fuzz.case import Base, Case, Content, Fifo, Folder, Link, Sparse
 from experiments.fuzz.fixture import IMAGE, RUN
 from experiments.fuzz.mutate import NAMES, mutated
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
-SUFFIXES = (".jpg", ".png", ".gif", ".bmp", ".tif", ".webp")
+SUFFIXES = (".jpg", ".png", ".gif", ".bmp", ".tif", ".webp", ".heic", ".dcm")
+DICOM = ("SC_rgb_rle", "SC_rgb_jpeg_dcmtk", "MR_small_RLE", "MR_small_jp2klossless", "CT_small", "examples_palette")
 BATCH = 8  # images of one `predict`
 OTHERS = ("ICO", "PPM", "PCX", "TGA", "SGI", "EPS", "PDF", "IM", "DDS", "MPO", "MSP", "ICNS", "JPEG2000")
 MODES = ("RGB", "L", "1", "P", "RGBA", "LA", "CMYK", "I;16", "I", "F", "YCbCr", "HSV", "LAB", "PA", "La")
@@ -65,8 +68,26 @@ def _content(rng: Random, base: Base) -> Content:
         return rng.choice((EPS, SVG, b"%PDF-1.4\n" + rng.randbytes(200), b"", b"\0" * 4096, rng.randbytes(3000)))
     if rng.random() < 0.08:
         return mutated(rng, _picture(rng.choice(OTHERS), "RGB"))
+    if rng.random() < 0.15:
+        return mutated(rng, rng.choice(_with_extras()))
     data = base.read(IMAGE) if rng.random() < 0.3 else _picture(rng.choice(FORMATS), rng.choice(MODES))
     return mutated(rng, data, [_picture(format, "RGB") for format in FORMATS]) if rng.random() < 0.97 else data
+
+
+@cache
+def _with_extras() -> tuple[bytes, ...]:
+    """Return small HEIC and DICOM images, and images with a colour profile."""
+    from pillow_heif import register_heif_opener
+    from pydicom.data import get_testdata_file
+
+    register_heif_opener()
+    picture, files = Image.effect_noise((37, 41), 60).convert("RGB"), []
+    for format in ("HEIF", "JPEG", "PNG", "WEBP", "TIFF"):
+        stream = io.BytesIO()
+        picture.save(stream, format, icc_profile=profiles()["Display P3"])
+        files.append(stream.getvalue())
+    names = [str(get_testdata_file(f"{name}.dcm", download=False)) for name in DICOM]
+    return (*files, *(Path(name).read_bytes() for name in names))
 
 
 @cache

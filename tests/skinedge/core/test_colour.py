@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import zlib
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_pixels_of_every_container_are_converted_once(kind: str) -> None:
     stored = load_image(data, AS_STORED)
     assert stored.shape == (60, 40, 3)
     assert remarks.lines(remarks.take()) == [
-        "1 image: colour profile 'Display P3' ignored, as when this model was trained"
+        "1 image: colour profile 'Display P3' ignored (colour rule of this model: 'as-stored')"
     ]
     for _ in range(2):
         np.testing.assert_array_equal(load_image(data), converted(stored, P3))
@@ -109,6 +110,24 @@ def test_other_profiles_are_named_and_left(kind: str, mode: str) -> None:
     read = read_profile(data)
     assert line == f"1 image: colours as stored: the profile {read.name} is {read.problem} and not converted"
     np.testing.assert_array_equal(pixels, load_image(encode(picture, container, **options)))
+
+
+def test_profiles_with_missing_parts_are_damaged() -> None:
+    """Of two segments of a JPEG, one; of a PNG's compressed profile, the beginning."""
+    rng = np.random.default_rng(0)
+    large = profile(named("large"), DISPLAY_P3, [SRGB_CURVE] * 3, more=[(b"priv", rng.bytes(100_000))])
+    picture = Image.fromarray(grid()[:64])
+    jpeg = bytearray(encode(picture, "JPEG", icc_profile=large))
+    jpeg[jpeg.rindex(b"ICC_PROFILE\0")] = 0
+    png = bytearray(encode(picture, "PNG", icc_profile=large))
+    at = png.index(b"iCCP") + 4
+    size = int.from_bytes(png[at - 8 : at - 4])
+    chunk = png[at - 4 : at + 5000]
+    png[at - 8 : at + size + 4] = (5000).to_bytes(4) + chunk + zlib.crc32(chunk).to_bytes(4)
+    for data in (jpeg, png):
+        load_image(bytes(data))
+        (line,) = remarks.lines(remarks.take())
+        assert "colours as stored: the profile" in line and "is damaged and not converted" in line
 
 
 def test_transparency_and_palettes_are_converted_on_white() -> None:

@@ -94,7 +94,7 @@ function hasTag(data, name) {
 }
 
 function colorants(data) {
-  if (text(data, 36) !== 'acsp') throw new Unsupported('damaged');
+  if (text(data, 36) !== 'acsp' || view(data).getUint32(0) > data.length) throw new Unsupported('damaged');
   if (text(data, 16) !== 'RGB ') throw new Unsupported(PROBLEM[text(data, 16)] ?? 'for other than RGB images');
   const lookup = ['A', 'D'].flatMap((kind) => [0, 1, 2, 3].map((intent) => `${kind}2B${intent}`));
   if (text(data, 20) !== 'XYZ ' || lookup.some((name) => hasTag(data, name))) throw new Unsupported('made of lookup tables');

@@ -7,7 +7,7 @@ const MAX_PROFILE = 1 << 20; // bytes: Pillow's limit of a decompressed chunk
 const WEBP_PROFILE = 0x20; // flag of the VP8X chunk
 
 // bytes: Uint8Array of a file. Returns {kind, bits, profile, parts}: 'JPEG', 'PNG', 'WebP', 'GIF', 'BMP' or null; bits
-// per value of a PNG, else 8; Uint8Array or null; the parts of the file without its profile, null where nothing is removed.
+// per value of a PNG, else 8; Uint8Array, empty if damaged, or null; the parts of the file without its profile, null where nothing is removed.
 // Throws: RangeError for a file that is cut off in its header.
 export async function readContainer(bytes) {
   const file = {kind: null, bits: 8, profile: null, parts: null};
@@ -51,8 +51,9 @@ function jpeg(bytes) {
     }
   }
   pieces.sort((one, other) => one[0] - other[0]);
-  const whole = pieces.length > 0 && pieces[0][1] === pieces.length;
-  return {profile: whole ? joined(pieces.map((piece) => piece.subarray(2))) : null, parts: without(bytes, cuts)};
+  const whole = pieces[0]?.[1] === pieces.length;
+  const profile = pieces.length ? joined(whole ? pieces.map((piece) => piece.subarray(2)) : []) : null;
+  return {profile, parts: without(bytes, cuts)};
 }
 
 // Chunks up to the first pixels.
@@ -70,7 +71,7 @@ async function png(bytes) {
   return {bits: data.getUint8(24), profile, parts: without(bytes, cuts)};
 }
 
-// content: of an iCCP chunk: name, 0, method 0, compressed profile. Returns null for a damaged one, as Pillow does.
+// content: of an iCCP chunk: name, 0, method 0, compressed profile. Returns no bytes for a damaged one.
 async function inflated(content) {
   const start = content.indexOf(0) + 2;
   const pieces = [];
@@ -82,10 +83,10 @@ async function inflated(content) {
       if (done) return joined(pieces);
       pieces.push(value);
       size += value.length;
-      if (size > MAX_PROFILE) return null;
+      if (size > MAX_PROFILE) return new Uint8Array(0);
     }
   } catch (error) {
-    return null;
+    return new Uint8Array(0);
   }
 }
 

@@ -124,7 +124,7 @@ private class Icc(private val data: ByteArray) {
     }
 
     private fun colorants(): List<IntArray> {
-        if (text(data, 36) != "acsp") throw UnsupportedException("damaged")
+        if (text(data, 36) != "acsp" || fields.whole(0) > data.size) throw UnsupportedException("damaged")
         val kind = text(data, 16)
         if (kind != "RGB ") throw UnsupportedException("for ${KINDS[kind] ?: "other than RGB"} images")
         val lookup = listOf("A", "D").flatMap { side -> (0..3).map { "${side}2B$it" } }

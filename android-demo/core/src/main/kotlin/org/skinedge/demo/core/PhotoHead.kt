@@ -16,7 +16,8 @@ import kotlin.math.min
 /**
  * A photo's file without its colour profile, so that every version of Android decodes the stored values.
  *
- * kind: 'JPEG', 'PNG', 'WebP', 'GIF', 'BMP' or null; bits: per value of a PNG, else 8; plain: the file without the profile.
+ * kind: 'JPEG', 'PNG', 'WebP', 'GIF', 'BMP' or null; bits: per value of a PNG, else 8; profile: empty if damaged, null without
+ * one; plain: the file without the profile.
  */
 class PlainPhoto(val kind: String?, val bits: Int, val profile: ByteArray?, val plain: InputStream)
 
@@ -75,9 +76,10 @@ private fun jpeg(input: DataInputStream, head: ByteArrayOutputStream): ByteArray
 }
 
 private fun joined(pieces: List<ByteArray>): ByteArray? {
-    if (pieces.isEmpty() || pieces.any { it.size < 2 }) return null
+    if (pieces.isEmpty()) return null
+    if (pieces.any { it.size < 2 }) return DAMAGED
     val ordered = pieces.sortedBy { it[0].toInt() and 255 }
-    if (ordered[0][1].toInt() and 255 != ordered.size) return null
+    if (ordered[0][1].toInt() and 255 != ordered.size) return DAMAGED
     val whole = ByteArrayOutputStream()
     for (piece in ordered) whole.write(piece, 2, piece.size - 2)
     return whole.toByteArray()
@@ -107,8 +109,8 @@ private fun png(input: DataInputStream, head: ByteArrayOutputStream, depth: (Int
     }
 }
 
-/** content: of an iCCP chunk: name, 0, method 0, compressed profile. Returns null for a damaged one, as Pillow does. */
-private fun inflated(content: ByteArray): ByteArray? {
+/** content: of an iCCP chunk: name, 0, method 0, compressed profile. Returns [DAMAGED] for a damaged one. */
+private fun inflated(content: ByteArray): ByteArray {
     val start = content.indexOf(0) + 2
     val inflater = Inflater()
     val whole = ByteArrayOutputStream()
@@ -117,12 +119,12 @@ private fun inflated(content: ByteArray): ByteArray? {
         inflater.setInput(content, min(start, content.size), max(0, content.size - start))
         while (!inflater.finished()) {
             val count = inflater.inflate(part)
-            if (count == 0 && (inflater.needsInput() || inflater.needsDictionary())) return null
+            if (count == 0 && (inflater.needsInput() || inflater.needsDictionary())) return DAMAGED
             whole.write(part, 0, count)
-            if (whole.size() > MAX_PROFILE) return null
+            if (whole.size() > MAX_PROFILE) return DAMAGED
         }
     } catch (error: DataFormatException) {
-        return null
+        return DAMAGED
     } finally {
         inflater.end()
     }
@@ -186,6 +188,7 @@ private fun ByteArrayOutputStream.refuseLong() {
     if (size() > MAX_HEAD) throw IOException("a header of more than $MAX_HEAD bytes")
 }
 
+private val DAMAGED = ByteArray(0)
 private const val SNIFFED = 12
 private const val MAX_HEAD = 1 shl 24
 private const val MAX_PROFILE = 1 shl 20

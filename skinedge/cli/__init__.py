@@ -27,6 +27,7 @@ from skinedge.core.errors import SkinedgeError
 from skinedge.core.terminal import escape_unprintable, visible
 from skinedge.run import crash_report
 from skinedge.system import signals
+from skinedge.system.cpu import limit_threads
 from skinedge.training.distributed import Dismissed
 
 __all__ = ["app", "main", "process"]
@@ -55,6 +56,7 @@ def main() -> None:
     """Run the command. Failures print readable lines on standard error and exit with 1; Ctrl-C exits with 130."""
     try:
         escape_unprintable()
+        limit_threads()
         app()
     except KeyboardInterrupt:  # while Typer reads the command line; later it handles Ctrl-C itself
         sys.exit(130)

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 Graph = tuple[Any, dict[str, str]]  # onnx.ModelProto, node name -> path of the module that computes it
-MAX_IR_VERSION = 10  # newest version that ONNX Runtime 1.20, the oldest supported one, reads
+# Opset -> oldest ONNX Runtime that opens a file of it: 1.14.1 computes the same bits as 1.32.0, 1.13.1 refuses the file.
+OLDEST_RUNTIME = {18: "1.14"}
 
 
 class OnnxConverter:
@@ -146,16 +147,16 @@ def _without_notes(model: Any) -> Any:
 
 
 def _write(model: Any, description: ModelDescription, path: Path) -> None:
+    """Write the checked file, with the lowest IR version that its opset allows: old runtimes refuse newer ones."""
     import onnx
 
-    if model.ir_version > MAX_IR_VERSION:
-        raise SkinedgeError(f"the ONNX file has IR version {model.ir_version}, newer than {MAX_IR_VERSION}")
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
         raise SkinedgeError("the ONNX exporter put weights outside the file")
     describe_onnx(model, description)
     try:
+        model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
         onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except (ValueError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise SkinedgeError(f"the ONNX exporter wrote an invalid graph ({error})") from None
     path.write_bytes(model.SerializeToString(deterministic=True))
 
@@ -169,6 +170,7 @@ def _artifact(model: Any, precision: str, path: Path, versions: dict[str, str]) 
         outputs=tuple(_spec(value) for value in graph.output),
         ops=tuple(node.op_type for node in graph.node),
         versions=versions,
+        oldest_runtime=OLDEST_RUNTIME.get(*(used.version for used in model.opset_import if not used.domain)),
     )
 
 

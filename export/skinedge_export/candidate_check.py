@@ -155,6 +155,8 @@ def heatmap_gate(reference: NDArray[np.float32] | None, heatmaps: NDArray[np.flo
         return Gate("heatmap", None, limit, "fail", "nothing to compare with")
     if heatmaps is None:
         return Gate("heatmap", None, limit, "fail", "the file has none")
+    if heatmaps.shape != reference.shape or not heatmaps.size:
+        return Gate("heatmap", None, limit, "fail", f"shape {heatmaps.shape}, the reference has {reference.shape}")
     difference = float(np.sqrt(np.mean((heatmaps - reference) ** 2)) / max(float(reference.std()), 1e-12))
     return Gate("heatmap", difference, limit, "pass" if difference <= limit else "fail", f"{len(heatmaps)} images")
 

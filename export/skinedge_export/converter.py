@@ -53,7 +53,7 @@ class Artifact:
     """A converted file.
 
     ops: operation names in graph order; versions: tool -> version; oldest_runtime: first release of the format's own
-    runtime that opens the file, None if unknown.
+    runtime that computes the file as the newest does, None if unknown.
     """
 
     path: Path

@@ -11,7 +11,18 @@ from pathlib import Path
 from skinedge.network.int8_risks import RISKS, SAFE
 from skinedge.network.model import WEIGHT_PACKAGES
 from skinedge.system.platform_check import INSTALL_64, NEED_64, is_64_bit
-from skinedge.system.requirements import EXPLAIN, EXPORT, PLOTS, RUN, SIGN, TRAIN, installed, outside_range
+from skinedge.system.requirements import (
+    EXPLAIN,
+    EXPORT,
+    INSTEAD,
+    PLOTS,
+    RUN,
+    SIGN,
+    TRAIN,
+    has_wheel,
+    installed,
+    outside_range,
+)
 
 NEEDS = (
     ("predict, evaluate, verify, bench", "skinedge", RUN),
@@ -55,7 +66,11 @@ def packages() -> list[Finding]:
     for commands, extra, required in NEEDS:
         for name in required:
             version = installed(name)
-            detail = version or f"needed by {commands}: pip install '{extra}'"
+            detail = version or (
+                f"needed by {commands}: pip install '{extra}'"
+                if has_wheel(name)
+                else f"no wheel for this platform. {INSTEAD.get(name, '')}"
+            )
             findings.append(Finding(name, "ok" if version else "missing", detail))
     return findings
 

@@ -62,7 +62,7 @@ class Trial:
 
 
 def choose_precision(requested: str, network: nn.Module, size: int) -> str:
-    """Return 'fp32' or 'bf16': as requested; for 'auto' on a CPU, by a trial.
+    """Return 'fp32' or 'bf16': as requested; for 'auto', bf16 on a GPU that has it, and by a trial on a CPU.
 
     bf16 is 2 times faster on a CPU that supports it and 7 times slower on one that emulates it, and no feature flag
     tells how good the kernels are. The trial's result is cached in the user's cache folder, so that the same command
@@ -73,7 +73,7 @@ def choose_precision(requested: str, network: nn.Module, size: int) -> str:
     if requested != "auto":
         return requested
     if next(network.parameters()).is_cuda:
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     path = cache_folder() / "precision" / f"{_cache_key(network, size)}.json"
     trial = _read_trial(path)
     source = f"cached in {path}"

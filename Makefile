@@ -1,14 +1,14 @@
-# Targets: demo | test | check | docs | cli-page | browser | web | mediapipe | hashes | licenses | sbom | test-range | pi | sshd |
+# Targets: demo | test | check | docs | cli-page | pictures | browser | web | mediapipe | hashes | licenses | sbom | test-range | pi | sshd |
 # minisign | android-tools | apk | android-test | cross-check | converters | collapse | bench-device | bench-table |
-# bench-train | throughput | choices | target | seeds | flagship | fuzz | faults | clean. Each works alone from a
-# clean clone; the first one installs everything into .venv.
+# bench-train | gpu-check | platforms | throughput | choices | target | seeds | flagship | fuzz | faults | clean. Each
+# works alone from a clean clone; the first one installs everything into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO_DATA := .cache/demo-images
 MEDIAPIPE := .cache/mediapipe
 
-.PHONY: demo test test-models test-rest check docs cli-page browser web mediapipe hashes licenses sbom test-range pi sshd minisign android-tools apk android-test cross-check converters collapse bench-device bench-table bench-train throughput choices target seeds flagship faults clean
+.PHONY: demo test test-models test-rest check docs cli-page pictures browser web mediapipe hashes licenses sbom test-range pi sshd minisign android-tools apk android-test cross-check converters collapse bench-device bench-table bench-train gpu-check platforms throughput choices target seeds flagship faults clean
 
 demo: $(READY)
 	test -d $(DEMO_DATA) || $(BIN)/skinedge data synth $(DEMO_DATA)
@@ -33,7 +33,6 @@ check: $(READY)
 	$(BIN)/mypy
 
 # Make the pictures of README and docs/ with Chromium: docs/images.
-.PHONY: pictures
 pictures: web
 	$(BIN)/python -m experiments.pictures
 
@@ -168,6 +167,14 @@ bench-table: $(READY)
 # Compare training speed with a plain peft and timm loop: bench-train ARGS="--data DIR --out FILE.json".
 bench-train: $(READY)
 	$(BIN)/python -m experiments.train_speed $(ARGS)
+
+# Check training on a GPU in a few minutes: train, interrupt, resume, export, verify; prints a table for docs/log.md.
+gpu-check: $(READY)
+	$(BIN)/python -m experiments.gpu_check $(ARGS)
+
+# Write docs/platforms.md: which extras install on which platform and Python, as uv resolves them, with wheels only.
+platforms: $(READY)
+	$(BIN)/python -m experiments.platforms $(ARGS)
 
 # Time predict and evaluate on 10,000 images, on one and on all cores: throughput ARGS="--data DIR --images N --out FILE.json".
 throughput: $(READY)

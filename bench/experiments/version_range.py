@@ -46,8 +46,8 @@ class Outcome:
     reason: str | None
 
 
-def environment(name: str) -> Path:
-    """Install one set of versions and return its Python.
+def environment(name: str, base: str = sys.executable) -> Path:
+    """Install one set of versions and return its Python. base: the Python to use, as a path or a version.
 
     Raises: SkinedgeError when that fails, or without enough disk space.
     """
@@ -55,7 +55,7 @@ def environment(name: str) -> Path:
     if shutil.disk_usage(FOLDER).free < SPACE:
         raise SkinedgeError(f"an environment needs {SPACE / 1e9:.0f} GB", where=str(FOLDER), todo="Free some space.")
     uv, folder = str(Path(sys.executable).with_name("uv")), FOLDER / name
-    _checked_output([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)])
+    _checked_output([uv, "venv", "--quiet", "--clear", "--python", base, str(folder)])
     python = folder / "bin" / "python"
     install = [uv, "pip", "install", "--quiet", "--python", str(python), "--resolution", RESOLUTIONS[name]]
     _checked_output([*install, f"{REPOSITORY}[all]"])
@@ -115,13 +115,14 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("sets", nargs="*", choices=[*RESOLUTIONS, []], help="[default: lowest and newest]")
+    parser.add_argument("--python", default=sys.executable, help="another Python: a path, or an installed version")
     parser.add_argument("--keep", action="store_true", help="leave the environments in .cache/range")
     options = parser.parse_args()
     installed: dict[str, dict[str, str]] = {}
     results: dict[str, list[Outcome]] = {}
     try:
         for name in options.sets or RESOLUTIONS:
-            python = environment(name)
+            python = environment(name, options.python)
             installed[name] = versions(python)
             results[name] = run(python, FOLDER / f"{name}-work")
             if not options.keep:

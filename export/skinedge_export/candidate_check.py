@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,6 +156,10 @@ def heatmap_gate(reference: NDArray[np.float32] | None, heatmaps: NDArray[np.flo
         return Gate("heatmap", None, limit, "fail", "nothing to compare with")
     if heatmaps is None:
         return Gate("heatmap", None, limit, "fail", "the file has none")
+    if heatmaps.shape != reference.shape or not heatmaps.size:
+        return Gate("heatmap", None, limit, "fail", f"shape {heatmaps.shape}, the reference has {reference.shape}")
+    if not (np.isfinite(heatmaps).all() and np.isfinite(reference).all()):
+        return Gate("heatmap", math.nan, limit, "fail", "a value is not finite")
     difference = float(np.sqrt(np.mean((heatmaps - reference) ** 2)) / max(float(reference.std()), 1e-12))
     return Gate("heatmap", difference, limit, "pass" if difference <= limit else "fail", f"{len(heatmaps)} images")
 

@@ -50,7 +50,11 @@ class ExportJob:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A converted file; ops: operation names in graph order; versions: tool -> version."""
+    """A converted file.
+
+    ops: operation names in graph order; versions: tool -> version; oldest_runtime: first release of the format's own
+    runtime that computes the file as the newest does, None if unknown.
+    """
 
     path: Path
     precision: str
@@ -58,6 +62,7 @@ class Artifact:
     outputs: tuple[TensorSpec, ...]
     ops: tuple[str, ...]
     versions: Mapping[str, str]
+    oldest_runtime: str | None = None
 
 
 class Converter(Protocol):

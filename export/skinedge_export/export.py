@@ -269,6 +269,8 @@ def _description(candidate: Candidate, context: ExportContext) -> Mapping[str, o
         images = context.calibration(settings)
         calibration = {"images": len(images.pixels), "ids": images.ids, "ids_sha256": images.ids_sha256}
         description["calibration"] = {**calibration, "ranges": settings.ranges}
+    if artifact.oldest_runtime:
+        description["oldest_runtime"] = artifact.oldest_runtime
     if candidate.kept_float:
         description["kept_float"] = list(candidate.kept_float)
     return description

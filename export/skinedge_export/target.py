@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from skinedge.core.errors import ConfigError, one_of
+from skinedge.core.errors import ConfigError, UnavailableError, one_of
 from skinedge.run import plugins
 from skinedge.run.manifest import FileEntry
+from skinedge.system.progress import note
+from skinedge.system.requirements import check_wheels
 from skinedge_export.converter import Converter
 from skinedge_export.recipe import CALIBRATED, PRECISIONS, RECIPES, ExportRecipe
 from skinedge_export.search.candidates import load_search_settings
@@ -81,7 +83,8 @@ def export_targets(
 
     With a converter other than the format's own, `int8` is static int8 without a search: it is for comparison.
 
-    Raises: ConfigError for an unknown format or precision, or for contradicting options.
+    Raises: ConfigError for an unknown format or precision, or for contradicting options; UnavailableError for a format
+    whose converter has no wheel for this platform.
     """
     one_of("--precision", precision or "fp32", PRECISIONS)
     if int8 and precision:
@@ -115,18 +118,32 @@ def runtime_of(target: ExportTarget) -> plugins.Runtime:
 
 
 def formats() -> list[str]:
-    """Return the formats with a converter of the same name."""
-    return [name for name in plugins.names(plugins.CONVERTERS) if plugins.load(plugins.CONVERTERS, name).format == name]
+    """Return the formats with a converter of the same name, without those that this platform lacks, with a note."""
+    found = []
+    for name in plugins.names(plugins.CONVERTERS):
+        if (converter := plugins.load(plugins.CONVERTERS, name)).format == name:
+            try:
+                check_wheels(getattr(converter, "libraries", ()), "export")
+                found.append(name)
+            except UnavailableError as error:
+                note(f"no {name} files: {error.what}")
+    return found
 
 
 def _check_converter(format: str, converter: str) -> None:
-    """Raises: ConfigError for an unknown format or converter, or for a converter of another format."""
+    """Check a converter before any work.
+
+    Raises: ConfigError for an unknown format or converter, or for a converter of another format; UnavailableError if
+    it has no wheel for this platform.
+    """
     plugins.load(plugins.CONVERTERS, format)
     name = converter or format
-    own_format = plugins.load(plugins.CONVERTERS, name).format
+    chosen: Converter = plugins.load(plugins.CONVERTERS, name)
+    own_format = chosen.format
     if own_format != format:
         todo = f"Say --format {own_format} --converter {name}."
         raise ConfigError(f"the converter '{name}' makes {own_format} files, not {format}", todo=todo)
+    check_wheels(getattr(chosen, "libraries", ()), "export")
 
 
 def recipe_of(target: ExportTarget, precision: str) -> ExportRecipe:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from skinedge import __version__
 from skinedge.core import json_io
+from skinedge.core.errors import GateError
 from skinedge.core.preprocess import Pixels
 from skinedge.data.dataset import read_split
 from skinedge.data.loading import load_prepared
@@ -53,7 +54,12 @@ def fit_thresholds(bundle: Bundle, images: Path | None, known: Mapping[str, Scor
         try_file(path, runtime, bundle.entries()[path.name].sha256)
         file_scores[path.name] = scores(path, runtime, pixels, bundle.manifest.malignant)
     malignant = np.isin([bundle.manifest.labels.index(s.label) for s in cal], bundle.manifest.malignant)
-    chosen = {entry.path: threshold(file_scores[entry.path], malignant, sensitivity) for entry in entries}
+    chosen = {}
+    for entry in entries:
+        try:
+            chosen[entry.path] = threshold(file_scores[entry.path], malignant, sensitivity)
+        except GateError as error:
+            raise GateError(error.what, where=entry.path) from None
     with bundle.stage("thresholds", f"skinedge {__version__}", made_from) as stage:
         files = {name: _document(limit, file_scores[name], malignant) for name, limit in chosen.items()}
         content = {"sensitivity": sensitivity, "images": len(cal), "malignant": int(malignant.sum()), "files": files}

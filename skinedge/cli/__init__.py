@@ -28,6 +28,7 @@ from skinedge.core.errors import SkinedgeError
 from skinedge.core.terminal import escape_unprintable, visible
 from skinedge.run import crash_report
 from skinedge.system import signals
+from skinedge.system.cpu import limit_threads
 from skinedge.system.progress import note
 from skinedge.training.distributed import Dismissed
 
@@ -57,6 +58,7 @@ def main() -> None:
     """Run the command. Failures print readable lines on standard error and exit with 1; Ctrl-C exits with 130."""
     try:
         escape_unprintable()
+        limit_threads()
         try:
             app()
         finally:

@@ -34,7 +34,8 @@ def fuse(adapted: nn.Module, size: int) -> None:
     from peft.tuners.lora import Conv2d as LoraConv2d
     from torch import nn
 
-    features = probe(adapted, size)
+    with exact_convolutions():
+        features = probe(adapted, size)
     norms = pairs(adapted, size)
     for module in adapted.modules():
         if isinstance(module, nn.ReLU6) and module.inplace:
@@ -43,8 +44,9 @@ def fuse(adapted: nn.Module, size: int) -> None:
             fuse_layer(module, module.base_layer, norms.get(module))
         elif module in norms and (type(module) is nn.Conv2d or pads_same(module)):
             fuse_layer(module, module, norms[module])
-    difference = (probe(adapted, size) - features).abs().max()
-    if not difference <= TOLERANCE * (1 + features.abs().max()):
+    with exact_convolutions():
+        same = is_close(probe(adapted, size), features)
+    if not same:
         for module in adapted.modules():
             vars(module).pop("forward", None)
         note("the layers of this backbone cannot be fused; training runs without fusion")
@@ -66,6 +68,23 @@ def probe(adapted: nn.Module, size: int) -> torch.Tensor:
     finally:
         handle.remove()
     return captured[0]
+
+
+@contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """Let a GPU compute convolutions in float32 in this context: TF32, its default, differs by more than TOLERANCE."""
+    import torch
+
+    previous, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = previous
+
+
+def is_close(features: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Return True if features differ by no more than float32 sums in another order; False for NaN."""
+    return bool((features - expected).abs().max() <= TOLERANCE * (1 + expected.abs().max()))
 
 
 def fuse_layer(module: Any, base: Any, norm: Any | None) -> None:

@@ -16,10 +16,12 @@ from skinedge.system.requirements import (
     EXPLAIN,
     EXPORT,
     HEIC,
+    INSTEAD,
     PLOTS,
     RUN,
     SIGN,
     TRAIN,
+    has_wheel,
     installed,
     outside_range,
 )
@@ -68,7 +70,11 @@ def packages() -> list[Finding]:
     for commands, extra, required in NEEDS:
         for name in required:
             version = installed(name)
-            detail = version or f"needed by {commands}: pip install '{extra}'"
+            detail = version or (
+                f"needed by {commands}: pip install '{extra}'"
+                if has_wheel(name)
+                else f"no wheel for this platform. {INSTEAD.get(name, '')}"
+            )
             findings.append(Finding(name, "ok" if version else "missing", detail))
     return findings
 

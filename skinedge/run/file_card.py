@@ -70,6 +70,7 @@ def card(manifest: Manifest, entry: FileEntry, description: ModelDescription) ->
         },
         "made_by": entry.made_by,
         "versions": dict(entry.info["versions"]),
+        **({"oldest_runtime": entry.info["oldest_runtime"]} if "oldest_runtime" in entry.info else {}),
     }
 
 

@@ -140,7 +140,10 @@ def threshold(scores: Array, positive: Array, sensitivity: float) -> float:
 
     scores: (N,) in 0..1; positive: (N,) bool. The threshold is half way to the next lower score, so that rounding of a
     score has no effect; it is 0.5 without positives.
+    Raises: GateError if a score is not finite: it would make a threshold that flags nothing.
     """
+    if not np.isfinite(scores).all():
+        raise GateError("malignant scores of the cal images are not finite (NaN or infinite): no threshold fits them")
     if not positive.any():
         return 0.5
     ordered = np.sort(scores[positive])

@@ -1,7 +1,7 @@
 """Gates that compare a model file with the merged network in PyTorch, as pure functions of arrays.
 
 reference_logits: (N, C) float32, from the merged network; outputs: of the file, for the same N images. A gate's verdict
-is 'pass', 'fail', or 'underpowered': too few images for a decision.
+is 'pass', 'fail', or 'underpowered': too few images for a decision. A value that is not finite never passes.
 
 A file that is not exact is judged by intervals, by one rule (`_margin_gate`): it passes, and is called non-inferior, if
 the whole interval is within the margin (CONSORT for non-inferiority trials, Piaggio et al. 2012,
@@ -15,7 +15,7 @@ carry the estimate beyond the margin.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -51,13 +51,21 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Gate:
-    """One check: `value` (None: not measured) against `limit`, the verdict, and an explanation for the user."""
+    """One check: `value` (None: not measured) against `limit`, the verdict, and an explanation for the user.
+
+    What cannot be compared has failed, whatever the verdict says: NaN, or a pass without a value.
+    """
 
     name: str
     value: float | None
     limit: float
     verdict: Verdict
     detail: str = ""
+
+    def __post_init__(self) -> None:
+        unmeasured = self.value is None and self.verdict == "pass"
+        if unmeasured or math.isnan(self.limit) or (self.value is not None and math.isnan(self.value)):
+            object.__setattr__(self, "verdict", "fail")
 
     @property
     def measured(self) -> str:
@@ -112,6 +120,8 @@ def log_differences(reference_logits: Array, probabilities: Array) -> NDArray[np
 
 def fp32_gates(reference_logits: Array, outputs: Outputs) -> tuple[Gate, ...]:
     """Gates of an fp32 file: finite; max_difference <= 1e-3; same argmax where the reference's margin exceeds 2e-3."""
+    if (unusable := _unusable(reference_logits, _limits(exact=True))) is not None:
+        return (finite_gate(outputs), *unusable)
     compared = "logits" if outputs.logits is not None else "centred log-probabilities"
     difference = largest_difference(reference_logits, outputs)
     decided = _margin(reference_logits) > DECIDED_MARGIN
@@ -139,6 +149,9 @@ def diagnosis_gates(
     score. labels: (N,) int64; malignant: indices of the malignant classes, empty omits the gate of the score;
     melanoma: index of that class, None omits its gate.
     """
+    limits = _limits(exact=False, malignant=malignant, melanoma=melanoma)
+    if (unusable := _unusable(reference_logits, limits)) is not None:
+        return unusable
     reference, predicted = _predicted(reference_logits), _predicted(outputs.probabilities)
     gates = [
         agreement_gate(int((reference == predicted).sum()), len(labels)),
@@ -160,6 +173,8 @@ def golden_gates(reference_logits: Array, outputs: Outputs, *, exact: bool) -> t
     """
     if exact:
         gates = fp32_gates(reference_logits, outputs)
+    elif (unusable := _unusable(reference_logits, {"agreement": MIN_AGREEMENT})) is not None:
+        gates = (finite_gate(outputs), *unusable)
     else:
         clear = _margin(reference_logits) > CLEAR_MARGIN
         same = (_predicted(reference_logits) == _predicted(outputs.probabilities))[clear]
@@ -173,6 +188,8 @@ def finite_gate(outputs: Outputs, *, max_sum_error: float = MAX_SUM_ERROR) -> Ga
     The sum and the softmax may differ by max_sum_error.
     """
     rows = outputs.probabilities.astype(np.float64)
+    if not len(rows):
+        return Gate("finite", None, 0, "underpowered", "no images")
     sound = np.isfinite(rows).all(axis=1) & (rows >= 0).all(axis=1)
     sound &= np.abs(np.where(np.isfinite(rows), rows, 0).sum(axis=1) - 1) <= max_sum_error
     if outputs.logits is not None:
@@ -240,9 +257,11 @@ def _margin_gate(name: str, estimate: Estimate, margin: float, images: str, requ
     if estimate.n == 0:
         return Gate(name, None, margin, "underpowered", f"needs {images} of the split")
     bounds = f"one-sided 95 % bounds {estimate.low:+.4f} and {estimate.high:+.4f}, {estimate.n} {images}"
+    if math.isnan(estimate.value + estimate.low + estimate.high):
+        return Gate(name, math.nan, margin, "fail", "not defined: an output is not finite")
     if estimate.high <= margin:
         return Gate(name, estimate.value, margin, "pass", f"non-inferior: {bounds}")
-    if estimate.low > margin or math.isnan(estimate.value):
+    if estimate.low > margin:
         return Gate(name, estimate.value, margin, "fail", bounds)
     beyond = "beyond the margin, though chance may explain it; " if estimate.value > margin else ""
     detail = f"{beyond}{bounds}; {_would_decide(required, estimate.n, images)}"
@@ -285,13 +304,27 @@ def unmeasured_gates(
 
     exact: those of `fp32_gates`; else those of `lossy_gates`, which documents malignant and melanoma.
     """
-    if exact:
-        limits = {"max_difference": MAX_DIFFERENCE, "argmax_flips": 0.0}
-    else:
-        limits = {"agreement": MIN_AGREEMENT, "balanced_accuracy_fall": MAX_DROP}
-        limits |= {} if melanoma is None else {"melanoma_sensitivity_fall": MAX_MELANOMA_DROP}
-        limits |= {"malignant_score_change": MAX_SCORE_CHANGE} if malignant else {}
+    limits = _limits(exact=exact, malignant=malignant, melanoma=melanoma)
     return tuple(Gate(name, None, limit, "underpowered", reason) for name, limit in limits.items())
+
+
+def _limits(*, exact: bool, malignant: Sequence[int] = (), melanoma: int | None = None) -> dict[str, float]:
+    """Return the names of the gates that compare a file with the reference, and their limits."""
+    if exact:
+        return {"max_difference": MAX_DIFFERENCE, "argmax_flips": 0.0}
+    limits = {"agreement": MIN_AGREEMENT, "balanced_accuracy_fall": MAX_DROP}
+    limits |= {} if melanoma is None else {"melanoma_sensitivity_fall": MAX_MELANOMA_DROP}
+    return limits | ({"malignant_score_change": MAX_SCORE_CHANGE} if malignant else {})
+
+
+def _unusable(reference_logits: Array, limits: Mapping[str, float]) -> tuple[Gate, ...] | None:
+    """Return these gates for a reference with nothing to compare with, failed if not finite; None if it is fine."""
+    if not len(reference_logits):
+        return tuple(Gate(name, None, limit, "underpowered", "no images") for name, limit in limits.items())
+    if np.isfinite(reference_logits).all():
+        return None
+    reason = "the outputs of the merged network are not finite"
+    return tuple(Gate(name, math.nan, limit, "fail", reason) for name, limit in limits.items())
 
 
 def _clear_gate(same: int, n: int) -> Gate:
@@ -342,7 +375,8 @@ def _verdict(holds: bool) -> Verdict:
 
 
 def _predicted(scores: Array) -> NDArray[np.int64]:
-    return np.asarray(scores.argmax(axis=1), dtype=np.int64)
+    """Return each row's class; -1, which no label is, for a row that is not finite."""
+    return np.where(np.isfinite(scores).all(axis=1), scores.argmax(axis=1), -1).astype(np.int64)
 
 
 def _margin(logits: Array) -> Array:

@@ -5,11 +5,13 @@ Version ranges come from the installed package's metadata, so there is no second
 
 from __future__ import annotations
 
+import platform
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, version
 
-from skinedge.core.errors import IncompatibleDependencyError, MissingDependencyError, SkinedgeError
+from skinedge.core.errors import IncompatibleDependencyError, MissingDependencyError, SkinedgeError, UnavailableError
 from skinedge.system.progress import note
 
 OWN = "skinedge"
@@ -26,6 +28,16 @@ EXPLAIN = ("grad-cam",)
 SIGN = ("py-minisign",)
 HEIC = ("pillow-heif",)
 DICOM = ("pydicom",)
+
+# Distribution that lacks wheels for some platforms -> what to do there. Its marker in pyproject.toml names them.
+_ELSEWHERE = (
+    "Use --format onnx here; for .tflite, copy the run to Linux x86-64 or an Apple-silicon Mac and export there."
+)
+INSTEAD = {
+    "ai-edge-litert": "Use an .onnx file here; .tflite files run on Linux, Apple silicon and Windows x64.",
+    "ai-edge-quantizer": _ELSEWHERE,
+    "litert-torch": _ELSEWHERE,
+}
 
 
 @dataclass(frozen=True)
@@ -78,14 +90,42 @@ def outside_range(names: Iterable[str] | None = None) -> list[OutsideRange]:
     return [outside[name] for name in sorted(outside)]
 
 
+def has_wheel(name: str, environment: Mapping[str, str] | None = None) -> bool:
+    """Return False if pyproject.toml requires a distribution on other platforms only, where it has wheels.
+
+    environment: marker variables of another platform, e.g. {"sys_platform": "win32", "platform_machine": "AMD64"}.
+    """
+    from packaging.requirements import Requirement
+
+    markers = [requirement.marker for text in declared() if (requirement := Requirement(text)).name == name]
+    extras = ["", *(extra for marker in markers for extra in re.findall(r"""extra == ["']([^"']+)""", str(marker)))]
+    environments = [{**(environment or {}), "extra": extra} for extra in extras]
+    return not markers or any(marker is None or any(map(marker.evaluate, environments)) for marker in markers)
+
+
+def missing(name: str, extra: str) -> SkinedgeError:
+    """Return the error to raise for a distribution that is not installed."""
+    if has_wheel(name):
+        return MissingDependencyError(name, extra)
+    here = f"{platform.system()} {platform.machine()}"
+    return UnavailableError(f"the package '{name}' has no wheel for {here}", todo=INSTEAD.get(name))
+
+
+def check_wheels(modules: Iterable[str], extra: str) -> None:
+    """Raises: UnavailableError if a module's distribution has no wheel for this platform, and is not installed."""
+    for name in map(distribution_of, modules):
+        if installed(name) is None and not has_wheel(name):
+            raise missing(name, extra)
+
+
 def require(names: Iterable[str], extra: str) -> None:
-    """Check that distributions are installed; warn about versions outside the range.
+    """Check that distributions are installed, except those without a wheel here; warn about versions out of range.
 
     Raises: MissingDependencyError for the first one that is not installed.
     """
     names = tuple(names)
     for name in names:
-        if installed(name) is None:
+        if installed(name) is None and has_wheel(name):
             raise MissingDependencyError(name, extra)
     for mismatch in outside_range(names):
         note(f"WARNING: {mismatch}: it may fail. Fix it with: pip install --upgrade 'skinedge[{extra}]'")
@@ -103,9 +143,9 @@ def import_failure(error: ImportError, extra: str = "all") -> SkinedgeError:
     top = module.partition(".")[0]
     if top in OWN_MODULES:
         raise error
-    name = _distribution(top)
+    name = distribution_of(top)
     if isinstance(error, ModuleNotFoundError) and module == top:
-        return MissingDependencyError(name or str(error), extra)
+        return missing(name or str(error), extra)
     return IncompatibleDependencyError(f"{name} {installed(name) or '(version unknown)'}", str(error), _remedy(extra))
 
 
@@ -116,10 +156,10 @@ def _remedy(extra: str) -> str:
     return f"Run: pip install --upgrade 'skinedge[{extra}]'   (constraints.txt lists versions tested together)"
 
 
-def _distribution(module: str) -> str:
-    """Return the name of a top-level module's distribution."""
-    names: Mapping[str, str] = {module: name for name, module in MODULES.items()}
-    return names.get(module, module.replace("_", "-"))
+def distribution_of(module: str) -> str:
+    """Return the name of a module's distribution."""
+    top, names = module.partition(".")[0], {module: name for name, module in MODULES.items()}
+    return names.get(top, top.replace("_", "-"))
 
 
 def module_of(name: str) -> str:

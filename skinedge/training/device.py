@@ -23,6 +23,9 @@ DEVICES = ("auto", "cpu", "cuda")
 CLEAR = 2.0  # factor from FASTER at which the first round decides
 FASTER = 1.3  # speed-up that bf16 needs: with similar speeds, the machine's load would decide
 ROUNDS = 5
+LONGEST = 20.0  # seconds of rounds, after which no other starts
+FEW, MANY = 2, 16  # images in a step: of the warm-up and a first comparison, and of the rounds
+OBVIOUS = 3.0  # factor at which the first comparison decides: emulated bf16 takes 7 to 12 times as long
 CPU_INFO = Path("/proc/cpuinfo")
 CPU_FIELDS = ("model name", "flags", "CPU implementer", "CPU part", "Features")
 
@@ -59,7 +62,7 @@ class Trial:
 
 
 def choose_precision(requested: str, network: nn.Module, size: int) -> str:
-    """Return 'fp32' or 'bf16': as requested; for 'auto' on a CPU, by a trial.
+    """Return 'fp32' or 'bf16': as requested; for 'auto', bf16 on a GPU that has it, and by a trial on a CPU.
 
     bf16 is 2 times faster on a CPU that supports it and 7 times slower on one that emulates it, and no feature flag
     tells how good the kernels are. The trial's result is cached in the user's cache folder, so that the same command
@@ -70,11 +73,12 @@ def choose_precision(requested: str, network: nn.Module, size: int) -> str:
     if requested != "auto":
         return requested
     if next(network.parameters()).is_cuda:
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     path = cache_folder() / "precision" / f"{_cache_key(network, size)}.json"
     trial = _read_trial(path)
     source = f"cached in {path}"
     if trial is None:
+        note("precision: timing training steps in fp32 and bf16 on this CPU; the result is cached")
         trial, source = run_trial(network, size), "measured"
         _write_trial(path, trial)
     durations = f"seconds per step, {source}: {trial.fp32:.2f} in fp32, {trial.bf16:.2f} in bf16"
@@ -121,7 +125,10 @@ def _write_trial(path: Path, trial: Trial) -> None:
 
 
 def run_trial(network: nn.Module, size: int) -> Trial:
-    """Time a training step with 16 blank images in each precision, after a warm-up step with 2 images."""
+    """Time a training step with blank images in each precision, after a warm-up.
+
+    Steps with FEW images come first, and are enough where bf16 is obviously slower.
+    """
     import torch
 
     def step(precision: str, images: int) -> None:
@@ -131,25 +138,29 @@ def run_trial(network: nn.Module, size: int) -> Trial:
         loss.backward()
 
     for precision in ("fp32", "bf16"):
-        step(precision, 2)
-    trial = time_alternately(lambda precision: step(precision, 16))
+        step(precision, FEW)
+    trial = time_alternately(lambda precision: step(precision, FEW), rounds=1)
+    if trial.bf16 < OBVIOUS * trial.fp32:
+        trial = time_alternately(lambda precision: step(precision, MANY))
     network.zero_grad(set_to_none=True)
     return trial
 
 
-def time_alternately(step: Callable[[str], None], clock: Callable[[], float] = time.perf_counter) -> Trial:
-    """Time `step(precision)` for both precisions alternately; return the shortest durations of up to ROUNDS rounds.
+def time_alternately(
+    step: Callable[[str], None], clock: Callable[[], float] = time.perf_counter, *, rounds: int = ROUNDS
+) -> Trial:
+    """Time `step(precision)` for both precisions alternately; return the shortest durations of the rounds.
 
     Alternating and taking the minimum keep the machine's load from choosing the precision of hours of training. Timing
-    stops at the first clear result: emulated bf16 takes 10 times as long, so one round is enough.
+    stops at the first clear result, and after LONGEST seconds.
     """
-    best = {"fp32": math.inf, "bf16": math.inf}
-    for _ in range(ROUNDS):
+    best, began = {"fp32": math.inf, "bf16": math.inf}, clock()
+    for _ in range(rounds):
         for precision in best:
             start = clock()
             step(precision)
             best[precision] = min(best[precision], clock() - start)
         ratio = best["fp32"] / (FASTER * best["bf16"])
-        if not 1 / CLEAR < ratio < CLEAR:
+        if not 1 / CLEAR < ratio < CLEAR or clock() - began > LONGEST:
             break
     return Trial(**best)

@@ -24,6 +24,7 @@ from skinedge.run import golden
 from skinedge.run.embedded_metadata import KEY, describe
 from skinedge.run.manifest import MODEL, Manifest
 from skinedge.run.run_directory import Bundle
+from skinedge.run.stage import StageWriter
 from skinedge.stats.calibration import Calibration, Reading, arrays, class_prior, ece, fit, learned_prior, threshold
 from skinedge.stats.gates import MAX_DIFFERENCE
 from skinedge.stats.metrics import malignant_score, softmax
@@ -41,7 +42,8 @@ ADAPTER = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
 def merge(bundle: Bundle, data: Path | None = None, reading: Reading | None = None) -> Bundle:
     """Add model.safetensors, golden.npz and reference.npz to a trained run; do nothing if they are current.
 
-    A packaged run with an unchanged reading needs no images: see `restore`.
+    Another sensitivity alone keeps the network: see `refit_threshold`. A packaged run with an unchanged reading needs
+    no images: see `restore`.
 
     Args:
         data: folder of the images; default: the manifest's data_root.
@@ -51,11 +53,12 @@ def merge(bundle: Bundle, data: Path | None = None, reading: Reading | None = No
         logits of the merged and the unmerged network differ.
     """
     keep_freed_memory()
-    reading = reading or Reading.of(bundle.manifest.calibration)
+    present = Reading.of(bundle.manifest.calibration)
+    reading = reading or present
     made_from = merge_inputs(bundle, reading)
     if bundle.is_current("merge", made_from):
         return bundle
-    if lacks_packaged_network(bundle) and reading == Reading.of(bundle.manifest.calibration):
+    if lacks_packaged_network(bundle) and reading == present:
         return restore(bundle, made_from)
     root = images_of(data, bundle.manifest.data_root)
     if root is None:
@@ -65,6 +68,8 @@ def merge(bundle: Bundle, data: Path | None = None, reading: Reading | None = No
             where=str(bundle.root),
             todo="Name the folder of the training images: --data DIR.",
         )
+    if reading.prior == present.prior and bundle.is_current("merge", merge_inputs(bundle, present)):
+        return refit_threshold(bundle, reading, root, made_from)
     rule = bundle.manifest.preprocess
     adapted = load_adapted(bundle)
     check_writable(bundle.root, sum(4 * value.numel() for value in adapted.parameters()) + SOME_ROOM)
@@ -113,10 +118,33 @@ def restore(bundle: Bundle, made_from: Mapping[str, str]) -> Bundle:
         )
     with bundle.stage("merge", f"skinedge {__version__}", made_from) as stage:
         save_network(stage.path(MODEL, precision="fp32", same_as=bundle.model_sha256), merged, bundle.manifest)
-        for name in ("golden.npz", "reference.npz"):
-            shutil.copyfile(bundle.file(name), stage.path(name))
+        _copy_outputs(bundle, stage)
     note(f"merged from the adapter, without images: largest difference to the golden logits {difference:.1e}")
     return bundle.reload()
+
+
+def refit_threshold(bundle: Bundle, reading: Reading, root: Path, made_from: Mapping[str, str]) -> Bundle:
+    """Fit the threshold of the merged network to another sensitivity, and drop those of the files, to be fitted again.
+
+    The network stays as it is, byte by byte, so that no file has to be converted again.
+    Raises: DataError for a missing or changed image of the cal split.
+    """
+    manifest = bundle.manifest
+    cal = evaluate_splits(bundle, load_merged(bundle), root, "cal")
+    fitted = default_threshold(softmax(cal.logits), cal.labels, manifest, reading)
+    with bundle.stage("merge", f"skinedge {__version__}", made_from) as stage:
+        shutil.copyfile(bundle.file(MODEL), stage.path(MODEL, **bundle.entries()[MODEL].info))
+        _copy_outputs(bundle, stage)
+        stage.set(calibration={**manifest.calibration, "reading": asdict(reading)}, thresholds={"default": fitted})
+    note(
+        f"merged network kept; threshold of the malignant score for {reading.sensitivity:.0%} sensitivity: {fitted:.3f}"
+    )
+    return bundle.reload()
+
+
+def _copy_outputs(bundle: Bundle, stage: StageWriter) -> None:
+    for name in ("golden.npz", "reference.npz"):
+        shutil.copyfile(bundle.file(name), stage.path(name))
 
 
 @dataclass(frozen=True)
@@ -154,10 +182,17 @@ def calibrate(
         ece_before=ece(test.logits + np.log(target_prior / network_prior), test.labels, target_prior),
         ece_after=ece(fitted.apply(test.logits), test.labels, target_prior),
     )
-    scores = malignant_score(softmax(fitted.apply(cal.logits)), manifest.malignant)
-    default = threshold(scores, np.isin(cal.labels, manifest.malignant), reading.sensitivity)
+    default = default_threshold(softmax(fitted.apply(cal.logits)), cal.labels, manifest, reading)
     updated = replace(manifest, class_prior=prior, calibration=calibration.to_dict(), thresholds={"default": default})
     return updated, calibration
+
+
+def default_threshold(
+    probabilities: NDArray[np.float32], labels: NDArray[np.int64], manifest: Manifest, reading: Reading
+) -> float:
+    """Return the threshold of the merged network, from its probabilities (N, C) and the labels of the cal split."""
+    scores = malignant_score(probabilities, manifest.malignant)
+    return threshold(scores, np.isin(labels, manifest.malignant), reading.sensitivity)
 
 
 def fold(network: nn.Module, calibration: Calibration) -> None:

@@ -110,8 +110,7 @@ def share_gradients(network: nn.Module, problem: Problem, step: int, micro: int)
         for start in range(share.start, share.stop, micro):
             rows = slice(start, min(start + micro, share.stop))
             micro_indices = indices[rows]
-            images = torch.from_numpy(problem.train.pixels[micro_indices]).to(problem.device)
-            targets = torch.from_numpy(problem.train.labels[micro_indices]).to(problem.device)
+            images, targets = load_batch(problem, micro_indices)
             pixels = augment(images, problem.config.augment, draws.rows(rows))
             with autocast(problem):  # teacher first: its memory is free before the student's activations are saved
                 teacher_logits = problem.teacher.logits(pixels) if problem.teacher else None
@@ -122,6 +121,14 @@ def share_gradients(network: nn.Module, problem: Problem, step: int, micro: int)
     except torch.OutOfMemoryError:
         return math.nan, False
     return total, True
+
+
+def load_batch(problem: Problem, indices: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Copy training images, (n, S, S, 3) uint8, and labels, (n,) int64, to the device; returns when they are there."""
+    import torch
+
+    images, labels = problem.train.pixels[indices], problem.train.labels[indices]
+    return torch.from_numpy(images).to(problem.device), torch.from_numpy(labels).to(problem.device)
 
 
 def halved(micro: int, problem: Problem) -> int:

@@ -15,7 +15,7 @@ from skinedge.run import golden, plugins
 from skinedge.run.embedded_metadata import describe
 from skinedge.run.run_directory import Bundle
 from skinedge.training import merge
-from skinedge_export.candidate_check import Reference, check_candidate, check_network
+from skinedge_export.candidate_check import Reference, check_candidate, check_network, heatmap_gate
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +82,28 @@ def test_fp32_off_by_more_than_the_limit_on_one_validation_image_fails(
 def test_int8_without_validation_images_is_underpowered(bundle: Bundle, drawn: Reference) -> None:
     gates = {gate.name: gate.verdict for gate in check(bundle, "model.int8.onnx", drawn, None)}
     assert gates["agreement"] == "underpowered"
+
+
+MAPS = np.random.default_rng(0).normal(size=(3, 4, 4, 7)).astype(np.float32)
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("side", [0, 1])
+def test_no_heatmap_that_is_not_finite_passes(poison: float, side: int) -> None:
+    maps = [MAPS.copy(), MAPS.copy()]
+    assert heatmap_gate(*maps, 0.2).verdict == "pass"
+    maps[side][1, 2, 3, 4] = poison
+    assert heatmap_gate(*maps, 0.2).verdict == "fail"
+
+
+@pytest.mark.parametrize("other", [MAPS[:0], MAPS[:, :1, :1], MAPS[:1], None])
+def test_no_heatmap_of_another_shape_passes(other: np.ndarray | None) -> None:
+    """NumPy would stretch a map of one pixel, or of one image, to the other's shape."""
+    assert heatmap_gate(MAPS, other, 1e9).verdict == heatmap_gate(other, MAPS, 1e9).verdict == "fail"
+
+
+def test_no_heatmaps_are_no_pass() -> None:
+    assert heatmap_gate(MAPS[:0], MAPS[:0], 1e9).verdict == "fail"
 
 
 def test_a_network_with_other_outputs_than_labels_is_refused(bundle: Bundle) -> None:

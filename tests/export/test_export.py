@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from skinedge.core.errors import BundleError, ConfigError, DataError, GateError
 from skinedge.data.dataset import read_split, write_split
 from skinedge.run import golden
 from skinedge.run.run_directory import Bundle
+from skinedge.system import requirements
 from skinedge.training import merge
 from skinedge_export.export import export
-from skinedge_export.target import export_targets
+from skinedge_export.target import export_targets, formats
 
 FILES = ["model.fp32.onnx", "model.fp32.tflite", "model.int8.onnx", "model.int8.tflite"]
 
@@ -192,6 +194,45 @@ def test_the_command_prints_a_table_and_refuses_an_unknown_format(
     assert run_cli(monkeypatch, "export", str(run_copy.root), "--format", "coreml") == 1
     said = capsys.readouterr()
     assert said.out == "" and "Installed: onnx, onnx2tf, tflite" in said.err and "Traceback" not in said.err
+
+
+@pytest.fixture
+def without_converter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A platform for which litert-torch has no wheel, as on a Raspberry Pi."""
+    installed = requirements.installed
+    monkeypatch.setattr(requirements, "installed", lambda name: None if "litert" in name else installed(name))
+    monkeypatch.setattr(
+        requirements, "declared", lambda: ["litert-torch; sys_platform == 'other' and extra == 'export'"]
+    )
+    for module in ("litert_torch", "ai_edge_quantizer"):
+        monkeypatch.setitem(sys.modules, module, None)
+
+
+def test_where_the_converter_has_no_wheel_tflite_is_left_out(
+    without_converter: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert formats() == ["onnx"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("no tflite files: the package 'litert-torch' has no wheel for ")
+    assert len(export_targets(("onnx",), int8=True)) == 2
+    assert len(export_targets(("tflite",), precision="int8", converter="onnx2tf")) == 1  # has its own environment
+
+
+def test_where_the_converter_has_no_wheel_tflite_is_refused_before_any_work(
+    without_converter: None, run_copy: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = snapshot(run_copy.root)
+    assert run_cli(monkeypatch, "export", str(run_copy.root), "--format", "tflite", "--force") == 1
+    said = capsys.readouterr().err.splitlines()
+    assert snapshot(run_copy.root) == before
+    assert said[-2].startswith("error: the package 'litert-torch' has no wheel for ")
+    assert said[-1].startswith("Use --format onnx here; for .tflite, copy the run to Linux x86-64")
+
+
+def test_onnx_is_exported_without_litert(without_converter: None, run_copy: Bundle) -> None:
+    (run_copy.root / FILES[0]).unlink()
+    bundle = export(run_copy, export_targets(formats()))
+    assert bundle.file(FILES[0]).is_file()
 
 
 def test_golden_logits_are_the_networks(exported_run: Path) -> None:

@@ -156,6 +156,8 @@ def test_int8_for_arm_has_int8_activations(run: Bundle) -> None:
         zeros = [held[node.input[2]] for node in graph.node if node.op_type == "QuantizeLinear"]
         kinds[name] = {zero.dtype.name for zero in zeros}
     assert kinds == {ARM: {"int8"}, MIXED: {"uint8"}}
+    oldest = {name: run.entries()[name].info["oldest_runtime"] for name in (ARM, MIXED)}
+    assert oldest == {ARM: "1.15", MIXED: "1.14"}  # 1.14.1 computes other probabilities from int8 activations
 
 
 def test_mixed_has_layers_of_both_kinds(run: Bundle) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from skinedge.core.errors import BundleError
+from skinedge.core.errors import BundleError, DataError, GateError
 from skinedge.data.dataset import read_split
 from skinedge.data.loading import load_prepared
 from skinedge.run import plugins
 from skinedge.run.embedded_metadata import KEY, ModelDescription
+from skinedge.run.manifest import MODEL
 from skinedge.run.run_directory import Bundle
 from skinedge.stats.calibration import Reading
 from skinedge.training.merge import merge
@@ -104,3 +106,48 @@ def test_another_prior_makes_every_file_again(tiny_run: Path, tmp_path: Path) ->
         after, export_targets(("onnx", "tflite"), int8=True)
     )  # nothing was asked: the prior stays, nothing is made
     assert again.manifest == after.manifest
+
+
+def test_another_sensitivity_keeps_the_network_and_every_file(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = Bundle.open(Path(shutil.copytree(tiny_run, tmp_path / "run")))
+    before, targets = bundle.manifest, export_targets(("onnx", "tflite"), int8=True)
+    after = export(bundle, targets, reading=Reading(sensitivity=0.3))
+    said = capsys.readouterr().err
+    assert "converting" not in said and "merged network kept" in said and said.count("kept (--force") == 4
+    assert {name: entry.sha256 for name, entry in after.entries().items() if name in FILES or name == MODEL} == {
+        name: entry.sha256 for name, entry in bundle.entries().items() if name in FILES or name == MODEL
+    }
+    for stage in before.stages:
+        assert (after.manifest.stages[stage] == before.stages[stage]) == (stage not in ("merge", "thresholds", "cards"))
+    assert after.manifest.calibration == {**before.calibration, "reading": {"prior": "uniform", "sensitivity": 0.3}}
+    for name in FILES:
+        scores, positive = cal_scores(after, name)
+        assert (scores[positive] >= after.manifest.thresholds[name]).mean() >= 0.3
+        assert after.manifest.thresholds[name] > before.thresholds[name]
+    assert after.manifest.thresholds["default"] == pytest.approx(after.manifest.thresholds[FILES[0]], abs=1e-5)
+    assert verify(after).passed
+    capsys.readouterr()
+    assert export(after.reload(), targets).manifest == after.manifest  # nothing is left to do
+    back = export(after, targets, reading=Reading(sensitivity=before.calibration["reading"]["sensitivity"]))
+    assert dict(back.manifest.thresholds) == pytest.approx(dict(before.thresholds), abs=1e-6)
+    assert "converting" not in capsys.readouterr().err
+
+
+def test_another_sensitivity_without_images_is_an_error_and_changes_nothing(tiny_run: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(Path(shutil.copytree(tiny_run, tmp_path / "run")))
+    with pytest.raises(DataError):
+        export(bundle, export_targets(("onnx",)), data=tmp_path / "gone", reading=Reading(sensitivity=0.3))
+    assert bundle.reload().manifest == bundle.manifest
+
+
+def test_scores_that_are_not_finite_have_no_threshold(run_copy: Bundle) -> None:
+    images, poisoned = Path(run_copy.manifest.data_root), FILES[2]
+    known = {name: cal_scores(run_copy, name)[0] for name in FILES}
+    known[poisoned][3] = math.nan
+    with run_copy.stage("other", "test", {}) as stage:
+        stage.set(thresholds={"default": 0.4})
+    with pytest.raises(GateError, match=f"{poisoned}: malignant scores .* not finite"):
+        fit_thresholds(run_copy.reload(), images, known)
+    assert dict(run_copy.reload().manifest.thresholds) == {"default": 0.4}

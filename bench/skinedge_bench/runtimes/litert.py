@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,6 +18,7 @@ from skinedge.core.zip_file import open_zip, read_member
 from skinedge.run.embedded_metadata import KEY
 from skinedge.run.plugins import TensorSpec
 from skinedge.system.requirements import import_failure
+from skinedge_bench.runtimes.litert_log import silence
 from skinedge_bench.runtimes.session import FileSession, Layout, refusing
 
 MAX_METADATA = 1 << 20  # bytes, of a description or a label list
@@ -86,11 +88,13 @@ class LitertRuntime:
             return LitertSession(interpreter, _metadata(path), str(path))
 
 
+@functools.cache
 def _library() -> Any:
     try:
         from ai_edge_litert import interpreter
     except ImportError as error:
         raise import_failure(error) from None
+    silence(interpreter)
     return interpreter
 
 

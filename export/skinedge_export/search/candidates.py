@@ -76,19 +76,13 @@ class Candidate:
         return f"{self.recipe.precision} ({variant})" if variant else self.recipe.precision
 
     @property
-    def distance(self) -> float:
-        """Rms difference of the centred log-probabilities from the reference; 0 without validation images.
-
-        Infinite if undefined (a probability is 0): NaN would count as nearest, as comparisons with it are False.
-        """
-        if self.figures is None:
-            return 0.0
-        return math.inf if math.isnan(self.figures.distance) else self.figures.distance
-
-    @property
     def order(self) -> tuple[float, float]:
-        """Sort key, smallest for the nearest candidate: share of changed predictions, then distance."""
-        return (1 - self.figures.agreement if self.figures else 0.0, self.distance)
+        """Sort key, smallest for the nearest candidate: share of changed predictions, then distance.
+
+        What is undefined is infinite: NaN would count as nearest, as comparisons with it are False. 0 without images.
+        """
+        changed, distance = (1 - self.figures.agreement, self.figures.distance) if self.figures else (0.0, 0.0)
+        return (math.inf if math.isnan(changed) else changed, math.inf if math.isnan(distance) else distance)
 
     def document(self) -> dict[str, object]:
         """Return the candidate as JSON data."""
@@ -158,9 +152,10 @@ def verdict(candidate: Candidate) -> str:
 
 
 def _beyond(gate: Gate) -> bool:
+    """Whether the estimate is beyond the limit, as NaN is."""
     if gate.value is None:
         return False
-    return gate.value < gate.limit if gate.name.endswith("agreement") else gate.value > gate.limit
+    return not (gate.value >= gate.limit if gate.name.endswith("agreement") else gate.value <= gate.limit)
 
 
 def timed(

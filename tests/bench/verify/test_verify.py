@@ -262,6 +262,7 @@ def test_a_different_resize_fails(run: Bundle) -> None:
     pixels[5, 0, 0, 0] ^= 1  # one bit of one pixel
     gate = subject.resize_gate(replace(vectors, pixels=pixels), run.manifest)
     assert (gate.verdict, gate.value) == ("fail", 1)
+    assert subject.resize_gate(replace(vectors, sources={}), run.manifest).verdict == "underpowered"
 
 
 def test_a_silent_int8_collapse_fails(tiny_run: Path) -> None:

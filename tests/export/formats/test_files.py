@@ -77,7 +77,7 @@ def test_onnx_is_one_valid_file_with_a_dynamic_batch(exported_run: Path, precisi
     path = exported_run / f"model.{precision}.onnx"
     model = onnx.load(path, load_external_data=False)
     onnx.checker.check_model(model, full_check=True)
-    assert model.ir_version <= 10
+    assert model.ir_version == 8  # the first with opset 18; ONNX Runtime 1.14, the first with opset 18, refuses 10
     assert {entry.domain: entry.version for entry in model.opset_import}[""] == 18
     assert all(tensor.data_location != onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer)
     assert b"/" + b"site-packages/" not in path.read_bytes()

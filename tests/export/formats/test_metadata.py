@@ -180,6 +180,7 @@ def test_the_card_of_a_file(exported_run: Path, name: str) -> None:
     }
     (output,) = found["outputs"]
     assert (output["name"], output["shape"], output["dtype"]) == ("probabilities", [batch, 7], "float32")
+    assert found.get("oldest_runtime") == ("1.14" if name.endswith("onnx") else None)
     assert found["resize"]["size"] == 64 and found["resize"]["crop"] == "centre"
     assert [(row["index"], row["label"]) for row in found["classes"]] == list(enumerate(manifest["labels"]))
     assert {row["label"]: row["group"] for row in found["classes"]} == manifest["taxonomy"]

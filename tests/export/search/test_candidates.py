@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +24,7 @@ from skinedge_export.search import candidates, precision_search
 from skinedge_export.search.candidates import (
     Candidate,
     SearchSettings,
+    chosen_last,
     given_up,
     load_search_settings,
     report,
@@ -167,7 +168,7 @@ def test_precisions_below_int8_are_tried_with_a_fallback_only_in_their_order(wor
 
 
 def test_a_search_without_result_lists_each_candidate_its_gates_and_what_to_do(work: Workshop) -> None:
-    worse = (Gate("agreement", 0.4, 0.97, "fail"), Gate("finite", 3, 0, "fail"), Gate("melanoma", None, 1, "pass"))
+    worse = (Gate("agreement", 0.4, 0.97, "fail"), Gate("finite", 3, 0, "fail"), Gate("melanoma", 0.0, 1, "pass"))
     work.plan = {"int8 mse": (worse, 0.1)}
     with pytest.raises(GateError) as caught:
         work.search(INT8)
@@ -225,6 +226,13 @@ def test_a_candidate_without_gates_has_not_passed() -> None:
 def test_an_undefined_distance_is_never_the_nearest(work: Workshop) -> None:
     work.plan = {"int8 min-max": (GOOD, float("nan")), "int8 percentile": (GOOD, 0.4), "int8 mse": (GOOD, float("inf"))}
     assert work.search(INT8)[-1].name == "int8 (percentile)"
+
+
+def test_an_undefined_agreement_is_never_the_nearest() -> None:
+    made = [candidate(ExportRecipe("onnx", name), (), (GOOD[0],), 0.1) for name in ("int8", "fp16")]
+    assert made[0].figures is not None
+    undefined = replace(made[0], figures=replace(made[0].figures, agreement=float("nan")))
+    assert chosen_last([undefined, made[1]])[-1] is made[1]
 
 
 def test_candidates_and_the_fp32_file_are_timed_in_turns_and_keep_their_order() -> None:

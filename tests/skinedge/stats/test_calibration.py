@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from skinedge.core.errors import ConfigError
+from skinedge.core.errors import ConfigError, GateError
 from skinedge.stats.calibration import (
     SPREAD,
     Calibration,
@@ -127,6 +127,12 @@ def test_the_threshold_is_the_highest_that_flags_enough(sensitivity: float, deci
 
 def test_a_threshold_without_positives_is_a_half() -> None:
     assert threshold(np.array([0.1, 0.9]), np.array([False, False]), 0.95) == 0.5
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf])
+def test_scores_that_are_not_finite_have_no_threshold(poison: float) -> None:
+    with pytest.raises(GateError, match="not finite"):
+        threshold(np.array([0.1, poison, 0.9]), np.array([True, False, True]), 0.95)
 
 
 def test_folding_into_the_classifier_equals_apply() -> None:

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
 
 from skinedge.core.outputs import Outputs
 from skinedge.stats import metrics
@@ -92,6 +94,80 @@ def test_values_that_are_not_finite_fail_every_kind_of_file(poison: float) -> No
         golden_gates(LOGITS, Outputs(rows), exact=False),
     ):
         assert not passed(gates)
+
+
+POISON = (math.nan, math.inf, -math.inf)
+WHERE = {"one value": np.s_[5, 2], "one image": np.s_[5, :], "the whole output": np.s_[:, :]}
+
+
+def all_gates(reference: np.ndarray, outputs: Outputs) -> dict[str, Gate]:
+    """Every gate that compares a file with the reference, by its function and name."""
+    labels = LOGITS.argmax(axis=1)[: len(reference)]
+    kinds = {
+        "fp32": fp32_gates(reference, outputs),
+        "lossy": lossy_gates(labels, reference, outputs, (1, 4), 4),
+        "golden fp32": golden_gates(reference, outputs, exact=True),
+        "golden int8": golden_gates(reference, outputs, exact=False),
+    }
+    return {f"{kind} {gate.name}": gate for kind, gates in kinds.items() for gate in gates}
+
+
+def test_all_gates_pass_the_reference_itself() -> None:
+    """The tests below would prove nothing if a gate never passed."""
+    passing = {name for name, gate in all_gates(LOGITS, from_logits(LOGITS)).items() if gate.verdict == "pass"}
+    assert passing == set(all_gates(LOGITS, from_logits(LOGITS))) - {"lossy melanoma_sensitivity_fall"}  # too few
+
+
+@pytest.mark.parametrize("poison", POISON)
+@pytest.mark.parametrize("where", WHERE)
+def test_no_gate_passes_a_poisoned_reference(poison: float, where: str) -> None:
+    reference = LOGITS.copy()
+    reference[WHERE[where]] = poison
+    verdicts = {name: gate.verdict for name, gate in all_gates(reference, from_logits(LOGITS)).items()}
+    assert {verdict for name, verdict in verdicts.items() if not name.endswith("finite")} == {"fail"}
+
+
+@pytest.mark.parametrize("poison", POISON)
+def test_no_gate_passes_poisoned_outputs(poison: float) -> None:
+    rows = np.full_like(LOGITS, poison)
+    verdicts = {name: gate.verdict for name, gate in all_gates(LOGITS, Outputs(rows)).items()}
+    assert set(verdicts.values()) == {"fail"}, verdicts
+
+
+@pytest.mark.parametrize("poison", POISON)
+def test_a_poisoned_row_counts_as_a_wrong_prediction(poison: float) -> None:
+    """NaN is where argmax looks for the largest value: it would agree with the reference by chance."""
+    rows = metrics.softmax(LOGITS)
+    for image, label in enumerate(LOGITS.argmax(axis=1)):
+        rows[image, label] = poison if image % 10 == 0 else rows[image, label]
+    gates = all_gates(LOGITS, Outputs(rows))
+    assert gates["lossy agreement"].value == pytest.approx(0.9)
+    assert {name for name, gate in gates.items() if gate.verdict == "pass"} == set()
+
+
+def test_no_gate_passes_without_images() -> None:
+    gates = all_gates(LOGITS[:0], Outputs(metrics.softmax(LOGITS[:0].reshape(0, 7))))
+    assert {gate.verdict for gate in gates.values()} == {"underpowered"}
+    assert {gate.value for gate in gates.values()} == {None}
+
+
+@pytest.mark.parametrize("verdict", ["pass", "fail", "underpowered"])
+def test_a_gate_of_nan_has_failed_whatever_its_verdict(verdict: str) -> None:
+    assert Gate("a", math.nan, 1.0, verdict).verdict == Gate("a", 0.0, math.nan, verdict).verdict == "fail"
+    assert Gate("a", None, 1.0, "pass").verdict == "fail"
+    assert Gate("a", None, 1.0, "underpowered").verdict == "underpowered"
+
+
+@given(*[st.floats(allow_nan=True, allow_infinity=True, width=32) | st.just(1.0)] * 3)
+def test_max_difference_passes_only_what_is_near(logit: float, reference: float, probability: float) -> None:
+    """Any three floats in place of a logit, the reference's and a probability: only small differences pass."""
+    expected, logits, rows = LOGITS[:8].copy(), LOGITS[:8].copy(), metrics.softmax(LOGITS[:8])
+    expected[0, 0], logits[0, 0], rows[0, 0] = reference, logit, probability
+    gates = {gate.name: gate for gate in fp32_gates(expected, Outputs(rows, logits))}
+    near = abs(logit - reference) <= 1e-3  # False for NaN
+    assert near or gates["max_difference"].verdict == "fail"
+    assert math.isfinite(reference) or gates["argmax_flips"].verdict == "fail"
+    assert (math.isfinite(logit) and math.isfinite(probability)) or gates["finite"].verdict == "fail"
 
 
 def test_poisoned_logits_fail_though_the_probabilities_are_fine() -> None:

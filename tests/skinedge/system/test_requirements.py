@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import platform
 import subprocess
 import sys
 import tomllib
@@ -13,7 +14,7 @@ import pytest
 from conftest import REPOSITORY
 from packaging.requirements import Requirement
 
-from skinedge.core.errors import IncompatibleDependencyError, MissingDependencyError
+from skinedge.core.errors import IncompatibleDependencyError, MissingDependencyError, UnavailableError
 from skinedge.publish import doctor
 from skinedge.system import requirements
 
@@ -38,6 +39,31 @@ def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Put:
         importlib.invalidate_caches()
 
     return install
+
+
+@pytest.fixture
+def pyproject(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The requirements of pyproject.toml, in the form of a wheel's metadata; an editable install may be older."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    texts = list(project["dependencies"])
+    for extra, group in project["optional-dependencies"].items():
+        for requirement in map(Requirement, group):
+            marker = f"({requirement.marker}) and " if requirement.marker else ""
+            requirement.marker = None
+            texts.append(f"{requirement}; {marker}extra == '{extra}'")
+    monkeypatch.setattr(requirements, "declared", lambda: texts)
+
+
+@pytest.fixture
+def linux_arm(pyproject: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine as a Raspberry Pi: the converter of TFLite is not installed, and has no wheel."""
+    installed, has_wheel = requirements.installed, requirements.has_wheel
+    hidden = {"litert-torch", "ai-edge-quantizer"}
+    for module in (requirements, doctor):
+        monkeypatch.setattr(module, "installed", lambda name: None if name in hidden else installed(name))
+        monkeypatch.setattr(module, "has_wheel", lambda name: has_wheel(name, PLATFORMS["Linux aarch64"]))
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
 
 
 def failure(module: str, extra: str = "train") -> Exception:
@@ -118,6 +144,50 @@ def test_command_reports_an_incompatible_distribution(put: Put, tmp_path: Path) 
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert "error: the installed timm 0.1 does not work here: cannot import name 'taken_away'" in done.stderr
     assert "WARNING: timm 0.1 (skinedge needs " in done.stderr and not (tmp_path / "run").exists()
+
+
+PLATFORMS = {
+    "Linux x86-64": {"sys_platform": "linux", "platform_machine": "x86_64"},
+    "Linux aarch64": {"sys_platform": "linux", "platform_machine": "aarch64"},
+    "macOS, Apple silicon": {"sys_platform": "darwin", "platform_machine": "arm64"},
+    "macOS, Intel": {"sys_platform": "darwin", "platform_machine": "x86_64"},
+    "Windows x64": {"sys_platform": "win32", "platform_machine": "AMD64"},
+    "Windows ARM64": {"sys_platform": "win32", "platform_machine": "ARM64"},
+}
+LITERT = {"Linux x86-64", "Linux aarch64", "macOS, Apple silicon", "Windows x64"}
+CONVERTER = {"Linux x86-64", "macOS, Apple silicon"}
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.14"])
+@pytest.mark.parametrize("place", PLATFORMS)
+def test_where_packages_without_wheels_are_left_out(pyproject: None, place: str, python: str) -> None:
+    environment = {**PLATFORMS[place], "python_version": python}
+    wheels = {name: requirements.has_wheel(name, environment) for name in requirements.INSTEAD}
+    assert wheels == {
+        "ai-edge-litert": place in LITERT,
+        "ai-edge-quantizer": place in CONVERTER,
+        "litert-torch": place in CONVERTER,
+    }
+    assert requirements.has_wheel("numpy", environment) and requirements.has_wheel("torch", environment)
+    assert requirements.has_wheel("not-a-dependency", environment)
+
+
+def test_a_package_without_a_wheel_here_is_no_missing_dependency(linux_arm: None) -> None:
+    for module in ("litert_torch.convert", "ai_edge_quantizer"):
+        with pytest.raises(
+            UnavailableError, match=r"has no wheel for Linux aarch64\nUse --format onnx here; for .tflite"
+        ):
+            requirements.check_wheels(["timm", module], "export")
+    requirements.check_wheels(["timm", "onnxscript"], "export")
+    requirements.require(["onnx", "litert-torch"], "export")  # `run` exports ONNX only
+    error = requirements.import_failure(ModuleNotFoundError("No module named 'litert_torch'", name="litert_torch"))
+    assert isinstance(error, UnavailableError)
+    other = requirements.import_failure(ModuleNotFoundError("No module named 'onnx'", name="onnx"))
+    assert isinstance(other, MissingDependencyError)
+    findings = {finding.subject: finding for finding in doctor.packages()}
+    assert findings["litert-torch"].state == "missing"
+    assert findings["litert-torch"].detail.startswith("no wheel for this platform. Use --format onnx here")
+    assert "pip install" not in findings["ai-edge-quantizer"].detail and findings["onnx"].state == "ok"
 
 
 def test_distribution_tables_match_pyproject() -> None:

@@ -113,6 +113,55 @@ def test_an_unwritable_cache_gives_a_note(
     assert "could not be cached for the next training" in capsys.readouterr().err
 
 
+def test_the_wait_is_announced_before_it_starts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+
+    def run_trial(network: nn.Module, size: int) -> Trial:
+        said.append(capsys.readouterr().err)
+        return Trial(1.0, 9.0)
+
+    monkeypatch.setattr(device, "run_trial", run_trial)
+    choose_precision("auto", network(), 64)
+    choose_precision("auto", network(), 64)  # cached: no wait, no announcement
+    assert len(said) == 1 and said[0].startswith("precision: timing training steps in fp32 and bf16")
+    assert "timing training steps" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("slower", "images"), [(9.0, [2, 2]), (2.0, [2, 2, 16, 16]), (0.4, [2, 2, 16, 16])])
+def test_steps_with_few_images_are_enough_where_bf16_is_obviously_slower(
+    monkeypatch: pytest.MonkeyPatch, slower: float, images: list[int]
+) -> None:
+    """A real network whose steps move a simulated clock; the first two steps are the warm-up."""
+    now, steps = 0.0, []
+
+    class Clocked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            nonlocal now
+            steps.append(len(pixels))
+            now += len(pixels) * (slower if torch.is_autocast_enabled("cpu") else 1.0)
+            return self.inner(pixels)
+
+    def simulated(step, *arguments, **options) -> Trial:
+        return time_alternately(step, lambda: now, **options)
+
+    monkeypatch.setattr(device, "time_alternately", simulated)
+    trial = device.run_trial(Clocked(), 16)
+    assert steps == [2, 2, *images]
+    assert trial.bf16 / trial.fp32 == pytest.approx(slower)
+
+
+def test_rounds_end_after_the_longest_time() -> None:
+    """A slow CPU with similar speeds: each step takes 6 s, so the second round ends after 24 s."""
+    _, count = timed([6.0] * ROUNDS, [6.0] * ROUNDS)
+    assert count == 4
+
+
 def timed(fp32: list[float], bf16: list[float]) -> tuple[Trial, int]:
     """Time steps with these durations (seconds, simulated clock); return the trial and the number of steps."""
     durations = {"fp32": iter(fp32), "bf16": iter(bf16)}
@@ -135,7 +184,7 @@ def test_one_round_is_enough_for_a_clear_choice(fp32: float, bf16: float, chosen
 def test_similar_speeds_use_all_rounds_and_the_minimum(busy: list[float], ratio: float, quiet: int) -> None:
     """Load makes any step up to 1.3 times as long; the undisturbed steps decide."""
     busy[quiet] = 1.0
-    trial, count = timed([ratio * factor for factor in busy], busy[::-1])
+    trial, count = timed([ratio * factor for factor in busy], busy[::-1])  # 15 s at most
     assert count == 2 * ROUNDS and trial.fp32 == pytest.approx(ratio) and trial.bf16 == pytest.approx(1.0)
 
 

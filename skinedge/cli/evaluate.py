@@ -10,7 +10,15 @@ import typer
 
 from skinedge.cli.app import app
 from skinedge.cli.common import NOTICE, emit_json, note, say, table
-from skinedge.cli.options import DataOption, FileOption, JobsOption, JsonOption, ResumeOption, RunOrFileArgument
+from skinedge.cli.options import (
+    DataOption,
+    FileOption,
+    JobsOption,
+    JsonOption,
+    OutputOption,
+    ResumeOption,
+    RunOrFileArgument,
+)
 from skinedge.cli.predict import open_for_judging
 from skinedge.core import json_io
 
@@ -32,6 +40,7 @@ def evaluate(
         ),
     ] = None,
     file: FileOption = None,
+    output: OutputOption = None,
     allow_train: Annotated[
         bool, typer.Option("--allow-train", help="Include images that the model was trained on; the output marks them.")
     ] = False,
@@ -39,6 +48,7 @@ def evaluate(
         Path | None,
         typer.Option("--out", metavar="DIR", help="Write evaluation.json and plots to DIR (needs skinedge[plots])."),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the evaluation at --out.")] = False,
     jobs: JobsOption = None,
     resume: ResumeOption = False,
     json: JsonOption = False,
@@ -52,8 +62,8 @@ def evaluate(
 
     work = Work(jobs, out and out / UNFINISHED, resume)
     if out is not None:
-        plots.check(out)
-    model = open_for_judging(run, file)
+        plots.check(out, replace=force or resume)
+    model = open_for_judging(run, file, output)
     result = run_evaluate(model, data, run_of(model.path), split=split, allow_train=allow_train, work=work)
     if out is not None:
         _write(out, result, model)
@@ -79,10 +89,12 @@ def _write(out: Path, result: Evaluation, model: LoadedModel) -> None:
 
 def show(result: Evaluation) -> None:
     """Print the tables, and warn about images that the model has seen."""
-    from skinedge_bench.evaluate.tables import tables
+    from skinedge_bench.evaluate.tables import absent_note, tables
 
     say(NOTICE)
     document: Mapping[str, Any] = result.document
+    if absent := absent_note(document):
+        note(f"warning: {absent}")
     if document["contaminated"]:
         note(f"CONTAMINATED: the model was trained on {document['contaminated']} of these images or their lesions")
     for split in ("val", "cal"):

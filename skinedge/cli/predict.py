@@ -11,7 +11,15 @@ import typer
 
 from skinedge.cli.app import app
 from skinedge.cli.common import NOTICE, emit_json, note, say
-from skinedge.cli.options import FileOption, ImagesArgument, JobsOption, JsonOption, ResumeOption, RunOption
+from skinedge.cli.options import (
+    FileOption,
+    ImagesArgument,
+    JobsOption,
+    JsonOption,
+    OutputOption,
+    ResumeOption,
+    RunOption,
+)
 from skinedge.system.progress import bar
 
 if TYPE_CHECKING:
@@ -24,6 +32,7 @@ def predict(
     images: ImagesArgument,
     run: RunOption = None,
     file: FileOption = None,
+    output: OutputOption = None,
     top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="Number of classes to show.")] = 3,
     jobs: JobsOption = None,
     out: Annotated[
@@ -38,7 +47,7 @@ def predict(
 
     work = Work(jobs, out, resume)
     paths = find_images(images)
-    model = open_for_judging(run, file)
+    model = open_for_judging(run, file, output)
     if not json:
         say(NOTICE)
     with closing(predictions(model, sources(paths), len(paths), work)) as results:
@@ -54,7 +63,8 @@ def predict(
 def _show(model: LoadedModel, prediction: Prediction, top: int, json: bool) -> bool:
     """Print one prediction. Returns whether it is an error."""
     if json:
-        emit_json("predict", prediction.document(model.labels), model_id=model.model_id, model_sha256=model.sha256)
+        body = {**prediction.document(model.labels), **model.output_document}
+        emit_json("predict", body, model_id=model.model_id, model_sha256=model.sha256)
     else:
         for line in describe(model, prediction, top):
             say(line)
@@ -72,21 +82,23 @@ def _write(results: Iterator[Prediction], total: int, out: Path) -> int:
     return failed
 
 
-def open_for_judging(run: Path | None, file: str | None) -> LoadedModel:
+def open_for_judging(run: Path | None, file: str | None, output: str | None = None) -> LoadedModel:
     """Open the model for prediction, and print its name and the assumptions made about it.
 
-    Raises: ConfigError for `file` beside a model file; BundleError.
+    output: as in `open_file`. Raises: ConfigError for `file` beside a model file, or `output` for a run; BundleError.
     """
     from skinedge.cli.common import pick_run
     from skinedge.core.errors import ConfigError
-    from skinedge_bench.loaded_model import open_file, open_listed
+    from skinedge_bench.loaded_model import open_file, open_listed, refuse_output
 
     if run is not None and run.is_file():
         if file is not None:
             raise ConfigError(f"--file {file} requires a run directory, not a model file", where=str(run))
-        model = open_file(run)
+        model = open_file(run, output=output)
     else:
-        model = open_listed(pick_run(run, allow_synthetic=False), file)
+        bundle = pick_run(run, allow_synthetic=False)
+        refuse_output(output, bundle.root)
+        model = open_listed(bundle, file)
     introduce(model)
     return model
 
@@ -108,7 +120,7 @@ def describe(model: LoadedModel, prediction: Prediction, top: int) -> list[str]:
         return [f"{prediction.image}: error: {prediction.error and prediction.error.what}"]
     order = (-prediction.probabilities).argsort(kind="stable")[:top]
     best = ", ".join(f"{model.labels[i]} {prediction.probabilities[i]:.3f}" for i in order)
-    lines = [f"{prediction.image}: {best}"]
+    lines = [f"{prediction.image}: {best}{'' if model.exclusive else ' (independent)'}"]
     if prediction.malignant_probability is not None:
         score = prediction.malignant_probability
         verdict = ""

@@ -56,10 +56,23 @@ def markdown(document: Mapping[str, Any], notice: str, pictures: Sequence[str]) 
         f"# {escaped(document['file'])}" + (" (trained on SYNTHETIC images)" if document["synthetic"] else ""),
         notice,
         *([warning] if document["contaminated"] else []),
+        *([f"**{escaped(absent)}**"] if (absent := absent_note(document)) else []),
         *sections([*tables(document), class_intervals(document)], 2),
     ]
     parts += [f"![{name.removesuffix('.png').replace('_', ' ')}]({name})" for name in pictures]
     return "\n\n".join(parts) + "\n"
+
+
+def absent_note(document: Mapping[str, Any]) -> str | None:
+    """Name the classes without an image; None if all occur, or an earlier version wrote the document."""
+    absent = document.get("absent_classes", ())
+    if not absent:
+        return None
+    found = len(document["classes"]) - len(absent)
+    return (
+        f"only {found} of the model's {len(document['classes'])} classes occur in these images, without "
+        f"{', '.join(absent)}: balanced accuracy and the other means over classes are of these {found} only"
+    )
 
 
 def _classes(document: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

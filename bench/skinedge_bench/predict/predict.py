@@ -21,6 +21,8 @@ from skinedge.run.plugins import RUNTIMES, Runtime, Session, load
 from skinedge.stats.metrics import malignant_score
 from skinedge.system.process_pool import in_order
 from skinedge_bench.loaded_model import LoadedModel
+from skinedge_bench.runtimes.output_format import OutputFormat
+from skinedge_bench.runtimes.session import open_as
 
 
 @dataclass(frozen=True)
@@ -72,18 +74,19 @@ class Predictor:
     runtime: str
     size: int
     malignant: tuple[int, ...] | None
+    output_format: OutputFormat | None = None
 
     @classmethod
     def of(cls, model: LoadedModel) -> Predictor:
         """Create the predictor of a loaded model."""
-        return cls(model.path, model.sha256, model.runtime, model.size, model.malignant)
+        return cls(model.path, model.sha256, model.runtime, model.size, model.malignant, model.output_format)
 
     def open(self) -> Callable[[Source], Prediction]:
         """Load the file, for one thread. Raises: BundleError if the file changed since the model was opened."""
         runtime: Runtime = load(RUNTIMES, self.runtime)
         if sha256(self.path) != self.sha256:
             raise BundleError("the model file changed during the command", where=str(self.path), todo="Start again.")
-        return partial(self.predict, runtime.open(self.path, 1))
+        return partial(self.predict, open_as(runtime, self.path, 1, self.output_format))
 
     def predict(self, session: Session, source: Source) -> Prediction:
         """Predict one image, alone in its batch, so that no prediction depends on the other images."""

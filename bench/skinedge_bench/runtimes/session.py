@@ -105,11 +105,12 @@ class FileSession:
     """Base class of the sessions of model files; subclasses implement `_call`, and `_described` for foreign files.
 
     A skinedge file has named outputs. The scores of a third-party file have the `format` that `use` sets; without it,
-    the first run finds the format, which takes inferences.
+    the first run finds the format, which takes inferences. notes: what a third-party file asks for and is not done.
     """
 
     partitions: int | None = None
     outside: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
     runtime = "the runtime"  # name in errors
 
     def __init__(

@@ -201,7 +201,7 @@ flagship: $(READY)
 	$(BIN)/skinedge run --data .cache/flagship-images --config bench/experiments/flagship.toml --out runs/flagship --resume
 	$(BIN)/skinedge export runs/flagship --format tflite --precision int8 --heatmap --data .cache/flagship-images
 	$(BIN)/skinedge verify runs/flagship --data .cache/flagship-images
-	$(BIN)/skinedge evaluate runs/flagship --file model.int8.tflite --split test --out runs/flagship-evaluation
+	$(BIN)/skinedge evaluate runs/flagship --file model.int8.tflite --split test --out runs/flagship-evaluation --force
 	$(BIN)/skinedge ship runs/flagship --to skinedge/flagship --evaluation runs/flagship-evaluation --force
 
 # Kill every command that writes files, or fail its filesystem calls: faults ARGS="--count N --seed S". Takes up to

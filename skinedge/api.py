@@ -33,18 +33,19 @@ StrPath: TypeAlias = str | os.PathLike[str]
 Run: TypeAlias = "StrPath | Bundle"
 
 
-def load(path: Run | None = None, file: str | None = None) -> Classifier:
+def load(path: Run | None = None, file: str | None = None, output: str | None = None) -> Classifier:
     """Open a classifier for predicting and explaining images; never imports torch for an exported file.
 
     Args:
         path: a run directory or a model file; None: the model that ships with skinedge.
         file: name of the run's model file; None: its default file.
+        output: name of the output with the scores, of another tool's file that has several; None: chosen by its shape.
     Raises: BundleError for a missing, damaged or changed run or file; ConfigError for a file that is no classifier.
     """
     from skinedge.publish import bundled_model
     from skinedge_bench.classifier import open_classifier
 
-    return open_classifier(bundled_model.require() if path is None else _run_or_file(path), file)
+    return open_classifier(bundled_model.require() if path is None else _run_or_file(path), file, output)
 
 
 def train(request: TrainRequest) -> Bundle:
@@ -101,6 +102,7 @@ def verify(
     strict: bool = False,
     key: str | None = None,
     reading: ReadOptions | None = None,
+    output: str | None = None,
 ) -> ParityReport:
     """Check every model file of a run, or one model file, against the merged PyTorch model; the run keeps the report.
 
@@ -109,10 +111,12 @@ def verify(
         strict: inconclusive gates fail too.
         key: minisign public key (or its file) of a package: checks its signature first, and writes no report.
         reading: how to read the labels of the folder; None: as recorded in the run.
+        output: as in `load`.
     Returns: the report; `passed` is False if a gate failed, and `require_passed` raises then.
     Raises: BundleError, also for a wrong signature; DataError, ConfigError.
     """
     from skinedge.data.read_options import DEFAULT
+    from skinedge_bench.loaded_model import refuse_output
     from skinedge_bench.verify.verify import verify as verify_run
     from skinedge_bench.verify.verify import verify_file
 
@@ -121,7 +125,8 @@ def verify(
         _check_signature(run, key)
     source = _run_or_file(run, writes=key is None)
     if isinstance(source, Path):
-        return verify_file(source, _path(data), strict=strict, reading=reading)
+        return verify_file(source, _path(data), strict=strict, reading=reading, output=output)
+    refuse_output(output, source.root)
     return verify_run(source, _path(data), strict=strict, keep=key is None, reading=reading)
 
 

@@ -156,13 +156,14 @@ def check_split_of(bundle: Bundle, samples: tuple[Sample, ...]) -> None:
 def predict_fold(bundle: Bundle, samples: tuple[Sample, ...]) -> Fold:
     """Return the predictions of PyTorch and of each int8 file on the fold's test images, at the uniform prior."""
     from skinedge.run.class_order import read_reference
+    from skinedge_bench.split_images import Located
     from skinedge_bench.verify.verify import open_session, run_all
 
     manifest, reference = bundle.manifest, read_reference(bundle)
     if tuple(sample.image_id for sample in samples) != reference.ids:
         raise BundleError("reference.npz and split.csv list different test images", where=str(bundle.root))
     sessions = {name: open_session(bundle, name) for name in FILES}
-    outputs = run_all(sessions, Path(manifest.data_root), samples, manifest.preprocess)
+    outputs = run_all(sessions, Located(Path(manifest.data_root), samples), manifest.preprocess)
     probabilities = {"fp32": metrics.softmax(reference.logits)}
     probabilities |= {name: outputs[name].probabilities for name in FILES}
     prior = tuple(manifest.class_prior[label] for label in manifest.labels)

@@ -37,9 +37,9 @@ Images: TypeAlias = list[Any] | tuple[Any, ...]  # of ImageLike
 R = TypeVar("R")
 
 
-def open_classifier(source: Bundle | Path, file: str | None = None) -> Classifier:
+def open_classifier(source: Bundle | Path, file: str | None = None, output: str | None = None) -> Classifier:
     """Open a file of a run (default: the manifest's default file), or a model file. Raises: as `open_model`."""
-    return Classifier(open_model(source, file), source, file)
+    return Classifier(open_model(source, file, output), source, file, output)
 
 
 class Classifier:
@@ -50,11 +50,13 @@ class Classifier:
     opens the file again.
     """
 
-    def __init__(self, model: LoadedModel, source: Bundle | Path, file: str | None = None) -> None:
+    def __init__(
+        self, model: LoadedModel, source: Bundle | Path, file: str | None = None, output: str | None = None
+    ) -> None:
         self._predictor = Predictor.of(model)
         self._session = SharedSession(model.session, self._predictor.open_session)
         self.model = replace(model, session=self._session)
-        self._source, self._file = source, file
+        self._source, self._file, self._output = source, file, output
         self._explainers: dict[tuple[int, str | None], tuple[Explainer, threading.Lock]] = {}
 
     @property
@@ -73,7 +75,7 @@ class Classifier:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the place of the file; unpickling opens it again, if it is still the same file."""
         place = self._source.root if isinstance(self._source, Bundle) else self._source
-        return _reopened, (place.absolute(), self._file, self.model.sha256)
+        return _reopened, (place.absolute(), self._file, self._output, self.model.sha256)
 
     @overload
     def predict(self, images: ImageLike) -> Prediction: ...
@@ -173,9 +175,9 @@ class SharedSession:
             return slot.session.run(pixels)
 
 
-def _reopened(place: Path, file: str | None, sha256: str) -> Classifier:
+def _reopened(place: Path, file: str | None, output: str | None, sha256: str) -> Classifier:
     """Open a pickled classifier. Raises: BundleError if its file has changed."""
-    classifier = open_classifier(place if place.is_file() else Bundle.open(place), file)
+    classifier = open_classifier(place if place.is_file() else Bundle.open(place), file, output)
     if classifier.model.sha256 != sha256:
         raise BundleError("the model file changed after this classifier was pickled", where=str(classifier.model.path))
     return classifier

@@ -8,17 +8,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from skinedge.system.child_process import run_program
 from skinedge.system.cpu import usable_cores
+from skinedge.system.cpu_features import INT8_DOT, cpu_features, cpuinfo, instruction_set, read_text, sysctl
 
-# Instructions that multiply int8 and add into int32 in one step: x86 VNNI and AMX, Arm dotprod and i8mm.
-INT8_DOT = ("avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimddp", "i8mm")
 # Multiply unsigned by signed bytes without an intermediate 16-bit sum, which could saturate.
 _EXACT_U8S8 = ("avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8")
 HYPERVISORS = ("QEMU", "VMware", "innotek", "Xen", "Parallels", "Amazon EC2", "Google")
 _X86 = ("sse4_1", "avx", "avx2")  # any of them implies an x86 CPU
 CPUFREQ = "/sys/devices/system/cpu/cpu0/cpufreq"
-SHOWN = ("sse4_1", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_bf16", "asimd", "asimdhp", "bf16", *INT8_DOT)
 
 
 @dataclass(frozen=True)
@@ -67,11 +64,6 @@ def describe_device(versions: Mapping[str, str]) -> Device:
     )
 
 
-def instruction_set(features: Collection[str]) -> tuple[str, ...]:
-    """Select the CPU features that affect how a model is computed. features: of `cpu_features`."""
-    return tuple(name for name in SHOWN if name in features)
-
-
 def saturates(features: Collection[str]) -> bool:
     """Return True for an x86 CPU without VNNI.
 
@@ -104,16 +96,8 @@ def is_u8s8(name: str, precision: str) -> bool:
 
 def cpu_name() -> str:
     """Return the CPU's name as the OS reports it."""
-    name = _cpuinfo("model name") or _cpuinfo("Hardware") or _sysctl("machdep.cpu.brand_string")
+    name = cpuinfo("model name") or cpuinfo("Hardware") or sysctl("machdep.cpu.brand_string")
     return name or platform.processor() or platform.machine()
-
-
-def cpu_features() -> frozenset[str]:
-    """Return the names of the CPU's instruction sets in Linux spelling; empty if unknown."""
-    if platform.system() == "Darwin":
-        arm = {"hw.optional.arm.FEAT_DotProd": "asimddp", "hw.optional.arm.FEAT_I8MM": "i8mm"}
-        return frozenset(name for key, name in arm.items() if _sysctl(key) == "1")
-    return frozenset((_cpuinfo("flags") or _cpuinfo("Features") or "").split())
 
 
 def emulation(machine: str | None = None, root: Path = Path("/")) -> str | None:
@@ -139,7 +123,7 @@ def virtualization(root: Path = Path("/")) -> tuple[str, ...]:
         (root / "proc/device-tree/hypervisor").exists()
         or (root / "sys/hypervisor/type").exists()
         or any(name in vendor for name in HYPERVISORS)
-        or "hypervisor" in (_cpuinfo("flags", root / "proc/cpuinfo") or "").split()
+        or "hypervisor" in (cpuinfo("flags", root / "proc/cpuinfo") or "").split()
     )
     groups = read_text(root / "proc/1/cgroup") or ""
     container = any((root / path).exists() for path in (".dockerenv", "run/.containerenv")) or any(
@@ -148,32 +132,7 @@ def virtualization(root: Path = Path("/")) -> tuple[str, ...]:
     return (*(("virtual machine",) if machine else ()), *(("container",) if container else ()))
 
 
-def read_text(path: str | Path) -> str | None:
-    """Read a small text file of the OS; None if missing or empty."""
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace").strip().strip("\0") or None
-    except OSError:
-        return None
-
-
 def _family(machine: str) -> str:
     """Return 'arm', 'x86' or '' (unknown); CPUs of a family run its older code without an emulator."""
     name = machine.lower()
     return "arm" if name.startswith(("arm", "aarch")) else "x86" if re.fullmatch(r"x86.*|i[3-6]86|amd64", name) else ""
-
-
-def _cpuinfo(key: str, path: Path = Path("/proc/cpuinfo")) -> str | None:
-    """Return the first value of a key in /proc/cpuinfo, None without one."""
-    for line in (read_text(path) or "").splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == key:
-            return value.strip()
-    return None
-
-
-def _sysctl(key: str) -> str | None:
-    """Return a sysctl value on macOS, None elsewhere."""
-    if platform.system() != "Darwin":
-        return None
-    completed = run_program(["sysctl", "-n", key])
-    return completed.stdout.strip() or None

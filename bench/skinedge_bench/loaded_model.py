@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from skinedge.core import taxonomy
 from skinedge.core.colour import AS_STORED
-from skinedge.core.errors import BundleError, ConfigError, DataError
+from skinedge.core.errors import BundleError, ConfigError
 from skinedge.core.files import sha256
 from skinedge.core.outputs import Outputs
 from skinedge.core.preprocess import Pixels
-from skinedge.run.class_order import class_contradiction, label_lines
+from skinedge.run.class_order import class_contradiction
 from skinedge.run.embedded_metadata import KEY, ModelDescription
-from skinedge.run.file_card import card_beside
-from skinedge.run.file_trial import open_tried
+from skinedge.run.file_card import card_beside, check_card, refuse_card
+from skinedge.run.file_trial import FREE_SIDE, open_tried
 from skinedge.run.manifest import MANIFEST, MODEL, FileEntry, Manifest
 from skinedge.run.plugins import Session, judge_for
 from skinedge.run.run_directory import Bundle
-from skinedge_bench.device import cpu_features, saturation
+from skinedge.system.cpu_features import cpu_features
+from skinedge_bench.device import saturation
+from skinedge_bench.runtimes.input_layout import input_side
+from skinedge_bench.runtimes.output_format import SUM_TOLERANCE, OutputFormat, named_classes
+from skinedge_bench.runtimes.session import FileSession, label_list
 
 _NOT_FITTED = "no threshold was fitted for this file: using the threshold of the merged network"
 _UNKNOWN = "no run or card found beside the file: the threshold of the malignant score is unknown"
@@ -33,7 +38,8 @@ class LoadedModel:
     (`skinedge.core.colour`); malignant: indices of the classes in the
     malignant score, None if the classes are unknown; melanoma: index of its class, None without one; precision: fp32,
     int8, ... or 'unknown'; threshold: malignant score at and above which a lesion is flagged, None if neither run nor
-    card has one; assumptions: notes about properties that the file does not specify.
+    card has one; assumptions: notes about properties that the file does not specify; output_format: of a third-party
+    file's scores, None for a skinedge file or a third-party runtime.
     """
 
     path: Path
@@ -50,11 +56,30 @@ class LoadedModel:
     precision: str
     synthetic: bool = False
     assumptions: tuple[str, ...] = ()
+    output_format: OutputFormat | None = None
 
     @property
     def name(self) -> str:
         """File name."""
         return self.path.name
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether exactly one class is true for an image; False for a multi-label file."""
+        return self.output_format is None or self.output_format.exclusive
+
+    @property
+    def max_sum_error(self) -> float:
+        """Largest deviation of the sum of an image's probabilities from 1; infinite for a multi-label file."""
+        if not self.exclusive:
+            return math.inf
+        return SUM_TOLERANCE if self.output_format is None else self.output_format.max_sum_error
+
+    @property
+    def output_document(self) -> dict[str, object]:
+        """The output that a third-party file's predictions come from, for JSON documents; {} for a skinedge file."""
+        chosen = self.output_format
+        return {} if chosen is None else {"output": {"name": chosen.name, "kind": chosen.kind}}
 
     @property
     def saturation(self) -> str | None:
@@ -69,7 +94,7 @@ class LoadedModel:
 def open_listed(bundle: Bundle, name: str | None = None, *, threads: int = 1) -> LoadedModel:
     """Open a file of a run (default: the manifest's default file); check its hash and its description.
 
-    Raises: BundleError when the run has no such file, or it was changed, or it contradicts the manifest.
+    Raises: BundleError when the run has no such file, it was changed, or it contradicts the manifest or its card.
     """
     listed = name or default_file(bundle)
     path = bundle.file(listed)
@@ -80,6 +105,7 @@ def open_listed(bundle: Bundle, name: str | None = None, *, threads: int = 1) ->
         problem = problem or "the file was exported from another merged model than the run's current one"
     if problem:
         raise BundleError(problem, where=str(path), todo="Export it again: skinedge export RUN --format all --int8")
+    check_card(bundle, listed)
     manifest = bundle.manifest
     has_threshold = listed in manifest.thresholds or listed == MODEL
     return LoadedModel(
@@ -100,32 +126,48 @@ def open_listed(bundle: Bundle, name: str | None = None, *, threads: int = 1) ->
     )
 
 
-def open_model(source: Bundle | Path, file: str | None = None) -> LoadedModel:
+def open_model(source: Bundle | Path, file: str | None = None, output: str | None = None) -> LoadedModel:
     """Open a file of a run (default: the manifest's default file), or any model file.
 
-    Raises: ConfigError for `file` beside a model file; as `open_listed` and `open_file`.
+    output: as in `open_file`.
+    Raises: ConfigError for `file` beside a model file, or `output` for a run; as `open_listed` and `open_file`.
     """
     if isinstance(source, Bundle):
+        refuse_output(output, source.root)
         return open_listed(source, file)
     if file is not None:
         raise ConfigError(f"--file {file} requires a run directory, not a model file", where=str(source))
-    return open_file(source)
+    return open_file(source, output=output)
 
 
-def open_file(path: Path, *, threads: int = 1) -> LoadedModel:
+def open_file(path: Path, *, threads: int = 1, output: str | None = None) -> LoadedModel:
     """Open any model file, after a trial in a child process; a file listed in its folder's run is opened as that run's.
 
     A skinedge file outside a run takes its threshold from the card beside it (`skinedge.run.file_card`), if any.
-    Raises: BundleError, ConfigError when it cannot be loaded, is not an image classifier, or has another file's card.
+
+    Args:
+        output: name of the output with a third-party file's class scores; None chooses it by shape and name.
+    Raises: BundleError, ConfigError when it cannot be loaded, is not an image classifier, or has another file's card;
+        ConfigError when the output cannot be chosen, or is named for a skinedge file.
     """
     bundle = run_of(path)
     if bundle is not None:
+        refuse_output(output, path)
         return open_listed(bundle, path.name, threads=threads)
     runtime = judge_for(path)
     session = open_tried(path, runtime, threads)
     if KEY in session.metadata:
+        refuse_output(output, path)
         return _described(path, runtime.name, session)
-    return _undescribed(path, runtime.name, session)
+    refuse_card(path)
+    return _undescribed(path, runtime.name, session, output)
+
+
+def refuse_output(output: str | None, where: Path) -> None:
+    """Raise ConfigError if an output is named for a file whose outputs are known."""
+    if output is not None:
+        what = f"--output {output} is for .onnx and .tflite files of other tools: the outputs of this file are known"
+        raise ConfigError(what, where=str(where))
 
 
 def run_of(path: Path) -> Bundle | None:
@@ -199,30 +241,26 @@ def _described(path: Path, runtime: str, session: Session) -> LoadedModel:
     )
 
 
-def _undescribed(path: Path, runtime: str, session: Session) -> LoadedModel:
-    """Load a third-party file, by its input and output shapes and its label list, if any."""
-    size = max(session.inputs[0].shape[1:3])  # NHWC: S, S; NCHW: 3, S
-    classes = session.outputs[0].shape[1]
-    if size < 1 or classes < 1:
-        raise ConfigError("the file does not specify its input size or its number of classes", where=str(path))
-    assumptions = [
-        "pixel format not specified in the file: assuming RGB 0..255 (bytes for a quantized input), not normalized",
-        f"shorter side to {size}, centre crop, colour profiles ignored",
-    ]
-    if "labels" in session.metadata:
-        try:
-            labels = label_lines(session.metadata["labels"])
-        except ValueError as error:
-            raise ConfigError(f"the file's label list cannot be read ({error})", where=str(path)) from None
-        if len(labels) != classes:
-            raise ConfigError(f"the file lists {len(labels)} labels but has {classes} outputs", where=str(path))
-    else:
-        labels = tuple(f"class {index}" for index in range(classes))
-        assumptions.append("no class names in the file: classes are numbered")
-    malignant = _malignant(labels)
+def _undescribed(path: Path, runtime: str, session: Session, output: str | None) -> LoadedModel:
+    """Load a third-party file, by its shapes, its last operation, its label list and its TFLite Metadata, if any."""
+    size = input_side(session, -1)
+    assumptions = [f"shorter side to {size if size > 0 else FREE_SIDE}, centre crop, colour profiles ignored"]
+    if size < 1:
+        assumptions.append(f"the file takes images of any size: {FREE_SIDE} x {FREE_SIDE} pixels are used")
+    if isinstance(session, FileSession):
+        chosen, assumptions = session.output_format(output), [session.layout.note, *assumptions, *session.notes]
+    else:  # a third-party runtime, which converts pixels and scores by itself
+        refuse_output(output, path)
+        chosen = OutputFormat(session.outputs[0].name, "probabilities", session.outputs[0].shape[-1])
+    try:
+        labels, notes = named_classes(chosen, label_list(session.metadata, str(path)))
+    except ValueError as error:
+        raise ConfigError(str(error), where=str(path)) from None
+    malignant = _malignant(labels) if chosen.exclusive else None
     if malignant is None:
-        assumptions.append("the classes are not in the taxonomy: no malignant score")
-    melanoma = taxonomy.melanoma(labels)
+        reason = "the classes are not in the taxonomy" if chosen.exclusive else "the classes do not exclude each other"
+        notes = (*notes, f"{reason}: no malignant score")
+    melanomas = [i for i, label in enumerate(labels) if _is_melanoma(label)]
     return LoadedModel(
         path=path,
         sha256=sha256(path),
@@ -230,22 +268,28 @@ def _undescribed(path: Path, runtime: str, session: Session) -> LoadedModel:
         session=session,
         model_id=None,
         labels=labels,
-        size=size,
+        size=size if size > 0 else FREE_SIDE,
         colour=AS_STORED,
         malignant=malignant,
-        melanoma=None if melanoma is None else labels.index(melanoma),
+        melanoma=melanomas[0] if len(melanomas) == 1 else None,
         threshold=None,
         precision="unknown",
-        assumptions=tuple(assumptions),
+        assumptions=(*assumptions, *chosen.notes(), *notes),
+        output_format=chosen,
     )
 
 
 def _malignant(labels: Sequence[str]) -> tuple[int, ...] | None:
     """Return the indices of malignant and premalignant classes, None for labels outside the taxonomy."""
-    try:
-        return tuple(i for i, label in enumerate(labels) if taxonomy.resolve(label).group != "benign")
-    except DataError:
+    conditions = [taxonomy.find(label) for label in labels]
+    if any(condition is None for condition in conditions):
         return None
+    return tuple(i for i, condition in enumerate(conditions) if condition and condition.group != "benign")
+
+
+def _is_melanoma(label: str) -> bool:
+    condition = taxonomy.find(label)
+    return condition is not None and condition.name == taxonomy.MELANOMA
 
 
 def _nothing_exported(bundle: Bundle) -> BundleError:

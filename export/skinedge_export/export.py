@@ -13,6 +13,7 @@ from skinedge.core import json_io
 from skinedge.core.errors import GateError, SkinedgeError, unexpected
 from skinedge.core.files import SOME_ROOM, check_writable, sha256
 from skinedge.data.dataset import images_of
+from skinedge.run import golden
 from skinedge.run.embedded_metadata import describe
 from skinedge.run.file_trial import open_tried, remember
 from skinedge.run.manifest import MODEL, FileEntry
@@ -219,13 +220,15 @@ def _keep(
     """Move the chosen candidate's file into the run and describe it in the manifest; returns its name, and the run."""
     chosen = candidates[-1]
     name = target.file_name(chosen.recipe.precision, converter_of(target).suffix)
+    outputs = _golden_outputs(chosen, target, context)
     with bundle.stage(_stage_name(name), f"skinedge {__version__}", _inputs(bundle, target)) as stage:
         shutil.move(chosen.artifact.path, stage.path(name))
         stage.describe(name, format=target.format, asked=asdict(target), **_description(chosen, context))
+        golden.save_outputs(stage.path(golden.outputs_name(name)), outputs)
         if target.calibrated:
             _write_report(stage, bundle, name, runtime_of(target).name, candidates, fp32_ms)
         replaced = [old.path for old in bundle.model_files() if ExportTarget.of(old) == target and old.path != name]
-        stage.remove(*replaced, *map(report_name, replaced))
+        stage.remove(*replaced, *map(report_name, replaced), *map(golden.outputs_name, replaced))
         files = {*bundle.entries(), name}.difference(replaced)
         thresholds = {key: value for key, value in bundle.manifest.thresholds.items() if key != name}  # fitted later
         stage.set(default_file=next((file for file in PREFERENCE if file in files), name), thresholds=thresholds)
@@ -233,6 +236,15 @@ def _keep(
     bundle = bundle.reload()
     remember(bundle.file(name), runtime_of(target), bundle.entries()[name].sha256)
     return name, bundle
+
+
+def _golden_outputs(candidate: Candidate, target: ExportTarget, context: ExportContext) -> golden.GoldenOutputs:
+    """Run the file on the golden images, for `verify` to compare with."""
+    runtime = runtime_of(target)
+    with captured_output("running the file", candidate.artifact.path.name):
+        session = runtime.open(candidate.artifact.path, threads=1)
+        outputs = session.run(context.golden(target.form).pixels)
+    return golden.GoldenOutputs(outputs.probabilities, golden.environment(runtime))
 
 
 def _write_report(

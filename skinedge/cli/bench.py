@@ -12,7 +12,7 @@ from skinedge.cli.bench_device import OtherDevice, bench_on_device
 from skinedge.cli.bench_table import show
 from skinedge.cli.common import emit_json
 from skinedge.cli.option_groups import expand_groups
-from skinedge.cli.options import DataOption, JsonOption, RunOrFileArgument
+from skinedge.cli.options import DataOption, JsonOption, OutputOption, RunOrFileArgument
 
 ThreadsOption = Annotated[
     str, typer.Option("--threads", metavar="N,N,...", help="Thread counts of each runtime; 'all': every usable core.")
@@ -41,6 +41,7 @@ def bench(
         str, typer.Option("--protocol", metavar="NAME", help="Protocol: quick, standard or mlperf.")
     ] = "standard",
     beside: WithOption = None,
+    output: OutputOption = None,
     runtime: RuntimeOption = None,
     out: OutOption = None,
     json: JsonOption = False,
@@ -54,9 +55,11 @@ def bench(
     from skinedge_bench.latency.bench import check_place, save_report
     from skinedge_bench.latency.targets import BenchRequest, thread_counts
 
-    request = BenchRequest(protocol, thread_counts(threads), tuple(runtime or ()), tuple(beside or ()))
+    request = BenchRequest(protocol, thread_counts(threads), tuple(runtime or ()), tuple(beside or ()), output=output)
     if out is not None:
         check_place(out)
+    if output is not None and not beside and (run is None or run.is_dir()):
+        raise ConfigError("--output requires a file of another tool", todo="Name the file, or add it with --with FILE.")
     if device.named():
         if beside:
             raise ConfigError("--with is not available with --host or --adb")

@@ -17,6 +17,7 @@ from skinedge.cli.options import (
     FolderOptions,
     JobsOption,
     JsonOption,
+    OutputOption,
     ResumeOption,
     RunOrFileArgument,
 )
@@ -41,6 +42,7 @@ def evaluate(
         ),
     ] = None,
     file: FileOption = None,
+    output: OutputOption = None,
     allow_train: Annotated[
         bool, typer.Option("--allow-train", help="Include images that the model was trained on; the output marks them.")
     ] = False,
@@ -48,6 +50,7 @@ def evaluate(
         Path | None,
         typer.Option("--out", metavar="DIR", help="Write evaluation.json and plots to DIR (needs skinedge[plots])."),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the evaluation at --out.")] = False,
     jobs: JobsOption = None,
     resume: ResumeOption = False,
     json: JsonOption = False,
@@ -56,8 +59,8 @@ def evaluate(
     from skinedge import api
     from skinedge_bench.evaluate.request import EvaluationRequest
 
-    request = EvaluationRequest(data, split, allow_train, out, jobs, resume, folder.options())
-    classifier = open_classifier(run, file)
+    request = EvaluationRequest(data, split, allow_train, out, jobs, resume, folder.options(), force)
+    classifier = open_classifier(run, file, output)
     result, model = api.evaluate(classifier, request), classifier.model
     if json:
         emit_json("evaluate", result.document, model_id=model.model_id, model_sha256=model.sha256)
@@ -67,10 +70,12 @@ def evaluate(
 
 def show(result: Evaluation) -> None:
     """Print the tables, and warn about images that the model has seen."""
-    from skinedge_bench.evaluate.tables import tables
+    from skinedge_bench.evaluate.tables import absent_note, tables
 
     say(NOTICE)
     document: Mapping[str, Any] = result.document
+    if absent := absent_note(document):
+        note(f"warning: {absent}")
     if document["contaminated"]:
         note(f"CONTAMINATED: the model was trained on {document['contaminated']} of these images or their lesions")
     for split in ("val", "cal"):

@@ -27,6 +27,14 @@ FileOption = Annotated[
     str | None,
     typer.Option("--file", metavar="NAME", help="Model file of the run. [default: the manifest's default file]"),
 ]
+OutputOption = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        metavar="NAME",
+        help="Output with the class scores of another tool's file. [default: by shape and name]",
+    ),
+]
 DataOption = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder of labelled images.")]
 JobsOption = Annotated[
     int | None, typer.Option("--jobs", metavar="N", help="Worker processes. [default: one per usable core]")

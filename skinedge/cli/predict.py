@@ -11,7 +11,15 @@ import typer
 
 from skinedge.cli.app import app
 from skinedge.cli.common import NOTICE, emit_json, note, pick_run_or_file, say
-from skinedge.cli.options import FileOption, ImagesArgument, JobsOption, JsonOption, ResumeOption, RunOption
+from skinedge.cli.options import (
+    FileOption,
+    ImagesArgument,
+    JobsOption,
+    JsonOption,
+    OutputOption,
+    ResumeOption,
+    RunOption,
+)
 from skinedge.system.progress import bar
 
 if TYPE_CHECKING:
@@ -25,6 +33,7 @@ def predict(
     images: ImagesArgument,
     run: RunOption = None,
     file: FileOption = None,
+    output: OutputOption = None,
     top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="Number of classes to show.")] = 3,
     jobs: JobsOption = None,
     out: Annotated[
@@ -39,7 +48,7 @@ def predict(
 
     work = Work(jobs, out, resume)
     paths = find_images(images)
-    classifier = open_classifier(run, file)
+    classifier = open_classifier(run, file, output)
     if not json:
         say(NOTICE)
     with closing(classifier.predict_files(paths, work)) as results:
@@ -55,7 +64,8 @@ def predict(
 def _show(model: LoadedModel, prediction: Prediction, top: int, json: bool) -> bool:
     """Print one prediction. Returns whether it is an error."""
     if json:
-        emit_json("predict", prediction.document(), model_id=model.model_id, model_sha256=model.sha256)
+        body = {**prediction.document(), **model.output_document}
+        emit_json("predict", body, model_id=model.model_id, model_sha256=model.sha256)
     else:
         for line in describe(model, prediction, top):
             say(line)
@@ -73,11 +83,11 @@ def _write(results: Iterator[Prediction], total: int, out: Path) -> int:
     return failed
 
 
-def open_classifier(run: Path | None, file: str | None) -> Classifier:
+def open_classifier(run: Path | None, file: str | None, output: str | None = None) -> Classifier:
     """Open the model for prediction, and print its name and the assumptions made about it. Raises: as `api.load`."""
     from skinedge import api
 
-    classifier = api.load(pick_run_or_file(run), file)
+    classifier = api.load(pick_run_or_file(run), file, output)
     introduce(classifier.model)
     return classifier
 
@@ -99,7 +109,7 @@ def describe(model: LoadedModel, prediction: Prediction, top: int) -> list[str]:
         return [f"{prediction.image}: error: {prediction.error and prediction.error.what}"]
     order = (-prediction.probabilities).argsort(kind="stable")[:top]
     best = ", ".join(f"{model.labels[i]} {prediction.probabilities[i]:.3f}" for i in order)
-    lines = [f"{prediction.image}: {best}"]
+    lines = [f"{prediction.image}: {best}{'' if model.exclusive else ' (independent)'}"]
     if prediction.malignant_probability is not None:
         score = prediction.malignant_probability
         verdict = ""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skinedge.cli.app import CommandWithPanels, app
-from skinedge.cli.common import emit_json, figure, note, table
+from skinedge.cli.common import emit_json, figure, note, say, table
 from skinedge.cli.option_groups import expand_groups
-from skinedge.cli.options import DataOption, FolderOptions, JsonOption, RunOrFileArgument
+from skinedge.cli.options import DataOption, FolderOptions, JsonOption, OutputOption, RunOrFileArgument
 
 if TYPE_CHECKING:
     from skinedge.stats.paired import Estimate
@@ -27,6 +27,7 @@ COLUMNS = (
     "mal se/sp",
     "verdict",
 )
+UNMEASURED_COLUMNS = ("file", "without images", "on test images")
 FLAG_COLUMNS = ("file", "threshold", "sensitivity", "specificity")
 DROP_COLUMNS = (
     "file",
@@ -46,7 +47,10 @@ def verify(
     folder: FolderOptions,
     run: RunOrFileArgument = None,
     data: DataOption = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Fail on underpowered gates too.")] = False,
+    output: OutputOption = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail on gates that are underpowered or not measured, too.")
+    ] = False,
     layers: Annotated[
         bool, typer.Option("--layers", help="Compare each layer of the smaller files with fp32 instead of the gates.")
     ] = False,
@@ -71,13 +75,13 @@ def verify(
         from skinedge.cli.layers import compare_layers
         from skinedge.core.errors import ConfigError
 
-        if strict or not layers or reading.given:
-            raise ConfigError("--images requires --layers, which excludes --strict, --table, --columns and --plan")
+        if strict or output is not None or not layers or reading.given:
+            raise ConfigError("--images requires --layers, which excludes --strict, --output and options of a folder")
         if key is not None:
             raise ConfigError("--key excludes --layers, whose report would invalidate the signature")
         compare_layers(run, data, images, json=json)
         return
-    report = api.verify(run, data, strict=strict, key=key, reading=reading)
+    report = api.verify(run, data, strict=strict, key=key, reading=reading, output=output)
     if json:
         emit_json("verify", report.document(), model_id=report.model_id, model_sha256=report.model_sha256)
     else:
@@ -87,12 +91,13 @@ def verify(
 
 def show(report: ParityReport) -> None:
     """Print the tables (reference: the merged model in PyTorch), and unpassed gates on standard error."""
-    from skinedge_bench.verify.report import shown
-
-    rows = [] if report.reference is None else [["reference", *_cells(report.reference), ""]]
-    for file in report.files:
-        rows.append([file.name, *(_cells(file.figures) if file.figures else [None] * 7), _verdict(file)])
-    table(f"Parity: {report.images}", COLUMNS, rows)
+    if any(file.figures for file in report.files):
+        rows = [] if report.reference is None else [["reference", *_cells(report.reference), ""]]
+        for file in report.files:
+            rows.append([file.name, *(_cells(file.figures) if file.figures else [None] * 7), file.verdict])
+        table(f"Parity: {report.images}", COLUMNS, rows)
+    else:
+        table(f"Parity: {report.images}", UNMEASURED_COLUMNS, [_unmeasured(file) for file in report.files])
     flagged = [file for file in report.files if file.figures and file.figures.malignant["threshold"] is not None]
     if flagged:
         rows = [[file.name, *_flags(file.figures)] for file in flagged if file.figures]
@@ -107,11 +112,10 @@ def show(report: ParityReport) -> None:
     for file in report.files:
         _show_changes(file)
     for file in report.files:
-        for gate in file.gates:
-            if gate.verdict != "pass":
-                note(f"{file.name}: {gate.name} {gate.verdict}: {shown(gate)}")
+        _show_gates(file)
     for warning in report.warnings:
         note(f"warning: {warning}")
+    say(report.conclusion)
 
 
 def _cells(figures: Figures) -> list[str | None]:
@@ -176,6 +180,22 @@ def _change(change: Change) -> list[str | None]:
     ]
 
 
-def _verdict(file: FileParity) -> str:
-    verdicts = [gate.verdict for gate in file.gates]
-    return next((v for v in ("fail", "underpowered") if v in verdicts), "pass")
+def _unmeasured(file: FileParity) -> list[str | None]:
+    """Return the row of a file that was not run on images: the verdict of its other gates, and of these."""
+    from skinedge.stats.gates import worst
+
+    on_images = [gate for gate in file.gates if gate.verdict == "not measured"]
+    others = [gate for gate in file.gates if gate.verdict != "not measured"]
+    return [file.name, worst(others), worst(on_images) if on_images else None]
+
+
+def _show_gates(file: FileParity) -> None:
+    """Print the gates that did not pass; those that were not measured on one line."""
+    from skinedge_bench.verify.report import shown
+
+    for gate in file.gates:
+        if gate.verdict not in ("pass", "not measured"):
+            note(f"{file.name}: {gate.name} {gate.verdict}: {shown(gate)}")
+    missing = [gate for gate in file.gates if gate.verdict == "not measured"]
+    if missing:
+        note(f"{file.name}: not measured: {', '.join(gate.name for gate in missing)}: {missing[0].detail}")

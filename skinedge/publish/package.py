@@ -22,6 +22,7 @@ from skinedge.run import model_card
 from skinedge.run.class_order import check_run, taxonomy_warnings
 from skinedge.run.embedded_metadata import describe
 from skinedge.run.file_card import card_name, read_description
+from skinedge.run.golden import outputs_name
 from skinedge.run.manifest import MODEL, SHIP, FileEntry, Manifest, Stage, now
 from skinedge.run.redaction import map_strings, without_place, without_places
 from skinedge.run.report_schemas import read_latency, read_parity
@@ -161,7 +162,8 @@ def pack(bundle: Bundle, to: Path, files: Sequence[FileEntry], evaluation: Evalu
     """Write all files of the packed model except the manifest; return the manifest."""
     names = [*ADAPTER, "split.csv", "golden.npz", "reference.npz", *(entry.path for entry in files)]
     names += [PLAN] if bundle.has(PLAN) else []
-    names += [card_name(entry.path) for entry in files if bundle.has(card_name(entry.path))]
+    beside = [name(entry.path) for entry in files for name in (card_name, outputs_name)]
+    names += [name for name in beside if bundle.has(name)]
     names += [name for name in REPORTS if bundle.has(name) and is_current_report(bundle, name, files)]
     for name in names:
         content = redacted_report(bundle, name) if name in REPORTS else bundle.file(name).read_bytes()

@@ -22,6 +22,7 @@ from skinedge.run.embedded_metadata import KEY, ModelDescription
 from skinedge.run.file_trial import open_tried
 from skinedge.run.manifest import FileEntry, Manifest
 from skinedge.run.model_card import intended_use
+from skinedge.run.run_directory import Bundle
 
 SCHEMA = "skinedge.file/1"
 SUFFIX = ".skinedge.json"
@@ -129,6 +130,26 @@ def card_beside(path: Path, own: ModelDescription) -> dict[str, Any] | None:
     if problem:
         raise BundleError(problem, where=str(card_path), todo="Copy the file with its card, or remove the card.")
     return content
+
+
+def check_card(bundle: Bundle, file: str) -> None:
+    """Check that the card of a run's file, if it has one, is of the file's bytes. Raises: BundleError."""
+    name = card_name(file)
+    if bundle.has(name) and read_card(bundle.file(name)).get("sha256") != bundle.entries()[file].sha256:
+        what = f"the card is of other bytes than {file} has: one of them was changed, or is of an earlier export"
+        raise BundleError(what, where=str(bundle.root / name), todo="Export it again: skinedge export RUN --force")
+
+
+def refuse_card(path: Path) -> None:
+    """Check that no card lies beside a file without a description: its card says that skinedge made the file.
+
+    Raises: BundleError if there is one.
+    """
+    card_path = path.with_name(card_name(path.name))
+    if card_path.exists():
+        read_card(card_path)
+        what = f"the card belongs to another file than {path.name}, which has no description of skinedge"
+        raise BundleError(what, where=str(card_path), todo="Copy the file with its card again, or remove the card.")
 
 
 def formula(contract: Contract) -> str:

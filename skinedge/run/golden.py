@@ -17,7 +17,9 @@ from skinedge.core.arrays import open_arrays
 from skinedge.core.errors import BundleError
 from skinedge.core.preprocess import Pixels, prepare
 from skinedge.data.synthetic import draw
+from skinedge.run.plugins import Runtime
 from skinedge.run.run_directory import Bundle
+from skinedge.system.cpu_features import cpu_features, instruction_set
 
 COUNT = 64  # images
 WITH_SOURCE = 16  # images that include their source
@@ -37,6 +39,17 @@ class Golden:
     pixels: Pixels
     sources: dict[int, Pixels]
     logits: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class GoldenOutputs:
+    """What one model file gave for the golden images when it was made: damage to its weights changes it.
+
+    probabilities: (64, C) float32; environment: see `environment`.
+    """
+
+    probabilities: NDArray[np.float32]
+    environment: tuple[str, ...]
 
 
 def draw_golden(size: int) -> tuple[Pixels, dict[int, Pixels]]:
@@ -115,6 +128,37 @@ def of_run(bundle: Bundle) -> Golden:
             where=str(path),
         )
     return vectors
+
+
+def outputs_name(file: str) -> str:
+    """Return the name of the golden outputs of the model file `file`: 'golden.int8.tflite.npz'."""
+    return f"golden.{file.removeprefix('model.')}.npz"
+
+
+def environment(runtime: Runtime) -> tuple[str, ...]:
+    """Return runtime, version and instruction set of this machine: where they are equal, outputs are equal."""
+    return (f"{runtime.name} {runtime.version()}", *instruction_set(cpu_features()))
+
+
+def save_outputs(path: Path, outputs: GoldenOutputs) -> None:
+    """Write the golden outputs of a model file."""
+    with path.open("wb") as stream:
+        np.savez_compressed(stream, probabilities=outputs.probabilities, environment=np.array(outputs.environment))
+
+
+def outputs_of(bundle: Bundle, file: str, images: int) -> GoldenOutputs | None:
+    """Read the golden outputs of a run's model file; None if it was exported before they were recorded.
+
+    Raises: BundleError when they are damaged, or not of this number of images and of the run's classes.
+    """
+    if not bundle.has(outputs_name(file)):
+        return None
+    with open_arrays(bundle.file(outputs_name(file)), BundleError, "a file of golden outputs") as archive:
+        probabilities, names = archive.read("probabilities", "f", 2), archive.read("environment", "U", 1)
+        shape = (images, len(bundle.manifest.labels))
+        if probabilities.shape != shape or not np.isfinite(probabilities).all():
+            raise ValueError(f"probabilities of shape {probabilities.shape}, expected finite ones of {shape}")
+        return GoldenOutputs(probabilities.astype(np.float32), tuple(names.tolist()))
 
 
 def _source_name(position: int) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple, TypeAlias
 from msgspec import Meta, Struct
 
 from skinedge.core.json_io import build, read_json, refusal
-from skinedge.stats.gates import Gate
+from skinedge.stats.gates import Gate, worst
 
 EVALUATION = "skinedge.evaluate/1"
 NOT_AN_EVALUATION = refusal("not an evaluation", todo="Make one: skinedge evaluate RUN --split test --out DIR")
@@ -136,9 +136,8 @@ class FileVerdict(Struct, frozen=True):
 
     @property
     def worst(self) -> str:
-        """The worst verdict of the gates: 'fail', 'underpowered' or 'pass'."""
-        verdicts = [gate.verdict for gate in self.gates]
-        return next((verdict for verdict in ("fail", "underpowered") if verdict in verdicts), "pass")
+        """The worst verdict of the gates."""
+        return worst(self.gates)
 
 
 class Parity(Struct, frozen=True):

@@ -1,7 +1,8 @@
 """Gates that compare a model file with the merged network in PyTorch, as pure functions of arrays.
 
 reference_logits: (N, C) float32, from the merged network; outputs: of the file, for the same N images. A gate's verdict
-is 'pass', 'fail', or 'underpowered': too few images for a decision. A value that is not finite never passes.
+is 'pass', 'fail', 'underpowered' (too few images for a decision), or 'not measured' (nothing to compare with). A value
+that is not finite never passes.
 
 A file that is not exact is judged by intervals, by one rule (`_margin_gate`): it passes, and is called non-inferior, if
 the whole interval is within the margin (CONSORT for non-inferiority trials, Piaggio et al. 2012,
@@ -43,9 +44,11 @@ MAX_MELANOMA_DROP = 0.03  # of the sensitivity for melanoma, as the top class
 MAX_SCORE_CHANGE = 0.01  # mean absolute change of the malignant score, 0..1
 CLEAR_MARGIN = 1.0  # logits; the noise of int8 stays below it, that of a wrong graph does not
 MAX_SUM_ERROR = 1e-3  # of a row of probabilities in floating point
+MAX_OUTPUT_CHANGE = 1e-3  # of a probability: the same bytes in the same runtime on the same instruction set
+MEAN_OUTPUT_CHANGE = 0.01  # elsewhere: twice the largest mean between kernels of one runtime (docs/log.md)
 TAIL = 0.025  # level of a one-sided exact test, as strict as a bound of the 95 % interval
 
-Verdict = Literal["pass", "fail", "underpowered"]
+Verdict = Literal["pass", "fail", "underpowered", "not measured"]
 Array = NDArray[Any]
 
 
@@ -74,9 +77,16 @@ class Gate:
 
 
 def passed(gates: Sequence[Gate], *, strict: bool = False) -> bool:
-    """Return True if no gate failed (strict: nor is underpowered); False for no gates."""
-    allowed = ("pass",) if strict else ("pass", "underpowered")
+    """Return True if no gate failed (strict: nor is underpowered or not measured); False for no gates."""
+    allowed = ("pass",) if strict else ("pass", "underpowered", "not measured")
     return bool(gates) and all(gate.verdict in allowed for gate in gates)
+
+
+def worst(gates: Sequence[Gate]) -> Verdict:
+    """Return the worst verdict, 'pass' for no gates."""
+    verdicts = {gate.verdict for gate in gates}
+    order: tuple[Verdict, ...] = ("fail", "underpowered", "not measured")
+    return next((verdict for verdict in order if verdict in verdicts), "pass")
 
 
 def centred_log_probabilities(probabilities: Array, keep: Array) -> NDArray[np.float64]:
@@ -182,15 +192,31 @@ def golden_gates(reference_logits: Array, outputs: Outputs, *, exact: bool) -> t
     return tuple(Gate(f"golden_{g.name}", g.value, g.limit, g.verdict, g.detail) for g in gates)
 
 
-def finite_gate(outputs: Outputs, *, max_sum_error: float = MAX_SUM_ERROR) -> Gate:
-    """Every row is finite, not negative and sums to 1, and is the softmax of the file's logits, if it gives them.
+def golden_outputs_gate(recorded: Array, outputs: Outputs, *, same_environment: bool) -> Gate:
+    """Gate on the probabilities that the file itself gave when it was made: damage to its weights changes them.
 
-    The sum and the softmax may differ by max_sum_error.
+    recorded: (N, C). same_environment: same runtime, version and instruction set, where the largest change counts;
+    elsewhere kernels round in other places, and the mean counts.
+    """
+    change = np.abs(outputs.probabilities.astype(np.float64) - recorded)
+    value, limit = float(change.mean()), MEAN_OUTPUT_CHANGE
+    if same_environment:
+        value, limit = float(change.max()), MAX_OUTPUT_CHANGE
+    where = "here" if same_environment else "on another instruction set or runtime version, mean"
+    detail = f"change of a probability since the file was made {where}"
+    return Gate("golden_outputs", value, limit, _verdict(value <= limit), detail)
+
+
+def finite_gate(outputs: Outputs, *, max_sum_error: float = MAX_SUM_ERROR) -> Gate:
+    """Every row is finite, in 0..1 and sums to 1, and is the softmax of the file's logits, if it gives them.
+
+    The sum and the softmax may differ by max_sum_error; infinite for classes that do not exclude each other.
     """
     rows = outputs.probabilities.astype(np.float64)
     if not len(rows):
-        return Gate("finite", None, 0, "underpowered", "no images")
-    sound = np.isfinite(rows).all(axis=1) & (rows >= 0).all(axis=1)
+        return Gate("finite", None, 0, "not measured", "no images")
+    largest = 1 + min(max_sum_error, MAX_SUM_ERROR)
+    sound = np.isfinite(rows).all(axis=1) & (rows >= 0).all(axis=1) & (rows <= largest).all(axis=1)
     sound &= np.abs(np.where(np.isfinite(rows), rows, 0).sum(axis=1) - 1) <= max_sum_error
     if outputs.logits is not None:
         sound &= np.isfinite(outputs.logits).all(axis=1)
@@ -300,12 +326,12 @@ def _melanomas_to_decide(table: McNemar, drop: float) -> float:
 def unmeasured_gates(
     reason: str, *, exact: bool, malignant: Sequence[int] = (), melanoma: int | None = None
 ) -> tuple[Gate, ...]:
-    """Underpowered gates of the test split, for when its images are not available.
+    """Gates of the test split that are not measured, for when its images are not available.
 
     exact: those of `fp32_gates`; else those of `lossy_gates`, which documents malignant and melanoma.
     """
     limits = _limits(exact=exact, malignant=malignant, melanoma=melanoma)
-    return tuple(Gate(name, None, limit, "underpowered", reason) for name, limit in limits.items())
+    return tuple(Gate(name, None, limit, "not measured", reason) for name, limit in limits.items())
 
 
 def _limits(*, exact: bool, malignant: Sequence[int] = (), melanoma: int | None = None) -> dict[str, float]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from class_edits import edit_json, with_right_hashes
 
 from skinedge.core.errors import BundleError, ConfigError
 from skinedge.core.files import sha256
@@ -19,7 +20,7 @@ Foreign = Callable[..., Path]
 
 
 def relabel(bundle: Bundle, name: str, change: Callable[[dict[str, object]], None]) -> Bundle:
-    """Change the embedded description of an ONNX file, and update its hash in the manifest."""
+    """Change the embedded description of an ONNX file, and update its hash in the manifest and the card."""
     import onnx
 
     path = bundle.root / name
@@ -30,8 +31,7 @@ def relabel(bundle: Bundle, name: str, change: Callable[[dict[str, object]], Non
             change(description)
             prop.value = json.dumps(description)
     onnx.save(model, path)
-    text = (bundle.root / "manifest.json").read_text()
-    (bundle.root / "manifest.json").write_text(text.replace(bundle.entries()[name].sha256, sha256(path)))
+    with_right_hashes(bundle.root)
     return bundle.reload()
 
 
@@ -61,6 +61,15 @@ def test_a_changed_file_is_refused(run: Bundle) -> None:
         open_listed(run, "model.fp32.onnx")
     with pytest.raises(BundleError, match="does not match the hash"):
         open_file(run.root / "model.fp32.onnx")
+
+
+@pytest.mark.parametrize("name", ["model.int8.onnx", "model.fp32.tflite"])
+def test_a_card_of_other_bytes_is_refused(run: Bundle, name: str) -> None:
+    """The hashes of the manifest are right: the file was replaced, and its hash in the manifest with it."""
+    edit_json(run.root / f"{name}.skinedge.json", lambda card: card.update(sha256="0" * 64))
+    with_right_hashes(run.root)
+    with pytest.raises(BundleError, match=f"the card is of other bytes than {name} has"):
+        open_listed(run.reload(), name)
 
 
 def test_an_unlisted_file_is_refused_with_a_list_of_files(run: Bundle) -> None:

@@ -16,6 +16,7 @@ import skinedge_bench
 from skinedge.core.errors import DataError
 from skinedge.data.dataset import file_of
 from skinedge.run.file_card import card_name
+from skinedge.run.golden import outputs_name
 from skinedge.run.manifest import FileEntry, Manifest, Stage, manifest_text
 from skinedge.run.run_directory import Bundle
 from skinedge_bench.loaded_model import exported
@@ -61,7 +62,8 @@ def build_payload(bundle: Bundle, images: dict[str, Path | bytes]) -> Payload:
     Excludes the merged network, since hosts need not have PyTorch.
     Raises: BundleError if nothing was exported, or a file is missing or changed.
     """
-    names = [name for entry in exported(bundle) for name in (entry.path, card_name(entry.path))]
+    entries = exported(bundle)
+    names = [name for entry in entries for name in (entry.path, card_name(entry.path), outputs_name(entry.path))]
     names = [name for name in (*names, *RUN_FILES) if bundle.has(name)]
     run: dict[str, Path | bytes] = {f"{RUN}/{name}": bundle.file(name) for name in names}
     run[f"{RUN}/manifest.json"] = manifest_text(restrict_manifest(bundle, set(names))).encode()
@@ -88,11 +90,11 @@ def split_images(bundle: Bundle, data: Path | None) -> dict[str, Path | bytes]:
     Raises: DataError if they are not found.
     """
     samples = test_split(bundle)
-    root = locate(bundle, samples, data)
-    if root is None:
+    located = locate(bundle, samples, data)
+    if located is None:
         raise DataError(f"the test images are not {place_of(bundle.manifest)}", todo="Name their folder with --data.")
-    names = dict.fromkeys(file_of(sample.path) for sample in samples)
-    return {f"{DATA}/{name}": root / name for name in names}
+    pairs = [(file_of(a.path), file_of(b.path)) for a, b in zip(samples, located.samples, strict=True)]
+    return {f"{DATA}/{name}": located.root / path for name, path in pairs}
 
 
 def code() -> dict[str, Path | bytes]:

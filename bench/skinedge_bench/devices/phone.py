@@ -17,8 +17,9 @@ from typing import Protocol as Interface
 from skinedge.core.errors import BundleError, ConfigError
 from skinedge.run.manifest import now
 from skinedge.run.run_directory import Bundle
+from skinedge.system.cpu_features import INT8_DOT, instruction_set
 from skinedge.system.progress import note
-from skinedge_bench.device import INT8_DOT, Device, instruction_set
+from skinedge_bench.device import Device
 from skinedge_bench.devices.adb import Phone
 from skinedge_bench.latency.block_stats import Blocks
 from skinedge_bench.latency.conditions import Conditions

@@ -63,6 +63,11 @@ class Predictions:
         return reweighed(self.probabilities, self.prior, prior)
 
     @property
+    def absent(self) -> tuple[str, ...]:
+        """The classes without an image: means over classes leave them out."""
+        return tuple(label for i, label in enumerate(self.labels) if i not in self.truth)
+
+    @property
     def positive(self) -> NDArray[np.bool_]:
         """(N,) bool: truly malignant. All False if the malignant classes are unknown."""
         return np.isin(self.truth, self.malignant or ())

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from skinedge.core.errors import DataError
+from skinedge.core.errors import ConfigError, DataError
 from skinedge.data.loading import Source
 from skinedge.data.read_options import DEFAULT, ReadOptions
 from skinedge.run.embedded_metadata import KEY, ModelDescription
@@ -74,6 +74,7 @@ class Evaluation:
         return {
             "n": len(predictions.truth),
             "classes": list(predictions.labels),
+            "absent_classes": list(predictions.absent),
             "file": self.file,
             "runtime": self.runtime,
             "synthetic": self.synthetic,
@@ -115,8 +116,11 @@ def evaluate(
 
     reading: how to read the folder, by default as recorded in the run.
     Raises: DataError for unknown classes, unreadable images, no images, or images or lesions that the model was trained
-    on (unless allow_train); ConfigError for an unknown split; the errors of `predictions`.
+    on (unless allow_train); ConfigError for an unknown split or a multi-label model; the errors of `predictions`.
     """
+    if not model.exclusive:
+        what = "its classes do not exclude each other (multi-label); accuracy and AUC of one true class are undefined"
+        raise ConfigError(what, where=str(model.path), todo="See its scores with: skinedge predict IMAGES --run FILE")
     selection = select(model, data, bundle, split, reading)
     if selection.trained_on and not allow_train:
         share = f"{selection.trained_on} of these {len(selection.samples)} images"

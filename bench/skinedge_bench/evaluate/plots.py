@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skinedge.core.errors import ConfigError, MissingDependencyError
+from skinedge.core.errors import BundleError, ConfigError, MissingDependencyError
 from skinedge.core.files import check_writable, disk_error, write_atomic
 from skinedge.stats import metrics
 from skinedge.stats.bootstrap import Interval
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     Painter = Callable[[Evaluation], Figure]
 
+DOCUMENT = "evaluation.json"  # of `evaluate --out`, beside the plots
 NOTICE = "Research tool, not a medical device"
 BLUE, VERMILION = "#0072B2", "#D55E00"
 COLOURS = (BLUE, "#E69F00", "#009E73", "#CC79A7", "#56B4E9", VERMILION, "#8C7A00")
@@ -60,15 +61,19 @@ class Curve:
         return f"{figure} {self.area:.3f} [{low:.3f}, {high:.3f}]  {self.name}"
 
 
-def check(out: Path) -> None:
+def check(out: Path, *, replace: bool) -> None:
     """Check before the evaluation that plots can be drawn and written to the folder `out`.
 
-    Raises: MissingDependencyError without matplotlib; ConfigError if `out` is a file.
+    replace: whether an evaluation in `out` may be overwritten.
+    Raises: MissingDependencyError without matplotlib; ConfigError if `out` is a file; BundleError if it has an
+    evaluation.
     """
     if find_spec("matplotlib") is None:
         raise MissingDependencyError("matplotlib", "plots")
     if out.exists() and not out.is_dir():
         raise ConfigError("is a file, not a folder", where=str(out), todo="Name a folder with --out DIR.")
+    if not replace and (out / DOCUMENT).exists():
+        raise BundleError("output exists", where=str(out / DOCUMENT), todo="Choose another --out. Or add --force.")
     check_writable(out)
 
 

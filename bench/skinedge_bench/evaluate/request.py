@@ -24,7 +24,7 @@ class EvaluationRequest:
     run knows the images; allow_train: accept images that the model was trained on; out: folder for evaluation.json,
     evaluation.md and plots, None writes nothing; jobs: number of processes, None for one per usable core; resume:
     continue the evaluation that was interrupted in `out`; reading: how to read the folder, by default as recorded in
-    the run.
+    the run; force: replace an evaluation that is in `out`.
     Raises: ConfigError as `Work`, or if `out` is a file; MissingDependencyError for `out` without matplotlib.
     """
 
@@ -35,11 +35,12 @@ class EvaluationRequest:
     jobs: int | None = None
     resume: bool = False
     reading: ReadOptions = DEFAULT
+    force: bool = False
 
     def __post_init__(self) -> None:
         _ = self.work
         if self.out is not None:
-            plots.check(self.out)
+            plots.check(self.out, replace=self.force or self.resume)
 
     @property
     def work(self) -> Work:

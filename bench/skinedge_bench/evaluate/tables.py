@@ -114,6 +114,7 @@ def markdown(document: Mapping[str, Any], notice: str, pictures: Sequence[str]) 
         f"# {escaped(document['file'])}" + (" (trained on SYNTHETIC images)" if document["synthetic"] else ""),
         notice,
         *([warning] if document["contaminated"] else []),
+        *([f"**{escaped(absent)}**"] if (absent := absent_note(document)) else []),
         *sections([*tables(document), *decision_tables(document), class_intervals(document)], 2),
     ]
     parts += [f"![{name.removesuffix('.png').replace('_', ' ')}]({name})" for name in pictures]
@@ -123,7 +124,19 @@ def markdown(document: Mapping[str, Any], notice: str, pictures: Sequence[str]) 
 def _flagged(row: Mapping[str, Any]) -> str | None:
     """Format the images of a class that are flagged: '43 of 53'; None without a threshold, or if older."""
     counts = row.get("flagged")
-    return f"{counts[0]} of {counts[1]}" if counts else None
+    return f"{counts[0]} of {counts[1]}" if counts and counts[1] else None
+
+
+def absent_note(document: Mapping[str, Any]) -> str | None:
+    """Name the classes without an image; None if all occur, or an earlier version wrote the document."""
+    absent = document.get("absent_classes", ())
+    if not absent:
+        return None
+    found = len(document["classes"]) - len(absent)
+    return (
+        f"only {found} of the model's {len(document['classes'])} classes occur in these images, without "
+        f"{', '.join(absent)}: balanced accuracy and the other means over classes are of these {found} only"
+    )
 
 
 def _classes(document: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

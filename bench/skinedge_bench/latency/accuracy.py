@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from skinedge.core.errors import DataError
-from skinedge.data.dataset import Sample
 from skinedge.run import golden
 from skinedge.run.class_order import read_reference
 from skinedge.run.manifest import MODEL
@@ -20,8 +19,8 @@ from skinedge.stats import metrics
 from skinedge.stats.gates import golden_gates
 from skinedge.system.progress import note
 from skinedge_bench.latency.targets import Target
-from skinedge_bench.runtimes.session import input_side
-from skinedge_bench.split_images import locate, place_of, test_split
+from skinedge_bench.runtimes.input_layout import input_side
+from skinedge_bench.split_images import Located, locate, place_of, test_split
 from skinedge_bench.verify.previous_report import REPORT as PARITY
 from skinedge_bench.verify.verify import EXACT, run_all
 
@@ -44,13 +43,13 @@ def accuracies(
         return results
     samples = test_split(bundle)
     try:
-        root = locate(bundle, samples, data)
-        if root is None:
+        located = locate(bundle, samples, data)
+        if located is None:
             note(f"accuracy: the test images are not {place_of(bundle.manifest)}")
             reason = "test images not found (--data DIR); golden vectors were replayed instead"
             return {**results, **dict.fromkeys((target.name for target in pending), (None, reason))}
         note(f"accuracy: {len(pending)} files on {len(samples)} test images")
-        return {**results, **_measured(bundle, pending, sessions, root, samples)}
+        return {**results, **_measured(bundle, pending, sessions, located)}
     except DataError as error:
         return {**results, **dict.fromkeys((target.name for target in pending), (None, error.what))}
 
@@ -111,24 +110,26 @@ def _incomparable(target: Target, bundle: Bundle) -> str | None:
     """Return the reason why a file's classes do not match the run's labels; None if they do."""
     if target.labels is None:
         return f"{target.name} does not name its classes"
+    if target.output_format is not None and not target.output_format.exclusive:
+        return f"the classes of {target.name} do not exclude each other (multi-label)"
     if sorted(target.labels) != sorted(bundle.manifest.labels):
         return f"{target.name} has other classes than the run: {', '.join(target.labels)}"
     return None
 
 
 def _measured(
-    bundle: Bundle, targets: Sequence[Target], sessions: Mapping[str, Session], root: Path, samples: Sequence[Sample]
+    bundle: Bundle, targets: Sequence[Target], sessions: Mapping[str, Session], images: Located
 ) -> dict[str, Accuracy]:
     """Measure the targets' balanced accuracy; decode each image once per input size."""
     labels, rule = bundle.manifest.labels, bundle.manifest.preprocess
-    truth = np.array([labels.index(sample.label) for sample in samples], dtype=np.int64)
+    truth = np.array([labels.index(sample.label) for sample in images.samples], dtype=np.int64)
     by_size: dict[int, list[Target]] = {}
     for target in targets:
         by_size.setdefault(input_side(sessions[target.key], rule.size), []).append(target)
     results: dict[str, Accuracy] = {}
     for size, group in by_size.items():
         files = {target.name: sessions[target.key] for target in group}
-        outputs = run_all(files, root, samples, replace(rule, size=size))
+        outputs = run_all(files, images, replace(rule, size=size))
         for target in group:
             indices = np.array([labels.index(label) for label in target.labels or labels])
             predicted = indices[outputs[target.name].probabilities.argmax(axis=1)]

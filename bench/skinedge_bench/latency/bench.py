@@ -86,7 +86,8 @@ def bench_files(paths: Sequence[Path], request: BenchRequest = STANDARD) -> Late
     rows = tuple(replace(row, accuracy_note="single files: no test images") for row in report.rows)
     if len(paths) > 1:
         return replace(report, rows=rows)
-    return replace(report, rows=rows, model_id=open_file(paths[0]).model_id, model_sha256=targets[0].sha256)
+    own = open_file(paths[0], output=request.output)
+    return replace(report, rows=rows, model_id=own.model_id, model_sha256=targets[0].sha256)
 
 
 def check_place(path: Path) -> None:
@@ -104,10 +105,9 @@ def save_report(report: LatencyReport, path: Path) -> None:
 
 def _photos(bundle: Bundle, data: Path | None) -> Photos:
     """Return the images to time end to end: test images if available, else synthetic ones."""
-    samples = test_split(bundle)
     try:
-        root = locate(bundle, samples, data)
-        photos = photos_of_run(root, samples) if root else None
+        located = locate(bundle, test_split(bundle), data)
+        photos = photos_of_run(located) if located else None
     except DataError as error:
         note(f"end to end: using synthetic images: {error.what}")
         photos = None

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from skinedge.system.child_process import run_program
 from skinedge.system.cpu import usable
-from skinedge_bench.device import Device, read_text
+from skinedge.system.cpu_features import read_text
+from skinedge_bench.device import Device
 
 FOREIGN = 0.10  # largest share of the usable cores' time for other processes
 SLOW_CLOCK = 0.7  # of the highest frequency: a busy core below it is limited

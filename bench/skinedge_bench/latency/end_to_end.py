@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from PIL import Image
 from skinedge.core.colour import SRGB
 from skinedge.core.image_file import load_image
 from skinedge.core.preprocess import prepare
-from skinedge.data.dataset import Sample, archive_member
+from skinedge.data.dataset import archive_member
 from skinedge.data.hdf5_images import image_bytes
 from skinedge.data.synthetic import draw
 from skinedge.run.plugins import Session
@@ -28,6 +27,7 @@ from skinedge_bench.latency.protocol import Protocol
 from skinedge_bench.latency.targets import Target
 from skinedge_bench.latency.timer import SETTLE, interleave
 from skinedge_bench.predict.predict import Prediction
+from skinedge_bench.split_images import Located
 
 COUNT = 16
 SYNTHETIC_SHAPE = (450, 600)  # height, width: of HAM10000's photos
@@ -134,16 +134,16 @@ def synthetic_photos() -> Photos:
     return _describe(encoded, f"synthetic images as JPEG of quality {QUALITY}")
 
 
-def photos_of_run(root: Path, samples: Sequence[Sample]) -> Photos | None:
+def photos_of_run(images: Located) -> Photos | None:
     """Return test images of the run, spaced evenly over the split; None for an archive (MedMNIST) without image files.
 
     Raises: DataError for an image that cannot be read or decoded.
     """
-    files = [sample.path for sample in samples if not archive_member(sample.path)[1]]
+    files = [sample.path for sample in images.samples if not archive_member(sample.path)[1]]
     if not files:
         return None
     chosen = [files[index] for index in np.linspace(0, len(files) - 1, min(COUNT, len(files))).astype(int)]
-    return _describe([image_bytes(root / path) for path in chosen], "test images of the run")
+    return _describe([image_bytes(images.root / path) for path in chosen], "test images of the run")
 
 
 def _describe(encoded: Sequence[bytes], source: str) -> Photos:

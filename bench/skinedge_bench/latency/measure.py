@@ -23,7 +23,8 @@ from skinedge_bench.latency.roofline.roofline import RooflineBound, measure_boun
 from skinedge_bench.latency.row import Row, with_ratios
 from skinedge_bench.latency.targets import Target, why_missing
 from skinedge_bench.latency.timer import Work, interleave
-from skinedge_bench.runtimes.session import input_side
+from skinedge_bench.runtimes.input_layout import input_side
+from skinedge_bench.runtimes.session import open_as
 
 FREE = -1  # side for a file that accepts images of any size
 
@@ -96,7 +97,7 @@ def open_all(targets: Sequence[Target]) -> tuple[dict[str, Session], dict[str, s
         reason = why_missing(target.runtime)
         if reason is None:
             try:
-                sessions[target.key] = target.runtime.open(target.path, target.threads)
+                sessions[target.key] = open_as(target.runtime, target.path, target.threads, target.output_format)
                 continue
             except UnavailableError as error:
                 reason = error.what
@@ -114,7 +115,7 @@ def time_all(
 ) -> Timings:
     """Measure load time, first inference and memory in separate processes, then the latencies in interleaved blocks."""
     with bench_lock() as others:
-        probes = {t.key: probe(t.runtime.name, t.path, t.threads) for t in targets}
+        probes = {t.key: probe(t.runtime.name, t.path, t.threads, t.output_format) for t in targets}
         work = {t.key: cycle_images(sessions[t.key], images) for t in targets}
         before, start = conditions(), cpu_clock()
         samples = interleave(work, protocol, seed)

@@ -21,6 +21,7 @@ from skinedge.system.cpu import usable_cores
 from skinedge.system.progress import note
 from skinedge_bench.latency.protocol import Protocol, read_protocol
 from skinedge_bench.loaded_model import LoadedModel, exported, open_file
+from skinedge_bench.runtimes.output_format import OutputFormat
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class BenchRequest:
     """The options of a benchmark.
 
     protocol: its name; threads: each file is measured with each of these numbers; runtimes: names, empty for all
-    available ones; beside: third-party model files to measure with the run's; seed: of the order of blocks.
+    available ones; beside: third-party model files to measure with the run's; seed: of the order of blocks; output:
+    name of the third-party files' output with the class scores, None chooses it.
     """
 
     protocol: str = "standard"
@@ -36,6 +38,7 @@ class BenchRequest:
     runtimes: tuple[str, ...] = ()
     beside: tuple[Path, ...] = ()
     seed: int = 0
+    output: str | None = None
 
     def checked(self) -> Protocol:
         """Return the protocol. Raises: ConfigError for an unknown protocol or runtime, or more threads than cores."""
@@ -56,7 +59,7 @@ class Target:
     """One file in one runtime with one number of threads.
 
     name: in reports, unique per file; labels: in the order of its outputs, None if the file does not name them;
-    in_run: whether it is a file of the measured run.
+    in_run: whether it is a file of the measured run; output_format: of a third-party file's scores.
     """
 
     path: Path
@@ -67,6 +70,7 @@ class Target:
     threads: int = 1
     labels: tuple[str, ...] | None = None
     in_run: bool = True
+    output_format: OutputFormat | None = None
 
     @property
     def key(self) -> str:
@@ -125,7 +129,7 @@ def file_targets(paths: Sequence[Path], own: Sequence[Target], request: BenchReq
     for path in paths:
         if path.resolve() in measured:
             raise ConfigError("this file is measured already", where=str(path))
-        model = open_file(path)
+        model = open_file(path, output=request.output)
         runtimes = choose_runtimes(path, request)
         if not runtimes:
             raise ConfigError(f"this file does not run in {', '.join(request.runtimes)}", where=str(path))
@@ -135,7 +139,17 @@ def file_targets(paths: Sequence[Path], own: Sequence[Target], request: BenchReq
         for assumption in model.assumptions:
             note(f"{name}: assumed: {assumption}")
         targets += [
-            Target(path, name, model.sha256, model.precision, runtime, threads, _labels(model), in_run=False)
+            Target(
+                path=path,
+                name=name,
+                sha256=model.sha256,
+                precision=model.precision,
+                runtime=runtime,
+                threads=threads,
+                labels=_labels(model),
+                in_run=False,
+                output_format=model.output_format,
+            )
             for runtime in runtimes
             for threads in request.threads
         ]

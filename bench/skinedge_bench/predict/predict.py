@@ -21,6 +21,8 @@ from skinedge.run.plugins import RUNTIMES, Runtime, Session, load
 from skinedge.stats.metrics import malignant_score
 from skinedge.system.process_pool import in_order
 from skinedge_bench.loaded_model import LoadedModel
+from skinedge_bench.runtimes.output_format import OutputFormat
+from skinedge_bench.runtimes.session import open_as
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Predictor:
     labels: tuple[str, ...]
     malignant: tuple[int, ...] | None
     threshold: float | None
+    output_format: OutputFormat | None = None
 
     @classmethod
     def of(cls, model: LoadedModel) -> Predictor:
@@ -102,6 +105,7 @@ class Predictor:
             model.labels,
             model.malignant,
             model.threshold,
+            model.output_format,
         )
 
     def open(self) -> Callable[[Source], Prediction]:
@@ -113,7 +117,7 @@ class Predictor:
         runtime: Runtime = load(RUNTIMES, self.runtime)
         if sha256(self.path) != self.sha256:
             raise BundleError("the model file changed after it was opened", where=str(self.path), todo="Start again.")
-        return runtime.open(self.path, 1)
+        return open_as(runtime, self.path, 1, self.output_format)
 
     def predict(self, session: Session, source: Source) -> Prediction:
         """Predict one image, alone in its batch, so that no prediction depends on the other images."""

@@ -12,7 +12,6 @@ import contextlib
 import errno
 import hashlib
 import json
-import math
 import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
@@ -30,7 +29,6 @@ from skinedge.system.file_lock import locked
 from skinedge.system.progress import note
 from skinedge_bench.loaded_model import LoadedModel
 from skinedge_bench.predict.predict import Prediction, predict
-from skinedge_bench.runtimes.session import SUM_TOLERANCE
 
 LINE = 1000  # approximate bytes of a stored prediction
 WORTH = 60  # images that take as long as starting a process
@@ -104,15 +102,16 @@ def _stored(line: bytes, source: Source | None, model: LoadedModel, where: str) 
     try:
         raw = json_io.parse_json(line, dict[str, Any], where)
         prediction = Prediction.from_document(raw)
-        made_with = (raw["model_sha256"], raw["model_id"], tuple(raw.get("probabilities", model.labels)))
+        labels = tuple(raw.get("probabilities", model.labels))
+        made_with = (raw["model_sha256"], raw["model_id"], raw.get("output"), labels)
     except (BundleError, ValueError, KeyError, TypeError, AttributeError):
         raise _differs("is not a prediction of an image", where) from None
     if source is None:
         raise _differs("has one image more than there are now", where)
     if prediction.image != source.name:
         raise _differs(f"is of the image {prediction.image}; now the image at this place is {source.name}", where)
-    current = (model.sha256, model.model_id, model.labels)
-    for name, then, now in zip(("sha256", "run", "classes"), made_with, current, strict=True):
+    current = (model.sha256, model.model_id, model.output_document.get("output"), model.labels)
+    for name, then, now in zip(("sha256", "run", "output", "classes"), made_with, current, strict=True):
         if then != now:
             raise _differs(f"was made with another model ({name}: {then}, now {now})", where)
     if prediction.image_sha256 != _digest(source):
@@ -146,9 +145,12 @@ def _is_intact(line: bytes, model: LoadedModel) -> bool:
 
 
 def _is_consistent(raw: dict[str, Any], prediction: Prediction, model: LoadedModel) -> bool:
-    """Return True if label, probability and malignant score follow from the probabilities, which sum to 1."""
+    """Return True if label, probability and malignant score follow from the probabilities, which sum to 1.
+
+    The probabilities of a multi-label file have any sum.
+    """
     row, labels = prediction.probabilities, tuple(raw["probabilities"])
-    if row is None or not math.isclose(float(row.sum()), 1, abs_tol=SUM_TOLERANCE):  # false for NaN and infinities too
+    if row is None or not abs(float(row.sum()) - 1) <= model.max_sum_error:  # false for NaN too
         return False
     if labels == model.labels and model.malignant is not None:
         score = float(malignant_score(row[None], model.malignant)[0])
@@ -208,7 +210,7 @@ def _appending(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _append(stream: IO[bytes], prediction: Prediction, model: LoadedModel, path: Path) -> None:
-    body = {**prediction.document(), "image_sha256": prediction.image_sha256}
+    body = {**prediction.document(), **model.output_document, "image_sha256": prediction.image_sha256}
     full = json_io.document("predict", body, model_id=model.model_id, model_sha256=model.sha256)
     line = _with_sum(json.dumps(full, allow_nan=False).encode().removesuffix(b"}"))
     try:

@@ -33,9 +33,8 @@ def pictures(bundle: Bundle, data: Path | None) -> Pictures:
     Raises: DataError when they are missing; ConfigError when no heatmap can be made.
     """
     bundle.file(REFERENCE)
-    samples = test_split(bundle)
-    root = locate(bundle, samples, data)
-    if root is None:
+    located = locate(bundle, test_split(bundle), data)
+    if located is None:
         raise DataError(
             f"the test images are not {place_of(bundle.manifest)}",
             todo="Name their folder with --data DIR, or leave --with-images out.",
@@ -44,7 +43,7 @@ def pictures(bundle: Bundle, data: Path | None) -> Pictures:
     drawn = []
     with bar("examples", len(indices)) as advance:
         for index in indices:
-            drawn.append(picture(explainer, root, samples[index]))
+            drawn.append(picture(explainer, located.root, located.samples[index]))
             advance(1)
     return Pictures(tuple(drawn))
 

@@ -37,7 +37,7 @@ SIGNS = {"good": "✓", "bad": "✗", "doubt": "?"}  # beside the word: no infor
 KINDS = {
     **dict.fromkeys(("pass", "passed", "chosen", "best"), "good"),
     **dict.fromkeys(("fail", "rejected"), "bad"),
-    **dict.fromkeys(("underpowered", "inconclusive"), "doubt"),
+    **dict.fromkeys(("underpowered", "inconclusive", "not measured"), "doubt"),
 }
 VERDICT = re.compile(rf"({'|'.join(sorted(KINDS, key=len, reverse=True))})\b(?! \()(.*)")
 

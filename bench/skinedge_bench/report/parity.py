@@ -33,10 +33,10 @@ def parity(sources: Sources) -> Section:
 
 
 def _counted(report: Parity) -> str:
-    """'Gates: 112 pass, 6 underpowered, 0 fail'."""
-    verdicts = [gate.verdict for file in report.files.values() for gate in file.gates]
-    counts = (f"{verdicts.count(verdict)} {verdict}" for verdict in ("pass", "underpowered", "fail"))
-    return f"Gates: {', '.join(counts)}"
+    """'Gates: 112 pass, 6 underpowered, 0 fail', and those not measured, if any."""
+    verdicts: list[str] = [gate.verdict for file in report.files.values() for gate in file.gates]
+    shown = ("pass", "underpowered", "fail", *(["not measured"] if "not measured" in verdicts else []))
+    return f"Gates: {', '.join(f'{verdicts.count(verdict)} {verdict}' for verdict in shown)}"
 
 
 def _outdated(sources: Sources, report: Parity) -> Iterator[Missing]:
@@ -88,7 +88,9 @@ def _gates(files: Mapping[str, FileVerdict]) -> Table:
 
 
 def _gate(gate: Gate | None) -> str | None:
-    return None if gate is None else f"{gate.verdict} {gate.measured}"
+    if gate is None:
+        return None
+    return gate.verdict if gate.verdict == "not measured" else f"{gate.verdict} {gate.measured}"
 
 
 def _not_passed(report: Parity) -> Table:

@@ -55,9 +55,7 @@ def warnings(sources: Sources) -> Iterator[str]:
 def summary(sources: Sources) -> Iterator[Text]:
     """Yield the evaluation in sentences, in one paragraph; older evaluations have none."""
     if sources.evaluation is not None and (sentences := sources.evaluation.figures.summary):
-        yield Text(
-            " ".join(sentence.strip() + ("" if sentence.endswith((".", ":")) else ";") for sentence in sentences)
-        )
+        yield Text(" ".join(sentences))
 
 
 def accuracy_tiles(sources: Sources) -> Iterator[Tile]:

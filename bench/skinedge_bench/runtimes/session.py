@@ -1,87 +1,31 @@
-"""Common parts of the runtimes: input layout, batching, and the interpretation of outputs."""
+"""Common parts of the runtimes' sessions: batching, errors, and the interpretation of outputs."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skinedge.core.errors import BundleError, ConfigError, SkinedgeError
-from skinedge.core.input_format import CONTRACTS, HEATMAP, LOGITS, PROBABILITIES, Contract
+from skinedge.core.input_format import HEATMAP, LOGITS, PROBABILITIES
 from skinedge.core.outputs import Outputs
 from skinedge.core.preprocess import Pixels
-from skinedge.run.embedded_metadata import KEY, ModelDescription
-from skinedge.run.plugins import Session, TensorSpec
-from skinedge.stats.metrics import softmax
+from skinedge.run.class_order import label_lines
+from skinedge.run.embedded_metadata import KEY
+from skinedge.run.file_trial import FREE_SIDE
+from skinedge.run.plugins import Runtime, Session, TensorSpec
+from skinedge_bench.runtimes import onnx_graph
+from skinedge_bench.runtimes.input_layout import Layout
+from skinedge_bench.runtimes.output_format import Output, OutputFormat, choose, format_of
 
-BATCH = 16  # images per call for a free batch dimension: bounds memory without loss of speed on a CPU
-SUM_TOLERANCE = 0.03  # deviation from 1 of a softmax quantized to 1/256
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The layout of a file's image input.
-
-    size: side in pixels, -1 if free; batch: images per call, -1 if free; contract: range and meaning of the input
-    numbers, None for a third-party file, which gets 0..255.
-    """
-
-    size: int
-    batch: int
-    channels_first: bool
-    dtype: np.dtype[Any]
-    contract: Contract | None = None
-
-    @classmethod
-    def of(cls, spec: TensorSpec, metadata: Mapping[str, str], where: str) -> Layout:
-        """Derive the layout from the input tensor and the file's metadata.
-
-        Raises: ConfigError when the input is not a batch of square RGB images or contradicts the metadata; DataError
-        for a damaged description.
-        """
-        shape, dtype, contract = spec.shape, np.dtype(spec.dtype), None
-        if KEY in metadata:
-            contract = CONTRACTS[ModelDescription.from_json(metadata[KEY], where).input]
-            if contract.dtype != dtype.name:
-                raise ConfigError(
-                    f"the file's description says its input is {contract.dtype}, but it is {dtype.name}", where=where
-                )
-        if len(shape) == 4 and shape[3] == 3 and shape[1] == shape[2]:
-            return cls(shape[1], shape[0], False, dtype, contract)
-        if len(shape) == 4 and shape[1] == 3 and shape[2] == shape[3]:
-            return cls(shape[2], shape[0], True, dtype, contract)
-        raise ConfigError(
-            f"input '{spec.name}' has shape {list(shape)}; this needs square RGB images, NHWC or NCHW", where=where
-        )
-
-    def arrange(self, pixels: Pixels) -> NDArray[Any]:
-        """Convert (n, S, S, 3) uint8 to the file's layout, dtype and range, contiguous.
-
-        Raises: ConfigError when the size of the images differs from the file's input.
-        """
-        if self.size not in (-1, pixels.shape[1]):
-            raise ConfigError(f"the model needs images of {self.size} pixels, these have {pixels.shape[1]}")
-        arranged = pixels.transpose(0, 3, 1, 2) if self.channels_first else pixels
-        if self.contract is not None:
-            return self.contract.encode(arranged)
-        return np.ascontiguousarray(arranged, dtype=self.dtype)
-
-    def batches(self, pixels: Pixels) -> Iterator[tuple[Pixels, int]]:
-        """Split into batches: yield (images, number of valid images); the last image pads a fixed batch."""
-        step = BATCH if self.batch == -1 else self.batch
-        for start in range(0, len(pixels), step):
-            batch = pixels[start : start + step]
-            count = len(batch)
-            if self.batch != -1 and count < step:
-                batch = np.concatenate([batch, np.repeat(batch[-1:], step - count, axis=0)])
-            yield batch, count
+LABELS = "labels"  # key of the label list in a file's metadata
 
 
-@contextmanager
+@contextlib.contextmanager
 def refusing(runtime: str, action: str, where: str) -> Iterator[None]:
     """Convert any exception of a runtime to a BundleError with its first line; SkinedgeErrors pass through."""
     try:
@@ -91,6 +35,21 @@ def refusing(runtime: str, action: str, where: str) -> Iterator[None]:
     except Exception as error:  # C++ exceptions have no common base, and damaged files can cause any of Python's
         reason = " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())
         raise BundleError(f"{runtime} cannot {action} this file ({reason[:200]})", where=where) from None
+
+
+def check_suffix(path: Path) -> None:
+    """Check that a model file is not named like one of another format. Raises: ConfigError."""
+    with path.open("rb") as stream:
+        is_tflite = stream.read(8)[4:] == b"TFL3"
+    actual = ".tflite" if is_tflite else path.suffix
+    if path.suffix == ".tflite" and not is_tflite:
+        with contextlib.suppress(ValueError):
+            actual = ".onnx" if onnx_graph.nodes(path) else path.suffix
+    if actual != path.suffix:
+        todo = f"Rename it to {path.with_suffix(actual).name}."
+        raise ConfigError(
+            f"this is an {actual[1:].upper()} file with the suffix {path.suffix}", where=str(path), todo=todo
+        )
 
 
 def run_batches(
@@ -109,24 +68,15 @@ def run_batches(
     ]
 
 
-def gives_logits(layout: Layout, scores: Callable[[Pixels], NDArray[Any]]) -> bool:
-    """Return True if a third-party file gives logits, tested with four images.
-
-    Probabilities are non-negative and sum to 1 for each image.
-    """
-    side = layout.size if layout.size > 0 else 224
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (4, side, side, 3)).astype(np.uint8)
+def probe_images(size: int) -> Pixels:
+    """Return images that show the kind of a third-party file's scores: (8, S, S, 3) uint8; size: -1 for any."""
+    side = size if size > 0 else FREE_SIDE
+    images = np.random.default_rng(0).integers(0, 256, (8, side, side, 3)).astype(np.uint8)
     images[0], images[1] = 0, 255
-    rows = scores(images)
-    return not bool((rows >= 0).all() and (np.abs(rows.sum(axis=1) - 1) <= SUM_TOLERANCE).all())
-
-
-def as_outputs(scores: NDArray[Any], logits: bool) -> Outputs:
-    """Build the outputs of a third-party file from its scores (N, C)."""
-    if logits:
-        return Outputs(softmax(scores), scores)
-    return Outputs(scores)
+    for channel in range(3):
+        images[2 + channel] = 0
+        images[2 + channel, ..., channel] = 255
+    return images
 
 
 def own_names(metadata: Mapping[str, str], names: Sequence[str], where: str) -> list[str] | None:
@@ -141,28 +91,26 @@ def own_names(metadata: Mapping[str, str], names: Sequence[str], where: str) -> 
     return [name for name in (PROBABILITIES, LOGITS, HEATMAP) if name in names]
 
 
-def input_side(session: Session, free: int) -> int:
-    """Return the side of a session's input images in pixels; `free` if any size is accepted."""
-    side = max(session.inputs[0].shape[1:3])  # NHWC: S, S; NCHW: 3, S
-    return side if side > 3 else free
-
-
-def check_scores(spec: TensorSpec, where: str) -> int:
-    """Return the number of classes of an output (N, C). Raises: ConfigError for any other shape."""
-    if len(spec.shape) != 2:
-        raise ConfigError(f"output '{spec.name}' has shape {list(spec.shape)}; a classifier gives (N, C)", where=where)
-    return spec.shape[1]
+def label_list(metadata: Mapping[str, str], where: str) -> tuple[str, ...] | None:
+    """Return the labels that a third-party file lists, None without a list. Raises: ConfigError."""
+    if LABELS not in metadata:
+        return None
+    try:
+        return label_lines(metadata[LABELS])
+    except ValueError as error:
+        raise ConfigError(f"the file's label list cannot be read ({error})", where=where) from None
 
 
 class FileSession:
-    """Base class of the sessions of model files; subclasses implement `_call`.
+    """Base class of the sessions of model files; subclasses implement `_call`, and `_described` for foreign files.
 
-    A skinedge file has named outputs. The first output of a third-party file is its scores; the first run tests whether
-    these are logits, which takes inferences.
+    A skinedge file has named outputs. The scores of a third-party file have the `format` that `use` sets; without it,
+    the first run finds the format, which takes inferences. notes: what a third-party file asks for and is not done.
     """
 
     partitions: int | None = None
     outside: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
     runtime = "the runtime"  # name in errors
 
     def __init__(
@@ -175,35 +123,82 @@ class FileSession:
     ) -> None:
         self.inputs, self.outputs, self.metadata = inputs, outputs, metadata
         specs = {spec.name: spec for spec in outputs}
-        self._layout, self._where = layout, where
+        self.layout, self._where = layout, where
         self._names = own_names(metadata, list(specs), where)
-        self._selected = [specs[name] for name in self._names or [outputs[0].name]]
-        check_scores(self._selected[0], where)
-        self._logits: bool | None = None
+        self._selected = [specs[name] for name in self._names or specs]
+        if self._names is not None and len(self._selected[0].shape) != 2:
+            shape = list(self._selected[0].shape)
+            raise ConfigError(f"output '{PROBABILITIES}' has shape {shape}; a classifier gives (N, C)", where=where)
+        self._format: OutputFormat | None = None
 
     def run(self, pixels: Pixels) -> Outputs:
         """Run the model on prepared images. pixels: (N, S, S, 3) uint8."""
-        arrays = self._arrays(pixels)
-        if self._names is not None:
-            outputs = dict(zip(self._names, arrays, strict=True))
-            return Outputs(outputs[PROBABILITIES], outputs.get(LOGITS), outputs.get(HEATMAP))
-        if self._logits is None:
-            self._logits = gives_logits(self._layout, self.scores)
-        return as_outputs(arrays[0], self._logits)
+        if self._names is None:
+            return self.output_format().outputs(self.scores(pixels))
+        outputs = dict(zip(self._names, self._arrays(pixels), strict=True))
+        self._check_shape(outputs[PROBABILITIES], len(pixels), self._selected[0].shape[1])
+        return Outputs(outputs[PROBABILITIES], outputs.get(LOGITS), outputs.get(HEATMAP))
 
     def scores(self, pixels: Pixels) -> NDArray[Any]:
-        """Return the first output of the file: (N, C) float32, probabilities or logits."""
-        return self._arrays(pixels)[0]
+        """Return the first output of a skinedge file, or the class scores of another: (N, C) float32."""
+        if self._names is not None:
+            return self._arrays(pixels)[0]
+        columns = self.output_format().columns
+        scores = self._arrays(pixels)[0]
+        if scores.size == len(pixels) * columns:
+            scores = scores.reshape(len(pixels), columns)
+        self._check_shape(scores, len(pixels), columns)
+        return scores
+
+    def output_format(self, wanted: str | None = None) -> OutputFormat:
+        """Return the format of a third-party file's scores. wanted: name of the output, if the user chose it.
+
+        Raises: ConfigError if no output can be class scores, or several can; BundleError as `run`.
+        """
+        if self._format is None or wanted is not None:
+            outputs = self._described()
+            labels = label_list(self.metadata, self._where)
+            chosen = choose(outputs, None if labels is None else len(labels), wanted, self._where)
+            self._selected = [chosen.spec]
+            probes = probe_images(self.layout.size)
+            scores = self._arrays(probes)[0].reshape(len(probes), -1)
+            self._format = format_of(chosen, outputs, scores, self._where)
+        return self._format
+
+    def use(self, output_format: OutputFormat) -> None:
+        """Read the scores in a format that another session of this file has found."""
+        self._format = output_format
+        self._selected = [spec for spec in self.outputs if spec.name == output_format.name]
+
+    def try_out(self, pixels: Pixels) -> None:
+        """Run the model on one batch, whatever its outputs are. Raises: BundleError when the runtime fails."""
+        with refusing(self.runtime, "run", self._where):
+            for batch, _ in self.layout.batches(pixels):
+                self._call(batch)
 
     def _arrays(self, pixels: Pixels) -> list[NDArray[Any]]:
-        """Return the output arrays. Raises: BundleError when the runtime fails or gives other shapes."""
+        """Return the selected outputs. Raises: BundleError when the runtime fails."""
         with refusing(self.runtime, "run", self._where):
-            arrays = run_batches(self._layout, pixels, self._call, self._selected)
-            shape, classes = arrays[0].shape, self._selected[0].shape[1]
-            if len(shape) != 2 or shape[0] != len(pixels) or classes not in (-1, shape[1]):
-                raise ValueError(f"scores of shape {shape} for {len(pixels)} images")
-            return arrays
+            return run_batches(self.layout, pixels, self._call, self._selected)
+
+    def _check_shape(self, scores: NDArray[Any], images: int, classes: int) -> None:
+        """Check that scores are (images, classes), -1 for any number. Raises: BundleError otherwise."""
+        if scores.ndim != 2 or len(scores) != images or classes not in (-1, scores.shape[1]):
+            what = f"{self.runtime} cannot run this file (scores of shape {scores.shape} for {images} images)"
+            raise BundleError(what, where=self._where)
+
+    def _described(self) -> Sequence[Output]:
+        """Describe the outputs of a third-party file."""
+        return [Output(spec) for spec in self.outputs]
 
     def _call(self, pixels: Pixels) -> list[NDArray[Any]]:
         """Return the outputs of one call, in the order of `_selected`."""
         raise NotImplementedError
+
+
+def open_as(runtime: Runtime, path: Path, threads: int, output_format: OutputFormat | None) -> Session:
+    """Open a file in a runtime. output_format: of a third-party file's scores, if known. Raises: as `Runtime.open`."""
+    session = runtime.open(path, threads)
+    if output_format is not None and isinstance(session, FileSession):
+        session.use(output_format)
+    return session

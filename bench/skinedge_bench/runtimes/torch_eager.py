@@ -16,8 +16,10 @@ from skinedge.core.outputs import Outputs
 from skinedge.core.preprocess import Pixels
 from skinedge.run.embedded_metadata import KEY, ModelDescription
 from skinedge.run.plugins import TensorSpec
+from skinedge.stats.metrics import softmax
 from skinedge.system.requirements import import_failure
-from skinedge_bench.runtimes.session import Layout, as_outputs, refusing, run_batches
+from skinedge_bench.runtimes.input_layout import Layout
+from skinedge_bench.runtimes.session import refusing, run_batches
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class TorchSession:
 
     def run(self, pixels: Pixels) -> Outputs:
         """Run the model on prepared images. pixels: (N, S, S, 3) uint8."""
-        return as_outputs(run_batches(self._layout, pixels, self._call, self.outputs)[0], logits=True)
+        (logits,) = run_batches(self._layout, pixels, self._call, self.outputs)
+        return Outputs(softmax(logits), logits)
 
     def _call(self, pixels: Pixels) -> list[NDArray[Any]]:
         import torch

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from skinedge.core.errors import GateError
-from skinedge.stats.gates import Gate, passed
+from skinedge.stats.gates import Gate, Verdict, passed, worst
 from skinedge_bench.evaluate.summary import Summary
 from skinedge_bench.verify.comparison import Change, Comparison
 
@@ -70,10 +70,22 @@ class FileParity:
         same = f"{self.figures.agreement:.1%} of them (95 % interval {low:.1%} to {high:.1%})"
         return f"Same class as the network in PyTorch for {same}; gates: {counts}."
 
+    @property
+    def compared(self) -> bool:
+        """Whether a gate compared the file with something, and so verified it."""
+        return any(gate.name != "finite" and gate.verdict != "not measured" for gate in self.gates)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst verdict of the gates."""
+        return worst(self.gates)
+
     def document(self, *, strict: bool) -> dict[str, object]:
-        """Return as JSON."""
+        """Return as JSON; `passed` is null if no gate failed and none compared the file with anything."""
+        result = passed(self.gates, strict=strict)
         return {
-            "passed": passed(self.gates, strict=strict),
+            "passed": result if self.compared or not result else None,
+            "verdict": self.verdict,
             "sha256": self.sha256,
             "runtime": self.runtime,
             "gates": [asdict(gate) for gate in self.gates],
@@ -113,6 +125,25 @@ class ParityReport:
         """True if all gates of all files pass, see `gates.passed`."""
         return all(passed(file.gates, strict=self.strict) for file in self.files)
 
+    @property
+    def compared(self) -> bool:
+        """Whether any file was compared with something."""
+        return any(file.compared for file in self.files)
+
+    @property
+    def conclusion(self) -> str:
+        """What the verification means, in a sentence."""
+        doubtful = sum(gate.verdict == "underpowered" for file in self.files for gate in file.gates)
+        if failed := sum(file.verdict == "fail" for file in self.files):
+            return f"Gates failed in {failed} of {len(self.files)} files."
+        if not self.compared:
+            return "Not measured: nothing to compare with. The file runs and gives probabilities, no more is known."
+        if self.unmeasured:
+            what = "No gate failed without images; not measured on test images"
+        else:
+            what = "No gate failed on the test images" if doubtful else "All gates passed on the test images"
+        return f"{what}; too few images to decide {doubtful} gates." if doubtful else f"{what}."
+
     def failures(self) -> list[str]:
         """List 'file: gate' of every gate that prevents passing."""
         return [
@@ -128,9 +159,9 @@ class ParityReport:
             raise GateError("a gate failed:", lines=[f"  {line}" for line in self.failures()])
 
     def document(self) -> dict[str, object]:
-        """Return as JSON; undefined metrics are NaN (null once printed)."""
+        """Return as JSON; undefined metrics are NaN (null once printed); `passed` as in `FileParity.document`."""
         return {
-            "passed": self.passed,
+            "passed": self.passed if self.compared or not self.passed else None,
             "strict": self.strict,
             "images": self.images,
             "reference": None if self.reference is None else asdict(self.reference),
@@ -142,4 +173,4 @@ class ParityReport:
 
 def shown(gate: Gate) -> str:
     """Format value, limit and detail of a gate."""
-    return f"{gate.measured}, limit {gate.limit:g}; {gate.detail}"
+    return gate.detail if gate.verdict == "not measured" else f"{gate.measured}, limit {gate.limit:g}; {gate.detail}"

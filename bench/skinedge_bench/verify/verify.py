@@ -13,7 +13,6 @@ from skinedge.core import json_io
 from skinedge.core.errors import ConfigError
 from skinedge.core.outputs import Outputs
 from skinedge.core.preprocess import Preprocess, prepare
-from skinedge.data.dataset import Sample
 from skinedge.data.loading import iterate_prepared
 from skinedge.data.read_options import DEFAULT, ReadOptions
 from skinedge.run import golden
@@ -32,16 +31,17 @@ from skinedge.stats.gates import (
     finite_gate,
     fp32_gates,
     golden_gates,
+    golden_outputs_gate,
     largest_difference,
     lossy_gates,
     unmeasured_gates,
 )
+from skinedge.system.cpu_features import cpu_features, instruction_set
 from skinedge.system.progress import bar, note
-from skinedge_bench.device import cpu_features, instruction_set, saturation
+from skinedge_bench.device import saturation
 from skinedge_bench.evaluate.document import Predictions, flagged_document, malignant_document
-from skinedge_bench.loaded_model import contradiction, exported, open_file, run_of
-from skinedge_bench.runtimes.session import SUM_TOLERANCE
-from skinedge_bench.split_images import locate, place_of, test_split
+from skinedge_bench.loaded_model import contradiction, exported, open_file, refuse_output, run_of
+from skinedge_bench.split_images import Located, locate, place_of, test_split
 from skinedge_bench.verify.comparison import Pair, Side, changes, compare
 from skinedge_bench.verify.previous_report import REPORT, previously_measured, with_previous
 from skinedge_bench.verify.report import Figures, FileParity, ParityReport
@@ -93,14 +93,17 @@ def verify_file(
     *,
     strict: bool = False,
     reading: ReadOptions = DEFAULT,
+    output: str | None = None,
 ) -> ParityReport:
     """Verify one model file; no report is written. A file that a run lists is verified as `verify` does.
 
-    For a file without a run, only loading it and its probabilities for four images can be checked.
+    For a file without a run, only loading it, its card and its probabilities for four images can be checked.
+    output: as in `open_file`.
     Raises: as `verify`; ConfigError if a file without a run is given images, or is not an image classifier.
     """
     bundle = run_of(path)
     if bundle is not None:
+        refuse_output(output, path)
         entry = bundle.entries()[path.name]
         return replace(check(bundle, [entry], data, strict, reading), model_sha256=entry.sha256)
     if data is not None or reading.given:
@@ -109,15 +112,17 @@ def verify_file(
             where=str(path),
             todo=f"To evaluate it on labelled images: skinedge evaluate {path} --data {data or 'DIR'}",
         )
-    model = open_file(path)
+    model = open_file(path, output=output)
     for assumption in model.assumptions:
         note(f"assumed: {assumption}")
     pixels = np.random.default_rng(0).integers(0, 256, (4, model.size, model.size, 3)).astype(np.uint8)
     pixels[0], pixels[1] = 0, 255
-    tolerance = MAX_SUM_ERROR if KEY in model.session.metadata else SUM_TOLERANCE
-    reason = "a file without its run: no reference to compare with"
+    tolerance = MAX_SUM_ERROR if KEY in model.session.metadata else model.max_sum_error
+    reason = "nothing to compare with: a file without its run"
+    card = path.with_name(card_name(path.name)).is_file()  # `open_file` has checked it
     gates = (
         finite_gate(model.run(pixels), max_sum_error=tolerance),
+        *([Gate("card", 0, 0, "pass", "sha256, classes and run of the card beside it")] if card else []),
         *unmeasured_gates(
             reason, exact=model.precision in EXACT, malignant=model.malignant or (), melanoma=model.melanoma
         ),
@@ -137,13 +142,13 @@ def check(
     check_reports(bundle, reference)
     sessions = {entry.path: open_session(bundle, entry.path) for entry in entries}
     samples = test_split(bundle)
-    root = locate(bundle, samples, data)
+    located = locate(bundle, samples, data)
     outputs: dict[str, Outputs] = {}
-    if root is not None:
-        if unread := check_folder(samples, root, bundle.reading(reading, root)):
+    if located is not None:
+        if unread := check_folder(located.samples, located.root, bundle.reading(reading, located.root)):
             note(unread)
-        images = f"{len(samples)} test images under {root}"
-        outputs = run_all(sessions, root, samples, manifest.preprocess)
+        images = f"{len(samples)} test images under {located.root}"
+        outputs = run_all(sessions, located, manifest.preprocess)
     else:
         images = (
             f"none of the {len(samples)} test images is {place_of(manifest)}: only the golden vectors were replayed"
@@ -154,7 +159,7 @@ def check(
         gates = (
             model_gate(bundle, entry),
             *card_gates(bundle, entry, sessions[entry.path]),
-            *file_gates(entry, sessions[entry.path], manifest, vectors),
+            *file_gates(bundle, entry, sessions[entry.path], vectors),
         )
         gates = (*gates, *test_gates(entry, manifest, reference, outputs))
         parity = FileParity(entry.path, entry.sha256, gates, runtime=judge_for(Path(entry.path)).name)
@@ -173,13 +178,18 @@ def on_this_cpu(report: ParityReport, precisions: Mapping[str, str]) -> ParityRe
     return replace(report, instruction_set=instruction_set(features), warnings=(warning,) if warning else ())
 
 
-def file_gates(entry: FileEntry, session: Session, manifest: Manifest, vectors: golden.Golden) -> tuple[Gate, ...]:
+def file_gates(bundle: Bundle, entry: FileEntry, session: Session, vectors: golden.Golden) -> tuple[Gate, ...]:
     """Gates that need no image of the test split."""
     outputs = session.run(vectors.pixels)
-    return (
-        description_gate(session, manifest),
+    gates = (
+        description_gate(session, bundle.manifest),
         *golden_gates(vectors.logits, outputs, exact=is_exact(entry)),
     )
+    recorded = golden.outputs_of(bundle, entry.path, len(vectors.pixels))
+    if recorded is None:  # exported before they were recorded
+        return gates
+    here = recorded.environment == golden.environment(judge_for(Path(entry.path)))
+    return (*gates, golden_outputs_gate(recorded.probabilities, outputs, same_environment=here))
 
 
 def is_exact(entry: FileEntry) -> bool:
@@ -193,13 +203,11 @@ def open_session(bundle: Bundle, name: str) -> Session:
     return open_tried(path, judge_for(path), THREADS, checksum=bundle.entries()[name].sha256)
 
 
-def run_all(
-    sessions: dict[str, Session], root: Path, samples: Sequence[Sample], rule: Preprocess
-) -> dict[str, Outputs]:
+def run_all(sessions: dict[str, Session], images: Located, rule: Preprocess) -> dict[str, Outputs]:
     """Run every file on the same prepared pixels; each image is decoded once."""
     parts: list[list[Outputs]] = []
-    with bar("verifying", len(samples)) as advance:
-        for pixels in iterate_prepared(root, samples, rule):
+    with bar("verifying", len(images.samples)) as advance:
+        for pixels in iterate_prepared(images.root, images.samples, rule):
             parts.append(run_each(list(sessions.values()), pixels))
             advance(len(pixels))
     return {name: joined(outputs) for name, outputs in zip(sessions, zip(*parts, strict=True), strict=True)}

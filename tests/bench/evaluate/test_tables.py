@@ -15,7 +15,7 @@ from skinedge.stats import metrics
 from skinedge_bench.evaluate.document import Predictions
 from skinedge_bench.evaluate.evaluate import Evaluation
 from skinedge_bench.evaluate.selection import Selection
-from skinedge_bench.evaluate.tables import Table, markdown, tables
+from skinedge_bench.evaluate.tables import Table, decision_tables, markdown, tables
 
 LABELS = ("mel", "nv", "a|b")  # the last has no image
 
@@ -49,6 +49,8 @@ def test_the_cells_are_the_documents_values(result: Evaluation) -> None:
             value = row[name]
             assert shown[name.replace("_", " ")] == (f"{value:.3f}" if value == value else None)
         assert shown["images"] == row["support"]
+        flagged, total = row["flagged"]
+        assert shown["flagged"] == (f"{flagged} of {total}" if total else None)
     assert [list(row[1:]) for row in confusion.rows] == document["confusion"]
     low, high = document["intervals"]["malignant_sensitivity"]
     right, total = document["malignant"]["sensitivity_counts"]
@@ -110,3 +112,42 @@ def test_the_page_holds_every_table_the_warnings_and_the_pictures(result: Evalua
     assert "CONTAMINATED" not in markdown(clean.document, "", []) and "SYNTHETIC" not in markdown(
         clean.document, "", []
     )
+
+
+def test_flags_are_counted_by_class(result: Evaluation) -> None:
+    predictions, document = result.predictions, result.document
+    melanoma, nevus = (int(((predictions.truth == i) & (predictions.probabilities[:, 0] >= 0.5)).sum()) for i in (0, 1))
+    classes: Mapping[str, Any] = document["per_class"]  # type: ignore[assignment]
+    images = np.bincount(predictions.truth, minlength=3).tolist()
+    flagged = {label: row["flagged"] for label, row in classes.items()}
+    assert flagged == {"mel": [melanoma, images[0]], "nv": [nevus, images[1]], "a|b": [0, 0]}
+    accuracy, flags, by_class = result.summary.sentences()
+    assert document["summary"] == [accuracy, flags, by_class]
+    assert accuracy.startswith("On 90 images (split: test): accuracy ")
+    assert f"{melanoma} of {images[0]} malignant images, and {nevus} of {images[1]} benign ones" in flags
+    assert by_class == f"Flagged by class: melanoma {melanoma} of {images[0]}."
+
+
+@pytest.mark.parametrize("change", [{"threshold": None}, {"malignant": None}])
+def test_nothing_is_flagged_without_a_threshold(result: Evaluation, change: dict[str, None]) -> None:
+    other = replace(result, predictions=replace(result.predictions, **change))
+    classes: Mapping[str, Any] = other.document["per_class"]  # type: ignore[assignment]
+    assert {row["flagged"] for row in classes.values()} == {None}
+    assert other.summary.sentences()[1].startswith("No image is flagged")
+    titles = [table.title for table in decision_tables(other.document)]
+    assert (titles == []) is ("malignant" in change) and not any(title.startswith("What a flag") for title in titles)
+
+
+def test_tables_of_decisions_are_the_documents_values(result: Evaluation) -> None:
+    document: Mapping[str, Any] = result.document
+    thresholds, values, benefit, score = decision_tables(document)
+    for table, column, name, rows in (
+        (thresholds, "threshold", "threshold", document["decisions"]["operating_points"]),
+        (values, "malignant among the flagged (PPV)", "ppv", document["decisions"]["predictive_values"]),
+        (benefit, "model", "model", document["decisions"]["decision_curve"]),
+        (score, "images", "images", document["decisions"]["score_reliability"]),
+    ):
+        shown = [row[table.columns.index(column)] for row in table.rows]
+        assert shown == [row[name] if isinstance(row[name], int) else f"{row[name]:.3f}" for row in rows]
+    assert sum(int(row[1] or 0) for row in score.rows) == 90
+    assert all(table.title in markdown(document, "notice", []) for table in (thresholds, values, benefit, score))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from skinedge_bench.device import instruction_set, is_u8s8, saturation
+from skinedge.system.cpu_features import instruction_set
+from skinedge_bench.device import is_u8s8, saturation
 from skinedge_bench.verify.comparison import ALARM, MISSED, Pair, Side, changes, compare
 
 LABELS = ("benign", "cancer", "melanoma")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from class_edits import with_right_hashes
 
 from skinedge.core.errors import BundleError
 from skinedge.core.files import sha256
@@ -21,7 +22,8 @@ from skinedge.run.class_order import Reference
 from skinedge.run.manifest import FileEntry
 from skinedge.run.plugins import Session
 from skinedge.run.run_directory import Bundle
-from skinedge_bench.device import cpu_features, instruction_set
+from skinedge.stats.gates import Gate
+from skinedge.system.cpu_features import cpu_features, instruction_set
 from skinedge_bench.verify import verify as subject
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -173,12 +175,16 @@ def test_without_images_only_the_golden_vectors_are_replayed(cli: Cli, imageless
         gates = {gate["name"]: gate for gate in document["files"][name]["gates"]}
         lossy = ("agreement", "balanced_accuracy_fall", "melanoma_sensitivity_fall", "malignant_score_change")
         for gate in lossy if "int8" in name else ("max_difference", "argmax_flips"):
-            assert gates[gate]["verdict"] == "underpowered" and gates[gate]["value"] is None
+            assert gates[gate]["verdict"] == "not measured" and gates[gate]["value"] is None
         assert document["files"][name]["metrics"] is None
     assert document["files"]["model.fp32.onnx"]["passed"]
     code, out, err = cli("verify", imageless.root, "--strict", "--json")
     assert code == 1 and not json.loads(out)["files"]["model.fp32.onnx"]["passed"]
-    assert "model.fp32.onnx: max_difference is underpowered" in err
+    assert "model.fp32.onnx: max_difference is not measured" in err
+    _, out, err = cli("verify", imageless.root)
+    assert "without images" in out and "on test images" in out and "reference" not in out
+    assert out.splitlines()[-1].startswith("No gate failed without images; not measured on test images")
+    assert err.count("model.fp32.onnx: not measured: max_difference, argmax_flips: test images not found") == 1
 
 
 @pytest.mark.parametrize("command", ["verify", "bench"])
@@ -255,6 +261,91 @@ def test_a_run_without_exported_files_says_what_to_do(trained_run: Path) -> None
         subject.verify(Bundle.open(trained_run))
 
 
+def damaged(bundle: Bundle, name: str) -> Bundle:
+    """Set every eighth weight of a file to zero, and update all hashes."""
+    path = bundle.root / name
+    if name.endswith("onnx"):
+        import onnx
+        from onnx import numpy_helper
+
+        model = onnx.load(path)
+        for tensor in model.graph.initializer:
+            values = numpy_helper.to_array(tensor).copy()
+            if values.dtype == np.int8 and values.ndim > 1:
+                values.reshape(-1)[::8] = 0
+                tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+        content = model.SerializeToString()
+    else:
+        from ai_edge_litert import schema_py_generated as schema
+
+        content = path.read_bytes()
+        buffers = [bytes(b.data) for b in schema.ModelT.InitFromPackedBuf(content).buffers if b.data is not None]
+        for weights in (data for data in buffers if len(data) >= 2048 and content.count(data) == 1):
+            changed = bytearray(weights)
+            changed[::8] = bytes(len(changed[::8]))
+            content = content.replace(weights, bytes(changed))
+    assert content != path.read_bytes()
+    path.write_bytes(content)
+    with_right_hashes(bundle.root)
+    return bundle.reload()
+
+
+@pytest.mark.parametrize("name", ["model.int8.onnx", "model.int8.tflite"])
+def test_damaged_weights_fail_without_images(cli: Cli, imageless: Bundle, name: str) -> None:
+    """Every hash is right, and the golden images leave the predicted class open."""
+    assert cli("verify", imageless.root)[0] == 0
+    code, out, err = cli("verify", damaged(imageless, name).root, "--json")
+    document = json.loads(out)
+    failed = [file for file, result in document["files"].items() if not result["passed"]]
+    assert code == 1 and failed == [name] and f"{name}: golden_outputs is fail" in err
+
+
+def test_golden_outputs_of_another_machine_may_differ_by_their_rounding(imageless: Bundle) -> None:
+    name, vectors = "model.int8.onnx", golden.of_run(imageless)
+
+    def gate_of(outputs: golden.GoldenOutputs | None) -> Gate | None:
+        if outputs is not None:
+            golden.save_outputs(imageless.root / golden.outputs_name(name), outputs)
+            with_right_hashes(imageless.root)
+        bundle = imageless.reload()
+        gates = subject.file_gates(bundle, bundle.entries()[name], subject.open_session(bundle, name), vectors)
+        return next((gate for gate in gates if gate.name == "golden_outputs"), None)
+
+    recorded = golden.outputs_of(imageless, name, len(vectors.pixels))
+    assert recorded is not None and recorded.environment[0].startswith("onnxruntime ")
+    moved = recorded.probabilities + np.float32(0.008)
+    for environment, shift, verdict in (
+        (recorded.environment, recorded.probabilities, "pass"),
+        (recorded.environment, moved, "fail"),
+        (("onnxruntime 1.0",), moved, "pass"),
+        (("onnxruntime 1.0",), moved + np.float32(0.008), "fail"),
+    ):
+        gate = gate_of(golden.GoldenOutputs(shift, environment))
+        assert gate is not None and gate.verdict == verdict
+    with pytest.raises(BundleError, match="golden outputs"):
+        golden.outputs_of(imageless.reload(), name, 3)
+    with imageless.reload().stage("old", "test", {}) as stage:  # a run that was exported before they were recorded
+        stage.path("note.txt").write_text("x")
+        stage.remove(golden.outputs_name(name))
+    assert gate_of(None) is None
+
+
+def test_images_are_found_by_their_bytes(cli: Cli, imageless: Bundle, synthetic_images: Path, tmp_path: Path) -> None:
+    """In another folder, with other names."""
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    samples = [sample for sample in read_split(imageless.root / "split.csv") if sample.split == "test"]
+    for index, sample in enumerate(samples):
+        shutil.copy(synthetic_images / sample.path, flat / f"{index}{Path(sample.path).suffix}")
+    code, out, err = cli("verify", imageless.root, "--data", flat, "--json")
+    document = json.loads(out)
+    assert document["files"]["model.fp32.onnx"]["metrics"]["n"] == len(samples) and code == 0
+    assert f"{len(samples)} images were found by their sha256" in err
+    (flat / f"0{Path(samples[0].path).suffix}").write_bytes(b"another")
+    code, _, err = cli("verify", imageless.root, "--data", flat)
+    assert code == 1 and f"1 of the {len(samples)} images" in err
+
+
 def test_a_different_resize_fails(run: Bundle) -> None:
     vectors = golden.load(run.root / "golden.npz")
     assert subject.resize_gate(vectors, run.manifest).verdict == "pass"
@@ -292,12 +383,18 @@ def test_a_file_without_its_run(cli: Cli, tiny_run: Path, tmp_path: Path, foreig
     alone = Path(shutil.copy(tiny_run / "model.int8.tflite", tmp_path / "alone.tflite"))
     code, out, err = cli("verify", alone, "--json")
     document = json.loads(out)
-    assert code == 0 and document["passed"] and "assumed" in err
-    assert list(document["files"]) == ["alone.tflite"]
+    assert (code, document["passed"], document["files"]["alone.tflite"]["verdict"]) == (0, None, "not measured")
+    assert "assumed" in err and list(document["files"]) == ["alone.tflite"]
     assert document["model_sha256"] == sha256(alone) and document["model_id"] == Bundle.open(tiny_run).manifest.id
     code, out, err = cli("verify", alone, "--strict", "--json")
-    assert code == 1 and not json.loads(out)["passed"] and "agreement is underpowered" in err
-    assert cli("verify", foreign())[0] == 0
+    assert (code, json.loads(out)["passed"]) == (1, False)
+    assert "agreement is not measured (nothing to compare with" in err
+    shutil.copy(tiny_run / "model.int8.tflite.skinedge.json", tmp_path / "alone.tflite.skinedge.json")
+    code, out, _ = cli("verify", alone, "--json")  # its card is something to compare with
+    assert (code, json.loads(out)["passed"]) == (0, True)
+    code, out, err = cli("verify", foreign())
+    assert code == 0 and out.splitlines()[-1].startswith("Not measured: nothing to compare with.")
+    assert cli("verify", foreign(), "--strict")[0] == 1
     code, out, err = cli("verify", foreign(), "--data", tmp_path, "--json")
     assert code == 1 and out == "" and "skinedge evaluate" in err
     (tmp_path / "bad.onnx").write_bytes(b"nonsense")

@@ -21,7 +21,7 @@ from skinedge.run.manifest import FileEntry
 from skinedge.run.run_directory import Bundle
 from skinedge.system.progress import bar, note
 from skinedge_bench.loaded_model import LoadedModel, exported, open_listed, run_of
-from skinedge_bench.runtimes.session import Layout
+from skinedge_bench.runtimes.input_layout import Layout
 from skinedge_bench.split_images import locate, place_of
 from skinedge_bench.verify.layers import plot as layers_plot
 from skinedge_bench.verify.layers.graph import Step, TensorReader, computed, matched, steps
@@ -96,9 +96,10 @@ def pick_images(bundle: Bundle, data: Path | None, count: int) -> tuple[Pixels, 
         key=lambda sample: sample.image_id,
     )
     chosen = random.Random(0).sample(chosen, min(count, len(chosen)))
-    root = locate(bundle, chosen, data) if chosen else None
-    if root is not None:
-        return load_prepared(root, chosen, bundle.manifest.preprocess), f"{len(chosen)} validation images"
+    located = locate(bundle, chosen, data) if chosen else None
+    if located is not None:
+        pixels = load_prepared(located.root, located.samples, bundle.manifest.preprocess)
+        return pixels, f"{len(chosen)} validation images"
     reason = f"none of the validation images is {place_of(bundle.manifest)}" if chosen else "no validation images"
     pixels = golden.of_run(bundle).pixels[:count]
     description = f"{len(pixels)} golden (synthetic) images: {reason}"
@@ -188,7 +189,7 @@ def _reader(model: LoadedModel) -> TensorReader:
     """Open the reader of the file's inner tensors."""
     if model.path.suffix not in READERS:
         raise ConfigError(f"cannot read the layers of '{model.name}'", todo=f"Supported: {', '.join(READERS)}.")
-    layout = Layout.of(model.session.inputs[0], model.session.metadata, str(model.path))
+    layout = Layout.of(model.session.inputs, model.session.metadata, str(model.path))
     open_reader: Callable[[Path, Layout], TensorReader] = importlib.import_module(
         READERS[model.path.suffix]
     ).open_reader

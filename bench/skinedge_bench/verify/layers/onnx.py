@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from skinedge.core.preprocess import Pixels
 from skinedge.system.requirements import import_failure
-from skinedge_bench.runtimes.session import Layout
+from skinedge_bench.runtimes.input_layout import Layout
 from skinedge_bench.verify.layers.graph import Operation
 
 

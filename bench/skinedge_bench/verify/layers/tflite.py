@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinedge.core.preprocess import Pixels
-from skinedge_bench.runtimes.session import Layout
+from skinedge_bench.runtimes.input_layout import Layout
 from skinedge_bench.verify.layers.graph import Operation
 
 

@@ -18,6 +18,7 @@ from skinedge.run.embedded_metadata import KEY, ModelDescription
 from skinedge.run.parallel_sessions import ParallelSessions, joined
 from skinedge.run.plugins import Runtime, Session
 from skinedge.stats import metrics
+from skinedge.stats.differences import log_differences
 from skinedge.stats.gates import (
     Gate,
     agreement_gate,
@@ -25,7 +26,6 @@ from skinedge.stats.gates import (
     finite_gate,
     fp32_gates,
     golden_gates,
-    log_differences,
 )
 
 if TYPE_CHECKING:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from skinedge.core.outputs import Outputs
 from skinedge.stats import metrics
+from skinedge.stats.differences import largest_difference
 from skinedge.stats.paired import (
     FEWEST,
     ONE_SIDED,
@@ -37,7 +38,6 @@ from skinedge.stats.paired import (
 
 MAX_DIFFERENCE = 1e-3
 DECIDED_MARGIN = 2e-3  # twice the largest difference: below it two correct files may disagree
-MIN_PROBABILITY = 1e-4
 MIN_AGREEMENT = 0.97
 MAX_DROP = 0.01  # of balanced accuracy
 MAX_MELANOMA_DROP = 0.03  # of the sensitivity for melanoma, as the top class
@@ -87,45 +87,6 @@ def worst(gates: Sequence[Gate]) -> Verdict:
     verdicts = {gate.verdict for gate in gates}
     order: tuple[Verdict, ...] = ("fail", "underpowered", "not measured")
     return next((verdict for verdict in order if verdict in verdicts), "pass")
-
-
-def centred_log_probabilities(probabilities: Array, keep: Array) -> NDArray[np.float64]:
-    """Log-probabilities minus their mean over the classes in `keep`: the logits up to a constant per image.
-
-    probabilities: (N, C); keep: (N, C) bool, at least one class per row; returns (N, C) float64, NaN
-    outside `keep`. A probability of 0 in `keep` gives infinities.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(np.asarray(probabilities, dtype=np.float64))
-        mean = np.where(keep, logs, 0).sum(axis=1, keepdims=True) / keep.sum(axis=1, keepdims=True)
-        return np.where(keep, logs - mean, math.nan)
-
-
-def largest_difference(reference_logits: Array, outputs: Outputs) -> float:
-    """Largest absolute difference of centred log-probabilities, and of logits if the file gives them.
-
-    The former over the classes to which either side gives more than 1e-4. Infinite if an output is not finite.
-    """
-    if not _all_finite(outputs):
-        return math.inf
-    logits = outputs.logits
-    largest = 0.0 if logits is None else float(np.abs(logits.astype(np.float64) - reference_logits).max(initial=0))
-    gap = np.abs(log_differences(reference_logits, outputs.probabilities))
-    return max(largest, float(gap.max(initial=0))) if np.isfinite(gap).all() else math.inf
-
-
-def log_differences(reference_logits: Array, probabilities: Array) -> NDArray[np.float64]:
-    """Centred log-probabilities minus the reference's, of the classes to which either side gives more than 1e-4.
-
-    Returns (K,) float64, image by image; not finite where a probability is 0 or not finite.
-    """
-    shifted = np.asarray(reference_logits, dtype=np.float64)
-    shifted = shifted - shifted.max(axis=1, keepdims=True)
-    expected = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
-    keep = (expected > MIN_PROBABILITY) | (probabilities > MIN_PROBABILITY)
-    actual = centred_log_probabilities(probabilities, keep)
-    with np.errstate(invalid="ignore"):
-        return np.asarray((actual - centred_log_probabilities(expected, keep))[keep], dtype=np.float64)
 
 
 def fp32_gates(reference_logits: Array, outputs: Outputs) -> tuple[Gate, ...]:
@@ -408,9 +369,3 @@ def _predicted(scores: Array) -> NDArray[np.int64]:
 def _margin(logits: Array) -> Array:
     top = np.sort(logits, axis=1)[:, -2:]
     return np.asarray(top[:, 1] - top[:, 0])
-
-
-def _all_finite(outputs: Outputs) -> bool:
-    return bool(
-        np.isfinite(outputs.probabilities).all() and (outputs.logits is None or np.isfinite(outputs.logits).all())
-    )

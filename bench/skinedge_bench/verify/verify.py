@@ -25,6 +25,7 @@ from skinedge.run.parallel_sessions import joined, run_each
 from skinedge.run.plugins import Session, judge_for
 from skinedge.run.run_directory import Bundle
 from skinedge.stats import metrics
+from skinedge.stats.differences import largest_difference
 from skinedge.stats.gates import (
     MAX_SUM_ERROR,
     Gate,
@@ -32,7 +33,6 @@ from skinedge.stats.gates import (
     fp32_gates,
     golden_gates,
     golden_outputs_gate,
-    largest_difference,
     lossy_gates,
     unmeasured_gates,
 )

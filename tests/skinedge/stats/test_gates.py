@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from skinedge.core.outputs import Outputs
 from skinedge.stats import metrics
+from skinedge.stats.differences import largest_difference
 from skinedge.stats.gates import (
     Gate,
     agreement_gate,
@@ -19,7 +20,6 @@ from skinedge.stats.gates import (
     finite_gate,
     fp32_gates,
     golden_gates,
-    largest_difference,
     lossy_gates,
     passed,
     unmeasured_gates,

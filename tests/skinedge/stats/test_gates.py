@@ -147,7 +147,7 @@ def test_a_poisoned_row_counts_as_a_wrong_prediction(poison: float) -> None:
 
 def test_no_gate_passes_without_images() -> None:
     gates = all_gates(LOGITS[:0], Outputs(metrics.softmax(LOGITS[:0].reshape(0, 7))))
-    assert {gate.verdict for gate in gates.values()} == {"underpowered"}
+    assert {gate.verdict for gate in gates.values()} <= {"underpowered", "not measured"}
     assert {gate.value for gate in gates.values()} == {None}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from skinedge.network.int8_risks import RISKS, SAFE
 from skinedge.network.model import WEIGHT_PACKAGES
+from skinedge.system.cpu_quota import cpu_quota
 from skinedge.system.platform_check import INSTALL_64, NEED_64, is_64_bit
 from skinedge.system.requirements import (
     DICOM,
@@ -56,9 +57,10 @@ def examine() -> list[Finding]:
 
 
 def system() -> list[Finding]:
-    """Report Python and platform; 32-bit systems are a problem."""
-    bits = 64 if is_64_bit() else 32
+    """Report Python, platform and a container's CPU quota; 32-bit systems are a problem."""
+    bits, quota = 64 if is_64_bit() else 32, cpu_quota()
     python = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {bits}-bit"
+    python += "" if quota is None else f", limited to {quota:g} CPUs"
     if bits == 64:
         return [Finding("system", "ok", python)]
     return [Finding("system", "problem", f"{python}: {NEED_64}. {INSTALL_64}")]

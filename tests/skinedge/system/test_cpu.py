@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from skinedge.core.errors import ConfigError
+from skinedge.publish import doctor
 from skinedge.system import cpu
 from skinedge.system.cpu_quota import cpu_quota
 
@@ -124,6 +125,12 @@ def test_another_python_cpu_count_is_refused(many_cores: None, monkeypatch: pyte
     monkeypatch.setenv(cpu.LIMIT, text)
     with pytest.raises(ConfigError, match=f"PYTHON_CPU_COUNT is '{text}'"):
         cpu.usable_cores()
+
+
+def test_doctor_reports_a_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    for quota, shown in ((1.5, True), (None, False)):
+        monkeypatch.setattr(doctor, "cpu_quota", lambda quota=quota: quota)
+        assert doctor.system()[0].detail.endswith(", limited to 1.5 CPUs") == shown
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")

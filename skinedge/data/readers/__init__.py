@@ -15,7 +15,7 @@ from skinedge.data.readers.labelled import read_labelled
 from skinedge.data.readers.one_hot import read_one_hot
 from skinedge.data.readers.ph2 import read_ph2
 
-_LINE_BREAKING = frozenset({"Cc", "Zl", "Zp"})  # Unicode categories
+_LINE_BREAKING = frozenset({"Cc", "Zl", "Zp", "Cs"})  # Unicode categories; surrogates: bytes that are not UTF-8
 # By what a folder holds, most specific first; class folders are what is left.
 READERS = (read_ph2, read_one_hot, read_labelled)
 
@@ -66,7 +66,7 @@ def _checked(dataset: Dataset) -> Dataset:
     odd = [label for label in dataset.labels if any(unicodedata.category(c) in _LINE_BREAKING for c in label)]
     if odd:
         raise DataError(
-            f"class names with control characters or line breaks: {', '.join(map(repr, odd))}",
+            f"class names with control characters, line breaks or bytes that are not UTF-8: {', '.join(map(repr, odd))}",
             where=where,
             todo="Rename them: a list of labels has one line for each class.",
         )

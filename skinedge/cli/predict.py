@@ -40,7 +40,7 @@ def predict(
     paths = find_images(images)
     model = open_for_judging(run, file)
     if not json:
-        say(NOTICE)
+        (say if out is None else note)(NOTICE)
     with closing(predictions(model, sources(paths), len(paths), work)) as results:
         if out is None:
             failed = sum(_show(model, prediction, top, json) for prediction in results)

@@ -206,7 +206,7 @@ def check_writable(folder: Path, need: int = SOME_ROOM) -> None:
         tempfile.TemporaryFile(dir=existing).close()
         free = shutil.disk_usage(existing).free
     except OSError as error:
-        raise disk_error(error, folder) from None
+        raise disk_error(error, folder.absolute()) from None
     if free < need:
         raise BundleError(
             f"the disk has {free >> 20} MiB of free space, about {-(-need >> 20)} MiB are needed; nothing was changed",

@@ -65,9 +65,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options.seed = 0 if options.quick else options.seed
     for name in options.part:
         if name in NOT_YET:
-            parser.error(f"the part '{name}' does not exist yet; there are: {', '.join(PARTS)}")
+            sys.exit(f"error: the part '{name}' does not exist yet; there are: {', '.join(PARTS)}")
         if name not in PARTS:
-            parser.error(f"unknown part '{name}'; there are: {', '.join(PARTS)}")
+            sys.exit(f"error: unknown part '{name}'; there are: {', '.join(PARTS)}")
     return options
 
 

@@ -87,7 +87,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Result:
-    """How a cell ended. code: exit code, None after a crash or hang; verdict: 'ok', 'DEFECT: ...' or 'not run: ...'."""
+    """How a cell ended.
+
+    code: exit code, None after a crash or hang; verdict: 'ok', 'DEFECT: ...' or 'not run: ...'; said: the error, or the
+    last line, of the last command.
+    """
 
     part: str
     name: str
@@ -96,6 +100,7 @@ class Result:
     traceback: bool
     seconds: float
     verdict: str
+    said: str = ""
 
     @property
     def defect(self) -> bool:

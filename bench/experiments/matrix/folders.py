@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from random import Random
 
 from experiments.fuzz.case import Outcome
 from experiments.fuzz.fixture import RUN
 from experiments.matrix.cell import Cell, Plan, one_line, works
 from experiments.matrix.photos import photo, write_photos
 
-DATA = "data"
+DATA, QUICK, DRAWN = "data", 30, 6  # folder; cells of the quick part; drawn names
 CHECK = ("data", "check", DATA, "--json")
 # Legal names of files and folders that break a careless program.
 NAMES = {
@@ -56,7 +58,8 @@ def classes(count: int = 4, labels: tuple[str, ...] = ("mel", "nv"), pattern: st
 
 def cells(plan: Plan) -> list[Cell]:
     """Return a cell for each folder: `data check` and `predict` must read exactly its images."""
-    return [*names(plan), *nested(plan), *left_out(plan), *links(plan), *sizes(plan), *copies(plan), *refused(plan)]
+    found = [*names(plan), *nested(plan), *left_out(plan), *links(plan), *sizes(plan), *copies(plan), *refused(plan)]
+    return plan.rng.sample(found, QUICK) if plan.quick else found
 
 
 def read_cell(
@@ -70,7 +73,9 @@ def read_cell(
 
 
 def is_read(folder: Folder, data: str, outcome: Outcome, work: Path) -> str | None:
-    """Compare the dataset and the predictions with the images that are there."""
+    """Compare the dataset, what a split file keeps of it, and the predictions with the images that are there."""
+    from skinedge.core.files import write_atomic
+    from skinedge.data.dataset import read_split, write_split
     from skinedge.data.readers import read
 
     dataset = read(work / data)
@@ -78,6 +83,10 @@ def is_read(folder: Folder, data: str, outcome: Outcome, work: Path) -> str | No
     if found != dict(folder.images):
         differing = set(found.items()) ^ set(folder.images.items())
         return f"reads another dataset: {sorted(map(repr, differing))[:3]}"
+    samples = tuple(replace(sample, split=sample.split or "train") for sample in dataset.samples)
+    write_atomic(work / "split.csv", write_split(samples))
+    if [(s.path, s.label) for s in read_split(work / "split.csv")] != [(s.path, s.label) for s in samples]:
+        return "the split file leads to other images"
     predictions = [json.loads(line) for line in (work / "out.jsonl").read_bytes().splitlines()]
     if len(predictions) != len(folder.images) or any("error" in row for row in predictions):
         return f"{len(predictions)} predictions for {len(folder.images)} images"
@@ -92,18 +101,30 @@ def names(plan: Plan) -> Iterator[Cell]:
         )
         folder = classes(labels=(name, "nv"), pattern="{label}/{n}.jpg")
         if what == "non-UTF-8":  # labels are written into files of text
-            yield refused_cell(f"class name, {what}", folder, "not UTF-8")
+            yield refused_cell(f"class name, {what}", folder, "other bytes than UTF-8")
         else:
             yield read_cell(plan, f"class name, {what}", folder)
     for what, name in BREAKING.items():
         yield read_cell(plan, f"file name, {what}", classes(pattern="{label}/" + name + "{label}{n}.jpg"))
         folder = classes(labels=(name, "nv"), pattern="{label}/{n}.jpg")
         yield refused_cell(f"class name, {what}", folder, "class names with control characters")
+    for number in range(DRAWN):
+        name = drawn_name(plan.rng)
+        yield read_cell(
+            plan, f"drawn name {number}: {name!a}", classes(labels=(name, "nv"), pattern="{label}/{label}{n}.jpg")
+        )
     for what in ("spaces", "hash", "non-UTF-8", "double quotes"):
         yield read_cell(plan, f"folder name, {what}", classes(), data=f"data {NAMES[what]}")
     yield read_cell(plan, "upper-case suffixes", classes(pattern="{label}/{label}{n}.JPG"))
     yield read_cell(plan, ".jfif", classes(pattern="{label}/{label}{n}.jfif"))
     yield read_cell(plan, "the same file names in both classes", classes(pattern="{label}/{n}.png"))
+
+
+def drawn_name(rng: Random) -> str:
+    """Return a legal name of up to 20 characters of any script: no control characters, not hidden, no format field."""
+    blocks = [(0x20, 0x7E), (0xA1, 0x17F), (0x370, 0x5FF), (0x4E00, 0x4FFF), (0x1F300, 0x1F5FF)]
+    characters = [chr(rng.randint(*rng.choice(blocks))) for _ in range(rng.randint(1, 20))]
+    return "x" + "".join(c for c in characters if c not in "/{}" and unicodedata.category(c)[0] not in "CZ")
 
 
 def nested(plan: Plan) -> Iterator[Cell]:

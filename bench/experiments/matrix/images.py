@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class Picture:
 
 def cells(plan: Plan) -> list[Cell]:
     """Return a cell for each picture: `predict` must judge the pixels that a viewer shows."""
-    pictures = [*modes(), *containers(), *turns(), *profiles(), *sizes(), *damaged(), *medical()]
+    pictures = [*modes(), *containers(), *turns(), *profiles(), *sizes(), *damaged(plan.rng), *medical()]
     return [_cell(plan, picture) for picture in pictures]
 
 
@@ -206,11 +207,11 @@ def sizes() -> Iterator[Picture]:
     yield Picture("9000x6000", "a.png", encoded(Image.new("1", (9000, 6000)), "PNG"), words=("megapixels",))
 
 
-def damaged() -> Iterator[Picture]:
-    """Yield files that no viewer shows in full."""
+def damaged(rng: Random) -> Iterator[Picture]:
+    """Yield files that no viewer shows in full, cut at a drawn place."""
     for format, suffix in (("JPEG", "jpg"), ("PNG", "png"), ("WEBP", "webp"), ("TIFF", "tif"), ("BMP", "bmp")):
-        data = encoded(RGB, format)
-        yield Picture(f"{format}, truncated", f"a.{suffix}", data[: len(data) * 2 // 3])
+        data, share = encoded(RGB, format), rng.uniform(0.1, 0.85)
+        yield Picture(f"{format}, {share:.0%} of it", f"a.{suffix}", data[: round(len(data) * share)])
     yield Picture("empty file", "a.jpg", b"")
     yield Picture("text named .jpg", "a.jpg", b"<html>not found</html>" * 20, words=("not an image",))
     yield Picture("zeros named .png", "a.png", bytes(4096))

@@ -17,6 +17,7 @@ from experiments.matrix import environment, folders, photos
 from experiments.matrix.cell import Cell, Plan, nothing_wrong, one_line, works
 from experiments.matrix.pairs import Row, all_pairs
 
+# The rows of the export pairs are those that fit together (`fit_together`); the others are in `refused`.
 EXPORT: Mapping[str, Sequence[Any]] = {
     "format": ("onnx", "tflite"),
     "precision": ("fp32", "fp16", "int8", "int8-weight", "int8-mixed", "search"),
@@ -44,13 +45,19 @@ LOST = "/lost/photos"  # where the images of a run are no longer
 
 
 def cells(plan: Plan) -> list[Cell]:
-    """Return the cells; the quick part has two."""
-    exports, trainings = all_pairs(EXPORT, plan.rng), all_pairs(TRAIN, plan.rng)
+    """Return the cells; the quick part has one training."""
+    exports, trainings = all_pairs(EXPORT, plan.rng, fit_together), all_pairs(TRAIN, plan.rng)
     if plan.quick:
-        return [*[exported(plan, row) for row in exports if row["precision"] == "fp32" and is_allowed(row) is None][:1],
-                trained(trainings[0])]  # fmt: skip
-    return [*(exported(plan, row) for row in exports), *(trained(row) for row in trainings), *moved(plan), *odd_names(),
-            *refused(plan)]  # fmt: skip
+        return [trained(trainings[0])]
+    drawn = [*(exported(plan, row) for row in exports), *(trained(row) for row in trainings)]
+    return [*drawn, *moved(plan), *odd_names(), *refused(plan)]
+
+
+def fit_together(row: Row) -> bool:
+    """Return True for options of export that do not contradict each other."""
+    quantized = row["precision"] in ("int8", "int8-mixed", "search")
+    for_arm = row["cpu"] is None or (quantized and row["format"] == "onnx")
+    return for_arm and (row["fallback"] is None or row["precision"] == "search")
 
 
 def exported(plan: Plan, row: Row) -> Cell:
@@ -60,24 +67,26 @@ def exported(plan: Plan, row: Row) -> Cell:
     for name in ("contract", "cpu", "prior", "sensitivity", "fallback"):
         argv += [f"--{name}", str(row[name])] if row[name] is not None else []
     argv += [f"--{name}" for name in ("heatmap", "logits") if row[name]]
-    words = is_allowed(row)
-    expected = works(partial(is_exported, row)) if words is None else one_line(words)
-    commands: tuple[tuple[str, ...], ...] = (tuple(argv),)
-    if words is None:
-        commands = (*commands, ("verify", "run"))
-    return Cell(" ".join(argv[2:]), commands, expected, partial(_copy_run, plan), minutes=MINUTES)
+    expected, prepare = works(partial(is_exported, row)), partial(_copy_merged, plan)
+    return Cell(" ".join(argv[2:]), (tuple(argv), ("verify", "run")), expected, prepare, minutes=MINUTES)
 
 
 def _copy_run(plan: Plan, work: Path) -> None:
     shutil.copytree(plan.fixture / RUN, work / "run")
 
 
-def is_allowed(row: Row) -> str | None:
-    """Return the option that the error must name, None where the options fit together."""
-    if row["fallback"] and row["precision"] != "search":
-        return "--fallback"
-    quantized = row["precision"] in ("int8", "int8-mixed", "search")
-    return "--cpu" if row["cpu"] and not (quantized and row["format"] == "onnx") else None
+def _copy_merged(plan: Plan, work: Path) -> None:
+    """Copy the run as it was after `merge`: files of another prior would be converted again."""
+    _copy_run(plan, work)
+    path = work / "run/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["stages"] = {name: manifest["stages"][name] for name in ("train", "merge")}
+    manifest |= {"default_file": None, "thresholds": {"default": manifest["thresholds"]["default"]}}
+    path.write_text(json.dumps(manifest, indent=2))
+    kept = {file["path"] for stage in manifest["stages"].values() for file in stage["files"]} | {"manifest.json"}
+    for file in [file for file in path.parent.rglob("*") if file.is_file()]:
+        if file.relative_to(path.parent).as_posix() not in kept:
+            file.unlink()
 
 
 def is_exported(row: Row, outcome: Outcome, work: Path) -> str | None:
@@ -102,7 +111,7 @@ def is_exported(row: Row, outcome: Outcome, work: Path) -> str | None:
     for entry in bundle.model_files():
         outputs: Outputs = open_listed(bundle, entry.path).run(vectors.pixels)
         asked = entry.path in made and parts
-        if (outputs.heatmap is None, outputs.logits is None) != (
+        if (outputs.heatmaps is None, outputs.logits is None) != (
             not (asked and row["heatmap"]),
             not (asked and row["logits"]),
         ):
@@ -226,7 +235,9 @@ def refused(plan: Plan) -> Iterator[Cell]:
         (("--sensitivity", "0"), "sensitivity"), (("--sensitivity", "1.5"), "sensitivity"),
         (("--sensitivity", "nan"), "sensitivity"), (("--prior", "x"), "prior"), (("--contract", "bgr"), "contract"),
         (("--precision", "int4"), "precision"), (("--format", "coreml"), "coreml"), (("--cpu", "x86"), "--cpu"),
-        (("--int8", "--precision", "int8"), "--int8"), (("--converter", "nothing"), "nothing"),
+        (("--int8", "--precision", "int8"), "--int8"), (("--precision", "int8", "--fallback", "any"), "--fallback"),
+        (("--format", "tflite", "--int8", "--cpu", "arm"), "--cpu"), (("--precision", "fp32", "--cpu", "arm"), "--cpu"),
+        (("--converter", "nothing"), "nothing"),
         (("--format", "onnx", "--converter", "onnx2tf"), "--format tflite"), (("--fallback", "all"), "--fallback"),
     ):  # fmt: skip
         yield Cell(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from experiments.matrix import environment, folders, images, models, tables
+from experiments.matrix import environment, folders, images, models, numerics, options, tables
 from experiments.matrix.cell import Cell, Plan
 
 NOT_YET = ("backbones",)
@@ -26,4 +26,6 @@ PARTS: Mapping[str, Part] = {
     "images": Part("image files", images.cells),
     "environment": Part("machines and environments", environment.cells),
     "models": Part("model files of other tools", models.cells),
+    "options": Part("options in pairs; runs and images that were moved", options.cells, torch=True),
+    "numerics": Part("networks with unusual channels, and seeds of the default one", numerics.cells, torch=True),
 }

@@ -127,9 +127,8 @@ def perform(part: str, cell: Cell, sandbox: Sandbox) -> Result:
         problem = f"{argv[0]} failed: {problem or error_of(outcome)}"
     output = outcome.stdout + outcome.stderr
     traced = bool(outcome.failure) or b"Traceback (most recent" in output or b"error: unexpected " in output
-    return Result(
-        part, cell.name, str(cell.expected), outcome.code, traced, seconds, f"DEFECT: {problem}" if problem else "ok"
-    )
+    verdict = f"DEFECT: {problem}" if problem else "ok"
+    return Result(part, cell.name, str(cell.expected), outcome.code, traced, seconds, verdict, error_of(outcome))
 
 
 def _wait(child: int, deadline: float) -> tuple[int | None, float]:

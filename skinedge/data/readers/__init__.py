@@ -66,7 +66,7 @@ def _checked(dataset: Dataset) -> Dataset:
     odd = [label for label in dataset.labels if any(unicodedata.category(c) in _LINE_BREAKING for c in label)]
     if odd:
         raise DataError(
-            f"class names with control characters, line breaks or bytes that are not UTF-8: {', '.join(map(repr, odd))}",
+            f"class names with control characters, line breaks or other bytes than UTF-8: {', '.join(map(repr, odd))}",
             where=where,
             todo="Rename them: a list of labels has one line for each class.",
         )

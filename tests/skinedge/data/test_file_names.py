@@ -41,5 +41,5 @@ def test_a_name_that_is_not_utf8_is_in_the_split_file_as_it_is(tmp_path: Path) -
 
 
 def test_a_class_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="not UTF-8"):
+    with pytest.raises(DataError, match="other bytes than UTF-8"):
         read(images(tmp_path, (b"m\xffl", b"nv")))

@@ -13,7 +13,7 @@ from random import Random
 
 from experiments.fuzz.case import Outcome
 from experiments.fuzz.fixture import RUN
-from experiments.matrix.cell import Cell, Plan, one_line, works
+from experiments.matrix.cell import Cell, Plan, one_line, works, works_or_one_line
 from experiments.matrix.photos import photo, write_photos
 
 DATA, QUICK, DRAWN = "data", 30, 6  # folder; cells of the quick part; drawn names
@@ -23,8 +23,9 @@ NAMES = {
     "spaces": " a  b ", "umlauts": "\u00e4\u00f6\u00fc \u00df", "combining characters": "a\u0308 o\u0308",
     "single quote": "a'b", "double quotes": 'a"b"', "hash": "a#1", "archive marker": "x.npz#train", "percent": "100%20",
     "separators": "a;b,c|d", "shell": "$(touch x) `y` & *", "dash": "-rf", "backslash": "a\\b", "emoji": "\U0001f9b4",
-    "formula": "=1+1", "option": "--help", "dots": "a..b", "right to left": "\u05d0\u202eb", "non-UTF-8": "a\udcffb",
+    "formula": "=1+1", "option": "--help", "dots": "a..b", "right to left": "\u05d0\u202eb",
 }  # fmt: skip
+NOT_UTF8 = "a\udcffb"
 BREAKING = {"newline": "a\nb", "tab": "a\tb", "escape": "a\x1b[31mb", "line separator": "a\u2028b", "C1": "a\x85b"}
 
 
@@ -95,29 +96,27 @@ def is_read(folder: Folder, data: str, outcome: Outcome, work: Path) -> str | No
 
 def names(plan: Plan) -> Iterator[Cell]:
     """Yield names of files, classes and the folder itself."""
-    for what, name in {**NAMES, "250 characters": "x" * 240}.items():
-        yield read_cell(
-            plan, f"file name, {what}", classes(pattern="{label}/" + name.replace("{", "") + "{label}{n}.jpg")
-        )
+    drawn = {f"drawn: {name!a}": name for name in (drawn_name(plan.rng) for _ in range(DRAWN))}
+    for what, name in {**NAMES, "250 characters": "x" * 240, **drawn}.items():
+        yield read_cell(plan, f"file name, {what}", named_files(name))
+        yield read_cell(plan, f"class name, {what}", classes(labels=(name, "nv"), pattern="{label}/{n}.jpg"))
+    for what, name in {**BREAKING, "non-UTF-8": NOT_UTF8}.items():
+        cell = read_cell(plan, f"file name, {what}", named_files(name))
+        # A name that is no text may be refused, but then it is named.
+        yield replace(cell, expected=works_or_one_line(cell.expected.invariant, "names")) if name == NOT_UTF8 else cell
         folder = classes(labels=(name, "nv"), pattern="{label}/{n}.jpg")
-        if what == "non-UTF-8":  # labels are written into files of text
-            yield refused_cell(f"class name, {what}", folder, "other bytes than UTF-8")
-        else:
-            yield read_cell(plan, f"class name, {what}", folder)
-    for what, name in BREAKING.items():
-        yield read_cell(plan, f"file name, {what}", classes(pattern="{label}/" + name + "{label}{n}.jpg"))
-        folder = classes(labels=(name, "nv"), pattern="{label}/{n}.jpg")
-        yield refused_cell(f"class name, {what}", folder, "class names with control characters")
-    for number in range(DRAWN):
-        name = drawn_name(plan.rng)
-        yield read_cell(
-            plan, f"drawn name {number}: {name!a}", classes(labels=(name, "nv"), pattern="{label}/{label}{n}.jpg")
-        )
-    for what in ("spaces", "hash", "non-UTF-8", "double quotes"):
-        yield read_cell(plan, f"folder name, {what}", classes(), data=f"data {NAMES[what]}")
+        yield refused_cell(f"class name, {what}", folder, "class names")
+    for name in (*(NAMES[what] for what in ("spaces", "hash", "double quotes")), NOT_UTF8):
+        yield read_cell(plan, f"folder name, {name!a}", classes(), data=f"data {name}")
     yield read_cell(plan, "upper-case suffixes", classes(pattern="{label}/{label}{n}.JPG"))
     yield read_cell(plan, ".jfif", classes(pattern="{label}/{label}{n}.jfif"))
     yield read_cell(plan, "the same file names in both classes", classes(pattern="{label}/{n}.png"))
+
+
+def named_files(name: str) -> Folder:
+    """Return class folders with this in every file's name."""
+    images = {f"{label}/{name}{label}{n}.jpg": (label, "") for label in ("mel", "nv") for n in range(4)}
+    return Folder(images)
 
 
 def drawn_name(rng: Random) -> str:

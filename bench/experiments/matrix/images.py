@@ -261,6 +261,8 @@ def _dicom(pixels: Pixels, interpretation: str, bits: int = 8) -> bytes:
         data.PlanarConfiguration = 0
     data.BitsAllocated, data.BitsStored, data.HighBit = 8 * pixels.itemsize, bits, bits - 1
     data.PixelRepresentation = 0
+    if bits > 8:
+        data.WindowCenter, data.WindowWidth = 1 << (bits - 1), 1 << bits
     data.PixelData = pixels.tobytes()
     stream = io.BytesIO()
     data.save_as(stream, enforce_file_format=True)

@@ -1,6 +1,6 @@
 # Targets: demo | test | check | docs | cli-page | pictures | browser | web | mediapipe | hashes | licenses | sbom | test-range | pi | sshd |
 # minisign | android-tools | apk | android-test | cross-check | converters | collapse | bench-device | bench-table |
-# bench-train | gpu-check | platforms | throughput | choices | target | seeds | flagship | fuzz | faults | clean. Each
+# bench-train | gpu-check | platforms | throughput | choices | target | seeds | flagship | fuzz | matrix | faults | clean. Each
 # works alone from a clean clone; the first one installs everything into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -159,6 +159,12 @@ bench-device: $(READY)
 .PHONY: fuzz
 fuzz: web
 	$(BIN)/python -m experiments.fuzz $(ARGS)
+
+# Try inputs, options and machines beside the usual ones, each with an expected outcome; takes up to 60 minutes on 2 cores.
+# MATRIX_SEED=n draws other mutations and pairs, PART=tables,images chooses parts; ARGS="--json FILE --keep DIR".
+.PHONY: matrix
+matrix: $(READY)
+	$(BIN)/python -m experiments.matrix $(ARGS)
 
 # Write README's latency tables from the reports in bench/results.
 bench-table: $(READY)

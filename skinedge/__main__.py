@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-import signal
-from typing import NoReturn
+import os
+import sys
+
+# `python -m` puts the current folder first, where a random.py or signal.py would replace Python's: imports come later.
+_BY_NAME = __name__ == "__main__" and __spec__ is not None and not sys.flags.safe_path
+if _BY_NAME and not __file__.startswith(f"{sys.path[0]}{os.sep}skinedge{os.sep}"):  # else skinedge is in that folder
+    del sys.path[0]
 
 
-def main() -> NoReturn:
-    """Run the command. During its imports, Ctrl-C ends the process immediately and silently."""
+def main() -> None:
+    """Run the command and end the process. During its imports, Ctrl-C ends the process immediately and silently."""
+    import signal
+
+    from skinedge.core.terminal import prepare_streams
+
+    prepare_streams()
     sigint_handler = signal.getsignal(signal.SIGINT)
     if sigint_handler is not signal.SIG_IGN:  # ignored under nohup
         signal.signal(signal.SIGINT, signal.SIG_DFL)

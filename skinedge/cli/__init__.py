@@ -49,8 +49,9 @@ def process() -> NoReturn:
             if stream is not None:
                 stream.flush()
         except OSError as error:  # closed pipe, or full disk
+            if not code:  # else its error is printed already
+                os.write(2, f"error: output was truncated ({error.strerror})\n".encode())
             code = code or 1
-            os.write(2, f"error: output was truncated ({error.strerror})\n".encode())
     os._exit(code if isinstance(code, int) else 1)
 
 

@@ -50,7 +50,7 @@ def predict(
     paths = find_images(images)
     classifier = open_classifier(run, file, output)
     if not json:
-        say(NOTICE)
+        (say if out is None else note)(NOTICE)
     with closing(classifier.predict_files(paths, work)) as results:
         if out is None:
             failed = sum(_show(classifier.model, prediction, top, json) for prediction in results)

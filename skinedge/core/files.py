@@ -110,6 +110,11 @@ def expand_home(path: str) -> Path:
         raise SkinedgeError("this user has no home folder", todo="Set SKINEDGE_CACHE=DIR, or HOME.") from None
 
 
+def encode(text: str) -> bytes:
+    """Return the text in UTF-8, with the bytes of file names that are not UTF-8 as they are (PEP 383)."""
+    return text.encode("utf-8", "surrogateescape")
+
+
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Replace a file atomically; a full disk or a crash leaves the previous file intact.
 
@@ -120,7 +125,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     try:
         for leftover in path.parent.glob(f"{glob.escape(path.name)}.{_TOKEN}.part"):
             _remove_unlocked(leftover)
-        while not _replace(path, data.encode() if isinstance(data, str) else data):
+        while not _replace(path, encode(data) if isinstance(data, str) else data):
             pass
     except OSError as error:
         raise disk_error(error, path) from None
@@ -203,7 +208,7 @@ def check_writable(folder: Path, need: int = SOME_ROOM) -> None:
         tempfile.TemporaryFile(dir=existing).close()
         free = shutil.disk_usage(existing).free
     except OSError as error:
-        raise disk_error(error, folder) from None
+        raise disk_error(error, folder.absolute()) from None
     if free < need:
         raise BundleError(
             f"the disk has {free >> 20} MiB of free space, about {-(-need >> 20)} MiB are needed; nothing was changed",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
 import re
 import sys
+from typing import Any
 
 # Control characters (C0, DEL, C1), line and paragraph separators, bidirectional overrides, lone surrogates.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -22,6 +25,35 @@ def visible_lines(text: str) -> str:
 def say(line: object = "") -> None:
     """Print one line of results on standard output."""
     print(visible(line), flush=True)
+
+
+class _Output(io.FileIO):
+    """Standard output whose errors name it: 'No space left on device' does not say where."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = "standard output"
+            raise
+
+
+def prepare_streams() -> None:
+    """Name standard output in errors, and open the null device for every standard stream that the caller has closed.
+
+    Call it before opening any file: the next file would take the closed stream's descriptor, and receive what libraries
+    print. A closed standard output stays unwritable, so that a command that cannot print its result fails.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            flags = os.O_WRONLY if name == "stderr" else os.O_RDONLY
+            os.set_inheritable(os.open(os.devnull, flags), True)  # the lowest free descriptor: this one
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+    stdout = sys.stdout
+    raw = io.BufferedWriter(_Output(1, "w", closefd=False))
+    sys.stdout = io.TextIOWrapper(raw, stdout.encoding, stdout.errors, line_buffering=bool(stdout.line_buffering))
 
 
 def escape_unprintable() -> None:

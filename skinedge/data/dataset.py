@@ -154,9 +154,9 @@ def read_split(path: Path) -> tuple[Sample, ...]:
     Raises: DataError when it cannot be read, lacks columns, has an unknown split name or a path outside the data root.
     """
     try:
-        text = read_regular(path, SPLIT_BYTES, DataError).decode()
+        text = read_regular(path, SPLIT_BYTES, DataError).decode("utf-8", "surrogateescape")  # as `files.encode`
         rows = list(csv.DictReader(io.StringIO(text, newline=""), restval=""))
-    except (UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise DataError(f"unreadable split file ({error})", where=str(path)) from None
     if not rows or not set(SPLIT_COLUMNS) <= set(rows[0]):
         raise DataError(f"not a split file: it needs the columns {', '.join(SPLIT_COLUMNS)}", where=str(path))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from skinedge.core.errors import DataError
+from skinedge.core.files import encode
 from skinedge.data.dataset import SPLITS, Dataset, Sample, isic_id
 from skinedge.data.hashing import content_hash, hash_images, near_pairs
 
@@ -306,7 +307,7 @@ def _divide(groups: list[Group], parts: Mapping[str, float], seed: int) -> list[
 
 
 def _shuffled(groups: Iterable[Group], seed: int) -> list[Group]:
-    return sorted(groups, key=lambda group: hashlib.sha256(f"{seed}:{group.key}".encode()).digest())
+    return sorted(groups, key=lambda group: hashlib.sha256(encode(f"{seed}:{group.key}")).digest())
 
 
 def _quotas(sizes: Mapping[tuple[str, str], int], count: int) -> dict[tuple[str, str], int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -135,9 +136,15 @@ def load_adapter(net: nn.Module, folder: Path) -> Any:
 
 
 def import_peft() -> Any:
-    """Import peft without the lines that torchao writes to standard error."""
+    """Import peft without the lines that torchao writes to standard error.
+
+    Raises: ConfigError without docstrings, which transformers, imported by peft, reads.
+    """
     import logging
 
+    if sys.flags.optimize > 1:
+        todo = "Unset PYTHONOPTIMIZE, or leave out -OO."
+        raise ConfigError("Python runs without docstrings (PYTHONOPTIMIZE=2), which peft needs", todo=todo)
     logger = logging.getLogger("torch.utils._pytree")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -5,6 +5,8 @@ Files that can be rebuilt from adapter, base weights and calibration are left ou
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -240,11 +242,13 @@ def redacted_report(bundle: Bundle, name: str) -> bytes:
 
 def check_no_local_paths(folder: Path, bundle: Bundle) -> None:
     """Check that no packed file contains a path of this machine. Raises: BundleError."""
-    local = [Path(bundle.manifest.data_root or "/"), bundle.root.resolve(), Path.cwd(), Path.home(), folder.resolve()]
-    patterns = {str(path).encode() for path in local if len(path.parts) > 1}
+    local = [Path(bundle.manifest.data_root or "/"), bundle.root.resolve(), Path.cwd(), folder.resolve()]
+    with contextlib.suppress(RuntimeError):  # a user without a home folder
+        local.append(Path.home())
+    patterns = {os.fsencode(path) for path in local if len(path.parts) > 1}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         content = path.read_bytes()
-        matches = [text.decode() for text in patterns if re.search(re.escape(text) + rb"(?![\w-])", content)]
+        matches = [os.fsdecode(text) for text in patterns if re.search(re.escape(text) + rb"(?![\w-])", content)]
         if matches:
             raise BundleError(f"would contain the local path {matches[0]}", where=path.relative_to(folder).as_posix())
 

@@ -154,15 +154,20 @@ def _wait(child: Child, timeout_s: float | None) -> subprocess.CompletedProcess[
 
 
 def search_path() -> list[str]:
-    """Return this process's module folders, without the current one unless PYTHONPATH or skinedge itself needs it."""
+    """Return this process's module folders, without the current one unless PYTHONPATH or skinedge itself needs it.
+
+    Raises: SkinedgeError for a relative one if the current folder was deleted.
+    """
+    package = Path(__file__).resolve().parents[2]
+    python_path = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     try:
+        allowed = {package, *(Path(entry).absolute() for entry in python_path)}
+        paths = [Path(entry).absolute() for entry in sys.path if entry]
         current = Path.cwd()
     except FileNotFoundError:
+        if all(Path(entry).is_absolute() for entry in (*sys.path, *python_path) if entry):
+            return [entry for entry in sys.path if entry]
         raise SkinedgeError("the current folder no longer exists", todo="Change to an existing folder.") from None
-    package = Path(__file__).resolve().parents[2]
-    python_path = [Path(entry).absolute() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    allowed = {package, *python_path}
-    paths = [Path(entry).absolute() for entry in sys.path if entry]
     return [str(path) for path in paths if path != current or current in allowed]
 
 

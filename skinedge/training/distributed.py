@@ -44,6 +44,8 @@ def launched() -> tuple[int, int]:
         return 0, 1
     if rank >= count:
         raise ConfigError(f"RANK is {rank}, but WORLD_SIZE is {count}", todo=UNSET)
+    if not os.environ.get("MASTER_ADDR"):  # which every launcher sets
+        raise ConfigError(f"WORLD_SIZE is {count}, but no launcher started this process", todo=UNSET)
     return rank, count
 
 

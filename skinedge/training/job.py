@@ -16,7 +16,7 @@ from typing import Any
 from skinedge import __version__
 from skinedge.core import json_io, taxonomy
 from skinedge.core.errors import BundleError, ConfigError, DataError
-from skinedge.core.files import SOME_ROOM, check_writable, sha256, write_atomic
+from skinedge.core.files import SOME_ROOM, check_writable, encode, sha256, write_atomic
 from skinedge.core.json_io import digest
 from skinedge.data import readers
 from skinedge.data import split as splitting
@@ -193,7 +193,7 @@ def create_job(request: TrainRequest, device: str, processes: int = 1) -> tuple[
         labels=dataset.labels,
         taxonomy=groups,
         melanoma=melanoma,
-        split_sha256=hashlib.sha256(split_csv.encode()).hexdigest(),
+        split_sha256=hashlib.sha256(encode(split_csv)).hexdigest(),
         base_source=base.source,
         base_sha256=base.sha256,
         preprocess=asdict(rule),
@@ -309,7 +309,7 @@ def reopen(request: TrainRequest) -> tuple[Job, tuple[Sample, ...]]:
     if choose_device(request.device) != job.device:
         raise BundleError(f"the training to resume ran on {job.device}", where=str(path), todo=f"--device {job.device}")
     samples = read_split(request.work / "split.csv")
-    if hashlib.sha256(write_split(samples).encode()).hexdigest() != job.split_sha256:
+    if hashlib.sha256(encode(write_split(samples))).hexdigest() != job.split_sha256:
         raise BundleError("split.csv was changed after training started", where=str(request.work))
     return job, samples
 

@@ -46,3 +46,12 @@ def test_a_command_executes_no_module_in_the_current_folder(
     completed = subprocess.run(command, cwd=trapped, env=environment, capture_output=True, text=True, check=False)
     assert not (trapped / "executed").exists(), completed.stderr
     assert completed.returncode == 0, completed.stderr
+
+
+@pytest.mark.parametrize("name", ["signal", "typing", "random", "numpy", "json"])
+def test_python_m_executes_no_module_in_the_current_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / f"{name}.py").write_text("raise SystemExit('executed')\n")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
+    command = [sys.executable, "-m", "skinedge", "data", "info", "nowhere"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "executed" not in done.stderr and done.stderr.startswith("error: nowhere: no such folder")

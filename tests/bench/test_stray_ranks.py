@@ -42,7 +42,13 @@ def test_stray_variables_do_not_silence_other_commands(
 
 @pytest.mark.parametrize(
     "ranks",
-    [{"WORLD_SIZE": "x"}, {"WORLD_SIZE": "-2"}, {"WORLD_SIZE": "2", "RANK": "2"}, {"RANK": "1e3", "WORLD_SIZE": "2"}],
+    [
+        {"WORLD_SIZE": "x"},
+        {"WORLD_SIZE": "-2"},
+        {"WORLD_SIZE": "2", "RANK": "2"},
+        {"RANK": "1e3", "WORLD_SIZE": "2"},
+        {"RANK": "1", "WORLD_SIZE": "2"},  # without the address that launchers set
+    ],
 )
 def test_training_refuses_invalid_ranks(
     cli: Cli, synthetic_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: dict[str, str]

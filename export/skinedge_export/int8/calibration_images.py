@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skinedge.core.errors import DataError
+from skinedge.core.files import encode
 from skinedge.core.input_format import Contract
 from skinedge.core.preprocess import Pixels, Preprocess
 from skinedge.data.dataset import Sample
@@ -73,7 +74,7 @@ def load_calibration(root: Path, chosen: Sequence[Sample], rule: Preprocess) -> 
             todo="Look at the images: skinedge data check DIR",
         )
     ids = tuple(sorted(sample.image_id for sample in chosen))
-    return CalibrationSet(pixels, ids, hashlib.sha256("\n".join(ids).encode()).hexdigest())
+    return CalibrationSet(pixels, ids, hashlib.sha256(encode("\n".join(ids))).hexdigest())
 
 
 def in_order(pixels: Pixels) -> Pixels:

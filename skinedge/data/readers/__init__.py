@@ -26,7 +26,7 @@ from skinedge.data.readers.scin import read_scin
 from skinedge.data.readers.table_notes import note_tables
 from skinedge.system.progress import note
 
-_LINE_BREAKING = frozenset({"Cc", "Zl", "Zp"})  # Unicode categories
+_LINE_BREAKING = frozenset({"Cc", "Zl", "Zp", "Cs"})  # Unicode categories; surrogates: bytes that are not UTF-8
 _FEW = "class(es) found, but at least two are needed"
 # By what a folder holds, most specific first; class folders are what is left.
 TABLE_READERS = (read_imagefolder, read_one_hot, read_derm7pt, read_labelled)  # where a table of labels was chosen
@@ -103,11 +103,7 @@ def _check_folder(root: Path) -> None:
 
 def _contents(folder: Folder, options: ReadOptions) -> Contents:
     """Read the folder's tables and the plan. Raises: DataError without images; ConfigError as `survey`."""
-    unnamed = [image for image in folder.images if not _is_text(image)]
-    folder = replace(folder, images=tuple(image for image in folder.images if image not in unnamed))
     contents = Contents.of(folder, options, plan.left_out(options, folder.root, folder.images))
-    cases = [(ascii(image), "") for image in unnamed]
-    contents.refuse("image names that are not Unicode", cases, todo="Rename these files and folders.")
     if not folder.images:
         refuse(contents.problems, folder.root)
         refuse_without_images(contents)
@@ -127,11 +123,6 @@ def _with_hdf5(folder: Folder) -> Folder:
         note(f"not read: {', '.join(unread)} ({why})")
     images = [path for name in folder.hdf5 if name not in unread for path in list_hdf5(folder.root, name)]
     return replace(folder, images=(*folder.images, *images))
-
-
-def _is_text(name: str) -> bool:
-    """Return False for a name with bytes that are not UTF-8, which no table can hold."""
-    return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _archive(dataset: Dataset, options: ReadOptions) -> Survey:
@@ -166,6 +157,6 @@ def _class_problems(dataset: Dataset) -> tuple[Problem, ...]:
     odd = [label for label in dataset.labels if any(unicodedata.category(c) in _LINE_BREAKING for c in label)]
     if odd:
         todo = "Rename them: a list of labels has one line for each class."
-        what = "class names with control characters or line breaks"
+        what = "class names with control characters, line breaks or other bytes than UTF-8"
         problems.append(Problem(what, where, tuple(map(repr, odd)), todo))
     return tuple(problems)

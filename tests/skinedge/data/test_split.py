@@ -203,7 +203,8 @@ HEAD = "image_id,lesion_id,label,split,path,sha256\n"
     ("text", "message"),
     [
         (None, "no such file"),
-        (b"\xff\xfe\x00", "unreadable split file"),
+        (b"\xff\xfe\x00", "needs the columns"),
+        (HEAD.encode() + b"x" * 200_000, "unreadable split file"),
         (b"", "needs the columns"),
         (b"image_id,label\na,nv\n", "needs the columns"),
         (HEAD.encode() + b"a,,nv,exam,a.png,0\n", "unknown split names"),

@@ -58,6 +58,13 @@ class Session:
     loading: float = 0.0
     bundle: Bundle | None = None
 
+    @property
+    def run(self) -> Bundle:
+        """The trained run. Raises: SkinedgeError after an interruption."""
+        if self.bundle is None:
+            raise SkinedgeError("the training did not end")
+        return self.bundle
+
 
 def session(request: TrainRequest, stop_at: int | None = None) -> Session:
     """Train; Ctrl-C comes in batch number `stop_at`, if given."""
@@ -152,7 +159,6 @@ def check(scale: Scale, folder: Path) -> Table:
 
 def finish(table: Table, bundle: Any, images: Path) -> None:
     """Merge, export and verify. Raises: GateError if a gate fails."""
-    from skinedge.cli.verify import require_passed
     from skinedge.training.merge import merge
     from skinedge_bench.verify.verify import verify
     from skinedge_export.export import export
@@ -166,7 +172,7 @@ def finish(table: Table, bundle: Any, images: Path) -> None:
         result.append("model.fp32.onnx, gates passed")
     with table.step("verify") as result:
         report = verify(bundle, images)
-        require_passed(report)
+        report.require_passed()
         (file,) = (file for file in report.files if file.figures)
         result.append(f"passed, largest difference {file.figures.max_difference:.1e} on {file.figures.n} test images")
 
@@ -183,23 +189,20 @@ def images_per_second(trained: Session) -> float:
     """Return the rate of the last epoch, which the warm-up of the first does not slow down."""
     import json
 
-    assert trained.bundle is not None
-    history = json.loads(trained.bundle.file("reports/training.json").read_text(encoding="utf-8"))["history"]
+    history = json.loads(trained.run.file("reports/training.json").read_text(encoding="utf-8"))["history"]
     return float(history[-1]["images_per_second"])
 
 
 def counts(trained: Session) -> dict[str, int]:
     """Return split -> number of images."""
-    assert trained.bundle is not None
-    return {split: sum(row.values()) for split, row in trained.bundle.manifest.training["data"]["counts"].items()}
+    return {split: sum(row.values()) for split, row in trained.run.manifest.training["data"]["counts"].items()}
 
 
 def figures(trained: Session, device: str) -> list[str]:
     """Return rate, precision, share of the training time that loads batches, and peak memory of a GPU."""
     import torch
 
-    assert trained.bundle is not None
-    facts = trained.bundle.manifest.training
+    facts = trained.run.manifest.training
     share = trained.loading / max(facts["seconds"], trained.loading)
     said = [f"{images_per_second(trained):.0f} images/s in {facts['precision']}", f"{share:.1%} of the time loads data"]
     if device == "cuda":

@@ -1,6 +1,6 @@
-"""Write README's latency tables from the committed reports in bench/results: `make bench-table`.
+"""Write the latency tables of docs/results.md from the committed reports in bench/results: `make bench-table`.
 
-Replaces the text between the two markers in README with one table per report, in the order of their names.
+Replaces the text between the two markers with one table per report, in the order of their names.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from skinedge_bench.latency.report import LatencyReport
 from skinedge_bench.latency.row import Row
 
 ROOT = Path(__file__).resolve().parents[2]
-README, RESULTS = ROOT / "README.md", ROOT / "bench" / "results"
+PAGE, RESULTS = ROOT / "docs" / "results.md", ROOT / "bench" / "results"
 START, END = "<!-- latency: `make bench-table` writes this from bench/results -->", "<!-- end of latency -->"
 COLUMNS = ("file", "p50 ms", "95 %", "p90 ms", "p99 ms", "times its fp32", "times PyTorch eager", "MiB", "MB")
 
@@ -28,8 +28,8 @@ def main() -> int:
     description = (__doc__ or "").partition("\n")[0]
     argparse.ArgumentParser(prog="python -m experiments.tables", description=description).parse_args()
     try:
-        text = README.read_text(encoding="utf-8")
-        write_atomic(README, updated(text, tables(sorted(RESULTS.glob("*.json")))))
+        text = PAGE.read_text(encoding="utf-8")
+        write_atomic(PAGE, updated(text, tables(sorted(RESULTS.glob("*.json")))))
     except SkinedgeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -37,7 +37,7 @@ def main() -> int:
 
 
 def updated(text: str, between: str) -> str:
-    """Replace the tables in README. Raises: SkinedgeError unless it has both markers exactly once."""
+    """Replace the tables of the page. Raises: SkinedgeError unless it has both markers exactly once."""
     return replaced(text, START, END, between)
 
 

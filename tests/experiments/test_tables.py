@@ -1,4 +1,4 @@
-"""README's latency tables match the committed reports."""
+"""The latency tables of docs/results.md match the committed reports."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ def test_a_missing_or_damaged_report_is_an_error(tmp_path: Path) -> None:
             tables.tables([tmp_path / "bad.json"])
 
 
-def test_readme_matches_the_committed_reports() -> None:
+def test_the_page_matches_the_committed_reports() -> None:
     reports = sorted(tables.RESULTS.glob("*.json"))
     if not reports:
         pytest.skip("no report of a device is committed yet")
-    readme = tables.README.read_text(encoding="utf-8")
-    assert tables.updated(readme, tables.tables(reports)) == readme, "run: make bench-table"
+    page = tables.PAGE.read_text(encoding="utf-8")
+    assert tables.updated(page, tables.tables(reports)) == page, "run: make bench-table"
     for path in reports:
         text = path.read_text(encoding="utf-8")
         assert path.stat().st_size < 200_000

@@ -11,6 +11,7 @@ from PIL import Image
 
 from skinedge.core.errors import DataError
 from skinedge.core.files import write_atomic
+from skinedge.core.preprocess import Preprocess
 from skinedge.data.dataset import load_pixels, read_split, write_split
 from skinedge.data.readers import read
 from skinedge.data.split import split
@@ -37,7 +38,7 @@ def test_a_name_that_is_not_utf8_is_in_the_split_file_as_it_is(tmp_path: Path) -
     again = read_split(tmp_path / "split.csv")
     assert [(s.path, s.label, s.split) for s in again] == [(s.path, s.label, s.split) for s in samples]
     assert all(load_pixels(root, sample.path).shape == (24, 24, 3) for sample in again)
-    assert len(load_calibration(root, again, 24).ids) == len(again)
+    assert len(load_calibration(root, again, Preprocess(24)).ids) == len(again)
 
 
 def test_a_class_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 from replicas import LAYOUTS, images, isic_2019, pad_ufes, table
 
 from skinedge.core.errors import DataError, MissingDependencyError
+from skinedge.core.preprocess import Preprocess
 from skinedge.core.taxonomy import find
 from skinedge.data.audit import info
 from skinedge.data.dataset import Dataset, load_pixels, read_split, write_split
@@ -231,7 +232,7 @@ def test_images_in_an_hdf5_file_are_read_like_files(tmp_path: Path, capsys: pyte
     (tmp_path / "one.jpg").write_bytes(replicas.jpeg(0))
     assert hashed.samples[0].sha256 == content_hash(tmp_path, "one.jpg") == content_hash(tmp_path, first.path)
     assert (load_pixels(tmp_path, first.path) == load_pixels(tmp_path, "one.jpg")).all()
-    assert [batch.shape for batch in iterate_prepared(tmp_path, hashed.samples, 8)] == [(2, 8, 8, 3)]
+    assert [batch.shape for batch in iterate_prepared(tmp_path, hashed.samples, Preprocess(8))] == [(2, 8, 8, 3)]
     assert info(found).sizes == {"8x8": 2}
     (tmp_path / "split.csv").write_text(write_split(tuple(replace(s, split="train") for s in hashed.samples)))
     assert [sample.path for sample in read_split(tmp_path / "split.csv")] == [s.path for s in hashed.samples]

@@ -279,11 +279,11 @@ def test_unsupported_image_files_are_noted(tmp_path: Path, capsys: pytest.Captur
     class_folders(tmp_path)
     read(tmp_path)
     assert capsys.readouterr().err == ""
-    for name in ("a.heic", "b.HEIC", "c.dcm", "notes.txt", ".hidden.heic"):
+    for name in ("a.avif", "b.AVIF", "c.jxl", "notes.txt", ".hidden.avif"):
         (tmp_path / "nv" / name).write_bytes(b"x")
     assert len(read(tmp_path).samples) == 4
     output = capsys.readouterr()
-    assert output.err.startswith(f"not read: 1 .dcm, 2 .heic in {tmp_path}") and output.out == ""
+    assert output.err.startswith(f"not read: 2 .avif, 1 .jxl in {tmp_path}") and output.out == ""
 
 
 def test_archives_are_read_only_without_images(tmp_path: Path) -> None:

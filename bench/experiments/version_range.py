@@ -115,7 +115,9 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("sets", nargs="*", choices=[*RESOLUTIONS, []], help="[default: lowest and newest]")
-    parser.add_argument("--python", default=sys.executable, help="another Python: a path, or a version that is installed")
+    parser.add_argument(
+        "--python", default=sys.executable, help="another Python: a path, or a version that is installed"
+    )
     parser.add_argument("--keep", action="store_true", help="leave the environments in .cache/range")
     options = parser.parse_args()
     installed: dict[str, dict[str, str]] = {}

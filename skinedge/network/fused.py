@@ -72,7 +72,7 @@ def probe(adapted: nn.Module, size: int) -> torch.Tensor:
 
 @contextmanager
 def exact_convolutions() -> Iterator[None]:
-    """Let a GPU compute convolutions in float32 within the context: TF32, its default, differs by more than TOLERANCE."""
+    """Let a GPU compute convolutions in float32 within the context; TF32, its default, may differ beyond TOLERANCE."""
     import torch
 
     previous, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False

@@ -318,7 +318,7 @@ def _limits(*, exact: bool, malignant: Sequence[int] = (), melanoma: int | None 
 
 
 def _unusable(reference_logits: Array, limits: Mapping[str, float]) -> tuple[Gate, ...] | None:
-    """Return these gates for a reference with nothing to compare with: failed if it is not finite; None if it is fine."""
+    """Return these gates, underpowered without images and failed for a reference that is not finite; else None."""
     if not len(reference_logits):
         return tuple(Gate(name, None, limit, "underpowered", "no images") for name, limit in limits.items())
     if np.isfinite(reference_logits).all():

@@ -27,8 +27,10 @@ PLOTS = ("matplotlib", "markdown-it-py")
 EXPLAIN = ("grad-cam",)
 SIGN = ("py-minisign",)
 
-# Distribution that lacks wheels for some platforms -> what to do there. Its marker in pyproject.toml names the platforms.
-_ELSEWHERE = "Use --format onnx here; for .tflite, copy the run to Linux x86-64 or an Apple-silicon Mac and export there."
+# Distribution that lacks wheels for some platforms -> what to do there. Its marker in pyproject.toml names the others.
+_ELSEWHERE = (
+    "Use --format onnx here; for .tflite, copy the run to Linux x86-64 or an Apple-silicon Mac and export there."
+)
 INSTEAD = {
     "ai-edge-litert": "Use an .onnx file here; .tflite files run on Linux, Apple silicon and Windows x64.",
     "ai-edge-quantizer": _ELSEWHERE,

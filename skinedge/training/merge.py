@@ -42,8 +42,8 @@ ADAPTER = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
 def merge(bundle: Bundle, data: Path | None = None, reading: Reading | None = None) -> Bundle:
     """Add model.safetensors, golden.npz and reference.npz to a trained run; do nothing if they are current.
 
-    Another sensitivity alone keeps the network: see `refit_threshold`. A packaged run with an unchanged reading needs no
-    images: see `restore`.
+    Another sensitivity alone keeps the network: see `refit_threshold`. A packaged run with an unchanged reading needs
+    no images: see `restore`.
 
     Args:
         data: folder of the images; default: the manifest's data_root.
@@ -136,7 +136,9 @@ def refit_threshold(bundle: Bundle, reading: Reading, root: Path, made_from: Map
         shutil.copyfile(bundle.file(MODEL), stage.path(MODEL, **bundle.entries()[MODEL].info))
         _copy_outputs(bundle, stage)
         stage.set(calibration={**manifest.calibration, "reading": asdict(reading)}, thresholds={"default": fitted})
-    note(f"merged network kept; threshold of the malignant score for {reading.sensitivity:.0%} sensitivity: {fitted:.3f}")
+    note(
+        f"merged network kept; threshold of the malignant score for {reading.sensitivity:.0%} sensitivity: {fitted:.3f}"
+    )
     return bundle.reload()
 
 

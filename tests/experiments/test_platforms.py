@@ -1,4 +1,4 @@
-"""`make platforms`: what uv prints, as the table of docs/platforms.md. uv's output is recorded, since it needs a network."""
+"""`make platforms`: the table of docs/platforms.md, from recorded outputs of uv, which needs a network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ NO_ONNXRUNTIME = """error: No solution found when resolving dependencies
   cause: Because onnxruntime>=1.21.0 has no wheels with a matching platform tag (e.g., `musllinux_1_2_x86_64`) and
          skinedge depends on onnxruntime>=1.21, we can conclude that your requirements are unsatisfiable.
 """
-SDIST_ONLY = "  cause: Because grad-cam==1.5.7 has no usable wheels and only grad-cam<=1.5.7 is available, we can conclude"
+SDIST_ONLY = (
+    "  cause: Because grad-cam==1.5.7 has no usable wheels and only grad-cam<=1.5.7 is available, we can conclude"
+)
 OFFLINE = "error: Failed to fetch: `https://index/simple/numpy/`\n  cause: dns error\n"
 
 

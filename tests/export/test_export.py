@@ -201,7 +201,9 @@ def without_converter(monkeypatch: pytest.MonkeyPatch) -> None:
     """A platform for which litert-torch has no wheel, as on a Raspberry Pi."""
     installed = requirements.installed
     monkeypatch.setattr(requirements, "installed", lambda name: None if "litert" in name else installed(name))
-    monkeypatch.setattr(requirements, "declared", lambda: ["litert-torch; sys_platform == 'other' and extra == 'export'"])
+    monkeypatch.setattr(
+        requirements, "declared", lambda: ["litert-torch; sys_platform == 'other' and extra == 'export'"]
+    )
     for module in ("litert_torch", "ai_edge_quantizer"):
         monkeypatch.setitem(sys.modules, module, None)
 

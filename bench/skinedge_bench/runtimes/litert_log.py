@@ -1,4 +1,4 @@
-"""Keep LiteRT's log line off standard error: it says once per process that it uses XNNPACK, and no setting silences it."""
+"""Keep LiteRT's log line off standard error: once per process it reports XNNPACK, and no setting silences it."""
 
 from __future__ import annotations
 

@@ -174,7 +174,9 @@ def test_where_packages_without_wheels_are_left_out(pyproject: None, place: str,
 
 def test_a_package_without_a_wheel_here_is_no_missing_dependency(linux_arm: None) -> None:
     for module in ("litert_torch.convert", "ai_edge_quantizer"):
-        with pytest.raises(UnavailableError, match="has no wheel for Linux aarch64\nUse --format onnx here; for .tflite"):
+        with pytest.raises(
+            UnavailableError, match=r"has no wheel for Linux aarch64\nUse --format onnx here; for \.tflite"
+        ):
             requirements.check_wheels(["timm", module], "export")
     requirements.check_wheels(["timm", "onnxscript"], "export")
     requirements.require(["onnx", "litert-torch"], "export")  # `run` exports ONNX only

@@ -44,7 +44,7 @@ Written by `make platforms` on {{date}}: uv resolves the requirements for each p
 does not install or run anything: which of these were run is in `docs/log.md`.
 
 - `{YES}`: all packages have wheels. `{ONNX_ONLY}`: LiteRT or its converter has no wheel and is left out, so that .onnx
-  files are written and used, and no .tflite files. `no`: the named package has no wheel, and pip cannot install the extra.
+  files are written and used, and no .tflite files. `no`: the named package has no wheel: pip cannot install the extra.
 - Linux needs glibc 2.28 or newer (2018), macOS version {MACOS.partition(".")[0]} or newer. Raspberry Pi OS (64-bit) is
   Linux aarch64.
 - `skinedge[all]` is export, explain, plots and sign. `{BUILT}`, of `explain`, has no wheel for any platform: pip builds

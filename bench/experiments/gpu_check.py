@@ -23,7 +23,6 @@ from skinedge.core.errors import SkinedgeError
 from skinedge.run.config import LoraSettings, TrainConfig
 
 if TYPE_CHECKING:
-    from skinedge.run.run_directory import Bundle
     from skinedge.training.job import TrainRequest
 
 
@@ -56,7 +55,7 @@ class Session:
 
     batches: int = 0
     loading: float = 0.0
-    bundle: Bundle | None = None
+    bundle: Any = None
 
 
 def session(request: TrainRequest, stop_at: int | None = None) -> Session:
@@ -183,14 +182,12 @@ def images_per_second(trained: Session) -> float:
     """Return the rate of the last epoch, which the warm-up of the first does not slow down."""
     import json
 
-    assert trained.bundle is not None
     history = json.loads(trained.bundle.file("reports/training.json").read_text(encoding="utf-8"))["history"]
     return float(history[-1]["images_per_second"])
 
 
 def counts(trained: Session) -> dict[str, int]:
     """Return split -> number of images."""
-    assert trained.bundle is not None
     return {split: sum(row.values()) for split, row in trained.bundle.manifest.training["data"]["counts"].items()}
 
 
@@ -198,7 +195,6 @@ def figures(trained: Session, device: str) -> list[str]:
     """Return rate, precision, share of the training time that loads batches, and peak memory of a GPU."""
     import torch
 
-    assert trained.bundle is not None
     facts = trained.bundle.manifest.training
     share = trained.loading / max(facts["seconds"], trained.loading)
     said = [f"{images_per_second(trained):.0f} images/s in {facts['precision']}", f"{share:.1%} of the time loads data"]

@@ -23,7 +23,6 @@ from skinedge.core.errors import SkinedgeError
 from skinedge.run.config import LoraSettings, TrainConfig
 
 if TYPE_CHECKING:
-    from skinedge.run.run_directory import Bundle
     from skinedge.training.job import TrainRequest
 
 
@@ -56,7 +55,7 @@ class Session:
 
     batches: int = 0
     loading: float = 0.0
-    bundle: Bundle | None = None
+    bundle: Any = None
 
     @property
     def run(self) -> Bundle:

@@ -29,6 +29,8 @@ DOCUMENTED = {
     *(
         "n",
         "classes",
+        "decisions",
+        "summary",
         "absent_classes",
         "file",
         "synthetic",
@@ -122,8 +124,9 @@ def test_several_processes_evaluate_an_archives_images(
     arrays["test_images"] = images[::-1]
     np.savez(tmp_path / "dermamnist.npz", **arrays)
     command = ("evaluate", tiny_run, "--data", tmp_path / "dermamnist.npz", "--split", "all", "--json", "--jobs")
-    code, shown, _ = cli(*command, 3)
-    assert code == 0 and shown == cli(*command, 1)[1]
+    code, shown, err = cli(*command, 3)
+    assert code == 0, err
+    assert shown == cli(*command, 1)[1]
 
 
 def test_the_document_against_scikit_learn(cli: Cli, tiny_run: Path, folders: Path, split: tuple[Sample, ...]) -> None:
@@ -146,7 +149,7 @@ def test_the_document_against_scikit_learn(cli: Cli, tiny_run: Path, folders: Pa
     assert set(document) == DOCUMENTED | {"schema", "model_id", "model_sha256", "split", "seen", "contaminated"}
     assert set(document["malignant"]) == OF_A_RATE | {"auc", "average_precision", "threshold"}
     assert {frozenset(row) for row in document["per_class"].values()} == {
-        frozenset(OF_A_CLASS | {"support", "intervals"})
+        frozenset(OF_A_CLASS | {"support", "intervals", "name", "flagged"})
     }
     shares = Counter(sample.label for sample in split if sample.split == "train")
     training = np.array([shares[label] / shares.total() for label in labels])

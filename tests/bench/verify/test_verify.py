@@ -17,6 +17,7 @@ from skinedge.core.errors import BundleError
 from skinedge.core.files import sha256
 from skinedge.core.outputs import Outputs
 from skinedge.data.dataset import read_split
+from skinedge.data.read_options import DEFAULT
 from skinedge.run import golden
 from skinedge.run.class_order import Reference
 from skinedge.run.manifest import FileEntry
@@ -404,7 +405,7 @@ def test_a_file_without_its_run(cli: Cli, tiny_run: Path, tmp_path: Path, foreig
 
 def test_a_file_in_its_run_has_the_gates_of_the_run(cli: Cli, run: Bundle) -> None:
     before = (run.root / "manifest.json").read_text()
-    whole = subject.check(run, run.model_files(), None, strict=False)
+    whole = subject.check(run, run.model_files(), None, strict=False, reading=DEFAULT)
     _, out, _ = cli("verify", run.root / "model.int8.tflite", "--json")
     document = json.loads(out)
     assert list(document["files"]) == ["golden.npz", "model.int8.tflite"]

@@ -23,6 +23,7 @@ from skinedge.core.errors import SkinedgeError
 from skinedge.run.config import LoraSettings, TrainConfig
 
 if TYPE_CHECKING:
+    from skinedge.run.run_directory import Bundle
     from skinedge.training.job import TrainRequest
 
 
@@ -55,7 +56,7 @@ class Session:
 
     batches: int = 0
     loading: float = 0.0
-    bundle: Any = None
+    bundle: Bundle | None = None
 
     @property
     def run(self) -> Bundle:

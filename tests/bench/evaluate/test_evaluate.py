@@ -121,7 +121,7 @@ def test_several_processes_evaluate_an_archives_images(
         for part in ("train", "val", "test")
         for name, values in (("images", images), ("labels", labels))
     }
-    arrays["test_images"] = images[::-1]
+    arrays["test_images"], arrays["test_labels"] = images[::-1], labels[::-1]
     np.savez(tmp_path / "dermamnist.npz", **arrays)
     command = ("evaluate", tiny_run, "--data", tmp_path / "dermamnist.npz", "--split", "all", "--json", "--jobs")
     code, shown, err = cli(*command, 3)

@@ -189,13 +189,19 @@ def packed(model: Any) -> bytes:
     return bytes(builder.Output())
 
 
-def image_metadata(mean: Sequence[float], std: Sequence[float], label_file: str = "labels.txt") -> bytes:
-    """Return TFLite Metadata with the NormalizationOptions of the image and the label file of the output."""
+def image_metadata(
+    mean: Sequence[float], std: Sequence[float], label_file: str = "labels.txt", calibrated: bool = False
+) -> bytes:
+    """Return TFLite Metadata with the NormalizationOptions of the image and the label file of the output.
+
+    calibrated: add a process unit that calibrates the scores.
+    """
     options = tables.Table.of("NormalizationOptions", mean=tuple(map(float, mean)), std=tuple(map(float, std)))
     unit = tables.Table.of("ProcessUnit", options_type=1, options=options)
     image = tables.Table.of("TensorMetadata", name="image", process_units=[unit])
     file = tables.Table.of("AssociatedFile", name=label_file, type=2)
-    scores = tables.Table.of("TensorMetadata", name="scores", associated_files=[file])
+    units = [tables.Table.of("ProcessUnit", options_type=2)] if calibrated else []
+    scores = tables.Table.of("TensorMetadata", name="scores", process_units=units, associated_files=[file])
     graph = tables.Table.of("SubGraphMetadata", input_tensor_metadata=[image], output_tensor_metadata=[scores])
     return tables._encode(tables.Table.of("ModelMetadata", subgraph_metadata=[graph]), b"M001")
 

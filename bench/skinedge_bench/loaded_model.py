@@ -229,7 +229,7 @@ def _undescribed(path: Path, runtime: str, session: Session, output: str | None)
     if size < 1:
         assumptions.append(f"the file takes images of any size: {FREE_SIDE} x {FREE_SIDE} pixels are used")
     if isinstance(session, FileSession):
-        chosen, assumptions = session.output_format(output), [session.layout.note, *assumptions]
+        chosen, assumptions = session.output_format(output), [session.layout.note, *assumptions, *session.notes]
     else:  # a third-party runtime, which converts pixels and scores by itself
         refuse_output(output, path)
         chosen = OutputFormat(session.outputs[0].name, "probabilities", session.outputs[0].shape[-1])

@@ -381,9 +381,11 @@ def test_an_output_without_numbers_is_an_error_of_every_image(cli: Cli, folder: 
 def test_a_label_file_of_any_name_is_found_by_the_metadata(tmp_path: Path) -> None:
     """AutoML's files call it dict.txt."""
     path = tmp_path / "model.tflite"
-    described = foreign_tflite.image_metadata([0], [1], label_file="dict.txt")
+    described = foreign_tflite.image_metadata([0], [1], label_file="dict.txt", calibrated=True)
     made(foreign_tflite.classifier("SOFTMAX").save(path, "nevus\nmelanoma\nbcc", described, label_file="dict.txt"))
-    assert open_file(path).labels == ("nevus", "melanoma", "bcc")
+    model = open_file(path)
+    assert model.labels == ("nevus", "melanoma", "bcc")
+    assert "the score calibration of the file's TFLite Metadata is not applied" in model.assumptions
 
 
 def test_a_quantized_softmax_over_many_classes_is_no_multi_label(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from skinedge.data.licensing import HAM10000, NON_COMMERCIAL
 from skinedge.publish import bundled_model
 from skinedge.publish.package import Evaluation, ship
 from skinedge.run.file_card import read_description
+from skinedge.run.golden import outputs_name
 from skinedge.run.manifest import MODEL, manifest_text
 from skinedge.run.run_directory import Bundle
 from skinedge_bench.latency.bench import bench
@@ -63,6 +64,7 @@ def test_a_packaged_run_has_exactly_these_files(run: Bundle, packed: Bundle) -> 
         "reference.npz",
         *INT8,
         *(f"{name}.skinedge.json" for name in INT8),
+        *(outputs_name(name) for name in INT8),
         "reports/thresholds.json",
         "reports/parity.json",
         "MODEL_CARD.md",

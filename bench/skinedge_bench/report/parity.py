@@ -34,7 +34,7 @@ def parity(sources: Sources) -> Section:
 
 def _counted(report: Parity) -> str:
     """'Gates: 112 pass, 6 underpowered, 0 fail', and those not measured, if any."""
-    verdicts = [gate.verdict for file in report.files.values() for gate in file.gates]
+    verdicts: list[str] = [gate.verdict for file in report.files.values() for gate in file.gates]
     shown = ("pass", "underpowered", "fail", *(["not measured"] if "not measured" in verdicts else []))
     return f"Gates: {', '.join(f'{verdicts.count(verdict)} {verdict}' for verdict in shown)}"
 

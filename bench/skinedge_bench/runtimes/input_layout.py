@@ -27,7 +27,8 @@ class Normalization:
 
     def apply(self, pixels: Pixels) -> NDArray[np.float32]:
         """Normalize (n, S, S, 3) uint8."""
-        return (pixels.astype(np.float32) - np.float32(self.mean)) / np.float32(self.std)
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        return np.asarray((pixels.astype(np.float32) - mean) / std)
 
     def __str__(self) -> str:
         mean, std = (", ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))

@@ -17,10 +17,10 @@ from skinedge.core.zip_file import open_zip, read_member
 from skinedge.run.embedded_metadata import KEY
 from skinedge.run.plugins import TensorSpec
 from skinedge.system.requirements import import_failure
-from skinedge_bench.runtimes.input_layout import Encoding, Layout, Normalization
+from skinedge_bench.runtimes.input_layout import Encoding, Layout
 from skinedge_bench.runtimes.output_format import Output, last_operation
 from skinedge_bench.runtimes.session import LABELS, FileSession, check_suffix, refusing
-from skinedge_bench.runtimes.tflite_metadata import read_metadata
+from skinedge_bench.runtimes.tflite_metadata import TfliteMetadata, read_metadata
 
 MAX_METADATA = 1 << 20  # bytes, of a description or a label list
 
@@ -30,7 +30,7 @@ DELEGATE = "DELEGATE"
 class LitertSession(FileSession):
     """One .tflite file in LiteRT; not thread-safe, since an interpreter owns its tensors.
 
-    normalization: of the pixels that a third-party file takes, None if it does not state one.
+    own: TFLite Metadata of a third-party file.
     """
 
     runtime = "LiteRT"
@@ -39,7 +39,7 @@ class LitertSession(FileSession):
         self,
         interpreter: Any,
         metadata: Mapping[str, str],
-        normalization: Normalization | None,
+        own: TfliteMetadata,
         where: str,
     ) -> None:
         self._interpreter = interpreter
@@ -51,8 +51,9 @@ class LitertSession(FileSession):
         if -1 in self._in["shape_signature"][1:]:
             what = f"input '{inputs[0].name}' has no fixed size: {list(self._in['shape_signature'])}"
             raise ConfigError(what, where=where, todo="Convert the network again, with the size of its images.")
-        encoding = Encoding(normalization, _scale(self._in) or None, int(self._in["quantization"][1]))
+        encoding = Encoding(own.normalization, _scale(self._in) or None, int(self._in["quantization"][1]))
         super().__init__(Layout.of(inputs, metadata, where, encoding), inputs, outputs, metadata, where)
+        self.notes = own.notes
         self.partitions, self.outside = _delegated(interpreter)
 
     def _call(self, pixels: Pixels) -> list[NDArray[Any]]:
@@ -117,13 +118,13 @@ def _library() -> Any:
     return interpreter
 
 
-def _metadata(path: Path) -> tuple[dict[str, str], Normalization | None]:
-    """Read the description of a skinedge file; of another file, the label list and the normalization that it states."""
+def _metadata(path: Path) -> tuple[dict[str, str], TfliteMetadata]:
+    """Read the description of a skinedge file; of another file, the label list and the TFLite Metadata."""
     texts = _appended(path, lambda name: name == f"{KEY}.json")
     if texts:
-        return {KEY: texts[f"{KEY}.json"], **_labels(path, ())}, None
+        return {KEY: texts[f"{KEY}.json"], **_labels(path, ())}, TfliteMetadata()
     own = read_metadata(path.read_bytes())
-    return _labels(path, own.label_files), own.normalization
+    return _labels(path, own.label_files), own
 
 
 def _labels(path: Path, named: Collection[str]) -> dict[str, str]:

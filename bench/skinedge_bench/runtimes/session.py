@@ -44,7 +44,7 @@ def check_suffix(path: Path) -> None:
     actual = ".tflite" if is_tflite else path.suffix
     if path.suffix == ".tflite" and not is_tflite:
         with contextlib.suppress(ValueError):
-            actual = ".onnx" if onnx_graph.nodes(path) else path.suffix
+            actual = ".onnx" if onnx_graph.nodes(path.read_bytes()) else path.suffix
     if actual != path.suffix:
         todo = f"Rename it to {path.with_suffix(actual).name}."
         raise ConfigError(
@@ -105,11 +105,12 @@ class FileSession:
     """Base class of the sessions of model files; subclasses implement `_call`, and `_described` for foreign files.
 
     A skinedge file has named outputs. The scores of a third-party file have the `format` that `use` sets; without it,
-    the first run finds the format, which takes inferences.
+    the first run finds the format, which takes inferences. notes: what a third-party file asks for and is not done.
     """
 
     partitions: int | None = None
     outside: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
     runtime = "the runtime"  # name in errors
 
     def __init__(

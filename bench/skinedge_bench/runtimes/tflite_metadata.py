@@ -15,16 +15,27 @@ MODEL_BUFFERS, MODEL_METADATA = 4, 6
 ENTRY_NAME, ENTRY_BUFFER, BUFFER_DATA = 0, 1, 0
 SUBGRAPHS, INPUTS, OUTPUTS = 3, 2, 3  # in ModelMetadata; in SubGraphMetadata
 PROCESS_UNITS, ASSOCIATED_FILES = 4, 6  # in TensorMetadata
-UNIT_TYPE, UNIT_OPTIONS, NORMALIZATION, MEAN, STD = 0, 1, 1, 0, 1
+UNIT_TYPE, UNIT_OPTIONS, MEAN, STD = 0, 1, 0, 1
+NORMALIZATION, SCORE_CALIBRATION = 1, 2  # types of a process unit
 FILE_NAME, FILE_TYPE, AXIS_LABELS = 0, 2, 2
 
 
 @dataclass(frozen=True)
 class TfliteMetadata:
-    """normalization: of the image, None if not stated; label_files: of the outputs' classes, in the appended zip."""
+    """What the metadata says.
+
+    normalization: of the image, None if not stated; label_files: of the outputs' classes, in the appended zip;
+    calibrated: whether clients are asked to calibrate the scores, which skinedge does not.
+    """
 
     normalization: Normalization | None = None
     label_files: tuple[str, ...] = ()
+    calibrated: bool = False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the metadata asks for and is not done, as sentences."""
+        return ("the score calibration of the file's TFLite Metadata is not applied",) if self.calibrated else ()
 
 
 def read_metadata(content: bytes) -> TfliteMetadata:
@@ -46,7 +57,8 @@ def read_metadata(content: bytes) -> TfliteMetadata:
     labels = [file.data(FILE_NAME).decode() for file in files if file.number(FILE_TYPE, 1) == AXIS_LABELS]
     units = [unit for image in images for unit in image.tables(PROCESS_UNITS)]
     options = [unit.child(UNIT_OPTIONS) for unit in units if unit.number(UNIT_TYPE, 1) == NORMALIZATION]
-    return TfliteMetadata(_normalization(options), tuple(labels))
+    after = [unit.number(UNIT_TYPE, 1) for tensor in results for unit in tensor.tables(PROCESS_UNITS)]
+    return TfliteMetadata(_normalization(options), tuple(labels), SCORE_CALIBRATION in after)
 
 
 def _normalization(options: list[_Table]) -> Normalization | None:

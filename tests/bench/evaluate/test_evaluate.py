@@ -29,6 +29,7 @@ DOCUMENTED = {
     *(
         "n",
         "classes",
+        "absent_classes",
         "file",
         "synthetic",
         "runtime",
@@ -281,9 +282,28 @@ def test_pictures_and_the_document_are_written_together(cli: Cli, tiny_run: Path
     assert "not a medical device" in page and all(f"]({name})" in page for name in files if name.endswith("png"))
     (out / "notes.txt").write_text("mine")
     (out / "roc.png").write_bytes(b"old")
-    assert cli("evaluate", tiny_run, "--out", out)[0] == 0
+    code, shown, err = cli("evaluate", tiny_run, "--out", out)
+    assert code == 1 and "output exists" in err and "--force" in err and (out / "roc.png").read_bytes() == b"old"
+    assert cli("evaluate", tiny_run, "--out", out, "--force")[0] == 0
     assert {path.name for path in out.iterdir()} == files | {"notes.txt"}
     assert (out / "roc.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_an_evaluation_on_some_of_the_classes_names_the_others(cli: Cli, run: Bundle, tmp_path: Path) -> None:
+    samples = [sample for sample in read_split(run.root / "split.csv") if sample.split == "test"]
+    for index, sample in enumerate(s for s in samples if s.label in ("mel", "nv")):
+        folder = tmp_path / "two" / sample.label
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path(run.manifest.data_root) / sample.path, folder / f"{index}{Path(sample.path).suffix}")
+    arguments = ("evaluate", run.root, "--data", tmp_path / "two", "--split", "all")
+    _, out, err = cli(*arguments, "--json")
+    absent = [label for label in run.manifest.labels if label not in ("mel", "nv")]
+    assert json.loads(out)["absent_classes"] == absent
+    _, _, err = cli(*arguments, "--out", tmp_path / "out")
+    said = f"only 2 of the model's 7 classes occur in these images, without {', '.join(absent)}"
+    assert f"warning: {said}" in err and said in (tmp_path / "out" / "evaluation.md").read_text()
+    document = json.loads(cli("evaluate", run.root, "--split", "test", "--json")[1])
+    assert document["absent_classes"] == [] and set(run.manifest.labels) == {s.label for s in samples}
 
 
 def test_unwritable_pictures(cli: Cli, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

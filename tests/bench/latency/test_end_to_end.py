@@ -16,6 +16,7 @@ from skinedge.run.run_directory import Bundle
 from skinedge_bench.latency.end_to_end import COUNT, Chain, Photos, photos_of_run, synthetic_photos, time_chains
 from skinedge_bench.latency.protocol import Protocol
 from skinedge_bench.latency.targets import STANDARD, run_targets
+from skinedge_bench.split_images import Located
 from skinedge_bench.split_images import test_split as samples_of
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -31,7 +32,7 @@ def chain_of(bundle: Bundle, name: str, photos: Photos) -> Chain:
 def test_a_chain_predicts_like_predict(tiny_run: Path, cli: Cli) -> None:
     bundle = Bundle.open(tiny_run)
     root, samples = Path(bundle.manifest.data_root), samples_of(bundle)
-    images = photos_of_run(root, samples)
+    images = photos_of_run(Located(root, samples))
     assert images is not None
     chain = chain_of(bundle, "model.int8.tflite", images)
     documents = [chain(index) for index in range(len(images.encoded))]
@@ -74,11 +75,11 @@ def test_synthetic_photos_match_their_description() -> None:
 def test_photos_of_a_run(tiny_run: Path, tmp_path: Path) -> None:
     bundle = Bundle.open(tiny_run)
     root, samples = Path(bundle.manifest.data_root), samples_of(bundle)
-    images = photos_of_run(root, samples)
+    images = photos_of_run(Located(root, samples))
     assert images is not None and images.source.n == min(COUNT, len(samples))
     assert set(images.encoded) <= {(root / sample.path).read_bytes() for sample in samples}
-    assert photos_of_run(root, []) is None
+    assert photos_of_run(Located(root, ())) is None
     (tmp_path / samples[0].path).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / samples[0].path).write_bytes(b"no image")
     with pytest.raises(DataError, match="not an image"):
-        photos_of_run(tmp_path, samples[:1])
+        photos_of_run(Located(tmp_path, samples[:1]))

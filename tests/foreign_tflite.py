@@ -300,6 +300,14 @@ def pooled() -> Graph:
     return graph.output("scores")
 
 
+def no_batch() -> Graph:
+    """Return a classifier whose output has no dimension for the images: (3,)."""
+    graph = Graph()
+    graph.add("SOFTMAX", ["logits"], "rows", [1, 3])
+    graph.add("RESHAPE", ["rows", graph.constant("shape", np.array([3], np.int32))], "scores", [3])
+    return graph.output("scores")
+
+
 def any_size() -> Graph:
     """Return a classifier of images of any size."""
     graph = classifier("SOFTMAX")
@@ -339,5 +347,6 @@ GRAPHS: dict[str, Callable[[], Graph]] = {
     "detector": detector,
     "segmentation": segmentation,
     "pooled": pooled,
+    "no_batch": no_batch,
     "any_size_tflite": any_size,
 }

@@ -99,6 +99,7 @@ OUTCOMES: dict[str, Expected] = {
     "any_size_nchw": Expected(probabilities=SOFTMAX, says="images of any size: 224 x 224"),
     "any_size_tflite": Expected("has no fixed size"),
     "pooled": PLAIN,
+    "no_batch": Expected("an output of shape (3,) for 1 images"),
     "texts": Expected(f"{NO_SCORES}: not numbers"),
     "vector": Expected("needs square RGB images"),
     "normalized": Expected(probabilities=SOFTMAX, says="TFLite Metadata says: (pixel - (127.5)) / (127.5)"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -55,7 +56,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--part", default=os.environ.get("PART") or ",".join(PARTS), help="some of: " + ", ".join(PARTS)
     )
     parser.add_argument("--quick", action="store_true", help="only the part that .ci/run tries, with seed 0")
-    parser.add_argument("--only", metavar="TEXT", default="", help="only the cells whose name contains this")
+    parser.add_argument("--only", metavar="REGEX", default="", help="only the cells whose name matches this")
     parser.add_argument("--jobs", type=int, default=2, help="cells at a time [default: 2]")
     parser.add_argument("--fixture", type=Path, metavar="DIR", help="instead of .cache/fuzz/fixture")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the folders of defects in this folder")
@@ -75,7 +76,7 @@ def run_part(name: str, options: argparse.Namespace, base: Path, area: Path) -> 
     """Run the cells of one part and print its table."""
     part = PARTS[name]
     plan = Plan(base, Random(f"{options.seed}/{name}"), options.quick)
-    cells = [cell for cell in part.cells(plan) if options.only in cell.name]
+    cells = [cell for cell in part.cells(plan) if re.search(options.only, cell.name)]
     import_ahead(torch=part.torch)
     results: dict[int, Result] = {}
     for number, result in run_all(name, cells, options, area):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 MODEL_GRAPH, GRAPH_NODE, GRAPH_INITIALIZER, TENSOR_EXTERNAL = 7, 1, 5, 13
 NODE_INPUT, NODE_OUTPUT, NODE_OPERATION = 1, 2, 4
@@ -24,16 +23,16 @@ class Node:
     outputs: tuple[str, ...]
 
 
-def nodes(path: Path) -> list[Node]:
-    """List the operations of the main graph, in order. Raises: ValueError for a file that is not an ONNX model."""
-    content = memoryview(path.read_bytes())
-    return [_node(node) for graph in _messages(content, MODEL_GRAPH) for node in _messages(graph, GRAPH_NODE)]
+def nodes(content: bytes) -> list[Node]:
+    """List the operations of the main graph, in order. Raises: ValueError for bytes that are not an ONNX model."""
+    model = memoryview(content)
+    return [_node(node) for graph in _messages(model, MODEL_GRAPH) for node in _messages(graph, GRAPH_NODE)]
 
 
-def external_files(path: Path) -> set[str]:
+def external_files(content: bytes) -> set[str]:
     """Return the names of other files with the model's weights. Raises: ValueError as `nodes`."""
-    content = memoryview(path.read_bytes())
-    tensors = [tensor for graph in _messages(content, MODEL_GRAPH) for tensor in _messages(graph, GRAPH_INITIALIZER)]
+    model = memoryview(content)
+    tensors = [tensor for graph in _messages(model, MODEL_GRAPH) for tensor in _messages(graph, GRAPH_INITIALIZER)]
     entries = [dict(_fields(entry)) for tensor in tensors for entry in _messages(tensor, TENSOR_EXTERNAL)]
     return {bytes(entry[2]).decode() for entry in entries if bytes(entry.get(1, b"")) == b"location" and 2 in entry}
 

@@ -47,7 +47,7 @@ class OrtSession(FileSession):
     def _described(self) -> list[Output]:
         """See `FileSession._described`; ONNX does not state the scale of an integer output."""
         with refusing(self.runtime, "read", self._where):
-            operations = onnx_graph.nodes(Path(self._where))
+            operations = onnx_graph.nodes(Path(self._where).read_bytes())
         producers = {name: (node.operation, node.inputs) for node in operations for name in node.outputs}
         return [Output(spec, *last_operation(spec.name, producers)) for spec in self.outputs]
 
@@ -99,7 +99,9 @@ def open_session(path: Path, options: Any, providers: Sequence[Any]) -> OrtSessi
 def _without_weights(path: Path) -> BundleError | None:
     """Return an error if the weights are in another file, which is missing."""
     with contextlib.suppress(ValueError):
-        missing = sorted(name for name in onnx_graph.external_files(path) if not (path.parent / name).is_file())
+        missing = sorted(
+            name for name in onnx_graph.external_files(path.read_bytes()) if not (path.parent / name).is_file()
+        )
         if missing:
             what = f"its weights are in another file, which is missing: {', '.join(missing)}"
             return BundleError(what, where=str(path), todo="Copy that file beside it, under the same name.")

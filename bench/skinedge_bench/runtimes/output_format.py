@@ -216,9 +216,8 @@ def named_classes(format: OutputFormat, labels: Sequence[str] | None) -> tuple[t
     if labels is None:
         if format.binary:
             return ("negative", "positive"), ("no class names in the file: the classes are called negative, positive",)
-        return tuple(map("class {}".format, range(format.classes))), (
-            "no class names in the file: classes are numbered",
-        )
+        numbered = tuple(f"class {index}" for index in range(format.classes))
+        return numbered, ("no class names in the file: classes are numbered",)
     names, notes = tuple(labels), []
     if format.binary and len(names) == 1:
         names = (f"not {names[0]}", names[0])
@@ -238,7 +237,7 @@ def named_classes(format: OutputFormat, labels: Sequence[str] | None) -> tuple[t
 def last_operation(tensor: T, producers: Mapping[T, tuple[str, Sequence[T]]]) -> tuple[str | None, bool]:
     """Return the operation that computes a tensor, behind those that move or round it, and whether one rounds it.
 
-    producers: tensor -> (operation, inputs); a graph without cycles.
+    producers: tensor -> (operation, inputs).
     """
     rounded = False
     for _ in range(len(producers)):

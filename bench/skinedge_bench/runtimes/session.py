@@ -44,7 +44,7 @@ def check_suffix(path: Path) -> None:
     actual = ".tflite" if is_tflite else path.suffix
     if path.suffix == ".tflite" and not is_tflite:
         with contextlib.suppress(ValueError):
-            actual = ".onnx" if onnx_graph.nodes(path) else path.suffix
+            actual = ".onnx" if onnx_graph.nodes(path.read_bytes()) else path.suffix
     if actual != path.suffix:
         todo = f"Rename it to {path.with_suffix(actual).name}."
         raise ConfigError(
@@ -55,10 +55,15 @@ def check_suffix(path: Path) -> None:
 def run_batches(
     layout: Layout, pixels: Pixels, call: Callable[[Pixels], Sequence[NDArray[Any]]], outputs: Sequence[TensorSpec]
 ) -> list[NDArray[Any]]:
-    """Run `call` on (N, S, S, 3) uint8 in batches; return one array per output, (N, ...) float32."""
+    """Run `call` on (N, S, S, 3) uint8 in batches; return one array per output, (N, ...) float32.
+
+    Raises: ValueError for an output without a row per image.
+    """
     parts: list[list[NDArray[Any]]] = [[] for _ in outputs]
     for batch, count in layout.batches(pixels):
         for arrays, array in zip(parts, call(batch), strict=True):
+            if array.shape[:1] != (len(batch),):
+                raise ValueError(f"an output of shape {array.shape} for {len(batch)} images")
             arrays.append(array[:count])
     return [
         np.concatenate(arrays).astype(np.float32)

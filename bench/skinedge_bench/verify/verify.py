@@ -133,7 +133,7 @@ def verify_file(
 
 
 def check(
-    bundle: Bundle, entries: Sequence[FileEntry], data: Path | None, strict: bool, reading: ReadOptions
+    bundle: Bundle, entries: Sequence[FileEntry], data: Path | None, strict: bool, reading: ReadOptions = DEFAULT
 ) -> ParityReport:
     """Verify the files without writing anything."""
     manifest = bundle.manifest

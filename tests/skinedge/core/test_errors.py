@@ -124,7 +124,7 @@ def test_eof_error_is_not_treated_as_an_abort(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     code = """
 import sys, skinedge.cli, skinedge.data.readers
-def read(root): raise EOFError("No data left in file")
+def read(*arguments): raise EOFError("No data left in file")
 skinedge.data.readers.read = read
 sys.argv = ["skinedge", "data", "info", "."]
 skinedge.cli.process()

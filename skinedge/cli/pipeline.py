@@ -51,7 +51,8 @@ def summarize(bundle: Bundle, parity: ParityReport, latency: LatencyReport) -> N
     manifest = bundle.manifest
     name = str(manifest.default_file)
     file = next((file for file in parity.files if file.name == name), None)
-    say(f"\n{bundle.root / name}")
+    say()
+    say(bundle.root / name)
     if file is not None and file.figures is not None:
         malignant = [manifest.labels[i] for i in manifest.malignant]
         for sentence in file.figures.summary(malignant).sentences():
@@ -70,7 +71,8 @@ def advise(bundle: Bundle, data: Path) -> None:
     """Print the commands that usually follow."""
     run, images = (shlex.quote(str(path)) for path in (bundle.root, data))
     evaluation = shlex.quote(str(bundle.root.with_name(f"{bundle.root.name}-evaluation")))
-    say("\nNext:")
+    say()
+    say("Next:")
     for command, purpose in (
         (f"skinedge evaluate {run} --data {images} --split test --out {evaluation}", "intervals, subgroups, plots"),
         (f"skinedge report {run} --evaluation {evaluation}", "one page with all figures"),

@@ -85,6 +85,7 @@ def test_the_commands_of_readme_work(workplace: tuple[Path, dict[str, str]]) -> 
     cards = {f"{name}.skinedge.json" for name in files}
     assert {p.name for p in (folder / "runs" / "first").glob("model.*")} == {*files, *cards, "model.safetensors"}
     assert all(part in outputs["run"] for part in ("Flagged as malignant", "melanoma", "One image takes", "Next:"))
+    assert not any("\\n" in output for output in outputs.values()), "an escaped line break"
     assert "balanced accuracy" in outputs["evaluate"].lower()
     assert "mel" in outputs["predict"]
 

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -222,12 +222,16 @@ def scin() -> Layout:
 
 def derm7pt() -> Layout:
     paths = [f"images/N{'EL'[k % 2]}L/Nel{k:03}.jpg" for k in range(COUNT)]
-    images = labelled(paths, ("melanoma (less than 0.76 mm)", "clark nevus"))
+    parts = ("train", "valid", "test")
+    images = {
+        path: replace(truth, split=parts[n % 3].removesuffix("id"))
+        for n, (path, truth) in enumerate(labelled(paths, ("melanoma (less than 0.76 mm)", "clark nevus")).items())
+    }
     clinic = {f"images/NGL/Ngl{k:03}.jpg": photo(200 + k) for k in range(COUNT)}
     rows = rows_of("case_num,diagnosis,seven_point_score,pigment_network,clinic,derm,location", images, lambda n, p, t:
-                   f"{n},{t.label},1,absent,NGL/Ngl{n:03}.jpg,{p.removeprefix('images/')},back")  # fmt: skip
+                   f"{n + 1},{t.label},1,absent,NGL/Ngl{n:03}.jpg,{p.removeprefix('images/')},back")  # fmt: skip
     indexes = {f"meta/{part}_indexes.csv": [["indexes"], *([str(n)] for n in range(first, COUNT, 3))]
-               for first, part in enumerate(("train", "valid", "test"))}  # fmt: skip
+               for first, part in enumerate(parts)}  # fmt: skip
     return Layout("Derm7pt", "dermoscopic", images, {"meta/meta.csv": rows, **indexes}, "derm", others=clinic)
 
 

@@ -41,7 +41,7 @@ def _splits(contents: Contents, cases: Table, indexes: list[Table]) -> dict[str,
         for row in table.rows:
             if rows.setdefault(row["indexes"], INDEXES[_name(table)]) != INDEXES[_name(table)]:
                 wrong[row["indexes"]] = "in two"
-    numbers = [str(number) for number in range(len(cases.rows))]
+    numbers = _row_numbers(cases)
     wrong |= {number: "in none" for number in numbers if number not in rows}
     wrong |= dict.fromkeys(sorted(rows.keys() - set(numbers)), "no such row")
     contents.refuse(
@@ -53,6 +53,17 @@ def _splits(contents: Contents, cases: Table, indexes: list[Table]) -> dict[str,
         return {}
     images = (contents.find(cases.name, case[contents.roles[cases.name].image]) for case in cases.rows)
     return {path: rows[number] for number, path in zip(numbers, images, strict=True) if path is not None}
+
+
+def _row_numbers(cases: Table) -> list[str]:
+    """Return each row's number in the published table, whose rows are in the order of `case_num`.
+
+    A copy may be sorted anew or repeat rows. Where the case numbers are not 1, 2, ..., n, the copy's order counts.
+    """
+    numbers = [row.get("case_num", "") for row in cases.rows]
+    if set(numbers) == {str(number) for number in range(1, len(set(numbers)) + 1)}:
+        return [str(int(number) - 1) for number in numbers]
+    return [str(number) for number in range(len(cases.rows))]
 
 
 def _name(table: Table) -> str:

@@ -209,6 +209,15 @@ def test_derm7pt_has_its_official_split(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_derm7pts_split_counts_the_rows_of_the_published_table(tmp_path: Path) -> None:
+    replicas.derm7pt(tmp_path)
+    table = tmp_path / "meta" / "meta.csv"
+    header, *rows = table.read_text().strip().split("\n")
+    table.write_text("\n".join([header, *reversed(rows), rows[1]]))
+    splits = {sample.image_id: sample.split for sample in read(tmp_path).samples}
+    assert splits == {"NEL027": "train", "NEL030": "val", "NGL002": "test"}
+
+
 def test_an_imagefolder_has_the_splits_of_its_folders(tmp_path: Path) -> None:
     replicas.imagefolder_splits(tmp_path)
     samples = read(tmp_path).samples

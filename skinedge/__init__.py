@@ -3,11 +3,11 @@
 The names of the Python API are imported on first use: `import skinedge` loads neither NumPy nor torch.
 """
 
-from __future__ import annotations
-
 import os
-from typing import TYPE_CHECKING, Any
 
+# For type checkers, which take it for true. `python -m skinedge` runs this file with the current folder first in
+# the path: only modules that Python has loaded already are imported, not `typing`.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from skinedge.api import bench as bench
     from skinedge.api import evaluate as evaluate
@@ -49,7 +49,7 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import a name of the Python API on first use."""
     if name not in _MODULES:
         raise AttributeError(f"module 'skinedge' has no attribute '{name}'")

@@ -1,7 +1,5 @@
 """Entry point of the command `skinedge` and of `python -m skinedge`."""
 
-from __future__ import annotations
-
 import os
 import sys
 

@@ -48,7 +48,7 @@ def test_a_command_executes_no_module_in_the_current_folder(
     assert completed.returncode == 0, completed.stderr
 
 
-@pytest.mark.parametrize("name", ["signal", "typing", "random", "numpy", "json"])
+@pytest.mark.parametrize("name", ["__future__", "signal", "typing", "random", "numpy", "json"])
 def test_python_m_executes_no_module_in_the_current_folder(tmp_path: Path, name: str) -> None:
     (tmp_path / f"{name}.py").write_text("raise SystemExit('executed')\n")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shutil
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from skinedge.core.errors import BundleError, MissingDependencyError
+from skinedge.run.file_card import card_name
 from skinedge.run.plugins import runtimes_for
 from skinedge.run.run_directory import Bundle
 from skinedge_bench.verify.layers import compare as subject
@@ -30,10 +32,12 @@ FEW = 8
 
 
 def put(bundle: Bundle, name: str, data: bytes) -> Bundle:
-    """Put other content under a listed name."""
-    entry = bundle.entries()[name]
-    with bundle.stage("changed", "test", entry.made_from) as stage:
-        stage.path(name, **entry.info).write_bytes(data)
+    """Put other content under a listed name, with a card of it."""
+    entries = bundle.entries()
+    card = json.loads(bundle.file(card_name(name)).read_text()) | {"sha256": hashlib.sha256(data).hexdigest()}
+    with bundle.stage("changed", "test", entries[name].made_from) as stage:
+        stage.path(name, **entries[name].info).write_bytes(data)
+        stage.path(card_name(name), **entries[card_name(name)].info).write_text(json.dumps(card))
     return bundle.reload()
 
 

@@ -144,7 +144,8 @@ def _delimited(text: str, path: Path) -> tuple[list[str], list[Row], list[str]]:
     if not lines:
         return [], [], []
     (_, columns), *rows = lines
-    while columns and not columns[-1]:
+    filled = max((number for _, row in rows for number, cell in enumerate(row, 1) if cell), default=0)
+    while len(columns) > filled and not columns[-1]:
         columns.pop()
     for number, row in rows:
         if any(row[len(columns) :]):

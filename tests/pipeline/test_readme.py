@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -78,7 +79,13 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     return folder, execute(REPOSITORY / "README.md", folder)
 
 
-def test_the_commands_of_readme_work(workplace: tuple[Path, dict[str, str]]) -> None:
+@pytest.fixture(scope="module")
+def untouched(workplace: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the folder before any page's commands: request it before they run."""
+    return Path(shutil.copytree(workplace[0], tmp_path_factory.mktemp("untouched") / "workplace"))
+
+
+def test_the_commands_of_readme_work(workplace: tuple[Path, dict[str, str]], untouched: Path) -> None:
     folder, outputs = workplace
     assert len(outputs) >= 4
     files = {"model.fp32.onnx", "model.fp32.tflite", "model.int8.onnx", "model.int8.tflite"}
@@ -98,7 +105,7 @@ def test_the_commands_of_a_page_work(name: str, workplace: tuple[Path, dict[str,
 @pytest.mark.parametrize(
     "name", [name for name in PAGES if any(block.language == "python" for block in blocks(DOCS / name))]
 )
-def test_the_python_sessions_of_a_page_work(name: str, workplace: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+def test_the_python_sessions_of_a_page_work(name: str, untouched: Path, tmp_path: Path) -> None:
     sessions = [block for block in blocks(DOCS / name) if block.language == "python" and block.is_run]
     assert all(">>> " in block.body for block in sessions)
     text = ""
@@ -107,7 +114,7 @@ def test_the_python_sessions_of_a_page_work(name: str, workplace: tuple[Path, di
     script = tmp_path / f"{name}.txt"
     script.write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "doctest", "-o", "ELLIPSIS", "-o", "NORMALIZE_WHITESPACE", str(script)]
-    done = subprocess.run(command, cwd=workplace[0], env=environment(), capture_output=True, text=True)
+    done = subprocess.run(command, cwd=untouched, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

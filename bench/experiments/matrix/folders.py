@@ -232,7 +232,7 @@ def refused_cell(name: str, folder: Folder, *words: str) -> Cell:
 def refused(plan: Plan) -> Iterator[Cell]:
     """Yield folders that are no dataset."""
     good, one = classes(), classes(labels=("mel",))
-    yield refused_cell("one class", one, "only one class", DATA)
+    yield refused_cell("one class", one, "at least two are needed", DATA)
     yield refused_cell("no image", Folder({}, {"mel/a.txt": b"x"}), "no images", DATA)
     yield refused_cell(
         "images in no class folder", Folder(good.images, {"a.jpg": photo(70)}), "no class folder", "a.jpg"

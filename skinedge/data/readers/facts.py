@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from skinedge.data.columns import Roles
 from skinedge.data.readers.contents import Contents
+from skinedge.system.progress import note
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,10 @@ def facts_of(contents: Contents) -> dict[str, Facts]:
     """Return what the tables tell of each image, by its path; two lesions or patients of one are a problem."""
     facts: dict[str, Facts] = {}
     conflicts: dict[str, str] = {}
-    for path, roles, row in _rows_about_images(contents):
+    used: set[str] = set()
+    for path, table, row in _rows_about_images(contents):
+        used.add(table)
+        roles = contents.roles[table]
         lesion, patient = (_told(row[column]) if column else "" for column in (roles.lesion, roles.patient))
         known, own = facts.get(path, Facts()), Facts(lesion, patient, roles.meta_of(row))
         if conflict := known.conflict(own):
@@ -39,18 +42,37 @@ def facts_of(contents: Contents) -> dict[str, Facts]:
         facts[path] = known.joined(own)
     cases = [(f"{path} ({conflict})", path) for path, conflict in conflicts.items()]
     contents.refuse("images have two lesions or patients in the tables", cases, todo="Correct the tables.")
+    _refuse_unmatched(contents, used, grouped=any(own.lesion or own.patient for own in facts.values()))
     return facts
 
 
-def _rows_about_images(contents: Contents) -> Iterator[tuple[str, Roles, dict[str, str]]]:
-    """Yield (path of the image, roles, row) of every table that tells more of the images than their labels."""
+def _refuse_unmatched(contents: Contents, used: Collection[str], *, grouped: bool) -> None:
+    """Name the tables that describe images, but none of this folder.
+
+    used: names of the tables that do; grouped: they tell a lesion or patient. If they do not, a table that would have
+    told it is a problem: images of one lesion would get into different splits.
+    """
+    cases = []
+    for table in contents.tables:
+        roles = contents.roles[table.name]
+        if roles.describes_images and table.name not in used and table not in contents.label_tables:
+            if (roles.lesion or roles.patient) and not grouped:
+                cases.append((f"{table.name} (column {roles.image})", ""))
+            else:
+                note(f"no row of {table.name} names an image of this folder (column {roles.image})")
+    todo = "Correct the ids, name their column with --columns image=COLUMN, or move the table away."
+    contents.refuse("tables tell lesions or patients, but of no image of this folder", cases, todo=todo)
+
+
+def _rows_about_images(contents: Contents) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Yield (path of the image, name of the table, row) of every table that tells more than labels."""
     for table in contents.tables:
         roles = contents.roles[table.name]
         if roles.describes_images:
             for row in table.rows:
                 path = contents.find(table.name, row[roles.image]) if row[roles.image] else None
                 if path is not None:
-                    yield path, roles, row
+                    yield path, table.name, row
 
 
 def _told(value: str) -> str:

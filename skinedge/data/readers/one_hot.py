@@ -69,6 +69,9 @@ def _by_image(contents: Contents, truth: Table, labels: dict[str, str]) -> dict[
                 (image, contents.find(table.name, image) or "") for image, name in lesions.items() if name not in labels
             ]
             refuse_rows(contents, truth, "images show a lesion without a row", unlabelled)
+            shown = set(lesions.values())
+            absent = [(lesion, "") for lesion in labels if lesion not in shown]
+            refuse_rows(contents, truth, f"lesions have no image in {table.name} and a row", absent)
             return {image: labels.get(lesion, "") for image, lesion in lesions.items()}
     raise DataError(
         "it labels lesions, and no table says which images show them",

@@ -36,10 +36,9 @@ def read_scin(contents: Contents) -> Dataset | None:
     The label is the condition of most weight. Cases without one, or with several of equal weight, are left out with a
     note. A case is kept together like a lesion.
     Cells that are no weights are a problem, as are those of `readers.labelled.locate`.
-    Raises: DataError for one table without the other.
+    Raises: DataError for one table without the other, or two of one kind.
     """
-    cases = next((table for table in contents.tables if table.has(CASE, PATHS[0])), None)
-    truth = next((table for table in contents.tables if table.has(CASE, WEIGHTS)), None)
+    cases, truth = (_table(contents, column) for column in (PATHS[0], WEIGHTS))
     if cases is None and truth is None:
         return None
     if cases is None or truth is None:
@@ -57,6 +56,18 @@ def read_scin(contents: Contents) -> Dataset | None:
     places = locate(contents, cases, labels, set(by_image) - set(labels))
     samples = [_sample(path, by_image[image]) for path, (image, _) in places.items()]
     return dataset_of(contents, "SCIN", domain_of(samples, "clinical"), samples)
+
+
+def _table(contents: Contents, column: str) -> Table | None:
+    """Return the table of cases with this column, None without it. Raises: DataError for several."""
+    tables = [table for table in contents.tables if table.has(CASE, column)]
+    if len(tables) > 1:
+        raise DataError(
+            f"several tables have {CASE} and {column}: {', '.join(table.name for table in tables)}",
+            where=str(contents.root),
+            todo="Move all but one away.",
+        )
+    return tables[0] if tables else None
 
 
 def _facts(contents: Contents, table: Table) -> list[str]:
@@ -86,6 +97,8 @@ def _cases(contents: Contents, cases: Table, truth: Table) -> dict[str, Case]:
         own = {**meta.get(row[CASE], {}), **contents.roles[truth.name].meta_of(row)}
         found[row[CASE]] = Case(row[CASE], heaviest[0] if len(heaviest) == 1 else "", own)
     refuse_rows(contents, truth, "cases with two different conditions", twice)
+    absent = [(f"case {number}", "") for number in found if number not in meta]
+    refuse_rows(contents, truth, f"cases are not in {cases.name}, but", absent)
     refuse_rows(contents, truth, "cells are no list of conditions with weights", odd)
     unlabelled = sum(case.label == "" for case in found.values()) - tied - len(odd) + len(meta.keys() - found.keys())
     for count, what in ((unlabelled, "without a condition"), (tied, "whose heaviest conditions have equal weights")):

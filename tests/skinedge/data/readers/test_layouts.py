@@ -209,6 +209,45 @@ def test_derm7pt_has_its_official_split(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_a_scin_case_without_images_and_a_second_table_are_refused(tmp_path: Path) -> None:
+    replicas.scin(tmp_path)
+    labels = tmp_path / "dataset" / "scin_labels.csv"
+    plain = labels.read_text()
+    labels.write_text(f"{plain.rstrip()}\n77{plain.splitlines()[1].partition(',')[1]}\n")
+    with pytest.raises(DataError, match=r"1 cases are not in dataset/scin_cases\.csv, but in .*: case 77"):
+        read(tmp_path)
+    labels.write_text(plain)
+    labels.with_name("copy.csv").write_text(plain)
+    with pytest.raises(DataError, match=r"several tables have case_id and weighted_.*copy\.csv, .*scin_labels\.csv"):
+        read(tmp_path)
+
+
+def test_a_milk10k_lesion_without_an_image_is_refused(tmp_path: Path) -> None:
+    replicas.milk10k(tmp_path)
+    (truth,) = tmp_path.rglob("*GroundTruth.csv")
+    text = truth.read_text().rstrip()
+    truth.write_text(
+        f"{text}\nIL_9{text.splitlines()[-1].partition(',')[1]}{text.splitlines()[-1].partition(',')[2]}\n"
+    )
+    with pytest.raises(DataError, match=r"1 lesions have no image in .* and a row in .*: IL_9"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("rows", ["", "\nx1,L1\nx2,L1"])
+def test_a_table_of_lesions_of_other_images_is_never_treated_as_absent(tmp_path: Path, rows: str) -> None:
+    for label in ("mel", "nv"):
+        (tmp_path / label).mkdir()
+        for number in range(2):
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / label / f"{label}{number}.png")
+    (tmp_path / "metadata.csv").write_text(f"image_id,lesion_id{rows}")
+    with pytest.raises(
+        DataError, match=r"tables tell lesions or patients, but of no image of this folder: metadata\.csv"
+    ):
+        read(tmp_path)
+    (tmp_path / "other.csv").write_text("image_id,lesion_id\nmel0,L1\nmel1,L1\nnv0,L2\nnv1,L2")
+    assert {sample.lesion_id for sample in read(tmp_path).samples} == {"L1", "L2"}
+
+
 def test_derm7pts_split_counts_the_rows_of_the_published_table(tmp_path: Path) -> None:
     replicas.derm7pt(tmp_path)
     table = tmp_path / "meta" / "meta.csv"

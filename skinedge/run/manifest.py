@@ -16,9 +16,9 @@ from skinedge.core.files import name_problem
 from skinedge.core.preprocess import Preprocess
 from skinedge.core.schemas import UnfitError, fit
 from skinedge.core.taxonomy import GROUPS
-from skinedge.run.earlier_verdicts import renamed
 from skinedge.run.provenance import check_info, check_training
 from skinedge.stats.calibration import Calibration
+from skinedge.stats.earlier_verdicts import renamed
 
 SCHEMA = "skinedge.manifest/1"
 MANIFEST = "manifest.json"

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 from msgspec import Meta, Struct
 
 from skinedge.core.json_io import build, read_json, refusal
-from skinedge.run.earlier_verdicts import current_report
+from skinedge.stats.earlier_verdicts import current_report
 from skinedge.stats.gates import Gate, worst
 from skinedge.stats.verdicts import Verdict
 

@@ -9,8 +9,8 @@ from typing import Any
 from skinedge import __version__
 from skinedge.core import json_io
 from skinedge.core.errors import BundleError
-from skinedge.run.earlier_verdicts import current_report
 from skinedge.run.run_directory import Bundle
+from skinedge.stats.earlier_verdicts import current_report
 from skinedge_bench.latency.report import LatencyReport
 
 SCHEMA = "skinedge.bench/1"

@@ -190,7 +190,7 @@ def test_the_shipped_model_is_opened_and_shown_as_inconclusive(tmp_path: Path) -
 
 
 def test_an_earlier_recommendation_calls_no_parity_report_passed(verified: Verified) -> None:
-    from skinedge.run.earlier_verdicts import current_report
+    from skinedge.stats.earlier_verdicts import current_report
 
     clause = "the golden vectors pass here; its parity report passes"
     reasons = [f"recommended: {FILE} in litert, p50 4.38 ms; {clause}", "2.05 times as fast as fp32"]

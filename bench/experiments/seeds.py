@@ -78,7 +78,7 @@ def run(arguments: list[str], seed: int, out: Path) -> Outcome:
     metrics = [verdict.metrics for name, verdict in parity.items() if name in int8 and name.endswith(".tflite")]
     accuracy = next((values.balanced_accuracy for values in metrics if values), None)
     gates = {
-        name: [f"{gate.name} {gate.verdict}" for gate in verdict.gates if gate.verdict != "pass"]
+        name: [f"{gate.name} {gate.word}" for gate in verdict.gates if gate.verdict != "pass"]
         for name, verdict in parity.items()
     }
     return Outcome(seed, code, seconds, accuracy, int8, gates, error)

@@ -74,4 +74,4 @@ def bench(
         show(report)
     wrong_files = report.golden_failures()
     if wrong_files:
-        raise GateError(f"golden vectors fail in: {', '.join(wrong_files)}", todo="See why with: skinedge verify RUN")
+        raise GateError(f"golden vectors failed in: {', '.join(wrong_files)}", todo="See why with: skinedge verify RUN")

@@ -86,8 +86,8 @@ def show(regression: Regression, before: Path, after: Path) -> None:
         note(f"not trustworthy: {doubt}: {'all' if len(keys) == len(changes) else ', '.join(keys)}")
     for change in changes:
         for gate in change.gates:
-            if gate.verdict == "underpowered":
-                note(f"{change.before.key}: {gate.name} inconclusive: {gate.detail}")
+            if gate.verdict == "inconclusive":
+                note(f"{change.before.key}: {gate.name} {gate.word}: {gate.detail}")
     for name, (old, new) in regression.differences.items():
         note(f"differs, as allowed: {name}: {old} in A, {new} in B")
     for label, files in (("only in A", regression.lost), ("only in B", regression.added)):

@@ -117,13 +117,15 @@ def _document(bundle: Bundle, entry: FileEntry) -> dict[str, object]:
 
 
 def _show(bundle: Bundle, files: list[FileEntry]) -> None:
+    from skinedge.stats.verdicts import counted
+
     fp32_sizes = {
         entry.info["format"]: entry.size for entry in bundle.model_files() if entry.info["precision"] == "fp32"
     }
     rows = []
     for entry in files:
-        underpowered = [gate["name"] for gate in entry.info["gates"] if gate["verdict"] != "pass"]
-        gates = f"underpowered: {', '.join(underpowered)}" if underpowered else f"{len(entry.info['gates'])} passed"
+        others = [gate["name"] for gate in entry.info["gates"] if gate["verdict"] != "pass"]
+        gates = counted(gate["verdict"] for gate in entry.info["gates"]) + (f": {', '.join(others)}" if others else "")
         fp32_size = fp32_sizes.get(entry.info["format"])
         ratio = f"{entry.size / fp32_size:.3f}" if fp32_size else None
         ops = sum(entry.info["ops"].values())
@@ -139,6 +141,8 @@ def _show_search(bundle: Bundle, entry: FileEntry) -> None:
     report = _search_report(bundle, entry)
     if report is None:
         return
+    from skinedge.stats.verdicts import word, worst_of
+
     rows = []
     for candidate in report["rungs"]:
         metrics = candidate["validation"] or {}
@@ -151,7 +155,7 @@ def _show_search(bundle: Bundle, entry: FileEntry) -> None:
                 ("distance", ".3f"),
             )
         ]
-        verdict = "passed" if candidate["convincing"] else "inconclusive" if candidate["passed"] else "rejected"
+        verdict = word(worst_of(gate["verdict"] for gate in candidate["gates"]))
         verdict = f"{verdict}, chosen" if candidate["rung"] == report["chosen"] else verdict
         cost = (f"{candidate['size_bytes'] / 1e6:.2f}", f"{candidate['milliseconds']:.2f}", candidate["partitions"])
         rows.append((candidate["rung"], *figures, *cost, verdict))
@@ -162,9 +166,8 @@ def _show_search(bundle: Bundle, entry: FileEntry) -> None:
 
 
 def _search_report(bundle: Bundle, entry: FileEntry) -> dict[str, Any] | None:
-    from json import loads
-
+    from skinedge.run.report_schemas import read_report
     from skinedge_export.export import report_name
 
     name = report_name(entry.path)
-    return loads(bundle.file(name).read_text(encoding="utf-8")) if bundle.has(name) else None
+    return read_report(bundle.file(name)) if bundle.has(name) else None

@@ -49,7 +49,7 @@ def verify(
     data: DataOption = None,
     output: OutputOption = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Fail on gates that are underpowered or not measured, too.")
+        bool, typer.Option("--strict", help="Fail on gates that are inconclusive or not measured, too.")
     ] = False,
     layers: Annotated[
         bool, typer.Option("--layers", help="Compare each layer of the smaller files with fp32 instead of the gates.")
@@ -94,7 +94,7 @@ def show(report: ParityReport) -> None:
     if any(file.figures for file in report.files):
         rows = [] if report.reference is None else [["reference", *_cells(report.reference), ""]]
         for file in report.files:
-            rows.append([file.name, *(_cells(file.figures) if file.figures else [None] * 7), file.verdict])
+            rows.append([file.name, *(_cells(file.figures) if file.figures else [None] * 7), file.word])
         table(f"Parity: {report.images}", COLUMNS, rows)
     else:
         table(f"Parity: {report.images}", UNMEASURED_COLUMNS, [_unmeasured(file) for file in report.files])
@@ -183,10 +183,11 @@ def _change(change: Change) -> list[str | None]:
 def _unmeasured(file: FileParity) -> list[str | None]:
     """Return the row of a file that was not run on images: the verdict of its other gates, and of these."""
     from skinedge.stats.gates import worst
+    from skinedge.stats.verdicts import word
 
     on_images = [gate for gate in file.gates if gate.verdict == "not measured"]
     others = [gate for gate in file.gates if gate.verdict != "not measured"]
-    return [file.name, worst(others), worst(on_images) if on_images else None]
+    return [file.name, word(worst(others)), word(worst(on_images)) if on_images else None]
 
 
 def _show_gates(file: FileParity) -> None:
@@ -195,7 +196,7 @@ def _show_gates(file: FileParity) -> None:
 
     for gate in file.gates:
         if gate.verdict not in ("pass", "not measured"):
-            note(f"{file.name}: {gate.name} {gate.verdict}: {shown(gate)}")
+            note(f"{file.name}: {gate.name} {gate.word}: {shown(gate)}")
     missing = [gate for gate in file.gates if gate.verdict == "not measured"]
     if missing:
-        note(f"{file.name}: not measured: {', '.join(gate.name for gate in missing)}: {missing[0].detail}")
+        note(f"{file.name}: {missing[0].word}: {', '.join(gate.name for gate in missing)}: {missing[0].detail}")

@@ -17,6 +17,7 @@ from skinedge.core.files import read_regular
 T = TypeVar("T")
 Refusal = Callable[..., SkinedgeError]  # (what, where=, todo=) -> error: a SkinedgeError class, or from `refusal`
 JSON_BYTES = 16 << 20  # our largest report has 1 MB
+VERSIONS = {"verify": 2}  # of the schemas that changed; all others are at 1
 TOML_BYTES = 64 << 10
 TOML_DOTS = 128  # per line: tomllib's time is quadratic in a dotted key's length
 
@@ -122,7 +123,11 @@ def document(
     command: str, body: Mapping[str, Any], *, model_id: str | None, model_sha256: str | None
 ) -> dict[str, Any]:
     """Build the report of `command`: `body` below the common header; NaN and infinite numbers become null."""
-    header = {"schema": f"skinedge.{command}/1", "model_id": model_id, "model_sha256": model_sha256}
+    header = {
+        "schema": f"skinedge.{command}/{VERSIONS.get(command, 1)}",
+        "model_id": model_id,
+        "model_sha256": model_sha256,
+    }
     return {**header, **{key: finite(value) for key, value in body.items()}}
 
 

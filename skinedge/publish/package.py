@@ -17,7 +17,7 @@ from typing import Any
 from skinedge import __version__
 from skinedge.core.errors import BundleError, GateError
 from skinedge.core.files import SOME_ROOM, check_writable, disk_error, path_inside, sha256
-from skinedge.core.json_io import digest, read_json, to_text
+from skinedge.core.json_io import digest, to_text
 from skinedge.data.dataset import read_split
 from skinedge.data.plan import PLAN
 from skinedge.run import model_card
@@ -27,9 +27,10 @@ from skinedge.run.file_card import card_name, read_description
 from skinedge.run.golden import outputs_name
 from skinedge.run.manifest import MODEL, SHIP, FileEntry, Manifest, Stage, now
 from skinedge.run.redaction import map_strings, without_place, without_places
-from skinedge.run.report_schemas import read_latency, read_parity
+from skinedge.run.report_schemas import read_latency, read_parity, read_report
 from skinedge.run.run_directory import Bundle
 from skinedge.run.signing import open_secret_key, sign
+from skinedge.stats.verdicts import counted
 from skinedge.system import folder_swap
 from skinedge.system.progress import note
 from skinedge.training.merge import ADAPTER
@@ -133,8 +134,9 @@ def check_verified(bundle: Bundle, files: Sequence[FileEntry]) -> None:
         result = results.get(entry.path)
         if result is None or result.sha256 != entry.sha256 or result.metrics is None:
             raise GateError("the file was not verified on the test images", where=entry.path, todo=todo)
-        if not result.passed:
-            raise GateError("the file failed a gate of verify", where=entry.path, todo=todo)
+        if result.worst == "fail" or not result.passed:
+            counts = counted(gate.verdict for gate in result.gates)
+            raise GateError(f"verify refused the file (gates: {counts})", where=entry.path, todo=todo)
     if bundle.entries()[PARITY].made_from.get("thresholds") != digest(bundle.manifest.thresholds):
         raise GateError("verify used other thresholds than the run has now", where=str(bundle.root), todo=todo)
 
@@ -233,7 +235,7 @@ def packed_manifest(bundle: Bundle, to: Path, names: set[str]) -> Manifest:
 
 def redacted_report(bundle: Bundle, name: str) -> bytes:
     """Return a report without the paths of the image folder."""
-    report = read(bundle, name)
+    report = read_report(bundle.file(name))
     if name == PARITY:
         report["images"] = without_place(report["images"])
     root = bundle.manifest.data_root
@@ -257,11 +259,6 @@ def updated_entry(root: Path, entry: FileEntry) -> FileEntry:
     """Return the entry with the hash and size of its file in `root`."""
     path = path_inside(root, entry.path)
     return replace(entry, sha256=sha256(path), size=path.stat().st_size)
-
-
-def read(bundle: Bundle, name: str) -> dict[str, Any]:
-    """Read a JSON file of the run."""
-    return read_json(bundle.file(name), dict[str, Any])
 
 
 def write(path: Path, content: bytes) -> None:

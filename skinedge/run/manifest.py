@@ -18,6 +18,7 @@ from skinedge.core.schemas import UnfitError, fit
 from skinedge.core.taxonomy import GROUPS
 from skinedge.run.provenance import check_info, check_training
 from skinedge.stats.calibration import Calibration
+from skinedge.stats.earlier_verdicts import renamed
 
 SCHEMA = "skinedge.manifest/1"
 MANIFEST = "manifest.json"
@@ -125,7 +126,7 @@ class Manifest:
                 where=where,
                 todo="Use the skinedge version that made the run, or train again.",
             )
-        manifest = json_io.build(raw, cls, where, error=DAMAGED)
+        manifest = json_io.build(renamed(raw), cls, where, error=DAMAGED)
         try:
             check(manifest)
         except SkinedgeError as error:

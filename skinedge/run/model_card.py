@@ -12,6 +12,7 @@ from skinedge.run.config import TrainConfig
 from skinedge.run.manifest import FileEntry, Manifest
 from skinedge.run.report_schemas import Bounds, Counts, FileVerdict, Latency, Metrics, Parity
 from skinedge.stats.calibration import Calibration
+from skinedge.stats.verdicts import counted, word
 
 NOTICE = "**Research tool, not a medical device. No output of it is a diagnosis.**"
 NAMES = {NON_COMMERCIAL: "Creative Commons Attribution-NonCommercial 4.0 International"}
@@ -130,9 +131,11 @@ def parity(facts: Facts) -> str:
         verdict = facts.verdict(entry.path)
         if verdict is not None and (m := verdict.metrics) is not None:
             agreement = f"{number(m.agreement)} ({number(m.agreement_low)}-{number(m.agreement_high)})"
-            gates = [f"{gate.name} {gate.verdict}" for gate in verdict.gates if gate.verdict != "pass"]
+            others = [f"{gate.name} {gate.word}" for gate in verdict.gates if gate.verdict != "pass"]
+            counts = counted(gate.verdict for gate in verdict.gates)
+            gates = "; ".join([f"{word(verdict.worst)} ({counts})", *others])
             drop = "-" if m.fall is None else f"{m.fall:+.4f}"
-            rows.append([entry.path, m.n, agreement, drop, ", ".join(gates) or "pass"])
+            rows.append([entry.path, m.n, agreement, drop, gates])
     columns = ("file", "images", "same class (95 %, Wilson)", "drop of balanced accuracy", "gates")
     return table(columns, rows) if rows else "Not measured."
 

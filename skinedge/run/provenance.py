@@ -7,6 +7,7 @@ from typing import Any, NotRequired, TypedDict
 
 from skinedge.core.schemas import UnfitError, fit
 from skinedge.run.config import recorded_config
+from skinedge.stats.verdicts import Verdict
 
 
 class BaseWeights(TypedDict):
@@ -79,7 +80,7 @@ class GateRecord(TypedDict):
     name: str
     value: float | None
     limit: float | None
-    verdict: str
+    verdict: Verdict
     detail: str
 
 

@@ -8,12 +8,14 @@ milliseconds, `*_counts` are (hits, images), `*_wilson` and `intervals` are 95 %
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 from msgspec import Meta, Struct
 
 from skinedge.core.json_io import build, read_json, refusal
+from skinedge.stats.earlier_verdicts import current_report
 from skinedge.stats.gates import Gate, worst
+from skinedge.stats.verdicts import Verdict
 
 EVALUATION = "skinedge.evaluate/1"
 NOT_AN_EVALUATION = refusal("not an evaluation", todo="Make one: skinedge evaluate RUN --split test --out DIR")
@@ -120,7 +122,11 @@ class VerdictOrigin(Struct, frozen=True):
 
 
 class FileVerdict(Struct, frozen=True):
-    """Verdict on one file. metrics: None without test images; kept_from: the earlier report that gave the verdict."""
+    """Verdict on one file.
+
+    passed: no gate failed (with --strict: every gate passed); verdict: the worst of the gates, None in older reports;
+    metrics: None without test images; kept_from: the earlier report that gave the verdict.
+    """
 
     passed: bool
     sha256: str
@@ -129,13 +135,10 @@ class FileVerdict(Struct, frozen=True):
     comparison: Comparison | None = None
     changed: tuple[Change, ...] = ()
     kept_from: VerdictOrigin | None = None
-
-    def gate_verdict(self, name: str) -> str:
-        """Return the verdict of one gate; '' without that gate."""
-        return next((gate.verdict for gate in self.gates if gate.name == name), "")
+    verdict: Verdict | None = None
 
     @property
-    def worst(self) -> str:
+    def worst(self) -> Verdict:
         """The worst verdict of the gates."""
         return worst(self.gates)
 
@@ -143,6 +146,7 @@ class FileVerdict(Struct, frozen=True):
 class Parity(Struct, frozen=True):
     """reports/parity.json of `verify`. files: name -> verdict; images: where the test images were."""
 
+    schema: Literal["skinedge.verify/2"]  # `read_report` translates earlier ones
     passed: bool
     images: str
     files: dict[str, FileVerdict]
@@ -234,7 +238,10 @@ class CandidateMetrics(Struct, frozen=True):
 
 
 class Candidate(Struct, frozen=True):
-    """One precision that the search tried. rung: its name; convincing: no gate is inconclusive."""
+    """One precision that the search tried.
+
+    rung: its name; passed: no gate failed; convincing: nor is an estimate beyond its limit.
+    """
 
     rung: str
     passed: bool
@@ -243,6 +250,11 @@ class Candidate(Struct, frozen=True):
     validation: CandidateMetrics | None
     size_bytes: Count
     milliseconds: float | None
+
+    @property
+    def worst(self) -> Verdict:
+        """The worst verdict of the gates."""
+        return worst(self.gates)
 
 
 class PrecisionSearch(Struct, frozen=True):
@@ -335,14 +347,20 @@ class Evaluation(Struct, frozen=True):
             raise ValueError("a ROC curve of a class that per_class does not have")
 
 
+def read_report(path: Path) -> dict[str, Any]:
+    """Read any report of a run as plain values with today's verdicts. Raises: BundleError when it is none."""
+    document: dict[str, Any] = read_json(path, dict[str, Any], error=DAMAGED)
+    return current_report(document)
+
+
 def read_parity(path: Path) -> Parity:
-    """Read a report of `verify`. Raises: BundleError when it is none."""
-    return read_json(path, Parity, error=DAMAGED)
+    """Read a report of `verify`, of this version or an earlier one. Raises: BundleError when it is none."""
+    return build(read_report(path), Parity, str(path), error=DAMAGED)
 
 
 def read_latency(path: Path) -> Latency:
     """Read a report of `bench`. Raises: BundleError when it is none."""
-    return read_json(path, Latency, error=DAMAGED)
+    return build(read_report(path), Latency, str(path), error=DAMAGED)
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """Gates that compare a model file with the merged network in PyTorch, as pure functions of arrays.
 
 reference_logits: (N, C) float32, from the merged network; outputs: of the file, for the same N images. A gate's verdict
-is 'pass', 'fail', 'underpowered' (too few images for a decision), or 'not measured' (nothing to compare with). A value
+is 'pass', 'fail', 'inconclusive' (too few images for a decision), or 'not measured' (nothing to compare with). A value
 that is not finite never passes.
 
 A file that is not exact is judged by intervals, by one rule (`_margin_gate`): it passes, and is called non-inferior, if
 the whole interval is within the margin (CONSORT for non-inferiority trials, Piaggio et al. 2012,
-doi:10.1001/jama.2012.87802); it fails if the whole interval is beyond the margin; otherwise it is underpowered. Each
+doi:10.1001/jama.2012.87802); it fails if the whole interval is beyond the margin; otherwise it is inconclusive. Each
 bound is a one-sided test at 5 % against the margin: about one in twenty files at the margin itself fails, and far fewer
 of the files that lose nothing. An earlier rule failed a file whose estimate was beyond the margin and whose lower bound
 was above 0: it failed one in twenty of the files that lose nothing, since a few changed predictions in a rare class
@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ from skinedge.stats.paired import (
     mean_estimate,
     score_interval,
 )
+from skinedge.stats.verdicts import Verdict, word, worst_of
 
 MAX_DIFFERENCE = 1e-3
 DECIDED_MARGIN = 2e-3  # twice the largest difference: below it two correct files may disagree
@@ -48,7 +49,6 @@ MAX_OUTPUT_CHANGE = 1e-3  # of a probability: the same bytes in the same runtime
 MEAN_OUTPUT_CHANGE = 0.01  # elsewhere: twice the largest mean between kernels of one runtime (docs/log.md)
 TAIL = 0.025  # level of a one-sided exact test, as strict as a bound of the 95 % interval
 
-Verdict = Literal["pass", "fail", "underpowered", "not measured"]
 Array = NDArray[Any]
 
 
@@ -71,22 +71,30 @@ class Gate:
             object.__setattr__(self, "verdict", "fail")
 
     @property
+    def word(self) -> str:
+        """The verdict as shown: passed, failed, inconclusive or not measured."""
+        return word(self.verdict)
+
+    @property
     def measured(self) -> str:
         """The value as text."""
         return "not measured" if self.value is None else f"{self.value:.4g}"
 
 
 def passed(gates: Sequence[Gate], *, strict: bool = False) -> bool:
-    """Return True if no gate failed (strict: nor is underpowered or not measured); False for no gates."""
-    allowed = ("pass",) if strict else ("pass", "underpowered", "not measured")
+    """Return True if no gate failed (strict: nor is inconclusive or not measured); False for no gates."""
+    allowed = ("pass",) if strict else ("pass", "inconclusive", "not measured")
     return bool(gates) and all(gate.verdict in allowed for gate in gates)
 
 
 def worst(gates: Sequence[Gate]) -> Verdict:
     """Return the worst verdict, 'pass' for no gates."""
-    verdicts = {gate.verdict for gate in gates}
-    order: tuple[Verdict, ...] = ("fail", "underpowered", "not measured")
-    return next((verdict for verdict in order if verdict in verdicts), "pass")
+    return worst_of(gate.verdict for gate in gates)
+
+
+def verdict_of(gates: Sequence[Gate], name: str) -> Verdict | None:
+    """Return the verdict of the gate of this name, None without it."""
+    return next((gate.verdict for gate in gates if gate.name == name), None)
 
 
 def fp32_gates(reference_logits: Array, outputs: Outputs) -> tuple[Gate, ...]:
@@ -188,7 +196,7 @@ def finite_gate(outputs: Outputs, *, max_sum_error: float = MAX_SUM_ERROR) -> Ga
 
 
 def agreement_gate(same: int, n: int) -> Gate:
-    """Fail: Wilson's 95 % upper bound is below 97 %. Pass: the lower bound is at least 97 %. Else underpowered."""
+    """Fail: Wilson's 95 % upper bound is below 97 %. Pass: the lower bound is at least 97 %. Else inconclusive."""
     low, high = metrics.wilson(same, n)
     share = same / n if n else None
     bounds = f"95 % interval {low:.4f} to {high:.4f}, {n} images"
@@ -200,7 +208,7 @@ def agreement_gate(same: int, n: int) -> Gate:
         "agreement",
         share,
         MIN_AGREEMENT,
-        "underpowered",
+        "inconclusive",
         f"{bounds}; {_would_decide(_agreement_images(share), n, 'images')}",
     )
 
@@ -237,12 +245,12 @@ def score_gate(reference: Array, probabilities: Array, malignant: Sequence[int])
 
 
 def _margin_gate(name: str, estimate: Estimate, margin: float, images: str, required: float) -> Gate:
-    """Pass: the upper bound is within the margin. Fail: the lower bound is beyond it. Else underpowered.
+    """Pass: the upper bound is within the margin. Fail: the lower bound is beyond it. Else inconclusive.
 
     images: the unit that the estimate counts; required: number of them that would decide at the same shares.
     """
     if estimate.n == 0:
-        return Gate(name, None, margin, "underpowered", f"needs {images} of the split")
+        return Gate(name, None, margin, "inconclusive", f"needs {images} of the split")
     bounds = f"one-sided 95 % bounds {estimate.low:+.4f} and {estimate.high:+.4f}, {estimate.n} {images}"
     if math.isnan(estimate.value + estimate.low + estimate.high):
         return Gate(name, math.nan, margin, "fail", "not defined: an output is not finite")
@@ -252,7 +260,7 @@ def _margin_gate(name: str, estimate: Estimate, margin: float, images: str, requ
         return Gate(name, estimate.value, margin, "fail", bounds)
     beyond = "beyond the margin, though chance may explain it; " if estimate.value > margin else ""
     detail = f"{beyond}{bounds}; {_would_decide(required, estimate.n, images)}"
-    return Gate(name, estimate.value, margin, "underpowered", detail)
+    return Gate(name, estimate.value, margin, "inconclusive", detail)
 
 
 def _images_to_decide(estimate: Estimate, margin: float) -> float:
@@ -307,7 +315,7 @@ def _limits(*, exact: bool, malignant: Sequence[int] = (), melanoma: int | None 
 def _unusable(reference_logits: Array, limits: Mapping[str, float]) -> tuple[Gate, ...] | None:
     """Return these gates for a reference with nothing to compare with, failed if not finite; None if it is fine."""
     if not len(reference_logits):
-        return tuple(Gate(name, None, limit, "underpowered", "no images") for name, limit in limits.items())
+        return tuple(Gate(name, None, limit, "inconclusive", "no images") for name, limit in limits.items())
     if np.isfinite(reference_logits).all():
         return None
     reason = "the outputs of the merged network are not finite"
@@ -317,11 +325,11 @@ def _unusable(reference_logits: Array, limits: Mapping[str, float]) -> tuple[Gat
 def _clear_gate(same: int, n: int) -> Gate:
     """Fail: that few agreements are improbable (exact binomial test) if the file agrees on 97 % of all images."""
     if n == 0:
-        return Gate("agreement", None, MIN_AGREEMENT, "underpowered", "no image on which the reference is clear")
+        return Gate("agreement", None, MIN_AGREEMENT, "inconclusive", "no image on which the reference is clear")
     chance = _binomial_tail(same, n, MIN_AGREEMENT)
     could_fail = _binomial_tail(0, n, MIN_AGREEMENT) < TAIL
     detail = f"{same} of {n} images on which the reference is clear; so few by chance: {chance:.4f}"
-    verdict: Verdict = "underpowered"
+    verdict: Verdict = "inconclusive"
     if chance < TAIL:
         verdict = "fail"
     elif could_fail and same >= MIN_AGREEMENT * n:

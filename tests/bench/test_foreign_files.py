@@ -374,7 +374,7 @@ def test_an_output_without_numbers_is_an_error_of_every_image(cli: Cli, folder: 
     code, out, err = cli("predict", images, "--run", path, "--jobs", 1)
     assert code == 1 and out.count("error: the model gave no numbers") == 6 and "6 image(s)" in err
     code, out, err = cli("verify", path, "--json")
-    assert code == 1 and json.loads(out)["passed"] is False and "finite is fail" in err
+    assert code == 1 and json.loads(out)["passed"] is False and "finite failed" in err
     code, _, err = cli("evaluate", path, "--data", images, "--jobs", 1)
     assert code == 1 and "no numbers" in err and "Traceback" not in err
 

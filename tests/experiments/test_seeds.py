@@ -60,7 +60,7 @@ def test_a_failed_seed_is_reported_and_repeated(tmp_path: Path, capsys: pytest.C
     [
         (0, "", True),
         (1, REFUSED, True),
-        (1, "error: a gate failed:\n  model.int8.tflite: agreement is fail", True),
+        (1, "error: a gate failed:\n  model.int8.tflite: agreement failed", True),
         (1, "error: model.int8.onnx: gate 'finite' failed: 1, limit 0 (128 images)", True),
         (1, "error: 2 files were not made:\n  model.int8.onnx: LinAlgError: not positive-definite", False),
         (-9, REFUSED, False),

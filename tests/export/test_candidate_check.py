@@ -53,7 +53,7 @@ def failed(bundle: Bundle, name: str, drawn: Reference, val: Reference | None, *
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_the_right_file_passes(bundle: Bundle, drawn: Reference, val: Reference, precision: str, suffix: str) -> None:
     gates = check(bundle, f"model.{precision}.{suffix}", drawn, val)
-    assert {gate.verdict for gate in gates} <= {"pass", "underpowered"}
+    assert {gate.verdict for gate in gates} <= {"pass", "inconclusive"}
 
 
 @pytest.mark.parametrize("suffix", ["onnx", "tflite"])
@@ -79,9 +79,9 @@ def test_fp32_off_by_more_than_the_limit_on_one_validation_image_fails(
     assert failed(bundle, "model.fp32.tflite", drawn, replace(val, logits=logits)) == {"max_difference"}
 
 
-def test_int8_without_validation_images_is_underpowered(bundle: Bundle, drawn: Reference) -> None:
+def test_int8_without_validation_images_is_inconclusive(bundle: Bundle, drawn: Reference) -> None:
     gates = {gate.name: gate.verdict for gate in check(bundle, "model.int8.onnx", drawn, None)}
-    assert gates["agreement"] == "underpowered"
+    assert gates["agreement"] == "inconclusive"
 
 
 MAPS = np.random.default_rng(0).normal(size=(3, 4, 4, 7)).astype(np.float32)

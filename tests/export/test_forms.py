@@ -503,7 +503,7 @@ def test_a_rejected_candidate_is_in_the_report_only(
     assert rungs[-1]["kept_float"] == entry.info["kept_float"] and len(rungs[-1]["kept_float"]) == 2
     assert " against int8 (min-max)" in report(done, entry.path)["given_up"]
     assert [path.name for path in done.root.glob("model.*.onnx")] == [entry.path]
-    assert capsys.readouterr().err.count("rejected, agreement") == 4
+    assert capsys.readouterr().err.count("failed, agreement") == 4
 
 
 def test_a_file_that_replaces_another_precision_takes_its_place(copy: Bundle, plugin: Plugin) -> None:

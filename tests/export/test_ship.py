@@ -230,7 +230,7 @@ def fp32_alone(run: Bundle) -> Bundle:
     [
         (unverified, GateError, "not verified"),
         (verified_without_images, GateError, "not verified on the test images"),
-        (lambda run: report_changed(run, '"passed": true', '"passed": false'), GateError, "failed a gate"),
+        (lambda run: report_changed(run, '"passed": true', '"passed": false'), GateError, "verify refused the file"),
         (lambda run: report_changed(run, run.entries()[INT8[0]].sha256, "0" * 64), GateError, "not verified on the"),
         (over_a_file_of_ones_own, BundleError, "the base weights are the local file"),
         (with_another_threshold, GateError, "other thresholds"),

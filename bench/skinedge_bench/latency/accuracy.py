@@ -16,8 +16,10 @@ from skinedge.run.plugins import Session
 from skinedge.run.report_schemas import FileVerdict, read_parity
 from skinedge.run.run_directory import Bundle
 from skinedge.stats import metrics
-from skinedge.stats.gates import golden_gates
+from skinedge.stats.gates import golden_gates, worst
+from skinedge.stats.verdicts import Verdict
 from skinedge.system.progress import note
+from skinedge_bench.latency.row import ParityVerdict
 from skinedge_bench.latency.targets import Target
 from skinedge_bench.runtimes.input_layout import input_side
 from skinedge_bench.split_images import Located, locate, place_of, test_split
@@ -54,25 +56,30 @@ def accuracies(
         return {**results, **dict.fromkeys((target.name for target in pending), (None, error.what))}
 
 
-def parity_verdicts(bundle: Bundle, targets: Sequence[Target], features: Sequence[str]) -> dict[str, str]:
+def parity_verdicts(bundle: Bundle, targets: Sequence[Target], features: Sequence[str]) -> dict[str, ParityVerdict]:
     """Return file -> verdict of the run's parity report, for files of unchanged sha256 that it checked on test images.
 
-    Verdicts: 'pass' on this instruction set, 'pass_elsewhere' on another one, 'fail'; 'reference' for the merged model.
-    features: this machine's instruction set.
+    Without those of which a gate was not measured. features: this machine's instruction set.
     """
-    verdicts = {MODEL: "reference"}
+    verdicts: dict[str, ParityVerdict] = {MODEL: "reference"}
     for name, (verdict, instruction_set) in _in_parity_report(bundle, targets).items():
         here = instruction_set == tuple(features)
-        verdicts[name] = ("pass" if here else "pass_elsewhere") if verdict.passed else "fail"
+        match verdict.worst:
+            case "fail":
+                verdicts[name] = "fail"
+            case "inconclusive" if not verdict.passed:
+                verdicts[name] = "inconclusive_strict"
+            case "inconclusive":
+                verdicts[name] = "inconclusive" if here else "inconclusive_elsewhere"
+            case "pass":
+                verdicts[name] = "pass" if here else "pass_elsewhere"
     return verdicts
 
 
-def golden_verdict(vectors: golden.Golden, session: Session, precision: str) -> tuple[str, list[str]]:
-    """Return 'pass', 'fail' or 'underpowered', and the names of the failed gates."""
+def golden_verdict(vectors: golden.Golden, session: Session, precision: str) -> tuple[Verdict, list[str]]:
+    """Return the worst verdict of the golden gates, and the names of those that failed."""
     gates = golden_gates(vectors.logits, session.run(vectors.pixels), exact=precision in EXACT)
-    failed = [gate.name for gate in gates if gate.verdict == "fail"]
-    inconclusive = any(gate.verdict == "underpowered" for gate in gates)
-    return "fail" if failed else "underpowered" if inconclusive else "pass", failed
+    return worst(gates), [gate.name for gate in gates if gate.verdict == "fail"]
 
 
 def _in_parity_report(

@@ -136,5 +136,5 @@ def _with_accuracy(
     if session is None or not target.in_run:
         return row
     verdict, failed = golden_verdict(vectors, session, target.precision)
-    reasons = (*row.reasons, *(f"golden vectors fail: {name}" for name in failed))
+    reasons = (*row.reasons, *(f"golden vectors failed: {name}" for name in failed))
     return replace(row, golden=verdict, reasons=reasons, trustworthy=not reasons)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from skinedge_bench.latency.row import Row
+from skinedge.stats.verdicts import Verdict, word
+from skinedge_bench.latency.row import ParityVerdict, Row
 
-GOLDEN = {
-    "pass": "the golden vectors pass here",
-    "underpowered": "the golden vectors are inconclusive here, but do not fail",
-}
-PARITY = {
+_ELSEWHERE = "on another instruction set (check it here with: skinedge verify)"
+PARITY: Mapping[ParityVerdict | None, str] = {
     "reference": "it is the merged model itself",
-    "pass": "its parity report passes",
-    "pass_elsewhere": "its parity report passes, on another instruction set (check it here with: skinedge verify)",
+    "pass": f"parity report: {word('pass')}",
+    "pass_elsewhere": f"parity report: {word('pass')}, {_ELSEWHERE}",
+    "inconclusive": f"parity report: {word('inconclusive')} (too few images)",
+    "inconclusive_elsewhere": f"parity report: {word('inconclusive')} (too few images), {_ELSEWHERE}",
+    "inconclusive_strict": f"parity report: {word('inconclusive')}, which --strict refuses",
+    "fail": f"parity report: {word('fail')}",
+    None: f"parity report: {word('not measured')} on test images for this file: run skinedge verify",
 }
 
 
@@ -29,7 +32,7 @@ class Recommendation:
 
 
 def recommend(rows: Sequence[Row], headline: int, int8_dot_product: bool | None) -> Recommendation:
-    """Recommend the fastest row that passed its gates here: golden vectors, and a parity report with its sha256.
+    """Recommend the fastest row that no gate refuses: golden vectors here, and a parity report with its sha256.
 
     headline: deciding percentile, 50 or 90; int8_dot_product: whether the CPU has one, None if unknown.
     """
@@ -39,12 +42,12 @@ def recommend(rows: Sequence[Row], headline: int, int8_dot_product: bool | None)
         return Recommendation(None, None, None, ("no recommendation: nothing was timed",))
     if not passing:
         refused = [f"{_name(row)}: {obstacle(row)}" for row in timed]
-        return Recommendation(None, None, None, ("no recommendation: no file passed its gates here", *refused))
+        return Recommendation(None, None, None, ("no recommendation: the gates refuse every file here", *refused))
     best, others = passing[0], passing[1:]
     faster = [row for row in timed if _ms(row, headline) < _ms(best, headline)]
-    gates = f"{GOLDEN[best.golden or '']}; {PARITY[best.parity or '']}"
+    verdicts = f"{_golden(best.golden)}; {PARITY[best.parity]}"
     reasons = [
-        f"recommended: {_name(best)}, p{headline} {_ms(best, headline):.2f} ms; {gates}",
+        f"recommended: {_name(best)}, p{headline} {_ms(best, headline):.2f} ms; {verdicts}",
         *([_compare_to_next(best, others[0], headline)] if others else []),
         *_int8_gain(best, others, headline, int8_dot_product),
         *(f"faster, but not recommended: {_name(row)}, {_ms(row, headline):.2f} ms: {obstacle(row)}" for row in faster),
@@ -57,16 +60,17 @@ def obstacle(row: Row) -> str | None:
     """Return the reason not to recommend a row, regardless of its speed; None without one."""
     if row.golden is None:
         return "it has no golden vectors"
-    if row.golden == "fail":
-        return "the golden vectors fail here"
-    if row.parity is None:
-        return "no parity report on test images for this file: run skinedge verify"
-    if row.golden == "underpowered" and row.parity == "pass_elsewhere":
-        return (
-            "inconclusive here: the golden vectors are too few, and its parity report is from another instruction set: "
-            "run skinedge verify here"
-        )
-    return "a gate failed in its parity report" if row.parity == "fail" else None
+    if row.golden in ("fail", "not measured"):
+        return _golden(row.golden)
+    if row.parity in (None, "fail", "inconclusive_strict"):
+        return PARITY[row.parity]
+    if row.golden == "inconclusive" and row.parity in ("pass_elsewhere", "inconclusive_elsewhere"):
+        return f"{_golden(row.golden)}; {PARITY[row.parity]}"
+    return None
+
+
+def _golden(verdict: Verdict | None) -> str:
+    return f"golden vectors here: {'none' if verdict is None else word(verdict)}"
 
 
 def _compare_to_next(best: Row, other: Row, headline: int) -> str:

@@ -13,8 +13,9 @@ import numpy as np
 from skinedge.core.errors import BundleError, ConfigError, one_of
 from skinedge.core.json_io import read_json, refusal
 from skinedge.run.run_directory import Bundle
-from skinedge.stats.gates import Gate, Verdict, passed
+from skinedge.stats.gates import Gate, passed
 from skinedge.stats.paired import Estimate
+from skinedge.stats.verdicts import Verdict
 from skinedge_bench.latency.bench import REPORT
 from skinedge_bench.latency.regression_stats import rank_sum_p, slowdown
 from skinedge_bench.latency.report import LatencyReport
@@ -222,12 +223,12 @@ def _change(before: Row, after: Row, budget: Budget, same_images: bool) -> Chang
 
 
 def _latency_gate(change: Change, limit: float) -> Gate:
-    """Pass if the whole interval is within the budget, fail if all of it is beyond; else underpowered."""
+    """Pass if the whole interval is within the budget, fail if all of it is beyond; else inconclusive."""
     ratio = change.slowdown
-    verdict: Verdict = "pass" if ratio.high <= limit else "fail" if ratio.low > limit else "underpowered"
+    verdict: Verdict = "pass" if ratio.high <= limit else "fail" if ratio.low > limit else "inconclusive"
     detail = f"{ratio.value:.3f} times the time (95 % {ratio.low:.3f} to {ratio.high:.3f}), at most {limit:.3f}"
     if change.doubts:
-        return Gate("latency", ratio.value, limit, "underpowered", f"{detail}; not trustworthy")
+        return Gate("latency", ratio.value, limit, "inconclusive", f"{detail}; not trustworthy")
     return Gate("latency", ratio.value, limit, verdict, detail)
 
 
@@ -238,12 +239,12 @@ def _accuracy_gate(change: Change, points: float, same_images: bool) -> Gate:
     """
     if change.after.golden == "fail":
         return Gate(
-            "accuracy", None, points, "fail", "the golden vectors fail: its balanced accuracy does not hold here"
+            "accuracy", None, points, "fail", "the golden vectors failed: its balanced accuracy does not hold here"
         )
     drop = change.fall if same_images else None
     if drop is None:
         detail = "balanced accuracy is not known for both on the same test set"
-        return Gate("accuracy", None, points, "underpowered", detail)
+        return Gate("accuracy", None, points, "inconclusive", detail)
     lost = round(100 * drop, 9)  # 0.75 - 0.74 is more than 0.01 in floating point
     verdict: Verdict = "pass" if lost <= points else "fail"
     return Gate("accuracy", lost, points, verdict, f"fell by {lost:.2f} points of balanced accuracy, at most {points}")

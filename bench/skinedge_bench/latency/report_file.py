@@ -10,6 +10,7 @@ from skinedge import __version__
 from skinedge.core import json_io
 from skinedge.core.errors import BundleError
 from skinedge.run.run_directory import Bundle
+from skinedge.stats.earlier_verdicts import current_report
 from skinedge_bench.latency.report import LatencyReport
 
 SCHEMA = "skinedge.bench/1"
@@ -24,7 +25,7 @@ def report_of(document: Any, where: str) -> LatencyReport:
         raise BundleError(f"not a report of bench ({SCHEMA})", where=where)
     damaged = json_io.refusal("a damaged report of bench, or another version's")
     conditions = json_io.build(document.get("conditions"), dict[str, Any], where, error=damaged)
-    flat = {**document, **conditions}
+    flat = {**current_report(document), **conditions}
     values = {field.name: flat[field.name] for field in fields(LatencyReport) if field.name in flat}
     return json_io.build(values, LatencyReport, where, error=damaged)
 

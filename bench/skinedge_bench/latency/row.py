@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from skinedge.stats.bootstrap import Interval
+from skinedge.stats.verdicts import Verdict
 from skinedge_bench.latency.block_stats import Blocks, ratio
 from skinedge_bench.latency.end_to_end import EndToEnd
 from skinedge_bench.latency.roofline.roofline import RooflineBound
 from skinedge_bench.latency.targets import sample_key
 
 EAGER = "torch"
+# Verdict of a run's parity report on a file: the worst of its gates. *_elsewhere: on another instruction set; *_strict:
+# `verify --strict` refused it; reference: the merged model itself.
+ParityVerdict = Literal[
+    "reference", "pass", "inconclusive", "fail", "pass_elsewhere", "inconclusive_elsewhere", "inconclusive_strict"
+]
 
 
 @dataclass(frozen=True)
@@ -21,11 +28,10 @@ class Row:
     p50_interval_ms: 95 %, over the blocks' medians; p99_ms: from 1000 samples on; n: number of samples;
     ratio_to_fp32, ratio_to_eager: speed-up over the run's plain fp32 file in the same runtime, and over PyTorch eager,
     with equal threads, at the protocol's percentile; their intervals: 95 %, over rounds; accuracy_note: source of
-    balanced_accuracy, or the reason for None; golden: verdict of the golden vectors ('pass', 'fail', 'underpowered',
-    None without them); parity: verdict of the run's parity report for this sha256 ('pass', 'pass_elsewhere' on another
-    instruction set, 'fail', None without an entry; 'reference' for the merged model); partitions, outside: see
-    `plugins.Session`; in_run: whether the file is the run's; block_medians_ms: in the order measured; floor: the
-    roofline bound, None if the operations cannot be counted; end_to_end: None if not timed.
+    balanced_accuracy, or the reason for None; golden: verdict of the golden vectors here, None without them; parity:
+    None without an entry for this sha256; partitions, outside: see `plugins.Session`; in_run: whether the file is the
+    run's; block_medians_ms: in the order measured; floor: the roofline bound, None if the operations cannot be counted;
+    end_to_end: None if not timed.
     """
 
     file: str
@@ -48,8 +54,8 @@ class Row:
     ratio_to_eager_interval: Interval | None = None
     balanced_accuracy: float | None = None
     accuracy_note: str = ""
-    golden: str | None = None
-    parity: str | None = None
+    golden: Verdict | None = None
+    parity: ParityVerdict | None = None
     partitions: int | None = None
     outside: tuple[str, ...] | None = None
     in_run: bool = True

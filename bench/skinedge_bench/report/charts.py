@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinedge.run.report_schemas import Corner, ReliabilityBin
+from skinedge.stats.verdicts import Verdict, word
 
 Point = tuple[float, float]
 
@@ -96,18 +97,23 @@ class ReliabilityDiagram:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval, and the verdict on it ('' without one)."""
+    """A value with its interval, and the verdict of its gate, None without one."""
 
     name: str
     value: float
     low: float
     high: float
-    verdict: str = ""
+    verdict: Verdict | None = None
+
+    @property
+    def word(self) -> str:
+        """The verdict as shown, '' without one."""
+        return "" if self.verdict is None else word(self.verdict)
 
     @property
     def description(self) -> str:
         """Return the estimate in words, with its interval."""
-        return f"{self.name} {self.value:.4g} ({self.low:.4g} to {self.high:.4g}) {self.verdict}".strip()
+        return f"{self.name} {self.value:.4g} ({self.low:.4g} to {self.high:.4g}) {self.word}".strip()
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from string import Template
 
 from skinedge import __version__
+from skinedge.stats.verdicts import word
 from skinedge_bench.evaluate.tables import Cell, Table
 from skinedge_bench.report import markup
 from skinedge_bench.report.content import (
@@ -35,9 +36,9 @@ from skinedge_bench.report.svg import svg
 HERE = Path(__file__).parent
 SIGNS = {"good": "✓", "bad": "✗", "doubt": "?"}  # beside the word: no information is in colour alone
 KINDS = {
-    **dict.fromkeys(("pass", "passed", "chosen", "best"), "good"),
-    **dict.fromkeys(("fail", "rejected"), "bad"),
-    **dict.fromkeys(("underpowered", "inconclusive", "not measured"), "doubt"),
+    **dict.fromkeys((word("pass"), "chosen", "best"), "good"),
+    word("fail"): "bad",
+    **dict.fromkeys((word("inconclusive"), word("not measured")), "doubt"),
 }
 VERDICT = re.compile(rf"({'|'.join(sorted(KINDS, key=len, reverse=True))})\b(?! \()(.*)")
 
@@ -161,10 +162,10 @@ def _cell(cell: Cell) -> str:
     match = VERDICT.fullmatch(str(cell))
     if match is None:
         return _plain(cell)
-    word, rest = match.groups()
-    kind = KINDS[word]
+    shown, rest = match.groups()
+    kind = KINDS[shown]
     sign = f'<span aria-hidden="true">{SIGNS[kind]}</span>'
-    return f'<span class="verdict {kind}">{sign} {word}</span>{escape(rest)}'
+    return f'<span class="verdict {kind}">{sign} {shown}</span>{escape(rest)}'
 
 
 def _plain(cell: Cell) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from skinedge.run.redaction import without_place
 from skinedge.run.report_schemas import Comparison, FileVerdict, IntervalEstimate, Metrics, Parity
-from skinedge.stats.gates import MAX_DROP, MIN_AGREEMENT, Gate
+from skinedge.stats.gates import MAX_DROP, MIN_AGREEMENT, Gate, verdict_of
+from skinedge.stats.verdicts import Verdict, counted, word
 from skinedge_bench.evaluate.tables import Cell, Table, interval, number
 from skinedge_bench.report.accuracy import defined
 from skinedge_bench.report.charts import Estimate, Estimates
@@ -33,10 +34,8 @@ def parity(sources: Sources) -> Section:
 
 
 def _counted(report: Parity) -> str:
-    """'Gates: 112 pass, 6 underpowered, 0 fail', and those not measured, if any."""
-    verdicts: list[str] = [gate.verdict for file in report.files.values() for gate in file.gates]
-    shown = ("pass", "underpowered", "fail", *(["not measured"] if "not measured" in verdicts else []))
-    return f"Gates: {', '.join(f'{verdicts.count(verdict)} {verdict}' for verdict in shown)}"
+    """'Gates: 112 passed, 6 inconclusive'."""
+    return f"Gates: {counted(gate.verdict for file in report.files.values() for gate in file.gates)}"
 
 
 def _outdated(sources: Sources, report: Parity) -> Iterator[Missing]:
@@ -58,7 +57,7 @@ def _every_file(report: Parity) -> Table:
     if report.reference is not None:
         rows.append([NETWORK, None, *_figures(report.reference)])
     for name, file in report.files.items():
-        rows.append([name, file.worst, *(_figures(file.metrics) if file.metrics else [None] * 8)])
+        rows.append([name, word(file.worst), *(_figures(file.metrics) if file.metrics else [None] * 8)])
     return Table("Every file beside the merged network", COLUMNS, rows)
 
 
@@ -90,12 +89,12 @@ def _gates(files: Mapping[str, FileVerdict]) -> Table:
 def _gate(gate: Gate | None) -> str | None:
     if gate is None:
         return None
-    return gate.verdict if gate.verdict == "not measured" else f"{gate.verdict} {gate.measured}"
+    return gate.word if gate.verdict == "not measured" else f"{gate.word} {gate.measured}"
 
 
 def _not_passed(report: Parity) -> Table:
     rows: list[list[Cell]] = [
-        [name, gate.name.replace("_", " "), gate.verdict, number(gate.value), f"{gate.limit:g}", gate.detail]
+        [name, gate.name.replace("_", " "), gate.word, number(gate.value), f"{gate.limit:g}", gate.detail]
         for name, file in report.files.items()
         for gate in file.gates
         if gate.verdict != "pass"
@@ -109,10 +108,10 @@ def _charts(report: Parity) -> Iterator[Charts]:
     drops: list[Estimate] = []
     for name, file, metrics in _measured(report):
         values = (metrics.agreement, metrics.agreement_low, metrics.agreement_high)
-        agreement += _estimate(name, IntervalEstimate(*values), file.gate_verdict("agreement"))
+        agreement += _estimate(name, IntervalEstimate(*values), verdict_of(file.gates, "agreement"))
         if file.comparison is not None:
             drop = file.comparison.balanced_accuracy_fall
-            drops += _estimate(name, drop, file.gate_verdict("balanced_accuracy_fall"))
+            drops += _estimate(name, drop, verdict_of(file.gates, "balanced_accuracy_fall"))
     charts = []
     if agreement:
         unit = "share of test images, 95 %"
@@ -124,7 +123,7 @@ def _charts(report: Parity) -> Iterator[Charts]:
         yield Charts(tuple(charts))
 
 
-def _estimate(name: str, estimate: IntervalEstimate | None, verdict: str) -> Iterator[Estimate]:
+def _estimate(name: str, estimate: IntervalEstimate | None, verdict: Verdict | None) -> Iterator[Estimate]:
     values = _values(estimate)
     if values is not None:
         yield Estimate(name, *values, verdict)

@@ -130,10 +130,10 @@ def _(chart: Estimates) -> Figure:
     drawing, axes = _rows(len(chart.rows), 46, 64)
     for index, row in enumerate(chart.rows):
         colour = SECOND if row.verdict == "fail" else FIRST
-        mark = {"fail": "D", "underpowered": "s"}.get(row.verdict, "o")
+        mark = {"fail": "D", "inconclusive": "s"}.get(row.verdict or "", "o")
         axes.plot([row.low, row.high], [index, index], color=colour, linewidth=5, alpha=0.45)
         axes.plot(row.value, index, mark, color=colour, markersize=9, markeredgecolor=PAPER)
-        _row_label(axes, index - 0.28, row.name + (f" · {row.verdict}" if row.verdict else ""))
+        _row_label(axes, index - 0.28, row.name + (f" · {row.word}" if row.word else ""))
     axes.axvline(chart.limit, color=SECOND, linestyle="--")
     low, high = axes.get_xlim()
     align = "right" if chart.limit > (low + high) / 2 else "left"

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from skinedge.run.report_schemas import Candidate, PrecisionSearch
 from skinedge.stats import metrics
-from skinedge.stats.gates import MIN_AGREEMENT
+from skinedge.stats.gates import MIN_AGREEMENT, verdict_of
+from skinedge.stats.verdicts import word
 from skinedge_bench.evaluate.tables import Cell, Table, number
 from skinedge_bench.report.charts import Estimate, Estimates
 from skinedge_bench.report.content import Block, Charts, Missing, Section, Text
@@ -40,13 +41,12 @@ def _candidates(search: PrecisionSearch) -> Table:
 
 
 def _row(candidate: Candidate, chosen: bool) -> list[Cell]:
-    verdict = "rejected" if not candidate.passed else "passed" if candidate.convincing else "inconclusive"
     failed = ", ".join(gate.name for gate in candidate.gates if gate.verdict == "fail")
     figures: list[Cell] = [None] * 4
     if (v := candidate.validation) is not None:
         figures = [number(x) for x in (v.agreement, v.balanced_accuracy, v.fall, v.melanoma_sensitivity)]
     cost = [number(candidate.milliseconds, 2), f"{candidate.size_bytes / 1e6:.2f}"]
-    return [candidate.rung, verdict, "chosen" if chosen else None, *figures, *cost, failed or None]
+    return [candidate.rung, word(candidate.worst), "chosen" if chosen else None, *figures, *cost, failed or None]
 
 
 def _agreement(search: PrecisionSearch) -> Iterator[Estimates]:
@@ -55,8 +55,7 @@ def _agreement(search: PrecisionSearch) -> Iterator[Estimates]:
     for candidate in search.rungs:
         if (v := candidate.validation) is not None:
             low, high = metrics.wilson(round(v.agreement * v.images), v.images)
-            verdict = next((gate.verdict for gate in candidate.gates if gate.name == "agreement"), "")
-            rows.append(Estimate(candidate.rung, v.agreement, low, high, verdict))
+            rows.append(Estimate(candidate.rung, v.agreement, low, high, verdict_of(candidate.gates, "agreement")))
     if rows:
         title = f"{search.file}: same answer as PyTorch"
         yield Estimates(title, tuple(rows), MIN_AGREEMENT, "share of validation images, 95 %")

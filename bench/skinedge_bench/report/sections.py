@@ -9,6 +9,7 @@ from skinedge.core.taxonomy import full_name
 from skinedge.run import model_card
 from skinedge.run.redaction import without_places
 from skinedge.run.run_directory import Bundle
+from skinedge.stats.verdicts import counted, word
 from skinedge_bench.evaluate.tables import Cell, Table, interval, number
 from skinedge_bench.report import accuracy, latency, parity, precision_search
 from skinedge_bench.report.content import Block, Card, Pictures, Report, Section, Text, Tile, Tiles
@@ -48,7 +49,7 @@ def warnings(sources: Sources) -> Iterator[str]:
     contaminated = sources.evaluation.figures.contaminated if sources.evaluation else 0
     if contaminated:
         yield f"CONTAMINATED: the model was trained on {contaminated} of the judged images or their lesions."
-    if sources.parity is not None and not sources.parity.passed:
+    if sources.parity is not None and any(file.worst == "fail" for file in sources.parity.files.values()):
         yield "A gate failed: the predictions of at least one file differ too much from the network's in PyTorch."
 
 
@@ -88,7 +89,8 @@ def parity_tiles(sources: Sources) -> Iterator[Tile]:
     if (figures := file.metrics) is not None:
         bounds = interval(accuracy.defined((figures.agreement_low, figures.agreement_high)))
         yield Tile("Same answer as PyTorch", number(figures.agreement, 3), f"{name}; 95 % {bounds or '-'}")
-    yield Tile("Verdict", file.worst, f"{len(file.gates)} gates of {name}")
+    counts = counted(gate.verdict for gate in file.gates)
+    yield Tile("Verdict", word(file.worst), f"gates of {name}: {counts}")
 
 
 def latency_tiles(sources: Sources) -> Iterator[Tile]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from skinedge.core.errors import BundleError
-from skinedge.core.json_io import build, finite, read_json
+from skinedge.core.json_io import build, finite
 from skinedge.run import report_schemas as schemas
 from skinedge.run.class_order import check_run, read_reference, taxonomy_warnings
 from skinedge.run.manifest import MANIFEST
@@ -115,7 +115,7 @@ def collect(bundle: Bundle, evaluation: Path | None, runs: Sequence[Path]) -> So
 
 def read_document(path: Path) -> Document:
     """Read a JSON object. Raises: BundleError when it is none."""
-    return read_json(path, dict[str, Any], error=DAMAGED)
+    return schemas.read_report(path)
 
 
 def read_raw(bundle: Bundle, name: str) -> Document | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from skinedge.core import json_io
-from skinedge.run.report_schemas import read_parity
+from skinedge.run.report_schemas import read_parity, read_report
 from skinedge.run.run_directory import Bundle
 from skinedge.stats.gates import Gate, passed
 from skinedge_bench.verify.report import ParityReport
@@ -27,7 +27,7 @@ def previously_measured(bundle: Bundle, made_from: Mapping[str, str]) -> dict[st
     if any(previous.get(name) != made_from.get(name) for name in SAME):
         return {}
     path = bundle.file(REPORT)
-    report, documents = read_parity(path), json_io.read_json(path, dict[str, Any])["files"]
+    report, documents = read_parity(path), read_report(path)["files"]
     origin = {
         "images": report.images.split(" under ")[0],
         "instruction_set": None if report.instruction_set is None else list(report.instruction_set),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from skinedge.core.errors import GateError
-from skinedge.stats.gates import Gate, Verdict, passed, worst
+from skinedge.stats.gates import Gate, passed, worst
+from skinedge.stats.verdicts import Verdict, counted, word, worst_of
 from skinedge_bench.evaluate.summary import Summary
 from skinedge_bench.verify.comparison import Change, Comparison
 
@@ -63,7 +63,7 @@ class FileParity:
 
     def sentence(self) -> str:
         """Say whether the file kept the answers of the network in PyTorch, and count its verdicts."""
-        counts = ", ".join(f"{n} {verdict}" for verdict, n in Counter(gate.verdict for gate in self.gates).items())
+        counts = counted(gate.verdict for gate in self.gates)
         if self.figures is None:
             return f"Not compared with the network in PyTorch on images; gates: {counts}."
         low, high = self.figures.agreement_low, self.figures.agreement_high
@@ -79,6 +79,11 @@ class FileParity:
     def verdict(self) -> Verdict:
         """The worst verdict of the gates."""
         return worst(self.gates)
+
+    @property
+    def word(self) -> str:
+        """The worst verdict as shown: passed, failed, inconclusive or not measured."""
+        return word(self.verdict)
 
     def document(self, *, strict: bool) -> dict[str, object]:
         """Return as JSON; `passed` is null if no gate failed and none compared the file with anything."""
@@ -117,8 +122,12 @@ class ParityReport:
     @property
     def unmeasured(self) -> bool:
         """True if no file was verified on images, and no gate failed."""
-        failed = any(gate.verdict == "fail" for file in self.files for gate in file.gates)
-        return not failed and not any(file.figures for file in self.files)
+        return self.verdict != "fail" and not any(file.figures for file in self.files)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst verdict of the files."""
+        return worst_of(file.verdict for file in self.files)
 
     @property
     def passed(self) -> bool:
@@ -132,31 +141,34 @@ class ParityReport:
 
     @property
     def conclusion(self) -> str:
-        """What the verification means, in a sentence."""
-        doubtful = sum(gate.verdict == "underpowered" for file in self.files for gate in file.gates)
+        """What the verification means, in a sentence, with the number of gates of each verdict."""
+        counts = counted(gate.verdict for file in self.files for gate in file.gates)
         if failed := sum(file.verdict == "fail" for file in self.files):
-            return f"Gates failed in {failed} of {len(self.files)} files."
+            return f"Gates failed in {failed} of {len(self.files)} files: {counts}."
         if not self.compared:
             return "Not measured: nothing to compare with. The file runs and gives probabilities, no more is known."
         if self.unmeasured:
-            what = "No gate failed without images; not measured on test images"
-        else:
-            what = "No gate failed on the test images" if doubtful else "All gates passed on the test images"
-        return f"{what}; too few images to decide {doubtful} gates." if doubtful else f"{what}."
+            return f"No gate failed without images; not measured on test images: {counts}."
+        if self.verdict == "pass":
+            return f"All gates passed on the test images: {counts}."
+        few = " (too few images to decide)" if self.verdict == "inconclusive" else ""
+        return f"No gate failed on the test images: {counts}{few}."
 
     def failures(self) -> list[str]:
         """List 'file: gate' of every gate that prevents passing."""
         return [
-            f"{file.name}: {gate.name} is {gate.verdict} ({shown(gate)})"
+            f"{file.name}: {gate.name} {gate.word} ({shown(gate)})"
             for file in self.files
             for gate in file.gates
             if not passed((gate,), strict=self.strict)
         ]
 
     def require_passed(self) -> None:
-        """Raise a GateError that names every failed gate, if there is one."""
+        """Raise a GateError that names every gate that prevents passing, if there is one."""
         if not self.passed:
-            raise GateError("a gate failed:", lines=[f"  {line}" for line in self.failures()])
+            undecided = "with --strict, every gate must have passed:"
+            what = "a gate failed:" if self.verdict == "fail" else undecided
+            raise GateError(what, lines=[f"  {line}" for line in self.failures()])
 
     def document(self) -> dict[str, object]:
         """Return as JSON; undefined metrics are NaN (null once printed); `passed` as in `FileParity.document`."""

@@ -14,7 +14,8 @@ from skinedge.core.errors import GateError
 from skinedge.core.json_io import read_toml
 from skinedge.core.preprocess import Pixels
 from skinedge.run.plugins import Session
-from skinedge.stats.gates import Gate, passed
+from skinedge.stats.gates import Gate, passed, worst
+from skinedge.stats.verdicts import word
 from skinedge_export.candidate_check import CandidateMetrics
 from skinedge_export.converter import Artifact
 from skinedge_export.recipe import ExportRecipe
@@ -61,9 +62,9 @@ class Candidate:
 
     @property
     def convincing(self) -> bool:
-        """Return True if it passed and no gate's estimate is beyond its limit, even if that could be chance.
+        """Return True if no gate failed and no estimate is beyond its limit, even if that could be chance.
 
-        With fewer than TELLING validation images estimates are too uncertain, and passing is enough.
+        With fewer than TELLING validation images estimates are too uncertain, and no failed gate is enough.
         """
         telling = self.figures is not None and self.figures.images >= TELLING
         return self.passed and not (telling and any(_beyond(gate) for gate in self.gates))
@@ -107,9 +108,10 @@ def load_search_settings() -> SearchSettings:
 
 
 def chosen_last(tried: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Return the candidates with the chosen one last: the nearest convincing one, else the nearest that passed.
+    """Return the candidates with the chosen one last: the nearest convincing one, else the nearest without a
+    failed gate.
 
-    Raises: GateError if none passed, with the failed gates of each.
+    Raises: GateError if every one has a failed gate; it names those of each.
     """
     convincing = [candidate for candidate in tried if candidate.convincing]
     eligible = convincing or [candidate for candidate in tried if candidate.passed]
@@ -120,7 +122,7 @@ def chosen_last(tried: Sequence[Candidate]) -> tuple[Candidate, ...]:
 
 
 def refused(tried: Sequence[Candidate]) -> GateError:
-    """Return the error of a search without a candidate that passed."""
+    """Return the error of a search in which every candidate failed."""
     if len(tried) == 1:
         failed = next(gate for gate in tried[0].gates if gate.verdict == "fail")
         return GateError(
@@ -136,7 +138,7 @@ def refused(tried: Sequence[Candidate]) -> GateError:
 
 
 def reason(candidate: Candidate) -> str:
-    """List the failed gates; of a candidate that passed, those whose estimate is beyond the limit."""
+    """List the failed gates; of a candidate without one, those whose estimate is beyond the limit."""
     return "; ".join(
         f"{gate.name} {gate.measured} (limit {gate.limit:g})"
         for gate in candidate.gates
@@ -144,11 +146,10 @@ def reason(candidate: Candidate) -> str:
     )
 
 
-def verdict(candidate: Candidate) -> str:
-    """Return 'passed', or 'inconclusive' or 'rejected' with the reason."""
-    if candidate.convincing:
-        return "passed"
-    return f"{'inconclusive' if candidate.passed else 'rejected'}, {reason(candidate)}"
+def judged(candidate: Candidate) -> str:
+    """Return the verdict as shown; of a candidate that is not convincing, with the reason."""
+    verdict = word(worst(candidate.gates))
+    return verdict if candidate.convincing else f"{verdict}, {reason(candidate)}"
 
 
 def _beyond(gate: Gate) -> bool:

@@ -19,7 +19,7 @@ from skinedge_export.captured_output import captured_output
 from skinedge_export.context import ExportContext
 from skinedge_export.int8.sensitivity import Layer
 from skinedge_export.recipe import ExportRecipe
-from skinedge_export.search.candidates import Candidate, chosen_last, load_search_settings, verdict
+from skinedge_export.search.candidates import Candidate, chosen_last, judged, load_search_settings
 from skinedge_export.target import ExportTarget, converter_of, recipe_of, runtime_of
 from skinedge_export.thresholds import Scores, scores
 
@@ -51,7 +51,7 @@ def search_precision(target: ExportTarget, context: ExportContext, scratch: Path
             for recipe, kept_float in _variants(target, precision, context):
                 tried.append(make_candidate(target, recipe, kept_float, context, folder))
                 if precision != "fp32":
-                    note(f"  {tried[-1].artifact.path.suffix.removeprefix('.')} {tried[-1].name}: {verdict(tried[-1])}")
+                    note(f"  {tried[-1].artifact.path.suffix.removeprefix('.')} {tried[-1].name}: {judged(tried[-1])}")
                 if precision == "int8-mixed" and tried[-1].convincing:  # more layers in float are slower
                     break
             if any(candidate.convincing for candidate in tried):

@@ -59,7 +59,7 @@ def test_a_row_for_every_file_in_its_runtime(benched: tuple[Bundle, LatencyRepor
     for row in report.rows:
         assert row.n == protocol.block * protocol.blocks and row.p99_ms is None
         assert row.p50_ms is not None and row.p90_ms is not None and 0 < row.p50_ms <= row.p90_ms
-        assert row.load_ms and row.first_inference_ms and row.golden in ("pass", "underpowered")
+        assert row.load_ms and row.first_inference_ms and row.golden in ("pass", "inconclusive")
         assert row.trustworthy == (not row.reasons)
     memory = {row.runtime: row.peak_rss_mib for row in report.rows}
     assert 20 < (memory["litert"] or 0) < (memory["torch"] or 0)  # in separate processes: only torch is large
@@ -121,7 +121,7 @@ def test_without_torch_and_without_images(cli: Cli, imageless: Bundle, monkeypat
     for row in rest:
         assert row["p50_ms"] and row["ratio_to_eager"] is None
         assert row["balanced_accuracy"] is None and "golden vectors" in row["accuracy_note"]
-        assert row["golden"] in ("pass", "underpowered")
+        assert row["golden"] in ("pass", "inconclusive")
 
 
 def test_a_wrong_file_is_not_trustworthy_and_the_command_fails(cli: Cli, imageless: Bundle) -> None:
@@ -138,7 +138,7 @@ def test_a_wrong_file_is_not_trustworthy_and_the_command_fails(cli: Cli, imagele
     listed = imageless.entries()["model.fp32.onnx"].sha256
     (imageless.root / "manifest.json").write_text(text.replace(listed, sha256(path)))
     code, out, err = cli("bench", imageless.root, "--protocol", "quick", "--json")
-    assert code == 1 and "golden vectors fail in: model.fp32.onnx (onnxruntime)" in err
+    assert code == 1 and "golden vectors failed in: model.fp32.onnx (onnxruntime)" in err
     rows = {row["file"]: row for row in json.loads(out)["rows"]}
     wrong = rows["model.fp32.onnx"]
     assert wrong["golden"] == "fail" and not wrong["trustworthy"]
@@ -181,7 +181,7 @@ def test_an_emulator_is_not_timed(cli: Cli, imageless: Bundle, monkeypatch: pyte
     for row in document["rows"]:
         assert row["p50_ms"] is row["load_ms"] is row["p90_ms"] is row["end_to_end"] is None and not row["trustworthy"]
         assert "emulated (aarch64 on x86_64): not timed" in row["reasons"] and row["n"] == 0
-        assert row["golden"] in ("pass", "underpowered")
+        assert row["golden"] in ("pass", "inconclusive")
     saved = json.loads(imageless.reload().file("reports/latency.json").read_text())
     assert saved["samples_ms"] == {} and saved["conditions"] == {"before": None, "after": None}
 

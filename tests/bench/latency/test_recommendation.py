@@ -29,7 +29,10 @@ def test_the_fastest_that_passed_is_recommended_and_compared_with_the_next() -> 
     found = recommend(rows, 50, True)
     assert (found.file, found.runtime, found.threads) == ("model.int8.tflite", "litert", 1)
     first, second, third = found.reasons
-    assert "model.int8.tflite in litert, p50 4.40 ms" in first and "golden vectors pass here" in first
+    assert (
+        "model.int8.tflite in litert, p50 4.40 ms" in first
+        and "golden vectors here: passed; parity report: passed" in first
+    )
     assert second.startswith("1.50 times as fast as the next, model.int8.onnx in onnxruntime")
     assert "do not overlap" in second and "2.05 times as fast as fp32" in third
     assert recommend(tuple(reversed(rows)), 50, True) == found
@@ -55,11 +58,17 @@ def test_fp32_may_be_recommended_without_an_int8_dot_product() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"golden": "fail"}, "golden vectors fail here"),
+        ({"golden": "fail"}, "golden vectors here: failed"),
         ({"golden": None}, "no golden vectors"),
-        ({"parity": None}, "no parity report"),
-        ({"parity": "fail"}, "a gate failed"),
-        ({"golden": "underpowered", "parity": "pass_elsewhere"}, "inconclusive here"),
+        ({"golden": "not measured"}, "golden vectors here: not measured"),
+        ({"parity": None}, "parity report: not measured"),
+        ({"parity": "fail"}, "parity report: failed"),
+        ({"parity": "inconclusive_strict"}, "parity report: inconclusive, which --strict refuses"),
+        (
+            {"golden": "inconclusive", "parity": "pass_elsewhere"},
+            "golden vectors here: inconclusive; parity report: passed",
+        ),
+        ({"golden": "inconclusive", "parity": "inconclusive_elsewhere"}, "parity report: inconclusive"),
     ],
 )
 def test_a_faster_file_that_did_not_pass_is_named(changes: dict[str, Any], reason: str) -> None:
@@ -73,6 +82,14 @@ def test_a_faster_file_that_did_not_pass_is_named(changes: dict[str, Any], reaso
     assert (alone.file, alone.runtime, alone.threads) == (None, None, None)
     assert alone.reasons[0].startswith("no recommendation") and reason in alone.reasons[1]
     assert reason in (obstacle(fast) or "") and obstacle(slow) is None
+
+
+@pytest.mark.parametrize("parity", ["inconclusive", "inconclusive_elsewhere"])
+def test_an_inconclusive_parity_report_is_not_said_to_pass(parity: str) -> None:
+    found = recommend((row("model.int8.tflite", 2.0, parity=parity),), 50, True)
+    assert found.file == "model.int8.tflite"
+    assert "parity report: inconclusive (too few images)" in found.reasons[0]
+    assert "pass" not in found.reasons[0].partition("parity report")[2]
 
 
 def test_nothing_was_timed() -> None:
@@ -96,5 +113,5 @@ def test_threads_a_distrusted_timing_and_another_instruction_set_are_mentioned()
     reasons = recommend((best, row("model.int8.tflite", 4.0)), 50, True).reasons
     assert "in litert with 2 threads" in reasons[0] and "another instruction set" in reasons[0]
     assert "measure again" in reasons[-1] and "on battery" in reasons[-1]
-    reference = row("model.safetensors", 1.0, "torch", parity="reference", golden="underpowered")
+    reference = row("model.safetensors", 1.0, "torch", parity="reference", golden="inconclusive")
     assert "the merged model itself" in recommend((reference,), 50, True).reasons[0]

@@ -131,7 +131,7 @@ def test_estimates_stand_beside_their_limit() -> None:
     rows = (Estimate("a<b", 0.98, 0.96, 0.99, "pass"), Estimate("b", 0.9, 0.85, 0.95, "fail"))
     chart = Estimates("Agreement", rows, 0.97, "share")
     root = parsed(chart)
-    assert "a<b 0.98 (0.96 to 0.99) pass; b 0.9 (0.85 to 0.95) fail" in chart.description
+    assert "a<b 0.98 (0.96 to 0.99) passed; b 0.9 (0.85 to 0.95) failed" in chart.description
     assert "a&lt;b" in svg(chart)
     (limit,) = painted(root, "stroke-dasharray", "stroke: var(--second)")
     at = points(limit)[0, 0]

@@ -1,4 +1,4 @@
-"""Gates fail a wrong file, pass a correct one, and are underpowered if the images cannot decide."""
+"""Gates fail a wrong file, pass a correct one, and are inconclusive if the images cannot decide."""
 
 from __future__ import annotations
 
@@ -147,15 +147,15 @@ def test_a_poisoned_row_counts_as_a_wrong_prediction(poison: float) -> None:
 
 def test_no_gate_passes_without_images() -> None:
     gates = all_gates(LOGITS[:0], Outputs(metrics.softmax(LOGITS[:0].reshape(0, 7))))
-    assert {gate.verdict for gate in gates.values()} <= {"underpowered", "not measured"}
+    assert {gate.verdict for gate in gates.values()} <= {"inconclusive", "not measured"}
     assert {gate.value for gate in gates.values()} == {None}
 
 
-@pytest.mark.parametrize("verdict", ["pass", "fail", "underpowered"])
+@pytest.mark.parametrize("verdict", ["pass", "fail", "inconclusive"])
 def test_a_gate_of_nan_has_failed_whatever_its_verdict(verdict: str) -> None:
     assert Gate("a", math.nan, 1.0, verdict).verdict == Gate("a", 0.0, math.nan, verdict).verdict == "fail"
     assert Gate("a", None, 1.0, "pass").verdict == "fail"
-    assert Gate("a", None, 1.0, "underpowered").verdict == "underpowered"
+    assert Gate("a", None, 1.0, "inconclusive").verdict == "inconclusive"
 
 
 @given(*[st.floats(allow_nan=True, allow_infinity=True, width=32) | st.just(1.0)] * 3)
@@ -184,11 +184,11 @@ def test_rows_that_do_not_sum_to_one_fail() -> None:
     ("same", "n", "verdict"),
     [
         (125, 125, "pass"),  # lower bound .9702
-        (124, 124, "underpowered"),  # .9699: one image short
-        (64, 64, "underpowered"),
-        (0, 0, "underpowered"),
+        (124, 124, "inconclusive"),  # .9699: one image short
+        (64, 64, "inconclusive"),
+        (0, 0, "inconclusive"),
         (985, 1000, "pass"),
-        (970, 1000, "underpowered"),
+        (970, 1000, "inconclusive"),
         (958, 1000, "fail"),
         (90, 100, "fail"),
     ],
@@ -200,7 +200,7 @@ def test_agreement_is_judged_by_wilsons_bounds(same: int, n: int, verdict: str) 
 @pytest.mark.parametrize(("same", "n"), [(99, 100), (40, 40), (95, 100)])
 def test_the_number_of_images_that_would_decide_does(same: int, n: int) -> None:
     gate = agreement_gate(same, n)
-    assert gate.verdict == "underpowered"
+    assert gate.verdict == "inconclusive"
     wanted = int(gate.detail.split("about ")[1].split(" ")[0])
     share = same / n
     low, high = _wilson_of_share(share, wanted)
@@ -219,17 +219,17 @@ def test_no_images_and_exactly_at_the_limit_have_different_details() -> None:
     assert "needs labelled images" in agreement_gate(0, 0).detail
     for same, n in ((97, 100), (194, 200)):
         gate = agreement_gate(same, n)
-        assert gate.verdict == "underpowered" and "exactly at the limit" in gate.detail
+        assert gate.verdict == "inconclusive" and "exactly at the limit" in gate.detail
     labels = np.zeros(100, dtype=np.int64)
     gate = drop_gate(labels, labels, np.where(np.arange(100) == 7, 1, labels))  # 1 point, of one class
-    assert gate.verdict == "underpowered" and "exactly at the limit" in gate.detail
+    assert gate.verdict == "inconclusive" and "exactly at the limit" in gate.detail
 
 
 @pytest.mark.parametrize(("lost", "n"), [(0, 200), (3, 400), (4, 200)])
 def test_the_number_of_images_that_would_decide_the_drop_does(lost: int, n: int) -> None:
     """The same shares of more images: a drop of 0 and of .75 points passes, a drop of 2 fails."""
     gate = one_class(lost, n)
-    assert gate.verdict == "underpowered"
+    assert gate.verdict == "inconclusive"
     wanted = int(gate.detail.split("about ")[1].split(" ")[0])
     times = math.ceil(wanted / n * 1.05)  # 5 %: a bound does not shrink quite with the root of n
     assert one_class(lost * times, n * times).verdict == ("pass" if lost / n < 0.01 else "fail")
@@ -258,19 +258,19 @@ def test_no_drop_passes_and_a_gain_passes() -> None:
     assert drop_gate(labels, worse, labels).verdict == "pass"
 
 
-def test_few_changes_in_both_directions_are_underpowered() -> None:
+def test_few_changes_in_both_directions_are_inconclusive() -> None:
     labels = np.repeat([0, 1], [60, 20])
     reference, predicted = labels.copy(), labels.copy()
     reference[[0, 61]] = [1, 0]
     predicted[[1, 62]] = [1, 0]
     gate = drop_gate(labels, reference, predicted)
-    assert gate.verdict == "underpowered"
+    assert gate.verdict == "inconclusive"
     assert int(gate.detail.split("about ")[1].split(" ")[0]) > 80
 
 
-def test_no_images_are_underpowered() -> None:
+def test_no_images_are_inconclusive() -> None:
     none = np.zeros(0, dtype=np.int64)
-    assert drop_gate(none, none, none).verdict == "underpowered"
+    assert drop_gate(none, none, none).verdict == "inconclusive"
 
 
 def test_golden_int8_ignores_ties_but_not_a_wrong_graph() -> None:
@@ -279,19 +279,19 @@ def test_golden_int8_ignores_ties_but_not_a_wrong_graph() -> None:
     wrong = from_logits(LOGITS[:, ::-1])
     assert verdicts(golden_gates(LOGITS, wrong, exact=False))["golden_agreement"] == "fail"
     flat = golden_gates(LOGITS * 0.01, from_logits(LOGITS), exact=False)
-    assert verdicts(flat)["golden_agreement"] == "underpowered"
+    assert verdicts(flat)["golden_agreement"] == "inconclusive"
 
 
 @pytest.mark.parametrize(
     ("same", "n", "verdict"),
     [
-        (1, 1, "underpowered"),  # one image cannot fail: .03 of the files that agree on 97 % miss it
+        (1, 1, "inconclusive"),  # one image cannot fail: .03 of the files that agree on 97 % miss it
         (2, 2, "pass"),
-        (1, 2, "underpowered"),  # .059
+        (1, 2, "inconclusive"),  # .059
         (0, 2, "fail"),
-        (5, 6, "underpowered"),  # .167
+        (5, 6, "inconclusive"),  # .167
         (4, 6, "fail"),  # .0125
-        (59, 64, "underpowered"),  # .0430
+        (59, 64, "inconclusive"),  # .0430
         (58, 64, "fail"),  # .0128
         (63, 64, "pass"),
         (900, 2000, "fail"),
@@ -314,7 +314,7 @@ def test_a_collapse_to_one_class_fails_the_golden_vectors() -> None:
 
 
 def test_strict_and_empty() -> None:
-    undecided = (Gate("a", 1.0, 1.0, "pass"), Gate("b", 1.0, 1.0, "underpowered"))
+    undecided = (Gate("a", 1.0, 1.0, "pass"), Gate("b", 1.0, 1.0, "inconclusive"))
     assert passed(undecided) and not passed(undecided, strict=True)
     assert not passed((Gate("a", 1.0, 1.0, "fail"),))
     assert not passed(())

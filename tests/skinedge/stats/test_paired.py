@@ -76,7 +76,7 @@ def melanoma_verdict(n: int, lost: int, gained: int) -> str:
 
 def verdict_chances(n: int, loss: float, gain: float) -> dict[str, float]:
     """Probability of each verdict on melanomas: the exact sum over all tables of n images."""
-    chances = {"pass": 0.0, "fail": 0.0, "underpowered": 0.0}
+    chances = {"pass": 0.0, "fail": 0.0, "inconclusive": 0.0}
     totals = np.arange(n + 1)
     for total, chance in zip(totals, stats.binom.pmf(totals, n, loss + gain), strict=True):
         for lost, share in enumerate(stats.binom.pmf(totals[: total + 1], total, loss / (loss + gain))):
@@ -147,9 +147,9 @@ def test_the_score_gate() -> None:
     assert gate.verdict == "pass" and gate.value == pytest.approx(0.004) and gate.detail.startswith("non-inferior")
     far = gates.score_gate(reference, reference + np.array([0.02, -0.02]), [1])
     assert far.verdict == "fail" and far.value == pytest.approx(0.02)
-    assert gates.score_gate(reference[:10], near[:10], [1]).verdict == "underpowered"
+    assert gates.score_gate(reference[:10], near[:10], [1]).verdict == "inconclusive"
     assert "about 30 images" in gates.score_gate(reference[:10], near[:10], [1]).detail
-    assert gates.score_gate(reference[:0], near[:0], [1]).verdict == "underpowered"
+    assert gates.score_gate(reference[:0], near[:0], [1]).verdict == "inconclusive"
     broken = near.copy()
     broken[3, 1] = math.nan
     assert gates.score_gate(reference, broken, [1]).verdict == "fail"
@@ -158,7 +158,7 @@ def test_the_score_gate() -> None:
 @pytest.mark.parametrize("table", [McNemar(40, 0, 0, 0), McNemar(73, 2, 0, 37), McNemar(250, 9, 1, 40)])
 def test_the_number_of_melanomas_that_would_decide_does(table: McNemar) -> None:
     gate = gates.melanoma_gate(table)
-    assert gate.verdict == "underpowered" and "images of melanoma would decide" in gate.detail
+    assert gate.verdict == "inconclusive" and "images of melanoma would decide" in gate.detail
     wanted = int(gate.detail.split("about ")[1].split(" ")[0])
     scale = wanted / table.n
 
@@ -169,9 +169,9 @@ def test_the_number_of_melanomas_that_would_decide_does(table: McNemar) -> None:
     assert scale > 1 and decided(wanted) and not decided(wanted - 2)
 
 
-def test_a_gate_notes_an_estimate_beyond_the_margin_that_is_underpowered() -> None:
+def test_a_gate_notes_an_estimate_beyond_the_margin_that_is_inconclusive() -> None:
     gate = gates.melanoma_gate(McNemar(60, 8, 1, 20))
-    assert gate.verdict == "underpowered" and gate.detail.startswith("beyond the margin, though chance may explain it")
+    assert gate.verdict == "inconclusive" and gate.detail.startswith("beyond the margin, though chance may explain it")
     assert gates.melanoma_gate(McNemar(60, 12, 1, 20)).verdict == "fail"
     assert gates.melanoma_gate(McNemar(0, 0, 0, 0)).value is None
     assert "exactly at the limit" in gates.melanoma_gate(McNemar(97, 3, 0, 0)).detail

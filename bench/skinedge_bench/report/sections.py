@@ -161,7 +161,7 @@ def limits(sources: Sources) -> Section:
     return Section(
         "Limits",
         (
-            Text("A research tool, not a medical device. None of its outputs is a diagnosis."),
+            Text("A research tool, not a medical device: no output of it is a diagnosis."),
             *few,
             Card(f"### Intended use\n\n{model_card.intended_use(manifest.domain)}"),
             Card(f"### Limits\n\n{model_card.limits(manifest)}"),

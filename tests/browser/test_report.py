@@ -64,7 +64,7 @@ BROKEN_NUMBERS = """() => {
   while (walker.nextNode()) {
     const node = walker.currentNode;
     if (!node.parentElement.closest('td, th, dd, p, li') || node.parentElement.closest('code, pre')) continue;
-    for (const match of node.data.matchAll(/[-+]?\\d[\\d.,e]*(?:[-/]\\d[\\d.,]*)*/g)) {
+    for (const match of node.data.matchAll(/[-+]?\\d[\\d.,]*(?:(?:e[-+]|[-/])\\d[\\d.,]*| %)*/g)) {
       range.setStart(node, match.index); range.setEnd(node, match.index + match[0].length);
       texts++;
       if (new Set([...range.getClientRects()].map(r => Math.round(r.top))).size > 1) broken.push(match[0]);

@@ -80,7 +80,7 @@ def html(block: Block) -> str:
 
 @html.register
 def _(block: Text) -> str:
-    return f"<p>{escape(block.text)}</p>"
+    return f"<p>{markup.unbroken(block.text)}</p>"
 
 
 @html.register
@@ -91,7 +91,7 @@ def _(block: Missing) -> str:
 @html.register
 def _(block: Tiles) -> str:
     tiles = (
-        f"<div><dt>{escape(tile.name)}</dt><dd>{_cell(tile.value)}</dd><dd>{escape(tile.detail)}</dd></div>"
+        f"<div><dt>{escape(tile.name)}</dt><dd>{_cell(tile.value)}</dd><dd>{markup.unbroken(tile.detail)}</dd></div>"
         for tile in block.tiles
     )
     return f'<dl class="tiles">{"".join(tiles)}</dl>'
@@ -141,7 +141,7 @@ def _chart(chart: Chart) -> str:
 
 def _picture(picture: Picture) -> str:
     data = base64.b64encode(picture.jpeg).decode()
-    caption = "<br>".join(map(escape, picture.caption))
+    caption = "<br>".join(map(markup.unbroken, picture.caption))
     image = f'<img alt="{escape(picture.alt)}" src="data:image/jpeg;base64,{data}">'
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
@@ -172,7 +172,7 @@ def _cell(cell: Cell) -> str:
     word, rest = match.groups()
     kind = KINDS[word]
     sign = f'<span aria-hidden="true">{SIGNS[kind]}</span>'
-    return f'<span class="verdict {kind}">{sign} {word}</span>{escape(rest)}'
+    return f'<span class="verdict {kind}">{sign} {word}</span>{markup.unbroken(rest)}'
 
 
 def _head(cell: Cell) -> str:
@@ -181,7 +181,7 @@ def _head(cell: Cell) -> str:
 
 
 def _plain(cell: Cell) -> str:
-    return "&ndash;" if cell is None else escape(str(cell))
+    return "&ndash;" if cell is None else markup.unbroken(str(cell))
 
 
 def _numeric(cells: Sequence[Cell]) -> bool:

@@ -48,6 +48,38 @@ CONTRASTS = """() => {
   return found;
 }"""
 OVERFLOW = "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+A4 = 687  # CSS pixels between margins of 14 mm
+HEIGHT = "name => document.querySelector(name).getBoundingClientRect().height"
+SIDEWAYS = """() => [...document.querySelectorAll('main *')]
+  .filter(e => e.scrollWidth > e.clientWidth && ['auto', 'scroll', 'hidden'].includes(getComputedStyle(e).overflowX))
+  .map(e => e.outerHTML.slice(0, 80))"""
+BEYOND = """() => [...document.querySelectorAll('body *')]
+  .filter(e => !e.closest('svg') || e.tagName === 'svg')
+  .filter(e => e.getBoundingClientRect().right > document.documentElement.clientWidth + 0.5)
+  .map(e => e.outerHTML.slice(0, 80))"""
+# Numbers, with the range, fraction or sign that they are part of, that lie on more than one line.
+BROKEN_NUMBERS = """() => {
+  const broken = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), range = new Range();
+  let texts = 0;
+  while (walker.nextNode()) {
+    const node = walker.currentNode;
+    if (!node.parentElement.closest('td, th, dd, p, li') || node.parentElement.closest('code, pre')) continue;
+    for (const match of node.data.matchAll(/[-+]?\\d[\\d.,]*(?:(?:e[-+]|[-/])\\d[\\d.,]*| %)*/g)) {
+      range.setStart(node, match.index); range.setEnd(node, match.index + match[0].length);
+      texts++;
+      if (new Set([...range.getClientRects()].map(r => Math.round(r.top))).size > 1) broken.push(match[0]);
+    }
+  }
+  return [texts, broken];
+}"""
+# Cells of a column of figures with text on more than one line.
+WRAPPED_FIGURES = """() => {
+  const range = new Range();
+  return [...document.querySelectorAll('td.n')].filter(cell => {
+    range.selectNodeContents(cell);
+    return new Set([...range.getClientRects()].map(r => Math.round(r.top))).size > 1;
+  }).map(cell => cell.textContent);
+}"""
 UNNAMED = """() => [...document.querySelectorAll('svg, img')]
   .filter(e => (e.getAttribute('aria-label') || e.getAttribute('alt') || '').length < 20)
   .map(e => e.outerHTML.slice(0, 80))"""
@@ -83,8 +115,10 @@ def test_the_page_is_readable(
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.goto(pages[name].as_uri())
     assert [url for url in asked if not url.startswith("data:")] == [pages[name].as_uri()]
-    whole, shown = page.evaluate(OVERFLOW)
-    assert whole <= shown == width
+    for opened in (False, True):
+        page.evaluate("opened => { document.querySelector('main > details').open = opened; }", opened)
+        whole, shown = page.evaluate(OVERFLOW)
+        assert whole <= shown == width
     contrasts = page.evaluate(CONTRASTS)
     assert len(contrasts) > 200
     assert [text for text, contrast in contrasts if contrast < LEAST_CONTRAST] == []
@@ -104,6 +138,8 @@ def test_each_section_is_a_click_away_and_wide_tables_scroll_by_keyboard(page: P
     page.goto(pages["shipped"].as_uri())
     for link in page.locator("nav a").all():
         target = page.locator(link.get_attribute("href") or "")
+        link.click()
+        assert target.locator("h2").is_visible()  # opens what is folded
         assert target.locator("h2").inner_text() == link.inner_text()
     wide = page.locator(".scroll").filter(has=page.locator("table")).nth(2)
     wide.focus()
@@ -111,3 +147,43 @@ def test_each_section_is_a_click_away_and_wide_tables_scroll_by_keyboard(page: P
     page.keyboard.press("ArrowRight")
     page.wait_for_function("element => element.scrollLeft > 0", arg=wide.element_handle())
     assert before == 0
+
+
+def test_the_part_for_engineers_is_folded_on_the_screen_and_printed(page: Page, pages: dict[str, Path]) -> None:
+    page.goto(pages["shipped"].as_uri())
+    clinical, technical = page.locator("#s1 h2"), page.locator("details h2").last
+    assert page.locator("details").count() == 1 and clinical.is_visible() and not technical.is_visible()
+    page.locator("summary").click()
+    assert technical.is_visible()
+    page.locator("summary").click()
+    assert not technical.is_visible()
+    page.emulate_media(media="print")
+    assert page.evaluate(HEIGHT, "details") > 20 * page.evaluate(HEIGHT, "summary")
+
+
+@pytest.mark.parametrize("name", ["shipped", "images"])
+@pytest.mark.parametrize("width", [1280, A4])
+def test_nothing_is_cut_or_scrolls_on_a_screen_and_on_paper(
+    page: Page, pages: dict[str, Path], name: str, width: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(media="print" if width == A4 else "screen")
+    page.goto(pages[name].as_uri())
+    if width != A4:
+        page.locator("summary").click()
+    whole, shown = page.evaluate(OVERFLOW)
+    assert whole <= shown
+    assert page.evaluate(SIDEWAYS) == []
+    assert page.evaluate(BEYOND) == []
+    texts, broken = page.evaluate(BROKEN_NUMBERS)
+    assert texts > 200 and broken == []
+    assert page.evaluate(WRAPPED_FIGURES) == []
+
+
+def test_a_table_row_and_a_picture_are_not_split_between_pages(page: Page, pages: dict[str, Path]) -> None:
+    page.emulate_media(media="print")
+    page.goto(pages["images"].as_uri())
+    rules = page.evaluate(
+        "() => [...document.querySelectorAll('tr, figure')].map(e => getComputedStyle(e).breakInside)"
+    )
+    assert len(rules) > 50 and set(rules) == {"avoid"}

@@ -126,6 +126,7 @@ def words(result: Explanation, explainer: Explainer, notice: str) -> Words:
             "The scale is this image's own. Values below 0 are evidence against the class and are not coloured"
             + (": here, they are stronger." if -values.min() > values.max() else "."),
             "Colours show where the model found its evidence, not whether it is correct.",
+            "A frame along the border can come from the network's padding, not from the skin.",
             notice,
         ),
         meta={"skinedge": json.dumps(facts), "Comment": notice},

@@ -79,9 +79,23 @@ def draw(pixels: Pixels, heatmap: NDArray[np.float32], words: Words) -> bytes:
 
 
 def overlay(shown: Image.Image, heatmap: NDArray[np.float32]) -> Image.Image:
-    """Lay the heatmap, clipped at 0 and enlarged bilinearly, over the grey image, so that no colour is the skin's."""
-    level = Image.fromarray(levels(heatmap)).resize(shown.size, Image.Resampling.BILINEAR)
-    return Image.fromarray(tint(np.asarray(shown.convert("L")), np.asarray(level)))
+    """Lay the heatmap, clipped at 0 and enlarged, over the grey image, so that no colour is the skin's."""
+    return Image.fromarray(tint(np.asarray(shown.convert("L")), enlarged(levels(heatmap), shown.size)))
+
+
+def enlarged(level: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Interpolate a few cells to an image by cubic convolution (Keys 1981, a = -1/2), clipped to 0..1.
+
+    Bilinear interpolation has kinks along the rows and columns of cells, which look like triangles and stars. The
+    cubic keeps the value at the centre of each cell; a B-spline would be smoother, and lower each peak. The browser
+    page (heatmap.js) and the Android app (Heatmap.kt) interpolate alike.
+
+    Args:
+        level: (H, W) float32 in 0..1.
+        size: width and height in pixels.
+    """
+    cells = Image.fromarray(level).resize(size, Image.Resampling.BICUBIC)
+    return np.asarray(np.clip(np.asarray(cells), 0, 1), dtype=np.float32)
 
 
 def levels(heatmap: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -96,9 +96,16 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """notice: that it is no medical device; warnings: what to know before the figures."""
+    """notice: that it is no medical device; warnings: what to know before the figures.
+
+    clinical: sections for who uses the predictions; technical: for who makes the files, folded on the page.
+    """
 
     title: str
     notice: str
     warnings: tuple[str, ...]
-    sections: tuple[Section, ...]
+    clinical: tuple[Section, ...]
+    technical: tuple[Section, ...]
+
+
+PARTS = ("Part 1: for clinicians", "Part 2: for engineers")

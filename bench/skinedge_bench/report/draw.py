@@ -11,7 +11,7 @@ from skinedge.core.errors import ConfigError, MissingDependencyError
 from skinedge.core.files import write_atomic
 from skinedge.run.run_directory import Bundle
 from skinedge.system.requirements import PLOTS, module_of
-from skinedge_bench.report.examples import pictures
+from skinedge_bench.report.examples import gallery
 from skinedge_bench.report.markdown import markdown
 from skinedge_bench.report.sections import build_report
 from skinedge_bench.report.sources import collect
@@ -56,14 +56,14 @@ def can_write_page(*, required: bool = False) -> bool:
 def draw(bundle: Bundle, request: ReportRequest, notice: str) -> ReportFiles:
     """Draw a report without writing it.
 
-    Raises: BundleError as `sources.collect`; DataError and ConfigError as `examples.pictures`; MissingDependencyError
+    Raises: BundleError as `sources.collect`; DataError and ConfigError as `examples.gallery`; MissingDependencyError
     for images without the extra `plots`.
     """
     if request.data is not None and not request.with_images:
         raise ConfigError("--data says where the images are, and only --with-images shows any", todo="Leave it out.")
     with_page = can_write_page(required=request.with_images)
     sources = collect(bundle, request.evaluation, request.runs)
-    report = build_report(sources, notice, pictures(bundle, request.data) if request.with_images else None)
+    report = build_report(sources, notice, gallery(bundle, request.data) if request.with_images else None)
     html = None
     if with_page:
         from skinedge_bench.report.page import page

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import singledispatch
 
-from skinedge_bench.evaluate.tables import Table, escaped, sections
-from skinedge_bench.report.content import Block, Card, Charts, Heatmap, Missing, Pictures, Report, Text, Tiles
+from skinedge_bench.evaluate.tables import Table, escaped
+from skinedge_bench.evaluate.tables import sections as table_sections
+from skinedge_bench.report.content import PARTS, Block, Card, Charts, Heatmap, Missing, Pictures, Report, Text, Tiles
 
 
 def markdown(report: Report) -> str:
     """Write the whole report."""
     parts = [f"# {escaped(report.title)}", f"**{report.notice}**"]
     parts += [f"**{escaped(warning)}**" for warning in report.warnings]
-    for section in report.sections:
-        parts.append(f"## {escaped(section.title)}")
-        parts += [part for block in section.blocks for part in written(block)]
+    for title, sections in zip(PARTS, (report.clinical, report.technical), strict=True):
+        parts.append(f"# {title}")
+        for section in sections:
+            parts.append(f"## {escaped(section.title)}")
+            parts += [part for block in section.blocks for part in written(block)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -44,7 +47,7 @@ def _(block: Tiles) -> Iterator[str]:
 
 @written.register
 def _(block: Table) -> Iterator[str]:
-    yield from sections([block], 3)
+    yield from table_sections([block], 3)
 
 
 @written.register

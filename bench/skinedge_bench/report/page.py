@@ -18,6 +18,7 @@ from skinedge.stats.verdicts import word
 from skinedge_bench.evaluate.tables import Cell, Table
 from skinedge_bench.report import markup
 from skinedge_bench.report.content import (
+    PARTS,
     Block,
     Card,
     Chart,
@@ -45,17 +46,26 @@ VERDICT = re.compile(rf"({'|'.join(sorted(KINDS, key=len, reverse=True))})\b(?! 
 
 def page(report: Report, run: str) -> str:
     """Write the page. run: the run's id."""
-    sections = [(f"s{number}", section) for number, section in enumerate(report.sections, 1)]
+    placed = [(f"s{i}", section) for i, section in enumerate((*report.clinical, *report.technical), 1)]
+    parts = (placed[: len(report.clinical)], placed[len(report.clinical) :])
     return Template((HERE / "page.html").read_text(encoding="utf-8")).substitute(
         title=escape(report.title),
         style=(HERE / "page.css").read_text(encoding="utf-8").strip(),
         notice=escape(report.notice),
         warnings="".join(f'<p class="warning" role="note">{escape(warning)}</p>' for warning in report.warnings),
-        contents="".join(f'<li><a href="#{place}">{escape(each.title)}</a></li>' for place, each in sections),
-        sections="\n".join(_section(place, each) for place, each in sections),
+        contents="".join(map(_contents, PARTS, parts)),
+        clinical_title=PARTS[0],
+        clinical="\n".join(_section(place, each) for place, each in parts[0]),
+        technical_title=escape(f"{PARTS[1]} ({', '.join(section.title for section in report.technical)})"),
+        technical="\n".join(_section(place, each) for place, each in parts[1]),
         run=escape(run),
         version=__version__,
     )
+
+
+def _contents(title: str, sections: Sequence[tuple[str, Section]]) -> str:
+    links = "".join(f'<li><a href="#{place}">{escape(each.title)}</a></li>' for place, each in sections)
+    return f"<p>{title}</p><ul>{links}</ul>"
 
 
 def _section(place: str, section: Section) -> str:
@@ -71,7 +81,7 @@ def html(block: Block) -> str:
 
 @html.register
 def _(block: Text) -> str:
-    return f"<p>{escape(block.text)}</p>"
+    return f"<p>{markup.unbroken(block.text)}</p>"
 
 
 @html.register
@@ -82,7 +92,7 @@ def _(block: Missing) -> str:
 @html.register
 def _(block: Tiles) -> str:
     tiles = (
-        f"<div><dt>{escape(tile.name)}</dt><dd>{_cell(tile.value)}</dd><dd>{escape(tile.detail)}</dd></div>"
+        f"<div><dt>{escape(tile.name)}</dt><dd>{_cell(tile.value)}</dd><dd>{markup.unbroken(tile.detail)}</dd></div>"
         for tile in block.tiles
     )
     return f'<dl class="tiles">{"".join(tiles)}</dl>'
@@ -132,7 +142,7 @@ def _chart(chart: Chart) -> str:
 
 def _picture(picture: Picture) -> str:
     data = base64.b64encode(picture.jpeg).decode()
-    caption = "<br>".join(map(escape, picture.caption))
+    caption = "<br>".join(map(markup.unbroken, picture.caption))
     image = f'<img alt="{escape(picture.alt)}" src="data:image/jpeg;base64,{data}">'
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
@@ -140,11 +150,9 @@ def _picture(picture: Picture) -> str:
 def _table(table: Table, classes: Sequence[str], rows: Sequence[str], kind: str) -> str:
     """Write a table. rows: the cells of each row except the first, as HTML; kind: the table's attributes."""
     title, heads = escape(table.title), zip(classes, table.columns, strict=True)
-    head = "".join(
-        f'<th scope="col"{style}>{escape(column)}</th>' if column else "<td></td>" for style, column in heads
-    )
+    head = "".join(f'<th scope="col"{style}>{_head(column)}</th>' if column else "<td></td>" for style, column in heads)
     body = "".join(
-        f'<tr><th scope="row">{_plain(row[0])}</th>{cells}</tr>' for row, cells in zip(table.rows, rows, strict=True)
+        f'<tr><th scope="row">{_head(row[0])}</th>{cells}</tr>' for row, cells in zip(table.rows, rows, strict=True)
     )
     inside = f"<table{kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return (
@@ -165,11 +173,16 @@ def _cell(cell: Cell) -> str:
     shown, rest = match.groups()
     kind = KINDS[shown]
     sign = f'<span aria-hidden="true">{SIGNS[kind]}</span>'
-    return f'<span class="verdict {kind}">{sign} {shown}</span>{escape(rest)}'
+    return f'<span class="verdict {kind}">{sign} {shown}</span>{markup.unbroken(rest)}'
+
+
+def _head(cell: Cell) -> str:
+    """Write the name of a row or column; a file's name may break at its dots and underscores."""
+    return re.sub(r"(?<=\w)([._])(?=[A-Za-z])", r"\1<wbr>", _plain(cell))
 
 
 def _plain(cell: Cell) -> str:
-    return "&ndash;" if cell is None else escape(str(cell))
+    return "&ndash;" if cell is None else markup.unbroken(str(cell))
 
 
 def _numeric(cells: Sequence[Cell]) -> bool:

@@ -12,7 +12,9 @@ from skinedge.run.run_directory import Bundle
 from skinedge.stats.verdicts import counted, word
 from skinedge_bench.evaluate.tables import Cell, Table, interval, number
 from skinedge_bench.report import accuracy, latency, parity, precision_search
-from skinedge_bench.report.content import Block, Card, Pictures, Report, Section, Text, Tile, Tiles
+from skinedge_bench.report.content import Block, Card, Report, Section, Text, Tile, Tiles
+from skinedge_bench.report.examples import Gallery
+from skinedge_bench.report.mistakes import mistakes_section, named
 from skinedge_bench.report.sources import Sources
 from skinedge_bench.report.training import training
 
@@ -20,26 +22,46 @@ EXAMPLES = (
     "For each class, the test image with the most confident correct prediction, and the one with the most confident "
     "wrong prediction. Colours show where the network found evidence for its prediction, not whether it is correct."
 )
+COARSE = (
+    "A map has few cells (7 x 7 for 224 pixels), and each of them sees far more of the image than it covers: an edge "
+    "of the colours is not the edge of the lesion."
+)
+FEW = 30  # images of a class: 95 % of Wilson's intervals are then up to 0.34 wide
 PATIENTS = "This page contains PATIENTS' IMAGES: share it only as far as the images themselves may be shared."
 
 
-def build_report(sources: Sources, notice: str, examples: Pictures | None) -> Report:
-    """Arrange a run's documents into a report. examples: patients' images, None unless they were asked for."""
-    tiles = (*accuracy_tiles(sources), *parity_tiles(sources), *latency_tiles(sources))
-    sections = (
-        Section("Summary", (*summary(sources), Tiles(tiles), *describe_model(sources.bundle))),
+def build_report(sources: Sources, notice: str, images: Gallery | None) -> Report:
+    """Arrange a run's documents into a report. images: patients' images, None unless they were asked for."""
+    notices = (*((PATIENTS,) if images else ()), *warnings(sources))
+    return Report(sources.bundle.manifest.name, notice, notices, _clinical(sources, images), _technical(sources))
+
+
+def _clinical(sources: Sources, images: Gallery | None) -> tuple[Section, ...]:
+    """Arrange what a reader without knowledge of computing needs."""
+    found = sources.mistakes
+    return (
+        Section("Summary", (*summary(sources), Tiles(tuple(accuracy_tiles(sources))))),
         accuracy.accuracy(sources),
         *accuracy.decisions(sources),
         accuracy.subgroups(sources),
-        *((Section("Examples", (Text(EXAMPLES), examples)),) if examples else ()),
+        *((mistakes_section(*found, images.mistakes if images else None, maps_notes(images)),) if found else ()),
+        *((Section("Examples", (Text(EXAMPLES), *maps_notes(images), images.examples)),) if images else ()),
+        limits(sources),
+    )
+
+
+def _technical(sources: Sources) -> tuple[Section, ...]:
+    """Arrange what concerns the files, their making and their speed."""
+    tiles = (*parity_tiles(sources), *latency_tiles(sources))
+    return (
+        Section("Model and files", (*((Tiles(tiles),) if tiles else ()), *describe_model(sources.bundle))),
+        *accuracy.class_metrics(sources),
         precision_search.precision_search(sources),
         parity.parity(sources),
         latency.latency(sources),
         training(sources),
         card(sources),
     )
-    notices = (*((PATIENTS,) if examples else ()), *warnings(sources))
-    return Report(sources.bundle.manifest.name, notice, notices, sections)
 
 
 def warnings(sources: Sources) -> Iterator[str]:
@@ -54,9 +76,9 @@ def warnings(sources: Sources) -> Iterator[str]:
 
 
 def summary(sources: Sources) -> Iterator[Text]:
-    """Yield the evaluation in sentences, in one paragraph; older evaluations have none."""
-    if sources.evaluation is not None and (sentences := sources.evaluation.figures.summary):
-        yield Text(" ".join(sentences))
+    """Yield the evaluation in sentences, in one paragraph; none before `merge`."""
+    if sources.evaluation is not None:
+        yield Text(" ".join(accuracy.sentences(sources.evaluation.figures)))
 
 
 def accuracy_tiles(sources: Sources) -> Iterator[Tile]:
@@ -129,14 +151,42 @@ def describe_model(bundle: Bundle) -> tuple[Block, ...]:
     return Table("The model", ("property", "value"), rows), Table("Images", ("split", *manifest.labels, "all"), splits)
 
 
+def maps_notes(images: Gallery | None) -> tuple[Text, ...]:
+    """Return what to know about the heatmaps, to stand beside them; nothing without images."""
+    return () if images is None else tuple(map(Text, filter(None, (COARSE, images.warning))))
+
+
+def limits(sources: Sources) -> Section:
+    """Say what the figures do not cover: use, domain, classes with few images, and the card's limits."""
+    manifest = sources.bundle.manifest
+    few = tuple(_few(sources))
+    return Section(
+        "Limits",
+        (
+            Text("A research tool, not a medical device: no output of it is a diagnosis."),
+            *few,
+            Card(f"### Intended use\n\n{model_card.intended_use(manifest.domain)}"),
+            Card(f"### Limits\n\n{model_card.limits(manifest)}"),
+        ),
+    )
+
+
+def _few(sources: Sources) -> Iterator[Text]:
+    """Name the classes with so few evaluated images that their figures are uncertain."""
+    if sources.evaluation is None:
+        return
+    counts = {label: figures.support for label, figures in sources.evaluation.figures.per_class.items()}
+    few = [f"{named(label)}: {count}" for label, count in counts.items() if count < FEW]
+    if few:
+        yield Text(f"Few images, so uncertain figures (fewer than {FEW} of the class): {', '.join(few)}.")
+
+
 def card(sources: Sources) -> Section:
-    """Quote the model card on intended use, limits, thresholds, training and licence."""
+    """Quote the model card on thresholds, training and licence; `limits` quotes the rest."""
     bundle = sources.bundle
     manifest = replace(bundle.manifest, training=without_places(bundle.manifest.training))
     facts = model_card.Facts(manifest, tuple(bundle.model_files()), sources.parity, sources.latency)
     parts = {
-        "Intended use": model_card.intended_use(manifest.domain),
-        "Limits": model_card.limits(manifest),
         "Probabilities and thresholds": model_card.thresholds(facts),
         "How it was trained": model_card.training(manifest),
         "Licence": model_card.license_text(manifest).strip(),

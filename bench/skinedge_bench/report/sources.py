@@ -21,6 +21,7 @@ from skinedge_bench.evaluate.document import Predictions
 from skinedge_bench.evaluate.evaluate import Evaluation
 from skinedge_bench.evaluate.selection import Selection
 from skinedge_bench.evaluate.tables import Table
+from skinedge_bench.report.mistakes import Mistake, find_mistakes
 from skinedge_bench.split_images import test_split
 
 T = TypeVar("T")
@@ -52,7 +53,8 @@ class Sources:
 
     searches: report -> the precisions that were tried for a file; evaluation: of one file, else of the merged network
     on the test split, from its stored logits; curves: the same, or the network's where an older `evaluate` stored no
-    ROC curve; others: latency reports of other runs; document: the JSON form, without the raw samples.
+    ROC curve; mistakes: of the network, and the number of its test images, None before `merge`; others: latency
+    reports of other runs; document: the JSON form, without the raw samples.
     """
 
     bundle: Bundle
@@ -61,7 +63,8 @@ class Sources:
     latency: schemas.Latency | None
     searches: Mapping[str, schemas.PrecisionSearch]
     evaluation: EvaluationTables | None
-    curves: schemas.Evaluation | None
+    curves: EvaluationTables | None
+    mistakes: tuple[Sequence[Mistake], int] | None
     others: tuple[tuple[Bundle, schemas.Latency], ...]
     document: Mapping[str, object]
 
@@ -100,7 +103,8 @@ def collect(bundle: Bundle, evaluation: Path | None, runs: Sequence[Path]) -> So
             for name, document in searches.items()
         },
         evaluation=None if judged is None else evaluation_tables(judged, str(path)),
-        curves=None if curves is None else build(curves, schemas.Evaluation, str(path), error=DAMAGED),
+        curves=None if curves is None else evaluation_tables(curves, str(path)),
+        mistakes=read_mistakes(bundle) if bundle.has(REFERENCE) else None,
         others=tuple(other for folder in runs for other in read_others(folder, bundle)),
         document={
             "training": raw[TRAINING],
@@ -126,6 +130,12 @@ def read_raw(bundle: Bundle, name: str) -> Document | None:
 def without_samples(latency: Document | None) -> Document | None:
     """Return a latency report without its raw samples."""
     return None if latency is None else {key: value for key, value in latency.items() if key != "samples_ms"}
+
+
+def read_mistakes(bundle: Bundle) -> tuple[Sequence[Mistake], int]:
+    """Return the network's mistakes on the test split, and the number of its images."""
+    reference = read_reference(bundle)
+    return find_mistakes(bundle.manifest, reference), len(reference.labels)
 
 
 def _typed(bundle: Bundle, name: str, document: Document | None, schema: type[T]) -> T | None:

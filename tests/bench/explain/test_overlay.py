@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from PIL import Image, ImageFont
 
 from skinedge_bench.explain import overlay
-from skinedge_bench.explain.overlay import MARGIN, OPACITY, Words, draw, levels, tint
+from skinedge_bench.explain.overlay import MARGIN, OPACITY, Words, draw, enlarged, levels, tint
 
 WORDS = Words("title", "subtitle", ("left", "right"), "evidence for mel", ("a note", "another"), {"skinedge": "{}"})
 SKIN = np.full((64, 64, 3), (200, 150, 130), dtype=np.uint8)
@@ -48,6 +48,31 @@ def test_the_hottest_place_is_that_of_the_heatmap(row: int, column: int) -> None
     assert np.abs(at - [row + 0.5, column + 0.5]).max() < 0.35
     far = panels(drawn(heatmap))[1][np.ix_([447 * (row < 3)], [447 * (column < 3)])].reshape(3)
     assert far.max() == far.min()  # grey: no evidence, no colour
+
+
+def test_interpolation_keeps_cells_has_no_kinks_and_stays_in_range() -> None:
+    """Bilinear interpolation turns a corner at each cell: its slope changes at once, by the whole difference."""
+    level = 0.2 + 0.6 * np.random.default_rng(0).random((7, 7), dtype=np.float32)  # nothing to clip
+    smooth = enlarged(level, (217, 217))  # 31 pixels a cell, an odd number: a pixel lies on each centre
+    assert smooth.shape == (217, 217) and smooth.dtype == np.float32 and smooth.min() >= 0 and smooth.max() <= 1
+    np.testing.assert_allclose(smooth[15::31, 15::31], level, atol=1e-6)
+    bilinear = np.asarray(Image.fromarray(level).resize((217, 217), Image.Resampling.BILINEAR))
+    bends = [np.abs(np.diff(values, 2, axis=axis)).max() for values in (smooth, bilinear) for axis in (0, 1)]
+    assert max(bends[:2]) < max(bends[2:]) / 4
+
+
+def test_interpolation_is_cubic_convolution() -> None:
+    """Keys 1981, a = -1/2, written out here; what lies beyond the border is left out."""
+    level = np.random.default_rng(1).random((5, 3), dtype=np.float32)
+
+    def weights(cells: int, pixels: int) -> np.ndarray:
+        distance = np.abs((np.arange(pixels) + 0.5)[:, None] * cells / pixels - 0.5 - np.arange(cells))
+        near, far = 1.5 * distance**3 - 2.5 * distance**2 + 1, -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
+        raw = np.where(distance < 1, near, np.where(distance < 2, far, 0))
+        return np.asarray(raw / raw.sum(axis=1, keepdims=True))
+
+    expected = np.clip(weights(5, 40) @ level @ weights(3, 60).T, 0, 1)
+    np.testing.assert_allclose(enlarged(level, (60, 40)), expected, atol=1e-5)
 
 
 def test_the_left_panel_is_the_image() -> None:

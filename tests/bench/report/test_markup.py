@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from skinedge.run.model_card import table
-from skinedge_bench.report.markup import html
+from skinedge_bench.report.markup import html, unbroken
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,19 @@ def test_a_table_keeps_its_cells() -> None:
     cells = [["".join(cell.itertext()) for cell in row] for row in root.iter("tr")]
     assert cells == [["file", "value", ""], ["a|b", "<i>", ""], ["c", "1.0", "x"]]
     assert rendered.count('<th scope="col">') == 3 and root.get("tabindex") == "0"
+
+
+@pytest.mark.parametrize(
+    ("text", "together"),
+    [
+        ("95 % 0.436-0.970", ["95 %", "0.436-0.970"]),
+        ("pass 2.897e-06", ["2.897e-06"]),
+        ("0.903 (84/93, 0.826-0.948)", ["84/93", "0.826-0.948"]),
+        ("accuracy 60.7 %, then", ["60.7 %"]),
+        ("ISIC_0024306 'a1-2' int8-x 12 of 20", []),
+    ],
+)
+def test_numbers_of_several_parts_stay_together(text: str, together: list[str]) -> None:
+    root = ElementTree.fromstring(f"<p>{unbroken(text)}</p>")
+    assert "".join(root.itertext()) == text
+    assert [span.text and span.text.rstrip(",") for span in root.iter("span")] == together

@@ -20,6 +20,7 @@ import pytest
 import sklearn.metrics as oracle
 from conftest import REPOSITORY
 from PIL import Image
+from scipy.stats import binomtest
 
 from skinedge.cli.common import NOTICE
 from skinedge.run.class_order import read_reference
@@ -30,7 +31,8 @@ from skinedge_bench.latency.recommendation import Recommendation
 from skinedge_bench.latency.roofline.roofline import RooflineBound
 from skinedge_bench.latency.roofline.workload import Workload
 from skinedge_bench.report.draw import ReportRequest, draw
-from skinedge_bench.report.examples import choose_examples
+from skinedge_bench.report.examples import WORST, choose_examples
+from skinedge_bench.report.mistakes import find_mistakes
 from skinedge_bench.report.sources import evaluate_network
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -167,6 +169,33 @@ def test_the_markdown_has_the_same_tables(written: tuple[str, str]) -> None:
         else:
             counts = [[re.match(r"\d+", cell) for cell in row[1:]] for row in rows[1:]]
             assert all(counts) and len(rows) == len(theirs[title])
+
+
+def test_the_part_for_clinicians_comes_first_and_the_other_is_folded(written: tuple[str, str]) -> None:
+    page, markdown = written
+    before, folded = page.split("<details>")
+    clinical, technical = (re.findall("<h2>([^<]*)</h2>", part) for part in (before, folded))
+    names = ["Summary", "Accuracy", "What a flag means", "Subgroups", "Mistakes", "Limits"]
+    assert clinical == names and technical[0] == "Model and files" and technical[-1] == "Model card"
+    assert "</section>\n</details>" in folded and "<summary" in folded
+    headings = re.findall("^##? (.*)$", markdown, re.MULTILINE)
+    assert headings[1:] == ["Part 1: for clinicians", *clinical, "Part 2: for engineers", *technical]
+
+
+def test_the_summary_counts_images_and_classes_have_full_names(written: tuple[str, str], shipped: Path) -> None:
+    evaluation, tables = read_report(shipped, "evaluation"), read(written[0]).tables
+    malignant, summary = evaluation["malignant"], "".join(read(written[0]).words)
+    assert "{} of {} malignant images".format(*malignant["sensitivity_counts"]) in summary
+    spared, benign = malignant["specificity_counts"]
+    assert f"{benign - spared} of {benign} benign ones" in summary
+    counts = next(rows for title, rows in tables.items() if title.startswith("Each class in counts"))
+    assert any(row[0] == "melanoma (mel)" and row[1] == "malignant" for row in counts)
+    for row, confusion, index in zip(counts[1:], evaluation["confusion"], range(7), strict=True):
+        low, high = binomtest(confusion[index], sum(confusion)).proportion_ci(method="wilson")
+        assert row[2:5] == [str(sum(confusion)), f"{confusion[index]} of {sum(confusion)}", f"{low:.3f}-{high:.3f}"]
+    few = [label for label, row in evaluation["per_class"].items() if row["support"] < 30]
+    for label in few:
+        assert f"({label}): {evaluation['per_class'][label]['support']}" in summary.partition("Few images")[2]
 
 
 def test_the_curves_are_those_of_the_logits(written: tuple[str, str], shipped: Path) -> None:
@@ -401,13 +430,17 @@ def test_images_are_included_only_on_request(cli: Cli, run: Bundle, tmp_path: Pa
     code, out, err = cli("report", run.root, "--with-images", "--out", page)
     assert code == 0 and "PATIENTS' IMAGES" in err and "<img" not in out
     assert "PATIENTS&#x27; IMAGES" in page.read_text().partition("<main>")[0]
-    chosen = list(choose_examples(read_reference(bundle)))
+    reference = read_reference(bundle)
+    mistakes = find_mistakes(bundle.manifest, reference)[:WORST]
+    chosen = [*(mistake.index for mistake in mistakes), *choose_examples(reference)]
     pictures = re.findall(r'<img alt="([^"]+)" src="data:image/jpeg;base64,([^"]+)">', page.read_text())
     assert len(pictures) == len(chosen) == page.read_text().count("<img") > 0
     for says, data in pictures:
         with Image.open(io.BytesIO(base64.b64decode(data))) as image:
             assert image.size == (2 * 64 + 8, 64) and not image.getexif()
         assert re.match(r"Image of the class \w+ beside its .+; (right|wrong): ", says)
+    assert all("; wrong: " in says for says, _ in pictures[: len(mistakes)])
+    assert "an edge of the colours is not the edge of the lesion" in page.read_text()
 
 
 def test_the_most_confident_right_and_wrong_prediction_of_each_class_is_shown(run: Bundle) -> None:

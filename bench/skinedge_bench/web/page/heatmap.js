@@ -7,11 +7,11 @@ export function overlay(pixels, size, heatmap, index, look) {
   const high = Math.max(...map);
   const level = map.map((value) => (high > 0 ? Math.max(value, 0) / high : 0));
   const image = new ImageData(size, size);
+  const down = weights(heatmap.height, size), across = weights(heatmap.width, size);
   for (let row = 0, at = 0; row < size; row++) {
     for (let column = 0; column < size; column++, at++) {
-      const grey = luma(pixels, at * 3);
-      const value = between(level, heatmap, (row + 0.5) / size, (column + 0.5) / size);
-      image.data.set(tint(grey, value, look), at * 4);
+      const value = interpolated(level, heatmap.width, down[row], across[column]);
+      image.data.set(tint(luma(pixels, at * 3), value, look), at * 4);
     }
   }
   return {image, low: Math.min(...map), high};
@@ -28,12 +28,28 @@ function channel({values, height, width, classes}, index) {
   return Array.from({length: height * width}, (_, cell) => values[cell * classes + index]);
 }
 
-// Interpolates bilinearly, constant beyond the centres of the outermost cells; down, across: 0..1.
-function between(level, {height, width}, down, across) {
-  const [top, bottom, lower] = neighbours(down * height - 0.5, height);
-  const [left, right, later] = neighbours(across * width - 0.5, width);
-  const mix = (row) => level[row * width + left] * (1 - later) + level[row * width + right] * later;
-  return mix(top) * (1 - lower) + mix(bottom) * lower;
+// Returns, for each pixel of an axis, the cells within two cells of it as [cell, weight]; the weights sum to 1.
+function weights(cells, pixels) {
+  return Array.from({length: pixels}, (_, pixel) => {
+    const place = (pixel + 0.5) * cells / pixels - 0.5, near = [];
+    for (let cell = Math.ceil(place - 2); cell <= place + 2; cell++) {
+      if (cell >= 0 && cell < cells) near.push([cell, cubic(Math.abs(cell - place))]);
+    }
+    const sum = near.reduce((total, [, weight]) => total + weight, 0);
+    return near.map(([cell, weight]) => [cell, weight / sum]);
+  });
+}
+
+// The kernel of cubic convolution (Keys 1981, a = -1/2), as Pillow's BICUBIC.
+function cubic(distance) {
+  if (distance < 1) return (1.5 * distance - 2.5) * distance * distance + 1;
+  return distance < 2 ? ((2.5 - 0.5 * distance) * distance - 4) * distance + 2 : 0;
+}
+
+function interpolated(level, width, down, across) {
+  let sum = 0;
+  for (const [row, tall] of down) for (const [column, wide] of across) sum += level[row * width + column] * tall * wide;
+  return Math.min(Math.max(sum, 0), 1);
 }
 
 function neighbours(place, count) {

@@ -15,7 +15,7 @@ class Heatmap(val height: Int, val width: Int, val values: FloatArray) {
 
 /**
  * Draws the map over the grey image, as `skinedge explain` does (skinedge_bench/explain/overlay.py): clipped at 0, enlarged
- * bilinearly, coloured by eleven steps of 'inferno', transparent where there is little evidence.
+ * by cubic convolution, coloured by eleven steps of 'inferno', transparent where there is little evidence.
  *
  * Returns size * size colours, 0xFFRRGGBB.
  */
@@ -44,17 +44,17 @@ private fun grey(rgb: ByteArray, at: Int): Int {
     return (channel(0) * 19595 + channel(1) * 38470 + channel(2) * 7471 + 0x8000) shr 16
 }
 
-/** Resizes bilinearly to `size` x `size`, as Pillow resizes an image of mode 'F'. */
+/** Resizes to `size` x `size` by cubic convolution, as Pillow resizes an image of mode 'F', clipped to 0..1. */
 private fun enlarged(values: FloatArray, height: Int, width: Int, size: Int): FloatArray {
-    val across = Resampling(width, size, 0, size)
-    val down = Resampling(height, size, 0, size)
+    val across = Resampling(width, size, 0, size, Filter.CUBIC)
+    val down = Resampling(height, size, 0, size, Filter.CUBIC)
     val rows = FloatArray(height * size) { at ->
         val (y, x) = at / size to at % size
         weighted(across, x) { values[y * width + it] }
     }
     return FloatArray(size * size) { at ->
         val (y, x) = at / size to at % size
-        weighted(down, y) { rows[it * size + x] }
+        weighted(down, y) { rows[it * size + x] }.coerceIn(0f, 1f)
     }
 }
 

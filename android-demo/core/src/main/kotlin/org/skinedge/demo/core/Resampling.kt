@@ -5,23 +5,24 @@ import kotlin.math.max
 import kotlin.math.min
 
 /**
- * Resizing of one axis by a triangle filter that widens with the reduction, as Pillow's `Image.resize` with
- * `Resampling.BILINEAR` (Pillow, src/libImaging/Resample.c, precompute_coeffs).
+ * Resizing of one axis by a filter that widens with the reduction, as Pillow's `Image.resize` with
+ * `Resampling.BILINEAR` or `BICUBIC` (Pillow, src/libImaging/Resample.c, precompute_coeffs).
  *
  * Output `from + i`, for i in 0 until count, is the sum of inputs `first[i] + j` times `weights[i][j]`; the weights sum to 1.
  */
-internal class Resampling(inputs: Int, outputs: Int, from: Int, count: Int) {
+internal class Resampling(inputs: Int, outputs: Int, from: Int, count: Int, filter: Filter = Filter.TRIANGLE) {
     val first = IntArray(count)
     val weights: Array<DoubleArray>
 
     init {
         val scale = inputs.toDouble() / outputs
-        val reach = max(scale, 1.0)
+        val wide = max(scale, 1.0)
+        val reach = filter.reach * wide
         weights = Array(count) { i ->
             val centre = (from + i + 0.5) * scale
             first[i] = max((centre - reach + 0.5).toInt(), 0)
             val end = min((centre + reach + 0.5).toInt(), inputs)
-            val raw = DoubleArray(end - first[i]) { j -> triangle((j + first[i] - centre + 0.5) * (1.0 / reach)) }
+            val raw = DoubleArray(end - first[i]) { j -> filter.weight(abs(j + first[i] - centre + 0.5) * (1.0 / wide)) }
             var sum = 0.0
             for (weight in raw) sum += weight
             DoubleArray(raw.size) { j -> raw[j] / sum }
@@ -63,12 +64,28 @@ internal class Resampling(inputs: Int, outputs: Int, from: Int, count: Int) {
         return ByteArray(sums.size) { toByte(sums[it]) }
     }
 
-    private fun triangle(distance: Double): Double = max(1.0 - abs(distance), 0.0)
-
     private fun toByte(sum: Int): Byte = min(max(sum shr BITS, 0), 255).toByte()
 
     private companion object {
         const val BITS = 22
         const val HALF = 1 shl (BITS - 1)  // rounds
     }
+}
+
+/** A filter of [Resampling]. reach: the distance, in inputs, from which on the weight is 0; distances are not negative. */
+internal enum class Filter(val reach: Double) {
+    TRIANGLE(1.0) {
+        override fun weight(distance: Double): Double = max(1.0 - distance, 0.0)
+    },
+
+    /** Cubic convolution (Keys 1981, a = -1/2). */
+    CUBIC(2.0) {
+        override fun weight(distance: Double): Double = when {
+            distance < 1.0 -> (1.5 * distance - 2.5) * distance * distance + 1.0
+            distance < 2.0 -> (((distance - 5.0) * distance + 8.0) * distance - 4.0) * -0.5
+            else -> 0.0
+        }
+    };
+
+    abstract fun weight(distance: Double): Double
 }

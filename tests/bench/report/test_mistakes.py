@@ -1,0 +1,99 @@
+"""The order of mistakes by harm, against a plain restatement, and their tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+
+from skinedge.run.class_order import Reference
+from skinedge.run.manifest import Manifest
+from skinedge.run.run_directory import Bundle
+from skinedge_bench.evaluate.tables import Table
+from skinedge_bench.report.content import Missing, Text
+from skinedge_bench.report.mistakes import KINDS, LISTED, find_mistakes, mistakes_section, named
+
+FLAGSHIP = REPOSITORY / "skinedge" / "flagship"
+BENIGN = ("bkl", "df", "nv", "vasc")
+
+
+@pytest.fixture
+def manifest() -> Manifest:
+    """The bundled model's manifest, with the threshold 0.3."""
+    if not (FLAGSHIP / "manifest.json").is_file():
+        pytest.skip("the model that ships with the package is not there")
+    return replace(Bundle.open(FLAGSHIP).manifest, thresholds={"default": 0.3})
+
+
+def judged(manifest: Manifest, *cases: tuple[str, dict[str, float]]) -> Reference:
+    """Make a reference from (truth, probabilities of some classes); the rest is shared by the other classes."""
+    labels = manifest.labels
+    rows = []
+    for _, given in cases:
+        rest = (1 - sum(given.values())) / (len(labels) - len(given))
+        rows.append([np.log(given.get(label, rest)) for label in labels])
+    truth = np.array([labels.index(label) for label, _ in cases])
+    return Reference(tuple(f"i{i}" for i in range(len(cases))), truth, np.array(rows, dtype=np.float32))
+
+
+def test_the_most_harmful_come_first(manifest: Manifest) -> None:
+    reference = judged(
+        manifest,
+        ("nv", {"bkl": 0.6}),  # benign for benign
+        ("nv", {"mel": 0.6}),  # false alarm
+        ("mel", {"bcc": 0.6}),  # malignant for malignant
+        ("bcc", {"nv": 0.9}),  # missed, not flagged
+        ("mel", {"nv": 0.5, "mel": 0.4}),  # called benign, yet flagged
+        ("mel", {"nv": 0.9}),  # missed
+        ("mel", {"mel": 0.9}),  # right
+        ("nv", {"mel": 0.9}),  # false alarm, surer
+        ("mel", {"nv": 0.95}),  # missed, surer
+    )
+    found = find_mistakes(manifest, reference)
+    assert [mistake.image for mistake in found] == ["i8", "i5", "i4", "i3", "i7", "i1", "i2", "i0"]
+    assert [mistake.kind for mistake in found] == [0, 0, 0, 1, 2, 2, 3, 4]
+    assert [mistake.flagged for mistake in found][:4] == [False, False, True, False]
+    assert found[0].probability == pytest.approx(0.95, abs=1e-5)
+    malignant = [label for label in manifest.labels if label not in BENIGN]
+    assert found[0].score == pytest.approx(0.05 / 6 * len(malignant), abs=1e-5)
+
+
+def test_every_mistake_of_a_random_network_has_its_kind(manifest: Manifest) -> None:
+    rng = np.random.default_rng(0)
+    count, classes = 400, len(manifest.labels)
+    labels = rng.integers(0, classes, count)
+    reference = Reference(tuple(map(str, range(count))), labels, rng.normal(size=(count, classes)).astype(np.float32))
+    found = find_mistakes(manifest, reference)
+    assert (
+        sorted(mistake.index for mistake in found) == (reference.logits.argmax(axis=1) != labels).nonzero()[0].tolist()
+    )
+    for mistake in found:
+        benign = mistake.answer in BENIGN
+        if mistake.truth in BENIGN:
+            assert KINDS[mistake.kind] == ("benign lesion taken for another benign class" if benign else KINDS[2])
+        elif benign:
+            assert mistake.kind == (0 if mistake.truth == "mel" else 1)
+        else:
+            assert mistake.kind == 3
+    tables = [block for block in mistakes_section(found, count, None, ()).blocks if isinstance(block, Table)]
+    counts, listed = tables
+    assert [row[1] for row in counts.rows] == [sum(m.kind == kind for m in found) for kind in range(5)]
+    assert len(listed.rows) == sum(min(int(str(row[1])), LISTED) for row in counts.rows)
+    assert f"at most {LISTED} of a kind" in listed.title
+
+
+def test_without_mistakes_or_threshold(manifest: Manifest) -> None:
+    right = judged(manifest, ("mel", {"mel": 0.9}))
+    (only,) = mistakes_section(find_mistakes(manifest, right), 1, None, ()).blocks
+    assert isinstance(only, Text) and "right for all 1 test images" in only.text
+    wrong = find_mistakes(replace(manifest, thresholds={}), judged(manifest, ("mel", {"nv": 0.9})))
+    assert wrong[0].flagged is None
+    blocks = mistakes_section(wrong, 1, None, ()).blocks
+    assert [block.command for block in blocks if isinstance(block, Missing)] == ["skinedge report RUN --with-images"]
+    assert [block.rows[0][-1] for block in blocks if isinstance(block, Table)] == [None, None]
+
+
+def test_classes_have_their_full_names() -> None:
+    assert named("mel") == "melanoma (mel)" and named("melanoma") == "melanoma"

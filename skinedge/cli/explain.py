@@ -11,6 +11,7 @@ from skinedge.cli.app import app
 from skinedge.cli.common import NOTICE, emit_json, note, pick_run_or_file, say
 from skinedge.cli.options import FileOption, ImagesArgument, JsonOption, RunOption
 from skinedge.cli.predict import introduce
+from skinedge.system.progress import note_error
 
 if TYPE_CHECKING:
     from skinedge_bench.explain.saliency import Explainer
@@ -61,7 +62,7 @@ def explain(
         else:
             say(line)
     if failed:
-        note(f"error: {failed} image(s) could not be explained")
+        note_error(f"{failed} image(s) could not be explained")
         raise typer.Exit(1)
 
 

@@ -20,7 +20,7 @@ from skinedge.cli.options import (
     ResumeOption,
     RunOption,
 )
-from skinedge.system.progress import bar
+from skinedge.system.progress import bar, note_error
 
 if TYPE_CHECKING:
     from skinedge_bench.classifier import Classifier
@@ -57,7 +57,7 @@ def predict(
         else:
             failed = _write(results, len(paths), out)
     if failed:
-        note(f"error: {failed} image(s) could not be judged")
+        note_error(f"{failed} image(s) could not be judged")
         raise typer.Exit(1)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skinedge.cli.app import CommandWithPanels, app
+from skinedge.cli.app import app
 from skinedge.cli.common import emit_json, figure, note, say, table
 from skinedge.cli.option_groups import expand_groups
 from skinedge.cli.options import DataOption, FolderOptions, JsonOption, RunArgument
@@ -60,7 +60,7 @@ class TrainOptions:
         return {**settings, "teacher": str(self.teacher) if self.teacher else None}
 
 
-@app.command(cls=CommandWithPanels)
+@app.command()
 @expand_groups
 def train(options: TrainOptions, folder: FolderOptions, json: JsonOption = False) -> None:
     """Train LoRA adapters and create a run directory."""
@@ -69,12 +69,11 @@ def train(options: TrainOptions, folder: FolderOptions, json: JsonOption = False
     report_training(api.train(make_request(options, folder)), json)
 
 
-@app.command(cls=CommandWithPanels)
+@app.command()
 @expand_groups
 def run(
     options: TrainOptions,
     folder: FolderOptions,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Print all tables of verify and bench.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Train, merge, export, verify and bench.
@@ -83,7 +82,7 @@ def run(
     """
     from skinedge.cli.pipeline import run_all
 
-    run_all(make_request(options, folder), json=json, verbose=verbose)
+    run_all(make_request(options, folder), json=json)
 
 
 @app.command()

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skinedge.cli.app import CommandWithPanels, app
+from skinedge.cli.app import app
 from skinedge.cli.common import emit_json, figure, note, say, table
 from skinedge.cli.option_groups import expand_groups
 from skinedge.cli.options import DataOption, FolderOptions, JsonOption, OutputOption, RunOrFileArgument
 
 if TYPE_CHECKING:
+    from skinedge.core.terminal import Colour
     from skinedge.stats.paired import Estimate
     from skinedge_bench.verify.comparison import Change, Comparison
     from skinedge_bench.verify.report import Figures, FileParity, ParityReport
@@ -41,7 +42,7 @@ CHANGE_COLUMNS = ("image", "truth", "PyTorch", "file", "malignant score", "flag"
 SHOWN = 10  # changed images printed per file; the report has all of them
 
 
-@app.command(cls=CommandWithPanels)
+@app.command()
 @expand_groups
 def verify(
     folder: FolderOptions,
@@ -115,7 +116,8 @@ def show(report: ParityReport) -> None:
         _show_gates(file)
     for warning in report.warnings:
         note(f"warning: {warning}")
-    say(report.conclusion)
+    colour: Colour = "green" if report.passed and report.compared else "yellow" if report.passed else "red"
+    say(report.conclusion, colour)
 
 
 def _cells(figures: Figures) -> list[str | None]:

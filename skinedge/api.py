@@ -196,8 +196,10 @@ def pipeline(request: TrainRequest) -> PipelineResult:
     Raises: as the stages.
     """
     from skinedge.system.requirements import EXPORT, require
+    from skinedge.training.request_check import check_request
     from skinedge_bench.latency.targets import BenchRequest
 
+    check_request(request)
     require(EXPORT, "export")  # before the minutes of training
     run = export(merge(train(request), request.data), data=request.data)
     parity = verify(run, request.data)

@@ -106,7 +106,6 @@ def merge(run: RunArgument = None, data: DataOption = None, json: JsonOption = F
 def make_request(options: TrainOptions, folder: FolderOptions) -> TrainRequest:
     """Return the training that the options ask for. Raises: ConfigError for missing or contradictory options."""
     from skinedge.run.config import load_config
-    from skinedge.training.job import TrainRequest
 
     if options.data is None:
         raise ConfigError(
@@ -115,10 +114,12 @@ def make_request(options: TrainOptions, folder: FolderOptions) -> TrainRequest:
         )
     if options.resume and options.force:
         raise ConfigError("--resume and --force contradict each other", todo="Give one of them.")
+    config = load_config(options.config).with_options(options.settings())
+    from skinedge.training.job import TrainRequest
+
     out = options.out or _default_out(options.data, resume=options.resume)
     if out.name in ("", ".."):
         raise ConfigError("--out must name the run directory to create", where=str(out))
-    config = load_config(options.config).with_options(options.settings())
     return TrainRequest(options.data, out, config, options.device, options.resume, options.force, folder.options())
 
 

@@ -55,6 +55,7 @@ from skinedge.training.job import (
     run_id,
 )
 from skinedge.training.merge import ADAPTER
+from skinedge.training.request_check import check_request
 from skinedge.training.teacher import load_teacher
 from skinedge.training.train_loop import Progress as LoopProgress
 from skinedge.training.train_loop import fit
@@ -68,6 +69,7 @@ def train(request: TrainRequest) -> Bundle:
     Raises: SkinedgeError for every problem that the user can fix; KeyboardInterrupt, after writing a checkpoint;
     Dismissed at the end of the other processes.
     """
+    check_request(request)
     require(TRAIN, "train")
     device = choose_device(request.device)
     if device == "cpu":

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from skinedge.cli import (  # noqa: F401  registers commands
     android,
+    backbones,
     bench,
     compare,
     data,
@@ -15,8 +16,10 @@ from skinedge.cli import (  # noqa: F401  registers commands
     evaluate,
     explain,
     export,
+    init,
     predict,
     report,
+    runs,
     ship,
     train,
     verify,

@@ -50,6 +50,10 @@ class TrainOptions:
     config: Annotated[
         Path | None, typer.Option(metavar="FILE.toml", help="Read settings from this file; options override it.")
     ] = None
+    log: Annotated[
+        str | None,
+        typer.Option(metavar="FORMAT", help="Write each epoch's figures to the run too: csv (reports/training.csv)."),
+    ] = None
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")] = False
     force: Annotated[bool, typer.Option("--force", help="Replace the run at --out.")] = False
 
@@ -120,7 +124,9 @@ def make_request(options: TrainOptions, folder: FolderOptions) -> TrainRequest:
     out = options.out or _default_out(options.data, resume=options.resume)
     if out.name in ("", ".."):
         raise ConfigError("--out must name the run directory to create", where=str(out))
-    return TrainRequest(options.data, out, config, options.device, options.resume, options.force, folder.options())
+    return TrainRequest(
+        options.data, out, config, options.device, options.resume, options.force, folder.options(), options.log or ""
+    )
 
 
 def _default_out(data: Path, *, resume: bool) -> Path:

@@ -20,6 +20,7 @@ def check_request(request: TrainRequest) -> None:
     Raises: ConfigError, DataError, BundleError.
     """
     one_of("device", request.device, DEVICES)
+    one_of("--log", request.log or "csv", ("csv",))
     if os.environ.get("RANK", "0") != "0":
         return
     check_folder(request.data)

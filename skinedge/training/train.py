@@ -6,6 +6,8 @@ Training writes to `RUN.training` and renames only a finished run to RUN, so a r
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shutil
 from collections.abc import Sequence
@@ -231,6 +233,8 @@ def write_run(request: TrainRequest, job: Job, network: Any, progress: LoopProgr
             shutil.copyfile(request.work / name, stage.path(name))
         history = {"schema": "skinedge.training/1", "history": progress.history, "best_epoch": progress.best_epoch + 1}
         stage.path("reports/training.json").write_text(json.dumps(history, indent=2) + "\n", encoding="utf-8")
+        if request.log == "csv":
+            stage.path("reports/training.csv").write_text(history_csv(progress.history), encoding="utf-8")
     try:
         check_output(replace(request, resume=True))
     except BundleError as error:
@@ -238,6 +242,15 @@ def write_run(request: TrainRequest, job: Job, network: Any, progress: LoopProgr
         raise BundleError("another program created this path during training", where=error.where, todo=todo) from None
     folder_swap.put_in_place(new_run, request.out, replace=True)
     return Bundle.open(request.out)
+
+
+def history_csv(history: Sequence[dict[str, float]]) -> str:
+    """Return the figures of the epochs as CSV, one row for each epoch."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in history for key in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
 
 
 def discard(request: TrainRequest) -> None:

@@ -14,9 +14,9 @@ from skinedge.cli import app
 from skinedge.cli.app import replace_bench_compare
 from skinedge.cli.option_groups import expand_groups
 
-COMMANDS = ("android", "bench", "compare", "doctor", "evaluate", "explain", "export", "merge", "predict", "report",
-            "run", "ship", "train", "verify", "web", "data", "data synth", "data check", "data info",
-            "data clean")  # fmt: skip
+COMMANDS = ("android", "backbones", "bench", "compare", "doctor", "evaluate", "explain", "export", "init", "merge",
+            "predict", "report", "run", "runs", "ship", "train", "verify", "web", "data", "data synth", "data check",
+            "data info", "data clean")  # fmt: skip
 
 
 def help_of(command: str) -> str:

@@ -11,6 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from skinedge import __version__
 from skinedge.cli.levels import QuietOption, VerboseOption, apply_levels, with_levels
+from skinedge.cli.parameters import read_plainly
 from skinedge.core.errors import ConfigError
 from skinedge.core.terminal import say
 from skinedge.system.progress import note
@@ -29,6 +30,10 @@ class Unexpected(Exception):
 
 class Commands(TyperGroup):
     """The commands; usage errors become ConfigErrors, and an EOFError reaches `main`."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters; plain values are converted without pydantic."""
+        return read_plainly(super().get_params(ctx))
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Parse the arguments; usage errors become SkinedgeError."""
@@ -50,6 +55,10 @@ class CommandWithPanels(TyperCommand):
 
     Typer does so with rich markup only, which doubles the time to the first line.
     """
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters; plain values are converted without pydantic."""
+        return read_plainly(super().get_params(ctx))
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options under the headings of their panels."""

@@ -19,7 +19,7 @@ def init(
 ) -> None:
     """Write a settings file with every setting, its default and a comment."""
     from skinedge.core.files import write_atomic
-    from skinedge.run.config_file import default_config
+    from skinedge.training.config_file import default_config
 
     if file.exists() and not force:
         raise ConfigError("exists, and may hold your changes", where=str(file), todo="Name another file, or --force.")

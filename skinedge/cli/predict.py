@@ -48,7 +48,6 @@ def predict(
     json: JsonOption = False,
 ) -> None:
     """Predict the most probable classes and the malignant score of images."""
-    from skinedge_bench.predict.csv_table import to_csv
     from skinedge_bench.predict.predict import find_images
     from skinedge_bench.predict.resumable import Work
 
@@ -65,6 +64,8 @@ def predict(
             kept: list[Prediction] | None = [] if as_csv else None
             failed = _consume(results, len(paths), kept)
             if kept is not None:
+                from skinedge_bench.predict.csv_table import to_csv
+
                 write_atomic(out, to_csv(kept, classifier.labels))
             note(f"{len(paths)} images, {failed} error(s): {out}")
     if failed:

@@ -151,7 +151,14 @@ def _drops(comparison: Comparison) -> list[str | None]:
         comparison.melanoma_sensitivity_fall,
         comparison.malignant_sensitivity_fall,
     )
-    return [counts, *(_points(drop) for drop in drops), _points(comparison.malignant_score_change, "", 2)]
+    return [counts, *(_points(drop) for drop in drops), _score_change(comparison.malignant_score_change)]
+
+
+def _score_change(change: Estimate | None) -> str | None:
+    """Format the mean change of the score; without an upper bound where there are too few images for one."""
+    if change is None or change.value != change.value or change.high < 1:
+        return _points(change, "", 2)
+    return f"{100 * change.value:.2f} (at least {100 * change.low:.2f})"
 
 
 def _points(share: Estimate | None, sign: str = "+", digits: int = 1) -> str | None:

@@ -52,6 +52,11 @@ def note_error(text: str) -> None:
     print(f"{coloured('error:', 'red', sys.stderr)} {visible(text)}", file=sys.stderr, flush=True)
 
 
+def rate(completed: float, seconds: float | None) -> float:
+    """Return the average rate per second since the start; 0 before anything is done."""
+    return completed / seconds if seconds else 0.0
+
+
 @contextlib.contextmanager
 def bar(title: str, total: int, unit: str = "images") -> Iterator[Callable[[int], None]]:
     """Show a progress bar with rate and time left; yields a function that advances it by a number of units.
@@ -68,7 +73,7 @@ def bar(title: str, total: int, unit: str = "images") -> Iterator[Callable[[int]
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(f"{task.speed or 0:.1f} {unit}/s")
+            return Text(f"{rate(task.completed, task.elapsed):.1f} {unit}/s")
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
     with Progress(*columns, Rate(), TimeRemainingColumn(), console=Console(stderr=True), transient=True) as progress:

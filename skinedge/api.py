@@ -146,17 +146,22 @@ def layers(run: Run | None = None, data: StrPath | None = None, images: int | No
 def bench(run: Run | None = None, request: BenchRequest | None = None, data: StrPath | None = None) -> LatencyReport:
     """Measure latency, memory and size of every model file of a run, or of one file; a run keeps the report.
 
+    The model that ships with skinedge stays as it is, and nothing is written.
+
     Args:
         request: protocol, threads and runtimes; None: the standard protocol with one thread.
         data: folder of the images for a run's accuracy, if they moved since training.
     Raises: ConfigError, BundleError, DataError.
     """
     from skinedge.core.errors import ConfigError
+    from skinedge.core.files import check_writable
     from skinedge_bench.latency.bench import bench as bench_run
     from skinedge_bench.latency.bench import bench_files
     from skinedge_bench.latency.targets import STANDARD
 
-    source, request = _run_or_file(run, writes=True), request or STANDARD
+    source, request = _run_or_file(run, writes=run is not None), request or STANDARD
+    if not isinstance(source, Path) and not source.read_only:
+        check_writable(source.root)
     if not isinstance(source, Path):
         return bench_run(source, request, _path(data))
     if data is not None:
@@ -196,8 +201,10 @@ def pipeline(request: TrainRequest) -> PipelineResult:
     Raises: as the stages.
     """
     from skinedge.system.requirements import EXPORT, require
+    from skinedge.training.request_check import check_request
     from skinedge_bench.latency.targets import BenchRequest
 
+    check_request(request)
     require(EXPORT, "export")  # before the minutes of training
     run = export(merge(train(request), request.data), data=request.data)
     parity = verify(run, request.data)

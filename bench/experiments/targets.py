@@ -123,7 +123,7 @@ def dermamnist_row(options: argparse.Namespace) -> int:
     try:
         with contextlib.redirect_stdout(sys.stderr):  # standard output holds the row
             merge(train(request), options.data, Reading(options.prior))
-            run_all(replace(request, resume=True, force=False), json=False, verbose=False)
+            run_all(replace(request, resume=True, force=False), json=False)
     except GateError as error:
         passed = False
         note(f"gate failed: {error}")

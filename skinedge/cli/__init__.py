@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from skinedge.cli import (  # noqa: F401  registers commands
     android,
+    backbones,
     bench,
     compare,
     data,
@@ -15,8 +16,10 @@ from skinedge.cli import (  # noqa: F401  registers commands
     evaluate,
     explain,
     export,
+    init,
     predict,
     report,
+    runs,
     ship,
     train,
     verify,
@@ -25,11 +28,11 @@ from skinedge.cli import (  # noqa: F401  registers commands
 from skinedge.cli.app import Unexpected, app
 from skinedge.core import remarks
 from skinedge.core.errors import SkinedgeError
-from skinedge.core.terminal import escape_unprintable, visible
+from skinedge.core.terminal import coloured, escape_unprintable, visible
 from skinedge.run import crash_report
 from skinedge.system import signals
 from skinedge.system.cpu import limit_threads
-from skinedge.system.progress import note
+from skinedge.system.progress import note, set_level
 from skinedge.training.distributed import Dismissed
 
 __all__ = ["app", "main", "process"]
@@ -59,6 +62,7 @@ def main() -> None:
     """Run the command. Failures print readable lines on standard error and exit with 1; Ctrl-C exits with 130."""
     try:
         escape_unprintable()
+        set_level("normal")
         limit_threads()
         try:
             app()
@@ -93,5 +97,5 @@ def describe_import_error(error: ImportError) -> str:
 
 def fail(text: str) -> NoReturn:
     """Print an error and exit with 1."""
-    print(f"error: {text}", file=sys.stderr)
+    print(f"{coloured('error:', 'red', sys.stderr)} {text}", file=sys.stderr)
     sys.exit(1)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from skinedge import __version__
+from skinedge.cli.levels import QuietOption, VerboseOption, apply_levels, with_levels
+from skinedge.cli.parameters import read_plainly
 from skinedge.core.errors import ConfigError
 from skinedge.core.terminal import say
 from skinedge.system.progress import note
+
+Command = TypeVar("Command", bound=Callable[..., None])
+HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
 
 class Unexpected(Exception):
@@ -25,6 +30,10 @@ class Unexpected(Exception):
 
 class Commands(TyperGroup):
     """The commands; usage errors become ConfigErrors, and an EOFError reaches `main`."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters; plain values are converted without pydantic."""
+        return read_plainly(super().get_params(ctx))
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Parse the arguments; usage errors become SkinedgeError."""
@@ -47,6 +56,10 @@ class CommandWithPanels(TyperCommand):
     Typer does so with rich markup only, which doubles the time to the first line.
     """
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters; plain values are converted without pydantic."""
+        return read_plainly(super().get_params(ctx))
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options under the headings of their panels."""
         sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
@@ -59,6 +72,20 @@ class CommandWithPanels(TyperCommand):
             if records:
                 with formatter.section(heading):
                     formatter.write_dl(records)
+
+
+class Program(typer.Typer):
+    """A Typer app whose commands have panels, --quiet and --verbose."""
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[Command], Command]:
+        """Return a decorator that registers a command."""
+        register = super().command(name, **{"cls": CommandWithPanels, **settings})
+
+        def decorate(command: Command) -> Command:
+            register(with_levels(command))
+            return command
+
+        return decorate
 
 
 def replace_bench_compare(args: list[str]) -> list[str]:
@@ -101,15 +128,15 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-app = typer.Typer(
+app = Program(
     name="skinedge",
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
+    context_settings=HELP_NAMES,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # drawing boxes would double the time to the first line
 )
-data_app = typer.Typer(
+data_app = Program(
     help="Generate, check and summarize folders of labelled images.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(data_app, name="data")
@@ -118,10 +145,13 @@ app.add_typer(data_app, name="data")
 @app.callback()
 def skinedge(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version and exit.")
+        bool, typer.Option("--version", "-V", is_eager=True, callback=_print_version, help="Show the version and exit.")
     ] = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Turn labelled skin images into a verified int8 classifier for a phone or a Raspberry Pi.
 
     Research tool, not a medical device.
     """
+    apply_levels(quiet, verbose)

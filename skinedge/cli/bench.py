@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from skinedge.cli.app import CommandWithPanels, app
+from skinedge.cli.app import app
 from skinedge.cli.bench_device import OtherDevice, bench_on_device
 from skinedge.cli.bench_table import show
 from skinedge.cli.common import emit_json
@@ -30,7 +30,7 @@ OutOption = Annotated[
 ]
 
 
-@app.command(cls=CommandWithPanels)
+@app.command()
 @expand_groups
 def bench(
     device: OtherDevice,

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from skinedge.cli.tables import table
 from skinedge.core import json_io
 from skinedge.core.notice import NOTICE
-from skinedge.core.terminal import say, visible
+from skinedge.core.terminal import say
 from skinedge.system.progress import note
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from skinedge.run.run_directory import Bundle
 
-__all__ = ["NOTICE", "note", "say"]
+__all__ = ["NOTICE", "note", "say", "table"]
 
 
 def pick_run(run: Path | None, *, allow_synthetic: bool = True, writes: bool = False) -> Bundle:
@@ -42,20 +40,3 @@ def emit_json(command: str, body: Mapping[str, Any], *, model_id: str | None, mo
 def figure(value: object, digits: int = 4) -> str | None:
     """Format a number for a table; None, shown as '-', if it is undefined."""
     return f"{value:.{digits}f}" if isinstance(value, float | int) and value == value else None
-
-
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table on standard output; numeric columns are right-aligned."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    grid: Table = Table(title=escape(visible(title)), title_justify="left")
-    for index, column in enumerate(columns):
-        cells = [str(row[index]) for row in rows if row[index] is not None]
-        numeric = index > 0 and all(cell[:1] in "+-" or cell[:1].isdigit() for cell in cells)
-        grid.add_column(escape(visible(column)), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        grid.add_row(*("-" if cell is None else escape(visible(cell)) for cell in row))
-    width = None if sys.stdout.isatty() else 120
-    Console(width=width, soft_wrap=False).print(grid)

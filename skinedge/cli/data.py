@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skinedge.cli.app import CommandWithPanels, data_app
+from skinedge.cli.app import data_app
 from skinedge.cli.common import emit_json, note, say, table
 from skinedge.cli.data_report import SHOWN, line_of, list_cases, show, show_refusals, show_remedy, train_with
 from skinedge.cli.option_groups import expand_groups
@@ -45,7 +45,7 @@ def synth(
         say(f"{count} synthetic images of {lesions} lesions in {out} (marked by {MARKER})")
 
 
-@data_app.command(cls=CommandWithPanels)
+@data_app.command()
 @expand_groups
 def info(folder: FolderArgument, options: FolderOptions, json: JsonOption = False) -> None:
     """Summarize a folder: layout, classes and their groups, lesions, image sizes."""
@@ -69,7 +69,7 @@ def info(folder: FolderArgument, options: FolderOptions, json: JsonOption = Fals
         say("official splits: " + ", ".join(f"{name} {n}" for name, n in summary.splits.items()))
 
 
-@data_app.command(cls=CommandWithPanels)
+@data_app.command()
 @expand_groups
 def check(
     folder: FolderArgument,
@@ -102,14 +102,15 @@ def check(
         show(report)
         if shared is not None:
             list_cases(f"images also in {against}", [line_of(pair) for pair in shared])
-        say("passed" if passed else "FAILED: repair the folder (or its splits) before training on it")
+        verdict = "passed" if passed else "FAILED: repair the folder (or its splits) before training on it"
+        say(verdict, "green" if passed else "red")
         show_refusals(report)
         show_remedy(folder, options, report, dataset, propose(dataset, inspection, report))
     if not passed:
         raise typer.Exit(1)
 
 
-@data_app.command(cls=CommandWithPanels)
+@data_app.command()
 @expand_groups
 def clean(
     folder: FolderArgument,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from skinedge.cli.app import CommandWithPanels, app
+from skinedge.cli.app import app
 from skinedge.cli.common import NOTICE, emit_json, note, say, table
 from skinedge.cli.option_groups import expand_groups
 from skinedge.cli.options import (
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from skinedge_bench.evaluate.evaluate import Evaluation
 
 
-@app.command(cls=CommandWithPanels)
+@app.command()
 @expand_groups
 def evaluate(
     folder: FolderOptions,

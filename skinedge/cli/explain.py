@@ -11,6 +11,8 @@ from skinedge.cli.app import app
 from skinedge.cli.common import NOTICE, emit_json, note, pick_run_or_file, say
 from skinedge.cli.options import FileOption, ImagesArgument, JsonOption, RunOption
 from skinedge.cli.predict import introduce
+from skinedge.core.files import check_writable
+from skinedge.system.progress import note_error
 
 if TYPE_CHECKING:
     from skinedge_bench.explain.saliency import Explainer
@@ -22,7 +24,12 @@ def explain(
     run: RunOption = None,
     file: FileOption = None,
     label: Annotated[
-        str | None, typer.Option("--class", metavar="NAME", help="Class to explain [the top class of each image].")
+        str | None,
+        typer.Option(
+            "--class",
+            metavar="NAME",
+            help="Class to explain, e.g. mel or melanoma. [default: the top class of each image]",
+        ),
     ] = None,
     method: Annotated[
         str | None,
@@ -41,7 +48,8 @@ def explain(
     from skinedge_bench.predict.predict import find_images, sources
 
     check_out(out, images)
-    explainer = choose(run, file, method)
+    check_writable(out)
+    explainer = choose(run, file, method, label)
     model, paths = explainer.model, find_images(images)
     results = run_explain(explainer, sources(paths), label)
     if not json:
@@ -61,16 +69,24 @@ def explain(
         else:
             say(line)
     if failed:
-        note(f"error: {failed} image(s) could not be explained")
+        note_error(f"{failed} image(s) could not be explained")
         raise typer.Exit(1)
 
 
-def choose(run: Path | None, file: str | None, method: str | None) -> Explainer:
-    """Open the explainer and name it on screen. Raises: as `explain.saliency.open_explainer`."""
+def choose(run: Path | None, file: str | None, method: str | None, label: str | None = None) -> Explainer:
+    """Open the explainer and name it on screen.
+
+    label: the class to explain, checked before PyTorch is imported. Raises: as `explain.saliency.open_explainer`;
+    ConfigError for an unknown class.
+    """
+    from skinedge.core.taxonomy import label_of
     from skinedge_bench.explain.saliency import NAMES, check_method, open_explainer
 
     check_method(method)
-    explainer = open_explainer(pick_run_or_file(run), file, method)
+    source = pick_run_or_file(run)
+    if label is not None and not isinstance(source, Path):
+        label_of(label, source.manifest.labels)
+    explainer = open_explainer(source, file, method)
     introduce(explainer.model)
     note(f"heatmap: {NAMES[explainer.method]}")
     return explainer

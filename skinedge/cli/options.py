@@ -35,7 +35,20 @@ OutputOption = Annotated[
         help="Output with the class scores of another tool's file. [default: by shape and name]",
     ),
 ]
-DataOption = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder of labelled images.")]
+
+
+def _check_data(data: Path | None) -> Path | None:
+    """Check the folder before the command imports anything. Raises: DataError."""
+    if data is not None and not data.is_dir():
+        from skinedge.data.readers import check_folder
+
+        check_folder(data)
+    return data
+
+
+DataOption = Annotated[
+    Path | None, typer.Option("--data", metavar="DIR", callback=_check_data, help="Folder of labelled images.")
+]
 JobsOption = Annotated[
     int | None, typer.Option("--jobs", metavar="N", help="Worker processes. [default: one per usable core]")
 ]

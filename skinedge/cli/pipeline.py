@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from skinedge.cli.bench_table import show as show_latency
 from skinedge.cli.common import NOTICE, emit_json, note, say
 from skinedge.cli.verify import show as show_parity
+from skinedge.system.progress import is_verbose
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from skinedge_bench.verify.report import ParityReport
 
 
-def run_all(request: TrainRequest, *, json: bool, verbose: bool) -> None:
-    """Run all stages and print a summary; with `verbose`, all tables of verify and bench first.
+def run_all(request: TrainRequest, *, json: bool) -> None:
+    """Run all stages and print a summary; with --verbose, all tables of verify and bench first.
 
     Raises: as `api.pipeline`; GateError, after both reports were written, if a gate failed.
     """
@@ -38,7 +39,7 @@ def run_all(request: TrainRequest, *, json: bool, verbose: bool) -> None:
         digest = bundle.entries()[MODEL].sha256
         emit_json("run", document, model_id=bundle.manifest.id, model_sha256=digest)
     else:
-        if verbose:
+        if is_verbose():
             show_parity(parity)
             show_latency(latency)
         summarize(bundle, parity, latency)

@@ -20,7 +20,9 @@ from skinedge.cli.options import (
     ResumeOption,
     RunOption,
 )
-from skinedge.system.progress import bar
+from skinedge.core.errors import ConfigError
+from skinedge.core.files import check_writable, write_atomic
+from skinedge.system.progress import bar, note_error
 
 if TYPE_CHECKING:
     from skinedge_bench.classifier import Classifier
@@ -37,7 +39,10 @@ def predict(
     top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="Number of classes to show.")] = 3,
     jobs: JobsOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE.jsonl", help="Write the predictions to FILE.jsonl.")
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="Write the predictions to FILE, in the format of its suffix: .csv or .jsonl."
+        ),
     ] = None,
     resume: ResumeOption = False,
     json: JsonOption = False,
@@ -46,7 +51,8 @@ def predict(
     from skinedge_bench.predict.predict import find_images
     from skinedge_bench.predict.resumable import Work
 
-    work = Work(jobs, out, resume)
+    as_csv = check_out(out, resume)
+    work = Work(jobs, None if as_csv else out, resume)
     paths = find_images(images)
     classifier = open_classifier(run, file, output)
     if not json:
@@ -55,9 +61,15 @@ def predict(
         if out is None:
             failed = sum(_show(classifier.model, prediction, top, json) for prediction in results)
         else:
-            failed = _write(results, len(paths), out)
+            kept: list[Prediction] | None = [] if as_csv else None
+            failed = _consume(results, len(paths), kept)
+            if kept is not None:
+                from skinedge_bench.predict.csv_table import to_csv
+
+                write_atomic(out, to_csv(kept, classifier.labels))
+            note(f"{len(paths)} images, {failed} error(s): {out}")
     if failed:
-        note(f"error: {failed} image(s) could not be judged")
+        note_error(f"{failed} image(s) could not be judged")
         raise typer.Exit(1)
 
 
@@ -72,14 +84,33 @@ def _show(model: LoadedModel, prediction: Prediction, top: int, json: bool) -> b
     return prediction.error is not None
 
 
-def _write(results: Iterator[Prediction], total: int, out: Path) -> int:
-    """Consume the predictions, which write themselves to `out`, behind a progress bar. Returns the number of errors."""
+def check_out(out: Path | None, resume: bool) -> bool:
+    """Return True for a CSV file, which is written at the end.
+
+    Raises: ConfigError for another format, an existing CSV file, or --resume with one; BundleError as `check_writable`.
+    """
+    suffix = "" if out is None else out.suffix.lower()
+    if out is None or suffix == ".jsonl" or out.is_dir():  # of .jsonl and folders, `Work` decides
+        return False
+    if suffix != ".csv":
+        raise ConfigError(f"unknown suffix '{suffix}'", where=f"--out {out}", todo="Supported: .csv and .jsonl.")
+    if resume:
+        raise ConfigError("--resume requires a .jsonl file: a .csv file is written at the end", where=f"--out {out}")
+    if out.exists():
+        raise ConfigError("exists already", where=str(out), todo="Remove it, or name another file.")
+    check_writable(out.parent)
+    return True
+
+
+def _consume(results: Iterator[Prediction], total: int, kept: list[Prediction] | None) -> int:
+    """Consume the predictions behind a progress bar, and add them to `kept`. Returns the number of errors."""
     with bar("predicting", total) as advance:
         failed = 0
         for prediction in results:
             failed += prediction.error is not None
+            if kept is not None:
+                kept.append(prediction)
             advance(1)
-    note(f"{total} images: {out}")
     return failed
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skinedge.cli.app import CommandWithPanels, app
+from skinedge.cli.app import app
 from skinedge.cli.common import emit_json, figure, note, say, table
 from skinedge.cli.option_groups import expand_groups
 from skinedge.cli.options import DataOption, FolderOptions, JsonOption, RunArgument
@@ -50,6 +50,10 @@ class TrainOptions:
     config: Annotated[
         Path | None, typer.Option(metavar="FILE.toml", help="Read settings from this file; options override it.")
     ] = None
+    log: Annotated[
+        str | None,
+        typer.Option(metavar="FORMAT", help="Write each epoch's figures to the run too: csv (reports/training.csv)."),
+    ] = None
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")] = False
     force: Annotated[bool, typer.Option("--force", help="Replace the run at --out.")] = False
 
@@ -60,7 +64,7 @@ class TrainOptions:
         return {**settings, "teacher": str(self.teacher) if self.teacher else None}
 
 
-@app.command(cls=CommandWithPanels)
+@app.command()
 @expand_groups
 def train(options: TrainOptions, folder: FolderOptions, json: JsonOption = False) -> None:
     """Train LoRA adapters and create a run directory."""
@@ -69,12 +73,11 @@ def train(options: TrainOptions, folder: FolderOptions, json: JsonOption = False
     report_training(api.train(make_request(options, folder)), json)
 
 
-@app.command(cls=CommandWithPanels)
+@app.command()
 @expand_groups
 def run(
     options: TrainOptions,
     folder: FolderOptions,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Print all tables of verify and bench.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Train, merge, export, verify and bench.
@@ -83,7 +86,7 @@ def run(
     """
     from skinedge.cli.pipeline import run_all
 
-    run_all(make_request(options, folder), json=json, verbose=verbose)
+    run_all(make_request(options, folder), json=json)
 
 
 @app.command()
@@ -107,7 +110,6 @@ def merge(run: RunArgument = None, data: DataOption = None, json: JsonOption = F
 def make_request(options: TrainOptions, folder: FolderOptions) -> TrainRequest:
     """Return the training that the options ask for. Raises: ConfigError for missing or contradictory options."""
     from skinedge.run.config import load_config
-    from skinedge.training.job import TrainRequest
 
     if options.data is None:
         raise ConfigError(
@@ -116,11 +118,15 @@ def make_request(options: TrainOptions, folder: FolderOptions) -> TrainRequest:
         )
     if options.resume and options.force:
         raise ConfigError("--resume and --force contradict each other", todo="Give one of them.")
+    config = load_config(options.config).with_options(options.settings())
+    from skinedge.training.job import TrainRequest
+
     out = options.out or _default_out(options.data, resume=options.resume)
     if out.name in ("", ".."):
         raise ConfigError("--out must name the run directory to create", where=str(out))
-    config = load_config(options.config).with_options(options.settings())
-    return TrainRequest(options.data, out, config, options.device, options.resume, options.force, folder.options())
+    return TrainRequest(
+        options.data, out, config, options.device, options.resume, options.force, folder.options(), options.log or ""
+    )
 
 
 def _default_out(data: Path, *, resume: bool) -> Path:

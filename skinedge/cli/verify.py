@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skinedge.cli.app import CommandWithPanels, app
+from skinedge.cli.app import app
 from skinedge.cli.common import emit_json, figure, note, say, table
 from skinedge.cli.option_groups import expand_groups
 from skinedge.cli.options import DataOption, FolderOptions, JsonOption, OutputOption, RunOrFileArgument
 
 if TYPE_CHECKING:
+    from skinedge.core.terminal import Colour
     from skinedge.stats.paired import Estimate
     from skinedge_bench.verify.comparison import Change, Comparison
     from skinedge_bench.verify.report import Figures, FileParity, ParityReport
@@ -41,7 +42,7 @@ CHANGE_COLUMNS = ("image", "truth", "PyTorch", "file", "malignant score", "flag"
 SHOWN = 10  # changed images printed per file; the report has all of them
 
 
-@app.command(cls=CommandWithPanels)
+@app.command()
 @expand_groups
 def verify(
     folder: FolderOptions,
@@ -115,7 +116,8 @@ def show(report: ParityReport) -> None:
         _show_gates(file)
     for warning in report.warnings:
         note(f"warning: {warning}")
-    say(report.conclusion)
+    colour: Colour = "green" if report.passed and report.compared else "yellow" if report.passed else "red"
+    say(report.conclusion, colour)
 
 
 def _cells(figures: Figures) -> list[str | None]:
@@ -149,7 +151,14 @@ def _drops(comparison: Comparison) -> list[str | None]:
         comparison.melanoma_sensitivity_fall,
         comparison.malignant_sensitivity_fall,
     )
-    return [counts, *(_points(drop) for drop in drops), _points(comparison.malignant_score_change, "", 2)]
+    return [counts, *(_points(drop) for drop in drops), _score_change(comparison.malignant_score_change)]
+
+
+def _score_change(change: Estimate | None) -> str | None:
+    """Format the mean change of the score; without an upper bound where there are too few images for one."""
+    if change is None or change.value != change.value or change.high < 1:
+        return _points(change, "", 2)
+    return f"{100 * change.value:.2f} (at least {100 * change.low:.2f})"
 
 
 def _points(share: Estimate | None, sign: str = "+", digits: int = 1) -> str | None:

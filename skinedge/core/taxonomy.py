@@ -152,6 +152,23 @@ def full_name(label: str) -> str:
     return label if condition is None else condition.name
 
 
+def label_of(name: str, labels: Sequence[str]) -> str:
+    """Return the label that a name means: itself, else the one label of the same condition ('melanoma': 'mel').
+
+    Raises: ConfigError for a name that is none of the labels, or fits several.
+    """
+    if name in labels:
+        return name
+    condition = find(name)
+    same = [label for label in labels if fold(label) == fold(name)] or [
+        label for label in labels if condition is not None and find(label) is condition
+    ]
+    if len(same) != 1:
+        what = f"class '{name}' fits several of the model's classes" if same else f"the model has no class '{name}'"
+        raise ConfigError(what, todo=f"It has: {_list(same or labels)}.")
+    return same[0]
+
+
 def mixed_classes(labels: Sequence[str]) -> list[str]:
     """Return the labels that mix groups, of which the worst one counts."""
     return [label for label in labels if (condition := find(label)) is not None and condition.mixed]

@@ -6,7 +6,10 @@ import io
 import os
 import re
 import sys
-from typing import Any
+from typing import Any, Literal
+
+Colour = Literal["red", "green", "yellow"]
+_CODES: dict[Colour, int] = {"red": 31, "green": 32, "yellow": 33}
 
 # Control characters (C0, DEL, C1), line and paragraph separators, bidirectional overrides, lone surrogates.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -22,9 +25,22 @@ def visible_lines(text: str) -> str:
     return "\n".join(visible(line) for line in text.split("\n"))
 
 
-def say(line: object = "") -> None:
-    """Print one line of results on standard output."""
-    print(visible(line), flush=True)
+def has_colours(stream: Any) -> bool:
+    """Return True for a terminal that shows colours; NO_COLOR (https://no-color.org) and TERM=dumb turn them off."""
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return wanted and os.name != "nt" and stream is not None and bool(stream.isatty())
+
+
+def coloured(text: str, colour: Colour | None, stream: Any) -> str:
+    """Return the text in a colour, unchanged where the stream has none. The text must be printable."""
+    if colour is None or not has_colours(stream):
+        return text
+    return f"\x1b[{_CODES[colour]}m{text}\x1b[0m"
+
+
+def say(line: object = "", colour: Colour | None = None) -> None:
+    """Print one line of results on standard output, on a terminal in `colour`."""
+    print(coloured(visible(line), colour, sys.stdout), flush=True)
 
 
 class _Output(io.FileIO):

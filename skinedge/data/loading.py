@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +71,8 @@ def iterate_prepared(root: Path, samples: Sequence[Sample], rule: Preprocess) ->
 
     def load_one(sample: Sample) -> Pixels:
         return prepare(read_checked(root, sample, rule.colour), rule.size)
+
+    from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(max_workers=min(8, usable_cores())) as pool:
         chunks = [samples[start : start + CHUNK] for start in range(0, len(samples), CHUNK)]

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from skinedge.core import json_io, taxonomy
 from skinedge.core.arrays import open_arrays
 from skinedge.core.errors import BundleError, DataError
-from skinedge.data import readers
 from skinedge.data.dataset import Sample, read_split
 from skinedge.data.read_options import DEFAULT, ReadOptions
 from skinedge.run.embedded_metadata import KEY, ModelDescription
@@ -216,6 +215,8 @@ def check_folder(samples: Sequence[Sample], root: Path, reading: ReadOptions = D
     Raises: BundleError when a label differs; ConfigError for options that do not fit the folder.
     """
     try:
+        from skinedge.data import readers
+
         labels = {sample.path: sample.label for sample in readers.read(root, reading).samples}
     except DataError as error:
         return f"the labels of {root} cannot be read ({error.what}): using those of split.csv"

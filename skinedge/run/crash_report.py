@@ -18,6 +18,7 @@ from skinedge import __version__
 from skinedge.core.errors import SkinedgeError
 from skinedge.core.files import expand_home
 from skinedge.core.terminal import visible
+from skinedge.system.progress import is_verbose
 
 DEBUG = "SKINEDGE_DEBUG"  # environment variable; if not empty, the traceback is shown as well
 PACKAGES = (
@@ -50,14 +51,19 @@ def report(error: BaseException) -> str:
     except OSError as problem:
         lines = [what, f"This is a bug in skinedge. The crash report could not be written ({problem}):\n{text}"]
     lines += finished_stages()
-    if os.environ.get(DEBUG):
+    if debugging():
         lines.append(text)
     return "\n".join(lines)
 
 
+def debugging() -> bool:
+    """Return True if tracebacks are shown: with SKINEDGE_DEBUG or --verbose."""
+    return bool(os.environ.get(DEBUG)) or is_verbose()
+
+
 def notes(error: BaseException) -> list[str]:
-    """Return the tracebacks attached to an error, if SKINEDGE_DEBUG is set."""
-    return list(getattr(error, "__notes__", ())) if os.environ.get(DEBUG) else []
+    """Return the tracebacks attached to an error, if they are shown."""
+    return list(getattr(error, "__notes__", ())) if debugging() else []
 
 
 def first_line(error: BaseException) -> str:

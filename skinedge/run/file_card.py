@@ -21,7 +21,6 @@ from skinedge.run import plugins
 from skinedge.run.embedded_metadata import KEY, ModelDescription
 from skinedge.run.file_trial import open_tried
 from skinedge.run.manifest import FileEntry, Manifest
-from skinedge.run.model_card import intended_use
 from skinedge.run.run_directory import Bundle
 
 SCHEMA = "skinedge.file/1"
@@ -40,6 +39,8 @@ def card_name(file: str) -> str:
 
 def card(manifest: Manifest, entry: FileEntry, description: ModelDescription) -> dict[str, Any]:
     """Build the card of a run's file. description: the one embedded in the file."""
+    from skinedge.run.model_card import intended_use
+
     rule = description.preprocess
     return {
         "schema": SCHEMA,

@@ -8,6 +8,7 @@ not part of the run.
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,11 +42,7 @@ class Bundle:
         if not root.is_dir():
             raise BundleError("no such run directory", where=str(root))
         if not path.is_file():
-            raise BundleError(
-                "not a complete run: it has no manifest.json",
-                where=str(root),
-                todo="Finish it with: skinedge train --resume --out RUN --data DIR",
-            )
+            raise _no_manifest(root)
         commit.recover(root)
         return cls(root, Manifest.read(path))
 
@@ -180,4 +177,19 @@ def newest(runs: Path = Path("runs"), *, allow_synthetic: bool = True) -> Bundle
     raise BundleError(
         f"no complete run under {runs}/",
         todo="Make one with: skinedge run --data DIR   (sample data: skinedge data synth OUT)",
+    )
+
+
+def _no_manifest(root: Path) -> BundleError:
+    """Return the error for a folder without a manifest: an interrupted training, or any other folder."""
+    name = root.resolve().name
+    work = root if name.endswith(".training") else root.with_name(f"{name}.training")
+    if (work / "job.json").is_file():
+        out = shlex.quote(str(root.with_name(name.removesuffix(".training"))))
+        todo = f"Finish it with: skinedge train --resume --out {out} --data DIR"
+        return BundleError("not a complete run: its training was interrupted", where=str(root), todo=todo)
+    return BundleError(
+        "not a run directory: it has no manifest.json",
+        where=str(root),
+        todo="Name a run directory; `skinedge run --data DIR --out RUN` makes one from a folder of labelled images.",
     )

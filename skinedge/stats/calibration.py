@@ -21,6 +21,7 @@ from skinedge.stats.reliability import prior_weights, reliability
 
 Array = NDArray[Any]
 PRIORS = ("uniform", "training")
+FOLDS = 5  # of the cross-validation that decides whether to calibrate
 SPREAD = 0.5  # logits: standard deviation of the normal prior of a class's bias around the change of class prior
 
 
@@ -125,6 +126,41 @@ def fit(raw: Array, labels: Array, reading: Reading, wanted: Array, assumed: Arr
     solver.step(loss)
     centred = (bias - bias.mean()).detach().numpy()
     return Calibration(reading, float(log_temperature.detach().exp()), tuple(float(b) for b in centred), len(labels))
+
+
+def unfitted(reading: Reading, wanted: Array, assumed: Array, images: int) -> Calibration:
+    """Return the calibration that only changes the class prior: temperature 1, bias log(wanted / assumed)."""
+    shift = np.log(np.asarray(wanted) / np.asarray(assumed))
+    return Calibration(reading, 1.0, tuple(float(b) for b in shift - shift.mean()), images)
+
+
+def fit_if_better(raw: Array, labels: Array, reading: Reading, wanted: Array, assumed: Array) -> Calibration:
+    """Return `fit`, or `unfitted` where a fit predicts held-out cal images worse, by cross-validation.
+
+    Arguments and errors are those of `fit`. Compared is the log-likelihood of each image under a fit to the other
+    folds, weighted to `wanted`.
+    """
+    fitted, plain = fit(raw, labels, reading, wanted, assumed), unfitted(reading, wanted, assumed, len(labels))
+    if len(labels) < 2 * FOLDS:
+        return fitted
+    fold_of, losses = folds(labels), np.zeros((2, len(labels)))
+    for fold in range(FOLDS):
+        inside, outside = fold_of == fold, fold_of != fold
+        for row, one in enumerate((fit(raw[outside], labels[outside], reading, wanted, assumed), plain)):
+            chosen = softmax(one.apply(raw[inside]))[np.arange(inside.sum()), labels[inside]]
+            losses[row, inside] = -np.log(np.maximum(chosen, 1e-12))
+    with_fit, without = (losses * prior_weights(labels, wanted)).sum(axis=1)
+    return fitted if with_fit <= without else plain
+
+
+def folds(labels: Array) -> NDArray[np.int64]:
+    """Return the fold of each image, 0 to FOLDS - 1: the images of a class in turn."""
+    fold_of, start = np.zeros(len(labels), dtype=np.int64), 0
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        fold_of[members] = (start + np.arange(len(members))) % FOLDS
+        start += len(members)
+    return fold_of
 
 
 def ece(raw: Array, labels: Array, prior: Array) -> float | None:

@@ -6,11 +6,13 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-
-from filelock import BaseFileLock, FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from skinedge.core.errors import BundleError
 from skinedge.core.files import disk_error
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 
 @contextlib.contextmanager
@@ -19,6 +21,8 @@ def locked(path: Path, message: str) -> Iterator[None]:
 
     Raises: BundleError with `message` when another process holds the lock, or for a disk error.
     """
+    from filelock import FileLock, Timeout
+
     folder = path.parent
     is_new = not folder.exists()
     lock = FileLock(lock_file(path), timeout=0)

@@ -45,7 +45,7 @@ class TrainRequest:
 
     data: folder of labelled images; out: run directory to create; device: auto, cpu or cuda;
     resume: continue the unfinished training of `out`; force: replace a finished run or an unfinished training;
-    reading: how to read the folder.
+    reading: how to read the folder; log: 'csv' adds reports/training.csv to the run, '' adds nothing.
     """
 
     data: Path
@@ -55,6 +55,7 @@ class TrainRequest:
     resume: bool = False
     force: bool = False
     reading: ReadOptions = DEFAULT
+    log: str = ""
 
     @property
     def work(self) -> Path:

@@ -25,7 +25,16 @@ from skinedge.run.embedded_metadata import KEY, describe
 from skinedge.run.manifest import MODEL, Manifest
 from skinedge.run.run_directory import Bundle
 from skinedge.run.stage import StageWriter
-from skinedge.stats.calibration import Calibration, Reading, arrays, class_prior, ece, fit, learned_prior, threshold
+from skinedge.stats.calibration import (
+    Calibration,
+    Reading,
+    arrays,
+    class_prior,
+    ece,
+    fit_if_better,
+    learned_prior,
+    threshold,
+)
 from skinedge.stats.gates import MAX_DIFFERENCE
 from skinedge.stats.metrics import malignant_score, softmax
 from skinedge.system.malloc import keep_freed_memory
@@ -176,7 +185,7 @@ def calibrate(
     prior = class_prior(reading, frequencies)
     learned = learned_prior(manifest.training["config"]["imbalance"], frequencies)
     target_prior, network_prior = arrays(manifest.labels, prior, learned)
-    fitted = fit(cal.logits, cal.labels, reading, target_prior, network_prior)
+    fitted = fit_if_better(cal.logits, cal.labels, reading, target_prior, network_prior)
     calibration = replace(
         fitted,
         ece_before=ece(test.logits + np.log(target_prior / network_prior), test.labels, target_prior),
@@ -211,6 +220,11 @@ def summary(calibration: Calibration) -> str:
         effect = "no test images"
     else:
         effect = f"ECE on test {calibration.ece_before:.3f} -> {calibration.ece_after:.3f}"
+        if calibration.temperature != 1 and calibration.ece_after > calibration.ece_before:
+            effect += ": calibration did not help on test, although it did on cal"
+    if calibration.temperature == 1:
+        prior = calibration.reading.prior
+        return f"not calibrated: a fit to {calibration.images} cal images did not help; {prior} class prior, {effect}"
     return (
         f"calibrated on {calibration.images} images for a {calibration.reading.prior} class prior: "
         f"temperature {calibration.temperature:.2f}, {effect}"

@@ -6,6 +6,8 @@ Training writes to `RUN.training` and renames only a finished run to RUN, so a r
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shutil
 from collections.abc import Sequence
@@ -55,6 +57,7 @@ from skinedge.training.job import (
     run_id,
 )
 from skinedge.training.merge import ADAPTER
+from skinedge.training.request_check import check_request
 from skinedge.training.teacher import load_teacher
 from skinedge.training.train_loop import Progress as LoopProgress
 from skinedge.training.train_loop import fit
@@ -68,6 +71,7 @@ def train(request: TrainRequest) -> Bundle:
     Raises: SkinedgeError for every problem that the user can fix; KeyboardInterrupt, after writing a checkpoint;
     Dismissed at the end of the other processes.
     """
+    check_request(request)
     require(TRAIN, "train")
     device = choose_device(request.device)
     if device == "cpu":
@@ -229,6 +233,8 @@ def write_run(request: TrainRequest, job: Job, network: Any, progress: LoopProgr
             shutil.copyfile(request.work / name, stage.path(name))
         history = {"schema": "skinedge.training/1", "history": progress.history, "best_epoch": progress.best_epoch + 1}
         stage.path("reports/training.json").write_text(json.dumps(history, indent=2) + "\n", encoding="utf-8")
+        if request.log == "csv":
+            stage.path("reports/training.csv").write_text(history_csv(progress.history), encoding="utf-8")
     try:
         check_output(replace(request, resume=True))
     except BundleError as error:
@@ -236,6 +242,15 @@ def write_run(request: TrainRequest, job: Job, network: Any, progress: LoopProgr
         raise BundleError("another program created this path during training", where=error.where, todo=todo) from None
     folder_swap.put_in_place(new_run, request.out, replace=True)
     return Bundle.open(request.out)
+
+
+def history_csv(history: Sequence[dict[str, float]]) -> str:
+    """Return the figures of the epochs as CSV, one row for each epoch."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in history for key in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
 
 
 def discard(request: TrainRequest) -> None:

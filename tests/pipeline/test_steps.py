@@ -59,7 +59,7 @@ def test_train_export_and_bench_in_sequence(tmp_path: Path, synthetic_images: Pa
         (("train", "--data", "{data}", "--limit", "5"), 1, "too small"),
         (("export", "nowhere"), 1, "no such run"),
         (("export", "{run}", "--format", "coreml"), 1, "onnx"),
-        (("merge", "{empty}"), 1, "not a complete run"),
+        (("merge", "{empty}"), 1, "not a run directory"),
         (("bench",), 1, "no complete run"),
         (("bench", "{run}", "--protocol", "fast"), 1, "standard"),
         (("bench", "{run}", "--threads", "999"), 1, "must be between 1 and"),

@@ -74,13 +74,11 @@ class Failure:
 def explain(explainer: Explainer, images: Iterable[Source], label: str | None) -> Iterator[Explanation | Failure]:
     """Yield one result per image, in input order; a bad image gives a Failure and does not stop the others.
 
-    label: the class to explain; None: the top class of each image.
+    label: the class to explain, also by another name of the same condition; None: the top class of each image.
     Raises: ConfigError for an unknown class, before the first image.
     """
     labels = explainer.model.labels
-    if label is not None and label not in labels:
-        raise ConfigError(f"the model has no class '{label}'", todo=f"It has: {', '.join(labels)}.")
-    class_index = None if label is None else labels.index(label)
+    class_index = None if label is None else labels.index(taxonomy.label_of(label, labels))
     return (_explain(explainer, image, class_index) for image in images)
 
 

@@ -20,6 +20,7 @@ from skinedge.system.progress import note
 from skinedge_bench.latency.accuracy import Accuracy, accuracies, golden_verdict, parity_verdicts
 from skinedge_bench.latency.end_to_end import Photos, photos_of_run, synthetic_photos
 from skinedge_bench.latency.measure import FREE, measure
+from skinedge_bench.latency.protocol import Protocol
 from skinedge_bench.latency.report import LatencyReport
 from skinedge_bench.latency.row import Row
 from skinedge_bench.latency.targets import STANDARD, BenchRequest, Target, file_targets, note_left_out, run_targets
@@ -28,12 +29,14 @@ from skinedge_bench.split_images import locate, test_split
 from skinedge_bench.verify.previous_report import REPORT as PARITY
 
 REPORT = "reports/latency.json"
+TYPICAL_MS, OVERHEAD_SECONDS = 20, 3  # of an inference, and of loading a file; for the estimate of the duration
 FREE_SIDE = 224  # pixels, for a file that accepts images of any size
 
 
 def bench(bundle: Bundle, request: BenchRequest = STANDARD, data: Path | None = None) -> LatencyReport:
     """Benchmark every model file of a run, and the request's other files; write the report into the run.
 
+    A read-only run, such as the model that ships with skinedge, does not keep the report.
     data: folder of the images (for the accuracy), if they have moved from the manifest's data_root.
     Raises: ConfigError for an unknown protocol or runtime, or more threads than cores; BundleError if there is nothing
     to measure, or a file is missing or changed; DataError if `data` lacks the test images.
@@ -49,6 +52,7 @@ def bench(bundle: Bundle, request: BenchRequest = STANDARD, data: Path | None = 
     if not targets:
         raise ConfigError(f"no file runs in {', '.join(request.runtimes)}")
     note_left_out(targets, request)
+    note(plan(protocol, len(targets)))
     vectors = golden.of_run(bundle)
     size = bundle.manifest.preprocess.size
     photos = _photos(bundle, data)
@@ -69,9 +73,22 @@ def bench(bundle: Bundle, request: BenchRequest = STANDARD, data: Path | None = 
         model_sha256=bundle.model_sha256,
         test_images=json_io.digest([(sample.sha256, sample.label) for sample in test_split(bundle)]),
     )
+    if bundle.read_only:
+        note("the report is not kept: this model is part of the package; --out FILE.json keeps it")
+        return report
     with bundle.stage("bench", f"skinedge {__version__}", {t.name: t.sha256 for t in targets}) as stage:
         stage.path(REPORT).write_text(report.to_text(), encoding="utf-8")
     return report
+
+
+def plan(protocol: Protocol, targets: int) -> str:
+    """Say what will be measured and for about how long. targets: number of pairs of file and runtime."""
+    inferences = protocol.blocks * protocol.block
+    seconds = targets * (max(protocol.min_seconds, inferences * TYPICAL_MS / 1000) + OVERHEAD_SECONDS)
+    return (
+        f"benchmark: {targets} pair(s) of file and runtime, {inferences} inferences each ({protocol.name}); "
+        f"about {max(1, round(seconds / 60))} min at {TYPICAL_MS} ms per inference"
+    )
 
 
 def bench_files(paths: Sequence[Path], request: BenchRequest = STANDARD) -> LatencyReport:

@@ -19,7 +19,6 @@ from skinedge.data.folder import list_folder
 from skinedge.data.loading import Source
 from skinedge.run.plugins import RUNTIMES, Runtime, Session, load
 from skinedge.stats.metrics import malignant_score
-from skinedge.system.process_pool import in_order
 from skinedge_bench.loaded_model import LoadedModel
 from skinedge_bench.runtimes.output_format import OutputFormat
 from skinedge_bench.runtimes.session import open_as
@@ -167,6 +166,8 @@ def predict(model: LoadedModel, sources: Iterable[Source], jobs: int = 1) -> Gen
     """
     predictor = Predictor.of(model)
     if jobs > 1:
+        from skinedge.system.process_pool import in_order
+
         yield from in_order(predictor, sources, jobs)
     else:
         yield from map(partial(predictor.predict, model.session), sources)

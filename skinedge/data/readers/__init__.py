@@ -18,7 +18,7 @@ from skinedge.data.readers.class_folders import read_class_folders
 from skinedge.data.readers.contents import Contents
 from skinedge.data.readers.derm7pt import read_derm7pt
 from skinedge.data.readers.imagefolder import read_imagefolder
-from skinedge.data.readers.incomplete import refuse_without_images
+from skinedge.data.readers.incomplete import YOLO_SUFFIXES, refuse_without_images, yolo_error
 from skinedge.data.readers.labelled import read_labelled
 from skinedge.data.readers.one_hot import read_one_hot
 from skinedge.data.readers.ph2 import read_ph2
@@ -64,9 +64,9 @@ def survey(root: Path, options: ReadOptions = DEFAULT) -> Survey:
 
     Raises: DataError where no image can be read, with the problems found until then; ConfigError as `read`.
     """
-    if root.is_file() and root.suffix == ".npz":
+    check_folder(root)
+    if root.is_file():
         return _archive(medmnist.read(root.parent, root.name), options)
-    _check_folder(root)
     options = options.located(root)
     folder = list_folder(root)
     folder.note_left_out()
@@ -92,8 +92,12 @@ def survey(root: Path, options: ReadOptions = DEFAULT) -> Survey:
     return Survey(dataset, (*contents.problems, *problems), tuple(unused))
 
 
-def _check_folder(root: Path) -> None:
-    """Raises: DataError unless the path is a folder."""
+def check_folder(root: Path) -> None:
+    """Raises: DataError unless the path is a folder or an .npz file."""
+    if root.is_file() and root.suffix == ".npz":
+        return
+    if root.is_file() and root.suffix.lower() in YOLO_SUFFIXES:
+        raise yolo_error(root)
     if root.is_file() and root.suffix.lower() in HDF5_SUFFIXES:
         raise DataError("an HDF5 file of images has no labels", where=str(root), todo="Give the folder of its table.")
     if not root.is_dir():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from skinedge.core.errors import DataError
 from skinedge.core.taxonomy import find
@@ -30,6 +30,7 @@ class Sign:
     by_file: bool = False
 
 
+YOLO_SUFFIXES = (".yaml", ".yml")  # of the file that describes a dataset in YOLO's layout
 _END = r"\.\w+$"
 # Most specific first.
 SIGNS = (
@@ -69,6 +70,7 @@ def refuse_incomplete(contents: Contents, labels: Collection[str], below: Sequen
     name of a condition is a class folder.
     """
     _refuse_numbered(contents)
+    _refuse_yolo(contents)
     if any(find(label) for label in labels):
         return
     for sign in SIGNS:
@@ -94,6 +96,23 @@ def _refuse(contents: Contents, sign: Sign) -> None:
         ],
         todo="\n".join(["The images' labels are in there: put it beside the images.", *map(choice, others[:1])]),
     )
+
+
+def yolo_error(where: Path) -> DataError:
+    """Return the error for a dataset in YOLO's layout."""
+    return DataError(
+        "a dataset in YOLO's layout: it has boxes in images, and skinedge needs one class for each image",
+        where=str(where),
+        todo="Give a folder with one folder of images for each class, or a table with a row for each image:\n"
+        "--table FILE.csv --columns image=COLUMN,label=COLUMN",
+    )
+
+
+def _refuse_yolo(contents: Contents) -> None:
+    """Raise a DataError if most images have a text file of the same name in a folder `labels`."""
+    boxes = {PurePosixPath(name).stem for name in contents.folder.others if "labels" in PurePosixPath(name).parts[:-1]}
+    if boxes and 2 * sum(PurePosixPath(image).stem in boxes for image in contents.images) > len(contents.images):
+        raise yolo_error(contents.root)
 
 
 def not_understood(contents: Contents) -> list[Table]:

@@ -260,7 +260,7 @@ def test_wrong_options_are_errors(cli: Cli, tiny_run: Path, images: list[Path], 
     for arguments, words in (
         (["--resume"], "--out"),
         (["--out", tmp_path], "is not a file"),
-        (["--out", images[0] / "below"], "cannot write"),
+        (["--out", images[0] / "below.jsonl"], "cannot write"),
         (["--jobs", usable_cores() + 1], f"between 1 and {usable_cores()}"),
         (["--jobs", 0], f"between 1 and {usable_cores()}"),
     ):

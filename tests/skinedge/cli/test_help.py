@@ -14,9 +14,9 @@ from skinedge.cli import app
 from skinedge.cli.app import replace_bench_compare
 from skinedge.cli.option_groups import expand_groups
 
-COMMANDS = ("android", "bench", "compare", "doctor", "evaluate", "explain", "export", "merge", "predict", "report",
-            "run", "ship", "train", "verify", "web", "data", "data synth", "data check", "data info",
-            "data clean")  # fmt: skip
+COMMANDS = ("android", "backbones", "bench", "compare", "doctor", "evaluate", "explain", "export", "init", "merge",
+            "predict", "report", "run", "runs", "ship", "train", "verify", "web", "data", "data synth", "data check",
+            "data info", "data clean")  # fmt: skip
 
 
 def help_of(command: str) -> str:
@@ -45,12 +45,19 @@ def test_options_stand_under_the_heading_of_their_panel() -> None:
 
 def test_train_and_run_share_their_options() -> None:
     train, run = (help_of(command).partition("Options:")[2].splitlines() for command in ("train", "run"))
-    assert train == [line for line in run if "--verbose" not in line]
-    assert any("--image-size PX" in line for line in train) and len(run) == len(train) + 1
+    assert train == run and any("--image-size PX" in line for line in train)
 
 
-def test_the_version() -> None:
-    result = CliRunner().invoke(app, ["--version"])
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_every_command_takes_h_and_the_levels(command: str) -> None:
+    result = CliRunner().invoke(app, [*command.split(), "-h"], env={"COLUMNS": "80"})
+    assert result.exit_code == 0 and result.stdout == help_of(command)
+    assert command == "data" or ("-q, --quiet" in result.stdout and "-v, --verbose" in result.stdout)
+
+
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_the_version(option: str) -> None:
+    result = CliRunner().invoke(app, [option])
     assert (result.exit_code, result.stdout, result.stderr) == (0, f"skinedge {skinedge.__version__}\n", "")
 
 

@@ -82,7 +82,7 @@ def test_an_unfinished_or_damaged_run_is_an_error(tmp_path: Path, bundle: Bundle
     with pytest.raises(BundleError, match="no such run"):
         Bundle.open(tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BundleError, match="not a complete run"):
+    with pytest.raises(BundleError, match="not a run directory"):
         Bundle.open(tmp_path / "empty")
     path = bundle.root / "manifest.json"
     raw = json.loads(path.read_text())

@@ -31,7 +31,7 @@ export function showModel(model, settings) {
     Run: `${card.name}, ${card.run_id}`,
     Network: card.architecture,
     Runs: `${name} ${version}, ${model.backend}, 1 thread`,
-    'Intended use': card.intended_use,
+    'Intended use': card.intended_use.replaceAll('`', ''),
     Licence: card.license || 'not stated',
     Attribution: card.attribution || 'none',
   };

@@ -84,9 +84,20 @@ class BenchmarkActivity : Screen(), Outcome<BenchReport?> {
         val figures = listOfNotNull(50 to times.p50, 90 to times.p90, times.p99?.let { 99 to it })
             .joinToString("\n") { (percentile, value) -> getString(R.string.percentile, percentile, words.milliseconds(value)) }
         val counted = resources.getQuantityString(R.plurals.inferences, times.n, times.n)
-        val doubts = found.reasons.joinToString("\n") { "• $it" }
+        val doubts = found.reasons.joinToString("\n") { "• ${inWords(it)}" }
         return listOf(figures, counted, if (doubts.isEmpty()) "" else getString(R.string.doubts, doubts))
             .filter { it.isNotEmpty() }.joinToString("\n\n")
+    }
+
+    /** The reason in the user's language; the document has it in English. */
+    private fun inWords(reason: String): String {
+        val share = Regex("""\d+%""").find(reason)?.value.orEmpty()
+        return when {
+            reason == "on battery" -> getString(R.string.doubt_battery)
+            reason.startsWith("noisy: ") -> getString(R.string.doubt_noisy, share)
+            reason.startsWith("slowed down by ") -> getString(R.string.doubt_slowed, share)
+            else -> reason
+        }
     }
 
     private fun say(text: String) {

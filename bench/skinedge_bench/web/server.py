@@ -82,7 +82,7 @@ class SiteServer(ThreadingHTTPServer):
             return
         try:
             super().process_request(request, client_address)
-        except BaseException:  # e.g. no thread could be started
+        except Exception:  # e.g. no thread could be started; after Ctrl-C, a thread that was started releases it
             self._slots.release()
             raise
 

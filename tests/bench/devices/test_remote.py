@@ -371,7 +371,7 @@ def test_options_that_do_not_go_together(cli: Cli, tiny_run: Path) -> None:
         (["--with-data"], "--with-data requires --host"),
         (["--tool", "x"], "--tool requires --adb"),
         (["--host", "a", "--adb"], "two devices"),
-        (["--host", "a", "--data", "x"], "--with-data"),
+        (["--host", "a", "--data", "."], "--with-data"),
         (["--host", "a", "--with", "x.onnx"], "--with"),
         (["--host", "-oProxyCommand=x"], "is not an address"),
         (["--host", "a b"], "is not an address"),

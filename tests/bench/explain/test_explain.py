@@ -178,7 +178,7 @@ def test_a_run_that_was_packed_without_its_network(cli: Cli, explained: Path, im
 @pytest.mark.parametrize(
     ("arguments", "reasons"),
     [
-        (("--class", "melanoma"), ("melanoma", "mel, nv, bkl")),
+        (("--class", "spots"), ("spots", "mel, nv, bkl")),
         (("--method", "lime"), ("lime", "gradcam, gradcam++")),
         (("--method", "gradcam", "--file", FILE), ("gradients", "--method cam")),
         (("--method", "cam", "--file", MODEL), ("heatmap", "skinedge export")),

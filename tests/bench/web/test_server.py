@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from http.server import ThreadingHTTPServer
 
 import pytest
 
@@ -302,3 +303,19 @@ def test_an_internal_error_prints_one_line(
         port = server.server_address[1]
         assert raw(server, f"GET / HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n".encode()) == b""
     assert capfd.readouterr() == ("", "a request could not be answered (AttributeError)\n")
+
+
+def test_ctrl_c_just_after_a_connections_thread_was_started_ends_the_server(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread may have released its slot already: a second release would hide the Ctrl-C."""
+
+    def start_and_interrupt(server: SiteServer, *arguments: object) -> None:
+        server.process_request_thread(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ThreadingHTTPServer, "process_request", start_and_interrupt)
+    with SiteServer(site, port=0) as server, socket.create_connection(server.server_address) as client:
+        client.sendall(b"GET / HTTP/1.0\r\nHost: localhost:%d\r\n\r\n" % server.server_address[1])
+        with pytest.raises(KeyboardInterrupt):
+            server.handle_request()

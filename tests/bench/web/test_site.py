@@ -265,10 +265,13 @@ def test_the_command_serves_until_ctrl_c(site: Site) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         notice, address = process.stdout.readline(), process.stdout.readline()
-        with urlopen(address.split()[0], timeout=60) as answer:
-            assert b"not a medical device" in answer.read()
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        try:
+            with urlopen(address.split()[0], timeout=60) as answer:
+                assert b"not a medical device" in answer.read()
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 0 and "Traceback" not in errors
     assert "not a medical device" in notice and HEATMAP in errors
 

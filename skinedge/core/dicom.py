@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from skinedge.core import remarks
 from skinedge.core.errors import DataError
+from skinedge.core.installation import pip_install
 from skinedge.core.preprocess import Pixels, refuse_large, refuse_strip
 
 # Opens an encapsulated image within the limits of `skinedge.core.image_file`. (bytes, allowed formats) -> image
@@ -47,7 +48,7 @@ def read_header(data: bytes) -> Any:
     try:
         import pydicom
     except ImportError:
-        raise DataError("DICOM needs the package 'pydicom': pip install 'skinedge[dicom]'") from None
+        raise DataError(f"DICOM needs the package 'pydicom': {pip_install('dicom')}") from None
     # What a reader can do without is no news to the user of thousands of files.
     warnings.filterwarnings("ignore", module=r"pydicom\b|skinedge\.core\.dicom")
     if _DEFLATED in data:

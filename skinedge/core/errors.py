@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
+from skinedge.core.installation import pip_install
 from skinedge.core.terminal import visible, visible_lines
 
 BUG_HINT = "This is a fault of skinedge or of a library; SKINEDGE_DEBUG=1 shows the traceback."
@@ -93,7 +94,7 @@ class MissingDependencyError(SkinedgeError):
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(
             f"this command needs the package '{package}', which is not installed",
-            todo=f"Install it with: pip install 'skinedge[{extra}]'",
+            todo=f"Install it with: {pip_install(extra)}",
         )
 
 

@@ -22,6 +22,7 @@ from skinedge.core import dicom, remarks
 from skinedge.core.colour import AS_STORED, SRGB, Profile, profile_of, read_profile, to_srgb
 from skinedge.core.decode import decode
 from skinedge.core.errors import DataError
+from skinedge.core.installation import pip_install
 from skinedge.core.preprocess import MAX_PIXELS, Pixels, refuse_large, refuse_strip, too_large
 
 # The formats of IMAGE_SUFFIXES. Pillow also opens formats that start a program (EPS: Ghostscript) or read other files.
@@ -161,7 +162,7 @@ def _is_heif(head: bytes) -> bool:
     try:
         from pillow_heif import register_heif_opener
     except ImportError:
-        raise DataError("HEIC needs the package 'pillow-heif': pip install 'skinedge[heic]'") from None
+        raise DataError(f"HEIC needs the package 'pillow-heif': {pip_install('heic')}") from None
     register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
     return True
 

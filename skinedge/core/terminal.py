@@ -11,6 +11,8 @@ from typing import Any, Literal
 Colour = Literal["red", "green", "yellow"]
 _CODES: dict[Colour, int] = {"red": 31, "green": 32, "yellow": 33}
 
+NOTICE = "Research tool, not a medical device: no output of it is a diagnosis."  # beside every output about an image
+
 # Control characters (C0, DEL, C1), line and paragraph separators, bidirectional overrides, lone surrogates.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 

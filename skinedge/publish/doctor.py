@@ -8,6 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from skinedge.core.installation import pip_install
 from skinedge.network.int8_risks import RISKS, SAFE
 from skinedge.network.model import WEIGHT_PACKAGES
 from skinedge.system.cpu_quota import cpu_quota
@@ -29,13 +30,13 @@ from skinedge.system.requirements import (
 
 NEEDS = (
     ("predict, evaluate, verify, bench", "skinedge", RUN),
-    ("train, merge", "skinedge[train]", TRAIN),
-    ("export", "skinedge[export]", EXPORT),
-    ("evaluate --out, report", "skinedge[plots]", PLOTS),
-    ("explain --method gradcam", "skinedge[explain]", EXPLAIN),
-    ("ship --sign, verify --key", "skinedge[sign]", SIGN),
-    ("images: .heic, .heif", "skinedge[heic]", HEIC),
-    ("images: .dcm", "skinedge[dicom]", DICOM),
+    ("train, merge", "train", TRAIN),
+    ("export", "export", EXPORT),
+    ("evaluate --out, report", "plots", PLOTS),
+    ("explain --method gradcam", "explain", EXPLAIN),
+    ("ship --sign, verify --key", "sign", SIGN),
+    ("images: .heic, .heif", "heic", HEIC),
+    ("images: .dcm", "dicom", DICOM),
 )
 # torchvision's compiled operators fit exactly one torch minor: torchvision 0.N goes with torch 2.(N - 15).
 TORCHVISION_OFFSET = 15
@@ -73,7 +74,7 @@ def packages() -> list[Finding]:
         for name in required:
             version = installed(name)
             detail = version or (
-                f"needed by {commands}: pip install '{extra}'"
+                f"needed by {commands}: {pip_install(extra)}"
                 if has_wheel(name)
                 else f"no wheel for this platform. {INSTEAD.get(name, '')}"
             )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, version
 
 from skinedge.core.errors import IncompatibleDependencyError, MissingDependencyError, SkinedgeError, UnavailableError
+from skinedge.core.installation import pip_install
 from skinedge.system.progress import note
 
 OWN = "skinedge"
@@ -128,7 +129,7 @@ def require(names: Iterable[str], extra: str) -> None:
         if installed(name) is None and has_wheel(name):
             raise MissingDependencyError(name, extra)
     for mismatch in outside_range(names):
-        note(f"WARNING: {mismatch}: it may fail. Fix it with: pip install --upgrade 'skinedge[{extra}]'")
+        note(f"WARNING: {mismatch}: it may fail. Fix it with: {pip_install(extra, '--upgrade')}")
 
 
 def import_failure(error: ImportError, extra: str = "all") -> SkinedgeError:
@@ -152,8 +153,8 @@ def import_failure(error: ImportError, extra: str = "all") -> SkinedgeError:
 def _remedy(extra: str) -> str:
     mismatches = outside_range()
     if mismatches:
-        return f"Out of range: {', '.join(map(str, mismatches))}. Run: pip install --upgrade 'skinedge[{extra}]'"
-    return f"Run: pip install --upgrade 'skinedge[{extra}]'   (constraints.txt lists versions tested together)"
+        return f"Out of range: {', '.join(map(str, mismatches))}. Run: {pip_install(extra, '--upgrade')}"
+    return f"Run: {pip_install(extra, '--upgrade')}   (constraints.txt lists versions tested together)"
 
 
 def distribution_of(module: str) -> str:

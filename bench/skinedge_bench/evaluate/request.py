@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skinedge.core import json_io
-from skinedge.core.notice import NOTICE
+from skinedge.core.terminal import NOTICE
 from skinedge.data.read_options import DEFAULT, ReadOptions
 from skinedge.system.progress import note
 from skinedge_bench.evaluate import plots

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from skinedge.core.errors import ConfigError, one_of
 from skinedge.core.input_format import HEATMAP
+from skinedge.core.installation import pip_install
 from skinedge.core.outputs import Outputs
 from skinedge.core.preprocess import Pixels
 from skinedge.run.embedded_metadata import KEY, ModelDescription
@@ -113,5 +114,5 @@ def _no_heatmap(where: Path) -> ConfigError:
         f"no model file here has an output '{HEATMAP}'{gradients}",
         where=str(where),
         todo="Export one: skinedge export RUN --heatmap   (or, for Grad-CAM from the merged network: "
-        "pip install 'skinedge[explain]')",
+        f"{pip_install('explain')})",
     )

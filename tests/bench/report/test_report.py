@@ -390,11 +390,11 @@ def test_without_the_extra_only_markdown_is_written(
         with monkeypatch.context() as without:
             without.setitem(sys.modules, module, None)
             code, out, err = cli("report", copy)
-            assert code == 0 and out == written[1] and "no HTML page" in err and "skinedge[plots]" in err
+            assert code == 0 and out == written[1] and "no HTML page" in err and "[plots]" in err
             assert json.loads(cli("report", copy, "--json")[1])["page"] is None
             for arguments in (("--out", tmp_path / "page.html"), ("--with-images",)):
                 code, out, err = cli("report", copy, *arguments)
-                assert code == 1 and out == "" and "skinedge[plots]" in err and module.replace("_", "-") in err
+                assert code == 1 and out == "" and "[plots]" in err and module.replace("_", "-") in err
     assert not (tmp_path / "page.html").exists() and not (copy / "reports" / "report.html").exists()
 
 

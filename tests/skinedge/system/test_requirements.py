@@ -94,8 +94,8 @@ def test_require_warns_about_versions_out_of_range(put: Put, capfd: pytest.Captu
     put("odd-one", "1.9")
     requirements.require(["odd-one"], "train")
     err = capfd.readouterr().err
-    assert "WARNING: odd-one 1.9 (skinedge needs >=2)" in err and "pip install --upgrade 'skinedge[train]'" in err
-    with pytest.raises(MissingDependencyError, match=r"(?s)'odd-none', which is not installed.*skinedge\[train\]"):
+    assert "WARNING: odd-one 1.9 (skinedge needs >=2)" in err and "pip install --upgrade " in err and "[train]" in err
+    with pytest.raises(MissingDependencyError, match=r"(?s)'odd-none', which is not installed.*\[train\]"):
         requirements.require(["odd-one", "odd-none"], "train")
 
 
@@ -123,7 +123,7 @@ def test_import_failures_tell_missing_from_incompatible(put: Put, monkeypatch: p
         error = failure(statement)
         assert isinstance(error, IncompatibleDependencyError), statement
         assert f"the installed {package} does not work here" in str(error) and "not installed" not in str(error)
-        assert "Out of range: old-one 1.9 (skinedge needs >=2)" in str(error) and "skinedge[train]" in str(error)
+        assert "Out of range: old-one 1.9 (skinedge needs >=2)" in str(error) and "[train]" in str(error)
 
 
 def test_missing_module_of_skinedge_is_raised_unchanged() -> None:

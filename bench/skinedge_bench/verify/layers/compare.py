@@ -12,6 +12,7 @@ import numpy as np
 from skinedge import __version__
 from skinedge.core import json_io
 from skinedge.core.errors import BundleError, ConfigError
+from skinedge.core.installation import pip_install
 from skinedge.core.preprocess import Pixels
 from skinedge.data.dataset import read_split
 from skinedge.data.loading import load_prepared
@@ -82,7 +83,7 @@ def keep(bundle: Bundle, report: LayersReport) -> None:
         if picture is not None:
             stage.path(PICTURE).write_bytes(picture)
     if picture is None:
-        note("no picture: it needs matplotlib (pip install 'skinedge[plots]')")
+        note(f"no picture: it needs matplotlib ({pip_install('plots')})")
     note(f"written: {REPORT}{'' if picture is None else f' and {PICTURE}'} in {bundle.root}")
 
 

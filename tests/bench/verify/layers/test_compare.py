@@ -268,7 +268,7 @@ def test_a_table_a_report_and_a_picture(
     assert picture.format == "PNG" and {(0, 114, 178), (213, 94, 0)} <= colours  # bars, and the worst ones
     monkeypatch.setattr(layers_plot, "can_draw", lambda: False)
     subject.keep(bundle, subject.compare(bundle, [INT8[1]], images=FEW))
-    assert "skinedge[plots]" in capfd.readouterr().err
+    assert "[plots]" in capfd.readouterr().err
     assert [f.path for f in run.reload().manifest.stages["layers"].files] == ["reports/layers.json"]
 
 

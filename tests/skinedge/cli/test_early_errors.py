@@ -97,3 +97,18 @@ def test_a_folder_of_yolo(tmp_path: Path) -> None:
         (tmp_path / "yolo" / "labels" / "train" / f"{name}.txt").write_text("0 .5 .5 .2 .2")
     err = error_of(tmp_path, "data", "check", "yolo")
     assert "yolo: a dataset in YOLO's layout" in err and "one folder of images for each class" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "after"),
+    [
+        (("android", "--model", "RUN", "--to", ""), "--to"),
+        (("predict", "", "--run", "RUN"), "predict"),
+        (("run", "--data=", "--out", "run"), "--data"),
+        (("data", "synth", ""), "synth"),
+        (("", "doctor"), "skinedge"),
+    ],
+)
+def test_an_empty_argument_is_not_the_current_folder(tmp_path: Path, arguments: tuple[str, ...], after: str) -> None:
+    assert error_of(tmp_path, *arguments).startswith(f"error: an argument is empty: after {after}\n")
+    assert not list(tmp_path.iterdir())

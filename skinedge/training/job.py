@@ -312,6 +312,8 @@ def reopen(request: TrainRequest) -> tuple[Job, tuple[Sample, ...]]:
     samples = read_split(request.work / "split.csv")
     if hashlib.sha256(encode(write_split(samples))).hexdigest() != job.split_sha256:
         raise BundleError("split.csv was changed after training started", where=str(request.work))
+    if set(job.labels) != {sample.label for sample in samples}:
+        raise BundleError("job.json and split.csv have different classes", where=str(request.work))
     return job, samples
 
 

@@ -39,8 +39,17 @@ def test_no_input_of_a_cheap_kind_causes_more_than_an_error(base: Path, tmp_path
     rows = campaign.run(plan, base, Box(tmp_path / "box", base), reported.append)
     print(campaign.table(rows))
     assert not reported, "\n".join(reported)
+    assert not campaign.blind(rows)
     assert sum(row.tried for row in rows.values()) > 0.9 * COUNT
     assert sum(row.refused for row in rows.values()) > 0.2 * COUNT
+
+
+def test_a_kind_whose_inputs_all_end_alike_is_blind() -> None:
+    rows = {"a": campaign.Row(), "b": campaign.Row()}
+    for number in range(8):
+        rows["a"].add(Case("a"), Outcome(1, b"", b"error: no such folder"), (), 0.1)
+        rows["b"].add(Case("b"), Outcome(1, b"", b"error: line %d" % number), (), 0.1)
+    assert campaign.blind(rows) == ["a"]
 
 
 def test_the_oracles_detect_every_kind_of_finding(tmp_path: Path) -> None:

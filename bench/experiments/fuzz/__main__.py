@@ -7,7 +7,6 @@ import json
 import sys
 import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 from experiments.fuzz import campaign, fixture
@@ -29,13 +28,16 @@ def main(arguments: list[str] | None = None) -> int:
     seconds = time.monotonic() - started
     print(campaign.table(rows))
     findings = sum(sum(row.findings.values()) for row in rows.values())
+    blind = campaign.blind(rows)
+    for name in blind:
+        print(f"\n{name}: all inputs end in the same way, so the mutated file is not read: mend the input")
     tried = sum(row.tried for row in rows.values())
     print(f"\nseed {plan.seed}: {tried} inputs in {seconds / 60:.1f} min, {findings} findings")
     if options.json:
         document = {"seed": plan.seed, "seconds": round(seconds, 1), "findings": findings}
-        text = json.dumps({**document, "kinds": {name: asdict(row) for name, row in rows.items()}}, indent=2)
+        text = json.dumps({**document, "kinds": {name: row.document() for name, row in rows.items()}}, indent=2)
         options.json.write_text(text + "\n", encoding="utf-8")
-    return int(findings > 0)
+    return int(findings > 0 or bool(blind))
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -63,10 +63,12 @@ class Row:
     seconds: float = 0.0
     peak_mib: float = 0.0
     findings: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    endings: set[tuple[int | None, bytes]] = field(default_factory=set)  # exit code and error of each input
 
     def add(self, case: Case, outcome: Outcome, findings: Sequence[Finding], seconds: float) -> None:
         self.tried += case.inputs
         self.seconds += seconds
+        self.endings.add((outcome.code, outcome.stderr[-300:]))
         if outcome.code is not None:
             accepted = _accepted(case, outcome)
             self.accepted += accepted
@@ -75,6 +77,10 @@ class Row:
             self.peak_mib = max(self.peak_mib, outcome.peak_mib)
         for finding in findings:
             self.findings[finding.kind] += 1
+
+    def document(self) -> dict[str, object]:
+        """Return the counts for JSON."""
+        return {**asdict(self), "endings": len(self.endings)}
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,11 @@ def run(plan: Plan, fixture: Path, box: Box, say: Callable[[str], None]) -> dict
         if server is not None:
             server.close()
     return rows
+
+
+def blind(rows: Mapping[str, Row]) -> list[str]:
+    """Return the kinds of which all inputs end in the same way: the command stops before it reads what was mutated."""
+    return [name for name, row in rows.items() if row.tried >= 8 and len(row.endings) == 1]
 
 
 def order(plan: Plan) -> Iterator[tuple[str, int]]:

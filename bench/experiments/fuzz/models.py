@@ -19,7 +19,6 @@ from experiments.fuzz.mutate import NAMES, mutated
 TFLITE, ONNX, MERGED = "model.int8.tflite", "model.fp32.onnx", "model.safetensors"
 ADAPTER, ADAPTER_CONFIG = f"{RUN}/adapter/adapter_model.safetensors", f"{RUN}/adapter/adapter_config.json"
 UNFINISHED = "runs/unfinished.training"
-RESUME = ("train", "--data", "data/ham", "--config", "config.toml", "--out", "runs/unfinished", "--resume")
 CACHES = ("../home/.cache", "../tmp")
 
 
@@ -69,7 +68,9 @@ def checkpoint(rng: Random, base: Base) -> Case:
     names = [name for name in base.files(UNFINISHED) if name.endswith((".pt", "job.json"))]
     name = rng.choice(names)
     content = _json(rng, base, name) if name.endswith("json") else _checkpoint(rng, base.read(name))
-    return Case("checkpoint", RESUME, {name: content}, writes=("out", "runs", *CACHES), torch=True)
+    images = str(base.folder / "data/ham")  # the training to resume names their folder
+    argv = ("train", "--data", images, "--config", "config.toml", "--out", "runs/unfinished", "--resume")
+    return Case("checkpoint", argv, {name: content}, writes=("out", "runs", *CACHES), torch=True)
 
 
 def _alone(kind: str, rng: Random, name: str, content: bytes) -> Case:

@@ -117,8 +117,8 @@ def labels(rng: Random, base: Base) -> Case:
 
 
 def config(rng: Random, base: Base) -> Case:
-    """Mutate a config file of `train`, whose image folder is missing, so that nothing is trained."""
-    argv = ("train", "--data", "out/none", "--out", "out/run", "--config", "out/c.toml")
+    """Mutate a config file of `train`, whose image folder is empty, so that nothing is trained."""
+    argv = ("train", "--data", "out", "--out", "out/run", "--config", "out/c.toml")
     return Case("TOML (config)", argv, {"out/c.toml": _toml(rng, base.read("config.toml"))}, torch=True)
 
 

@@ -60,6 +60,12 @@ def test_a_damaged_job_is_refused(request_: TrainRequest, job: Job, content: byt
         reopen(request_)
 
 
+def test_a_job_with_other_classes_than_its_split_is_refused(request_: TrainRequest, job: Job) -> None:
+    edit_job(request_, labels=[*job.labels[:-1], "other"])
+    with pytest.raises(BundleError, match="different classes"):
+        reopen(request_)
+
+
 def saved_checkpoints(folder: Path, fingerprint: str, *steps: int) -> tuple[Checkpoints, dict[str, torch.Tensor]]:
     """Save a checkpoint after each of `steps`, with the step as the value of every weight."""
     weights = {"w": torch.zeros(400, requires_grad=True)}

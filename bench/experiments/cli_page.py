@@ -1,4 +1,4 @@
-"""Write the reference of the commands into docs/cli.md, from the command line itself: `make cli-page`."""
+"""Write the commands into docs/cli.md and the settings into docs/train.md, from the code: `make cli-page`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from experiments.generated import replaced
 from skinedge.cli import app
 from skinedge.core.errors import SkinedgeError
 from skinedge.core.files import write_atomic
+from skinedge.training.config_file import default_config
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE, SETTINGS_PAGE = DOCS / "cli.md", DOCS / "train.md"
 START, END = "<!-- commands: `make cli-page` writes this from skinedge/cli -->", "<!-- end of commands -->"
+SETTINGS_START = "<!-- settings: `make cli-page` writes this from skinedge/run/config.py -->"
+SETTINGS_END = "<!-- end of settings -->"
 HELP = "--help"  # every command has it
 
 
@@ -25,6 +29,7 @@ def main() -> int:
     argparse.ArgumentParser(prog="python -m experiments.cli_page", description=description).parse_args()
     try:
         write_atomic(PAGE, updated(PAGE.read_text(encoding="utf-8")))
+        write_atomic(SETTINGS_PAGE, updated_settings(SETTINGS_PAGE.read_text(encoding="utf-8")))
     except SkinedgeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -34,6 +39,11 @@ def main() -> int:
 def updated(text: str) -> str:
     """Return the page with the present commands. Raises: SkinedgeError without its markers."""
     return replaced(text, START, END, "\n\n".join(sections()))
+
+
+def updated_settings(text: str) -> str:
+    """Return the page with every setting and its default. Raises: as `updated`."""
+    return replaced(text, SETTINGS_START, SETTINGS_END, f"```toml\n{default_config()}```")
 
 
 def sections() -> Iterator[str]:

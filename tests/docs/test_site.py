@@ -94,6 +94,8 @@ def test_the_reference_of_the_commands_is_up_to_date() -> None:
     text = cli_page.PAGE.read_text(encoding="utf-8")
     assert cli_page.updated(text) == text, "run: make cli-page"
     assert "### skinedge data check" in text
+    text = cli_page.SETTINGS_PAGE.read_text(encoding="utf-8")
+    assert cli_page.updated_settings(text) == text and "lora_plus" in text, "run: make cli-page"
     with pytest.raises(SkinedgeError, match="markers"):
         cli_page.updated("no markers")
 

@@ -33,7 +33,7 @@ check: $(READY)
 	$(BIN)/mypy
 
 # Make the pictures of README and docs/ with Chromium: docs/images.
-pictures: web
+pictures: $(READY) web
 	$(BIN)/python -m experiments.pictures
 
 # Build the site of docs/ into .cache/site; a broken link or anchor is an error.
@@ -53,9 +53,12 @@ browser:
 	command -v chromium >/dev/null || { apt-get update -q && \
 	  apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends chromium; }
 
-# The libraries from npm that run a model in the page of `skinedge web`.
-web: $(READY)
+# The libraries from npm that run a model in the page of `skinedge web`, into the skinedge of .venv, as it is installed.
+web: $(BIN)/python
 	$(BIN)/python -m skinedge_bench.web.assets
+
+$(BIN)/python:
+	$(MAKE) $(READY)
 
 # Test the exported .tflite files in MediaPipe, in a separate environment, because MediaPipe's and grad-cam's OpenCV
 # packages install the same files. SKINEDGE_MEDIAPIPE: the Python of another such environment.
@@ -157,7 +160,7 @@ bench-device: $(READY)
 # Run the commands on mutated inputs of every kind: fuzz ARGS="--count N --seed S --keep DIR --json FILE". The first call
 # trains a small run to mutate into .cache/fuzz (about 4 minutes on one core).
 .PHONY: fuzz
-fuzz: web
+fuzz: $(READY) web
 	$(BIN)/python -m experiments.fuzz $(ARGS)
 
 # Try inputs, options and machines beside the usual ones, each with an expected outcome; takes up to 60 minutes on 2 cores.

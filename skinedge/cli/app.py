@@ -129,7 +129,9 @@ def usage_error(error: Any) -> ConfigError:
     message = str(error.format_message()).rstrip(".")
     context = getattr(error, "ctx", None)
     command = "skinedge" if context is None else context.command_path
-    return ConfigError(message[:1].lower() + message[1:], todo=f"See: {command} --help")
+    takes_data = context is not None and any("--data" in parameter.opts for parameter in context.command.params)
+    hint = "Images are given with --data FOLDER. " if takes_data and "extra argument" in message else ""
+    return ConfigError(message[:1].lower() + message[1:], todo=f"{hint}See: {command} --help")
 
 
 def _print_version(wanted: bool) -> None:

@@ -9,7 +9,16 @@ import typer
 
 from skinedge.cli.app import data_app
 from skinedge.cli.common import emit_json, note, say, table
-from skinedge.cli.data_report import SHOWN, line_of, list_cases, show, show_refusals, show_remedy, train_with
+from skinedge.cli.data_report import (
+    SHOWN,
+    is_refused,
+    line_of,
+    list_cases,
+    show,
+    show_refusals,
+    show_remedy,
+    train_with,
+)
 from skinedge.cli.option_groups import expand_groups
 from skinedge.cli.options import FolderOptions, JsonOption, TableOptions
 from skinedge.core.errors import ConfigError
@@ -103,6 +112,7 @@ def check(
         if shared is not None:
             list_cases(f"images also in {against}", [line_of(pair) for pair in shared])
         verdict = "passed" if passed else "FAILED: repair the folder (or its splits) before training on it"
+        verdict += ", but train refuses it as it is:" if passed and is_refused(report) else ""
         say(verdict, "green" if passed else "red")
         show_refusals(report)
         show_remedy(folder, options, report, dataset, propose(dataset, inspection, report))

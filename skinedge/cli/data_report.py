@@ -37,6 +37,11 @@ def show(report: AuditReport) -> None:
         list_cases("tables not used", list(report.unused_tables))
 
 
+def is_refused(report: AuditReport) -> bool:
+    """Return True if training refuses a folder that is in order."""
+    return bool(report.scarce or report.refusals or report.unknown_classes)
+
+
 def show_refusals(report: AuditReport) -> None:
     """Print what training would refuse although the folder is in order."""
     for label, (count, splits) in report.scarce.items():
@@ -60,14 +65,17 @@ def show_remedy(
 
     for todo in dict.fromkeys(problem.todo for problem in report.problems if problem.todo and not problem.images):
         say(todo)
+    left = remaining_labels(dataset.samples, rows)
     of_images = report.unreadable or report.two_labels or report.leaks or report.scarce
-    if of_images or any(problem.images for problem in report.problems):
+    mendable = of_images or any(problem.images for problem in report.problems)
+    if mendable and len(left) < 2:
+        say("Without these images, fewer than two classes would be left: add images.")
+    elif mendable:
         plan = Path(f"{folder.resolve().name}-plan.csv")
         command = ["skinedge", "data", "clean", str(folder), *options.arguments(), "--plan", str(plan)]
         say("To train without these images, review the plan that the first command writes; nothing is deleted:")
         say(f"  {shlex.join(command)}")
         say(f"  {train_with(folder, options, plan)}")
-    left = remaining_labels(dataset.samples, rows)
     unknown = [label for label in report.unknown_classes if label in left]
     if unknown:
         say(

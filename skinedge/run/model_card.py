@@ -147,10 +147,18 @@ def thresholds(facts: Facts) -> str:
     lines = []
     if fitted:
         reading, gain = fitted["reading"], [number(fitted[key]) for key in ("ece_before", "ece_after")]
+        if fitted["temperature"] == 1:
+            how = f"Not calibrated: a fit to {fitted['images']} *cal* images did not help."
+            error = gain[1]
+        else:
+            how = (
+                f"Temperature {fitted['temperature']:.3f} and one bias per class, fitted on {fitted['images']} *cal* "
+                "images, are folded into the classifier."
+            )
+            error = f"{gain[0]} before, {gain[1]} after"
         lines.append(
-            f"Temperature {fitted['temperature']:.3f} and one bias per class, fitted on {fitted['images']} *cal* "
-            f"images, are folded into the classifier. Probabilities assume a {reading['prior']} class prior; expected "
-            f"calibration error of the fp32 network on *test*, weighted to it: {gain[0]} before, {gain[1]} after. The "
+            f"{how} Probabilities assume a {reading['prior']} class prior; expected "
+            f"calibration error of the fp32 network on *test*, weighted to it: {error}. The "
             "malignant score is the sum over the malignant and premalignant classes; its thresholds were fitted, on "
             f"*cal*, to flag {reading['sensitivity']:.0%} of the malignant images. On *test* they reach:"
         )

@@ -56,11 +56,11 @@ class Evaluation:
     def summary(self) -> Summary:
         """The evaluation in sentences."""
         predictions = self.predictions
-        overall = document.overall_document(predictions)
+        answers = predictions.truth, predictions.predicted  # the file's own, as in the confusion table and in `verify`
         return Summary(
             f"{len(predictions.truth):,} images (split: {self.selection.split})",
-            overall["accuracy"],
-            overall["balanced_accuracy"],
+            metrics.accuracy(*answers),
+            metrics.balanced_accuracy(*answers),
             predictions.threshold,
             document.flagged_document(predictions),
             [predictions.labels[i] for i in predictions.malignant or ()],

@@ -23,7 +23,7 @@ LISTED = 20  # rows of one kind in the table
 ABOUT = (
     "Images whose most probable class is wrong, the most harmful kind first. 'Called' means that class; an image of a "
     "malignant lesion may still be flagged by its malignant score. Judged by the merged network in PyTorch on the "
-    "test split, from its stored logits."
+    "test split, from its stored logits and at its own threshold, which differs a little from those of the files."
 )
 
 

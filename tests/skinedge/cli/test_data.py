@@ -130,7 +130,7 @@ def test_check_lists_what_training_refuses(tmp_path: Path) -> None:
     assert done.exit_code == 0
     lines = done.stdout.splitlines()
     assert lines[-11:] == [
-        "passed",
+        "passed, but train refuses it as it is:",
         "train refuses class 'df': 2 lesions (or distinct images), but needs at least 4, one for each split",
         "train refuses 2 classes that are not in the table of skin conditions: blip, blob",
         "To train without these images, review the plan that the first command writes; nothing is deleted:",

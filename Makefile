@@ -22,10 +22,10 @@ test: $(READY)
 test-models test-rest: export OMP_NUM_THREADS ?= 1
 
 test-models: $(READY)
-	$(BIN)/python -m pytest tests/export tests/bench
+	$(BIN)/python -m pytest tests/export tests/bench tests/experiments
 
 test-rest: $(READY)
-	$(BIN)/python -m pytest tests --ignore=tests/export --ignore=tests/bench
+	$(BIN)/python -m pytest tests --ignore=tests/export --ignore=tests/bench --ignore=tests/experiments
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -188,8 +188,8 @@ def _move_images(plan: Plan, work: Path) -> None:
 
 def _change_images(plan: Plan, work: Path) -> None:
     _move_images(plan, work)
-    for path in (work / "my photos").glob("*.jpg"):
-        path.write_bytes(photos.photo(1))
+    for number, path in enumerate(sorted((work / "my photos").glob("*.jpg"))):
+        path.write_bytes(photos.photo(300 + number))
 
 
 def odd_names() -> Iterator[Cell]:

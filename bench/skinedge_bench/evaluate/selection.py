@@ -53,7 +53,8 @@ def select(
 
     split: None for 'test' if most of the images are in the run's splits, else 'all'; reading: how to read the folder,
     by default as recorded in the run.
-    Raises: ConfigError for an unknown split, or without images; DataError if no image is in the split.
+    Raises: ConfigError for an unknown split, or without images; DataError if the run's images are not there,
+    or none is in the split.
     """
     if split is not None:
         one_of("split", split, CHOICES)
@@ -64,6 +65,9 @@ def select(
         seen_in = origins = _origins(samples, own, bundle)
     elif bundle is not None and bundle.manifest.data_root:
         root = Path(bundle.manifest.data_root)
+        if not root.exists():
+            todo = "If they were moved, say where they are: --data DIR --split test"
+            raise DataError("the folder of the run's images is not here", where=str(root), todo=todo)
         samples = _with_attributes(root, own, bundle.reading(reading, root))
         origins = [sample.split for sample in own]
         seen_in = origin(samples, samples)  # the folder's table may have lesion ids that the split was made without

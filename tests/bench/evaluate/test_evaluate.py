@@ -495,3 +495,12 @@ def test_a_class_counts_as_the_one_class_that_includes_it_and_says_so(capsys: py
     assert "class 'sk' counts as the model's 'bkl', which includes it" in err and err.count("counts as") == 2
     with pytest.raises(DataError, match="class 'bkl' is none of the model's classes"):
         map_labels(["bkl"], ["sk", "mel"])  # the whole is not the part
+
+
+def test_images_that_were_moved_are_asked_for(cli: Cli, tiny_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_run, tmp_path / "run")
+    path = tmp_path / "run" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "data_root": "/lost/photos"}))
+    code, shown, err = cli("evaluate", tmp_path / "run", "--split", "test")
+    assert code == 1 and not shown and "error: /lost/photos: the folder of the run's images is not here" in err
+    assert "--data DIR" in err

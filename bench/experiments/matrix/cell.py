@@ -19,15 +19,17 @@ class Expected:
     """The expected outcome, stated before the cell runs.
 
     invariant: holds when the commands work, None if the last one must refuse the input; names: words of its error, None
-    if it must not refuse; says: words that a working command must show.
+    if it must not refuse; says: words that a working command must show; gate: instead of `names`, a gate of a finished
+    file may fail, by name.
     """
 
     invariant: Invariant | None = None
     names: tuple[str, ...] | None = None
     says: tuple[str, ...] = ()
+    gate: bool = False
 
     def __str__(self) -> str:
-        kinds = [] if self.invariant is None else ["works"]
+        kinds = [*([] if self.invariant is None else ["works"]), *(["failed gate"] if self.gate else [])]
         return " or ".join([*kinds, *([] if self.names is None else ["one line"])])
 
 
@@ -44,6 +46,11 @@ def one_line(*names: str) -> Expected:
 def works_or_one_line(invariant: Invariant, *names: str) -> Expected:
     """Expect either: for inputs that a newer version, or an installed extra, may understand."""
     return Expected(invariant, names)
+
+
+def works_or_gate(invariant: Invariant) -> Expected:
+    """Expect success, or a failed gate that the error names."""
+    return Expected(invariant, gate=True)
 
 
 def nothing_wrong(outcome: Outcome, work: Path) -> str | None:
@@ -118,6 +125,8 @@ def judge(expected: Expected, outcome: Outcome, work: Path, left: Sequence[str])
             return "accepted"
         missing = [words for words in expected.says if not contains(output, words)]
         return f"does not say {missing}" if missing else _check(expected.invariant, outcome, work)
+    if expected.gate and contains(output, "error: a gate failed:"):
+        return None
     if expected.names is None:
         return f"refused: {error_of(outcome)}"
     if outcome.seconds > LIMIT:

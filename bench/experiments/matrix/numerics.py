@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from experiments.matrix import environment
-from experiments.matrix.cell import Cell, Plan, nothing_wrong, works_or_one_line
+from experiments.matrix.cell import Cell, Plan, nothing_wrong, works_or_gate
 
 BACKBONE, SIDE = "mobilenetv2_035", 64  # a small network with ReLU6
 # What a BatchNorm gives on one channel: (factor of its weight, bias). After it, ReLU6 clips at 0 and 6.
@@ -30,7 +30,7 @@ precision = "fp32"
 """
 REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "isic2018_224" / "train"
 SEEDS = 10
-WORKS_OR_GATE = works_or_one_line(nothing_wrong, "a gate failed", "limit")  # int8 may cost too much, and must say so
+WORKS_OR_GATE = works_or_gate(nothing_wrong)  # int8 may cost too much, and must say so
 
 
 def cells(plan: Plan) -> list[Cell]:

@@ -504,3 +504,13 @@ def test_images_that_were_moved_are_asked_for(cli: Cli, tiny_run: Path, tmp_path
     code, shown, err = cli("evaluate", tmp_path / "run", "--split", "test")
     assert code == 1 and not shown and "error: /lost/photos: the folder of the run's images is not here" in err
     assert "--data DIR" in err
+
+
+def test_images_with_the_runs_names_and_other_content_are_counted(cli: Cli, tiny_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(Bundle.open(tiny_run).manifest.data_root, folder)
+    images = sorted(folder.rglob("*.png")) or sorted(folder.rglob("*.jpg"))
+    images[0].write_bytes(images[0].read_bytes() + b"\0")
+    code, _, err = cli("evaluate", tiny_run, "--data", folder, "--split", "test")
+    assert code == 0, err
+    assert f"1 of {len(images)} images have the name of one of the run's images, but other content" in err

@@ -204,10 +204,13 @@ def figures(trained: Session, device: str) -> list[str]:
 
     facts = trained.run.manifest.training
     share = trained.loading / max(facts["seconds"], trained.loading)
-    said = [f"{images_per_second(trained):.0f} images/s in {facts['precision']}", f"{share:.1%} of the time loads data"]
+    parts = [
+        f"{images_per_second(trained):.0f} images/s in {facts['precision']}",
+        f"{share:.1%} of the time loads data",
+    ]
     if device == "cuda":
-        said.append(f"peak memory {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB")
-    return said
+        parts.append(f"peak memory {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB")
+    return parts
 
 
 def machine(device: str) -> str:

@@ -71,8 +71,8 @@ def resolve(cell: Cell, project: Path = PROJECT, uv: Path = UV) -> str:
     if done.returncode == 0:
         needed = TFLITE.get(cell.extra)
         return ONNX_ONLY if needed and f"\n{needed}==" not in f"\n{done.stdout}" else YES
-    if found := NO_WHEEL.search(" ".join(done.stderr.split())):
-        return f"no: {found[1]}"
+    if match := NO_WHEEL.search(" ".join(done.stderr.split())):
+        return f"no: {match[1]}"
     raise SkinedgeError(f"uv could not resolve: {done.stderr.strip()[-500:]}", where=str(cell))
 
 

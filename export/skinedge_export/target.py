@@ -119,15 +119,15 @@ def runtime_of(target: ExportTarget) -> plugins.Runtime:
 
 def formats() -> list[str]:
     """Return the formats with a converter of the same name, without those that this platform lacks, with a note."""
-    found = []
+    names = []
     for name in plugins.names(plugins.CONVERTERS):
         if (converter := plugins.load(plugins.CONVERTERS, name)).format == name:
             try:
                 check_wheels(getattr(converter, "libraries", ()), "export")
-                found.append(name)
+                names.append(name)
             except UnavailableError as error:
                 note(f"no {name} files: {error.what}")
-    return found
+    return names
 
 
 def _check_converter(format: str, converter: str) -> None:

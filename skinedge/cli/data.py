@@ -165,8 +165,8 @@ def _audit(folder: Path, options: ReadOptions) -> tuple[Dataset, Inspection, Aud
     from skinedge.data.hashing import inspect_images
     from skinedge.data.readers import survey
 
-    found = survey(folder, options)
-    dataset = found.dataset
+    surveyed = survey(folder, options)
+    dataset = surveyed.dataset
     note(f"{folder}: {dataset.kind}, {len(dataset.samples)} images, {len(dataset.labels)} classes")
     inspection = inspect_images(dataset)
-    return dataset, inspection, audit(dataset, inspection, found.problems, found.unused_tables)
+    return dataset, inspection, audit(dataset, inspection, surveyed.problems, surveyed.unused_tables)

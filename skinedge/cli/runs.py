@@ -51,15 +51,15 @@ def find_runs(paths: list[Path]) -> list[Bundle]:
 
     if len(paths) > 1 or (paths[0] / MANIFEST).is_file():
         return [Bundle.open(path) for path in paths]
-    found = []
+    bundles = []
     for manifest in sorted(paths[0].glob(f"*/{MANIFEST}")):
         try:
-            found.append(Bundle.open(manifest.parent))
+            bundles.append(Bundle.open(manifest.parent))
         except SkinedgeError as error:
             note(f"left out: {str(error).splitlines()[0]}")
-    if not found:
+    if not bundles:
         raise BundleError("no run in this folder", where=str(paths[0]), todo="Make one: skinedge run --data DIR")
-    return sorted(found, key=lambda bundle: (bundle.manifest.created_at, bundle.manifest.id), reverse=True)
+    return sorted(bundles, key=lambda bundle: (bundle.manifest.created_at, bundle.manifest.id), reverse=True)
 
 
 def describe(bundle: Bundle) -> dict[str, Any]:

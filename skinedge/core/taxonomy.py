@@ -193,9 +193,9 @@ def groups(labels: Sequence[str], overrides: Mapping[str, str] | None = None) ->
 
 def parts_of_melanoma(labels: Sequence[str]) -> list[str]:
     """Return the labels that name a kind of melanoma: 'melanoma in situ', 'nodular melanoma'."""
-    whole = resolve(MELANOMA)
+    general = resolve(MELANOMA)
     kinds = [(label, find(label)) for label in labels]
-    return [label for label, kind in kinds if kind is not None and kind is not whole and includes(whole, kind)]
+    return [label for label, kind in kinds if kind is not None and kind is not general and includes(general, kind)]
 
 
 def melanoma(labels: Sequence[str], overrides: Mapping[str, str] | None = None) -> str | None:

@@ -150,7 +150,7 @@ def roles_of(table: Table, named: Mapping[str, str] | None = None) -> Roles:
         labels=next((labels for names in LABELS if (labels := present("label", names))), ()),
         lesion=first("lesion", LESION),
         patient=first("patient", PATIENT),
-        meta={name: found for name, names in META.items() if (found := present(name, names))},
+        meta={name: known for name, names in META.items() if (known := present(name, names))},
     )
 
 

@@ -142,8 +142,8 @@ def _probabilities(run: Path, image: Path) -> Any:
 def is_written(outcome: Outcome, work: Path) -> str | None:
     """Look for a prediction of every image in the file, and for nothing else in it."""
     rows = [json.loads(line) for line in (work / "out.jsonl").read_text(encoding="utf-8").splitlines()]
-    whole = len(rows) == len(LABELS) * COUNT and all("probabilities" in row for row in rows)
-    return None if whole else f"out.jsonl has {len(rows)} lines"
+    complete = len(rows) == len(LABELS) * COUNT and all("probabilities" in row for row in rows)
+    return None if complete else f"out.jsonl has {len(rows)} lines"
 
 
 def is_checked(outcome: Outcome, work: Path) -> str | None:

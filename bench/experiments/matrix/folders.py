@@ -59,8 +59,8 @@ def classes(count: int = 4, labels: tuple[str, ...] = ("mel", "nv"), pattern: st
 
 def cells(plan: Plan) -> list[Cell]:
     """Return a cell for each folder: `data check` and `predict` must read exactly its images."""
-    found = [*names(plan), *nested(plan), *left_out(plan), *links(plan), *sizes(plan), *copies(plan), *refused(plan)]
-    return plan.rng.sample(found, QUICK) if plan.quick else found
+    every = [*names(plan), *nested(plan), *left_out(plan), *links(plan), *sizes(plan), *copies(plan), *refused(plan)]
+    return plan.rng.sample(every, QUICK) if plan.quick else every
 
 
 def read_cell(
@@ -80,9 +80,9 @@ def is_read(folder: Folder, data: str, outcome: Outcome, work: Path) -> str | No
     from skinedge.data.readers import read
 
     dataset = read(work / data)
-    found = {sample.path: (sample.label, sample.split) for sample in dataset.samples}
-    if found != dict(folder.images):
-        differing = set(found.items()) ^ set(folder.images.items())
+    actual = {sample.path: (sample.label, sample.split) for sample in dataset.samples}
+    if actual != dict(folder.images):
+        differing = set(actual.items()) ^ set(folder.images.items())
         return f"reads another dataset: {sorted(map(repr, differing))[:3]}"
     samples = tuple(replace(sample, split=sample.split or "train") for sample in dataset.samples)
     write_atomic(work / "split.csv", write_split(samples))

@@ -110,10 +110,10 @@ def is_exported(row: Row, outcome: Outcome, work: Path) -> str | None:
         return f"no file with {parts} among {[entry.path for entry in bundle.model_files()]}"
     for entry in bundle.model_files():
         outputs: Outputs = open_listed(bundle, entry.path).run(vectors.pixels)
-        asked = entry.path in made and parts
+        requested = entry.path in made and parts
         if (outputs.heatmaps is None, outputs.logits is None) != (
-            not (asked and row["heatmap"]),
-            not (asked and row["logits"]),
+            not (requested and row["heatmap"]),
+            not (requested and row["logits"]),
         ):
             return f"{entry.path} has not the outputs that were asked for"
         tolerance = TOLERANCE.get(entry.info["precision"])
@@ -167,8 +167,8 @@ def moved(plan: Plan) -> Iterator[Cell]:
     for command in (evaluate, export):
         move = partial(_move_images, plan)
         yield Cell(f"images moved: {command[0]}", (command,), one_line(LOST, "--data"), move, minutes=MINUTES)
-        found = (*command, "--data", "my photos")
-        yield Cell(f"images moved: {command[0]} --data", (found,), works(nothing_wrong), move, minutes=MINUTES)
+        with_data = (*command, "--data", "my photos")
+        yield Cell(f"images moved: {command[0]} --data", (with_data,), works(nothing_wrong), move, minutes=MINUTES)
     changed = (*evaluate, "--data", "my photos")
     yield Cell(
         "an image changed: evaluate",
@@ -217,8 +217,8 @@ def odd_names() -> Iterator[Cell]:
 def _has_split(folder: folders.Folder, outcome: Outcome, work: Path) -> str | None:
     from skinedge.data.dataset import read_split
 
-    found = {sample.path: sample.label for sample in read_split(work / "run/split.csv")}
-    return None if found == {path: label for path, (label, _) in folder.images.items()} else "split.csv names others"
+    actual = {sample.path: sample.label for sample in read_split(work / "run/split.csv")}
+    return None if actual == {path: label for path, (label, _) in folder.images.items()} else "split.csv names others"
 
 
 def refused(plan: Plan) -> Iterator[Cell]:

@@ -173,11 +173,11 @@ TOLD_BY_TRAIN = ("rows missing", "a row without an image", "two tables of labels
 
 def cells(plan: Plan) -> list[Cell]:
     """Return the cells of every layout; the quick part has each as it is, and a few mutations."""
-    found: list[Cell] = []
+    drawn: list[Cell] = []
     for make in LAYOUTS:
         first, *others = of_layout(make(), plan.rng)
-        found += [first, *(plan.rng.sample(others, min(QUICK, len(others))) if plan.quick else others)]
-    return found
+        drawn += [first, *(plan.rng.sample(others, min(QUICK, len(others))) if plan.quick else others)]
+    return drawn
 
 
 def of_layout(layout: Layout, rng: Random) -> Iterator[Cell]:
@@ -248,8 +248,8 @@ def _unlike(layout: Layout, name: str, tables: Mapping[str, Rows], *words: str) 
     elif layout.name == "SCIN" and name in ("rows missing", "cut off"):  # its publisher does not label every case
         expected = works_or_one_line(partial(is_noted, names[0]), *names)
     elif not layout.labels_in_table:
-        told = nothing_wrong if name in TOLD_BY_TRAIN else partial(is_noted, names[0])
-        expected = works_or_one_line(told, *names)
+        invariant = nothing_wrong if name in TOLD_BY_TRAIN else partial(is_noted, names[0])
+        expected = works_or_one_line(invariant, *names)
     return Cell(f"{layout.name}: {name}", (CHECK,), expected, partial(_write, layout, written))
 
 
@@ -280,14 +280,14 @@ def is_same(layout: Layout, outcome: Outcome, work: Path) -> str | None:
     from skinedge.data.readers import read
 
     dataset = read(work / "data")
-    found = {s.path: Truth(s.label, s.lesion_id, s.patient_id, s.split) for s in dataset.samples}
+    actual = {s.path: Truth(s.label, s.lesion_id, s.patient_id, s.split) for s in dataset.samples}
     expected = dict(layout.images)
-    if found.keys() != expected.keys():
-        return f"reads {len(found)} images instead of {len(expected)}: {sorted(found.keys() ^ expected.keys())[:2]}"
+    if actual.keys() != expected.keys():
+        return f"reads {len(actual)} images instead of {len(expected)}: {sorted(actual.keys() ^ expected.keys())[:2]}"
     for name, key in (("label", _label), ("lesion", _lesion), ("patient", _patient), ("split", _split)):
-        wrong = [path for path in expected if key(found[path]) != key(expected[path])]
+        wrong = [path for path in expected if key(actual[path]) != key(expected[path])]
         if wrong:
-            return f"{len(wrong)} images with another {name}, e.g. {wrong[0]}: {key(found[wrong[0]])!r}"
+            return f"{len(wrong)} images with another {name}, e.g. {wrong[0]}: {key(actual[wrong[0]])!r}"
     return None if dataset.domain == layout.domain else f"domain {dataset.domain}"
 
 

@@ -132,10 +132,10 @@ def absent_note(document: Mapping[str, Any]) -> str | None:
     absent = document.get("absent_classes", ())
     if not absent:
         return None
-    found = len(document["classes"]) - len(absent)
+    present = len(document["classes"]) - len(absent)
     return (
-        f"only {found} of the model's {len(document['classes'])} classes occur in these images, without "
-        f"{', '.join(absent)}: balanced accuracy and the other means over classes are of these {found} only"
+        f"only {present} of the model's {len(document['classes'])} classes occur in these images, without "
+        f"{', '.join(absent)}: balanced accuracy and the other means over classes are of these {present} only"
     )
 
 

@@ -93,11 +93,11 @@ def sentences(figures: Evaluation) -> tuple[str, ...]:
         return figures.summary
     lines = [f"On {figures.n:,} images (split: {figures.split}): balanced accuracy {_percent(figures)}."]
     malignant = figures.malignant
-    found, spared, threshold = malignant.sensitivity_counts, malignant.specificity_counts, malignant.threshold
-    if found and spared and threshold is not None:
+    flagged, not_flagged, threshold = malignant.sensitivity_counts, malignant.specificity_counts, malignant.threshold
+    if flagged and not_flagged and threshold is not None:
         lines.append(
-            f"Flagged as malignant (score {threshold:.3f} or more): {found[0]} of {found[1]} malignant images, and "
-            f"{spared[1] - spared[0]} of {spared[1]} benign ones (false alarms)."
+            f"Flagged as malignant (score {threshold:.3f} or more): {flagged[0]} of {flagged[1]} malignant images, and "
+            f"{not_flagged[1] - not_flagged[0]} of {not_flagged[1]} benign ones (false alarms)."
         )
     return tuple(lines)
 

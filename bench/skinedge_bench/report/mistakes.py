@@ -49,11 +49,11 @@ def find_mistakes(manifest: Manifest, reference: Reference) -> tuple[Mistake, ..
     """Return all mistakes by kind; within one, missed lesions without a flag and flagged false alarms come first."""
     probabilities = metrics.softmax(reference.logits)
     scores = metrics.malignant_score(probabilities, manifest.malignant)
-    threshold, found = manifest.thresholds.get("default"), []
+    threshold, mistakes = manifest.thresholds.get("default"), []
     for index in (probabilities.argmax(axis=1) != reference.labels).nonzero()[0].tolist():
         truth, answer = int(reference.labels[index]), int(probabilities[index].argmax())
         score = float(scores[index])
-        found.append(
+        mistakes.append(
             Mistake(
                 index=index,
                 image=reference.ids[index],
@@ -65,25 +65,25 @@ def find_mistakes(manifest: Manifest, reference: Reference) -> tuple[Mistake, ..
                 flagged=None if threshold is None else score >= threshold,
             )
         )
-    return tuple(sorted(found, key=_harm))
+    return tuple(sorted(mistakes, key=_harm))
 
 
 def mistakes_section(
-    found: Sequence[Mistake], images: int, pictures: Pictures | None, notes: tuple[Text, ...]
+    mistakes: Sequence[Mistake], images: int, pictures: Pictures | None, notes: tuple[Text, ...]
 ) -> Section:
     """Tabulate the mistakes.
 
     images: how many were judged; pictures: of the first mistakes, None unless asked for; notes: on their heatmaps.
     """
     title = "Mistakes"
-    if not found:
+    if not mistakes:
         return Section(title, (Text(f"The most probable class is right for all {images} test images."),))
     shown: tuple[Text | Missing | Pictures, ...] = (
         (Missing("Their images and heatmaps (patients' images)", "skinedge report RUN --with-images"),)
         if pictures is None
         else (Text(f"The first {len(pictures.pictures)} of the list below, with heatmaps."), *notes, pictures)
     )
-    return Section(title, (Text(ABOUT), _counts(found, images), *shown, _list(found)))
+    return Section(title, (Text(ABOUT), _counts(mistakes, images), *shown, _list(mistakes)))
 
 
 def named(label: str) -> str:
@@ -107,22 +107,22 @@ def _harm(mistake: Mistake) -> tuple[int, bool, float, int]:
     return mistake.kind, bool(mistake.flagged) != alarm, -mistake.score if alarm else mistake.score, mistake.index
 
 
-def _counts(found: Sequence[Mistake], images: int) -> Table:
+def _counts(mistakes: Sequence[Mistake], images: int) -> Table:
     rows: list[list[Cell]] = []
     for kind, name in enumerate(KINDS):
-        own = [mistake for mistake in found if mistake.kind == kind]
+        own = [mistake for mistake in mistakes if mistake.kind == kind]
         flags = [mistake.flagged for mistake in own]
         flagged = None if None in flags else sum(map(bool, flags))
         rows.append([name, len(own), f"{len(own) / images:.1%}", flagged])
-    return Table(f"Mistakes by kind ({len(found)} of {images} images)", ("kind", "images", "share", "flagged"), rows)
+    return Table(f"Mistakes by kind ({len(mistakes)} of {images} images)", ("kind", "images", "share", "flagged"), rows)
 
 
-def _list(found: Sequence[Mistake]) -> Table:
+def _list(mistakes: Sequence[Mistake]) -> Table:
     rows: list[list[Cell]] = []
     for kind, name in enumerate(KINDS):
-        own = [mistake for mistake in found if mistake.kind == kind]
+        own = [mistake for mistake in mistakes if mistake.kind == kind]
         rows += [_row(name, mistake) for mistake in own[:LISTED]]
-    cut = len(rows) < len(found)
+    cut = len(rows) < len(mistakes)
     title = f"The mistakes, the most harmful first{f' (at most {LISTED} of a kind)' if cut else ''}"
     columns = ("image", "kind", "truth", "called", "probability", "malignant score", "flagged")
     return Table(title, columns, rows)

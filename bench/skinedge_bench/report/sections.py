@@ -38,13 +38,13 @@ def build_report(sources: Sources, notice: str, images: Gallery | None) -> Repor
 
 def _clinical(sources: Sources, images: Gallery | None) -> tuple[Section, ...]:
     """Arrange what a reader without knowledge of computing needs."""
-    found = sources.mistakes
+    mistakes = sources.mistakes
     return (
         Section("Summary", (*summary(sources), Tiles(tuple(accuracy_tiles(sources))))),
         accuracy.accuracy(sources),
         *accuracy.decisions(sources),
         accuracy.subgroups(sources),
-        *((mistakes_section(*found, images.mistakes if images else None, maps_notes(images)),) if found else ()),
+        *((mistakes_section(*mistakes, images.mistakes if images else None, maps_notes(images)),) if mistakes else ()),
         *((Section("Examples", (Text(EXAMPLES), *maps_notes(images), images.examples)),) if images else ()),
         limits(sources),
     )

@@ -54,9 +54,9 @@ def read(root: Path, options: ReadOptions = DEFAULT) -> Dataset:
     Raises: DataError for a missing folder, no image, fewer than two classes, an image without a label, a label
         without an image, or two tables that could both be the labels; ConfigError for options that do not fit.
     """
-    found = survey(root, options)
-    refuse(found.problems, root)
-    return found.dataset
+    surveyed = survey(root, options)
+    refuse(surveyed.problems, root)
+    return surveyed.dataset
 
 
 def survey(root: Path, options: ReadOptions = DEFAULT) -> Survey:

@@ -81,7 +81,7 @@ def _sample(path: str, case: Case) -> Sample:
 def _cases(contents: Contents, cases: Table, truth: Table) -> dict[str, Case]:
     """Return case number -> case, and print which cases are left out."""
     meta = {row[CASE]: contents.roles[cases.name].meta_of(row) for row in cases.rows}
-    found: dict[str, Case] = {}
+    known: dict[str, Case] = {}
     cells: dict[str, str] = {}
     tied, odd, twice = 0, [], []
     for row in truth.rows:
@@ -95,16 +95,16 @@ def _cases(contents: Contents, cases: Table, truth: Table) -> dict[str, Case]:
             heaviest = []
         tied += len(heaviest) > 1
         own = {**meta.get(row[CASE], {}), **contents.roles[truth.name].meta_of(row)}
-        found[row[CASE]] = Case(row[CASE], heaviest[0] if len(heaviest) == 1 else "", own)
+        known[row[CASE]] = Case(row[CASE], heaviest[0] if len(heaviest) == 1 else "", own)
     refuse_rows(contents, truth, "cases with two different conditions", twice)
-    absent = [(f"case {number}", "") for number in found if number not in meta]
+    absent = [(f"case {number}", "") for number in known if number not in meta]
     refuse_rows(contents, truth, f"cases are not in {cases.name}, but", absent)
     refuse_rows(contents, truth, "cells are no list of conditions with weights", odd)
-    unlabelled = sum(case.label == "" for case in found.values()) - tied - len(odd) + len(meta.keys() - found.keys())
+    unlabelled = sum(case.label == "" for case in known.values()) - tied - len(odd) + len(meta.keys() - known.keys())
     for count, what in ((unlabelled, "without a condition"), (tied, "whose heaviest conditions have equal weights")):
         if count:
             note(f"left out: {count} cases {what} ({truth.name})")
-    return found
+    return known
 
 
 def _by_image(contents: Contents, cases: Table, known: Mapping[str, Case]) -> dict[str, Case]:

@@ -303,8 +303,8 @@ def test_an_evaluation_on_some_of_the_classes_names_the_others(cli: Cli, run: Bu
     absent = [label for label in run.manifest.labels if label not in ("mel", "nv")]
     assert json.loads(out)["absent_classes"] == absent
     _, _, err = cli(*arguments, "--out", tmp_path / "out")
-    said = f"only 2 of the model's 7 classes occur in these images, without {', '.join(absent)}"
-    assert f"warning: {said}" in err and said in (tmp_path / "out" / "evaluation.md").read_text()
+    sentence = f"only 2 of the model's 7 classes occur in these images, without {', '.join(absent)}"
+    assert f"warning: {sentence}" in err and sentence in (tmp_path / "out" / "evaluation.md").read_text()
     document = json.loads(cli("evaluate", run.root, "--split", "test", "--json")[1])
     assert document["absent_classes"] == [] and set(run.manifest.labels) == {s.label for s in samples}
 

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import foreign_onnx
-import foreign_tflite
 import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.matrix import onnx_files, tflite_files
 from skinedge.core.errors import BundleError, ConfigError, SkinedgeError
 from skinedge.run.file_trial import remember
 from skinedge.run.plugins import judge_for
@@ -26,7 +25,7 @@ from skinedge_bench.verify.verify import verify_file
 Cli = Callable[..., tuple[int, str, str]]
 QUICK = BenchRequest("quick")
 COLOURS = ((200, 0, 0), (0, 200, 0), (0, 0, 200))  # of the images of each class
-LOGITS = np.array(COLOURS) / 255 @ foreign_onnx.WEIGHTS
+LOGITS = np.array(COLOURS) / 255 @ onnx_files.WEIGHTS
 
 
 def sigmoid(scores: np.ndarray) -> np.ndarray:
@@ -110,35 +109,35 @@ OUTCOMES: dict[str, Expected] = {
 }
 
 
-def centred(dtype: str = "float32", scale: foreign_tflite.Scale | None = None) -> foreign_tflite.Graph:
+def centred(dtype: str = "float32", scale: tflite_files.Scale | None = None) -> tflite_files.Graph:
     """Return a classifier that takes (pixel - 127.5) / 127.5."""
-    return foreign_tflite.classifier("SOFTMAX", dtype=dtype, scale=scale, black=-1, white=2)
+    return tflite_files.classifier("SOFTMAX", dtype=dtype, scale=scale, black=-1, white=2)
 
 
 def write(name: str, folder: Path) -> Path:
     """Write the file of a case, NAME.onnx or NAME.tflite."""
     stem, _, suffix = name.rpartition(".")
     path = folder / name
-    both = foreign_tflite.image_metadata([127.5], [127.5])
+    both = tflite_files.image_metadata([127.5], [127.5])
     described: dict[str, Callable[[], Path]] = {
         "normalized": lambda: centred().save(path, described=both),
         "normalized_int8": lambda: centred("int8", (1 / 127, 0)).save(path, described=both),
         "normalized_int16": lambda: centred("int16", (1 / 32767, 0)).save(path, described=both),
         "normalized_integers": lambda: centred("int32").save(path, described=both),
-        "normalized_channels": lambda: foreign_tflite.classifier("SOFTMAX", white=5).save(
-            path, described=foreign_tflite.image_metadata([0, 0, 0], [51, 51, 51])
+        "normalized_channels": lambda: tflite_files.classifier("SOFTMAX", white=5).save(
+            path, described=tflite_files.image_metadata([0, 0, 0], [51, 51, 51])
         ),
     }
     if suffix == "onnx":
-        foreign_onnx.GRAPHS[stem]().save(path)
+        onnx_files.GRAPHS[stem]().save(path)
     else:
-        described.get(stem, lambda: foreign_tflite.GRAPHS[stem]().save(path))()
+        described.get(stem, lambda: tflite_files.GRAPHS[stem]().save(path))()
     remember(path, judge_for(path))  # made here: no trial in a child process
     return path
 
 
-CASES = [f"{name}.onnx" for name in foreign_onnx.GRAPHS if name in OUTCOMES]
-CASES += [f"{name}.tflite" for name in OUTCOMES if name in foreign_tflite.GRAPHS or name.startswith("normalized")]
+CASES = [f"{name}.onnx" for name in onnx_files.GRAPHS if name in OUTCOMES]
+CASES += [f"{name}.tflite" for name in OUTCOMES if name in tflite_files.GRAPHS or name.startswith("normalized")]
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +159,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 
 
 def test_every_small_file_has_an_expected_outcome() -> None:
-    assert set(foreign_onnx.GRAPHS) | set(foreign_tflite.GRAPHS) == {
+    assert set(onnx_files.GRAPHS) | set(tflite_files.GRAPHS) == {
         name for name in (*OUTCOMES, "not_numbers") if not name.startswith("normalized")
     }
 
@@ -220,7 +219,7 @@ def made(path: Path) -> Path:
 
 @pytest.mark.parametrize("suffix", ["onnx", "tflite"])
 def test_an_output_is_chosen_by_the_number_of_labels_or_by_the_user(cli: Cli, tmp_path: Path, suffix: str) -> None:
-    module = {"onnx": foreign_onnx, "tflite": foreign_tflite}[suffix]
+    module = {"onnx": onnx_files, "tflite": tflite_files}[suffix]
     names = ("StatefulPartitionedCall:0", "StatefulPartitionedCall:1")
     path = made(module.with_features(names).save(tmp_path / f"model.{suffix}"))
     Image.fromarray(np.full((8, 8, 3), COLOURS[0], np.uint8)).save(tmp_path / "red.png")
@@ -273,7 +272,7 @@ def test_the_classes_of_one_sigmoid(
     tmp_path: Path, labels: str | None, expected: tuple[str, ...], melanoma: int | None
 ) -> None:
     metadata = {} if labels is None else {"labels": labels}
-    model = open_file(made(foreign_onnx.one_logit().save(tmp_path / "one.onnx", **metadata)))
+    model = open_file(made(onnx_files.one_logit().save(tmp_path / "one.onnx", **metadata)))
     assert (model.labels, model.melanoma) == (expected, melanoma)
     red = np.full((1, 8, 8, 3), COLOURS[0], np.uint8)
     np.testing.assert_allclose(model.run(red).probabilities[0], BINARY[0], atol=1e-6)
@@ -281,7 +280,7 @@ def test_the_classes_of_one_sigmoid(
 
 
 def test_three_labels_do_not_fit_one_sigmoid(tmp_path: Path) -> None:
-    path = made(foreign_onnx.one_logit().save(tmp_path / "one.onnx", labels="a\nb\nc"))
+    path = made(onnx_files.one_logit().save(tmp_path / "one.onnx", labels="a\nb\nc"))
     with pytest.raises(ConfigError, match="lists 3 labels but has 2 outputs"):
         open_file(path)
 
@@ -289,7 +288,7 @@ def test_three_labels_do_not_fit_one_sigmoid(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["onnx", "tflite"])
 def test_repeated_labels_get_their_number(cli: Cli, folder: Path, tmp_path: Path, suffix: str) -> None:
     """As "crane" and "maillot" of ImageNet: each keeps its own probability, and a benchmark runs."""
-    module = {"onnx": foreign_onnx, "tflite": foreign_tflite}[suffix]
+    module = {"onnx": onnx_files, "tflite": tflite_files}[suffix]
     last = {"onnx": "Softmax", "tflite": "SOFTMAX"}[suffix]
     path = made(module.classifier(last).save(tmp_path / f"m.{suffix}", labels="crane\nmaillot\ncrane\n"))
     model = open_file(path)
@@ -305,7 +304,7 @@ def test_repeated_labels_get_their_number(cli: Cli, folder: Path, tmp_path: Path
 
 def test_two_melanoma_labels_are_no_error(tmp_path: Path) -> None:
     labels = "melanoma\nMelanoma (malignant)\nnevus"
-    model = open_file(made(foreign_onnx.classifier("Softmax").save(tmp_path / "m.onnx", labels=labels)))
+    model = open_file(made(onnx_files.classifier("Softmax").save(tmp_path / "m.onnx", labels=labels)))
     assert model.malignant == (0, 1) and model.melanoma is None
 
 
@@ -356,17 +355,17 @@ def test_a_truncated_file_is_named(cli: Cli, tmp_path: Path, suffix: str) -> Non
 
 
 def test_missing_external_weights_are_named(cli: Cli, tmp_path: Path) -> None:
-    path = made(foreign_onnx.external(tmp_path / "external.onnx"))
+    path = made(onnx_files.external(tmp_path / "external.onnx"))
     code, _, err = cli("verify", path)
     assert code == 1 and "weights.bin" in err and "Traceback" not in err
 
 
 def test_the_trial_runs_files_whose_output_is_in_doubt(tmp_path: Path) -> None:
     """In a child process, before anything is known about the outputs; scalars among them do no harm."""
-    doubtful = foreign_onnx.two_heads(("lesion", "body_site"), "Identity").save(tmp_path / "doubt.onnx")
+    doubtful = onnx_files.two_heads(("lesion", "body_site"), "Identity").save(tmp_path / "doubt.onnx")
     assert open_file(doubtful, output="lesion").output_format.kind == "logits"
     with pytest.raises(ConfigError, match="object detector"):
-        open_file(foreign_onnx.detector().save(tmp_path / "detector.onnx"))
+        open_file(onnx_files.detector().save(tmp_path / "detector.onnx"))
 
 
 def test_an_output_without_numbers_is_an_error_of_every_image(cli: Cli, folder: Path, tmp_path: Path) -> None:
@@ -382,8 +381,8 @@ def test_an_output_without_numbers_is_an_error_of_every_image(cli: Cli, folder: 
 def test_a_label_file_of_any_name_is_found_by_the_metadata(tmp_path: Path) -> None:
     """AutoML's files call it dict.txt."""
     path = tmp_path / "model.tflite"
-    described = foreign_tflite.image_metadata([0], [1], label_file="dict.txt", calibrated=True)
-    made(foreign_tflite.classifier("SOFTMAX").save(path, "nevus\nmelanoma\nbcc", described, label_file="dict.txt"))
+    described = tflite_files.image_metadata([0], [1], label_file="dict.txt", calibrated=True)
+    made(tflite_files.classifier("SOFTMAX").save(path, "nevus\nmelanoma\nbcc", described, label_file="dict.txt"))
     model = open_file(path)
     assert model.labels == ("nevus", "melanoma", "bcc")
     assert "the score calibration of the file's TFLite Metadata is not applied" in model.assumptions
@@ -391,7 +390,7 @@ def test_a_label_file_of_any_name_is_found_by_the_metadata(tmp_path: Path) -> No
 
 def test_a_quantized_softmax_over_many_classes_is_no_multi_label(tmp_path: Path) -> None:
     """1,000 probabilities, each rounded to 1/256: their sum is far from 1."""
-    graph = foreign_tflite.Graph()
+    graph = tflite_files.Graph()
     graph.dense(np.random.default_rng(0).normal(size=(3, 1000)), "many")
     graph.add("SOFTMAX", ["many"], "real", [1, 1000])
     graph.add("QUANTIZE", ["real"], "scores", [1, 1000], "uint8", (1 / 256, 0))

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from experiments.faults.process import import_ahead, import_more, launch
 from experiments.faults.results import Reference
 from experiments.faults.sandbox import Area, prepare
 from experiments.faults.table import details, table
+from experiments.forked import forked
 
 
 def parse() -> argparse.Namespace:
@@ -140,7 +141,7 @@ def run_all(
         while waiting and len(running) < jobs:
             experiment = waiting.pop()
             file = results / f"{experiment.number}.json"
-            running[_forked(lambda e=experiment, f=file: _run_one(area, e, recorded[e.command].reference, f))] = file
+            running[forked(lambda e=experiment, f=file: _run_one(area, e, recorded[e.command].reference, f))] = file
         process, status = os.wait()
         file = running.pop(process)
         if status != 0:
@@ -159,19 +160,6 @@ def _run_one(area: Area, experiment: Experiment, reference: Reference, file: Pat
     except Exception:
         finding = Finding(experiment, faults={"campaign": [traceback.format_exc()]})
     file.write_text(json.dumps(row(finding)))
-
-
-def _forked(work: Callable[[], None]) -> int:
-    child = os.fork()
-    if child:
-        return child
-    try:
-        work()
-        os._exit(0)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,13 @@ import shutil
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from random import Random
 
+from experiments.forked import forked
 from experiments.fuzz import fixture
 from experiments.matrix.cell import Cell, Plan, Result
 from experiments.matrix.parts import NOT_YET, PARTS
@@ -97,7 +98,7 @@ def run_all(part: str, cells: Sequence[Cell], options: argparse.Namespace, area:
     while waiting or running:
         while waiting and len(running) < options.jobs:
             number = waiting.pop()
-            running[_fork(part, cells[number], area, number)] = number
+            running[forked(partial(_perform, part, cells[number], area, number))] = number
         process, status = os.wait()
         number = running.pop(process)
         box, file = area / str(number), area / f"{number}.json"
@@ -112,20 +113,10 @@ def run_all(part: str, cells: Sequence[Cell], options: argparse.Namespace, area:
         yield number, result
 
 
-def _fork(part: str, cell: Cell, area: Path, number: int) -> int:
-    """Perform a cell in a forked process, which writes the result as JSON."""
-    sys.stdout.flush()
-    child = os.fork()
-    if child:
-        return child
-    try:
-        result = perform(part, cell, Sandbox(area / str(number), area))
-        (area / f"{number}.json").write_text(json.dumps(asdict(result)))
-        os._exit(0)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(1)
+def _perform(part: str, cell: Cell, area: Path, number: int) -> None:
+    """Perform a cell, and write the result as JSON."""
+    result = perform(part, cell, Sandbox(area / str(number), area))
+    (area / f"{number}.json").write_text(json.dumps(asdict(result)))
 
 
 if __name__ == "__main__":

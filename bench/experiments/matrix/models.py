@@ -66,6 +66,8 @@ EXPECTED: Mapping[str, Expected] = {
     "quantized_output": one_line("integers without a scale"),
     "two_heads": one_line("--output"),
     "two_inputs": one_line("age"),
+    "no_batch": one_line("for 1 images"),
+    "any_size_tflite": one_line("has no fixed size"),
     "grey": works_or_one_line(partial(gives, np.full(3, 1 / 3))),
 }
 Write = Callable[[Path], object]
@@ -73,10 +75,10 @@ Write = Callable[[Path], object]
 
 def cells(plan: Plan) -> list[Cell]:
     """Return a cell for each file."""
-    found = list(graphs())
+    graph_cells = list(graphs())
     if plan.quick:
-        return [cell for cell in found if cell.name.split(", ")[0] in QUICK]
-    return [*found, *described(), *commands(), *damaged()]
+        return [cell for cell in graph_cells if cell.name.split(", ")[0] in QUICK]
+    return [*graph_cells, *described(), *commands(), *damaged()]
 
 
 def predicted(name: str, file: str, write: Write, expected: Expected) -> Cell:
@@ -156,12 +158,12 @@ def _with_data(work: Path) -> None:
 def damaged() -> Iterator[Cell]:
     """Yield files that are no model, or not in full."""
     for suffix, other in (("onnx", "tflite"), ("tflite", "onnx")):
-        whole = partial(_content, suffix)
+        content = partial(_content, suffix)
         file = f"a.{suffix}"
         yield predicted(
-            f"truncated .{suffix}", file, lambda p, w=whole: p.write_bytes(w()[: len(w()) // 2]), one_line()
+            f"truncated .{suffix}", file, lambda p, w=content: p.write_bytes(w()[: len(w()) // 2]), one_line()
         )
-        yield predicted(f".{suffix} named .{other}", f"a.{other}", lambda p, w=whole: p.write_bytes(w()), one_line())
+        yield predicted(f".{suffix} named .{other}", f"a.{other}", lambda p, w=content: p.write_bytes(w()), one_line())
         for name, content in (
             ("empty file", b""),
             ("page of a web server", b"<html>404</html>"),

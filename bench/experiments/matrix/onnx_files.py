@@ -193,6 +193,14 @@ def pooled() -> Graph:
     return graph.output("scores", ["n", 3, 1, 1])
 
 
+def no_batch() -> Graph:
+    """Return a classifier whose output has no dimension for the images: (3,)."""
+    graph = Graph(batch=1)
+    graph.add("Softmax", ["logits"], "rows", axis=1)
+    graph.add("Squeeze", ["rows", graph.constant("first", np.array([0]))], "scores")
+    return graph.output("scores", [3])
+
+
 def texts() -> Graph:
     """Return a network that gives the name of the class."""
     graph = Graph()
@@ -258,6 +266,7 @@ GRAPHS: dict[str, Callable[[], Graph]] = {
     "any_size_nchw": lambda: classifier("Softmax", layout="NCHW", sides=("h", "w")),
     "not_numbers": not_numbers,
     "pooled": pooled,
+    "no_batch": no_batch,
     "texts": texts,
     "vector": vector,
 }

@@ -1,4 +1,4 @@
-"""Small .tflite files as other tools write them: images of 8 x 8 pixels, 3 classes, with the logits of `foreign_onnx`.
+"""Small .tflite files as other tools write them: images of 8 x 8 pixels, 3 classes, with the logits of `onnx_files`.
 
 Written operation by operation with the flatbuffer schema, in a millisecond; TFLite Metadata with the tables of
 `skinedge_export.formats.tflite.metadata`.
@@ -119,6 +119,8 @@ class Graph:
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
             if operation == "SOFTMAX":
                 operator.builtinOptions.beta = 1.0
+            if operation == "ARG_MAX":
+                operator.builtinOptions.outputType = self.tensors[operator.outputs[0]].type
             if operation == "CAST":
                 operator.builtinOptions.inDataType = self.tensors[operator.inputs[0]].type
                 operator.builtinOptions.outDataType = self.tensors[operator.outputs[0]].type
@@ -154,7 +156,13 @@ class Graph:
             model.signatureDefs = [signature]
         return packed(model)
 
-    def save(self, path: Path, labels: str | None = None, described: bytes | None = None) -> Path:
+    def save(
+        self,
+        path: Path,
+        labels: str | None = None,
+        described: bytes | None = None,
+        label_file: str = "labels.txt",
+    ) -> Path:
         """Write the file. labels: a label list; described: `image_metadata`."""
         content = self.content()
         if described is not None:
@@ -168,7 +176,7 @@ class Graph:
         if labels is not None:
             zipped = io.BytesIO()
             with zipfile.ZipFile(zipped, "w") as archive:
-                archive.writestr("labels.txt", labels)
+                archive.writestr(label_file, labels)
             content += zipped.getvalue()
         path.write_bytes(content)
         return path
@@ -181,12 +189,20 @@ def packed(model: Any) -> bytes:
     return bytes(builder.Output())
 
 
-def image_metadata(mean: Sequence[float], std: Sequence[float]) -> bytes:
-    """Return TFLite Metadata whose only content is the NormalizationOptions of the image."""
+def image_metadata(
+    mean: Sequence[float], std: Sequence[float], label_file: str = "labels.txt", calibrated: bool = False
+) -> bytes:
+    """Return TFLite Metadata with the NormalizationOptions of the image and the label file of the output.
+
+    calibrated: add a process unit that calibrates the scores.
+    """
     options = tables.Table.of("NormalizationOptions", mean=tuple(map(float, mean)), std=tuple(map(float, std)))
     unit = tables.Table.of("ProcessUnit", options_type=1, options=options)
     image = tables.Table.of("TensorMetadata", name="image", process_units=[unit])
-    graph = tables.Table.of("SubGraphMetadata", input_tensor_metadata=[image])
+    file = tables.Table.of("AssociatedFile", name=label_file, type=2)
+    units = [tables.Table.of("ProcessUnit", options_type=2)] if calibrated else []
+    scores = tables.Table.of("TensorMetadata", name="scores", process_units=units, associated_files=[file])
+    graph = tables.Table.of("SubGraphMetadata", input_tensor_metadata=[image], output_tensor_metadata=[scores])
     return tables._encode(tables.Table.of("ModelMetadata", subgraph_metadata=[graph]), b"M001")
 
 
@@ -284,6 +300,21 @@ def pooled() -> Graph:
     return graph.output("scores")
 
 
+def no_batch() -> Graph:
+    """Return a classifier whose output has no dimension for the images: (3,)."""
+    graph = Graph()
+    graph.add("SOFTMAX", ["logits"], "rows", [1, 3])
+    graph.add("RESHAPE", ["rows", graph.constant("shape", np.array([3], np.int32))], "scores", [3])
+    return graph.output("scores")
+
+
+def any_size() -> Graph:
+    """Return a classifier of images of any size."""
+    graph = classifier("SOFTMAX")
+    graph.tensors[graph.names["image"]].shapeSignature = [1, -1, -1, 3]
+    return graph
+
+
 def one_class() -> Graph:
     """Return a network with a softmax over one class, a frequent mistake: always 1."""
     return one_logit("SOFTMAX")
@@ -316,4 +347,6 @@ GRAPHS: dict[str, Callable[[], Graph]] = {
     "detector": detector,
     "segmentation": segmentation,
     "pooled": pooled,
+    "no_batch": no_batch,
+    "any_size_tflite": any_size,
 }

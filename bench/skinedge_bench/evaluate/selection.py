@@ -9,7 +9,6 @@ from pathlib import Path
 
 from skinedge.core import taxonomy
 from skinedge.core.errors import ConfigError, DataError, one_of
-from skinedge.core.files import sha256
 from skinedge.data.audit import lesions_of, marks
 from skinedge.data.dataset import SPLITS, Dataset, Sample, data_root, read_split
 from skinedge.data.hashing import hash_images, inspect_images, near_pairs
@@ -64,7 +63,7 @@ def select(
         reading = reading if bundle is None else bundle.reading(reading, data)
         root, samples = data_root(data), _read(data, model.labels, reading)
         seen_in = origins = _origins(samples, own, bundle)
-        note_other_content(root, samples, own)
+        note_other_content(samples, own)
     elif bundle is not None and bundle.manifest.data_root:
         root = Path(bundle.manifest.data_root)
         if not root.exists():
@@ -93,11 +92,10 @@ def select(
     return Selection(root, tuple(sample for sample, _ in chosen), split, counts)
 
 
-def note_other_content(root: Path, samples: Sequence[Sample], own: Sequence[Sample]) -> None:
-    """Say how many images have the name of one of the run's, but other bytes: another copy, or another image."""
+def note_other_content(samples: Sequence[Sample], own: Sequence[Sample]) -> None:
+    """Say how many images, with sha256, have the name of one of the run's, but other bytes."""
     recorded = {sample.image_id: sample.sha256 for sample in own if sample.sha256}
-    named = [sample for sample in samples if sample.image_id in recorded and (root / sample.path).is_file()]
-    other = sum(sha256(root / sample.path) != recorded[sample.image_id] for sample in named)
+    other = sum(recorded.get(sample.image_id, sample.sha256) != sample.sha256 for sample in samples)
     if other:
         note(f"{other} of {len(samples)} images have the name of one of the run's images, but other content")
 

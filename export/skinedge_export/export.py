@@ -199,16 +199,21 @@ def _inputs(bundle: Bundle, target: ExportTarget) -> dict[str, str]:
 def _timed(
     bundle: Bundle, target: ExportTarget, candidates: Sequence[Candidate], context: ExportContext
 ) -> tuple[Sequence[Candidate], float | None]:
-    """Measure the candidates' latency, and that of the fp32 file if there is one, while nothing else runs."""
+    """Measure the candidates' latency, and that of the fp32 file if there is one, while nothing else runs.
+
+    Candidates that their runtime cannot load come first, without a latency.
+    """
     if not target.calibrated:
         return candidates, None
     runtime = runtime_of(target)
     name = target.file_name("fp32", converter_of(target).suffix)
     fp32 = [bundle.root / name] if bundle.has(name) and (bundle.root / name).is_file() else []
+    unloadable, loadable = ([c for c in candidates if c.loads is loads] for loads in (False, True))
     with captured_output("running the files", name):
-        sessions = [runtime.open(candidate.artifact.path, threads=1) for candidate in candidates]
+        sessions = [runtime.open(candidate.artifact.path, threads=1) for candidate in loadable]
         sessions += [open_tried(path, runtime) for path in fp32]
-        return timed(candidates, sessions, context.golden(target.form).pixels[:1])
+        measured, fp32_ms = timed(loadable, sessions, context.golden(target.form).pixels[:1])
+    return [*unloadable, *measured], fp32_ms
 
 
 def _keep(

@@ -157,7 +157,8 @@ def _show_search(bundle: Bundle, entry: FileEntry) -> None:
         ]
         verdict = word(worst_of(gate["verdict"] for gate in candidate["gates"]))
         verdict = f"{verdict}, chosen" if candidate["rung"] == report["chosen"] else verdict
-        cost = (f"{candidate['size_bytes'] / 1e6:.2f}", f"{candidate['milliseconds']:.2f}", candidate["partitions"])
+        latency = None if candidate["milliseconds"] is None else f"{candidate['milliseconds']:.2f}"
+        cost = (f"{candidate['size_bytes'] / 1e6:.2f}", latency, candidate["partitions"])
         rows.append((candidate["rung"], *figures, *cost, verdict))
     columns = ("candidate", "agreement", "drop", "mel sens", "distance", "MB", "ms", "partitions", "verdict")
     table(f"{entry.path}: {report['validation_images']} validation images, 1 thread", columns, rows)

@@ -11,6 +11,11 @@ from experiments.fuzz.case import Case, Outcome
 from experiments.fuzz.oracles import findings
 
 LIMIT = 15  # seconds of CPU time in which a refused input must be refused
+FAILED_GATES = (
+    "error: a gate failed:",
+    "error: merging changed a logit by",
+    "no file kept the diagnosis on validation images:",
+)
 Invariant = Callable[[Outcome, Path], str | None]  # last command's outcome, working folder -> what is wrong
 
 
@@ -19,8 +24,8 @@ class Expected:
     """The expected outcome, stated before the cell runs.
 
     invariant: holds when the commands work, None if the last one must refuse the input; names: words of its error, None
-    if it must not refuse; says: words that a working command must show; gate: instead of `names`, a gate of a finished
-    file may fail, by name.
+    if it must not refuse; says: words that a working command must show; gate: instead of `names`, a gate of any
+    of the commands may fail, by name.
     """
 
     invariant: Invariant | None = None
@@ -125,7 +130,7 @@ def judge(expected: Expected, outcome: Outcome, work: Path, left: Sequence[str])
             return "accepted"
         missing = [words for words in expected.says if not contains(output, words)]
         return f"does not say {missing}" if missing else _check(expected.invariant, outcome, work)
-    if expected.gate and contains(output, "error: a gate failed:"):
+    if expected.gate and any(contains(output, words) for words in FAILED_GATES):
         return None
     if expected.names is None:
         return f"refused: {error_of(outcome)}"

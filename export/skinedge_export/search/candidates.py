@@ -14,7 +14,7 @@ from skinedge.core.errors import GateError
 from skinedge.core.json_io import read_toml
 from skinedge.core.preprocess import Pixels
 from skinedge.run.plugins import Session
-from skinedge.stats.gates import Gate, passed, worst
+from skinedge.stats.gates import Gate, passed, verdict_of, worst
 from skinedge.stats.verdicts import word
 from skinedge_export.candidate_check import CandidateMetrics
 from skinedge_export.converter import Artifact
@@ -54,6 +54,11 @@ class Candidate:
     partitions: int | None
     size: int
     milliseconds: float | None = None
+
+    @property
+    def loads(self) -> bool:
+        """Return True if its runtime could load and run the file."""
+        return verdict_of(self.gates, "loads") != "fail"
 
     @property
     def passed(self) -> bool:
@@ -126,7 +131,9 @@ def refused(tried: Sequence[Candidate]) -> GateError:
     if len(tried) == 1:
         failed = next(gate for gate in tried[0].gates if gate.verdict == "fail")
         return GateError(
-            f"gate '{failed.name}' failed: {failed.measured}, limit {failed.limit:g} ({failed.detail})",
+            f"gate '{failed.name}' failed: {failed.measured}, limit {failed.limit:g} ({failed.detail})"
+            if tried[0].loads
+            else failed.detail,
             todo="It was not written; an earlier file of that name is as it was.",
         )
     return GateError(
@@ -138,9 +145,12 @@ def refused(tried: Sequence[Candidate]) -> GateError:
 
 
 def reason(candidate: Candidate) -> str:
-    """List the failed gates; of a candidate without one, those whose estimate is beyond the limit."""
+    """List the failed gates; of a candidate without one, those whose estimate is beyond the limit.
+
+    Of a file that its runtime could not load: the runtime's message.
+    """
     return "; ".join(
-        f"{gate.name} {gate.measured} (limit {gate.limit:g})"
+        f"{gate.name} {gate.measured} (limit {gate.limit:g})" if candidate.loads else gate.detail
         for gate in candidate.gates
         if gate.verdict == "fail" or (candidate.passed and _beyond(gate))
     )
@@ -165,7 +175,7 @@ def timed(
     """Measure latency; returns the candidates with theirs, and that of the fp32 file if there is one.
 
     Latencies are medians of one image, in turns, so that all files meet the same conditions.
-    sessions: one for each candidate's file, then one for the fp32 file; pixels: (1, S, S, 3).
+    candidates: those that load; sessions: one for each of them, then one for the fp32 file; pixels: (1, S, S, 3).
     """
     latencies_ms: list[list[float]] = [[] for _ in sessions]
     for turn in range(ROUNDS + 2):

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from skinedge.core.errors import GateError
+from skinedge.core.errors import BundleError, GateError
+from skinedge.stats.gates import Gate
 from skinedge.system.progress import note
-from skinedge_export.candidate_check import check_candidate
+from skinedge_export.candidate_check import CheckedCandidate, check_candidate
 from skinedge_export.captured_output import captured_output
 from skinedge_export.context import ExportContext
 from skinedge_export.int8.sensitivity import Layer
@@ -81,13 +82,16 @@ def _variants(target: ExportTarget, precision: str, context: ExportContext) -> S
 def make_candidate(
     target: ExportTarget, recipe: ExportRecipe, kept_float: tuple[Layer, ...], context: ExportContext, folder: Path
 ) -> Candidate:
-    """Convert one file into `folder`, run it and check its gates."""
+    """Convert one file into `folder`, run it and check its gates; a file that its runtime cannot load has failed."""
     converter = converter_of(target)
     path = folder / f"{len(list(folder.iterdir()))}{converter.suffix}"
     job = context.job(recipe, target.form, kept_float)
     artifact = converter.convert(job, path)
     golden, val, threshold = context.golden(target.form), context.val(target.form), context.bundle.manifest.thresholds
-    with captured_output("running the file", target.file_name(recipe.precision, converter.suffix)):
-        checked = check_candidate(path, job.description, runtime_of(target), golden, val, threshold["default"])
+    try:
+        with captured_output("running the file", target.file_name(recipe.precision, converter.suffix)):
+            checked = check_candidate(path, job.description, runtime_of(target), golden, val, threshold["default"])
+    except BundleError as error:  # XNNPACK has no int8 kernel for ratios of scales that are very large or small
+        checked = CheckedCandidate((Gate("loads", None, 0, "fail", error.what),), None, None)
     names = tuple(layer.name for layer in kept_float)
     return Candidate(artifact, recipe, names, checked.gates, checked.figures, checked.partitions, path.stat().st_size)

@@ -191,6 +191,18 @@ def test_the_error_of_a_single_candidate_names_its_first_failed_gate(work: Works
         work.search(ExportTarget("onnx", "fp32"))
 
 
+def test_a_file_that_its_runtime_cannot_load_has_failed_and_the_search_goes_on(
+    work: Workshop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unloadable = (Gate("loads", None, 0, "fail", "LiteRT cannot load this file (node 73)"),)
+    work.plan = {f"int8 {name}": (unloadable, 9.0) for name in METHODS} | {"int8-mixed 1": (GOOD, 0.1)}
+    assert work.search(INT8)[-1].name == "int8-mixed (1 layers in float)"
+    assert "int8 (mse): failed, LiteRT cannot load this file (node 73)\n" in capsys.readouterr().err
+    work.plan = {"fp32": (unloadable, 9.0)}
+    with pytest.raises(GateError, match=r"model\.fp32\.onnx: LiteRT cannot load this file \(node 73\)"):
+        work.search(ExportTarget("onnx", "fp32"))
+
+
 def test_each_candidates_verdict_is_printed(work: Workshop, capsys: pytest.CaptureFixture[str]) -> None:
     work.plan = {"int8 percentile": (INCONCLUSIVE, 0.2), "int8 mse": (GOOD, 0.1)}
     work.search(INT8)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from skinedge.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from skinedge.data.read_options import ReadOptions
@@ -48,6 +50,21 @@ def _check_data(data: Path | None) -> Path | None:
 
 DataOption = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", callback=_check_data, help="Folder of labelled images.")
+]
+
+
+def _check_folders(data: list[Path] | None) -> list[Path] | None:
+    return data and [_check_data(path) or path for path in data]
+
+
+FoldersOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        callback=_check_folders,
+        help="Folder of labelled images; several with --data A --data B.",
+    ),
 ]
 JobsOption = Annotated[
     int | None, typer.Option("--jobs", metavar="N", help="Worker processes. [default: one per usable core]")
@@ -99,6 +116,17 @@ class TableOptions:
 class FolderOptions(TableOptions):
     """How to read a folder of labelled images."""
 
+    label_map: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="FILE.toml",
+            help="Classes, domain and licence of the folder, for a model with other classes. Of several folders: "
+            "NAME=FILE.toml, once for each.",
+            rich_help_panel=READING,
+        ),
+    ] = None
+
     plan: Annotated[
         Path | None,
         typer.Option(
@@ -110,5 +138,28 @@ class FolderOptions(TableOptions):
     ] = None
 
     def options(self) -> ReadOptions:
-        """Return the choices. Raises: as `reading`."""
-        return self.reading(self.plan)
+        """Return the choices for one folder. Raises: as `reading`; ConfigError for several maps."""
+        from skinedge.data.sources.label_map import read_map
+
+        if len(self.label_map or []) > 1:
+            raise ConfigError("several --map for one folder", todo="Give one: --map FILE.toml")
+        chosen = self.reading(self.plan)
+        return replace(chosen, label_map=read_map(Path(self.label_map[0]))) if self.label_map else chosen
+
+    def by_source(self) -> dict[str, ReadOptions]:
+        """Return name of a folder -> how to read it, by the maps of several folders. Raises: ConfigError."""
+        from skinedge.data.read_options import ReadOptions
+        from skinedge.data.sources.label_map import read_map
+
+        given = {"--table": self.table, "--columns": self.columns, "--plan": self.plan}
+        if alone := [name for name, value in given.items() if value is not None]:
+            todo = "Name the columns in the folder's map: --map NAME=FILE.toml, with [columns]."
+            raise ConfigError(f"{alone[0]} is for a single folder, and --data names several", todo=todo)
+        readings: dict[str, ReadOptions] = {}
+        for text in self.label_map or []:
+            name, equals, file = text.partition("=")
+            if not equals or name in readings:
+                what = f"--map {text} does not name its folder" if not equals else f"two --map for '{name}'"
+                raise ConfigError(what, todo="For example: --map isic2017=isic2017.toml")
+            readings[name] = ReadOptions(label_map=read_map(Path(file)))
+        return readings

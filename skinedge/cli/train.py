@@ -12,7 +12,7 @@ import typer
 from skinedge.cli.app import app
 from skinedge.cli.common import emit_json, figure, note, say, table
 from skinedge.cli.option_groups import expand_groups
-from skinedge.cli.options import DataOption, FolderOptions, JsonOption, RunArgument
+from skinedge.cli.options import DataOption, FolderOptions, FoldersOption, JsonOption, RunArgument
 from skinedge.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class TrainOptions:
     """The options of `train` and `run`; None: not given."""
 
-    data: DataOption = None
+    data: FoldersOption = None
     out: Annotated[
         Path | None, typer.Option("--out", metavar="RUN", help="Run directory to create. [default: a new one in runs/]")
     ] = None
@@ -111,7 +111,7 @@ def make_request(options: TrainOptions, folder: FolderOptions) -> TrainRequest:
     """Return the training that the options ask for. Raises: ConfigError for missing or contradictory options."""
     from skinedge.run.config import load_config
 
-    if options.data is None:
+    if not options.data:
         raise ConfigError(
             "no images named",
             todo="Give a folder of labelled images: --data DIR. Sample data: skinedge data synth OUT, then --data OUT.",
@@ -119,22 +119,35 @@ def make_request(options: TrainOptions, folder: FolderOptions) -> TrainRequest:
     if options.resume and options.force:
         raise ConfigError("--resume and --force contradict each other", todo="Give one of them.")
     config = load_config(options.config).with_options(options.settings())
+    from skinedge.data.read_options import DEFAULT
+    from skinedge.data.sources.folders import common_root, name_sources
     from skinedge.training.job import TrainRequest
 
-    out = options.out or _default_out(options.data, resume=options.resume)
+    several = len(options.data) > 1
+    sources = name_sources(options.data, folder.by_source()) if several else ()
+    data = common_root(sources) if several else options.data[0]
+    out = options.out or _default_out("-".join(path.resolve().stem for path in options.data), resume=options.resume)
     if out.name in ("", ".."):
         raise ConfigError("--out must name the run directory to create", where=str(out))
     return TrainRequest(
-        options.data, out, config, options.device, options.resume, options.force, folder.options(), options.log or ""
+        data,
+        out,
+        config,
+        options.device,
+        options.resume,
+        options.force,
+        DEFAULT if several else folder.options(),
+        options.log or "",
+        sources,
     )
 
 
-def _default_out(data: Path, *, resume: bool) -> Path:
+def _default_out(data: str, *, resume: bool) -> Path:
     """Return the unfinished run to resume, or a new run directory under runs/, and print its name."""
     from skinedge.training.job import find_unfinished
 
     stamp = f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
-    out = find_unfinished() if resume else Path("runs") / f"{data.resolve().stem}-{stamp}"
+    out = find_unfinished() if resume else Path("runs") / f"{data}-{stamp}"
     note(f"run: {out}")
     return out
 

@@ -86,6 +86,18 @@ def refuse_strip(height: int, width: int) -> None:
         raise DataError(f"image of {width} x {height} pixels is more than {LONGEST} times as long as wide")
 
 
+def stretched(pixels: Pixels, size: str) -> Pixels:
+    """Resize a whole image to `size` ('WIDTHxHEIGHT' in pixels, '' leaves it), bilinear with antialiasing.
+
+    For copies that were squashed: a square copy of a photo of 4:3 becomes 4:3 again before it is prepared.
+    pixels: (H, W, 3) uint8; returns (HEIGHT, WIDTH, 3) uint8.
+    """
+    if not size:
+        return pixels
+    width, height = map(int, size.split("x"))
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR), dtype=np.uint8)
+
+
 def prepare(pixels: Pixels, size: int) -> Pixels:
     """Resize the shorter side to `size` and crop the centre square.
 

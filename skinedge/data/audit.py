@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,14 +9,11 @@ from dataclasses import dataclass, field
 from skinedge.core.errors import DataError, SkinedgeError
 from skinedge.core.image_file import read_size
 from skinedge.core.taxonomy import find, fold, melanoma, resolve
-from skinedge.data.dataset import Dataset, Sample, archive_images, archive_member, isic_id
+from skinedge.data.dataset import GLOBAL_ID, Dataset, Sample, archive_images, archive_member, isic_id
 from skinedge.data.hashing import Inspection, near_pairs
 from skinedge.data.hdf5_images import hdf5_member, image_bytes
 from skinedge.data.problems import Problem
 from skinedge.data.split import FRACTIONS, conflicting_labels, pools_of, scarce_classes
-
-# Lesion ids that are unique across folders, such as 'HAM_0000118' and 'BCN_0003884', unlike '17'.
-_GLOBAL_ID = re.compile(r"[A-Za-z]{2,}_")
 
 
 @dataclass(frozen=True)
@@ -177,7 +173,7 @@ def marks(sample: Sample, lesions: Mapping[str, str]) -> list[tuple[str, str]]:
     """
     name = isic_id(sample)
     lesion = sample.lesion_id or (lesions.get(name, "") if name else "")
-    keys = [("ISIC id", name), ("lesion id", lesion if _GLOBAL_ID.match(lesion) else ""), ("bytes", sample.sha256)]
+    keys = [("ISIC id", name), ("lesion id", lesion if GLOBAL_ID.match(lesion) else ""), ("bytes", sample.sha256)]
     return [key for key in keys if key[1]]
 
 

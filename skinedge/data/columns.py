@@ -60,7 +60,7 @@ TONE_SCALES: Mapping[str, tuple[int, int] | None] = {
     "skin_tone": None,
 }
 _ROMAN = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6"}
-ROLES = ("image", "label", "lesion", "patient", *META)  # what `--columns` can name
+ROLES = ("image", "label", "lesion", "patient", *META, "split")  # what `--columns` can name
 _PAIRS = re.compile(r",(?=\s*\w+\s*=)")  # between two pairs: a column's name may have a comma
 _UNTOLD = frozenset({"", "na", "n/a", "nan", "none", "null", "unknown", "-1", "-1.0"})
 # Columns of ISIC's tables that are no classes.
@@ -150,7 +150,7 @@ def roles_of(table: Table, named: Mapping[str, str] | None = None) -> Roles:
         labels=next((labels for names in LABELS if (labels := present("label", names))), ()),
         lesion=first("lesion", LESION),
         patient=first("patient", PATIENT),
-        meta={name: known for name, names in META.items() if (known := present(name, names))},
+        meta={name: known for name, names in {**META, "split": ()}.items() if (known := present(name, names))},
     )
 
 

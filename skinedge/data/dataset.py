@@ -7,8 +7,9 @@ import io
 import re
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +24,16 @@ from skinedge.data.hdf5_images import hdf5_member, image_bytes
 
 SPLITS = ("train", "val", "cal", "test")
 SPLIT_COLUMNS = ("image_id", "lesion_id", "label", "split", "path", "sha256")
-PATIENT_COLUMN = "patient_id"  # only where a table tells the patients
+OPTIONAL_COLUMNS = ("patient_id", "source", "stretch")  # only where an image has one
+# Folders and values of tables that name an official split.
+OFFICIAL = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"} | {
+    "test": "test",
+    "testing": "test",
+}
 SPLIT_BYTES = 256 << 20
 _ARCHIVE_MEMBER = re.compile(r"(.*\.npz)#([^/.]*/[^/.]*)", re.IGNORECASE | re.DOTALL)
+# Ids of lesions and patients that are unique across folders, such as 'HAM_0000118' and 'IP_7279968', unlike '17'.
+GLOBAL_ID = re.compile(r"[A-Za-z]{2,}_")
 _ISIC_ID = re.compile(r"ISIC_\d{5,}", re.IGNORECASE)
 _HAM10000 = "ISIC_0024306", "ISIC_0034320"  # first and last of its ids in the ISIC archive
 
@@ -39,7 +47,8 @@ class Sample:
     'train', 'val', 'cal', 'test', or '' if unassigned. sha256: of the encoded image's bytes (of the
     array's bytes inside a MedMNIST archive), '' until computed; phash:
     `skinedge.data.hashing.perceptual_hash`, '' until computed.
-    meta: sex, age, site, ... as far as the source has them; patient_id: '' if unknown.
+    meta: sex, age, site, ... as far as the source has them; patient_id: '' if unknown; source: name of its folder
+    among several, '' for one; stretch: 'WIDTHxHEIGHT' in pixels that the image is resized to first, '' for none.
     """
 
     image_id: str
@@ -51,6 +60,27 @@ class Sample:
     phash: str = ""
     meta: Mapping[str, str] = field(default_factory=dict)
     patient_id: str = ""
+    source: str = ""
+    stretch: str = ""
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """One of several folders of a dataset, and what is recorded of it.
+
+    name: its samples' `source`; path: relative to the dataset's root; kind, domain: as of a dataset; license: SPDX
+    expression, '' if unknown; attribution: '' for none; labels: the classes that it distinguishes; reading:
+    `ReadOptions.document` of how it was read.
+    """
+
+    name: str
+    path: str
+    kind: str
+    domain: str
+    license: str
+    attribution: str
+    labels: tuple[str, ...]
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,7 +88,9 @@ class Dataset:
     """Labelled images of a folder.
 
     kind: layout, for display ('class folders', 'HAM10000', 'ISIC challenge', 'MedMNIST');
-    labels: class names, sorted; domain: 'dermoscopic', 'clinical', 'mixed', 'synthetic' or 'unknown'.
+    labels: class names, sorted; domain: 'dermoscopic', 'clinical', 'mixed', 'synthetic' or 'unknown';
+    partial: label of samples whose class is only known to be one of several -> these classes; test_shares: name of a
+    source ('' for a single folder) -> least share (0..1) of each class in test; sources: of several folders, else ().
     """
 
     root: Path
@@ -67,6 +99,9 @@ class Dataset:
     samples: tuple[Sample, ...]
     domain: str = "unknown"
     synthetic: bool = False
+    partial: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    test_shares: Mapping[str, float] = field(default_factory=dict)
+    sources: tuple[DataSource, ...] = ()
 
 
 def isic_id(sample: Sample) -> str:
@@ -140,7 +175,8 @@ def archive_images(path: Path, split: str) -> Pixels:
 def write_split(samples: tuple[Sample, ...]) -> str:
     """Return the text of split.csv, with formulas escaped for spreadsheets."""
     text = io.StringIO()
-    columns = [*SPLIT_COLUMNS, *([PATIENT_COLUMN] if any(sample.patient_id for sample in samples) else [])]
+    optional = [column for column in OPTIONAL_COLUMNS if any(getattr(sample, column) for sample in samples)]
+    columns = [*SPLIT_COLUMNS, *optional]
     rows = [[to_cell(getattr(sample, column)) for column in columns] for sample in samples]
     has_cr = any("\r" in cell for row in rows for cell in row)  # the csv module does not quote it by itself
     writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if has_cr else csv.QUOTE_MINIMAL)
@@ -163,15 +199,21 @@ def read_split(path: Path) -> tuple[Sample, ...]:
     unknown = {row["split"] for row in rows} - set(SPLITS)
     if unknown:
         raise DataError(f"unknown split names {sorted(unknown)}", where=str(path), todo=f"Valid: {', '.join(SPLITS)}.")
-    cells = ([from_cell(row.get(column) or "") for column in (*SPLIT_COLUMNS, PATIENT_COLUMN)] for row in rows)
-    samples = tuple(
-        Sample(image, path_, label, lesion, split, digest, patient_id=patient)
-        for image, lesion, label, split, path_, digest, patient in cells
-    )
+    columns = (*SPLIT_COLUMNS, *OPTIONAL_COLUMNS)
+    cells = ({name: from_cell(row.get(name) or "") for name in columns} for row in rows)
+    samples = tuple(replace(Sample("", "", ""), **row) for row in cells)
+    wrong = next((sample.stretch for sample in samples if sample.stretch and not is_size(sample.stretch)), None)
+    if wrong is not None:
+        raise DataError(f"the column 'stretch' has {wrong!r}, not WIDTHxHEIGHT", where=str(path))
     outside = next((sample.path for sample in samples if not _is_below(sample.path)), None)
     if outside is not None:
         raise DataError(f"the image path {outside!r} is not below the image folder", where=str(path))
     return samples
+
+
+def is_size(text: str) -> bool:
+    """Return True for 'WIDTHxHEIGHT' with sides of 1 to 4096 pixels."""
+    return re.fullmatch(r"[1-9]\d{0,3}x[1-9]\d{0,3}", text) is not None and max(map(int, text.split("x"))) <= 4096
 
 
 def _is_below(name: str) -> bool:

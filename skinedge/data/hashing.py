@@ -21,7 +21,7 @@ from PIL import Image
 
 from skinedge.core.errors import DataError
 from skinedge.core.image_file import load_image
-from skinedge.core.preprocess import Pixels
+from skinedge.core.preprocess import Pixels, stretched
 from skinedge.data.dataset import Dataset, Sample, archive_member, load_pixels
 from skinedge.data.hdf5_images import image_bytes
 from skinedge.system.cpu import usable_cores
@@ -158,7 +158,7 @@ def _hash_sample(root: Path, sample: Sample) -> Sample | str:
             pixels, digest = load_image(data), hashlib.sha256(data).hexdigest()
     except DataError as error:
         return error.what
-    return replace(sample, sha256=digest, phash=perceptual_hash(pixels))
+    return replace(sample, sha256=digest, phash=perceptual_hash(stretched(pixels, sample.stretch)))
 
 
 def _cosines() -> NDArray[np.float32]:

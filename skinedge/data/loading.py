@@ -11,7 +11,7 @@ import numpy as np
 
 from skinedge.core.errors import DataError
 from skinedge.core.image_file import load_image
-from skinedge.core.preprocess import Pixels, Preprocess, prepare
+from skinedge.core.preprocess import Pixels, Preprocess, prepare, stretched
 from skinedge.data.dataset import Sample, archive_member, load_pixels
 from skinedge.data.hdf5_images import image_bytes
 from skinedge.system.cpu import usable_cores
@@ -24,19 +24,20 @@ class Source:
     """One image to read.
 
     name: name in reports; path: file, or image in an HDF5 file; sha256: expected hash of its bytes, '' for any;
-    pixels: (H, W, 3) uint8 of an image inside an archive, whose bytes are the array's.
+    pixels: (H, W, 3) uint8 of an image inside an archive, whose bytes are the array's; stretch: as of a `Sample`.
     """
 
     name: str
     path: Path
     sha256: str = ""
     pixels: Pixels | None = None
+    stretch: str = ""
 
     @classmethod
     def of(cls, root: Path, sample: Sample) -> Source:
         """Create the source of a labelled image; raises DataError for an image missing from its archive."""
         pixels = load_pixels(root, sample.path) if archive_member(sample.path)[1] else None
-        return cls(sample.path, root / sample.path, sample.sha256, pixels)
+        return cls(sample.path, root / sample.path, sample.sha256, pixels, sample.stretch)
 
     def __str__(self) -> str:
         return self.name
@@ -54,11 +55,11 @@ class Source:
         return data, digest
 
     def decode(self, data: bytes, colour: str) -> Pixels:
-        """Decode to (H, W, 3) uint8, by the rule `colour`; raises DataError for bytes that are not an image."""
+        """Decode to (H, W, 3) uint8, by the rule `colour`, and stretch; raises DataError for bytes of no image."""
         if self.pixels is not None:
-            return self.pixels
+            return stretched(self.pixels, self.stretch)
         try:
-            return load_image(data, colour)
+            return stretched(load_image(data, colour), self.stretch)
         except DataError as error:
             raise DataError(error.what, where=str(self.path)) from None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from skinedge.core.errors import ConfigError
+from skinedge.data.sources.label_map import LabelMap, recorded_map
 
 
 @dataclass(frozen=True)
@@ -16,18 +17,25 @@ class ReadOptions:
 
     table: the table of the labels, a path below the folder or any other path, '' to find it by its columns;
     columns: role (`skinedge.data.columns.ROLES`) -> name of its column, where the column's own name does not tell;
-    plan: file of a cleaning plan (`skinedge.data.plan`); recorded: whether they are those of a run.
+    plan: file of a cleaning plan (`skinedge.data.plan`); label_map: the folder's classes for a model with others, None
+    for its own; recorded: whether they are those of a run.
     """
 
     table: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
     plan: Path | None = None
+    label_map: LabelMap | None = None
     recorded: bool = False
 
     @property
     def given(self) -> bool:
         """Return True if any choice was made."""
-        return bool(self.table or self.columns or self.plan)
+        return bool(self.table or self.columns or self.plan or self.label_map)
+
+    @property
+    def named_columns(self) -> Mapping[str, str]:
+        """Return role -> column: those of the map, and the given ones, which take precedence."""
+        return {**(self.label_map.columns if self.label_map else {}), **self.columns}
 
     @property
     def origin(self) -> str:
@@ -52,7 +60,15 @@ class ReadOptions:
 
     def document(self) -> dict[str, Any]:
         """Return the choices that a run records besides its plan, which is a file; {} for none."""
-        return {key: value for key, value in (("table", self.table), ("columns", dict(self.columns))) if value}
+        label_map = self.label_map.document() if self.label_map else {}
+        pairs = (("table", self.table), ("columns", dict(self.columns)), ("map", label_map))
+        return {key: value for key, value in pairs if value}
+
+
+def recorded_options(raw: Mapping[str, Any], plan: Path | None) -> ReadOptions:
+    """Return how a run read its folder, from `ReadOptions.document`. plan: the run's own copy. Raises: ConfigError."""
+    label_map = recorded_map(raw["map"], "map of the run") if raw.get("map") else None
+    return ReadOptions(raw.get("table", ""), raw.get("columns", {}), plan, label_map, recorded=True)
 
 
 DEFAULT = ReadOptions()

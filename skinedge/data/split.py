@@ -16,6 +16,7 @@ from skinedge.core.errors import DataError
 from skinedge.core.files import encode
 from skinedge.data.dataset import SPLITS, Dataset, Sample, isic_id
 from skinedge.data.hashing import content_hash, hash_images, near_pairs
+from skinedge.system.progress import note
 
 CLEAN = "`skinedge data check DIR` lists all of them, and how to train without them."
 FRACTIONS: Mapping[str, float] = {"train": 0.70, "val": 0.10, "cal": 0.10, "test": 0.10}
@@ -45,22 +46,74 @@ def split(dataset: Dataset, seed: int, fractions: Mapping[str, float] = FRACTION
     """
     if not all(sample.sha256 and sample.phash for sample in dataset.samples):
         dataset = hash_images(dataset)
-    check_labels(dataset.samples)
+    check_labels(dataset.samples, dataset.partial)
     assigned: list[Sample] = []
     scarce: dict[str, tuple[int, int]] = {}
-    for official, parts in pools_of(dataset.samples, fractions).items():
-        pool = [sample for sample in dataset.samples if sample.split == official]
-        if len(parts) == 1:
-            assigned += pool
-            continue
-        groups = group_samples(pool)
-        scarce |= _scarce(dataset.labels, groups, parts)
-        for label in dataset.labels:
-            assigned += _divide([group for group in groups if group.label == label], parts, seed)
+    for source, samples in by_source(dataset.samples).items():
+        labels = tuple(label for label in dataset.labels if any(sample.label == label for sample in samples))
+        share = dataset.test_shares.get(source, 0.0)
+        for official, parts in pools_of(samples, fractions).items():
+            pool = [sample for sample in samples if sample.split == official]
+            if len(parts) == 1:
+                assigned += [replace(sample, split=next(iter(parts))) for sample in pool]
+                continue
+            groups = group_samples(pool)
+            scarce |= _scarce(labels, groups, parts)
+            for label in labels:
+                own = [group for group in groups if group.label == label]
+                raised = _with_test_share(parts, samples, own, share) if share and "train" in parts else parts
+                assigned += _divide(own, raised, seed)
+            assigned += [replace(s, split="train") for g in groups if g.label in dataset.partial for s in g.samples]
     _refuse_scarce(scarce, dataset)
-    result = tuple(sorted(assigned, key=lambda sample: sample.path))
+    result = tuple(sorted(_without_partial(assigned, dataset.partial), key=lambda sample: sample.path))
     check_split(result)
     return result
+
+
+def by_source(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+    """Return source ('' for one folder) -> its samples, each of which is split by itself.
+
+    Images that belong together and are in several sources all go to the one that has most of them, with the official
+    split of those that is furthest from training.
+    """
+    if len({sample.source for sample in samples}) <= 1:
+        return {samples[0].source if samples else "": list(samples)}
+    homes: dict[str, list[Sample]] = {source: [] for source in dict.fromkeys(sample.source for sample in samples)}
+    for group in group_samples(samples):
+        sources = Counter(sample.source for sample in group.samples)
+        members: Sequence[Sample] = group.samples
+        if len(sources) > 1:
+            official = max((sample.split for sample in members), key=("", "train", "val", "test").index)
+            members = [replace(sample, split=official) for sample in members]
+        homes[sources.most_common(1)[0][0]] += members
+    return {source: members for source, members in homes.items() if members}
+
+
+def _with_test_share(
+    parts: Mapping[str, float], samples: Sequence[Sample], groups: Sequence[Group], share: float
+) -> dict[str, float]:
+    """Return `parts` with a share for test, so that `share` of the images of the groups' class are in test.
+
+    samples: all of the source; groups: those of one class that are divided.
+    """
+    divided = sum(len(group.samples) for group in groups)
+    if not divided:
+        return dict(parts)
+    images = [sample for sample in samples if sample.label == groups[0].label]
+    missing = max(0.0, share * len(images) - sum(sample.split == "test" for sample in images))
+    others = {name: part for name, part in parts.items() if name != "test"}
+    if "test" in parts:
+        missing = max(missing, parts["test"] / sum(parts.values()) * divided)
+    scale = max(divided - missing, 0) / sum(others.values())
+    return {**{name: part * scale for name, part in others.items()}, **({"test": missing} if missing else {})}
+
+
+def _without_partial(samples: Sequence[Sample], partial: Mapping[str, tuple[str, ...]]) -> list[Sample]:
+    """Leave out images of several possible classes that are not in train: no figure can be computed of them."""
+    kept = [sample for sample in samples if sample.split == "train" or sample.label not in partial]
+    if len(kept) < len(samples):
+        note(f"left out: {len(samples) - len(kept)} images outside train whose class is one of several")
+    return kept
 
 
 def limit(dataset: Dataset, count: int, seed: int) -> Dataset:
@@ -152,20 +205,34 @@ def check_split(samples: Iterable[Sample]) -> None:
         )
 
 
-def conflicting_labels(samples: Iterable[Sample]) -> list[tuple[Sample, ...]]:
-    """Return the groups of samples that show the same image, by ISIC id or bytes, under several labels."""
+def conflicting_labels(
+    samples: Iterable[Sample], partial: Mapping[str, tuple[str, ...]] | None = None
+) -> list[tuple[Sample, ...]]:
+    """Return the groups of samples that show the same image, by ISIC id or bytes, under labels that exclude each other.
+
+    partial: label -> the classes that it may be; any other label is one class.
+    """
+    classes = partial or {}
+
+    def contradict(group: Sequence[Sample]) -> bool:
+        labels = {sample.label for sample in group}
+        return len(labels) > 1 and not set.intersection(*(set(classes.get(label, (label,))) for label in labels))
+
     groups: dict[tuple[str, str], list[Sample]] = defaultdict(list)
     for sample in samples:
         for identity in (("image", isic_id(sample)), ("bytes", sample.sha256)):
             if identity[1]:
                 groups[identity].append(sample)
-    conflicts = [tuple(group) for group in groups.values() if len({sample.label for sample in group}) > 1]
+    conflicts = [tuple(group) for group in groups.values() if contradict(group)]
     return list({tuple(sample.path for sample in group): group for group in conflicts}.values())
 
 
-def check_labels(samples: Iterable[Sample]) -> None:
-    """Check for contradictory labels. Raises: DataError when an image (by ISIC id or bytes) has two labels."""
-    conflicts = conflicting_labels(samples)
+def check_labels(samples: Iterable[Sample], partial: Mapping[str, tuple[str, ...]] | None = None) -> None:
+    """Check for contradictory labels; arguments as `conflicting_labels`.
+
+    Raises: DataError when an image (by ISIC id or bytes) has two labels.
+    """
+    conflicts = conflicting_labels(samples, partial)
     if conflicts:
         one = conflicts[0][0]
         two = next(sample for sample in conflicts[0] if sample.label != one.label)

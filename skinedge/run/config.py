@@ -11,6 +11,7 @@ from typing import Any
 from skinedge.core.errors import ConfigError, one_of
 from skinedge.core.json_io import build, read_toml
 
+SOURCE_SAMPLING = ("proportional", "equal")
 IMBALANCE = ("logit-adjusted", "balanced-sampling", "focal", "none")
 
 
@@ -90,7 +91,8 @@ class TrainConfig:
 
     backbone: a timm name; weights: 'auto' (installed package, else the hub), 'random', or a file;
     image_size: pixels; imbalance: 'logit-adjusted' (Menon et al. 2021), 'balanced-sampling' (all classes equally
-    often), 'focal' (Lin et al. 2017) or 'none'; patience: epochs without a better validation balanced accuracy before
+    often), 'focal' (Lin et al. 2017) or 'none'; source_sampling: 'proportional' (each image once an epoch) or 'equal'
+    (several folders equally often); patience: epochs without a better validation balanced accuracy before
     stopping; precision: 'auto' (the faster one in a short trial), 'fp32' or 'bf16'; checkpoint_minutes: maximum
     interval between checkpoints, the work that a crash can cost; split: a split.csv to reuse instead of making one;
     teacher: a finished run of the same classes to distil from, '' for none; limit: maximum number of images,
@@ -109,6 +111,7 @@ class TrainConfig:
     limit: int | None = None
     patience: int = 5
     imbalance: str = "logit-adjusted"
+    source_sampling: str = "proportional"
     precision: str = "auto"
     checkpoint_minutes: float = 3.0
     domain: str | None = None
@@ -121,6 +124,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         one_of("imbalance", self.imbalance, IMBALANCE)
+        one_of("source_sampling", self.source_sampling, SOURCE_SAMPLING)
         one_of("precision", self.precision, ("auto", "fp32", "bf16"))
         _within("image_size", self.image_size, 32, 4096)
         _within("epochs", self.epochs, 1)

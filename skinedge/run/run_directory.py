@@ -17,7 +17,7 @@ from skinedge.core.errors import BundleError, SkinedgeError
 from skinedge.core.files import disk_error, is_disk_error, path_inside, sha256, write_atomic
 from skinedge.data.dataset import data_root, file_of, read_split
 from skinedge.data.plan import PLAN
-from skinedge.data.read_options import ReadOptions
+from skinedge.data.read_options import ReadOptions, recorded_options
 from skinedge.run import commit, crash_report
 from skinedge.run.manifest import MANIFEST, MODEL, FileEntry, Manifest, manifest_text
 from skinedge.run.stage import StageWriter
@@ -91,8 +91,9 @@ class Bundle:
         ):
             return options
         plan = self.file(PLAN) if self.has(PLAN) else None
-        options = ReadOptions(recorded.get("table", ""), recorded.get("columns", {}), plan, recorded=True)
-        chosen = ", ".join(f"{key} {value}" for key, value in options.document().items())
+        options = recorded_options(recorded, plan)
+        shown = {**options.document(), **({"map": "of the training"} if options.label_map else {})}
+        chosen = ", ".join(f"{key} {value}" for key, value in shown.items())
         note(f"read as recorded in the run: {', '.join(part for part in (chosen, 'plan' if plan else '') if part)}")
         return options
 

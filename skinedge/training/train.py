@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from skinedge import __version__
+from skinedge.core import json_io
 from skinedge.core.errors import BundleError
 from skinedge.core.preprocess import Preprocess
-from skinedge.data.dataset import SPLITS, Sample, read_split
-from skinedge.data.licensing import Licence, licence_of
+from skinedge.data.dataset import SPLITS, DataSource, Sample, read_split
+from skinedge.data.licensing import Licence, joint_licence, licence_of
 from skinedge.data.plan import PLAN
 from skinedge.network import model
 from skinedge.network.int8_risks import SAFE, int8_risks
@@ -58,6 +59,7 @@ from skinedge.training.job import (
 )
 from skinedge.training.merge import ADAPTER
 from skinedge.training.request_check import check_request
+from skinedge.training.source_loss import source_rules
 from skinedge.training.teacher import load_teacher
 from skinedge.training.train_loop import Progress as LoopProgress
 from skinedge.training.train_loop import fit
@@ -197,8 +199,13 @@ def examples(request: TrainRequest, job: Job, samples: tuple[Sample, ...], split
     members = [sample for sample in samples if sample.split == split]
     rule = Preprocess.from_dict(job.preprocess)
     pixels = build_cache(Path(job.data_root), members, rule, request.work / f"{split}.{rule.size}.u8")
-    labels = np.array([job.labels.index(sample.label) for sample in members], dtype=np.int64)
-    return Examples(pixels, labels)
+    rows = [*job.labels, *job.partial]
+    labels = np.array([rows.index(sample.label) for sample in members], dtype=np.int64)
+    known = {str(source["name"]): source["labels"] for source in job.sources} or {"": job.labels}
+    rules = source_rules(members, job.labels, job.partial, known) if split == "train" else None
+    names = list(known)
+    sources = np.array([names.index(s.source) for s in members], dtype=np.int64) if len(names) > 1 else None
+    return Examples(pixels, labels, rules, sources)
 
 
 def note_training(network: Any, problem: Problem) -> None:
@@ -274,7 +281,7 @@ def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress) -> Mani
     samples = read_split(request.work / "split.csv")
     shares = frequencies(job.labels, samples)
     best = progress.history[progress.best_epoch]
-    licence = licence_of(job.kind, samples)
+    licence = stated_licence(job, samples)
     if job.teacher:  # the licence of the teacher's images applies to the student too
         inherited = Licence(job.teacher["license"], job.teacher["attribution"])
         licence = Licence(licence.license or inherited.license, licence.attribution or inherited.attribution)
@@ -299,7 +306,7 @@ def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress) -> Mani
                 "kind": job.kind,
                 "counts": split_counts(samples),
                 "training_prior": shares,
-                **({"reading": job.reading} if job.reading else {}),
+                **{key: value for key in ("reading", "partial", "sources") if (value := getattr(job, key))},
             },
             "teacher": job.teacher,
             "device": job.device,
@@ -313,9 +320,17 @@ def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress) -> Mani
     )
 
 
+def stated_licence(job: Job, samples: Sequence[Sample]) -> Licence:
+    """Return the licence of weights trained on the images: of all sources, of the folder's map, else by the layout."""
+    if job.sources:
+        return joint_licence([json_io.build(source, DataSource, "job.json") for source in job.sources])
+    by_layout, stated = licence_of(job.kind, samples), job.reading.get("map", {})
+    return Licence(stated.get("license") or by_layout.license, stated.get("attribution") or by_layout.attribution)
+
+
 def frequencies(labels: Sequence[str], samples: Sequence[Sample]) -> dict[str, float]:
-    """Return label -> share of the training images (0..1)."""
-    training = [sample.label for sample in samples if sample.split == "train"]
+    """Return label -> share of the training images (0..1) whose class is one of the labels."""
+    training = [sample.label for sample in samples if sample.split == "train" and sample.label in labels]
     return {label: training.count(label) / len(training) for label in labels}
 
 

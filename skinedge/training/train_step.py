@@ -21,6 +21,7 @@ from skinedge.run.config import TrainConfig
 from skinedge.system.progress import note
 from skinedge.training.augment import augment, draw
 from skinedge.training.distributed import ALONE, Processes
+from skinedge.training.source_loss import SourceRules, set_losses
 from skinedge.training.teacher import Teacher, distillation_loss
 
 if TYPE_CHECKING:
@@ -30,10 +31,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Examples:
-    """Labelled images. pixels: (N, S, S, 3) uint8, prepared; labels: (N,) int64."""
+    """Labelled images.
+
+    pixels: (N, S, S, 3) uint8, prepared; labels: (N,) int64, rows of `rules.targets` where there are rules; rules: None
+    where each label is one class and every source distinguishes all classes; sources: (N,) int64, None for one folder.
+    """
 
     pixels: Pixels
     labels: NDArray[np.int64]
+    rules: SourceRules | None = None
+    sources: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -111,11 +118,13 @@ def share_gradients(network: nn.Module, problem: Problem, step: int, micro: int)
             rows = slice(start, min(start + micro, share.stop))
             micro_indices = indices[rows]
             images, targets = load_batch(problem, micro_indices)
+            adjusted = source_terms(problem, micro_indices)
             pixels = augment(images, problem.config.augment, draws.rows(rows))
             with autocast(problem):  # teacher first: its memory is free before the student's activations are saved
                 teacher_logits = problem.teacher.logits(pixels) if problem.teacher else None
                 logits = network(normalize(pixels, problem.preprocess)).float()
-            loss = batch_loss(logits, targets, teacher_logits, problem) * (len(micro_indices) / len(indices))
+            loss = batch_loss(logits, targets, teacher_logits, problem, adjusted)
+            loss = loss * (len(micro_indices) / len(indices))
             (loss * problem.processes.count).backward()
             total += float(loss.detach())
     except torch.OutOfMemoryError:
@@ -162,11 +171,18 @@ def batch_indices(problem: Problem, step: int) -> NDArray[np.int64]:
 
 
 def epoch_order(problem: Problem, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Return an epoch's order: each image once; with 'balanced-sampling', N draws with equal class probabilities."""
-    labels = problem.train.labels
-    if problem.config.imbalance != "balanced-sampling":
+    """Return an epoch's order: each image once, or N draws.
+
+    'balanced-sampling' draws classes (and partial labels) with equal probability, `source_sampling` 'equal' sources.
+    """
+    labels, sources = problem.train.labels, problem.train.sources
+    drawn = [labels] if problem.config.imbalance == "balanced-sampling" else []
+    drawn += [sources] if problem.config.source_sampling == "equal" and sources is not None else []
+    if not drawn:
         return generator.permutation(len(labels))
-    weights = 1 / np.bincount(labels, minlength=problem.classes)[labels]
+    weights = np.ones(len(labels))
+    for of in drawn:
+        weights /= np.bincount(of, weights)[of]
     return generator.choice(len(labels), len(labels), p=weights / weights.sum())
 
 
@@ -186,9 +202,32 @@ def normalize(pixels: torch.Tensor, rule: Preprocess) -> torch.Tensor:
     return model.normalize(pixels, rule).contiguous(memory_format=torch.channels_last)
 
 
-def batch_loss(logits: torch.Tensor, targets: torch.Tensor, teacher_logits: Any, problem: Problem) -> Any:
+LEAST_FREQUENCY = 1e-6  # of a class without a training image in a source that distinguishes it
+SourceTerms = tuple["torch.Tensor", "torch.Tensor"]  # (n, C) of n images: log class frequencies, and known classes
+
+
+def source_terms(problem: Problem, indices: NDArray[np.int64]) -> SourceTerms | None:
+    """Return what the sources of a micro-batch add to the loss, None where `Examples.rules` is."""
+    import torch
+
+    rules = problem.train.rules
+    if rules is None:
+        return None
+    source = rules.source[indices]
+    frequencies = np.maximum(rules.frequencies(problem.train.labels), LEAST_FREQUENCY)
+    prior = np.log(frequencies).astype(np.float32)
+    return tuple(torch.from_numpy(rows[source]).to(problem.device) for rows in (prior, rules.known))
+
+
+def batch_loss(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    teacher_logits: Any,
+    problem: Problem,
+    terms: SourceTerms | None = None,
+) -> Any:
     """Return the label loss, combined with the distillation loss unless `teacher_logits` is None."""
-    loss = class_loss(logits, targets, problem)
+    loss = class_loss(logits, targets, problem) if terms is None else source_loss(logits, targets, problem, terms)
     if teacher_logits is None:
         return loss
     return distillation_loss(loss, logits, teacher_logits, problem.config.distillation)
@@ -213,6 +252,24 @@ def class_loss(logits: torch.Tensor, targets: torch.Tensor, problem: Problem) ->
         probabilities = logits.softmax(dim=1).gather(1, targets[:, None])[:, 0]
         losses = losses * (1 - probabilities) ** 2
     return losses.mean()
+
+
+def source_loss(logits: torch.Tensor, targets: torch.Tensor, problem: Problem, terms: SourceTerms) -> torch.Tensor:
+    """Return the mean of `source_loss.set_losses`, modified by `imbalance` as in `class_loss`.
+
+    'logit-adjusted' adds the log class frequencies of each image's own source: what is learned is then the uniform
+    prior, whatever the shares of the sources.
+    """
+    import torch
+
+    log_prior, known = terms
+    imbalance = problem.config.imbalance
+    if imbalance == "logit-adjusted":
+        logits = logits + log_prior
+    assert problem.train.rules is not None
+    sets = torch.from_numpy(problem.train.rules.targets).to(targets.device)[targets]
+    losses, p = set_losses(logits, sets, known, problem.config.optimizer.label_smoothing)
+    return (losses * (1 - p) ** 2 if imbalance == "focal" else losses).mean()
 
 
 def autocast(problem: Problem) -> Any:

@@ -24,6 +24,7 @@ from skinedge.data.readers.one_hot import read_one_hot
 from skinedge.data.readers.ph2 import read_ph2
 from skinedge.data.readers.scin import read_scin
 from skinedge.data.readers.table_notes import note_tables
+from skinedge.data.sources.label_map import apply_map, official_splits
 from skinedge.system.progress import note
 
 _LINE_BREAKING = frozenset({"Cc", "Zl", "Zp", "Cs"})  # Unicode categories; surrogates: bytes that are not UTF-8
@@ -68,6 +69,7 @@ def survey(root: Path, options: ReadOptions = DEFAULT) -> Survey:
     if root.is_file():
         return _archive(medmnist.read(root.parent, root.name), options)
     options = options.located(root)
+    options = replace(options, columns=options.named_columns)
     folder = list_folder(root)
     folder.note_left_out()
     if not folder.images and folder.archives:
@@ -85,7 +87,7 @@ def survey(root: Path, options: ReadOptions = DEFAULT) -> Survey:
     note_tables(contents)
     unused = [table.describe() for table in contents.tables if not contents.is_understood(table)]
     unused += [unread.describe() for unread in contents.unread]
-    dataset = _marked(_without(dataset, contents.left_out), folder)
+    dataset = _mapped(_marked(_without(dataset, contents.left_out), folder), options)
     problems = _class_problems(dataset)
     if contents.problems:  # which may be why a class is missing
         problems = tuple(problem for problem in problems if problem.what != _FEW)
@@ -130,10 +132,10 @@ def _with_hdf5(folder: Folder) -> Folder:
 
 
 def _archive(dataset: Dataset, options: ReadOptions) -> Survey:
-    if options.table or options.columns:
+    if options.table or options.named_columns:
         raise ConfigError("an archive has no tables: --table and --columns do not apply", where=str(dataset.root))
     omitted = plan.left_out(options, dataset.root, [sample.path for sample in dataset.samples])
-    dataset = _without(dataset, omitted)
+    dataset = _mapped(_without(dataset, omitted), options)
     return Survey(dataset, _class_problems(dataset))
 
 
@@ -143,6 +145,14 @@ def _without(dataset: Dataset, omitted: frozenset[str]) -> Dataset:
         return dataset
     samples = tuple(sample for sample in dataset.samples if sample.path not in omitted)
     return replace(dataset, samples=samples, labels=tuple(sorted({sample.label for sample in samples})))
+
+
+def _mapped(dataset: Dataset, options: ReadOptions) -> Dataset:
+    """Apply the column of the official split, and the map."""
+    label_map = options.label_map
+    if "split" in options.columns:
+        dataset = official_splits(dataset, label_map.splits if label_map else {})
+    return dataset if label_map is None else apply_map(dataset, label_map)
 
 
 def _marked(dataset: Dataset, folder: Folder) -> Dataset:

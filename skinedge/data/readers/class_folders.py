@@ -8,7 +8,7 @@ from pathlib import Path
 from skinedge.core.errors import DataError
 from skinedge.core.image_file import IMAGE_SUFFIXES
 from skinedge.data.columns import roles_of
-from skinedge.data.dataset import Dataset
+from skinedge.data.dataset import OFFICIAL, Dataset
 from skinedge.data.readers.contents import Contents
 from skinedge.data.readers.domains import domain_of
 from skinedge.data.readers.facts import facts_of
@@ -16,10 +16,6 @@ from skinedge.data.readers.incomplete import choice, not_understood, refuse_inco
 from skinedge.data.readers.labelled import as_sample, dataset_of
 from skinedge.data.table_file import is_table, read_header, read_table
 
-OFFICIAL = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"} | {
-    "test": "test",
-    "testing": "test",
-}
 # The 23 folders of DermNet as found on Kaggle.
 DERMNET = frozenset(
     {

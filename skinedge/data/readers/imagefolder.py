@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from skinedge.data.dataset import Dataset
-from skinedge.data.readers.class_folders import OFFICIAL
+from skinedge.data.dataset import OFFICIAL, Dataset
 from skinedge.data.readers.contents import Contents
 from skinedge.data.readers.domains import domain_of
 from skinedge.data.readers.facts import facts_of

@@ -119,13 +119,13 @@ def make_request(options: TrainOptions, folder: FolderOptions) -> TrainRequest:
     if options.resume and options.force:
         raise ConfigError("--resume and --force contradict each other", todo="Give one of them.")
     config = load_config(options.config).with_options(options.settings())
-    from skinedge.data.read_options import DEFAULT
-    from skinedge.data.sources.folders import common_root, name_sources
+    from skinedge.data.sources.folders import several
     from skinedge.training.job import TrainRequest
 
-    several = len(options.data) > 1
-    sources = name_sources(options.data, folder.by_source()) if several else ()
-    data = common_root(sources) if several else options.data[0]
+    if len(options.data) > 1:
+        data, reading = several(options.data, folder.by_source())
+    else:
+        data, reading = options.data[0], folder.options()
     out = options.out or _default_out("-".join(path.resolve().stem for path in options.data), resume=options.resume)
     if out.name in ("", ".."):
         raise ConfigError("--out must name the run directory to create", where=str(out))
@@ -136,9 +136,8 @@ def make_request(options: TrainOptions, folder: FolderOptions) -> TrainRequest:
         options.device,
         options.resume,
         options.force,
-        DEFAULT if several else folder.options(),
+        reading,
         options.log or "",
-        sources,
     )
 
 

@@ -7,7 +7,7 @@ import io
 import re
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -201,7 +201,20 @@ def read_split(path: Path) -> tuple[Sample, ...]:
         raise DataError(f"unknown split names {sorted(unknown)}", where=str(path), todo=f"Valid: {', '.join(SPLITS)}.")
     columns = (*SPLIT_COLUMNS, *OPTIONAL_COLUMNS)
     cells = ({name: from_cell(row.get(name) or "") for name in columns} for row in rows)
-    samples = tuple(replace(Sample("", "", ""), **row) for row in cells)
+    samples = tuple(
+        Sample(
+            row["image_id"],
+            row["path"],
+            row["label"],
+            row["lesion_id"],
+            row["split"],
+            row["sha256"],
+            patient_id=row["patient_id"],
+            source=row["source"],
+            stretch=row["stretch"],
+        )
+        for row in cells
+    )
     wrong = next((sample.stretch for sample in samples if sample.stretch and not is_size(sample.stretch)), None)
     if wrong is not None:
         raise DataError(f"the column 'stretch' has {wrong!r}, not WIDTHxHEIGHT", where=str(path))

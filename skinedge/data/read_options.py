@@ -12,13 +12,27 @@ from skinedge.data.sources.label_map import LabelMap, recorded_map
 
 
 @dataclass(frozen=True)
+class SourceFolder:
+    """One of several folders. name: of its samples' source; path: below the folder of all; reading: how to read it."""
+
+    name: str
+    path: str
+    reading: ReadOptions
+
+    def document(self) -> dict[str, Any]:
+        """Return the folder as plain values."""
+        return {"name": self.name, "path": self.path, "reading": self.reading.document()}
+
+
+@dataclass(frozen=True)
 class ReadOptions:
     """Choices of the user, or of the run that was trained on the folder.
 
     table: the table of the labels, a path below the folder or any other path, '' to find it by its columns;
     columns: role (`skinedge.data.columns.ROLES`) -> name of its column, where the column's own name does not tell;
     plan: file of a cleaning plan (`skinedge.data.plan`); label_map: the folder's classes for a model with others, None
-    for its own; recorded: whether they are those of a run.
+    for its own; recorded: whether they are those of a run; sources: the folders to read instead, where there are
+    several.
     """
 
     table: str = ""
@@ -26,11 +40,12 @@ class ReadOptions:
     plan: Path | None = None
     label_map: LabelMap | None = None
     recorded: bool = False
+    sources: tuple[SourceFolder, ...] = ()
 
     @property
     def given(self) -> bool:
         """Return True if any choice was made."""
-        return bool(self.table or self.columns or self.plan or self.label_map)
+        return bool(self.table or self.columns or self.plan or self.label_map or self.sources)
 
     @property
     def named_columns(self) -> Mapping[str, str]:
@@ -61,14 +76,19 @@ class ReadOptions:
     def document(self) -> dict[str, Any]:
         """Return the choices that a run records besides its plan, which is a file; {} for none."""
         label_map = self.label_map.document() if self.label_map else {}
-        pairs = (("table", self.table), ("columns", dict(self.columns)), ("map", label_map))
+        sources = [source.document() for source in self.sources]
+        pairs = (("table", self.table), ("columns", dict(self.columns)), ("map", label_map), ("sources", sources))
         return {key: value for key, value in pairs if value}
 
 
 def recorded_options(raw: Mapping[str, Any], plan: Path | None) -> ReadOptions:
     """Return how a run read its folder, from `ReadOptions.document`. plan: the run's own copy. Raises: ConfigError."""
     label_map = recorded_map(raw["map"], "map of the run") if raw.get("map") else None
-    return ReadOptions(raw.get("table", ""), raw.get("columns", {}), plan, label_map, recorded=True)
+    sources = tuple(
+        SourceFolder(str(one["name"]), str(one["path"]), recorded_options(one["reading"], None))
+        for one in raw.get("sources", ())
+    )
+    return ReadOptions(raw.get("table", ""), raw.get("columns", {}), plan, label_map, True, sources)
 
 
 DEFAULT = ReadOptions()

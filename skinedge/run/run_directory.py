@@ -92,7 +92,8 @@ class Bundle:
             return options
         plan = self.file(PLAN) if self.has(PLAN) else None
         options = recorded_options(recorded, plan)
-        shown = {**options.document(), **({"map": "of the training"} if options.label_map else {})}
+        shown = options.document() | ({"map": "of the training"} if options.label_map else {})
+        shown |= {"sources": ", ".join(source.name for source in options.sources)} if options.sources else {}
         chosen = ", ".join(f"{key} {value}" for key, value in shown.items())
         note(f"read as recorded in the run: {', '.join(part for part in (chosen, 'plan' if plan else '') if part)}")
         return options

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
@@ -24,7 +24,6 @@ from skinedge.data.dataset import SPLITS, Dataset, Sample, data_root, read_split
 from skinedge.data.hashing import hash_images
 from skinedge.data.plan import PLAN
 from skinedge.data.read_options import DEFAULT, ReadOptions
-from skinedge.data.sources.folders import SourceFolder, read_sources
 from skinedge.network import fused, lora, model
 from skinedge.run.config import TrainConfig, recorded_config
 from skinedge.run.manifest import ID, MANIFEST, new_id, now
@@ -46,8 +45,7 @@ class TrainRequest:
 
     data: folder of labelled images; out: run directory to create; device: auto, cpu or cuda;
     resume: continue the unfinished training of `out`; force: replace a finished run or an unfinished training;
-    reading: how to read the folder; log: 'csv' adds reports/training.csv to the run, '' adds nothing; sources: several
-    folders instead of one, `data` is then the folder that holds them.
+    reading: how to read the folder; log: 'csv' adds reports/training.csv to the run, '' adds nothing.
     """
 
     data: Path
@@ -58,7 +56,6 @@ class TrainRequest:
     force: bool = False
     reading: ReadOptions = DEFAULT
     log: str = ""
-    sources: tuple[SourceFolder, ...] = ()
 
     @property
     def work(self) -> Path:
@@ -164,7 +161,7 @@ def create_job(request: TrainRequest, device: str, processes: int = 1) -> tuple[
     """Read and split the data, make all decisions, and write split.csv and job.json to a new work folder."""
     config = request.config
     reading = request.reading.located(request.data)
-    dataset = read_sources(request.sources, request.data) if request.sources else readers.read(request.data, reading)
+    dataset = readers.read(request.data, reading)
     note(f"data: {dataset.kind}, {len(dataset.samples)} images, {len(dataset.labels)} classes in {dataset.root}")
     groups = taxonomy.groups(dataset.labels, config.taxonomy)
     for label in taxonomy.mixed_classes([label for label in dataset.labels if label not in (config.taxonomy or {})]):
@@ -209,7 +206,7 @@ def create_job(request: TrainRequest, device: str, processes: int = 1) -> tuple[
         teacher=teacher.describe_teacher(teacher_run),
         replaces=run_id(request.out),
         versions=versions(),
-        reading=recorded_reading(reading, request.sources),
+        reading=recorded_reading(reading),
         partial={label: list(classes) for label, classes in dataset.partial.items()},
         sources=[asdict(source) | {"labels": list(source.labels)} for source in dataset.sources],
     )
@@ -220,13 +217,8 @@ def create_job(request: TrainRequest, device: str, processes: int = 1) -> tuple[
     return job, samples
 
 
-def recorded_reading(reading: ReadOptions, sources: Sequence[SourceFolder] = ()) -> dict[str, Any]:
-    """Return how the images were read, for the manifest: table, columns, map and the plan's sha256, as far as given.
-
-    Of several folders: sources, name -> the same of each.
-    """
-    if sources:
-        return {"sources": {source.name: source.reading.document() for source in sources}}
+def recorded_reading(reading: ReadOptions) -> dict[str, Any]:
+    """Return how the images were read, for the manifest: table, columns, map, sources, the plan's sha256, as given."""
     plan = {} if reading.plan is None else {"plan_sha256": sha256(reading.plan)}
     return {**reading.document(), **plan}
 
@@ -359,7 +351,7 @@ def refuse_other_settings(requested: TrainConfig, recorded: Mapping[str, Any], w
 
 def refuse_other_reading(request: TrainRequest, recorded: Mapping[str, Any], where: Path) -> None:
     """Raises: BundleError naming the options of reading that differ from the recorded ones; those not given do not."""
-    given = recorded_reading(request.reading.located(request.data), request.sources)
+    given = recorded_reading(request.reading.located(request.data))
     different = [name for name in given if given[name] != recorded.get(name)]
     if different:
         raise BundleError(

@@ -203,7 +203,8 @@ def normalize(pixels: torch.Tensor, rule: Preprocess) -> torch.Tensor:
 
 
 LEAST_FREQUENCY = 1e-6  # of a class without a training image in a source that distinguishes it
-SourceTerms = tuple["torch.Tensor", "torch.Tensor"]  # (n, C) of n images: log class frequencies, and known classes
+# Of n images, (n, C) each: log class frequencies, known classes, and the classes of every label, (L, C).
+SourceTerms = tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]
 
 
 def source_terms(problem: Problem, indices: NDArray[np.int64]) -> SourceTerms | None:
@@ -215,8 +216,9 @@ def source_terms(problem: Problem, indices: NDArray[np.int64]) -> SourceTerms | 
         return None
     source = rules.source[indices]
     frequencies = np.maximum(rules.frequencies(problem.train.labels), LEAST_FREQUENCY)
-    prior = np.log(frequencies).astype(np.float32)
-    return tuple(torch.from_numpy(rows[source]).to(problem.device) for rows in (prior, rules.known))
+    log_frequencies = np.log(frequencies).astype(np.float32)
+    prior, known = (torch.from_numpy(rows[source]).to(problem.device) for rows in (log_frequencies, rules.known))
+    return prior, known, torch.from_numpy(rules.targets).to(problem.device)
 
 
 def batch_loss(
@@ -260,15 +262,11 @@ def source_loss(logits: torch.Tensor, targets: torch.Tensor, problem: Problem, t
     'logit-adjusted' adds the log class frequencies of each image's own source: what is learned is then the uniform
     prior, whatever the shares of the sources.
     """
-    import torch
-
-    log_prior, known = terms
+    log_prior, known, sets = terms
     imbalance = problem.config.imbalance
     if imbalance == "logit-adjusted":
         logits = logits + log_prior
-    assert problem.train.rules is not None
-    sets = torch.from_numpy(problem.train.rules.targets).to(targets.device)[targets]
-    losses, p = set_losses(logits, sets, known, problem.config.optimizer.label_smoothing)
+    losses, p = set_losses(logits, sets[targets], known, problem.config.optimizer.label_smoothing)
     return (losses * (1 - p) ** 2 if imbalance == "focal" else losses).mean()
 
 

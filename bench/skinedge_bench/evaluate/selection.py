@@ -80,7 +80,7 @@ def select(
     chosen = [
         (sample, seen_split)
         for sample, own_split, seen_split in zip(samples, origins, seen_in, strict=True)
-        if split in ("all", own_split or sample.split)
+        if split in ("all", own_split or sample.split) and sample.label in model.labels
     ]
     if not chosen:
         sizes = Counter(name or sample.split or "none" for sample, name in zip(samples, origins, strict=True))
@@ -179,11 +179,19 @@ def map_labels(theirs: Sequence[str], ours: Sequence[str]) -> dict[str, str]:
 
 
 def _read(data: Path, labels: Sequence[str], reading: ReadOptions) -> tuple[Sample, ...]:
-    dataset: Dataset = hash_images(read(data, reading))
+    dataset = _exact(hash_images(read(data, reading)))
     check_labels(dataset.samples)
     note(f"data: {dataset.kind}, {len(dataset.samples)} images in {data}")
     mapping = map_labels(dataset.labels, labels)
     return tuple(replace(sample, label=mapping[sample.label]) for sample in dataset.samples)
+
+
+def _exact(dataset: Dataset) -> Dataset:
+    """Leave out the images whose class is only known to be one of several."""
+    samples = tuple(sample for sample in dataset.samples if sample.label not in dataset.partial)
+    if len(samples) < len(dataset.samples):
+        note(f"left out: {len(dataset.samples) - len(samples)} images whose class the map gives as one of several")
+    return replace(dataset, samples=samples, partial={})
 
 
 def _with_attributes(root: Path, own: tuple[Sample, ...], reading: ReadOptions) -> tuple[Sample, ...]:

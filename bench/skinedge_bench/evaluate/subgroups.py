@@ -1,4 +1,4 @@
-"""Metrics by sex, age, body site and skin tone, if the images' table has them."""
+"""Metrics by source, sex, age, body site and skin tone, if the images' folders and tables have them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from skinedge.data.dataset import Sample
 from skinedge.stats import metrics
 from skinedge_bench.evaluate.document import Predictions, flags_document
 
-ATTRIBUTES = ("sex", "age", "site", *TONE_SCALES)
+ATTRIBUTES = ("source", "sex", "age", "site", *TONE_SCALES)
 UNKNOWN = "unknown"
 # Lower bound in years -> name of the age band.
 AGES = {0: "<30", 30: "30-44", 45: "45-59", 60: "60-74", 75: ">=75"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -12,7 +13,7 @@ from skinedge.data.dataset import Dataset
 from skinedge.data.folder import Folder, list_folder
 from skinedge.data.hdf5_images import HDF5_SUFFIXES, list_hdf5
 from skinedge.data.problems import Problem, refuse
-from skinedge.data.read_options import DEFAULT, ReadOptions
+from skinedge.data.read_options import DEFAULT, ReadOptions, SourceFolder
 from skinedge.data.readers import medmnist
 from skinedge.data.readers.class_folders import read_class_folders
 from skinedge.data.readers.contents import Contents
@@ -24,6 +25,7 @@ from skinedge.data.readers.one_hot import read_one_hot
 from skinedge.data.readers.ph2 import read_ph2
 from skinedge.data.readers.scin import read_scin
 from skinedge.data.readers.table_notes import note_tables
+from skinedge.data.sources.folders import join
 from skinedge.data.sources.label_map import apply_map, official_splits
 from skinedge.system.progress import note
 
@@ -66,6 +68,8 @@ def survey(root: Path, options: ReadOptions = DEFAULT) -> Survey:
     Raises: DataError where no image can be read, with the problems found until then; ConfigError as `read`.
     """
     check_folder(root)
+    if options.sources:
+        return _several(root, options.sources)
     if root.is_file():
         return _archive(medmnist.read(root.parent, root.name), options)
     options = options.located(root)
@@ -92,6 +96,15 @@ def survey(root: Path, options: ReadOptions = DEFAULT) -> Survey:
     if contents.problems:  # which may be why a class is missing
         problems = tuple(problem for problem in problems if problem.what != _FEW)
     return Survey(dataset, (*contents.problems, *problems), tuple(unused))
+
+
+def _several(root: Path, sources: Sequence[SourceFolder]) -> Survey:
+    """Read each source, and join them; the problems of all are listed."""
+    parts = [survey(root / source.path, source.reading) for source in sources]
+    dataset = join(sources, [part.dataset for part in parts], root)
+    problems = tuple(problem for part in parts for problem in part.problems if problem.what != _FEW)
+    unused = tuple(table for part in parts for table in part.unused_tables)
+    return Survey(dataset, (*problems, *_class_problems(dataset)), unused)
 
 
 def check_folder(root: Path) -> None:

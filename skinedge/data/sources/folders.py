@@ -1,37 +1,27 @@
-"""Read several folders of labelled images as one dataset."""
+"""Several folders of labelled images as one dataset."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from skinedge.core.errors import BundleError, ConfigError, DataError
+from skinedge.core.errors import ConfigError, DataError
 from skinedge.data.dataset import GLOBAL_ID, Dataset, DataSource, Sample
 from skinedge.data.licensing import licence_of
-from skinedge.data.read_options import DEFAULT, ReadOptions, recorded_options
-from skinedge.data.readers import read
+from skinedge.data.read_options import DEFAULT, ReadOptions, SourceFolder
 from skinedge.system.progress import note
 
 KIND = "several sources"
 
 
-@dataclass(frozen=True)
-class SourceFolder:
-    """One of several folders to train on. name: of its samples; reading: how to read it."""
+def several(paths: Sequence[Path], readings: Mapping[str, ReadOptions]) -> tuple[Path, ReadOptions]:
+    """Return the deepest folder that holds all of `paths`, and how to read it. Sources are named after their folders.
 
-    name: str
-    path: Path
-    reading: ReadOptions = DEFAULT
-
-
-def name_sources(paths: Sequence[Path], readings: Mapping[str, ReadOptions]) -> tuple[SourceFolder, ...]:
-    """Name each folder after itself. readings: name -> how to read it, where not by default.
-
-    Raises: ConfigError for two folders of one name, one inside another, or a reading of no folder.
+    readings: name -> how to read that folder, where not by default.
+    Raises: ConfigError for two folders of one name, one inside another, a reading of no folder, or several drives.
     """
     names = [_place(path).name for path in paths]
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
@@ -45,28 +35,29 @@ def name_sources(paths: Sequence[Path], readings: Mapping[str, ReadOptions]) -> 
         raise ConfigError(
             f"--map names the folder '{unknown[0]}', which --data does not", todo=f"Folders: {', '.join(names)}."
         )
-    return tuple(SourceFolder(name, path, readings.get(name, DEFAULT)) for name, path in zip(names, paths, strict=True))
+    try:
+        root = Path(os.path.commonpath([_place(path) for path in paths]))
+    except ValueError:
+        raise ConfigError("the folders of --data are on several drives", todo="Move them to one drive.") from None
+    sources = tuple(
+        SourceFolder(name, _place(path).relative_to(root).as_posix(), readings.get(name, DEFAULT))
+        for name, path in zip(names, paths, strict=True)
+    )
+    return root, ReadOptions(sources=sources)
 
 
 def _place(path: Path) -> Path:
     """Return the absolute path; a link keeps its own name, by which its source is named."""
-    return Path(os.path.abspath(path))
+    return Path(os.path.normpath(path.absolute()))
 
 
-def common_root(sources: Sequence[SourceFolder]) -> Path:
-    """Return the deepest folder that holds all sources. Raises: ConfigError if there is none (Windows drives)."""
-    try:
-        return Path(os.path.commonpath([_place(source.path) for source in sources]))
-    except ValueError:
-        raise ConfigError("the folders of --data are on several drives", todo="Move them to one drive.") from None
+def join(sources: Sequence[SourceFolder], datasets: Sequence[Dataset], root: Path) -> Dataset:
+    """Return the images of all sources as one dataset with paths below `root`.
 
-
-def read_sources(sources: Sequence[SourceFolder], root: Path) -> Dataset:
-    """Read each folder, and return their images as one dataset with paths below `root`.
-
-    Raises: as `readers.read`; DataError for a class that only partial labels name, or a label with two meanings.
+    datasets: of the sources, in their order.
+    Raises: DataError for a class that only partial labels name, a label with two meanings, or a part that is synthetic.
     """
-    parts = _with_distinct_ids([_read(source, root) for source in sources])
+    parts = _with_distinct_ids([_part(*pair, root) for pair in zip(sources, datasets, strict=True)])
     labels = tuple(sorted({label for part in parts for label in part.labels}))
     dataset = Dataset(
         root,
@@ -84,15 +75,14 @@ def read_sources(sources: Sequence[SourceFolder], root: Path) -> Dataset:
     return dataset
 
 
-def _read(source: SourceFolder, root: Path) -> Dataset:
-    """Read one folder; its samples get the source's name, and paths below the root of all."""
-    dataset = read(source.path, source.reading)
+def _part(source: SourceFolder, dataset: Dataset, root: Path) -> Dataset:
+    """Return the dataset of one source with its name, and with paths below the root of all."""
     place = _place(dataset.root).relative_to(_place(root)).as_posix()
     label_map = source.reading.label_map
     licence = licence_of(dataset.kind, dataset.samples)
     record = DataSource(
         source.name,
-        _place(source.path).relative_to(_place(root)).as_posix(),
+        source.path,
         dataset.kind,
         dataset.domain,
         (label_map.license if label_map else "") or licence.license,
@@ -153,17 +143,3 @@ def _domain(domains: Sequence[str]) -> str:
     if "unknown" in domains:
         return "unknown"
     return domains[0] if len(set(domains)) == 1 else "mixed"
-
-
-def recorded_sources(documents: Sequence[Mapping[str, Any]], root: Path) -> tuple[SourceFolder, ...]:
-    """Return the folders of a run's manifest or job, below `root`.
-
-    Raises: BundleError for a record that cannot be read.
-    """
-    try:
-        return tuple(
-            SourceFolder(str(one["name"]), root / str(one["path"]), recorded_options(one.get("reading", {}), None))
-            for one in documents
-        )
-    except KeyError as error:
-        raise BundleError(f"a source of the run lacks {error}", where=str(root)) from None

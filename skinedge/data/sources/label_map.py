@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -51,8 +50,9 @@ class LabelMap:
     def document(self) -> dict[str, Any]:
         """Return what the file says, as plain values."""
         stated = {key: value for key, value in asdict(self).items() if value}
-        plain: dict[str, Any] = json.loads(json.dumps(stated))  # lists for tuples, as in the manifest when it is read
-        return plain
+        classes = {name: to if isinstance(to, str) else list(to) for name, to in self.classes.items()}
+        lists = {key: list(value) if isinstance(value, tuple) else value for key, value in stated.items()}
+        return lists | ({"classes": classes} if classes else {})
 
     def targets(self, name: str) -> tuple[str, ...]:
         """Return the model's classes that a class of the folder may be, () if its images are left out."""

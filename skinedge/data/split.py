@@ -73,19 +73,25 @@ def split(dataset: Dataset, seed: int, fractions: Mapping[str, float] = FRACTION
 def by_source(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
     """Return source ('' for one folder) -> its samples, each of which is split by itself.
 
-    Images that belong together and are in several sources all go to the one that has most of them, with the official
-    split of those that is furthest from training.
+    Images that belong together and are in several sources all go to one: of those with official splits, else of all,
+    the source that has most of them; their official split is the one furthest from training.
     """
     if len({sample.source for sample in samples}) <= 1:
         return {samples[0].source if samples else "": list(samples)}
     homes: dict[str, list[Sample]] = {source: [] for source in dict.fromkeys(sample.source for sample in samples)}
+    shared = 0
     for group in group_samples(samples):
-        sources = Counter(sample.source for sample in group.samples)
         members: Sequence[Sample] = group.samples
-        if len(sources) > 1:
+        if len({sample.source for sample in members}) > 1:
+            shared += len(members)
             official = max((sample.split for sample in members), key=("", "train", "val", "test").index)
-            members = [replace(sample, split=official) for sample in members]
-        homes[sources.most_common(1)[0][0]] += members
+            divided = [sample for sample in members if sample.split] or members
+            home = Counter(sample.source for sample in divided).most_common(1)[0][0]
+            homes[home] += [replace(sample, split=official) for sample in members]
+        else:
+            homes[members[0].source] += members
+    if shared:
+        note(f"{shared} images have copies, or their lesion, in another source: kept in one split")
     return {source: members for source, members in homes.items() if members}
 
 

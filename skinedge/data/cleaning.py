@@ -11,7 +11,8 @@ from skinedge.data.audit import AuditReport
 from skinedge.data.dataset import Dataset, Sample
 from skinedge.data.hashing import Inspection, content_hash
 from skinedge.data.plan import KEEP, LEAVE_OUT, PlanRow
-from skinedge.data.split import conflicting_labels, identities_of, scarce_classes
+from skinedge.data.sources.groups import identities_of
+from skinedge.data.split import conflicting_labels, scarce_classes
 
 _PREFERRED = ("test", "val", "train", "")  # the official split whose images stay, if others contain them too
 

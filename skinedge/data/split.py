@@ -7,32 +7,20 @@ cal: calibration (temperature, bias, thresholds); test: read once.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from skinedge.core.errors import DataError
 from skinedge.core.files import encode
 from skinedge.data.dataset import SPLITS, Dataset, Sample, isic_id
-from skinedge.data.hashing import content_hash, hash_images, near_pairs
+from skinedge.data.hashing import content_hash, hash_images
+from skinedge.data.sources.groups import Group, by_source, group_samples, identities_of
 from skinedge.system.progress import note
 
 CLEAN = "`skinedge data check DIR` lists all of them, and how to train without them."
 FRACTIONS: Mapping[str, float] = {"train": 0.70, "val": 0.10, "cal": 0.10, "test": 0.10}
-
-
-@dataclass(frozen=True)
-class Group:
-    """Images that must be in the same split: photos of one lesion, copies of one photo.
-
-    key: smallest lesion or image id; label: most frequent label, or, for the images of a patient, the rarest one in the
-    dataset, so that every class is in every split.
-    """
-
-    key: str
-    label: str
-    samples: tuple[Sample, ...]
 
 
 def split(dataset: Dataset, seed: int, fractions: Mapping[str, float] = FRACTIONS) -> tuple[Sample, ...]:
@@ -61,7 +49,7 @@ def split(dataset: Dataset, seed: int, fractions: Mapping[str, float] = FRACTION
             scarce |= _scarce(labels, groups, parts)
             for label in labels:
                 own = [group for group in groups if group.label == label]
-                raised = _with_test_share(parts, samples, own, share) if share and "train" in parts else parts
+                raised = with_test_share(parts, samples, own, share) if share and "train" in parts else parts
                 assigned += _divide(own, raised, seed)
             assigned += [replace(s, split="train") for g in groups if g.label in dataset.partial for s in g.samples]
     _refuse_scarce(scarce, dataset)
@@ -70,32 +58,7 @@ def split(dataset: Dataset, seed: int, fractions: Mapping[str, float] = FRACTION
     return result
 
 
-def by_source(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
-    """Return source ('' for one folder) -> its samples, each of which is split by itself.
-
-    Images that belong together and are in several sources all go to one: of those with official splits, else of all,
-    the source that has most of them; their official split is the one furthest from training.
-    """
-    if len({sample.source for sample in samples}) <= 1:
-        return {samples[0].source if samples else "": list(samples)}
-    homes: dict[str, list[Sample]] = {source: [] for source in dict.fromkeys(sample.source for sample in samples)}
-    shared = 0
-    for group in group_samples(samples):
-        members: Sequence[Sample] = group.samples
-        if len({sample.source for sample in members}) > 1:
-            shared += len(members)
-            official = max((sample.split for sample in members), key=("", "train", "val", "test").index)
-            divided = [sample for sample in members if sample.split] or members
-            home = Counter(sample.source for sample in divided).most_common(1)[0][0]
-            homes[home] += [replace(sample, split=official) for sample in members]
-        else:
-            homes[members[0].source] += members
-    if shared:
-        note(f"{shared} images have copies, or their lesion, in another source: kept in one split")
-    return {source: members for source, members in homes.items() if members}
-
-
-def _with_test_share(
+def with_test_share(
     parts: Mapping[str, float], samples: Sequence[Sample], groups: Sequence[Group], share: float
 ) -> dict[str, float]:
     """Return `parts` with a share for test, so that `share` of the images of the groups' class are in test.
@@ -140,40 +103,6 @@ def limit(dataset: Dataset, count: int, seed: int) -> Dataset:
     quotas = _quotas(sizes, count)
     selected = [s for key, groups in strata.items() for s in _pick(_shuffled(groups, seed), quotas[key])]
     return replace(dataset, samples=tuple(sorted(selected, key=lambda sample: sample.path)))
-
-
-def group_samples(samples: Sequence[Sample], alike: Iterable[tuple[str, str]] | None = None) -> list[Group]:
-    """Group samples by patient, lesion id, ISIC id, equal bytes or similar look, as far as available; sorted by key.
-
-    alike: paths of each two samples of similar look, among others perhaps, if that was searched already.
-    """
-    parent = list(range(len(samples)))  # union-find forest
-
-    def find_root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    first: dict[tuple[str, str], int] = {}
-    for i, sample in enumerate(samples):
-        for identity in identities_of(sample):
-            parent[find_root(i)] = find_root(first.setdefault(identity, i))
-    position = {sample.path: i for i, sample in enumerate(samples)}
-    for a, b in _similar(samples) if alike is None else alike:
-        if a in position and b in position:
-            parent[find_root(position[a])] = find_root(position[b])
-    members: dict[int, list[Sample]] = defaultdict(list)
-    for i, sample in enumerate(samples):
-        members[find_root(i)].append(sample)
-    images = Counter(sample.label for sample in samples)
-    return sorted((_group(m, images) for m in members.values()), key=lambda group: group.key)
-
-
-def _similar(samples: Sequence[Sample]) -> Iterator[tuple[str, str]]:
-    hashed = [sample for sample in samples if sample.phash]
-    for a, b, _ in near_pairs([sample.phash for sample in hashed]):
-        yield hashed[a].path, hashed[b].path
 
 
 def unit_of(samples: Sequence[Sample]) -> str:
@@ -289,25 +218,6 @@ def check_against(samples: Sequence[Sample], root: Path) -> None:
             where=str(root),
             todo="Give the folder that the run was trained on with --data, or train again.",
         )
-
-
-def identities_of(sample: Sample) -> list[tuple[str, str]]:
-    """Return the (kind, value) keys that two samples share only if they show the same patient, lesion or image."""
-    identities = [
-        ("patient", sample.patient_id),
-        ("lesion", sample.lesion_id),
-        ("image", isic_id(sample)),
-        ("bytes", sample.sha256),
-    ]
-    return [identity for identity in identities if identity[1]]
-
-
-def _group(members: list[Sample], images: Mapping[str, int]) -> Group:
-    """images: label -> images in all groups."""
-    counts = Counter(sample.label for sample in members)
-    of_patient = any(sample.patient_id for sample in members)
-    label = min(counts, key=lambda name: (images[name] if of_patient else -counts[name], name))
-    return Group(min(s.lesion_id or s.image_id for s in members), label, tuple(members))
 
 
 def pools_of(samples: Sequence[Sample], fractions: Mapping[str, float]) -> dict[str, dict[str, float]]:

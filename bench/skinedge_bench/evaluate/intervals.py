@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinedge.data.dataset import Sample
-from skinedge.data.split import group_samples
+from skinedge.data.sources.groups import group_samples
 from skinedge.stats import metrics
 from skinedge.stats.bootstrap import Interval, Units, basic_interval, percentiles, resample
 from skinedge.stats.reliability import weighted_ece

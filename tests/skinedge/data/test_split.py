@@ -14,7 +14,8 @@ from PIL import Image
 
 from skinedge.core.errors import DataError
 from skinedge.data.dataset import SPLITS, Dataset, Sample, read_split, write_split
-from skinedge.data.split import check_against, check_complete, check_split, group_samples, limit, split
+from skinedge.data.sources.groups import group_samples
+from skinedge.data.split import check_against, check_complete, check_split, limit, split
 
 
 def phash(number: int) -> str:

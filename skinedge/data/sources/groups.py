@@ -65,7 +65,8 @@ def by_source(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
     for group in group_samples(samples):
         official = max((sample.split for sample in group.samples), key=("", "train", "val", "test").index)
         divided = [sample for sample in group.samples if sample.split] or group.samples
-        home = Counter(sample.source for sample in divided).most_common(1)[0][0]
+        counts = Counter(sample.source for sample in divided)
+        home = min(counts, key=lambda source: (-counts[source], source))
         homes[home] += [replace(sample, split=official) for sample in group.samples]
         shared += len(group.samples) if len({sample.source for sample in group.samples}) > 1 else 0
         moved += sum(sample.split not in ("", official) for sample in group.samples)

@@ -193,8 +193,8 @@ throughput: $(READY)
 choices: $(READY)
 	$(BIN)/python -m experiments.choices $(ARGS)
 
-# Train and evaluate an accuracy target: ROW=dermamnist-lesion-free | dermamnist-official | folds, options in ARGS. The same
-# command resumes after an interruption.
+# Train and evaluate an accuracy target: ROW=dermamnist-lesion-free | dermamnist-official | external | folds, options in ARGS.
+# The same command resumes after an interruption. external needs .cache/flagship-images (make flagship-images).
 target: $(READY)
 	$(BIN)/python -m experiments.targets $(ROW) $(ARGS)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments import dermamnist, folds
+from experiments import dermamnist, external, folds
 from skinedge.cli.common import figure, table
 from skinedge.cli.pipeline import run_all
 from skinedge.core import json_io
@@ -68,6 +68,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.row == "folds":
             folds.measure(options.data, options.config, options.out, options.folds, options.seed)
+        elif options.row == "external":
+            given = {"image_size": options.image_size, "epochs": options.epochs, "seed": options.seed}
+            config = load_config(options.config).with_options(given)
+            return external.measure(options.data, options.map, config, options.out)
         elif options.row == "dermamnist":
             dermamnist.build(options.split, options.data, options.table, options.out, options.seed)
         else:
@@ -105,6 +109,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     cross.add_argument("--config", type=Path, default=HERE / "folds.toml", help="[default: %(default)s]")
     cross.add_argument("--out", type=Path, default=Path("runs/targets/folds"), help="[default: %(default)s]")
     cross.add_argument("--folds", type=int, default=3, help="[default: 3]")
+    sources = rows.add_parser("external", help="leave one source out, and train on both")
+    folders = [Path(".cache/flagship-images"), SHARED / "isic2017"]
+    sources.add_argument("--data", type=Path, nargs=2, default=folders, help="[default: HAM10000 and ISIC 2017]")
+    sources.add_argument(
+        "--map", type=Path, default=HERE / "isic2017.toml", help="of the second [default: %(default)s]"
+    )
+    sources.add_argument("--config", type=Path, default=HERE / "external.toml", help="[default: %(default)s]")
+    sources.add_argument("--image-size", type=int, help="[default: that of --config]")
+    sources.add_argument("--epochs", type=int, help="[default: that of --config]")
+    sources.add_argument("--out", type=Path, default=Path("runs/targets/external"), help="[default: %(default)s]")
     for name in rows.choices:
         rows.choices[name].add_argument("--seed", type=int, default=0, help="seed of split and training [default: 0]")
     return parser.parse_args(arguments)

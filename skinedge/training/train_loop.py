@@ -149,7 +149,7 @@ def epoch_row(logits: NDArray[np.float32], problem: Problem, progress: Progress)
     Accuracy assumes the class prior of the training images; all other metrics assume a uniform prior.
     logits: (N, C) float32, of the validation images.
     """
-    frequencies = np.bincount(problem.train.labels, minlength=problem.classes) / len(problem.train.labels)
+    frequencies = problem.frequencies
     prior = learned_prior(problem.config.imbalance, {str(c): share for c, share in enumerate(frequencies)})
     uniform_logits = logits - np.log(list(prior.values()))
     probabilities = metrics.softmax(uniform_logits)

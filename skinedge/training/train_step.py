@@ -62,6 +62,12 @@ class Problem:
         """Batches per epoch, the last of which may be smaller."""
         return math.ceil(len(self.train.labels) / self.config.batch_size)
 
+    @property
+    def frequencies(self) -> NDArray[np.float64]:
+        """Share (0..1) of each class, (C,), in the training images whose class is known."""
+        counts = np.bincount(self.train.labels, minlength=self.classes)[: self.classes]
+        return np.asarray(counts / counts.sum(), dtype=np.float64)
+
     def batch_length(self, step: int) -> int:
         """Return the number of images in the batch of a step; the last batch of an epoch may be smaller."""
         start = step % self.steps_per_epoch * self.config.batch_size
@@ -247,8 +253,7 @@ def class_loss(logits: torch.Tensor, targets: torch.Tensor, problem: Problem) ->
 
     imbalance, smoothing = problem.config.imbalance, problem.config.optimizer.label_smoothing
     if imbalance == "logit-adjusted":
-        counts = np.bincount(problem.train.labels, minlength=problem.classes)
-        logits = logits + torch.from_numpy(np.log(counts / counts.sum()).astype(np.float32)).to(logits.device)
+        logits = logits + torch.from_numpy(np.log(problem.frequencies).astype(np.float32)).to(logits.device)
     losses = functional.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
     if imbalance == "focal":
         probabilities = logits.softmax(dim=1).gather(1, targets[:, None])[:, 0]

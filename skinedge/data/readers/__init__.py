@@ -178,7 +178,7 @@ def _marked(dataset: Dataset, folder: Folder) -> Dataset:
 def _class_problems(dataset: Dataset) -> tuple[Problem, ...]:
     """Return the problems of the class names: fewer than two, or names that a list of labels cannot hold."""
     where, problems = str(dataset.root), []
-    if len(dataset.labels) < 2:
+    if len(dataset.labels) + len(dataset.partial) < 2:
         todo = "Give a folder with one folder per class (at least two), or with a metadata table."
         problems.append(Problem(_FEW, where, dataset.labels, todo))
     odd = [label for label in dataset.labels if any(unicodedata.category(c) in _LINE_BREAKING for c in label)]

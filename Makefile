@@ -194,7 +194,7 @@ choices: $(READY)
 	$(BIN)/python -m experiments.choices $(ARGS)
 
 # Train and evaluate an accuracy target: ROW=dermamnist-lesion-free | dermamnist-official | external | folds, options in ARGS.
-# The same command resumes after an interruption. external needs .cache/flagship-images (make flagship-images).
+# The same command resumes after an interruption. external needs .cache/flagship-images, which `make flagship` makes first.
 target: $(READY)
 	$(BIN)/python -m experiments.targets $(ROW) $(ARGS)
 

@@ -96,7 +96,27 @@ def data(manifest: Manifest) -> str:
         "names them. Photos of one lesion, where lesions are known, and copies are in one split; *val* chose the "
         "epoch, *cal* fitted probabilities and thresholds, *test* was used for the figures below alone.\n\n"
         + table(("split", *manifest.labels, "all"), rows)
+        + sources(images.get("sources", ()))
     )
+
+
+def sources(documents: Sequence[Mapping[str, Any]]) -> str:
+    """Tabulate the sources of a training on several folders, each with its licence; '' for one folder."""
+    if not documents:
+        return ""
+    rows = [
+        [
+            one["name"],
+            one["kind"],
+            one["domain"],
+            ", ".join(one["labels"]),
+            one["license"] or "not stated",
+            one["attribution"] or "-",
+        ]
+        for one in documents
+    ]
+    columns = ("source", "read as", "domain", "classes that it distinguishes", "licence", "attribution")
+    return "\n\n" + table(columns, rows)
 
 
 def metrics(facts: Facts, evaluation: str) -> str:
@@ -250,15 +270,15 @@ def license_text(manifest: Manifest) -> str:
     """Write the licence that is packed beside the weights."""
     if not manifest.license:
         return "No licence was stated for these weights. Ask their authors before you pass them on.\n"
-    name = NAMES.get(manifest.license, manifest.license)
+    licenses = manifest.license.split(" AND ")
+    name = " and ".join(NAMES.get(one, one) for one in licenses)
     parts = [f"The weights in this folder are licensed under {name} (SPDX: {manifest.license})."]
-    if manifest.license in LEGAL_CODE:
-        parts.append(f"Legal code: {LEGAL_CODE[manifest.license]}")
+    parts += [f"Legal code: {LEGAL_CODE[one]}" for one in licenses if one in LEGAL_CODE]
     if manifest.attribution:
         parts.append(
             f"They were made by training on, and may be shared only with attribution to:\n{manifest.attribution}."
         )
-    if manifest.license == NON_COMMERCIAL:
+    if NON_COMMERCIAL in licenses:
         parts.append("No commercial use.")
     parts.append("They come without any warranty. Research tool, not a medical device.")
     parts.append("The program code around them is licensed under Apache-2.0.")

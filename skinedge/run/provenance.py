@@ -23,15 +23,40 @@ class Reading(TypedDict, total=False):
     table: str
     columns: dict[str, str]
     plan_sha256: str
+    map: dict[str, Any]
+    sources: list[SourceReading]
+
+
+class SourceReading(TypedDict):
+    """How one of several folders was read. path: below the folder of all."""
+
+    name: str
+    path: str
+    reading: dict[str, Any]
+
+
+class SourceRecord(SourceReading):
+    """One of several folders: `skinedge.data.dataset.DataSource`."""
+
+    kind: str
+    domain: str
+    license: str
+    attribution: str
+    labels: list[str]
 
 
 class TrainingData(TypedDict):
-    """kind: the reader's name; counts: split -> label -> images; training_prior: label -> share (0..1)."""
+    """kind: the reader's name; counts: split -> label -> images; training_prior: label -> share (0..1).
+
+    partial: label -> the classes that its images may be; sources: of a training on several folders.
+    """
 
     kind: str
     counts: dict[str, dict[str, int]]
     training_prior: dict[str, float]
     reading: NotRequired[Reading]
+    partial: NotRequired[dict[str, list[str]]]
+    sources: NotRequired[list[SourceRecord]]
 
 
 class Best(TypedDict, total=False):

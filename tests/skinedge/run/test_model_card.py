@@ -51,3 +51,16 @@ def test_the_texts_of_another_licence_and_of_none() -> None:
     other = model_card.license_text(manifest(license="CC0-1.0"))
     assert "(SPDX: CC0-1.0)" in other and "commercial use" not in other and "creativecommons" not in other
     assert "No licence was stated" in model_card.license_text(manifest())
+
+
+def test_the_licences_of_several_sources_all_apply() -> None:
+    text = model_card.license_text(manifest(license="CC-BY-NC-4.0 AND CC0-1.0"))
+    for part in ("NonCommercial 4.0 International and CC0-1.0", "by-nc/4.0/legalcode", "No commercial use"):
+        assert part in text
+
+
+def test_the_card_names_each_source_with_its_licence() -> None:
+    row = {"kind": "class folders", "domain": "clinical", "labels": ["mel", "nv"], "attribution": ""}
+    text = model_card.sources([{"name": "a", "license": "CC0-1.0", **row}, {"name": "b", "license": "", **row}])
+    assert "| a | class folders | clinical | mel, nv | CC0-1.0 | - |" in text
+    assert "| b | class folders | clinical | mel, nv | not stated | - |" in text

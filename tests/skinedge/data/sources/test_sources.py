@@ -249,3 +249,25 @@ def test_the_licences_of_all_sources_apply() -> None:
     both = joint_licence([source("a", NON_COMMERCIAL), source("b", "CC0-1.0"), source("c", NON_COMMERCIAL)])
     assert both.license == "CC-BY-NC-4.0 AND CC0-1.0" and "a's authors; b's authors" in both.attribution
     assert joint_licence([source("a", NON_COMMERCIAL), source("b", "")]).license == ""
+
+
+def test_the_map_file_of_the_documentation_is_read(tmp_path: Path) -> None:
+    docs = Path(__file__).resolve().parents[4] / "docs"
+    pages = "\n".join(page.read_text() for page in sorted(docs.glob("*.md")))
+    block = next(block for block in pages.split("```toml\n")[1:] if block.startswith("# isic2017.toml"))
+    (tmp_path / "isic2017.toml").write_text(block.partition("```")[0])
+    label_map = read_map(tmp_path / "isic2017.toml")
+    assert label_map.targets("benign") == ("bkl", "df", "nv", "vasc") and label_map.stretch == (341, 256)
+
+
+def test_an_official_split_may_be_a_column_that_is_named(folders: list[Path]) -> None:
+    images = sorted(path for path in folders[0].glob("*/*.png"))
+    parts = ["train", "train", "Validation", "TEST"]
+    rows = [f"{path.name},{path.parent.name},{parts[i % 4]}" for i, path in enumerate(images)]
+    (folders[0] / "labels.csv").write_text("\n".join(["image,label,set", *rows]))
+    assert {sample.split for sample in read(folders[0]).samples} == {""}
+    samples = read(folders[0], ReadOptions(columns={"split": "set"})).samples
+    assert Counter(sample.split for sample in samples) == {"train": 46, "val": 22, "test": 22}
+    (folders[0] / "labels.csv").write_text("\n".join(["image,label,set", *rows[:-1], rows[-1] + "x"]))
+    with pytest.raises(DataError, match="official split has TESTx, which is no split"):
+        read(folders[0], ReadOptions(columns={"split": "set"}))

@@ -268,6 +268,6 @@ def test_an_official_split_may_be_a_column_that_is_named(folders: list[Path]) ->
     assert {sample.split for sample in read(folders[0]).samples} == {""}
     samples = read(folders[0], ReadOptions(columns={"split": "set"})).samples
     assert Counter(sample.split for sample in samples) == {"train": 46, "val": 22, "test": 22}
-    (folders[0] / "labels.csv").write_text("\n".join(["image,label,set", *rows[:-1], rows[-1] + "x"]))
-    with pytest.raises(DataError, match="official split has TESTx, which is no split"):
+    (folders[0] / "labels.csv").write_text("\n".join(["image,label,set", rows[0] + "x", *rows[1:]]))
+    with pytest.raises(DataError, match="official split has trainx, which is no split"):
         read(folders[0], ReadOptions(columns={"split": "set"}))

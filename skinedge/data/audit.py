@@ -103,7 +103,7 @@ def audit(
         unreadable=inspection.unreadable,
         exact=tuple(tuple(s.path for s in group) for group in copies),
         near=tuple(pair for a, b, pair in look_pairs if not a.lesion_id or a.lesion_id != b.lesion_id),
-        two_labels=tuple(tuple(s.path for s in group) for group in conflicting_labels(samples)),
+        two_labels=tuple(tuple(s.path for s in group) for group in conflicting_labels(samples, dataset.partial)),
         leaks=(*_certain_leaks(samples), *(pair for a, b, pair in look_pairs if a.split != b.split)),
         patients=len({sample.patient_id for sample in samples} - {""}) or None,
         unknown_classes=tuple(label for label in dataset.labels if find(label) is None),

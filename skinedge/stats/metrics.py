@@ -228,6 +228,22 @@ def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
     return max(0.0, low), min(1.0, high)
 
 
+def share_difference(successes: tuple[int, int], n: tuple[int, int]) -> tuple[float, float, float]:
+    """Return (difference, low, high) of two independent shares, the first minus the second, with its 95 % interval.
+
+    Newcombe 1998, "Interval estimation for the difference between independent proportions", method 10
+    (doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I). NaN if either n is 0.
+    """
+    if 0 in n:
+        return math.nan, math.nan, math.nan
+    first, second = (hits / total for hits, total in zip(successes, n, strict=True))
+    (low_1, high_1), (low_2, high_2) = (wilson(hits, total) for hits, total in zip(successes, n, strict=True))
+    difference = first - second
+    below = math.hypot(first - low_1, high_2 - second)
+    above = math.hypot(high_1 - first, second - low_2)
+    return difference, difference - below, difference + above
+
+
 def _class_counts(labels: Array, predicted: Array, weights: Floats, classes: int) -> tuple[Floats, Floats, Floats]:
     """Weighted counts of each class, (R, C) each: right predictions, images, predictions."""
     of_class = (labels[:, None] == np.arange(classes)).astype(np.float64)

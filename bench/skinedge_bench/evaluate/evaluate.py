@@ -24,7 +24,7 @@ from skinedge_bench.evaluate import document
 from skinedge_bench.evaluate.document import Predictions
 from skinedge_bench.evaluate.intervals import Intervals, intervals_of, units_of
 from skinedge_bench.evaluate.selection import Selection, select
-from skinedge_bench.evaluate.subgroups import subgroups
+from skinedge_bench.evaluate.subgroups import subgroups, worst_group
 from skinedge_bench.evaluate.summary import Summary
 from skinedge_bench.loaded_model import LoadedModel
 from skinedge_bench.predict.resumable import Work, predictions
@@ -64,7 +64,13 @@ class Evaluation:
             predictions.threshold,
             document.flagged_document(predictions),
             [predictions.labels[i] for i in predictions.malignant or ()],
+            worst_group(self.subgroups),
         )
+
+    @cached_property
+    def subgroups(self) -> dict[str, dict[str, dict[str, object]]]:
+        """Metrics by attribute and value (`subgroups.subgroups`)."""
+        return subgroups(self.predictions, self.selection.samples)
 
     @cached_property
     def document(self) -> dict[str, object]:
@@ -97,7 +103,7 @@ class Evaluation:
                 "seed": intervals.seed,
                 "level": 0.95,
             },
-            "subgroups": subgroups(predictions, self.selection.samples),
+            "subgroups": self.subgroups,
             "confusion": metrics.confusion(predictions.truth, predictions.predicted, len(predictions.labels)).tolist(),
         }
 

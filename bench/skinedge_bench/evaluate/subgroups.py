@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,11 +31,44 @@ def subgroups(predictions: Predictions, samples: Sequence[Sample]) -> dict[str, 
     for attribute in ATTRIBUTES:
         values = [value_of(sample, attribute) for sample in samples]
         if any(value != UNKNOWN for value in values):
-            document[attribute] = {
+            groups = {
                 value: _metrics(predictions.where(np.array([v == value for v in values])))
                 for value in _ordered(values, attribute in TONE_SCALES)
             }
+            document[attribute] = _with_gaps(groups, flags_document(predictions))
     return document
+
+
+def _with_gaps(groups: dict[str, dict[str, object]], everyone: Mapping[str, Any]) -> dict[str, dict[str, object]]:
+    """Add `sensitivity_gap` to groups with LEAST malignant images: [difference to all other images, low, high]."""
+    for group in groups.values():
+        counts = group.get("sensitivity_counts")
+        if isinstance(counts, list) and counts[1] >= LEAST:
+            hits, n = everyone["sensitivity_counts"]
+            others = (hits - counts[0], n - counts[1])
+            gap = metrics.share_difference((counts[0], others[0]), (counts[1], others[1]))
+            group["sensitivity_gap"] = list(gap) if others[1] else None
+    return groups
+
+
+def worst_group(document: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """Name the group with the largest gap in sensitivity to all other images, in a sentence; '' if none is below them.
+
+    document: as `subgroups` returns it. Of many groups one is low by chance too: the interval does not allow for that.
+    """
+    below = [
+        (group["sensitivity_gap"], attribute, value, group["sensitivity_counts"])
+        for attribute, groups in document.items()
+        for value, group in groups.items()
+        if value != UNKNOWN and group.get("sensitivity_gap") and group["sensitivity_gap"][0] < 0
+    ]
+    if not below:
+        return ""
+    (gap, low, high), attribute, value, (hits, n) = min(below, key=lambda row: row[0][0])
+    return (
+        f"Fewest malignant images are flagged in the group {attribute} {value}: {hits} of {n}, {-100 * gap:.1f} points "
+        f"fewer than in all others (95 %: {100 * low:+.1f} to {100 * high:+.1f})."
+    )
 
 
 def value_of(sample: Sample, attribute: str) -> str:

@@ -16,7 +16,7 @@ class Summary:
 
     about: the images, e.g. '597 test images'; accuracy, balanced_accuracy: 0..1, NaN or None if undefined; threshold:
     of the malignant score; flagged: label -> images flagged of all of the class; both None if nothing is flagged;
-    malignant: the malignant and premalignant labels.
+    malignant: the malignant and premalignant labels; worst_group: a sentence, '' for none.
     """
 
     about: str
@@ -25,9 +25,10 @@ class Summary:
     threshold: float | None
     flagged: Mapping[str, Counts] | None
     malignant: Sequence[str]
+    worst_group: str = ""
 
     def sentences(self) -> list[str]:
-        """Return the summary, two or three sentences."""
+        """Return the summary, two to four sentences."""
         shares = [
             f"{name} {100 * value:.1f} %"
             for name, value in (("accuracy", self.accuracy), ("balanced accuracy", self.balanced_accuracy))
@@ -45,7 +46,8 @@ class Summary:
             f"Flagged as malignant (score {self.threshold:.3f} or more): {malignant} malignant images, "
             f"and {alarms} benign ones (false alarms)."
         )
-        return [*lines, *([f"Flagged by class: {', '.join(classes)}."] if classes else [])]
+        lines += [f"Flagged by class: {', '.join(classes)}."] if classes else []
+        return [*lines, *([self.worst_group] if self.worst_group else [])]
 
 
 def _of(counts: Counts) -> str:

@@ -179,14 +179,20 @@ def _describe(attribute: str) -> str:
 
 def _subgroups(attribute: str, groups: Mapping[str, Mapping[str, Any]]) -> Table:
     """Build the table of an attribute; a group that is too small shows its number of images only."""
-    columns = ("balanced accuracy (classes)", "malignant sensitivity, 95 %", "malignant specificity, 95 %")
+    columns = (
+        "balanced accuracy (classes)",
+        "malignant sensitivity, 95 %",
+        "to the others, 95 %",
+        "malignant specificity, 95 %",
+    )
     rows: list[list[Cell]] = []
     for value, group in groups.items():
         if "balanced_accuracy" in group:
             accuracy = f"{number(group['balanced_accuracy'], 3)} ({group['classes']})"
-            rows.append([value, group["n"], accuracy, _rate(group, "sensitivity"), _rate(group, "specificity")])
+            rates = _rate(group, "sensitivity"), _gap(group), _rate(group, "specificity")
+            rows.append([value, group["n"], accuracy, *rates])
         else:
-            rows.append([value, group["n"], None, None, None])
+            rows.append([value, group["n"], None, None, None, None])
     return Table(f"By {attribute}", (_describe(attribute), "images", *columns), rows)
 
 
@@ -201,6 +207,12 @@ def _rate(group: Mapping[str, Any], name: str) -> str | None:
     """Format a rate: '0.812 (13/16) 0.570-0.934'; None if it is undefined."""
     share, counts = number(group[name], 3), group[f"{name}_counts"]
     return f"{share} ({counts[0]}/{counts[1]}) {interval(group[f'{name}_wilson'])}" if share else None
+
+
+def _gap(group: Mapping[str, Any]) -> str | None:
+    """Format the difference to the sensitivity of all other images: '-0.120 (-0.310 to +0.050)'; None if unknown."""
+    difference, low, high = group.get("sensitivity_gap") or (None, None, None)
+    return None if difference is None else f"{difference:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def interval(pair: Sequence[float] | None) -> str | None:

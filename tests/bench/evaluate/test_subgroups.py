@@ -9,7 +9,7 @@ from scipy import stats
 
 from skinedge.data.dataset import Sample
 from skinedge_bench.evaluate.document import Predictions
-from skinedge_bench.evaluate.subgroups import LEAST, age_band, subgroups
+from skinedge_bench.evaluate.subgroups import LEAST, age_band, subgroups, worst_group
 
 RNG = np.random.default_rng(4)
 SEXES = RNG.choice(["female", "male"], 90)
@@ -93,3 +93,27 @@ def test_without_a_threshold_nothing_is_flagged() -> None:
     alone = Predictions(PREDICTIONS.labels, TRUTH, PROBABILITIES, (2,), None)
     group = subgroups(alone, samples(sex=SEXES.tolist()))["sex"]["male"]
     assert group["sensitivity"] is None and group["specificity_wilson"] is None and group["balanced_accuracy"] > 0
+
+
+def test_the_worst_group_is_named_with_its_gap_to_all_other_images() -> None:
+    groups = subgroups(PREDICTIONS, samples(sex=SEXES.tolist(), site=["back"] * 60 + [""] * 30))
+    rates = {(a, v): g["sensitivity"] for a, values in groups.items() for v, g in values.items() if "sensitivity" in g}
+    gaps = {
+        key: groups[key[0]][key[1]]["sensitivity_gap"] for key in rates if groups[key[0]][key[1]].get("sensitivity_gap")
+    }
+    male, female = groups["sex"]["male"], groups["sex"]["female"]
+    assert male["sensitivity_gap"][0] == pytest.approx(male["sensitivity"] - female["sensitivity"])  # type: ignore
+    assert female["sensitivity_gap"][0] == pytest.approx(-male["sensitivity_gap"][0])  # type: ignore
+    attribute, value = min((key for key in gaps if key[1] != "unknown"), key=lambda key: gaps[key][0])  # type: ignore
+    sentence = worst_group(groups)
+    hits, n = groups[attribute][value]["sensitivity_counts"]  # type: ignore
+    assert f"{attribute} {value}: {hits} of {n}, " in sentence
+
+
+def test_no_group_is_named_without_a_gap() -> None:
+    assert worst_group({}) == ""
+    assert worst_group(subgroups(PREDICTIONS, samples(sex=["male"] * 90))) == ""
+    assert (
+        "sensitivity_gap"
+        not in subgroups(PREDICTIONS, samples(site=["ear"] * LEAST + [""] * (90 - LEAST)))["site"]["ear"]
+    )

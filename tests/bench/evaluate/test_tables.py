@@ -79,7 +79,7 @@ def test_the_cells_are_the_documents_values(result: Evaluation) -> None:
     below, above = female["specificity_wilson"]
     shown = cells(sex)["female"]
     assert shown["malignant specificity, 95 %"] == f"{share:.3f} ({right}/{total}) {below:.3f}-{above:.3f}"
-    assert list(cells(sex)["male"].values()) == ["male", 6, None, None, None]
+    assert list(cells(sex)["male"].values()) == ["male", 6, None, None, None, None]
 
 
 def test_a_table_by_skin_tone_states_the_ends_of_its_scale(result: Evaluation) -> None:

@@ -168,3 +168,11 @@ def test_a_point_estimate_is_a_weighted_metric_of_one_row() -> None:
     for name in ("precision", "recall", "specificity", "f1", "auc", "support"):
         np.testing.assert_array_equal(getattr(rows, name)[0], getattr(each, name))
     np.testing.assert_allclose(rows.average_precision[0], each.average_precision, rtol=1e-14)
+
+
+def test_the_difference_of_two_shares_is_that_of_the_published_example() -> None:
+    """Newcombe 1998, table II, example (a), method 10."""
+    assert metrics.share_difference((56, 48), (70, 80)) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+    assert all(math.isnan(value) for value in metrics.share_difference((0, 1), (0, 2)))
+    low, high = metrics.share_difference((10, 10), (10, 10))[1:]
+    assert low < 0 < high

@@ -23,6 +23,7 @@ from skinedge.system.progress import bar
 from skinedge_bench.evaluate import document
 from skinedge_bench.evaluate.document import Predictions
 from skinedge_bench.evaluate.intervals import Intervals, intervals_of, units_of
+from skinedge_bench.evaluate.kinds import KINDS, collapse
 from skinedge_bench.evaluate.selection import Selection, select
 from skinedge_bench.evaluate.subgroups import subgroups, worst_group
 from skinedge_bench.evaluate.summary import Summary
@@ -135,11 +136,13 @@ def evaluate(
             where=str(selection.root),
             todo="Choose another --split, or add --allow-train, which marks the result as contaminated.",
         )
-    truth = np.array([model.labels.index(sample.label) for sample in selection.samples], dtype=np.int64)
+    kinds = not {sample.label for sample in selection.samples} <= set(model.labels)
+    labels = KINDS if kinds else model.labels
+    truth = np.array([labels.index(sample.label) for sample in selection.samples], dtype=np.int64)
     probabilities = run_on(model, selection, work)
     own, training = priors_of(model, bundle)
     judged = Predictions(model.labels, truth, probabilities, model.malignant, model.threshold, own, training)
-    return Evaluation(model.name, model.synthetic, judged, selection, model.runtime)
+    return Evaluation(model.name, model.synthetic, collapse(judged) if kinds else judged, selection, model.runtime)
 
 
 def priors_of(model: LoadedModel, bundle: Bundle | None) -> tuple[Prior, Prior]:

@@ -17,6 +17,7 @@ from skinedge.data.readers import read
 from skinedge.data.split import check_labels
 from skinedge.run.run_directory import Bundle
 from skinedge.system.progress import note
+from skinedge_bench.evaluate.kinds import KINDS, by_kind
 from skinedge_bench.loaded_model import LoadedModel
 from skinedge_bench.split_images import place_of
 
@@ -27,8 +28,9 @@ CHOICES = (*SPLITS, "all")
 class Selection:
     """The images to evaluate.
 
-    root: their folder; samples: with the model's labels; split: 'train', 'val', 'cal', 'test' or 'all'; seen: split of
-    the run -> number of the images that are in it, or whose lesion is (without test); None for a model without its run.
+    root: their folder; samples: with the model's labels, or with `kinds.KINDS`; split: 'train', 'val', 'cal', 'test' or
+    'all'; seen: split of the run -> number of the images that are in it, or whose lesion is (without test); None for a
+    model without its run.
     """
 
     root: Path
@@ -61,7 +63,7 @@ def select(
     own = read_split(bundle.file("split.csv")) if bundle is not None else ()
     if data is not None:
         reading = reading if bundle is None else bundle.reading(reading, data)
-        root, samples = data_root(data), _read(data, model.labels, reading)
+        root, samples = data_root(data), _read(data, model, reading)
         seen_in = origins = _origins(samples, own, bundle)
         note_other_content(samples, own)
     elif bundle is not None and bundle.manifest.data_root:
@@ -80,7 +82,7 @@ def select(
     chosen = [
         (sample, seen_split)
         for sample, own_split, seen_split in zip(samples, origins, seen_in, strict=True)
-        if split in ("all", own_split or sample.split) and sample.label in model.labels
+        if split in ("all", own_split or sample.split) and sample.label in (*model.labels, *KINDS)
     ]
     if not chosen:
         sizes = Counter(name or sample.split or "none" for sample, name in zip(samples, origins, strict=True))
@@ -178,11 +180,16 @@ def map_labels(theirs: Sequence[str], ours: Sequence[str]) -> dict[str, str]:
     return mapping
 
 
-def _read(data: Path, labels: Sequence[str], reading: ReadOptions) -> tuple[Sample, ...]:
-    dataset = _exact(hash_images(read(data, reading)))
+def _read(data: Path, model: LoadedModel, reading: ReadOptions) -> tuple[Sample, ...]:
+    """Read a folder's images, with the model's labels, or with `KINDS`."""
+    read_as = read(data, reading)
+    kinds = by_kind(read_as, model.labels, model.malignant)
+    dataset = hash_images(kinds or _exact(read_as))
     check_labels(dataset.samples)
     note(f"data: {dataset.kind}, {len(dataset.samples)} images in {data}")
-    mapping = map_labels(dataset.labels, labels)
+    if kinds is not None:
+        return dataset.samples
+    mapping = map_labels(dataset.labels, model.labels)
     return tuple(replace(sample, label=mapping[sample.label]) for sample in dataset.samples)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.main import get_group
 
 from skinedge import __version__
 from skinedge.cli.levels import QuietOption, VerboseOption, apply_levels, with_levels
@@ -18,6 +20,28 @@ from skinedge.system.progress import note
 
 Command = TypeVar("Command", bound=Callable[..., None])
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
+# The module of skinedge.cli that registers each command, in the order of the help.
+MODULES = {
+    "android": "android",
+    "backbones": "backbones",
+    "bench": "bench",
+    "compare": "compare",
+    "doctor": "doctor",
+    "predict": "predict",
+    "evaluate": "evaluate",
+    "explain": "explain",
+    "export": "export",
+    "init": "init",
+    "report": "report",
+    "runs": "runs",
+    "ship": "ship",
+    "train": "train",
+    "run": "train",
+    "merge": "train",
+    "verify": "verify",
+    "web": "web",
+    "data": "data",
+}
 
 
 class Unexpected(Exception):
@@ -29,7 +53,18 @@ class Unexpected(Exception):
 
 
 class Commands(TyperGroup):
-    """The commands; usage errors become ConfigErrors, and an EOFError reaches `main`."""
+    """The commands, imported on first use; usage errors become ConfigErrors, and an EOFError reaches `main`."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of all commands."""
+        return list(MODULES)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command, whose module is imported first; None for an unknown name."""
+        if cmd_name in MODULES and cmd_name not in self.commands:
+            import_module(f"skinedge.cli.{MODULES[cmd_name]}")
+            self.commands = get_group(app).commands
+        return super().get_command(ctx, cmd_name)
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters; plain values are converted without pydantic."""
@@ -56,8 +91,11 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command that the arguments name."""
-        return super().resolve_command(ctx, replace_bench_compare(args))
+        """Find the command that the arguments name; similar names are suggested for an unknown one."""
+        args = replace_bench_compare(args)
+        if args[0] not in MODULES:
+            self.commands = {name: self.get_command(ctx, name) for name in MODULES}
+        return super().resolve_command(ctx, args)
 
 
 class CommandWithPanels(TyperCommand):
@@ -148,10 +186,6 @@ app = Program(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # drawing boxes would double the time to the first line
 )
-data_app = Program(
-    help="Generate, check and summarize folders of labelled images.", no_args_is_help=True, rich_markup_mode=None
-)
-app.add_typer(data_app, name="data")
 
 
 @app.callback()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skinedge.cli.app import data_app
+from skinedge.cli.app import Program, app
 from skinedge.cli.common import emit_json, note, say, table
 from skinedge.cli.data_report import (
     SHOWN,
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from skinedge.data.dataset import Dataset
     from skinedge.data.hashing import Inspection
     from skinedge.data.read_options import ReadOptions
+
+data_app = Program(
+    help="Generate, check and summarize folders of labelled images.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(data_app, name="data")
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of labelled images (or a MedMNIST .npz).")]
 

@@ -22,6 +22,7 @@ from skinedge.cli.options import (
 )
 from skinedge.core.errors import ConfigError
 from skinedge.core.files import check_writable, write_atomic
+from skinedge.system.cpu import start_no_blas_threads
 from skinedge.system.progress import bar, note_error
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def predict(
     json: JsonOption = False,
 ) -> None:
     """Predict the most probable classes and the malignant score of images."""
+    start_no_blas_threads()
     from skinedge_bench.predict.predict import find_images
     from skinedge_bench.predict.resumable import Work
 

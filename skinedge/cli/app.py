@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Annotated, Any, TypeVar
@@ -108,6 +109,15 @@ class CommandWithPanels(TyperCommand):
         """Return the parameters; plain values are converted without pydantic."""
         return read_plainly(super().get_params(ctx))
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; every usage error names the command."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            if getattr(error, "ctx", ctx) is None:
+                error.ctx = ctx  # type: ignore[attr-defined]
+            raise
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options under the headings of their panels."""
         sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
@@ -164,12 +174,21 @@ def _translate_errors() -> Iterator[None]:
 
 def usage_error(error: Any) -> ConfigError:
     """Return Typer's usage error in the format of this project's errors."""
-    message = str(error.format_message()).rstrip(".")
     context = getattr(error, "ctx", None)
+    text = error.message if hasattr(error, "possibilities") else error.format_message()  # without Typer's suggestions
+    message = str(text).rstrip(".") + similar_options(error, context)
     command = "skinedge" if context is None else context.command_path
     takes_data = context is not None and any("--data" in parameter.opts for parameter in context.command.params)
     hint = "Images are given with --data FOLDER. " if takes_data and "extra argument" in message else ""
     return ConfigError(message[:1].lower() + message[1:], todo=f"{hint}See: {command} --help")
+
+
+def similar_options(error: Any, context: Any) -> str:
+    """Return a question that names the options most similar to an unknown one; '' for other errors."""
+    name = getattr(error, "option_name", "") if hasattr(error, "possibilities") and context is not None else ""
+    options = [option for parameter in context.command.params for option in parameter.opts] if name else []
+    similar = difflib.get_close_matches(name, options, n=2, cutoff=0.7)
+    return f". Did you mean {' or '.join(map(repr, similar))}?" if similar else ""
 
 
 def _print_version(wanted: bool) -> None:

@@ -67,17 +67,18 @@ def info(folder: FolderArgument, options: FolderOptions, json: JsonOption = Fals
 
     from skinedge.data.audit import info as summarize
     from skinedge.data.readers import read
+    from skinedge.data.split import unit_of
 
-    summary = summarize(read(folder, options.options()))
+    dataset = read(folder, options.options())
+    summary = summarize(dataset)
     if json:
         classes = {label: {"images": n, "group": group} for label, (n, group) in summary.classes.items()}
         emit_json("data.info", {**asdict(summary), "classes": classes}, model_id=None, model_sha256=None)
         return
     rows = [(label, n, group or "unknown: map it in TOML") for label, (n, group) in summary.classes.items()]
     table(summary.kind, ("class", "images", "group"), rows)
-    lesions = "lesions not known" if summary.lesions is None else f"{summary.lesions} lesions"
     domain = summary.domain.upper() if summary.synthetic else summary.domain
-    say(f"{folder}: {summary.images} images, {lesions}, domain {domain}")
+    say(f"{folder}: {summary.images} images, domain {domain}, split {unit_of(dataset.samples)}")
     say("sizes: " + ", ".join(f"{size} ({n})" for size, n in list(summary.sizes.items())[:SHOWN]))
     if summary.splits:
         say("official splits: " + ", ".join(f"{name} {n}" for name, n in summary.splits.items()))

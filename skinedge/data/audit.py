@@ -71,13 +71,17 @@ class AuditReport:
 
 @dataclass(frozen=True)
 class Info:
-    """Summary of a dataset. classes: label -> (images, taxonomy group or None); sizes: 'WxH' -> images."""
+    """Summary of a dataset.
+
+    lesions, patients: None if unknown; classes: label -> (images, taxonomy group or None); sizes: 'WxH' -> images.
+    """
 
     kind: str
     domain: str
     synthetic: bool
     images: int
     lesions: int | None
+    patients: int | None
     classes: dict[str, tuple[int, str | None]]
     splits: dict[str, int]
     sizes: dict[str, int]
@@ -109,7 +113,7 @@ def audit(
         near=tuple(pair for a, b, pair in look_pairs if not a.lesion_id or a.lesion_id != b.lesion_id),
         two_labels=tuple(tuple(s.path for s in group) for group in conflicting_labels(samples)),
         leaks=(*_certain_leaks(samples), *(pair for a, b, pair in look_pairs if a.split != b.split)),
-        patients=len({sample.patient_id for sample in samples} - {""}) or None,
+        patients=count_patients(samples),
         unknown_classes=tuple(label for label in dataset.labels if find(label) is None),
         scarce=scarce_classes(samples, dataset.labels, [(a.path, b.path) for a, b, _ in look_pairs]),
         problems=problems,
@@ -153,6 +157,7 @@ def info(dataset: Dataset) -> Info:
         synthetic=dataset.synthetic,
         images=len(dataset.samples),
         lesions=count_lesions(dataset),
+        patients=count_patients(dataset.samples),
         classes={label: (counts[label], _group(label)) for label in dataset.labels},
         splits=dict(splits),
         sizes=dict(Counter(_size(dataset, sample) for sample in dataset.samples).most_common()),
@@ -163,6 +168,11 @@ def count_lesions(dataset: Dataset) -> int | None:
     """Return the number of distinct lesion ids; None if the dataset has none."""
     lesions = {sample.lesion_id for sample in dataset.samples if sample.lesion_id}
     return len(lesions) if lesions else None
+
+
+def count_patients(samples: Sequence[Sample]) -> int | None:
+    """Return the number of distinct patient ids; None if there are none."""
+    return len({sample.patient_id for sample in samples} - {""}) or None
 
 
 def lesions_of(*folders: Sequence[Sample]) -> dict[str, str]:

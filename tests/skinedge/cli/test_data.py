@@ -51,8 +51,19 @@ def test_info_names_kind_classes_groups_and_that_it_is_synthetic(synthetic_image
     assert document["schema"] == "skinedge.data.info/1"
     assert document["classes"]["mel"] == {"images": 20, "group": "malignant"}
     assert set(document) == KEYS | {
-        *("kind", "domain", "synthetic", "images", "lesions", "classes", "splits", "sizes"),
+        *("kind", "domain", "synthetic", "images", "lesions", "patients", "classes", "splits", "sizes"),
     }
+    assert document["patients"] is None and "split by lesion (" in text.stdout
+
+
+def test_info_counts_patients(tmp_path: Path) -> None:
+    rows = ["image,label,patient_id"]
+    for number in range(6):
+        Image.effect_noise((32, 32), 90).convert("RGB").save(tmp_path / f"{number}.png")
+        rows.append(f"{number},{('mel', 'nv')[number % 2]},p{number // 2}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    assert json.loads(run("info", tmp_path, "--json").stdout)["patients"] == 3
+    assert "6 images, domain unknown, split by patient (3 patients)" in run("info", tmp_path).stdout
 
 
 def test_check_passes_a_clean_folder(synthetic_images: Path) -> None:

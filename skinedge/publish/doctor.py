@@ -22,6 +22,7 @@ from skinedge.system.requirements import (
     PLOTS,
     RUN,
     SIGN,
+    TENSORBOARD,
     TRAIN,
     has_wheel,
     installed,
@@ -37,6 +38,7 @@ NEEDS = (
     ("ship --sign, verify --key", "sign", SIGN),
     ("images: .heic, .heif", "heic", HEIC),
     ("images: .dcm", "dicom", DICOM),
+    ("train --log tensorboard", "tensorboard", TENSORBOARD),
 )
 # torchvision's compiled operators fit exactly one torch minor: torchvision 0.N goes with torch 2.(N - 15).
 TORCHVISION_OFFSET = 15

@@ -20,7 +20,7 @@ from skinedge.network import backbones, model
 from skinedge.network.int8_risks import int8_risks
 from skinedge.publish import bundled_model
 from skinedge.run.config import TrainConfig, load_config
-from skinedge.training.train import history_csv
+from skinedge.training.history import history_csv
 from skinedge_bench.predict.csv_table import to_csv
 from skinedge_bench.predict.predict import Prediction
 

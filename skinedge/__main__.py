@@ -13,12 +13,12 @@ def main() -> None:
     """Run the command and end the process. During its imports, Ctrl-C ends the process immediately and silently."""
     import signal
 
-    from skinedge.core.terminal import prepare_streams
-
-    prepare_streams()
     sigint_handler = signal.getsignal(signal.SIGINT)
     if sigint_handler is not signal.SIG_IGN:  # ignored under nohup
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from skinedge.core.terminal import prepare_streams
+
+    prepare_streams()
     from skinedge.cli import process
 
     signal.signal(signal.SIGINT, sigint_handler)

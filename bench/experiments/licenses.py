@@ -23,7 +23,7 @@ from skinedge.core.errors import SkinedgeError
 PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 DOCUMENT = PROJECT.parent / "docs" / "licenses.md"
 # A package is listed under the first extra that installs it.
-EXTRAS = ("", "train", "export", "explain", "plots", "sign", "hdf5", "heic", "dicom", "teacher", "docs")
+EXTRAS = ("", "train", "export", "explain", "plots", "sign", "hdf5", "heic", "dicom", "tensorboard", "teacher", "docs")
 NVIDIA = "LicenseRef-NVIDIA-Proprietary"
 HEIF = "LicenseRef-pillow-heif-wheels"
 ALLOWED = frozenset(

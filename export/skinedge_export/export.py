@@ -20,7 +20,7 @@ from skinedge.run.manifest import MODEL, FileEntry
 from skinedge.run.run_directory import Bundle
 from skinedge.run.stage import StageWriter
 from skinedge.stats.calibration import Reading
-from skinedge.stats.verdicts import counted
+from skinedge.stats.verdicts import counted_gates
 from skinedge.system.progress import note
 from skinedge.system.temporary_folder import scratch_folder, temporary_files_in
 from skinedge_export.captured_output import captured_output
@@ -238,7 +238,8 @@ def _keep(
         files = {*bundle.entries(), name}.difference(replaced)
         thresholds = {key: value for key, value in bundle.manifest.thresholds.items() if key != name}  # fitted later
         stage.set(default_file=next((file for file in PREFERENCE if file in files), name), thresholds=thresholds)
-    note(f"{name}: gates: {counted(gate.verdict for gate in chosen.gates)}")
+    images = "golden images" if chosen.figures is None else "validation images"
+    note(f"{name}: {counted_gates((gate.verdict for gate in chosen.gates), f'of export ({images})')}")
     bundle = bundle.reload()
     remember(bundle.file(name), runtime_of(target), bundle.entries()[name].sha256)
     return name, bundle

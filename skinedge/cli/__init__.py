@@ -6,25 +6,6 @@ import os
 import sys
 from typing import NoReturn
 
-from skinedge.cli import (  # noqa: F401  registers commands
-    android,
-    backbones,
-    bench,
-    compare,
-    data,
-    doctor,
-    evaluate,
-    explain,
-    export,
-    init,
-    predict,
-    report,
-    runs,
-    ship,
-    train,
-    verify,
-    web,
-)
 from skinedge.cli.app import Unexpected, app
 from skinedge.core import remarks
 from skinedge.core.errors import SkinedgeError

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.main import get_group
 
 from skinedge import __version__
 from skinedge.cli.levels import QuietOption, VerboseOption, apply_levels, with_levels
@@ -18,6 +21,28 @@ from skinedge.system.progress import note
 
 Command = TypeVar("Command", bound=Callable[..., None])
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
+# The module of skinedge.cli that registers each command, in the order of the help.
+MODULES = {
+    "android": "android",
+    "backbones": "backbones",
+    "bench": "bench",
+    "compare": "compare",
+    "doctor": "doctor",
+    "predict": "predict",
+    "evaluate": "evaluate",
+    "explain": "explain",
+    "export": "export",
+    "init": "init",
+    "report": "report",
+    "runs": "runs",
+    "ship": "ship",
+    "train": "train",
+    "run": "train",
+    "merge": "train",
+    "verify": "verify",
+    "web": "web",
+    "data": "data",
+}
 
 
 class Unexpected(Exception):
@@ -29,7 +54,18 @@ class Unexpected(Exception):
 
 
 class Commands(TyperGroup):
-    """The commands; usage errors become ConfigErrors, and an EOFError reaches `main`."""
+    """The commands, imported on first use; usage errors become ConfigErrors, and an EOFError reaches `main`."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of all commands."""
+        return list(MODULES)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command, whose module is imported first; None for an unknown name."""
+        if cmd_name in MODULES and cmd_name not in self.commands:
+            import_module(f"skinedge.cli.{MODULES[cmd_name]}")
+            self.commands = get_group(app).commands
+        return super().get_command(ctx, cmd_name)
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters; plain values are converted without pydantic."""
@@ -56,8 +92,11 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command that the arguments name."""
-        return super().resolve_command(ctx, replace_bench_compare(args))
+        """Find the command that the arguments name; similar names are suggested for an unknown one."""
+        args = replace_bench_compare(args)
+        if args[0] not in MODULES:
+            self.commands = {name: self.get_command(ctx, name) for name in MODULES}
+        return super().resolve_command(ctx, args)
 
 
 class CommandWithPanels(TyperCommand):
@@ -69,6 +108,15 @@ class CommandWithPanels(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters; plain values are converted without pydantic."""
         return read_plainly(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; every usage error names the command."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            if getattr(error, "ctx", ctx) is None:
+                error.ctx = ctx  # type: ignore[attr-defined]
+            raise
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options under the headings of their panels."""
@@ -126,12 +174,21 @@ def _translate_errors() -> Iterator[None]:
 
 def usage_error(error: Any) -> ConfigError:
     """Return Typer's usage error in the format of this project's errors."""
-    message = str(error.format_message()).rstrip(".")
     context = getattr(error, "ctx", None)
+    text = error.message if hasattr(error, "possibilities") else error.format_message()  # without Typer's suggestions
+    message = str(text).rstrip(".") + similar_options(error, context)
     command = "skinedge" if context is None else context.command_path
     takes_data = context is not None and any("--data" in parameter.opts for parameter in context.command.params)
     hint = "Images are given with --data FOLDER. " if takes_data and "extra argument" in message else ""
     return ConfigError(message[:1].lower() + message[1:], todo=f"{hint}See: {command} --help")
+
+
+def similar_options(error: Any, context: Any) -> str:
+    """Return a question that names the options most similar to an unknown one; '' for other errors."""
+    name = getattr(error, "option_name", "") if hasattr(error, "possibilities") and context is not None else ""
+    options = [option for parameter in context.command.params for option in parameter.opts] if name else []
+    similar = difflib.get_close_matches(name, options, n=2, cutoff=0.7)
+    return f". Did you mean {' or '.join(map(repr, similar))}?" if similar else ""
 
 
 def _print_version(wanted: bool) -> None:
@@ -148,10 +205,6 @@ app = Program(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # drawing boxes would double the time to the first line
 )
-data_app = Program(
-    help="Generate, check and summarize folders of labelled images.", no_args_is_help=True, rich_markup_mode=None
-)
-app.add_typer(data_app, name="data")
 
 
 @app.callback()

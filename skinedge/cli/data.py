@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skinedge.cli.app import data_app
+from skinedge.cli.app import Program, app
 from skinedge.cli.common import emit_json, note, say, table
 from skinedge.cli.data_report import (
     SHOWN,
-    is_refused,
     line_of,
     list_cases,
     show,
     show_refusals,
     show_remedy,
     train_with,
+    verdict,
 )
 from skinedge.cli.option_groups import expand_groups
 from skinedge.cli.options import FolderOptions, JsonOption, TableOptions
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     from skinedge.data.dataset import Dataset
     from skinedge.data.hashing import Inspection
     from skinedge.data.read_options import ReadOptions
+
+data_app = Program(
+    help="Generate, check and summarize folders of labelled images.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(data_app, name="data")
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of labelled images (or a MedMNIST .npz).")]
 
@@ -62,17 +68,18 @@ def info(folder: FolderArgument, options: FolderOptions, json: JsonOption = Fals
 
     from skinedge.data.audit import info as summarize
     from skinedge.data.readers import read
+    from skinedge.data.split import unit_of
 
-    summary = summarize(read(folder, options.options()))
+    dataset = read(folder, options.options())
+    summary = summarize(dataset)
     if json:
         classes = {label: {"images": n, "group": group} for label, (n, group) in summary.classes.items()}
         emit_json("data.info", {**asdict(summary), "classes": classes}, model_id=None, model_sha256=None)
         return
     rows = [(label, n, group or "unknown: map it in TOML") for label, (n, group) in summary.classes.items()]
     table(summary.kind, ("class", "images", "group"), rows)
-    lesions = "lesions not known" if summary.lesions is None else f"{summary.lesions} lesions"
     domain = summary.domain.upper() if summary.synthetic else summary.domain
-    say(f"{folder}: {summary.images} images, {lesions}, domain {domain}")
+    say(f"{folder}: {summary.images} images, domain {domain}, split {unit_of(dataset.samples)}")
     say("sizes: " + ", ".join(f"{size} ({n})" for size, n in list(summary.sizes.items())[:SHOWN]))
     if summary.splits:
         say("official splits: " + ", ".join(f"{name} {n}" for name, n in summary.splits.items()))
@@ -84,36 +91,45 @@ def check(
     folder: FolderArgument,
     options: FolderOptions,
     against: Annotated[Path | None, typer.Option(metavar="DIR2", help="Also find images that DIR2 contains.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.toml", help="Settings of the training, whose [taxonomy] names unknown classes."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """List everything in a folder that training refuses, duplicates and leaks.
 
-    Searches one folder, its official splits, and with --against a second folder. Exits with 1 for an unreadable image,
-    an image under two labels, a table or image that cannot be used, a leak between official splits, or any overlap with
-    DIR2.
+    Searches one folder, its official splits, and with --against a second folder. Exits with 1 if training with
+    its defaults, and the [taxonomy] of --config, would refuse the folder; and for any overlap with DIR2.
     """
     from dataclasses import asdict
 
     from skinedge.data.audit import overlaps
     from skinedge.data.cleaning import propose
     from skinedge.data.read_options import DEFAULT
+    from skinedge.run.config import load_config
 
-    dataset, inspection, report = _audit(folder, options.options())
+    taxonomy = load_config(config).taxonomy
+    dataset, inspection, report = _audit(folder, options.options(), taxonomy)
     shared = None
     if against is not None:
         shared = overlaps(inspection.samples, _audit(against, DEFAULT)[1].samples)
     passed = report.passed and not shared
     if json:
         pairs = None if shared is None else [asdict(pair) for pair in shared]
-        document = {"passed": passed, **asdict(report), "against": str(against) if against else None, "overlaps": pairs}
+        document = {
+            "passed": passed,
+            "sound": report.sound,
+            **asdict(report),
+            "against": str(against) if against else None,
+            "overlaps": pairs,
+        }
         emit_json("data.check", document, model_id=None, model_sha256=None)
     else:
         show(report)
         if shared is not None:
             list_cases(f"images also in {against}", [line_of(pair) for pair in shared])
-        verdict = "passed" if passed else "FAILED: repair the folder (or its splits) before training on it"
-        verdict += ", but train refuses it as it is:" if passed and is_refused(report) else ""
-        say(verdict, "green" if passed else "red")
+        say(verdict(report, bool(shared)), "green" if passed else "red")
         show_refusals(report)
         show_remedy(folder, options, report, dataset, propose(dataset, inspection, report))
     if not passed:
@@ -160,7 +176,9 @@ def clean(
             note(f"not repaired by a plan: {problem.line()}. {problem.todo}")
 
 
-def _audit(folder: Path, options: ReadOptions) -> tuple[Dataset, Inspection, AuditReport]:
+def _audit(
+    folder: Path, options: ReadOptions, taxonomy: Mapping[str, str] | None = None
+) -> tuple[Dataset, Inspection, AuditReport]:
     from skinedge.data.audit import audit
     from skinedge.data.hashing import inspect_images
     from skinedge.data.readers import survey
@@ -169,4 +187,4 @@ def _audit(folder: Path, options: ReadOptions) -> tuple[Dataset, Inspection, Aud
     dataset = surveyed.dataset
     note(f"{folder}: {dataset.kind}, {len(dataset.samples)} images, {len(dataset.labels)} classes")
     inspection = inspect_images(dataset)
-    return dataset, inspection, audit(dataset, inspection, surveyed.problems, surveyed.unused_tables)
+    return dataset, inspection, audit(dataset, inspection, surveyed.problems, surveyed.unused_tables, taxonomy)

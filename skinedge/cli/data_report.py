@@ -37,9 +37,11 @@ def show(report: AuditReport) -> None:
         list_cases("tables not used", list(report.unused_tables))
 
 
-def is_refused(report: AuditReport) -> bool:
-    """Return True if training refuses a folder that is in order."""
-    return bool(report.scarce or report.refusals or report.unknown_classes)
+def verdict(report: AuditReport, shared: bool) -> str:
+    """Say whether training accepts the folder. shared: whether another folder has some of its images."""
+    if not report.sound or shared:
+        return "FAILED: repair the folder (or its splits) before training on it"
+    return "passed" if report.passed else "FAILED: the folder is in order, but train refuses it as it is:"
 
 
 def show_refusals(report: AuditReport) -> None:

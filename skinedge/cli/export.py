@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skinedge.cli.app import app
-from skinedge.cli.common import emit_json, note, pick_run, table
+from skinedge.cli.common import emit_json, note, pick_run, say, table
 from skinedge.cli.options import DataOption, JsonOption, RunArgument
 from skinedge.core.errors import one_of
 from skinedge.system.cpu import leave_cores_while_waiting
@@ -133,7 +133,9 @@ def _show(bundle: Bundle, files: list[FileEntry]) -> None:
         rows.append((entry.path, entry.info["precision"], f"{entry.size / 1e6:.2f}", ratio, ops, gates, threshold))
     for entry in files:
         _show_search(bundle, entry)
-    table(f"Files in {bundle.root}", ("file", "precision", "MB", "of fp32", "ops", "gates", "threshold"), rows)
+    columns = ("file", "precision", "MB", "of fp32", "ops", "gates of export", "threshold")
+    table(f"Files in {bundle.root}", columns, rows)
+    say("Gates of export use validation images; skinedge verify has more gates, on the test images.")
 
 
 def _show_search(bundle: Bundle, entry: FileEntry) -> None:

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
+
+NUMBERS = {int: "a whole number", float: "a number"}
+
+
+def not_a_number(value: Any, kind: type, param: Any) -> str:
+    """Say what a numeric option must be, with an example: its default, or the least value."""
+    info = param.type_descriptor.parameter_info
+    least, most = getattr(info, "min", None), getattr(info, "max", None)
+    limits = [f"{word} {limit}" for word, limit in (("at least", least), ("at most", most)) if limit is not None]
+    stated = re.search(r"\[default: ([\d.]+)", getattr(param, "help", None) or "")
+    example = stated[1] if stated else next((one for one in (param.default, least) if one is not None), 1)
+    expected = " of ".join([NUMBERS[kind], *filter(None, [" and ".join(limits)])])
+    return f"'{value}' is not {expected}; for example: {param.opts[0]} {example}"
 
 
 class PlainParameter:
@@ -26,7 +40,12 @@ class PlainParameter:
         if not many and type(value) is kind and value == param.default:
             return value
         self._parameter._runtime_param = None  # the next call builds Typer's own
-        return self._parameter.get_runtime_param().coerce(value, param=param, ctx=ctx)
+        try:
+            return self._parameter.get_runtime_param().coerce(value, param=param, ctx=ctx)
+        except Exception as error:
+            if kind in NUMBERS and hasattr(error, "format_message") and not many:
+                error.message = not_a_number(value, kind, param)  # type: ignore[attr-defined]
+            raise
 
 
 def read_plainly(parameters: list[Any]) -> list[Any]:

@@ -59,13 +59,25 @@ def summarize(bundle: Bundle, parity: ParityReport, latency: LatencyReport) -> N
         for sentence in file.figures.summary(malignant).sentences():
             say(sentence)
         say(file.sentence())
-    times = [(row.p50_ms, row.runtime, row.threads) for row in latency.rows if row.file == name and row.p50_ms]
-    if times:
-        milliseconds, runtime, threads = min(times)
-        say(f"One image takes {milliseconds:.1f} ms (median, {runtime}, {threads} thread(s), this machine).")
+    latencies = latency_sentence(latency, name)
+    if latencies is not None:
+        say(latencies)
     if manifest.synthetic:
         note("SYNTHETIC images: these figures show that the tool works, and nothing about skin.")
     note(NOTICE)
+
+
+def latency_sentence(report: LatencyReport, file: str) -> str | None:
+    """State a file's latency in its fastest runtime, and every doubt about it; None if it was not timed."""
+    timed = [(row.p50_ms, row.runtime, row) for row in report.rows if row.file == file and row.p50_ms]
+    if not timed:
+        return None
+    milliseconds, runtime, row = min(timed, key=lambda one: one[:2])
+    threads = "1 thread" if row.threads == 1 else f"{row.threads} threads"
+    sentence = f"One image takes {milliseconds:.1f} ms (median, {runtime}, {threads}, this machine)."
+    if row.trustworthy:
+        return sentence
+    return f"{sentence} Not trustworthy: {'; '.join(row.reasons)}. Measure again on an idle machine: skinedge bench RUN"
 
 
 def advise(bundle: Bundle, data: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +22,7 @@ from skinedge.cli.options import (
 )
 from skinedge.core.errors import ConfigError
 from skinedge.core.files import check_writable, write_atomic
+from skinedge.system.cpu import start_no_blas_threads
 from skinedge.system.progress import bar, note_error
 
 if TYPE_CHECKING:
@@ -41,18 +42,19 @@ def predict(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="FILE", help="Write the predictions to FILE, in the format of its suffix: .csv or .jsonl."
+            "--out", metavar="FILE", help="Write the predictions to FILE: .csv, .json, or .jsonl, which can be resumed."
         ),
     ] = None,
     resume: ResumeOption = False,
     json: JsonOption = False,
 ) -> None:
     """Predict the most probable classes and the malignant score of images."""
+    start_no_blas_threads()
     from skinedge_bench.predict.predict import find_images
     from skinedge_bench.predict.resumable import Work
 
-    as_csv = check_out(out, resume)
-    work = Work(jobs, None if as_csv else out, resume)
+    at_end = check_out(out, resume)
+    work = Work(jobs, None if at_end else out, resume)
     paths = find_images(images)
     classifier = open_classifier(run, file, output)
     if not json:
@@ -61,12 +63,10 @@ def predict(
         if out is None:
             failed = sum(_show(classifier.model, prediction, top, json) for prediction in results)
         else:
-            kept: list[Prediction] | None = [] if as_csv else None
+            kept: list[Prediction] | None = [] if at_end else None
             failed = _consume(results, len(paths), kept)
             if kept is not None:
-                from skinedge_bench.predict.csv_table import to_csv
-
-                write_atomic(out, to_csv(kept, classifier.labels))
+                write_atomic(out, _text(classifier.model, kept, out.suffix.lower()))
             note(f"{len(paths)} images, {failed} error(s): {out}")
     if failed:
         note_error(f"{failed} image(s) could not be judged")
@@ -76,26 +76,45 @@ def predict(
 def _show(model: LoadedModel, prediction: Prediction, top: int, json: bool) -> bool:
     """Print one prediction. Returns whether it is an error."""
     if json:
-        body = {**prediction.document(), **model.output_document}
-        emit_json("predict", body, model_id=model.model_id, model_sha256=model.sha256)
+        emit_json("predict", _body(model, prediction), model_id=model.model_id, model_sha256=model.sha256)
     else:
         for line in describe(model, prediction, top):
             say(line)
     return prediction.error is not None
 
 
-def check_out(out: Path | None, resume: bool) -> bool:
-    """Return True for a CSV file, which is written at the end.
+def _body(model: LoadedModel, prediction: Prediction) -> dict[str, object]:
+    return {**prediction.document(), **model.output_document}
 
-    Raises: ConfigError for another format, an existing CSV file, or --resume with one; BundleError as `check_writable`.
+
+def _text(model: LoadedModel, predictions: Sequence[Prediction], suffix: str) -> str:
+    """Return a file's text: a CSV table, or a JSON array of the documents that `--json` prints."""
+    if suffix == ".csv":
+        from skinedge_bench.predict.csv_table import to_csv
+
+        return to_csv(predictions, model.labels)
+    from skinedge.core import json_io
+
+    bodies = [_body(model, prediction) for prediction in predictions]
+    ids = {"model_id": model.model_id, "model_sha256": model.sha256}
+    return json_io.to_text([json_io.document("predict", body, **ids) for body in bodies])
+
+
+def check_out(out: Path | None, resume: bool) -> bool:
+    """Return True for a .csv or .json file, which is written at the end.
+
+    Raises: ConfigError for another format, an existing file, or --resume with one; BundleError as `check_writable`.
     """
     suffix = "" if out is None else out.suffix.lower()
     if out is None or suffix == ".jsonl" or out.is_dir():  # of .jsonl and folders, `Work` decides
         return False
-    if suffix != ".csv":
-        raise ConfigError(f"unknown suffix '{suffix}'", where=f"--out {out}", todo="Supported: .csv and .jsonl.")
+    if suffix not in (".csv", ".json"):
+        todo = "Supported: .csv, .json and .jsonl (a JSON document in each line)."
+        raise ConfigError(f"unknown suffix '{suffix}'", where=f"--out {out}", todo=todo)
     if resume:
-        raise ConfigError("--resume requires a .jsonl file: a .csv file is written at the end", where=f"--out {out}")
+        raise ConfigError(
+            f"--resume requires a .jsonl file: a {suffix} file is written at the end", where=f"--out {out}"
+        )
     if out.exists():
         raise ConfigError("exists already", where=str(out), todo="Remove it, or name another file.")
     check_writable(out.parent)

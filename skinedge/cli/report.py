@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,11 @@ from skinedge.cli.options import DataOption, JsonOption, RunArgument
 from skinedge.core.files import check_writable
 from skinedge.core.installation import pip_install
 from skinedge.core.terminal import say
+from skinedge.system.progress import is_verbose
+
+if TYPE_CHECKING:
+    from skinedge.run.run_directory import Bundle
+    from skinedge_bench.report.draw import ReportFiles
 
 
 @app.command()
@@ -31,27 +36,50 @@ def report(
     ] = False,
     data: DataOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write the page to FILE [RUN/reports/report.html].")
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="Write to FILE.html, or FILE.md. [default: RUN/reports/report.html]"
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Write the reports of a run as one HTML page, and print its tables as Markdown."""
+    """Write the reports of a run as one HTML page, and print a summary and the page's path.
+
+    With --verbose, all tables are printed as Markdown instead of the summary.
+    """
     from skinedge_bench.report import draw
 
     if out is not None:
-        draw.can_write_page(required=True)
-        check_writable(out.parent)
-    bundle = pick_run(run, writes=out is None)
+        draw.check_out(out)
+    bundle = _open(run, out)
     request = draw.ReportRequest(evaluation, tuple(runs or ()), with_images, data)
     drawn = draw.draw(bundle, request, NOTICE)
-    page = None if drawn.html is None else draw.save(bundle, drawn.html, out)
-    if page is None:
+    path = draw.save(bundle, drawn, out)
+    if drawn.html is None:
         note(f"no HTML page, Markdown only: the page needs {pip_install('plots')}")
-    else:
-        note(f"page: {page}" + (", with PATIENTS' IMAGES" if with_images else ""))
+    if with_images and path is not None:
+        note(f"{path} contains PATIENTS' IMAGES")
     if json:
-        body = {**drawn.document, "page": None if page is None else str(page)}
+        body = {**drawn.document, "page": None if path is None else str(path)}
         emit_json("report", body, model_id=bundle.manifest.id, model_sha256=bundle.model_sha256)
     else:
-        for line in drawn.markdown.rstrip("\n").split("\n"):
-            say(line)
+        _show(drawn, path)
+
+
+def _open(run: Path | None, out: Path | None) -> Bundle:
+    """Open the run; without one and --out, say that the bundled model keeps no page. Raises: BundleError."""
+    bundle = pick_run(run, writes=out is None and run is not None)
+    if out is None and bundle.read_only:
+        note("the page is not kept: this model is part of the package; --out FILE.html writes it")
+    elif out is None:
+        check_writable(bundle.root)
+    return bundle
+
+
+def _show(drawn: ReportFiles, path: Path | None) -> None:
+    """Print the summary, or all of it with --verbose or without a page; then the path."""
+    complete = is_verbose() or drawn.html is None
+    for line in drawn.markdown.rstrip("\n").split("\n") if complete else drawn.summary:
+        say(line)
+    if path is not None:
+        say(path)

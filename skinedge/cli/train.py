@@ -52,7 +52,9 @@ class TrainOptions:
     ] = None
     log: Annotated[
         str | None,
-        typer.Option(metavar="FORMAT", help="Write each epoch's figures to the run too: csv (reports/training.csv)."),
+        typer.Option(
+            metavar="FORMAT", help="Write each epoch's figures to the run too, in reports/: csv or tensorboard."
+        ),
     ] = None
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")] = False
     force: Annotated[bool, typer.Option("--force", help="Replace the run at --out.")] = False

@@ -8,10 +8,8 @@ import glob
 import hashlib
 import os
 import re
-import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,7 +131,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 def _replace(path: Path, data: bytes) -> bool:
     """Write a temporary file and rename it; False if another process removed it before it was locked."""
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f"{path.name}.{os.urandom(4).hex()}.part")
     try:
         with temporary.open("xb") as stream:
             if not _lock(stream.fileno()):
@@ -205,6 +203,8 @@ def check_writable(folder: Path, need: int = SOME_ROOM) -> None:
     if not existing.is_dir():
         raise _file_in_the_way(existing, folder)
     try:
+        import tempfile
+
         tempfile.TemporaryFile(dir=existing).close()
         free = shutil.disk_usage(existing).free
     except OSError as error:

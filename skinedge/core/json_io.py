@@ -136,6 +136,6 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def to_text(document: Mapping[str, Any]) -> str:
+def to_text(document: Mapping[str, Any] | list[dict[str, Any]]) -> str:
     """Return a report as the text of its JSON file."""
     return json.dumps(finite(document), indent=2, allow_nan=False) + "\n"

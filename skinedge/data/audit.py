@@ -60,20 +60,29 @@ class AuditReport:
     refusals: tuple[str, ...] = ()
 
     @property
-    def passed(self) -> bool:
+    def sound(self) -> bool:
         """False when the data needs repair; duplicates alone do not, since a split keeps them together."""
         return not (self.unreadable or self.two_labels or self.leaks or self.problems)
+
+    @property
+    def passed(self) -> bool:
+        """True if training accepts the folder: it is sound, and its classes are known, distinct and large enough."""
+        return self.sound and not (self.scarce or self.refusals or self.unknown_classes)
 
 
 @dataclass(frozen=True)
 class Info:
-    """Summary of a dataset. classes: label -> (images, taxonomy group or None); sizes: 'WxH' -> images."""
+    """Summary of a dataset.
+
+    lesions, patients: None if unknown; classes: label -> (images, taxonomy group or None); sizes: 'WxH' -> images.
+    """
 
     kind: str
     domain: str
     synthetic: bool
     images: int
     lesions: int | None
+    patients: int | None
     classes: dict[str, tuple[int, str | None]]
     splits: dict[str, int]
     sizes: dict[str, int]
@@ -84,11 +93,13 @@ def audit(
     inspection: Inspection,
     problems: tuple[Problem, ...] = (),
     unused_tables: tuple[str, ...] = (),
+    taxonomy: Mapping[str, str] | None = None,
 ) -> AuditReport:
     """Audit a dataset from one pass over its images (`skinedge.data.hashing.inspect_images`).
 
-    problems, unused_tables: as `skinedge.data.readers.survey` found them.
+    problems, unused_tables: as `skinedge.data.readers.survey` found them; taxonomy: as in a training's settings.
     """
+    overridden = {fold(label) for label in taxonomy or {}}
     samples = inspection.samples
     by_bytes: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -105,12 +116,14 @@ def audit(
         near=tuple(pair for a, b, pair in look_pairs if not a.lesion_id or a.lesion_id != b.lesion_id),
         two_labels=tuple(tuple(s.path for s in group) for group in conflicting_labels(samples, dataset.partial)),
         leaks=(*_certain_leaks(samples), *(pair for a, b, pair in look_pairs if a.split != b.split)),
-        patients=len({sample.patient_id for sample in samples} - {""}) or None,
-        unknown_classes=tuple(label for label in dataset.labels if find(label) is None),
+        patients=count_patients(samples),
+        unknown_classes=tuple(
+            label for label in dataset.labels if find(label) is None and fold(label) not in overridden
+        ),
         scarce=scarce_classes(samples, dataset.labels, [(a.path, b.path) for a, b, _ in look_pairs]),
         problems=problems,
         unused_tables=unused_tables,
-        refusals=_refusals(dataset.labels, samples),
+        refusals=_refusals(dataset.labels, samples, taxonomy or {}),
     )
 
 
@@ -149,6 +162,7 @@ def info(dataset: Dataset) -> Info:
         synthetic=dataset.synthetic,
         images=len(dataset.samples),
         lesions=count_lesions(dataset),
+        patients=count_patients(dataset.samples),
         classes={label: (counts[label], _group(label)) for label in dataset.labels},
         splits=dict(splits),
         sizes=dict(Counter(_size(dataset, sample) for sample in dataset.samples).most_common()),
@@ -159,6 +173,11 @@ def count_lesions(dataset: Dataset) -> int | None:
     """Return the number of distinct lesion ids; None if the dataset has none."""
     lesions = {sample.lesion_id for sample in dataset.samples if sample.lesion_id}
     return len(lesions) if lesions else None
+
+
+def count_patients(samples: Sequence[Sample]) -> int | None:
+    """Return the number of distinct patient ids; None if there are none."""
+    return len({sample.patient_id for sample in samples} - {""}) or None
 
 
 def lesions_of(*folders: Sequence[Sample]) -> dict[str, str]:
@@ -201,14 +220,18 @@ def _certain_leaks(samples: Sequence[Sample]) -> list[DuplicatePair]:
     return list(leaks.values())
 
 
-def _refusals(labels: Sequence[str], samples: Sequence[Sample]) -> tuple[str, ...]:
+def _refusals(labels: Sequence[str], samples: Sequence[Sample], taxonomy: Mapping[str, str]) -> tuple[str, ...]:
     """Return why class names are ambiguous (two spellings of one, two names of melanoma), or which splits are missing.
 
     Two spellings would hide two names of melanoma, so these are searched among one spelling of each, too.
     """
     one_of_each = list({fold(label): label for label in labels}.values())
     reasons: list[str] = []
-    for refuse in (lambda: melanoma(labels), lambda: melanoma(one_of_each), lambda: pools_of(samples, FRACTIONS)):
+    for refuse in (
+        lambda: melanoma(labels, taxonomy),
+        lambda: melanoma(one_of_each, {label: group for label, group in taxonomy.items() if label in one_of_each}),
+        lambda: pools_of(samples, FRACTIONS),
+    ):
         try:
             refuse()
         except SkinedgeError as error:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from skinedge.core.errors import ConfigError, DataError
 from skinedge.data.csv_cells import from_cell, to_cell
-from skinedge.data.hashing import content_hash
 from skinedge.data.read_options import ReadOptions
 from skinedge.data.table_file import Table, read_table
 from skinedge.system.progress import note
@@ -90,6 +89,8 @@ def left_out(options: ReadOptions, root: Path, images: Collection[str]) -> froze
     """
     if options.plan is None:
         return frozenset()
+    from skinedge.data.hashing import content_hash
+
     paths = {image.strip(): image for image in images}  # as cells are read
     omitted, faults = set(), []
     for row in read_plan(options.plan):

@@ -27,3 +27,4 @@ BACKBONES = (
     Backbone("resnet18", 11_180_103, 224),
     Backbone("resnet50", 23_522_375, 224),
 )
+NAMES = tuple(backbone.name for backbone in BACKBONES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib.util
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from skinedge.core.colour import SRGB
 from skinedge.core.errors import ConfigError, SkinedgeError
 from skinedge.core.preprocess import Pixels, Preprocess
 from skinedge.core.state_dict import read_state
+from skinedge.network.backbones import NAMES
 from skinedge.network.base_weights import check_downloads, check_packaged
 from skinedge.network.weight_names import load_by_name, match_by_position
 from skinedge.system.requirements import import_failure
@@ -44,22 +46,37 @@ class BaseWeights:
     sha256: str
 
 
-def build(name: str, classes: int) -> nn.Module:
-    """Build a randomly initialized timm network with `classes` outputs, in eval mode.
+def check_backbone(name: str) -> None:
+    """Check a backbone's name; timm, and with it PyTorch, is imported only for a name that BACKBONES lacks.
 
-    Raises: ConfigError for a name unknown to timm, with similar names, or a network without a linear classifier.
+    Raises: ConfigError for a name unknown to timm, with similar names; MissingDependencyError.
     """
+    if name not in NAMES:
+        require_model(name)
+
+
+def require_model(name: str) -> None:
+    """Import timm and look the name up. Raises: as `check_backbone`."""
     try:
         import timm
     except ImportError as error:
         raise import_failure(error, "train") from None
     if not timm.is_model(name):
-        import difflib
-
-        similar = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.4)
+        similar = " or ".join(sorted(difflib.get_close_matches(name, NAMES, n=3, cutoff=0.5)))
+        question = f"Did you mean {similar}? " if similar else ""
         raise ConfigError(
-            f"unknown backbone '{name}'", todo=f"timm knows, for example: {', '.join(similar) or 'resnet18'}."
+            f"unknown backbone '{name}'", todo=f"{question}List: skinedge backbones, or timm.list_models()."
         )
+
+
+def build(name: str, classes: int) -> nn.Module:
+    """Build a randomly initialized timm network with `classes` outputs, in eval mode.
+
+    Raises: ConfigError for a name unknown to timm, with similar names, or a network without a linear classifier.
+    """
+    require_model(name)
+    import timm
+
     net: nn.Module = timm.create_model(name, num_classes=classes).eval()
     if classifier_name(net) is None:
         raise ConfigError(f"backbone '{name}' does not end in a linear classifier, which skinedge needs")

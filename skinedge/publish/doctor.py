@@ -22,6 +22,7 @@ from skinedge.system.requirements import (
     PLOTS,
     RUN,
     SIGN,
+    TENSORBOARD,
     TRAIN,
     has_wheel,
     installed,
@@ -37,6 +38,7 @@ NEEDS = (
     ("ship --sign, verify --key", "sign", SIGN),
     ("images: .heic, .heif", "heic", HEIC),
     ("images: .dcm", "dicom", DICOM),
+    ("train --log tensorboard", "tensorboard", TENSORBOARD),
 )
 # torchvision's compiled operators fit exactly one torch minor: torchvision 0.N goes with torch 2.(N - 15).
 TORCHVISION_OFFSET = 15
@@ -101,9 +103,12 @@ def base_weights() -> list[Finding]:
 
 
 def int8_backbones() -> list[Finding]:
-    """Report how well backbones are known to quantize to int8."""
-    risks = "; ".join(dict.fromkeys(RISKS.values()))
-    return [Finding("int8", "ok", f"accurate for {SAFE}; lossy or slow with {risks}")]
+    """Report how well backbones are known to quantize to int8; `skinedge backbones` lists each one's risk."""
+    risks = ", ".join(dict.fromkeys(risk.partition(":")[0] for risk in RISKS.values()))
+    return [
+        Finding("int8: accurate", "ok", SAFE),
+        Finding("int8: lossy or slow", "ok", f"{risks}. See: skinedge backbones"),
+    ]
 
 
 def combinations() -> list[Finding]:

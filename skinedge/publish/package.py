@@ -30,7 +30,7 @@ from skinedge.run.redaction import map_strings, without_place, without_places
 from skinedge.run.report_schemas import read_latency, read_parity, read_report
 from skinedge.run.run_directory import Bundle
 from skinedge.run.signing import open_secret_key, sign
-from skinedge.stats.verdicts import counted
+from skinedge.stats.verdicts import counted_gates
 from skinedge.system import folder_swap
 from skinedge.system.progress import note
 from skinedge.training.merge import ADAPTER
@@ -135,8 +135,8 @@ def check_verified(bundle: Bundle, files: Sequence[FileEntry]) -> None:
         if result is None or result.sha256 != entry.sha256 or result.metrics is None:
             raise GateError("the file was not verified on the test images", where=entry.path, todo=todo)
         if result.worst == "fail" or not result.passed:
-            counts = counted(gate.verdict for gate in result.gates)
-            raise GateError(f"verify refused the file (gates: {counts})", where=entry.path, todo=todo)
+            counts = counted_gates((gate.verdict for gate in result.gates), "of verify")
+            raise GateError(f"verify refused the file ({counts})", where=entry.path, todo=todo)
     if bundle.entries()[PARITY].made_from.get("thresholds") != digest(bundle.manifest.thresholds):
         raise GateError("verify used other thresholds than the run has now", where=str(bundle.root), todo=todo)
 

@@ -5,13 +5,8 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-import platform
-import secrets
 import shlex
 import sys
-import tempfile
-import traceback
-from importlib import metadata
 from pathlib import Path
 
 from skinedge import __version__
@@ -73,6 +68,10 @@ def first_line(error: BaseException) -> str:
 
 def crash_text(error: BaseException) -> str:
     """Return the crash file's content: versions, platform, command line and traceback."""
+    import platform
+    import traceback
+    from importlib import metadata
+
     versions = [f"skinedge {__version__}", f"Python {sys.version}"]
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -94,7 +93,9 @@ def write(text: str) -> Path:
 
     Raises: OSError when both fail.
     """
-    name = f"crash-{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}.txt"
+    import tempfile
+
+    name = f"crash-{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{os.urandom(4).hex()}.txt"
     try:
         state = Path(os.environ.get("XDG_STATE_HOME") or expand_home("~/.local/state")) / "skinedge"
         state.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import os
 import re
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -182,7 +182,7 @@ def manifest_text(manifest: Manifest) -> str:
 
 def new_id() -> str:
     """Return a unique run id that sorts by time."""
-    return f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+    return f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{os.urandom(4).hex()}"
 
 
 def now() -> str:

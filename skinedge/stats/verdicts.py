@@ -34,3 +34,12 @@ def counted(verdicts: Iterable[Verdict]) -> str:
     """Count each verdict apart, for example '7 passed, 3 inconclusive, 1 not measured'; 'none' without verdicts."""
     counts = Counter(verdicts)
     return ", ".join(f"{counts[verdict]} {WORDS[verdict]}" for verdict in WORDS if counts[verdict]) or "none"
+
+
+def counted_gates(verdicts: Iterable[Verdict], about: str) -> str:
+    """Count gates and say which, for example '6 gates of export (validation images): 3 passed, 3 inconclusive'.
+
+    about: the command that evaluates them and its images, or the number of files.
+    """
+    present = list(verdicts)
+    return f"{len(present)} {'gate' if len(present) == 1 else 'gates'} {about}: {counted(present)}"

@@ -44,6 +44,14 @@ def limit_threads() -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(cores))
 
 
+def start_no_blas_threads() -> None:
+    """Let OpenBLAS start no threads: each spins for some 30 ms, more than a command for one image uses it.
+
+    Call it before importing numpy. OPENBLAS_NUM_THREADS, if set, is kept.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 def leave_cores_while_waiting() -> None:
     """Let waiting OpenMP threads sleep instead of spinning, since our other processes need the cores.
 

@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import os
 import re
-import secrets
 import shutil
 import sys
 from collections.abc import Iterator
@@ -52,7 +51,7 @@ def put_in_place(content: Path, to: Path, *, replace: bool) -> None:
             raise FileExistsError(f"{to} was created in the meantime")
         content.rename(to)
     elif not _exchange(content, to):
-        retired = to.with_name(f"{to.name}.replaced-{secrets.token_hex(4)}")
+        retired = to.with_name(f"{to.name}.replaced-{os.urandom(4).hex()}")
         with signals.held():
             to.rename(retired)
             try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +25,7 @@ class OwnedFolder:
 
     def __init__(self, parent: Path, prefix: str, mode: int = 0o777) -> None:
         for _ in range(_TRIES):
-            path = parent / f"{prefix}{secrets.token_hex(4)}"
+            path = parent / f"{prefix}{os.urandom(4).hex()}"
             try:
                 path.mkdir(mode=mode)
             except FileExistsError:

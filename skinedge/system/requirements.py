@@ -29,6 +29,7 @@ EXPLAIN = ("grad-cam",)
 SIGN = ("py-minisign",)
 HEIC = ("pillow-heif",)
 DICOM = ("pydicom",)
+TENSORBOARD = ("tensorboard",)
 
 # Distribution that lacks wheels for some platforms -> what to do there. Its marker in pyproject.toml names them.
 _ELSEWHERE = (

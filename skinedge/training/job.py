@@ -45,7 +45,7 @@ class TrainRequest:
 
     data: folder of labelled images; out: run directory to create; device: auto, cpu or cuda;
     resume: continue the unfinished training of `out`; force: replace a finished run or an unfinished training;
-    reading: how to read the folder; log: 'csv' adds reports/training.csv to the run, '' adds nothing.
+    reading: how to read the folder; log: a format of `history.FORMATS`, '' for none.
     """
 
     data: Path

@@ -9,7 +9,9 @@ from skinedge.core.errors import BundleError, ConfigError, DataError, one_of
 from skinedge.core.files import check_writable
 from skinedge.data.plan import read_plan
 from skinedge.data.readers import check_folder
+from skinedge.network.model import check_backbone
 from skinedge.training.device import DEVICES
+from skinedge.training.history import check_log
 from skinedge.training.job import TrainRequest
 from skinedge.training.teacher import merged_run
 
@@ -20,10 +22,11 @@ def check_request(request: TrainRequest) -> None:
     Raises: ConfigError, DataError, BundleError.
     """
     one_of("device", request.device, DEVICES)
-    one_of("--log", request.log or "csv", ("csv",))
+    check_log(request.log)
     if os.environ.get("RANK", "0") != "0":
         return
     check_folder(request.data)
+    check_backbone(request.config.backbone)
     request.reading.located(request.data)
     if request.reading.plan is not None:
         read_plan(request.reading.plan)

@@ -6,8 +6,6 @@ Training writes to `RUN.training` and renames only a finished run to RUN, so a r
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shutil
 from collections.abc import Sequence
@@ -40,6 +38,7 @@ from skinedge.training.checkpoint import Checkpoints
 from skinedge.training.decoded_cache import build_cache
 from skinedge.training.device import choose_device
 from skinedge.training.distributed import Processes, join_processes
+from skinedge.training.history import FORMATS, write_log
 from skinedge.training.job import (
     Job,
     TrainRequest,
@@ -240,8 +239,8 @@ def write_run(request: TrainRequest, job: Job, network: Any, progress: LoopProgr
             shutil.copyfile(request.work / name, stage.path(name))
         history = {"schema": "skinedge.training/1", "history": progress.history, "best_epoch": progress.best_epoch + 1}
         stage.path("reports/training.json").write_text(json.dumps(history, indent=2) + "\n", encoding="utf-8")
-        if request.log == "csv":
-            stage.path("reports/training.csv").write_text(history_csv(progress.history), encoding="utf-8")
+        if request.log:
+            write_log(request.log, stage.path(FORMATS[request.log]), progress.history)
     try:
         check_output(replace(request, resume=True))
     except BundleError as error:
@@ -249,15 +248,6 @@ def write_run(request: TrainRequest, job: Job, network: Any, progress: LoopProgr
         raise BundleError("another program created this path during training", where=error.where, todo=todo) from None
     folder_swap.put_in_place(new_run, request.out, replace=True)
     return Bundle.open(request.out)
-
-
-def history_csv(history: Sequence[dict[str, float]]) -> str:
-    """Return the figures of the epochs as CSV, one row for each epoch."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in history for key in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return text.getvalue()
 
 
 def discard(request: TrainRequest) -> None:

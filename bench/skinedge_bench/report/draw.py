@@ -7,16 +7,17 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from skinedge import __version__
-from skinedge.core.errors import ConfigError, MissingDependencyError
-from skinedge.core.files import write_atomic
+from skinedge.core.errors import BundleError, ConfigError, MissingDependencyError
+from skinedge.core.files import check_writable, write_atomic
 from skinedge.run.run_directory import Bundle
 from skinedge.system.requirements import PLOTS, module_of
 from skinedge_bench.report.examples import gallery
-from skinedge_bench.report.markdown import markdown
+from skinedge_bench.report.markdown import markdown, summary
 from skinedge_bench.report.sections import build_report
 from skinedge_bench.report.sources import collect
 
 PAGE = "reports/report.html"
+PAGE_SUFFIXES, MARKDOWN_SUFFIXES = (".html", ".htm"), (".md",)
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,15 @@ class ReportRequest:
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """html: the page, None without the extra `plots`; document: the run's documents, as `--json` prints them."""
+    """The report in each format.
+
+    html: the page, None without the extra `plots`; summary: lines for a terminal; document: the run's documents, as
+    `--json` prints them.
+    """
 
     html: str | None
     markdown: str
+    summary: tuple[str, ...]
     document: dict[str, object]
 
 
@@ -51,6 +57,21 @@ def can_write_page(*, required: bool = False) -> bool:
     if missing is not None and required:
         raise MissingDependencyError(missing, "plots")
     return missing is None
+
+
+def check_out(out: Path) -> None:
+    """Check the name of the file to write, and its folder.
+
+    Raises: ConfigError for another suffix; MissingDependencyError for a page without the extra `plots`; BundleError.
+    """
+    suffix = out.suffix.lower()
+    if suffix not in (*PAGE_SUFFIXES, *MARKDOWN_SUFFIXES):
+        todo = "Supported: .html (the page) and .md (Markdown). For a PDF, print the page from a browser."
+        raise ConfigError(f"unknown suffix '{suffix}'", where=f"--out {out}", todo=todo)
+    can_write_page(required=suffix in PAGE_SUFFIXES)
+    if out.is_dir():
+        raise BundleError("is a folder", where=str(out), todo="Name a file with --out.")
+    check_writable(out.parent)
 
 
 def draw(bundle: Bundle, request: ReportRequest, notice: str) -> ReportFiles:
@@ -69,11 +90,21 @@ def draw(bundle: Bundle, request: ReportRequest, notice: str) -> ReportFiles:
         from skinedge_bench.report.page import page
 
         html = page(report, bundle.manifest.id)
-    return ReportFiles(html, markdown(report), dict(sources.document))
+    return ReportFiles(html, markdown(report), tuple(summary(report)), dict(sources.document))
 
 
-def save(bundle: Bundle, html: str, out: Path | None) -> Path:
-    """Write the page to `out`, else into the run; return its path. Raises: BundleError when it cannot be written."""
+def save(bundle: Bundle, files: ReportFiles, out: Path | None) -> Path | None:
+    """Write the report to `out` in the format of its suffix, else the page into the run; return the path.
+
+    Returns: None where nothing was written, for lack of the extra `plots` or of a run that keeps it.
+    Raises: BundleError when it cannot be written.
+    """
+    html = files.html
+    if out is not None and out.suffix.lower() in MARKDOWN_SUFFIXES:
+        write_atomic(out, files.markdown)
+        return out
+    if html is None or (out is None and bundle.read_only):
+        return None
     if out is not None:
         write_atomic(out, html)
         return out

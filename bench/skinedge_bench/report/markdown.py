@@ -22,6 +22,18 @@ def markdown(report: Report) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def summary(report: Report) -> list[str]:
+    """Return the lines for a terminal: notice, warnings, and the sentences and figures at the head of each part."""
+    lines = [report.notice, *report.warnings]
+    for sections in (report.clinical, report.technical):
+        for block in sections[0].blocks:
+            if isinstance(block, Text):
+                lines.append(block.text)
+            elif isinstance(block, Tiles):
+                lines += [f"{tile.name}: {tile.value or '-'} ({tile.detail})" for tile in block.tiles]
+    return lines
+
+
 @singledispatch
 def written(block: Block) -> Iterator[str]:
     """Yield the paragraphs of one block."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from skinedge.run.redaction import without_place
 from skinedge.run.report_schemas import Comparison, FileVerdict, IntervalEstimate, Metrics, Parity
 from skinedge.stats.gates import MAX_DROP, MIN_AGREEMENT, Gate, verdict_of
-from skinedge.stats.verdicts import Verdict, counted, word
+from skinedge.stats.verdicts import Verdict, counted_gates, word
 from skinedge_bench.evaluate.tables import Cell, Table, interval, number
 from skinedge_bench.report.accuracy import defined
 from skinedge_bench.report.charts import Estimate, Estimates
@@ -34,8 +34,9 @@ def parity(sources: Sources) -> Section:
 
 
 def _counted(report: Parity) -> str:
-    """'Gates: 112 passed, 6 inconclusive'."""
-    return f"Gates: {counted(gate.verdict for file in report.files.values() for gate in file.gates)}"
+    """'118 gates in 8 files: 112 passed, 6 inconclusive'."""
+    verdicts = [gate.verdict for file in report.files.values() for gate in file.gates]
+    return counted_gates(verdicts, f"in {len(report.files)} files")
 
 
 def _outdated(sources: Sources, report: Parity) -> Iterator[Missing]:

@@ -9,7 +9,7 @@ from skinedge.core.taxonomy import full_name
 from skinedge.run import model_card
 from skinedge.run.redaction import without_places
 from skinedge.run.run_directory import Bundle
-from skinedge.stats.verdicts import counted, word
+from skinedge.stats.verdicts import counted_gates, word
 from skinedge_bench.evaluate.tables import Cell, Table, interval, number
 from skinedge_bench.report import accuracy, latency, parity, precision_search
 from skinedge_bench.report.content import Block, Card, Report, Section, Text, Tile, Tiles
@@ -111,8 +111,8 @@ def parity_tiles(sources: Sources) -> Iterator[Tile]:
     if (figures := file.metrics) is not None:
         bounds = interval(accuracy.defined((figures.agreement_low, figures.agreement_high)))
         yield Tile("Same answer as PyTorch", number(figures.agreement, 3), f"{name}; 95 % {bounds or '-'}")
-    counts = counted(gate.verdict for gate in file.gates)
-    yield Tile("Verdict", word(file.worst), f"gates of {name}: {counts}")
+    counts = counted_gates((gate.verdict for gate in file.gates), "of verify")
+    yield Tile("Verdict", word(file.worst), f"{name}: {counts}")
 
 
 def latency_tiles(sources: Sources) -> Iterator[Tile]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from skinedge.core.errors import GateError
 from skinedge.stats.gates import Gate, passed, worst
-from skinedge.stats.verdicts import Verdict, counted, word, worst_of
+from skinedge.stats.verdicts import Verdict, counted_gates, word, worst_of
 from skinedge_bench.evaluate.summary import Summary
 from skinedge_bench.verify.comparison import Change, Comparison
 
@@ -63,12 +63,13 @@ class FileParity:
 
     def sentence(self) -> str:
         """Say whether the file kept the answers of the network in PyTorch, and count its verdicts."""
-        counts = counted(gate.verdict for gate in self.gates)
+        verdicts = [gate.verdict for gate in self.gates]
         if self.figures is None:
-            return f"Not compared with the network in PyTorch on images; gates: {counts}."
+            gates = counted_gates(verdicts, "of verify (without images)")
+            return f"Not compared with the network in PyTorch on images; {gates}."
         low, high = self.figures.agreement_low, self.figures.agreement_high
         same = f"{self.figures.agreement:.1%} of them (95 % interval {low:.1%} to {high:.1%})"
-        return f"Same class as the network in PyTorch for {same}; gates: {counts}."
+        return f"Same class as the network in PyTorch for {same}; {counted_gates(verdicts, 'of verify (test images)')}."
 
     @property
     def compared(self) -> bool:
@@ -142,17 +143,18 @@ class ParityReport:
     @property
     def conclusion(self) -> str:
         """What the verification means, in a sentence, with the number of gates of each verdict."""
-        counts = counted(gate.verdict for file in self.files for gate in file.gates)
+        files = f"{len(self.files)} file{'' if len(self.files) == 1 else 's'}"
+        gates = counted_gates((gate.verdict for file in self.files for gate in file.gates), f"in {files}")
         if failed := sum(file.verdict == "fail" for file in self.files):
-            return f"Gates failed in {failed} of {len(self.files)} files: {counts}."
+            return f"Gates failed in {failed} of {files} ({gates})."
         if not self.compared:
             return "Not measured: nothing to compare with. The file runs and gives probabilities, no more is known."
         if self.unmeasured:
-            return f"No gate failed without images; not measured on test images: {counts}."
+            return f"No gate failed without images; not measured on test images ({gates})."
         if self.verdict == "pass":
-            return f"All gates passed on the test images: {counts}."
-        few = " (too few images to decide)" if self.verdict == "inconclusive" else ""
-        return f"No gate failed on the test images: {counts}{few}."
+            return f"All gates passed on the test images ({gates})."
+        few = "; too few images to decide" if self.verdict == "inconclusive" else ""
+        return f"No gate failed on the test images ({gates}{few})."
 
     def failures(self) -> list[str]:
         """List 'file: gate' of every gate that prevents passing."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +20,9 @@ from skinedge.data.table_file import Table, fold_column, read_header, read_table
 from skinedge.system.progress import note
 
 _WIDE = 500  # columns: more are pixels, as in Kaggle's HAM10000, with millions of cells
+
+
+SPLIT = re.compile(r"(train|val|test)", re.IGNORECASE)  # beginning of the name of an official split's folder
 
 
 @dataclass(frozen=True)
@@ -173,6 +178,7 @@ class Contents:
         """Return the one table that labels the folder's images, None where none does. Raises: DataError for several."""
         tables = self.label_tables
         if len(tables) > 1:
+            refuse_datasets(self.root, _datasets(tables, self.images), f"or: --table {tables[0].name}")
             raise DataError(
                 f"several tables could be the labels: {', '.join(table.name for table in tables)}",
                 where=str(self.root),
@@ -228,3 +234,19 @@ class Contents:
     def is_understood(self, table: Table) -> bool:
         """Return True if a reader makes use of the table, or knows that it is of no use."""
         return table.name in self.uses or self.roles[table.name].describes_images or self._has_labels(table)
+
+
+def refuse_datasets(root: Path, names: Sequence[str], other: str = "") -> None:
+    """Raise a DataError if a folder holds several datasets. names: of their folders; other: another way out."""
+    if len(names) > 1:
+        todo = f"Give one of them, for example: {shlex.quote(str(root / names[0]))}{f'; {other}' if other else ''}"
+        raise DataError(f"holds several datasets: {', '.join(names)}", where=str(root), todo=todo)
+
+
+def _datasets(tables: Sequence[Table], images: Sequence[str]) -> list[str]:
+    """Return the folders of several datasets: two at least have a table of labels and images; else []."""
+    labelled = {table.name.partition("/")[0] for table in tables if "/" in table.name}
+    tops = {image.partition("/")[0] for image in images}
+    apart = all("/" in table.name for table in tables) and len(labelled & tops) > 1
+    names = [*sorted(labelled & tops), *sorted(labelled ^ tops)]
+    return names if apart and not any(SPLIT.match(folder) for folder in labelled) else []

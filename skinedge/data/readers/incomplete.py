@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -10,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from skinedge.core.errors import DataError
 from skinedge.core.taxonomy import find
 from skinedge.data.columns import classes_of, is_bit, key_of
-from skinedge.data.readers.contents import Contents
+from skinedge.data.readers.contents import SPLIT, Contents, refuse_datasets
 from skinedge.data.readers.labelled import UNKNOWN_LAYOUT, layout_of
 from skinedge.data.readers.ph2 import TABLE as PH2_TABLE
 from skinedge.data.table_file import Table, fold_column
@@ -71,6 +72,8 @@ def refuse_incomplete(contents: Contents, labels: Collection[str], below: Sequen
     """
     _refuse_numbered(contents)
     _refuse_yolo(contents)
+    _refuse_single_class(contents)
+    _refuse_several(contents)
     if any(find(label) for label in labels):
         return
     for sign in SIGNS:
@@ -96,6 +99,33 @@ def _refuse(contents: Contents, sign: Sign) -> None:
         ],
         todo="\n".join(["The images' labels are in there: put it beside the images.", *map(choice, others[:1])]),
     )
+
+
+def _refuse_single_class(contents: Contents) -> None:
+    """Raise a DataError for a folder of images without tables or folders, named after a condition as its siblings."""
+    root = contents.root.resolve()
+    folder = contents.folder
+    if folder.tables or folder.hdf5 or any("/" in image for image in folder.images) or not find(root.name):
+        return
+    siblings = sorted(path.name for path in root.parent.iterdir() if path.is_dir() and find(path.name))
+    beside = f" (beside {', '.join(name for name in siblings if name != root.name)})" if len(siblings) > 1 else ""
+    parent = root.parent if contents.root.parent == Path() else contents.root.parent
+    raise DataError(
+        f"looks like a single class, '{root.name}': its images lie directly in it{beside}",
+        where=str(contents.root),
+        todo=f"Give the parent folder, whose folders are the classes: {shlex.quote(str(parent))}",
+    )
+
+
+def _refuse_several(contents: Contents) -> None:
+    """Raise a DataError for a folder of datasets: two folders, none a class, with two class folders each."""
+    classes: dict[str, set[str]] = {}
+    for image in contents.images:
+        top, *others = image.split("/")[:-1] or [""]
+        classes.setdefault(top, set()).update(name for name in others if find(name))
+    datasets = sorted(top for top, names in classes.items() if len(names) > 1 and not find(top))
+    if not any(SPLIT.match(name) for name in datasets):
+        refuse_datasets(contents.root, datasets)
 
 
 def yolo_error(where: Path) -> DataError:

@@ -235,7 +235,7 @@ def test_the_page_needs_nothing_else_and_holds_no_image(written: tuple[str, str]
 
 def test_no_path_of_this_machine_is_in_the_page(cli: Cli, run: Bundle, tmp_path: Path) -> None:
     assert cli("verify", run.root)[0] in (0, 1)
-    code, out, _ = cli("report", run.root, "--out", tmp_path / "page.html")
+    code, out, _ = cli("report", "--verbose", run.root, "--out", tmp_path / "page.html")
     assert code == 0 and run.manifest.data_root and "test images" in out
     assert run.manifest.data_root not in out and run.manifest.data_root not in (tmp_path / "page.html").read_text()
 
@@ -250,7 +250,7 @@ def test_the_path_of_the_images_is_left_out_whatever_its_name(place: str, kept: 
 
 
 def test_missing_stages_are_named_with_their_command(cli: Cli, trained_run: Path, tmp_path: Path) -> None:
-    code, out, _ = cli("report", trained_run, "--out", tmp_path / "page.html")
+    code, out, _ = cli("report", "--verbose", trained_run, "--out", tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert code == 0
     for text in (out, page):
@@ -263,7 +263,7 @@ def test_missing_stages_are_named_with_their_command(cli: Cli, trained_run: Path
 
 def test_the_page_is_a_file_of_the_run_and_json_holds_the_documents(cli: Cli, run: Bundle) -> None:
     assert cli("verify", run.root)[0] in (0, 1)
-    code, out, err = cli("report", run.root, "--json")
+    code, out, _ = cli("report", run.root, "--json")
     document = json.loads(out)
     assert code == 0 and document["schema"] == "skinedge.report/1" and document["latency"] is None
     assert document["parity"] == read_report(run.root, "parity") and document["training"] == read_report(
@@ -271,19 +271,51 @@ def test_the_page_is_a_file_of_the_run_and_json_holds_the_documents(cli: Cli, ru
     )
     assert {ladder["file"] for ladder in document["ladders"]} == {"model.int8.onnx", "model.int8.tflite"}
     assert document["evaluation"]["file"] == "PyTorch, merged" and len(document["evaluation"]["roc"]["per_class"]) == 7
-    assert document["page"] == str(run.root / "reports" / "report.html") and document["page"] in err
+    assert document["page"] == str(run.root / "reports" / "report.html")
     assert run.reload().file("reports/report.html").read_text().startswith("<!doctype html>")
 
 
 def test_an_evaluation_is_shown(cli: Cli, run: Bundle, tmp_path: Path) -> None:
     assert cli("evaluate", run.root, "--out", tmp_path / "evaluation")[0] == 0
-    code, out, _ = cli("report", run.root, "--evaluation", tmp_path / "evaluation", "--out", tmp_path / "page.html")
+    code, out, _ = cli(
+        "report", "--verbose", run.root, "--evaluation", tmp_path / "evaluation", "--out", tmp_path / "page.html"
+    )
     evaluation = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())
     page = (tmp_path / "page.html").read_text()
     assert code == 0 and f"{evaluation['file']}, judged by skinedge evaluate" in out
     assert f"Malignant against benign ({evaluation['file']})" in page
     assert f"AUC {evaluation['malignant']['auc']:.3f}" in page
     assert not evaluation["subgroups"] and "Sex, age, site and skin tone of the evaluated images are unknown" in page
+
+
+def test_the_terminal_shows_a_summary_and_last_the_path(cli: Cli, run: Bundle, written: tuple[str, str]) -> None:
+    code, out, err = cli("report", run.root)
+    lines = out.splitlines()
+    assert code == 0 and lines[0] == NOTICE and lines[-1] == str(run.root / "reports" / "report.html")
+    assert len(lines) < 15 and "SYNTHETIC" in lines[1] and "|" not in out and err == ""
+    assert any(line.startswith("Balanced accuracy: ") for line in lines)
+    code, everything, _ = cli("report", run.root, "--verbose")
+    assert "| balanced accuracy" in everything and everything.splitlines()[-1] == lines[-1] and len(everything) > 5000
+
+
+def test_the_suffix_chooses_the_format(cli: Cli, shipped: Path, written: tuple[str, str], tmp_path: Path) -> None:
+    assert cli("report", shipped, "--out", tmp_path / "r.md")[0] == 0
+    assert (tmp_path / "r.md").read_text() == written[1]
+    for name in ("page.pdf", "page", "page.html.gz"):
+        code, out, err = cli("report", shipped, "--out", tmp_path / name)
+        assert code == 1 and out == "" and "unknown suffix" in err and ".html (the page) and .md (Markdown)" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["r.md"]
+    (tmp_path / "folder.html").mkdir()
+    assert "is a folder" in cli("report", shipped, "--out", tmp_path / "folder.html")[2]
+
+
+@pytest.mark.skipif(not FLAGSHIP.is_dir(), reason="no bundled model here")
+def test_without_a_run_nothing_is_written(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKINEDGE_SHIPPED", str(FLAGSHIP))
+    monkeypatch.chdir(tmp_path)
+    code, out, err = cli("report")
+    assert code == 0 and "the page is not kept" in err and "--out FILE.html" in err and "balanced accuracy" in out
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_undefined_figures_are_dashes(cli: Cli, shipped: Path, tmp_path: Path) -> None:
@@ -293,7 +325,7 @@ def test_undefined_figures_are_dashes(cli: Cli, shipped: Path, tmp_path: Path) -
     evaluation["reliability"][3]["accuracy"] = evaluation["ece"] = None
     evaluation["malignant"] |= dict.fromkeys(("sensitivity", "sensitivity_counts", "sensitivity_wilson"))
     (tmp_path / "evaluation.json").write_text(json.dumps(evaluation))
-    code, out, err = cli("report", shipped, "--evaluation", tmp_path, "--out", tmp_path / "page.html")
+    code, out, err = cli("report", "--verbose", shipped, "--evaluation", tmp_path, "--out", tmp_path / "page.html")
     assert code == 0, err
     page = (tmp_path / "page.html").read_text()
     assert "| balanced accuracy, uniform prior | - | - |" in out and "| malignant auc | - |" in out
@@ -417,7 +449,7 @@ def test_markup_in_a_name_is_text(cli: Cli, trained_run: Path, tmp_path: Path) -
     copy = Path(shutil.copytree(trained_run, tmp_path / "run"))
     manifest = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps({**manifest, "name": bad, "attribution": bad, "license": bad}))
-    code, out, _ = cli("report", copy, "--out", tmp_path / "page.html")
+    code, out, _ = cli("report", "--verbose", copy, "--out", tmp_path / "page.html")
     reader = read((tmp_path / "page.html").read_text())
     assert code == 0 and not {"script", "img"} & set(reader.tags)
     assert "".join(reader.words).count(bad) >= 2  # the title and the heading
@@ -477,7 +509,7 @@ def test_other_runs_are_compared_where_they_can_be(cli: Cli, shipped: Path, tmp_
     other = Bundle.open(Path(shutil.copytree(shipped, runs / "other")))
     latency = read_report(shipped, "latency")
     put(other, "bench", "latency", json.dumps({**latency, "device": {**latency["device"], "cpu": "Cortex <A76>"}}))
-    code, out, err = cli("report", shipped, "--runs", runs, "--out", tmp_path / "page.html")
+    code, out, err = cli("report", "--verbose", shipped, "--runs", runs, "--out", tmp_path / "page.html")
     assert code == 0, err
     rows = in_markdown(out)["Every file: accuracy against latency"][1:]
     own = [row for row in latency["rows"] if row["p50_ms"] is not None and row["balanced_accuracy"] is not None]

@@ -51,8 +51,19 @@ def test_info_names_kind_classes_groups_and_that_it_is_synthetic(synthetic_image
     assert document["schema"] == "skinedge.data.info/1"
     assert document["classes"]["mel"] == {"images": 20, "group": "malignant"}
     assert set(document) == KEYS | {
-        *("kind", "domain", "synthetic", "images", "lesions", "classes", "splits", "sizes"),
+        *("kind", "domain", "synthetic", "images", "lesions", "patients", "classes", "splits", "sizes"),
     }
+    assert document["patients"] is None and "split by lesion (" in text.stdout
+
+
+def test_info_counts_patients(tmp_path: Path) -> None:
+    rows = ["image,label,patient_id"]
+    for number in range(6):
+        Image.effect_noise((32, 32), 90).convert("RGB").save(tmp_path / f"{number}.png")
+        rows.append(f"{number},{('mel', 'nv')[number % 2]},p{number // 2}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    assert json.loads(run("info", tmp_path, "--json").stdout)["patients"] == 3
+    assert "6 images, domain unknown, split by patient (3 patients)" in run("info", tmp_path).stdout
 
 
 def test_check_passes_a_clean_folder(synthetic_images: Path) -> None:
@@ -65,7 +76,7 @@ def test_check_passes_a_clean_folder(synthetic_images: Path) -> None:
     assert set(document) == KEYS | {
         *("passed", "kind", "synthetic", "counts", "lesions", "unreadable", "exact", "near"),
         *("two_labels", "leaks", "against", "overlaps", "patients", "unknown_classes", "scarce"),
-        *("problems", "unused_tables", "refusals"),
+        *("problems", "unused_tables", "refusals", "sound"),
     }
 
 
@@ -127,10 +138,10 @@ def test_check_lists_what_training_refuses(tmp_path: Path) -> None:
         for number in range(count):
             Image.effect_noise((32, 32), 90).convert("RGB").save(tmp_path / label / f"{label}{number}.png")
     done = run("check", tmp_path)
-    assert done.exit_code == 0
+    assert done.exit_code == 1
     lines = done.stdout.splitlines()
     assert lines[-11:] == [
-        "passed, but train refuses it as it is:",
+        "FAILED: the folder is in order, but train refuses it as it is:",
         "train refuses class 'df': 2 lesions (or distinct images), but needs at least 4, one for each split",
         "train refuses 2 classes that are not in the table of skin conditions: blip, blob",
         "To train without these images, review the plan that the first command writes; nothing is deleted:",
@@ -142,6 +153,29 @@ def test_check_lists_what_training_refuses(tmp_path: Path) -> None:
         '"blip" = ""',
         '"blob" = ""',
     ]
+
+
+def test_check_goes_by_the_settings_of_the_training(tmp_path: Path) -> None:
+    for label in ("mel", "nv", "blip"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for number in range(6):
+            Image.effect_noise((32, 32), 90).convert("RGB").save(tmp_path / "data" / label / f"{label}{number}.png")
+    settings = tmp_path / "settings.toml"
+    check = ("check", tmp_path / "data", "--json")
+    document = json.loads(run(*check).stdout)
+    assert not document["passed"] and document["sound"] and document["unknown_classes"] == ["blip"]
+    for text, code in (
+        ('blip = "benign"', 0),
+        ('Blip = "benign"', 0),
+        ('blop = "benign"', 1),
+        ('blip = "melanoma"', 1),
+    ):
+        settings.write_text(f"[taxonomy]\n{text}")
+        done = run(*check, "--config", settings)
+        assert (done.exit_code, json.loads(done.stdout)["passed"]) == (code, code == 0), text
+    assert json.loads(done.stdout)["refusals"] == ["two classes mean melanoma: blip, mel"]
+    settings.write_text("taxonomies = 1")
+    assert "taxonomies" in str(run(*check, "--config", settings).exception)
 
 
 def test_the_remedy_of_check_is_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +207,8 @@ def test_the_remedy_of_check_is_pasted(tmp_path: Path, monkeypatch: pytest.Monke
     for case in range(3):
         (root / f"table{case}.csv").unlink()
     after = run("check", root, "--plan", "my photos-plan.csv")
-    assert after.exit_code == 0 and "passed" in after.stdout and "skinedge data clean" not in after.stdout
+    assert after.exit_code == 1 and "the folder is in order" in after.stdout
+    assert "skinedge data clean" not in after.stdout
     assert '"blip2" = ""' in after.stdout and "train refuses class" not in after.stdout
 
 
@@ -194,7 +229,8 @@ def test_a_file_instead_of_a_folder_and_columns(command: str, tmp_path: Path) ->
     for name in "ab":
         Image.effect_noise((32, 32), 90).convert("RGB").save(tmp_path / f"{name}.png")
     options = ("--table", "labels.csv", "--columns", "image=photo,label=finding")
-    assert run(command, tmp_path, *options).exit_code == 0
+    read = run(command, tmp_path, *options)
+    assert read.exit_code == (command == "check") and "FAILED: repair" not in read.stdout  # too few for a training
     assert "unknown role" in str(run(command, tmp_path, "--columns", "foto=photo").exception)
     assert "is not ROLE=COLUMN" in str(run(command, tmp_path, "--columns", "photo").exception)
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from skinedge.core.errors import ConfigError
 from skinedge.core.taxonomy import label_of
+from skinedge.run.config import TrainConfig
+from skinedge.training.job import TrainRequest
+from skinedge.training.request_check import check_request
 
 CODE = """
 import sys
@@ -31,6 +35,30 @@ def error_of(cwd: Path, *arguments: str) -> str:
     )
     assert done.stdout.splitlines()[-1:] == ["False 1"], done.stdout + done.stderr
     return done.stderr
+
+
+def test_a_listed_backbone_is_known_without_timm() -> None:
+    code = "import sys; from skinedge.network.model import check_backbone; check_backbone('resnet18')\n"
+    code += "print({'timm', 'torch'} & set(sys.modules))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "similar"),
+    [
+        ("mobilenet_v2", "Did you mean mobilenetv2_100 or mobilenetv3_large_100 or mobilenetv4_conv_small? "),
+        ("xyz", ""),
+    ],
+)
+def test_an_unknown_backbone_is_refused_before_the_images_are_read(tmp_path: Path, name: str, similar: str) -> None:
+    (tmp_path / "images").mkdir()  # without any image, which would be the next error
+    request = TrainRequest(tmp_path / "images", tmp_path / "run", TrainConfig(backbone=name))
+    with pytest.raises(ConfigError) as error:
+        check_request(request)
+    assert str(error.value) == f"unknown backbone '{name}'\n{similar}List: skinedge backbones, or timm.list_models()."
+    check_request(replace(request, config=TrainConfig(backbone="vit_tiny_patch16_224")))
 
 
 @pytest.mark.parametrize(

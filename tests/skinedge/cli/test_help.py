@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import pytest
 import typer
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import skinedge
 from skinedge.cli import app
-from skinedge.cli.app import replace_bench_compare
+from skinedge.cli.app import MODULES, replace_bench_compare
 from skinedge.cli.option_groups import expand_groups
 
 COMMANDS = ("android", "backbones", "bench", "compare", "doctor", "evaluate", "explain", "export", "init", "merge",
@@ -26,8 +30,29 @@ def help_of(command: str) -> str:
 
 
 def test_the_list_of_commands_is_complete() -> None:
-    names = {command.name or getattr(command.callback, "__name__", None) for command in app.registered_commands}
-    assert names == {command for command in COMMANDS if not command.startswith("data")}
+    root = get_command(app)
+    context = root.make_context("skinedge", [], resilient_parsing=True)
+    assert set(root.list_commands(context)) == {command for command in COMMANDS if " " not in command}
+    assert set(root.get_command(context, "data").commands) == {name[5:] for name in COMMANDS if name[:5] == "data "}
+    registered = {command.name or getattr(command.callback, "__name__", None) for command in app.registered_commands}
+    for name, module in MODULES.items():
+        assert root.get_command(context, name).name == name, module
+    assert registered <= set(MODULES) and root.get_command(context, "predic") is None
+
+
+def test_a_similar_command_is_suggested() -> None:
+    code = "import sys; from skinedge.cli import main; sys.argv = ['skinedge', 'predic', 'x.jpg']; main()"
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 1 and "no such command 'predic'. Did you mean 'predict'?" in done.stderr
+
+
+def test_the_shell_completes_commands_and_options() -> None:
+    for words, count, expected in (("skinedge pr", 1, "predict"), ("skinedge data ch", 2, "check"),
+                                   ("skinedge predict --fi", 2, "--file")):  # fmt: skip
+        environment = {"_SKINEDGE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(count)}
+        result = CliRunner().invoke(app, [], prog_name="skinedge", env=environment)
+        assert result.stdout.split() == [expected]
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from skinedge.cli import app
@@ -17,8 +18,9 @@ from skinedge.core.errors import ConfigError, DataError
 from skinedge.data.csv_cells import from_cell
 from skinedge.network import backbones, model
 from skinedge.network.int8_risks import int8_risks
+from skinedge.publish import bundled_model
 from skinedge.run.config import TrainConfig, load_config
-from skinedge.training.train import history_csv
+from skinedge.training.history import history_csv
 from skinedge_bench.predict.csv_table import to_csv
 from skinedge_bench.predict.predict import Prediction
 
@@ -78,12 +80,31 @@ def test_predictions_as_csv() -> None:
     assert (second["label"], second["flagged"], second["error"], second["p_nv"]) == ("", "", "not an image", "")
 
 
+@pytest.mark.skipif(not bundled_model.FOLDER.is_dir(), reason="no bundled model here")
+def test_a_json_file_holds_what_json_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(bundled_model.VARIABLE, str(bundled_model.FOLDER))
+    Image.new("RGB", (40, 40), (200, 150, 120)).save("a.png")
+    Path("b.png").write_text("no image")
+    printed = CliRunner().invoke(app, ["predict", "a.png", "b.png", "--json", "--jobs", "1"])
+    written = CliRunner().invoke(app, ["predict", "a.png", "b.png", "--out", "x.json", "--jobs", "1"])
+    documents = [json.loads(line) for line in printed.stdout.splitlines()]
+    assert printed.exit_code == written.exit_code == 1 and written.stdout == ""  # b.png
+    assert json.loads(Path("x.json").read_text()) == documents and len(documents) == 2
+    assert "b.png" in documents[1]["image"] and "error" in documents[1]
+
+
 def test_the_format_of_predictions(tmp_path: Path) -> None:
     (tmp_path / "there.csv").write_text("mine")
-    assert check_out(tmp_path / "x.CSV", False) and not check_out(tmp_path / "x.jsonl", True)
+    assert (
+        check_out(tmp_path / "x.CSV", False)
+        and check_out(tmp_path / "x.json", False)
+        and not check_out(tmp_path / "x.jsonl", True)
+    )
     for name, resume, message in (
         ("x.txt", False, "unknown suffix '.txt'"), ("x", False, "unknown suffix ''"),
-        ("x.csv", True, "--resume requires a .jsonl"), ("there.csv", False, "exists already"),
+        ("x.csv", True, "--resume requires a .jsonl"), ("x.json", True, "a .json file is written at the end"),
+        ("there.csv", False, "exists already"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=message):
             check_out(tmp_path / name, resume)

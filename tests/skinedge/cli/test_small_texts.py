@@ -77,18 +77,22 @@ def test_plain_parameters_arrive_as_annotated() -> None:
         assert runner.invoke(program, wrong).exit_code != 0
 
 
-def test_a_prediction_imports_neither_pydantic_nor_rich() -> None:
+def test_a_prediction_imports_only_what_it_uses_and_starts_no_blas_threads() -> None:
     code = (
-        "import sys; from skinedge.cli import main; sys.argv = ['skinedge', 'predict', 'no.jpg', '--file', "
+        "import os, sys; from skinedge.cli import main; from skinedge.cli.app import MODULES\n"
+        "sys.argv = ['skinedge', 'predict', 'no.jpg', '--file', "
         "'model.int8.tflite']\n"
         "try: main()\nexcept SystemExit: pass\n"
-        "print(sorted({'pydantic', 'rich', 'torch', 'filelock', 'skinedge.data.readers'} & set(sys.modules)))"
+        "unused = {'pydantic', 'rich', 'torch', 'filelock', 'concurrent.futures', 'secrets', 'skinedge.data.readers'}\n"
+        "commands = sorted({f'skinedge.cli.{one}' for one in MODULES.values()} & set(sys.modules))\n"
+        "print(commands, sorted(unused & set(sys.modules)), os.environ['OPENBLAS_NUM_THREADS'])"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), VARIABLE: str(FOLDER)}
+    environment.pop("OPENBLAS_NUM_THREADS", None)
     if not FOLDER.is_dir():
         pytest.skip("no bundled model here")
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert "no such image" in done.stdout and done.stdout.splitlines()[-1] == "[]"
+    assert "no such image" in done.stdout and done.stdout.splitlines()[-1] == "['skinedge.cli.predict'] [] 1"
 
 
 def test_the_app_words_its_doubts_in_every_language() -> None:

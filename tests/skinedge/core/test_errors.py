@@ -104,7 +104,7 @@ def test_traceback_is_shown_with_debug_or_if_the_crash_file_cannot_be_written(
     (tmp_path / "file").write_text("")
     for name in ("XDG_STATE_HOME", "TMPDIR", "TEMP", "TMP"):
         monkeypatch.setenv(name, str(tmp_path / "file"))
-    monkeypatch.setattr(crash_report.tempfile, "gettempdir", lambda: str(tmp_path / "file"))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "file"))
     assert "could not be written" in crash_report.report(ZeroDivisionError("a bug"))
 
 

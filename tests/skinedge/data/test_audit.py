@@ -79,7 +79,7 @@ def audit_folder(root: Path) -> AuditReport:
 
 def test_clean_folder_passes(tmp_path: Path) -> None:
     report = audit_folder(write_images(tmp_path))
-    assert report.passed
+    assert report.sound
     assert report.counts == {"mel": 4, "nv": 4}
     assert (report.lesions, report.exact, report.near, report.leaks) == (None, (), (), ())
 
@@ -89,7 +89,7 @@ def test_duplicates_are_reported_but_pass(tmp_path: Path) -> None:
     (root / "mel" / "copy.png").write_bytes((root / "mel" / "x0.png").read_bytes())
     Image.fromarray(resized(draw(1, 1, 64, 64), 100, 100, 90)).save(root / "nv" / "again.jpg")
     report = audit_folder(root)
-    assert report.passed
+    assert report.sound
     assert report.exact == (("mel/copy.png", "mel/x0.png"),)
     assert [(p.left, p.right, p.by) for p in report.near] == [("nv/again.jpg", "nv/x1.png", "look")]
     assert 0 <= report.near[0].distance <= NEAR_BITS
@@ -99,11 +99,11 @@ def test_copy_under_another_label_and_unreadable_image_fail(tmp_path: Path) -> N
     root = write_images(tmp_path)
     (root / "nv" / "copy.png").write_bytes((root / "mel" / "x0.png").read_bytes())
     report = audit_folder(root)
-    assert not report.passed
+    assert not report.sound
     assert report.two_labels == (("mel/x0.png", "nv/copy.png"),)
     (root / "nv" / "copy.png").write_bytes(b"?")
     report = audit_folder(root)
-    assert not report.passed
+    assert not report.sound
     assert [path for path, _ in report.unreadable] == ["nv/copy.png"]
 
 
@@ -113,14 +113,14 @@ def test_leak_between_official_splits_fails_by_bytes_and_by_look(tmp_path: Path)
             path = tmp_path / name / ("nv" if k % 2 else "mel") / f"{name}{k}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(draw(10 * split_index + k, k, 64, 64)).save(path)
-    assert audit_folder(tmp_path).passed
+    assert audit_folder(tmp_path).sound
     again = tmp_path / "test" / "nv" / "again.png"
     again.write_bytes((tmp_path / "train" / "nv" / "train1.png").read_bytes())
     assert audit_folder(tmp_path).leaks == (DuplicatePair("test/nv/again.png", "train/nv/train1.png", "bytes"),)
     Image.fromarray(resized(draw(1, 1, 64, 64), 96, 96, 90)).save(again)
     report = audit_folder(tmp_path)
     assert [pair.by for pair in report.leaks] == ["look"]
-    assert not report.passed
+    assert not report.sound
 
 
 def test_overlaps_report_the_strongest_evidence() -> None:
@@ -185,5 +185,5 @@ def test_a_folder_that_cannot_be_split_is_still_audited(tmp_path: Path, split: s
     dataset = read(tmp_path)
     samples = tuple(replace(sample, split=split) for sample in inspect_images(dataset).samples)
     report = audit(replace(dataset, samples=samples), Inspection(samples, ()))
-    assert report.passed and report.scarce == {}
+    assert report.sound and report.scarce == {}
     assert audit(dataset, Inspection((), (("x.png", "damaged"),))).unreadable == (("x.png", "damaged"),)

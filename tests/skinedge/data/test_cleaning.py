@@ -31,7 +31,7 @@ def examine(root: Path, options: ReadOptions = ReadOptions()) -> tuple[AuditRepo
 
 def test_every_problem_is_listed_completely(tmp_path: Path) -> None:
     report, _ = examine(dirty_folder(tmp_path))
-    assert not report.passed
+    assert not report.sound
     assert report.two_labels == tuple((f"mel/m{case}.png", f"nv/same{case}.png") for case in range(3))
     assert [path for path, _ in report.unreadable] == [f"nv/broken{case}.png" for case in range(3)]
     assert report.unknown_classes == ("blip0", "blip1", "blip2")
@@ -56,7 +56,7 @@ def test_the_plan_removes_what_it_can_and_nothing_else(tmp_path: Path) -> None:
         (root / f"table{case}.csv").unlink()  # a table is repaired by hand
     options = ReadOptions(plan=tmp_path / "plan.csv")
     report, again = examine(root, options)
-    assert report.passed and not report.scarce and not report.refusals
+    assert report.sound and not report.scarce and not report.refusals
     assert [row for row in again if row.action == LEAVE_OUT] == []
     dataset = read(root, options)
     assert Counter(sample.label for sample in dataset.samples) == {
@@ -214,7 +214,7 @@ def test_leaks_between_official_splits_leave_the_training_images_out(tmp_path: P
         "val/nv/val3.png": "its lesion is in test too",
     }
     (tmp_path / "plan.csv").write_text(to_text(rows))
-    assert examine(root, ReadOptions(plan=tmp_path / "plan.csv"))[0].passed
+    assert examine(root, ReadOptions(plan=tmp_path / "plan.csv"))[0].sound
 
 
 def test_an_archives_images_are_left_out(tmp_path: Path) -> None:

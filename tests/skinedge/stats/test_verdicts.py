@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from skinedge.stats.verdicts import WORDS, Verdict, counted, word, worst_of
+from skinedge.stats.verdicts import WORDS, Verdict, counted, counted_gates, word, worst_of
 
 
 def test_each_verdict_is_counted_apart() -> None:
@@ -14,6 +14,9 @@ def test_each_verdict_is_counted_apart() -> None:
     assert counted(verdicts) == "7 passed, 3 inconclusive, 1 not measured"
     assert counted([*verdicts, "fail"]) == "7 passed, 1 failed, 3 inconclusive, 1 not measured"
     assert counted([]) == "none"
+    assert counted_gates(["pass"], "in 1 file") == "1 gate in 1 file: 1 passed"
+    counts = counted_gates(iter(verdicts), "of verify (test images)")
+    assert counts == "11 gates of verify (test images): 7 passed, 3 inconclusive, 1 not measured"
 
 
 @pytest.mark.parametrize("verdicts", list(product(WORDS, repeat=3)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from skinedge.core.taxonomy import full_name
 from skinedge.run.class_order import Reference
 from skinedge.run.manifest import Manifest
+from skinedge.run.report_schemas import Metrics
 from skinedge.stats import metrics
 from skinedge_bench.evaluate.tables import Cell, Table, number
 from skinedge_bench.report.content import Missing, Pictures, Section, Text
@@ -21,9 +22,10 @@ KINDS = (
 )
 LISTED = 20  # rows of one kind in the table
 ABOUT = (
-    "Images whose most probable class is wrong, the most harmful kind first. 'Called' means that class; an image of a "
-    "malignant lesion may still be flagged by its malignant score. Judged by the merged network in PyTorch on the "
-    "test split, from its stored logits and at its own threshold, which differs a little from those of the files."
+    "These are mistakes of the merged network in PyTorch on the test split, judged from its stored logits and at its "
+    "own threshold: no outputs of single images are stored for the exported files. {file} Listed are images whose most "
+    "probable class is wrong, the most harmful kind first. 'Called' means that class; an image of a malignant lesion "
+    "may still be flagged by its malignant score."
 )
 
 
@@ -43,6 +45,27 @@ class Mistake:
     probability: float
     score: float
     flagged: bool | None
+
+
+@dataclass(frozen=True)
+class NetworkMistakes:
+    """Mistakes of the merged network. listed: by harm; images: number of judged images; file: a sentence on how far the
+    default file's answers are the network's.
+    """
+
+    listed: Sequence[Mistake]
+    images: int
+    file: str
+
+
+def compare_with(file: str | None, metrics: Metrics | None) -> str:
+    """Say for how many test images a file and the network have the same class. metrics: of the file, from `verify`."""
+    if file is None:
+        return "The run has no exported file yet."
+    if metrics is None or metrics.agreement is None:
+        return f"How many answers of {file} differ was not measured."
+    same = round(metrics.agreement * metrics.n)
+    return f"{file} has the same most probable class for {same:,} of {metrics.n:,} images, so its mistakes may differ."
 
 
 def find_mistakes(manifest: Manifest, reference: Reference) -> tuple[Mistake, ...]:
@@ -68,22 +91,21 @@ def find_mistakes(manifest: Manifest, reference: Reference) -> tuple[Mistake, ..
     return tuple(sorted(mistakes, key=_harm))
 
 
-def mistakes_section(
-    mistakes: Sequence[Mistake], images: int, pictures: Pictures | None, notes: tuple[Text, ...]
-) -> Section:
+def mistakes_section(network: NetworkMistakes, pictures: Pictures | None, notes: tuple[Text, ...]) -> Section:
     """Tabulate the mistakes.
 
-    images: how many were judged; pictures: of the first mistakes, None unless asked for; notes: on their heatmaps.
+    pictures: of the first mistakes, None unless asked for; notes: on their heatmaps.
     """
-    title = "Mistakes"
+    title, mistakes, images = "Mistakes", network.listed, network.images
     if not mistakes:
-        return Section(title, (Text(f"The most probable class is right for all {images} test images."),))
+        right = f"The most probable class of the merged network in PyTorch is right for all {images:,} test images."
+        return Section(title, (Text(f"{right} {network.file}"),))
     shown: tuple[Text | Missing | Pictures, ...] = (
         (Missing("Their images and heatmaps (patients' images)", "skinedge report RUN --with-images"),)
         if pictures is None
         else (Text(f"The first {len(pictures.pictures)} of the list below, with heatmaps."), *notes, pictures)
     )
-    return Section(title, (Text(ABOUT), _counts(mistakes, images), *shown, _list(mistakes)))
+    return Section(title, (Text(ABOUT.format(file=network.file)), _counts(mistakes, images), *shown, _list(mistakes)))
 
 
 def named(label: str) -> str:
@@ -114,7 +136,11 @@ def _counts(mistakes: Sequence[Mistake], images: int) -> Table:
         flags = [mistake.flagged for mistake in own]
         flagged = None if None in flags else sum(map(bool, flags))
         rows.append([name, len(own), f"{len(own) / images:.1%}", flagged])
-    return Table(f"Mistakes by kind ({len(mistakes)} of {images} images)", ("kind", "images", "share", "flagged"), rows)
+    return Table(
+        f"Mistakes of the network in PyTorch by kind ({len(mistakes)} of {images} images)",
+        ("kind", "images", "share", "flagged"),
+        rows,
+    )
 
 
 def _list(mistakes: Sequence[Mistake]) -> Table:
@@ -123,7 +149,8 @@ def _list(mistakes: Sequence[Mistake]) -> Table:
         own = [mistake for mistake in mistakes if mistake.kind == kind]
         rows += [_row(name, mistake) for mistake in own[:LISTED]]
     cut = len(rows) < len(mistakes)
-    title = f"The mistakes, the most harmful first{f' (at most {LISTED} of a kind)' if cut else ''}"
+    limit = f" (at most {LISTED} of a kind)" if cut else ""
+    title = f"Mistakes of the network in PyTorch, the most harmful first{limit}"
     columns = ("image", "kind", "truth", "called", "probability", "malignant score", "flagged")
     return Table(title, columns, rows)
 

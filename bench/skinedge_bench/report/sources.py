@@ -21,7 +21,7 @@ from skinedge_bench.evaluate.document import Predictions
 from skinedge_bench.evaluate.evaluate import Evaluation
 from skinedge_bench.evaluate.selection import Selection
 from skinedge_bench.evaluate.tables import Table
-from skinedge_bench.report.mistakes import NetworkMistakes, compare_with, find_mistakes
+from skinedge_bench.report.mistakes import Judged, judge
 from skinedge_bench.split_images import test_split
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class Sources:
 
     searches: report -> the precisions that were tried for a file; evaluation: of one file, else of the merged network
     on the test split, from its stored logits; curves: the same, or the network's where an older `evaluate` stored no
-    ROC curve; mistakes: of the network on its test images, None before `merge`; others: latency reports of other runs;
+    ROC curve; mistakes: of the default file or the network, None before `merge`; others: latency reports of other runs;
     document: the JSON form, without the raw samples.
     """
 
@@ -64,7 +64,7 @@ class Sources:
     searches: Mapping[str, schemas.PrecisionSearch]
     evaluation: EvaluationTables | None
     curves: EvaluationTables | None
-    mistakes: NetworkMistakes | None
+    mistakes: Judged | None
     others: tuple[tuple[Bundle, schemas.Latency], ...]
     document: Mapping[str, object]
 
@@ -133,17 +133,12 @@ def without_samples(latency: Document | None) -> Document | None:
     return None if latency is None else {key: value for key, value in latency.items() if key != "samples_ms"}
 
 
-def read_mistakes(bundle: Bundle, parity: schemas.Parity | None) -> NetworkMistakes:
-    """Return the network's mistakes on the test split. parity: of the files that the run has, None before `verify`."""
-    reference, name = read_reference(bundle), bundle.manifest.default_file
-    verdict = parity.files.get(name) if parity and name else None
-    entry = bundle.entries().get(name or "")
+def read_mistakes(bundle: Bundle, parity: schemas.Parity | None) -> Judged:
+    """Return the mistakes on the test split. parity: of the files that the run has, None before `verify`."""
+    name = bundle.manifest.default_file or ""
+    verdict, entry = parity.files.get(name) if parity else None, bundle.entries().get(name)
     current = verdict is not None and entry is not None and verdict.sha256 == entry.sha256
-    return NetworkMistakes(
-        listed=find_mistakes(bundle.manifest, reference),
-        images=len(reference.labels),
-        file=compare_with(name, verdict.metrics if verdict and current else None),
-    )
+    return judge(bundle.manifest, read_reference(bundle), verdict if current else None)
 
 
 def _typed(bundle: Bundle, name: str, document: Document | None, schema: type[T]) -> T | None:

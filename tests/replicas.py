@@ -1,6 +1,6 @@
 """Replicas of public datasets' folders, as they are downloaded, with a few small images.
 
-Spellings, columns and folders are those of the publishers (docs/datasets.md).
+Spellings, columns and folders are those of the publishers (docs/data.md).
 """
 
 from __future__ import annotations

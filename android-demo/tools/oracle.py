@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from steps import emptied
 
+from experiments import frame_vectors
 from experiments.colour_vectors import VECTORS
 from skinedge.core.image_file import load_image
 from skinedge.core.input_format import HEATMAP
@@ -59,6 +60,7 @@ def write_oracle(bundle: Bundle, model: str, folder: Path) -> Path:
     }
     (folder / "index.json").write_text(json.dumps(index))
     (folder / "colours.json").write_bytes(VECTORS.read_bytes())
+    (folder / "frames.json").write_bytes(frame_vectors.VECTORS.read_bytes())
     return folder
 
 

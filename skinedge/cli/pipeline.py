@@ -82,6 +82,9 @@ def latency_sentence(report: LatencyReport, file: str) -> str | None:
 
 def advise(bundle: Bundle, data: Path) -> None:
     """Print the commands that usually follow."""
+    from skinedge_bench.web.assets import is_complete
+
+    browser = "try it in a browser" if is_complete() else "try it in a browser; once before, in the clone: make web"
     run, images = (shlex.quote(str(path)) for path in (bundle.root, data))
     evaluation = shlex.quote(str(bundle.root.with_name(f"{bundle.root.name}-evaluation")))
     say()
@@ -90,6 +93,6 @@ def advise(bundle: Bundle, data: Path) -> None:
         (f"skinedge evaluate {run} --data {images} --split test --out {evaluation}", "intervals, subgroups, plots"),
         (f"skinedge report {run} --evaluation {evaluation}", "one page with all figures"),
         (f"skinedge predict IMAGE --run {run}", "predict your own image"),
-        (f"skinedge web --run {run}", "try it in a browser"),
+        (f"skinedge web --run {run}", browser),
     ):
         say(f"  {command}    # {purpose}")

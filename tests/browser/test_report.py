@@ -158,6 +158,8 @@ def test_the_part_for_engineers_is_folded_on_the_screen_and_printed(page: Page, 
     page.locator("summary").click()
     assert not technical.is_visible()
     page.emulate_media(media="print")
+    footer = page.evaluate("() => getComputedStyle(document.querySelector('footer')).breakInside")
+    assert footer == "avoid"  # its lines stay on one sheet
     assert page.evaluate(HEIGHT, "details") > 20 * page.evaluate(HEIGHT, "summary")
 
 

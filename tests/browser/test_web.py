@@ -56,6 +56,21 @@ SEEN = """canvas => {
   return btoa(Array.from(data, byte => String.fromCharCode(byte)).join(''));
 }"""
 
+# Shows a result whose map has evidence all along one ring of cells, by its distance to the border.
+FRAMED = """async ([ring]) => {
+  const {load, json} = await import('/model.js');
+  const {showResult} = await import('/view.js');
+  const settings = await json('site.json'), model = await load(settings);
+  const size = model.card.resize.size, classes = model.labels.length, side = 7;
+  const depth = (cell) => Math.min(...[Math.floor(cell / side), cell % side].flatMap((at) => [at, side - 1 - at]));
+  const level = (_, at) => Number(depth(Math.floor(at / classes)) === ring);
+  const values = Float32Array.from({length: side * side * classes}, level);
+  const heatmap = {values, height: side, width: side, classes};
+  const probabilities = new Float32Array(classes).fill(1 / classes);
+  const pixels = new Uint8Array(size * size * 3);
+  showResult({name: 'framed', remark: '', pixels, probabilities, heatmap}, model, settings);
+}"""
+
 
 @contextlib.contextmanager
 def served(site: Site, changes: Mapping[str, bytes | None] | None = None) -> Iterator[str]:
@@ -224,6 +239,14 @@ def test_the_map_is_the_picture_that_explain_draws(ready: Page, model: LoadedMod
         assert f"evidence for {label} is" in ready.inner_text("#evidence-caption")
         pressed = ready.locator("#classes button[aria-pressed=true]")
         assert pressed.count() == 1 and pressed.get_attribute("data-label") == label
+
+
+def test_a_frame_along_the_border_is_named(ready: Page) -> None:
+    for ring, name in ((0, "outermost ring of cells"), (1, "second ring of cells from the border")):
+        ready.evaluate(FRAMED, [ring])
+        assert f"Frame: most of the evidence lies in the {name}" in ready.inner_text("#frame")
+    ready.evaluate(FRAMED, [2])
+    assert not ready.locator("#frame").is_visible()
 
 
 # --- images of all kinds ----------------------------------------------------------------------------------------

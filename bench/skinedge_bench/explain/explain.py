@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from skinedge.core.errors import ConfigError, DataError
 from skinedge.core.files import disk_error, write_atomic
 from skinedge.core.preprocess import Pixels, prepare
 from skinedge.data.loading import Source
+from skinedge_bench.explain.frames import RINGS, frame_ring
 from skinedge_bench.explain.overlay import Words, draw, overlay
 from skinedge_bench.explain.saliency import CAM, NAMES, Explainer
 
@@ -124,10 +126,21 @@ def words(result: Explanation, explainer: Explainer, notice: str) -> Words:
             "The scale is this image's own. Values below 0 are evidence against the class and are not coloured"
             + (": here, they are stronger." if -values.min() > values.max() else "."),
             "Colours show where the model found its evidence, not whether it is correct.",
-            "A frame along the border can come from the network's padding, not from the skin.",
+            frame_note(result.map),
             notice,
         ),
         meta={"skinedge": json.dumps(facts), "Comment": notice},
+    )
+
+
+def frame_note(heatmap: NDArray[Any]) -> str:
+    """Warn of a frame in the map; without one, say that there may be one. heatmap: (H, W)."""
+    ring = frame_ring(heatmap)
+    if ring is None:
+        return "A frame along the border can come from the network's padding, not from the skin."
+    return (
+        f"Frame: most of the evidence lies in the {RINGS[ring]}, all along the border. "
+        "It comes from the zero padding of the network's convolutions, not from the skin."
     )
 
 

@@ -84,7 +84,8 @@ def draw(bundle: Bundle, request: ReportRequest, notice: str) -> ReportFiles:
         raise ConfigError("--data says where the images are, and only --with-images shows any", todo="Leave it out.")
     with_page = can_write_page(required=request.with_images)
     sources = collect(bundle, request.evaluation, request.runs)
-    report = build_report(sources, notice, gallery(bundle, request.data) if request.with_images else None)
+    listed = sources.mistakes.listed if sources.mistakes else ()
+    report = build_report(sources, notice, gallery(bundle, request.data, listed) if request.with_images else None)
     html = None
     if with_page:
         from skinedge_bench.report.page import page

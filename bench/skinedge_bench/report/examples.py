@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from skinedge_bench.explain.frames import frame_warning
 from skinedge_bench.explain.overlay import overlay
 from skinedge_bench.explain.saliency import NAMES, Explainer, of_run
 from skinedge_bench.report.content import Picture, Pictures
-from skinedge_bench.report.mistakes import find_mistakes, named
+from skinedge_bench.report.mistakes import Mistake, named
 from skinedge_bench.report.sources import REFERENCE
 from skinedge_bench.split_images import locate, place_of, test_split
 
@@ -44,11 +44,11 @@ class Gallery:
     warning: str | None
 
 
-def gallery(bundle: Bundle, data: Path | None) -> Gallery:
+def gallery(bundle: Bundle, data: Path | None, mistakes: Sequence[Mistake]) -> Gallery:
     """Draw the most harmful mistakes, and at most two of each class: the merged network's most confident correct and
     most confident wrong prediction.
 
-    data: where the test images are now, if not where the run was trained.
+    data: where the test images are now, if not where the run was trained; mistakes: by harm.
     Raises: DataError when they are missing; ConfigError when no heatmap can be made.
     """
     bundle.file(REFERENCE)
@@ -60,16 +60,16 @@ def gallery(bundle: Bundle, data: Path | None) -> Gallery:
         )
     explainer, reference = of_run(bundle, None), read_reference(bundle)
     examples = list(choose_examples(reference))
-    mistakes = [mistake.index for mistake in find_mistakes(bundle.manifest, reference)[:WORST]]
+    harmful = [mistake.index for mistake in mistakes[:WORST]]
     drawn: dict[int, tuple[Picture, NDArray[np.float32]]] = {}
-    wanted = dict.fromkeys((*mistakes, *examples))
+    wanted = dict.fromkeys((*harmful, *examples))
     with bar("images", len(wanted)) as advance:
         for index in wanted:
             drawn[index] = picture(explainer, located.root, located.samples[index])
             advance(1)
-    worst, each = (Pictures(tuple(drawn[index][0] for index in chosen)) for chosen in (mistakes, examples))
+    worst, each = (Pictures(tuple(drawn[index][0] for index in chosen)) for chosen in (harmful, examples))
     warning = frame_warning([heatmap for _, heatmap in drawn.values()])
-    return Gallery(worst if mistakes else None, each, warning)
+    return Gallery(worst if harmful else None, each, warning)
 
 
 def choose_examples(reference: Reference) -> Iterator[int]:

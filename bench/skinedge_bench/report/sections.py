@@ -44,7 +44,7 @@ def _clinical(sources: Sources, images: Gallery | None) -> tuple[Section, ...]:
         accuracy.accuracy(sources),
         *accuracy.decisions(sources),
         accuracy.subgroups(sources),
-        *((mistakes_section(*mistakes, images.mistakes if images else None, maps_notes(images)),) if mistakes else ()),
+        *((mistakes_section(mistakes, images.mistakes if images else None, maps_notes(images)),) if mistakes else ()),
         *((Section("Examples", (Text(EXAMPLES), *maps_notes(images), images.examples)),) if images else ()),
         limits(sources),
     )

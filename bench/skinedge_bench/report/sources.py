@@ -21,7 +21,7 @@ from skinedge_bench.evaluate.document import Predictions
 from skinedge_bench.evaluate.evaluate import Evaluation
 from skinedge_bench.evaluate.selection import Selection
 from skinedge_bench.evaluate.tables import Table
-from skinedge_bench.report.mistakes import Mistake, find_mistakes
+from skinedge_bench.report.mistakes import Judged, judge
 from skinedge_bench.split_images import test_split
 
 T = TypeVar("T")
@@ -53,8 +53,8 @@ class Sources:
 
     searches: report -> the precisions that were tried for a file; evaluation: of one file, else of the merged network
     on the test split, from its stored logits; curves: the same, or the network's where an older `evaluate` stored no
-    ROC curve; mistakes: of the network, and the number of its test images, None before `merge`; others: latency
-    reports of other runs; document: the JSON form, without the raw samples.
+    ROC curve; mistakes: of the default file or the network, None before `merge`; others: latency reports of other runs;
+    document: the JSON form, without the raw samples.
     """
 
     bundle: Bundle
@@ -64,7 +64,7 @@ class Sources:
     searches: Mapping[str, schemas.PrecisionSearch]
     evaluation: EvaluationTables | None
     curves: EvaluationTables | None
-    mistakes: tuple[Sequence[Mistake], int] | None
+    mistakes: Judged | None
     others: tuple[tuple[Bundle, schemas.Latency], ...]
     document: Mapping[str, object]
 
@@ -93,10 +93,11 @@ def collect(bundle: Bundle, evaluation: Path | None, runs: Sequence[Path]) -> So
     network = evaluate_network(bundle) if bundle.has(REFERENCE) and (own is None or "roc" not in own) else None
     judged = own or network
     curves = network or own
+    parity = _typed(bundle, PARITY, raw[PARITY], schemas.Parity)
     return Sources(
         bundle=bundle,
         training=_typed(bundle, TRAINING, raw[TRAINING], schemas.Training),
-        parity=_typed(bundle, PARITY, raw[PARITY], schemas.Parity),
+        parity=parity,
         latency=_typed(bundle, LATENCY, raw[LATENCY], schemas.Latency),
         searches={
             name: build(document, schemas.PrecisionSearch, str(bundle.root / name), error=DAMAGED)
@@ -104,7 +105,7 @@ def collect(bundle: Bundle, evaluation: Path | None, runs: Sequence[Path]) -> So
         },
         evaluation=None if judged is None else evaluation_tables(judged, str(path)),
         curves=None if curves is None else evaluation_tables(curves, str(path)),
-        mistakes=read_mistakes(bundle) if bundle.has(REFERENCE) else None,
+        mistakes=read_mistakes(bundle, parity) if bundle.has(REFERENCE) else None,
         others=tuple(other for folder in runs for other in read_others(folder, bundle)),
         document={
             "training": raw[TRAINING],
@@ -132,10 +133,12 @@ def without_samples(latency: Document | None) -> Document | None:
     return None if latency is None else {key: value for key, value in latency.items() if key != "samples_ms"}
 
 
-def read_mistakes(bundle: Bundle) -> tuple[Sequence[Mistake], int]:
-    """Return the network's mistakes on the test split, and the number of its images."""
-    reference = read_reference(bundle)
-    return find_mistakes(bundle.manifest, reference), len(reference.labels)
+def read_mistakes(bundle: Bundle, parity: schemas.Parity | None) -> Judged:
+    """Return the mistakes on the test split. parity: of the files that the run has, None before `verify`."""
+    name = bundle.manifest.default_file or ""
+    verdict, entry = parity.files.get(name) if parity else None, bundle.entries().get(name)
+    current = verdict is not None and entry is not None and verdict.sha256 == entry.sha256
+    return judge(bundle.manifest, read_reference(bundle), verdict if current else None)
 
 
 def _typed(bundle: Bundle, name: str, document: Document | None, schema: type[T]) -> T | None:

@@ -11,7 +11,7 @@ import lzma
 import shutil
 import sys
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,14 +59,23 @@ def vendored(runtime: str, vendor: Path = VENDOR) -> dict[str, bytes]:
     Raises: SkinedgeError when a file is missing.
     """
     names = [name for package in packages() if package.runtime == runtime for name in package.files.values()]
-    missing = sorted(name for name in names if not compressed(vendor, name).is_file())
-    if missing:
+    if missing := missing_files(names, vendor):
         raise SkinedgeError(
             f"this installation lacks the files that run a model in a browser ({missing[0]})",
             where=str(vendor),
             todo="Fetch them: make web   (in a clone of the repository; a wheel built after it has them)",
         )
     return {name: lzma.decompress(compressed(vendor, name).read_bytes()) for name in names}
+
+
+def is_complete(vendor: Path = VENDOR) -> bool:
+    """Return whether the files of all runtimes of the page are there."""
+    return not missing_files([name for package in packages() for name in package.files.values()], vendor)
+
+
+def missing_files(names: Iterable[str], vendor: Path) -> list[str]:
+    """Return the paths under the vendor folder that have no file, sorted."""
+    return sorted(name for name in names if not compressed(vendor, name).is_file())
 
 
 def compressed(vendor: Path, name: str) -> Path:

@@ -266,6 +266,9 @@ def test_the_picture_tells_little_and_no_evidence(explained: Path, images: Path)
     for low, high, stronger in ((-1.0, 4.0, False), (-4.0, 1.0, True)):
         mixed = replace(result, map=np.array([[low, high]], np.float32))
         assert ("stronger" in words(mixed, explainer, "notice").notes[1]) == stronger
+    assert words(result, explainer, "notice").notes[3].startswith("A frame along the border can come")
+    framed = np.pad(np.ones((3, 3), np.float32) - np.pad(np.ones((1, 1), np.float32), 1), 1)
+    assert "evidence lies in the second ring" in words(replace(result, map=framed), explainer, "notice").notes[3]
     against = replace(result, map=-np.ones((5, 5), np.float32))
     assert words(against, explainer, "notice").evidence == "no evidence for nv in this image"
 

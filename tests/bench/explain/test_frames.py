@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from skinedge_bench.explain.frames import frame_warning, rings
+from experiments import frame_vectors
+from skinedge_bench.explain.frames import frame_ring, frame_warning, rings
+from skinedge_bench.web.assets import PAGE
 
 
 def maps(count: int, strongest: tuple[int, int]) -> list[np.ndarray]:
@@ -40,3 +47,54 @@ def test_too_few_maps_or_maps_without_evidence_give_no_warning() -> None:
 
 def test_noise_gives_no_warning() -> None:
     assert frame_warning([np.random.default_rng(i).random((7, 7)) for i in range(200)]) is None
+
+
+def ring_map(cells: list[tuple[int, int]], size: int = 7) -> np.ndarray:
+    """Draw a map whose hot cells are those given."""
+    heatmap = np.full((size, size), 0.25, dtype=np.float32)
+    for cell in cells:
+        heatmap[cell] = 1
+    return heatmap
+
+
+SECOND = [(row, column) for row, column in np.ndindex(7, 7) if rings(7, 7)[row, column] == 1]
+
+
+@pytest.mark.parametrize(
+    ("cells", "ring"),
+    [
+        (SECOND, 1),
+        ([(row, column) for row, column in np.ndindex(7, 7) if rings(7, 7)[row, column] == 0], 0),
+        ([(3, 3), (3, 4), (2, 3)], None),  # a spot in the middle
+        ([(1, 1), (1, 2), (2, 1)], None),  # a spot at a corner of the ring: two sides
+        ([(1, 3), (3, 1), (3, 5)], 1),  # three sides
+        ([*SECOND, *[(row, column) for row in (2, 3, 4) for column in (2, 3, 4)]], 1),
+        (list(np.ndindex(7, 7)), None),  # evidence everywhere
+    ],
+)
+def test_a_frame_in_one_map_is_a_ring_along_the_border(cells: list[tuple[int, int]], ring: int | None) -> None:
+    assert frame_ring(ring_map(cells)) == ring
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_map_too_small_for_a_ring_with_sides_has_no_frame(size: int) -> None:
+    assert frame_ring(np.ones((size, size), dtype=np.float32)) is None
+
+
+def test_the_shared_vectors_are_current() -> None:
+    rows = json.loads(frame_vectors.VECTORS.read_text())
+    assert rows == frame_vectors.vectors(), "python -m experiments.frame_vectors"
+    assert all([row["ring"] for row in rows].count(ring) >= 10 for ring in (0, 1, None))
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+def test_the_page_finds_the_same_frames(tmp_path: Path) -> None:
+    (tmp_path / "frames.mjs").write_bytes((PAGE / "frames.js").read_bytes())
+    (tmp_path / "replay.mjs").write_text(
+        "import {frameRing} from './frames.mjs'; import {readFileSync} from 'node:fs';"
+        "const rows = JSON.parse(readFileSync(process.argv[2]));"
+        "console.log(JSON.stringify(rows.map(({values, height, width}) => frameRing(values, height, width))));"
+    )
+    command = ["node", str(tmp_path / "replay.mjs"), str(frame_vectors.VECTORS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [row["ring"] for row in frame_vectors.vectors()]

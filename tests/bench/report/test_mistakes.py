@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import REPOSITORY
+from msgspec import structs
 
+from skinedge.core.json_io import build
 from skinedge.run.class_order import Reference
 from skinedge.run.manifest import Manifest
+from skinedge.run.report_schemas import DAMAGED, Change, Evaluation, Parity
 from skinedge.run.run_directory import Bundle
 from skinedge_bench.evaluate.tables import Table
 from skinedge_bench.report.content import Missing, Text
-from skinedge_bench.report.mistakes import KINDS, LISTED, find_mistakes, mistakes_section, named
+from skinedge_bench.report.mistakes import KINDS, LISTED, NETWORK, Judged, find_mistakes, judge, mistakes_section, named
+from skinedge_bench.report.sources import EVALUATION, PARITY, read_mistakes, read_raw
 
 FLAGSHIP = REPOSITORY / "skinedge" / "flagship"
 BENIGN = ("bkl", "df", "nv", "vasc")
@@ -77,7 +82,11 @@ def test_every_mistake_of_a_random_network_has_its_kind(manifest: Manifest) -> N
             assert mistake.kind == (0 if mistake.truth == "mel" else 1)
         else:
             assert mistake.kind == 3
-    tables = [block for block in mistakes_section(found, count, None, ()).blocks if isinstance(block, Table)]
+    tables = [
+        block
+        for block in mistakes_section(Judged("a network", "", found, count), None, ()).blocks
+        if isinstance(block, Table)
+    ]
     counts, listed = tables
     assert [row[1] for row in counts.rows] == [sum(m.kind == kind for m in found) for kind in range(5)]
     assert len(listed.rows) == sum(min(int(str(row[1])), LISTED) for row in counts.rows)
@@ -86,13 +95,50 @@ def test_every_mistake_of_a_random_network_has_its_kind(manifest: Manifest) -> N
 
 def test_without_mistakes_or_threshold(manifest: Manifest) -> None:
     right = judged(manifest, ("mel", {"mel": 0.9}))
-    (only,) = mistakes_section(find_mistakes(manifest, right), 1, None, ()).blocks
+    only, how = mistakes_section(judge(manifest, right, None), None, ()).blocks
     assert isinstance(only, Text) and "right for all 1 test images" in only.text
+    assert isinstance(how, Text) and how.text.startswith("Judged: the merged network in PyTorch")
     wrong = find_mistakes(replace(manifest, thresholds={}), judged(manifest, ("mel", {"nv": 0.9})))
     assert wrong[0].flagged is None
-    blocks = mistakes_section(wrong, 1, None, ()).blocks
+    blocks = mistakes_section(Judged("a network", "", wrong, 1), None, ()).blocks
     assert [block.command for block in blocks if isinstance(block, Missing)] == ["skinedge report RUN --with-images"]
     assert [block.rows[0][-1] for block in blocks if isinstance(block, Table)] == [None, None]
+
+
+def test_the_default_file_is_judged_where_its_answers_are_recorded() -> None:
+    """The counts are those of the confusion table and the flags of `evaluate` on the same file and images."""
+    bundle = Bundle.open(FLAGSHIP) if (FLAGSHIP / "manifest.json").is_file() else pytest.skip("no shipped model")
+    parity = build(read_raw(bundle, PARITY), Parity, PARITY, error=DAMAGED)
+    manifest, evaluation = bundle.manifest, build(read_raw(bundle, EVALUATION), Evaluation, EVALUATION, error=DAMAGED)
+    name = str(manifest.default_file)
+    judged = read_mistakes(bundle, parity)
+    assert judged.model == name == evaluation.file
+    for i, truth in enumerate(manifest.labels):
+        answers = Counter(mistake.answer for mistake in judged.listed if mistake.truth == truth)
+        assert [answers[label] for label in manifest.labels if label != truth] == [
+            count for j, count in enumerate(evaluation.confusion[i]) if j != i
+        ]
+    first, how = mistakes_section(judged, None, ()).blocks[:2]
+    assert isinstance(first, Text) and isinstance(how, Text) and how.text.startswith(f"Judged: {name} at its threshold")
+    hits, total = evaluation.malignant.sensitivity_counts or (0, 0)
+    missed = [m for m in judged.listed if not m.flagged and manifest.labels.index(m.truth) in manifest.malignant]
+    assert len(missed) <= total - hits  # an image may also be missed with the right class
+    for unknown in (replace_file(parity, name), None):  # the record is of an earlier file, or there is none
+        assert read_mistakes(bundle, unknown).model == NETWORK
+
+
+def test_changed_answers_replace_those_of_the_network(manifest: Manifest) -> None:
+    reference = judged(manifest, ("mel", {"mel": 0.9}), ("mel", {"nv": 0.5, "mel": 0.4}), ("nv", {"nv": 0.9}))
+    wrong = Change("i0", "mel", "mel", 0.9, "nv", 0.6, 0.9, 0.25, "malignant to benign")
+    right = Change("i1", "mel", "nv", 0.5, "mel", 0.5, 0.4, 0.5, None)
+    (mistake,) = find_mistakes(manifest, reference, (wrong, right))
+    assert (mistake.image, mistake.answer, mistake.probability, mistake.score) == ("i0", "nv", 0.6, 0.25)
+    assert mistake.kind == 0 and mistake.flagged is False
+
+
+def replace_file(parity: Parity, name: str) -> Parity:
+    """Return the report as of an earlier file."""
+    return structs.replace(parity, files={name: structs.replace(parity.files[name], sha256="0" * 64)})
 
 
 def test_classes_have_their_full_names() -> None:

@@ -32,8 +32,7 @@ from skinedge_bench.latency.roofline.roofline import RooflineBound
 from skinedge_bench.latency.roofline.workload import Workload
 from skinedge_bench.report.draw import ReportRequest, draw
 from skinedge_bench.report.examples import WORST, choose_examples
-from skinedge_bench.report.mistakes import find_mistakes
-from skinedge_bench.report.sources import evaluate_network
+from skinedge_bench.report.sources import collect, evaluate_network
 
 Cli = Callable[..., tuple[int, str, str]]
 Tables = dict[str, list[list[str]]]
@@ -463,7 +462,7 @@ def test_images_are_included_only_on_request(cli: Cli, run: Bundle, tmp_path: Pa
     assert code == 0 and "PATIENTS' IMAGES" in err and "<img" not in out
     assert "PATIENTS&#x27; IMAGES" in page.read_text().partition("<main>")[0]
     reference = read_reference(bundle)
-    mistakes = find_mistakes(bundle.manifest, reference)[:WORST]
+    mistakes = collect(bundle, None, ()).mistakes.listed[:WORST]  # type: ignore[union-attr]
     chosen = [*(mistake.index for mistake in mistakes), *choose_examples(reference)]
     pictures = re.findall(r'<img alt="([^"]+)" src="data:image/jpeg;base64,([^"]+)">', page.read_text())
     assert len(pictures) == len(chosen) == page.read_text().count("<img") > 0
@@ -471,7 +470,9 @@ def test_images_are_included_only_on_request(cli: Cli, run: Bundle, tmp_path: Pa
         with Image.open(io.BytesIO(base64.b64decode(data))) as image:
             assert image.size == (2 * 64 + 8, 64) and not image.getexif()
         assert re.match(r"Image of the class \w+ beside its .+; (right|wrong): ", says)
-    assert all("; wrong: " in says for says, _ in pictures[: len(mistakes)])
+    by_network = reference.logits.argmax(axis=1) != reference.labels
+    for mistake, (says, _) in zip(mistakes, pictures, strict=False):
+        assert ("; wrong: " in says) == by_network[mistake.index]  # the network drew the heatmaps
     assert "an edge of the colours is not the edge of the lesion" in page.read_text()
 
 

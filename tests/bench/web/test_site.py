@@ -28,7 +28,7 @@ from skinedge.core.image_file import MAX_PIXELS
 from skinedge.core.preprocess import LONGEST, Preprocess
 from skinedge.run.run_directory import Bundle
 from skinedge_bench.web import assets
-from skinedge_bench.web.assets import PAGE, Package, compressed, extract, fetch, packages, vendored
+from skinedge_bench.web.assets import PAGE, Package, compressed, extract, fetch, is_complete, packages, vendored
 from skinedge_bench.web.server import SiteServer
 from skinedge_bench.web.site import LIMIT, Site, build, write
 
@@ -107,6 +107,12 @@ def test_the_site_has_the_page_one_model_and_its_runtime(
     model = {f"model/{file}", f"model/{file}.skinedge.json"}
     assert set(built.files) == PAGES | libraries | model | {"site.json", "check.bin"}
     assert built.model == file and built.files[f"model/{file}"] == (FLAGSHIP / file).read_bytes()
+
+
+def test_one_missing_library_is_noticed(vendor: Path) -> None:
+    assert is_complete(vendor)
+    next(vendor.rglob("*.xz")).unlink()
+    assert not is_complete(vendor)
 
 
 def test_the_self_check_expects_unsaturated_probabilities(vendor: Path) -> None:

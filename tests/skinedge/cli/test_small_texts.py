@@ -15,8 +15,10 @@ from typer.testing import CliRunner
 
 from skinedge import api
 from skinedge.cli.app import Program
+from skinedge.cli.pipeline import advise
 from skinedge.cli.verify import _score_change
 from skinedge.publish.bundled_model import FOLDER, VARIABLE
+from skinedge.run.run_directory import Bundle
 from skinedge.stats.paired import Estimate
 from skinedge.system.progress import rate
 from skinedge_bench.latency.bench import plan
@@ -51,6 +53,17 @@ def test_bench_without_a_run_writes_nothing(
     assert report.rows and list(tmp_path.iterdir()) == []
     err = capsys.readouterr().err
     assert "about 1 min" in err and "--out FILE.json keeps it" in err
+
+
+@pytest.mark.skipif(not FOLDER.is_dir(), reason="no bundled model here")
+@pytest.mark.parametrize("complete", [True, False])
+def test_the_next_steps_name_make_web_where_the_page_lacks_its_libraries(
+    complete: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("skinedge_bench.web.assets.is_complete", lambda: complete)
+    advise(Bundle.open(FOLDER), Path("images"))
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "skinedge web" in line]
+    assert line.endswith("try it in a browser" + ("" if complete else "; once before, in the clone: make web"))
 
 
 def test_plain_parameters_arrive_as_annotated() -> None:

@@ -24,7 +24,8 @@ export function scale(width, look) {
   return image;
 }
 
-function channel({values, height, width, classes}, index) {
+// Returns the map of a class, row by row.
+export function channel({values, height, width, classes}, index) {
   return Array.from({length: height * width}, (_, cell) => values[cell * classes + index]);
 }
 

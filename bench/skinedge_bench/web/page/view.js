@@ -1,6 +1,7 @@
 // Shows the model, a result and a benchmark.
 
-import {overlay, scale} from './heatmap.js';
+import {frameRing, RINGS} from './frames.js';
+import {channel, overlay, scale} from './heatmap.js';
 
 const element = (id) => document.getElementById(id);
 const show = (id, shown) => (element(id).hidden = !shown);
@@ -41,7 +42,7 @@ export function showModel(model, settings) {
 // Removes the last image, its scores and its map.
 export function clearResult() {
   show('result', false);
-  for (const id of ['source', 'verdict', 'classes']) element(id).replaceChildren();
+  for (const id of ['source', 'verdict', 'classes', 'frame']) element(id).replaceChildren();
   for (const id of ['seen', 'evidence']) {
     element(id).width = 0; // also clears it
     element(id).removeAttribute('aria-label');
@@ -124,9 +125,20 @@ function showEvidence({pixels, heatmap}, size, index, labels, {overlay: look}) {
   element('evidence-caption').textContent =
     `Where the evidence for ${label} is, ${low.toFixed(2)} to ${high.toFixed(2)} logits.${none} ` +
     'Not whether the model is right.';
+  showFrame(frameRing(channel(heatmap, index), heatmap.height, heatmap.width));
   for (const row of document.querySelectorAll('#classes button')) {
     row.setAttribute('aria-pressed', String(row.dataset.label === label));
   }
+}
+
+// ring: index in RINGS, null where the map shows no frame.
+function showFrame(ring) {
+  element('frame').textContent =
+    ring === null
+      ? ''
+      : `Frame: most of the evidence lies in the ${RINGS[ring]}, all along the border. It comes from the zero padding ` +
+        'of the network\'s convolutions, not from the skin.';
+  show('frame', ring !== null);
 }
 
 function rgba(pixels, size) {

@@ -17,6 +17,7 @@ import org.skinedge.demo.core.CONFIDENT_FROM
 import org.skinedge.demo.core.ClassScore
 import org.skinedge.demo.core.FaultException
 import org.skinedge.demo.core.Prepared
+import org.skinedge.demo.core.frameRing
 import org.skinedge.demo.views.ScoreView
 import org.skinedge.demo.views.picture
 
@@ -122,6 +123,9 @@ class ResultActivity : Screen(), Outcome<Analysis> {
             show(R.id.legend, switch.isChecked)
         }
         findViewById<TextView>(R.id.evidence_of).text = getString(R.string.evidence_of, name)
+        val ring = frameRing(evidence)
+        findViewById<TextView>(R.id.frame).text = ring?.let(words::frame)
+        show(R.id.frame, ring != null)
         switch.setOnCheckedChangeListener { _, _ -> draw() }
         draw()
     }

@@ -54,6 +54,10 @@ class Words(private val resources: Resources) {
     fun spoken(score: ClassScore): String =
         resources.getString(R.string.class_spoken, className(score.label), percent(score.probability), group(score.group))
 
+    /** The warning of a frame. ring: as `frameRing` returns it. */
+    fun frame(ring: Int): String =
+        resources.getString(R.string.frame, resources.getString(if (ring == 0) R.string.frame_outermost else R.string.frame_second))
+
     fun group(group: String): String = when (group) {
         "malignant" -> resources.getString(R.string.group_malignant)
         "premalignant" -> resources.getString(R.string.group_premalignant)

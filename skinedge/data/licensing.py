@@ -1,4 +1,4 @@
-"""Derive a model's licence from its training images. docs/datasets.md lists the licences of all layouts."""
+"""Derive a model's licence from its training images. docs/data.md lists the licences of all layouts."""
 
 from __future__ import annotations
 

@@ -28,7 +28,8 @@ def split(dataset: Dataset, seed: int, fractions: Mapping[str, float] = FRACTION
 
     Groups are photos of a lesion (by lesion id, else ISIC id) and exact or near copies. Official splits are kept:
     test stays test, val is halved into val and cal, and missing splits are taken from train. Hashes the images if
-    needed. Fractions apply to the images of each class.
+    needed. Fractions apply to the images of each class. Several sources, and those with a share for test, are divided
+    by `by_source`, which moves copies out of training instead of refusing them.
     Raises: DataError for a class with too few groups for its splits, an image with two labels, a lesion in two
         official splits, or an unreadable image.
     """
@@ -37,7 +38,8 @@ def split(dataset: Dataset, seed: int, fractions: Mapping[str, float] = FRACTION
     check_labels(dataset.samples, dataset.partial)
     assigned: list[Sample] = []
     scarce: dict[str, tuple[int, int]] = {}
-    for source, samples in by_source(dataset.samples).items():
+    joined = bool(dataset.sources or dataset.test_shares)
+    for source, samples in (by_source(dataset.samples) if joined else {"": dataset.samples}).items():
         labels = tuple(label for label in dataset.labels if any(sample.label == label for sample in samples))
         share = dataset.test_shares.get(source, 0.0)
         for official, parts in pools_of(samples, fractions).items():

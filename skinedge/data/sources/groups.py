@@ -58,8 +58,6 @@ def by_source(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
     Of several sources, images that belong together get one official split, the one of theirs that is furthest from
     training, and one source: of those with official splits, else of all, the one that has most of them.
     """
-    if len({sample.source for sample in samples}) <= 1:
-        return {samples[0].source if samples else "": list(samples)}
     homes: dict[str, list[Sample]] = {source: [] for source in dict.fromkeys(sample.source for sample in samples)}
     shared = moved = 0
     for group in group_samples(samples):

@@ -271,3 +271,18 @@ def test_an_official_split_may_be_a_column_that_is_named(folders: list[Path]) ->
     (folders[0] / "labels.csv").write_text("\n".join(["image,label,set", rows[0] + "x", *rows[1:]]))
     with pytest.raises(DataError, match="official split has trainx, which is no split"):
         read(folders[0], ReadOptions(columns={"split": "set"}))
+
+
+def test_a_copy_in_two_official_splits_is_held_out_where_a_map_asks_for_a_share(folders: list[Path]) -> None:
+    images = sorted(path for path in folders[0].glob("*/*.png"))
+    (images[0].parent / "copy.png").write_bytes(images[0].read_bytes())
+    rows = [f"{path.name},{path.parent.name},{'test' if i % 5 == 0 else 'train'}" for i, path in enumerate(images)]
+    rows.append(f"copy.png,{images[0].parent.name},train")
+    (folders[0] / "labels.csv").write_text("\n".join(["image,label,set", *rows]))
+    columns = {"split": "set"}
+    with pytest.raises(DataError, match="in two splits"):
+        split(read(folders[0], ReadOptions(columns=columns)), 0)
+    samples = split(read(folders[0], ReadOptions(label_map=LabelMap(columns=columns, test_share=0.2))), 0)
+    assert {sample.split for sample in samples if "copy" in sample.path or sample.path.endswith(images[0].name)} == {
+        "test"
+    }

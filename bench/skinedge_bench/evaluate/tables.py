@@ -108,13 +108,14 @@ def sections(tables: Sequence[Table], level: int) -> list[str]:
 
 
 def markdown(document: Mapping[str, Any], notice: str, pictures: Sequence[str]) -> str:
-    """Build a page of the tables, the intervals of each class, and the pictures in the same folder."""
+    """Build a page of the summary, the tables, the intervals of each class, and the pictures in the same folder."""
     warning = f"**CONTAMINATED: the model was trained on {document['contaminated']} of these images or their lesions.**"
     parts = [
         f"# {escaped(document['file'])}" + (" (trained on SYNTHETIC images)" if document["synthetic"] else ""),
         notice,
         *([warning] if document["contaminated"] else []),
         *([f"**{escaped(absent)}**"] if (absent := absent_note(document)) else []),
+        *([" ".join(map(escaped, document["summary"]))] if document.get("summary") else []),
         *sections([*tables(document), *decision_tables(document), class_intervals(document)], 2),
     ]
     parts += [f"![{name.removesuffix('.png').replace('_', ' ')}]({name})" for name in pictures]

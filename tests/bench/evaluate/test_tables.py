@@ -100,6 +100,7 @@ def test_without_a_known_prior_every_metric_is_at_the_files_own(result: Evaluati
 
 def test_the_page_holds_every_table_the_warnings_and_the_pictures(result: Evaluation) -> None:
     page = markdown(result.document, "NOTICE", ["roc.png"])
+    assert "images (split: " in page and result.summary.sentences()[1] in page
     assert page.startswith("# model.int8.onnx (trained on SYNTHETIC images)\n\nNOTICE\n")
     assert "CONTAMINATED: the model was trained on 7" in page and page.endswith("![roc](roc.png)\n")
     assert r"| a\|b | 0 | 0 | 0 |" in page and "| male | 6 | - | - | - |" in page

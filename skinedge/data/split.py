@@ -20,6 +20,7 @@ from skinedge.data.sources.groups import Group, by_source, group_samples, identi
 from skinedge.system.progress import note
 
 CLEAN = "`skinedge data check DIR` lists all of them, and how to train without them."
+Stratum = tuple[str, str, str]  # label, official split, source
 FRACTIONS: Mapping[str, float] = {"train": 0.70, "val": 0.10, "cal": 0.10, "test": 0.10}
 
 
@@ -88,7 +89,8 @@ def _without_partial(samples: Sequence[Sample], partial: Mapping[str, tuple[str,
 
 
 def limit(dataset: Dataset, count: int, seed: int) -> Dataset:
-    """Reduce a dataset to at most `count` images: complete lesions, classes (of each official split) in proportion.
+    """Reduce a dataset to at most `count` images: complete lesions, classes (of each source and official split) in
+    proportion.
 
     Small classes keep up to ten images, so that they can still be split.
     Raises: DataError when `count` is below four images per class.
@@ -98,9 +100,10 @@ def limit(dataset: Dataset, count: int, seed: int) -> Dataset:
     if count < 4 * len(dataset.labels):
         least = 4 * len(dataset.labels)
         raise DataError(f"a limit of {count} images is too small", todo=f"{len(dataset.labels)} classes need {least}.")
-    strata: dict[tuple[str, str], list[Group]] = defaultdict(list)
+    strata: dict[Stratum, list[Group]] = defaultdict(list)
     for group in group_samples(dataset.samples):
-        strata[group.label, group.samples[0].split].append(group)
+        first = min(group.samples, key=lambda sample: sample.path)
+        strata[group.label, first.split, first.source].append(group)
     sizes = {key: sum(len(g.samples) for g in groups) for key, groups in sorted(strata.items())}
     quotas = _quotas(sizes, count)
     selected = [s for key, groups in strata.items() for s in _pick(_shuffled(groups, seed), quotas[key])]
@@ -295,7 +298,7 @@ def _shuffled(groups: Iterable[Group], seed: int) -> list[Group]:
     return sorted(groups, key=lambda group: hashlib.sha256(encode(f"{seed}:{group.key}")).digest())
 
 
-def _quotas(sizes: Mapping[tuple[str, str], int], count: int) -> dict[tuple[str, str], int]:
+def _quotas(sizes: Mapping[Stratum, int], count: int) -> dict[Stratum, int]:
     """Return the number of images to keep of each stratum: in proportion, with a minimum for small strata."""
     minimum = min(10, count // len(sizes))
     quotas = {key: min(size, minimum) for key, size in sizes.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -99,23 +99,6 @@ class TableOptions:
         ),
     ] = None
 
-    def reading(self, plan: Path | None = None) -> ReadOptions:
-        """Return the choices. Raises: ConfigError for columns in another form."""
-        from skinedge.data.columns import parse_columns
-        from skinedge.data.read_options import ReadOptions
-
-        return ReadOptions(self.table or "", {} if self.columns is None else parse_columns(self.columns), plan)
-
-    def arguments(self) -> list[str]:
-        """Return the options as arguments of a command line."""
-        pairs = (("--table", self.table), ("--columns", self.columns))
-        return [argument for option, value in pairs if value is not None for argument in (option, value)]
-
-
-@dataclass(frozen=True)
-class FolderOptions(TableOptions):
-    """How to read a folder of labelled images."""
-
     label_map: Annotated[
         list[str] | None,
         typer.Option(
@@ -126,6 +109,32 @@ class FolderOptions(TableOptions):
             rich_help_panel=READING,
         ),
     ] = None
+
+    def reading(self, plan: Path | None = None) -> ReadOptions:
+        """Return the choices for one folder. Raises: ConfigError for columns in another form, or several maps."""
+        from skinedge.data.columns import parse_columns
+        from skinedge.data.read_options import ReadOptions
+        from skinedge.data.sources.label_map import read_map
+
+        if len(self.label_map or []) > 1:
+            raise ConfigError("several --map for one folder", todo="Give one: --map FILE.toml")
+        columns = {} if self.columns is None else parse_columns(self.columns)
+        label_map = read_map(Path(self.label_map[0])) if self.label_map else None
+        return ReadOptions(self.table or "", columns, plan, label_map)
+
+    def arguments(self) -> list[str]:
+        """Return the options as arguments of a command line."""
+        pairs = (
+            ("--table", self.table),
+            ("--columns", self.columns),
+            *(("--map", text) for text in self.label_map or ()),
+        )
+        return [argument for option, value in pairs if value is not None for argument in (option, value)]
+
+
+@dataclass(frozen=True)
+class FolderOptions(TableOptions):
+    """How to read a folder of labelled images."""
 
     plan: Annotated[
         Path | None,
@@ -138,13 +147,8 @@ class FolderOptions(TableOptions):
     ] = None
 
     def options(self) -> ReadOptions:
-        """Return the choices for one folder. Raises: as `reading`; ConfigError for several maps."""
-        from skinedge.data.sources.label_map import read_map
-
-        if len(self.label_map or []) > 1:
-            raise ConfigError("several --map for one folder", todo="Give one: --map FILE.toml")
-        chosen = self.reading(self.plan)
-        return replace(chosen, label_map=read_map(Path(self.label_map[0]))) if self.label_map else chosen
+        """Return the choices for one folder. Raises: as `reading`."""
+        return self.reading(self.plan)
 
     def by_source(self) -> dict[str, ReadOptions]:
         """Return name of a folder -> how to read it, by the maps of several folders. Raises: ConfigError."""

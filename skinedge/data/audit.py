@@ -36,8 +36,9 @@ class AuditReport:
     counts: images per class; lesions: their number, None if the dataset has no lesion ids; unreadable: (path, reason);
     exact: groups of files with equal bytes; near: pairs with different bytes and similar look, except those with the
     same lesion id; two_labels: copies, by bytes or ISIC id, with two labels; leaks: the same patient, lesion or image
-    in two official splits; patients: as lesions; problems: what else training refuses in the folder; unused_tables:
-    tables that were not understood or not read.
+    in two official splits, () where a map asks for a share of test images, since training then moves them;
+    patients: as lesions; problems: what else training refuses in the folder; unused_tables: tables that were not
+    understood or not read.
     What a setting or more images may mend: unknown_classes: classes that are not in the taxonomy; refusals: other
     reasons, in the class names or official splits; scarce: class -> (patients, lesions or distinct images; splits) of
     each class with fewer than one for each split.
@@ -88,6 +89,9 @@ class Info:
     sizes: dict[str, int]
 
 
+LookPair = tuple[Sample, Sample, DuplicatePair]
+
+
 def audit(
     dataset: Dataset,
     inspection: Inspection,
@@ -115,7 +119,7 @@ def audit(
         exact=tuple(tuple(s.path for s in group) for group in copies),
         near=tuple(pair for a, b, pair in look_pairs if not a.lesion_id or a.lesion_id != b.lesion_id),
         two_labels=tuple(tuple(s.path for s in group) for group in conflicting_labels(samples, dataset.partial)),
-        leaks=(*_certain_leaks(samples), *(pair for a, b, pair in look_pairs if a.split != b.split)),
+        leaks=() if dataset.test_shares else tuple(_leaks(samples, look_pairs)),
         patients=count_patients(samples),
         unknown_classes=tuple(
             label for label in dataset.labels if find(label) is None and fold(label) not in overridden
@@ -196,7 +200,7 @@ def marks(sample: Sample, lesions: Mapping[str, str]) -> list[tuple[str, str]]:
     return [key for key in keys if key[1]]
 
 
-def _look_pairs(samples: Sequence[Sample]) -> list[tuple[Sample, Sample, DuplicatePair]]:
+def _look_pairs(samples: Sequence[Sample]) -> list[LookPair]:
     """Return pairs with similar look and different bytes, the closest first."""
     pairs = []
     for i, j, distance in near_pairs([sample.phash for sample in samples]):
@@ -204,6 +208,11 @@ def _look_pairs(samples: Sequence[Sample]) -> list[tuple[Sample, Sample, Duplica
         if a.sha256 != b.sha256:
             pairs.append((a, b, DuplicatePair(a.path, b.path, "look", distance)))
     return sorted(pairs, key=lambda item: (item[2].distance, item[2].left, item[2].right))
+
+
+def _leaks(samples: Sequence[Sample], look_pairs: Sequence[LookPair]) -> list[DuplicatePair]:
+    """Return the pairs of images that belong together and are in two official splits."""
+    return [*_certain_leaks(samples), *(pair for a, b, pair in look_pairs if a.split != b.split)]
 
 
 def _certain_leaks(samples: Sequence[Sample]) -> list[DuplicatePair]:

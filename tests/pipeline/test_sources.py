@@ -113,3 +113,13 @@ def test_wrong_options_are_refused_before_anything_is_read(
 ) -> None:
     output = skinedge("train", "--data", "one", "--data", "two", *arguments, "--out", "new", cwd=work, code=1)
     assert message in output and not list(work.glob("new*"))
+
+
+def test_data_check_reads_with_the_map_and_repeats_it_in_its_remedy(work: Path) -> None:
+    assert "passed" in skinedge("data", "check", "two", "--map", "two.toml", cwd=work).casefold()
+    (work / "two/M/broken.png").write_bytes(b"")
+    output = " ".join(skinedge("data", "check", "two", "--map", "two.toml", cwd=work, code=1).split())
+    (work / "two/M/broken.png").unlink()
+    assert "skinedge data clean two --map two.toml --plan" in output
+    assert "skinedge train --data two --map two.toml --plan" in output
+    skinedge("data", "clean", "two", "--map", "two.toml", "--plan", "plan.csv", cwd=work)

@@ -27,6 +27,7 @@ from skinedge.data.split import split
 from skinedge.run.config import TrainConfig
 from skinedge.run.run_directory import Bundle
 from skinedge.system.progress import note
+from skinedge.training.ensemble import teacher_runs
 from skinedge.training.job import TrainRequest
 from skinedge.training.merge import merge
 from skinedge.training.train import train
@@ -72,7 +73,8 @@ def settings(path: Path, names: list[str]) -> dict[str, dict[str, Any]]:
             raise ConfigError(f"unknown: {name}", where=str(path), todo=f"It has {', '.join(tables)}.")
         if name in students:
             raise ConfigError(f"'{name}' is its own teacher, directly or through others", where=str(path))
-        if teacher := tables[name].get("teacher"):
+        teachers = tables[name].get("teacher", "")
+        for teacher in [teachers] * bool(teachers) if isinstance(teachers, str) else teachers:
             add(teacher, (*students, name))
         ordered.setdefault(name, {**common, **tables[name]})
 
@@ -93,9 +95,9 @@ def measure(data: Path, candidates: Mapping[str, Mapping[str, Any]], seeds: int)
                 base = build(changes, TrainConfig, name, error=ConfigError)
                 config = base.with_options({"split": str(path), "seed": seed})
                 config = replace(config, patience=config.epochs)
-                if config.teacher:
-                    teacher = Bundle.open(Path(folder) / f"{config.teacher}-{seed}")
-                    config = replace(config, teacher=str(merge(teacher, data).root))
+                runs = [Bundle.open(Path(folder) / f"{teacher}-{seed}") for teacher in teacher_runs(config)]
+                if runs:
+                    config = replace(config, teacher=tuple(str(merge(run, data).root) for run in runs))
                 bundle = train(TrainRequest(data, Path(folder) / f"{name}-{seed}", config, device="auto"))
                 history = json.loads(bundle.file("reports/training.json").read_text(encoding="utf-8"))["history"]
                 histories.append({"name": name, "seed": seed, "changes": dict(changes), "history": history})

@@ -44,7 +44,8 @@ class TrainOptions:
         int | None, typer.Option(metavar="N", help="Seed of split, order and augmentation. [default: 0]")
     ] = None
     teacher: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Distil from this merged run of the same classes.")
+        list[Path] | None,
+        typer.Option(metavar="RUN", help="Distil from this merged run of the same classes; several: from their mean."),
     ] = None
     device: Annotated[str, typer.Option(metavar="NAME", help="Device to train on: auto, cpu or cuda.")] = "auto"
     config: Annotated[
@@ -59,11 +60,12 @@ class TrainOptions:
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")] = False
     force: Annotated[bool, typer.Option("--force", help="Replace the run at --out.")] = False
 
-    def settings(self) -> dict[str, str | int | None]:
+    def settings(self) -> dict[str, str | tuple[str, ...] | int | None]:
         """Return the settings that take precedence over the config file."""
         names = ("backbone", "image_size", "epochs", "limit", "seed")
         settings = {name: getattr(self, name) for name in names}
-        return {**settings, "teacher": str(self.teacher) if self.teacher else None}
+        teachers = tuple(map(str, self.teacher or ()))
+        return {**settings, "teacher": teachers if len(teachers) > 1 else next(iter(teachers), None)}
 
 
 @app.command()

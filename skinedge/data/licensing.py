@@ -60,6 +60,12 @@ def joint_licence(sources: Sequence[DataSource]) -> Licence:
 
     '' if that of any source is unknown: nobody has stated that the weights may be passed on.
     """
-    names = [] if any(not source.license for source in sources) else sorted({source.license for source in sources})
-    attributions = dict.fromkeys(source.attribution for source in sources if source.attribution)
+    joint = both(*(Licence(source.license, source.attribution) for source in sources))
+    return joint if all(source.license for source in sources) else Licence("", joint.attribution)
+
+
+def both(*licences: Licence) -> Licence:
+    """Return the licence of weights that derive from several works: all that are known apply, joined by AND."""
+    names = sorted({name for one in licences for name in one.license.split(" AND ") if name})
+    attributions = dict.fromkeys(part for one in licences for part in one.attribution.split("; ") if part)
     return Licence(" AND ".join(names), "; ".join(attributions))

@@ -95,9 +95,10 @@ class TrainConfig:
     (several folders equally often); patience: epochs without a better validation balanced accuracy before
     stopping; precision: 'auto' (the faster one in a short trial), 'fp32' or 'bf16'; checkpoint_minutes: maximum
     interval between checkpoints, the work that a crash can cost; split: a split.csv to reuse instead of making one;
-    teacher: a finished run of the same classes to distil from, '' for none; limit: maximum number of images,
-    stratified; domain: overrides the reader's; license: SPDX expression of the weights, overrides that of the images;
-    taxonomy: class name -> 'benign', 'premalignant', 'malignant' or the name of a known condition.
+    teacher: a finished run of the same classes to distil from, or several (the mean of their probabilities), '' for
+    none; limit: maximum number of images, stratified; domain: overrides the reader's; license: SPDX expression of the
+    weights, overrides that of the images; taxonomy: class name -> 'benign', 'premalignant', 'malignant' or the name of
+    a known condition.
     """
 
     backbone: str = "tf_efficientnet_lite0"
@@ -107,7 +108,7 @@ class TrainConfig:
     batch_size: int = 32
     seed: int = 0
     split: str = ""
-    teacher: str = ""
+    teacher: str | tuple[str, ...] = ""
     limit: int | None = None
     patience: int = 5
     imbalance: str = "logit-adjusted"

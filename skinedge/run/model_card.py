@@ -238,12 +238,19 @@ def training(manifest: Manifest) -> str:
         f"Base weights: {base['source']}, sha256 `{base['sha256'][:16]}`.",
     ]
     if teacher := record.get("teacher"):
-        parts.append(
-            f"Taught by the run {teacher['name']}: its merged network, sha256 `{teacher['model_sha256'][:16]}`."
-        )
+        members = [
+            f"{one['name']}: its merged network, sha256 `{one['model_sha256'][:16]}`" for one in members_of(teacher)
+        ]
+        parts.append(f"Taught by the {'mean of the runs' if len(members) > 1 else 'run'} {'; '.join(members)}.")
     if settings:
         parts.append(f"settings.toml:\n\n```toml\n{settings}\n```")
     return "\n\n".join(parts)
+
+
+def members_of(teacher: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the record of each teacher of an ensemble; of one teacher, its own."""
+    members: Sequence[Mapping[str, Any]] = teacher.get("members", [teacher])
+    return members
 
 
 def toml(config: Mapping[str, Any]) -> str:

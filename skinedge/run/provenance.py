@@ -68,12 +68,13 @@ class Best(TypedDict, total=False):
 
 
 class Teacher(TypedDict, total=False):
-    """The run that this one was distilled from; empty if none."""
+    """The run that this one was distilled from, or several (`members`, each as one); empty if none."""
 
     name: str
     model_sha256: str
     license: str
     attribution: str
+    members: list[dict[str, Any]]
 
 
 class Training(TypedDict):

@@ -11,7 +11,7 @@ from typing import Any
 def without_places(training: Mapping[str, Any]) -> dict[str, Any]:
     """Reduce the paths of a reused split, a teacher and a table outside the image folder to their file names."""
     config, data = {**training["config"]}, {**training["data"]}
-    names = {key: Path(config.get(key, "")).name for key in ("split", "teacher")}
+    names = {key: map_strings(config.get(key, ""), lambda path: Path(path).name) for key in ("split", "teacher")}
     table = data.get("reading", {}).get("table", "")
     if Path(table).is_absolute():
         data["reading"] = {**data["reading"], "table": Path(table).name}
@@ -28,6 +28,6 @@ def map_strings(value: Any, change: Callable[[str], str]) -> Any:
     """Apply `change` to every string in a JSON value, at any depth."""
     if isinstance(value, dict):
         return {key: map_strings(item, change) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [map_strings(item, change) for item in value]
     return change(value) if isinstance(value, str) else value

@@ -30,7 +30,7 @@ from skinedge.run.manifest import ID, MANIFEST, new_id, now
 from skinedge.run.run_directory import Bundle, newest
 from skinedge.system import file_lock
 from skinedge.system.progress import note
-from skinedge.training import teacher
+from skinedge.training import ensemble, teacher
 from skinedge.training.device import choose_device, choose_precision
 
 MARKERS = (
@@ -89,9 +89,9 @@ def remove_work_folder(work: Path) -> None:
 class Job:
     """Everything decided before the first step; written to job.json for --resume.
 
-    teacher: `describe_teacher`, {} without a teacher; replaces: id of the run that this training replaces (--force), ''
-    for none; versions: package -> version, of every package that affects the result; reading: `recorded_reading`;
-    partial: as of `Dataset`; sources: `DataSource` of each of several folders, [] for one.
+    teacher: `describe_teachers`, {} without one; replaces: id of the run that this training replaces (--force), '' for
+    none; versions: package -> version, of every package that affects the result; reading: `recorded_reading`; partial:
+    as of `Dataset`; sources: `DataSource` of each of several folders, [] for one.
     """
 
     id: str
@@ -110,7 +110,7 @@ class Job:
     preprocess: dict[str, Any]
     precision: str
     device: str
-    teacher: dict[str, str]
+    teacher: dict[str, Any]
     replaces: str
     versions: dict[str, str]
     reading: dict[str, Any]
@@ -170,13 +170,13 @@ def create_job(request: TrainRequest, device: str, processes: int = 1) -> tuple[
     if melanoma is None and (parts := taxonomy.parts_of_melanoma(dataset.labels)):
         note(f"no class is melanoma as a whole ({', '.join(parts)}): no gate on its sensitivity alone")
     model.build(config.backbone, len(dataset.labels))  # check the name before a minute of hashing
-    teacher_run = teacher.open_teacher(config, dataset.labels, dataset.synthetic)
+    teachers = ensemble.open_teachers(config, dataset.labels, dataset.synthetic)
     samples = split_dataset(dataset, config)
     check_shares(samples, config, processes)
     decoded_bytes = sum(sample.split in ("train", "val") for sample in samples) * 3 * config.image_size**2
     check_writable(request.out.parent, decoded_bytes + SOME_ROOM)
-    if teacher_run is not None:
-        teacher.refuse_leaks(teacher_run, samples)
+    for one in teachers:
+        teacher.refuse_leaks(one, samples)
     net, base = model.load(config.backbone, len(dataset.labels), config.weights, config.seed)
     note(f"base weights: {base.source}, sha256 {base.sha256[:12]}")
     rule = model.preprocess(net, base.source, config.image_size)
@@ -203,7 +203,7 @@ def create_job(request: TrainRequest, device: str, processes: int = 1) -> tuple[
         preprocess=asdict(rule),
         precision=precision,
         device=device,
-        teacher=teacher.describe_teacher(teacher_run),
+        teacher=ensemble.describe_teachers(teachers),
         replaces=run_id(request.out),
         versions=versions(),
         reading=recorded_reading(reading),

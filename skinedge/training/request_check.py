@@ -11,6 +11,7 @@ from skinedge.data.plan import read_plan
 from skinedge.data.readers import check_folder
 from skinedge.network.model import check_backbone
 from skinedge.training.device import DEVICES
+from skinedge.training.ensemble import teacher_runs
 from skinedge.training.history import check_log
 from skinedge.training.job import TrainRequest
 from skinedge.training.teacher import merged_run
@@ -36,8 +37,8 @@ def check_request(request: TrainRequest) -> None:
         raise ConfigError(f"weights: no file {config.weights}", todo=todo)
     if config.split and not Path(config.split).is_file():
         raise DataError("no such split file", where=config.split, todo='Set split = "" to make a new split.')
-    if config.teacher:
-        merged_run(config.teacher)
+    for teacher in teacher_runs(config):
+        merged_run(teacher)
     if request.out.exists() and not (request.resume or request.force):
         raise BundleError("output exists", where=str(request.out), todo="Choose another --out. Or add --force.")
     check_writable(request.out.parent)

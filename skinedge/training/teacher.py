@@ -89,7 +89,7 @@ def open_teacher(config: TrainConfig, labels: Sequence[str], synthetic: bool) ->
     Raises: BundleError when the run has no merged network; ConfigError when its classes or their order differ from
         `labels`, or when it was trained on synthetic images and these are real.
     """
-    if not config.teacher:
+    if not config.teacher or not isinstance(config.teacher, str):
         if config.distillation != DistillationSettings():
             raise ConfigError("[distillation] is set without a teacher", todo="Name a teacher: --teacher RUN.")
         return None

@@ -21,7 +21,7 @@ from skinedge.core import json_io
 from skinedge.core.errors import BundleError
 from skinedge.core.preprocess import Preprocess
 from skinedge.data.dataset import SPLITS, DataSource, Sample, read_split
-from skinedge.data.licensing import Licence, joint_licence, licence_of
+from skinedge.data.licensing import Licence, both, joint_licence, licence_of
 from skinedge.data.plan import PLAN
 from skinedge.network import model
 from skinedge.network.int8_risks import SAFE, int8_risks
@@ -38,6 +38,7 @@ from skinedge.training.checkpoint import Checkpoints
 from skinedge.training.decoded_cache import build_cache
 from skinedge.training.device import choose_device
 from skinedge.training.distributed import Processes, join_processes
+from skinedge.training.ensemble import load_teachers
 from skinedge.training.history import FORMATS, write_log
 from skinedge.training.job import (
     Job,
@@ -59,7 +60,6 @@ from skinedge.training.job import (
 from skinedge.training.merge import ADAPTER
 from skinedge.training.request_check import check_request
 from skinedge.training.source_loss import source_rules
-from skinedge.training.teacher import load_teacher
 from skinedge.training.train_loop import Progress as LoopProgress
 from skinedge.training.train_loop import fit
 from skinedge.training.train_step import Examples, Problem
@@ -189,7 +189,7 @@ def build_problem(request: TrainRequest, job: Job, samples: tuple[Sample, ...], 
         device=job.device,
         precision=job.precision,
         processes=processes,
-        teacher=load_teacher(config.teacher, job.teacher, student_prior, job.device) if job.teacher else None,
+        teacher=load_teachers(config, job.teacher, student_prior, job.device),
     )
 
 
@@ -272,9 +272,8 @@ def manifest_of(request: TrainRequest, job: Job, progress: LoopProgress) -> Mani
     shares = frequencies(job.labels, samples)
     best = progress.history[progress.best_epoch]
     licence = stated_licence(job, samples)
-    if job.teacher:  # the licence of the teacher's images applies to the student too
-        inherited = Licence(job.teacher["license"], job.teacher["attribution"])
-        licence = Licence(licence.license or inherited.license, licence.attribution or inherited.attribution)
+    if job.teacher:  # the licence of the teachers' images applies to the student too
+        licence = both(licence, Licence(job.teacher["license"], job.teacher["attribution"]))
     configured = job.config.get("license")
     return Manifest(
         id=job.id,

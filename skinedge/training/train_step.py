@@ -21,6 +21,7 @@ from skinedge.run.config import TrainConfig
 from skinedge.system.progress import note
 from skinedge.training.augment import augment, draw
 from skinedge.training.distributed import ALONE, Processes
+from skinedge.training.ensemble import Ensemble
 from skinedge.training.source_loss import SourceRules, set_losses
 from skinedge.training.teacher import Teacher, distillation_loss
 
@@ -55,7 +56,7 @@ class Problem:
     device: str
     precision: str
     processes: Processes = ALONE
-    teacher: Teacher | None = None
+    teacher: Teacher | Ensemble | None = None
 
     @property
     def steps_per_epoch(self) -> int:

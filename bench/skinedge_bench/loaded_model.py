@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -293,5 +294,6 @@ def _is_melanoma(label: str) -> bool:
 
 
 def _nothing_exported(bundle: Bundle) -> BundleError:
-    todo = "Export files: skinedge export --format all --int8   (or name an existing file with --file)"
+    command = shlex.join(["skinedge", "export", str(bundle.root), "--format", "all", "--int8"])
+    todo = f"Export files: {command}   (or name another run; skinedge runs lists them)"
     return BundleError("this run has no exported model yet", where=str(bundle.root), todo=todo)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from typing import Annotated, Any, TypeVar
 
@@ -111,6 +111,7 @@ class CommandWithPanels(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments; every usage error names the command."""
+        refuse_repeated(self.get_params(ctx), args)
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
@@ -130,6 +131,16 @@ class CommandWithPanels(TyperCommand):
             if records:
                 with formatter.section(heading):
                     formatter.write_dl(records)
+
+
+def refuse_repeated(parameters: Sequence[Any], args: Sequence[str]) -> None:
+    """Raises: ConfigError for an option with one value that is given twice, of which Typer would take the last."""
+    names = [argument.partition("=")[0] for argument in (args[: args.index("--")] if "--" in args else args)]
+    for parameter in parameters:
+        single = parameter.param_type_name == "option" and not parameter.is_flag and not parameter.multiple
+        if single and sum(name in parameter.opts for name in names) > 1:
+            todo = "Give it once: of several values only the last would count."
+            raise ConfigError(f"{parameter.opts[0]} is given twice", todo=todo)
 
 
 class Program(typer.Typer):

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from skinedge.core.errors import BundleError, SkinedgeError
 from skinedge.core.files import disk_error, is_disk_error, path_inside, sha256, write_atomic
-from skinedge.data.dataset import data_root, file_of, read_split
+from skinedge.data.dataset import Sample, data_root, file_of, read_split
 from skinedge.data.plan import PLAN
-from skinedge.data.read_options import ReadOptions, recorded_options
+from skinedge.data.read_options import ReadOptions, SourceFolder, recorded_options
 from skinedge.run import commit, crash_report
 from skinedge.run.manifest import MANIFEST, MODEL, FileEntry, Manifest, manifest_text
 from skinedge.run.stage import StageWriter
@@ -40,7 +40,7 @@ class Bundle:
         """
         path = root / MANIFEST
         if not root.is_dir():
-            raise BundleError("no such run directory", where=str(root))
+            raise BundleError("no such run directory", where=str(root), todo="List those there are: skinedge runs")
         if not path.is_file():
             raise _no_manifest(root)
         commit.recover(root)
@@ -80,23 +80,37 @@ class Bundle:
     def reading(self, options: ReadOptions, data: Path) -> ReadOptions:
         """Return how to read the folder `data`: the given options, else those of the run if it is the run's folder.
 
-        The run's folder is the recorded one, or one that has an image of split.csv at its path. Raises: BundleError.
+        The run's folder is the recorded one, or one that has an image of split.csv at its path; so is the folder of one
+        of its sources. Raises: BundleError.
         """
         recorded = self.manifest.training.get("data", {}).get("reading", {})
         if options.given or not recorded:
             return options
         root, own = data_root(data), Path(self.manifest.data_root)
-        if root.resolve() != own and not any(
-            (root / file_of(sample.path)).is_file() for sample in read_split(self.file("split.csv"))
-        ):
-            return options
         plan = self.file(PLAN) if self.has(PLAN) else None
-        options = recorded_options(recorded, plan)
+        own_options, samples = recorded_options(recorded, plan), read_split(self.file("split.csv"))
+        if root.resolve() != own and not _holds(root, "", samples):
+            source = self._source_at(root, own_options, samples)
+            if source is None:
+                return options
+            note(f"this folder is the run's source {source.name}")
+            own_options = source.reading
+        options = own_options
         shown = options.document() | ({"map": "of the training"} if options.label_map else {})
         shown |= {"sources": ", ".join(source.name for source in options.sources)} if options.sources else {}
         chosen = ", ".join(f"{key} {value}" for key, value in shown.items())
         note(f"read as recorded in the run: {', '.join(part for part in (chosen, 'plan' if plan else '') if part)}")
         return options
+
+    def _source_at(self, root: Path, options: ReadOptions, samples: Sequence[Sample]) -> SourceFolder | None:
+        """Return the source whose folder is `root`, or that has an image at its path below `root`; None for none."""
+        for source in options.sources:
+            if (Path(self.manifest.data_root) / source.path).resolve() == root.resolve():
+                return source
+        for source in options.sources:
+            if _holds(root, f"{source.path}/", [sample for sample in samples if sample.source == source.name]):
+                return source
+        return None
 
     def has(self, name: str) -> bool:
         """Return True if a finished stage lists the file `name`."""
@@ -180,6 +194,11 @@ def newest(runs: Path = Path("runs"), *, allow_synthetic: bool = True) -> Bundle
         f"no complete run under {runs}/",
         todo="Make one with: skinedge run --data DIR   (sample data: skinedge data synth OUT)",
     )
+
+
+def _holds(root: Path, place: str, samples: Sequence[Sample]) -> bool:
+    """Return True if an image of the samples is below `root` at its path without the folder `place`."""
+    return any((root / file_of(sample.path).removeprefix(place)).is_file() for sample in samples)
 
 
 def _no_manifest(root: Path) -> BundleError:

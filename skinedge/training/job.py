@@ -33,6 +33,7 @@ from skinedge.system.progress import note
 from skinedge.training import ensemble, teacher
 from skinedge.training.device import choose_device, choose_precision
 
+CONTINUE = "Or add --resume to finish an interrupted command, --force to replace it."
 MARKERS = (
     ".skinedge-training",
     "job.json",
@@ -132,7 +133,7 @@ def check_output(request: TrainRequest) -> None:
     if out.exists():
         todo = "Choose another --out."
         if not request.force:
-            raise BundleError("output exists", where=str(out), todo=f"{todo} Or add --force.")
+            raise BundleError("output exists", where=str(out), todo=f"{todo} {CONTINUE}")
         if not out.is_dir() or (any(out.iterdir()) and not (out / MANIFEST).is_file()):
             raise BundleError("not a run directory; --force only replaces runs", where=str(out), todo=todo)
         if request.data.resolve().is_relative_to(out.resolve()):

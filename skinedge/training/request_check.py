@@ -13,7 +13,7 @@ from skinedge.network.model import check_backbone
 from skinedge.training.device import DEVICES
 from skinedge.training.ensemble import teacher_runs
 from skinedge.training.history import check_log
-from skinedge.training.job import TrainRequest
+from skinedge.training.job import CONTINUE, TrainRequest
 from skinedge.training.teacher import merged_run
 
 
@@ -40,5 +40,5 @@ def check_request(request: TrainRequest) -> None:
     for teacher in teacher_runs(config):
         merged_run(teacher)
     if request.out.exists() and not (request.resume or request.force):
-        raise BundleError("output exists", where=str(request.out), todo="Choose another --out. Or add --force.")
+        raise BundleError("output exists", where=str(request.out), todo=f"Choose another --out. {CONTINUE}")
     check_writable(request.out.parent)

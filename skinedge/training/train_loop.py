@@ -89,6 +89,11 @@ def fit(network: nn.Module, problem: Problem, checkpoints: Checkpoints) -> Progr
                     if stopping:
                         raise signals.ended_by(stop.number)
     copy_weights(trainable, progress.best)
+    if len(progress.history) < problem.config.epochs:
+        note(
+            f"stopped: no better validation balanced accuracy for {problem.config.patience} epochs; "
+            f"epoch {progress.best_epoch + 1} is kept"
+        )
     return progress
 
 

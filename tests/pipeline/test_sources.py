@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -87,8 +88,30 @@ def test_evaluate_with_the_map_finds_the_same_held_out_images(work: Path) -> Non
     output = skinedge("evaluate", "run", *arguments, "--split", "test", cwd=work)
     document = json.loads(output)
     assert document["n"] == 3 and not document["contaminated"]
-    refused = skinedge("evaluate", "run", *arguments[:4], cwd=work, code=1)
-    assert "class 'M' is none of the model's classes" in refused
+    own = skinedge("evaluate", "run", *arguments[:4], "--json", "--split", "test", cwd=work)
+    assert json.loads(own) == document, "the run's source is read with the map of the training"
+    (work / "elsewhere").mkdir(exist_ok=True)
+    moved = shutil.copytree(work / "two", work / "elsewhere" / "renamed", dirs_exist_ok=True)
+    again = skinedge("evaluate", "run", *arguments[:2], "--data", str(moved), "--json", "--split", "test", cwd=work)
+    assert json.loads(again) == document
+
+
+def test_a_folder_of_other_images_and_classes_names_the_map_as_a_remedy(work: Path) -> None:
+    write_classes(work / "third", {"M": 3, "X": 3}, 7)
+    output = skinedge("evaluate", "run", "--file", "model.safetensors", "--data", "third", cwd=work, code=1)
+    assert "class 'M' is none of the model's classes" in output and "--map FILE.toml" in " ".join(output.split())
+
+
+def test_a_folder_given_twice_is_refused_where_one_is_read(work: Path) -> None:
+    output = skinedge("evaluate", "run", "--data", "one", "--data", "two", cwd=work, code=1)
+    assert "--data is given twice" in output
+
+
+def test_classes_that_overlap_are_named(work: Path) -> None:
+    write_classes(work / "fourth", {"seborrheic keratosis": 12, "nv": 12}, 9)
+    arguments = ("--data", "one", "--data", "fourth", "--config", "config.toml", "--out", "overlap")
+    output = " ".join(skinedge("train", *arguments, cwd=work).split())
+    assert "warning: class 'seborrheic keratosis' is a part of 'bkl'" in output
 
 
 def test_the_same_command_with_resume_has_nothing_to_do_and_other_maps_are_named(work: Path) -> None:

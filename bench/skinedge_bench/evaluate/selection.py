@@ -84,6 +84,14 @@ def select(
         for sample, own_split, seen_split in zip(samples, origins, seen_in, strict=True)
         if split in ("all", own_split or sample.split) and sample.label in (*model.labels, *KINDS)
     ]
+    if bundle is not None and data is not None and split != "all":
+        foreign = sum(
+            sample.split == split and not own_split for sample, own_split in zip(samples, origins, strict=True)
+        )
+        if foreign:
+            note(
+                f"{foreign} of the {len(chosen)} images are in the folder's own split {split}, and in none of the run's"
+            )
     if not chosen:
         sizes = Counter(name or sample.split or "none" for sample, name in zip(samples, origins, strict=True))
         shown = ", ".join(f"{name} {count}" for name, count in sorted(sizes.items()))
@@ -172,7 +180,8 @@ def map_labels(theirs: Sequence[str], ours: Sequence[str]) -> dict[str, str]:
         if len(candidates) != 1:
             raise DataError(
                 f"class '{name}' is none of the model's classes",
-                todo=f"The model knows: {', '.join(ours)}. Rename the class, or leave its images out.",
+                todo=f"The model knows: {', '.join(ours)}. Name its class there in a map file: --map FILE.toml, with "
+                f'[classes] and "{name}" = "{ours[0]}", for example, or "" to leave its images out.',
             )
         mapping[name] = candidates[0]
         if not same and name not in ours:

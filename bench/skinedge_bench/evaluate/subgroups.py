@@ -40,14 +40,14 @@ def subgroups(predictions: Predictions, samples: Sequence[Sample]) -> dict[str, 
 
 
 def _with_gaps(groups: dict[str, dict[str, object]], everyone: Mapping[str, Any]) -> dict[str, dict[str, object]]:
-    """Add `sensitivity_gap` to groups with LEAST malignant images: [difference to all other images, low, high]."""
+    """Add `sensitivity_gap` where a group and all other images have LEAST malignant ones: [difference, low, high]."""
     for group in groups.values():
         counts = group.get("sensitivity_counts")
         if isinstance(counts, list) and counts[1] >= LEAST:
             hits, n = everyone["sensitivity_counts"]
             others = (hits - counts[0], n - counts[1])
             gap = metrics.share_difference((counts[0], others[0]), (counts[1], others[1]))
-            group["sensitivity_gap"] = list(gap) if others[1] else None
+            group["sensitivity_gap"] = list(gap) if others[1] >= LEAST else None
     return groups
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from skinedge.core import taxonomy
 from skinedge.core.errors import ConfigError, DataError
 from skinedge.data.dataset import GLOBAL_ID, Dataset, DataSource, Sample
 from skinedge.data.licensing import licence_of
@@ -70,9 +71,22 @@ def join(sources: Sequence[SourceFolder], datasets: Sequence[Dataset], root: Pat
         {name: share for part in parts for name, share in part.test_shares.items()},
         tuple(source for part in parts for source in part.sources),
     )
+    for broad, narrow in _overlapping(labels):
+        note(f"warning: class '{narrow}' is a part of '{broad}', and both are learned: a --map can join them")
     if len({part.synthetic for part in parts}) > 1:
         raise DataError("some sources are synthetic and some are not", todo="Train on one kind of images.")
     return dataset
+
+
+def _overlapping(labels: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the pairs of classes of which the first includes, or is, the second by the taxonomy."""
+    conditions = {label: taxonomy.find(label) for label in labels}
+    return [
+        (broad, narrow)
+        for broad, one in conditions.items()
+        for narrow, other in conditions.items()
+        if broad != narrow and one and other and taxonomy.includes(one, other) and (one is not other or broad < narrow)
+    ]
 
 
 def _part(source: SourceFolder, dataset: Dataset, root: Path) -> Dataset:

@@ -82,6 +82,8 @@ def apply_map(dataset: Dataset, label_map: LabelMap) -> Dataset:
         names = ", ".join(name for name, to in targets.items() if not to)
         note(f"left out: {left_out} images of {names}, which the map gives no class")
     size = "x".join(map(str, label_map.stretch))
+    if size:
+        note(f"images are stretched to {size} pixels before they are cropped, as the map says")
     samples = tuple(
         replace(sample, label=_label(sample.label, targets[sample.label]), stretch=size)
         for sample in dataset.samples
@@ -114,12 +116,13 @@ def _refuse_unnamed(dataset: Dataset, label_map: LabelMap) -> None:
     if not label_map.classes:
         return
     missing = [name for name in dataset.labels if name not in label_map.classes]
+    absent = sorted(set(label_map.classes) - set(dataset.labels))
     if missing:
         lines = [f'  "{name}" = "..."' for name in missing]
+        lines += [f"It names classes that the folder lacks: {', '.join(absent)}."] if absent else []
         todo = 'Add them to [classes]: a class of the model, a list where it may be any of several, or "" to leave out.'
-        what = f"the map does not name {len(missing)} classes of this folder:"
+        what = f"the map does not name all classes of this folder; {len(missing)} missing:"
         raise DataError(what, where=str(dataset.root), lines=lines, todo=todo)
-    absent = sorted(set(label_map.classes) - set(dataset.labels))
     if absent:
         shown = f"{', '.join(absent)}; its classes are {', '.join(dataset.labels)}"
         raise DataError(f"the map names classes that this folder lacks: {shown}", where=str(dataset.root))

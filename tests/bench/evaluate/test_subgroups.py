@@ -117,3 +117,10 @@ def test_no_group_is_named_without_a_gap() -> None:
         "sensitivity_gap"
         not in subgroups(PREDICTIONS, samples(site=["ear"] * LEAST + [""] * (90 - LEAST)))["site"]["ear"]
     )
+
+
+def test_a_gap_needs_enough_malignant_images_on_both_sides() -> None:
+    sites = np.full(90, "back", dtype=object)
+    sites[np.flatnonzero(TRUTH == 2)[: LEAST - 1]] = "ear"
+    groups = subgroups(PREDICTIONS, samples(site=sites.tolist()))["site"]
+    assert groups["back"]["sensitivity_gap"] is None and "sensitivity_gap" not in groups["ear"]

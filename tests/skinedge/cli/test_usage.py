@@ -31,3 +31,23 @@ def test_wrong_usage(arguments: str, message: str) -> None:
     command = " ".join(word for word in arguments.split()[:2] if word in ("train", "data", "check", "predict", "synth",
                                                                           "verify", "bench"))  # fmt: skip
     assert result.exception.todo == f"See: {f'skinedge {command}'.strip()} --help"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        ("evaluate --data a --data b", "--data"),
+        ("evaluate --data=a --data b", "--data"),
+        ("train --seed 1 --seed 2", "--seed"),
+        ("data check x --table a --table b", "--table"),
+    ],
+)
+def test_an_option_of_one_value_is_not_given_twice(arguments: str, option: str) -> None:
+    result = CliRunner().invoke(app, arguments.split(), prog_name="skinedge")
+    assert isinstance(result.exception, ConfigError) and result.exception.what == f"{option} is given twice"
+
+
+def test_flags_lists_and_what_follows_two_dashes_may_be_repeated() -> None:
+    for arguments in ("predict x --json --json", "train --map a=x --map b=y", "predict -- --run --run"):
+        result = CliRunner().invoke(app, arguments.split(), prog_name="skinedge")
+        assert "twice" not in str(result.exception)

@@ -249,7 +249,7 @@ def test_the_teacher_option_overrides_the_config_file(request_: TrainRequest, co
         "nowhere",
     ]
     result = CliRunner().invoke(app, [command, *options])
-    assert str(result.exception) == "nowhere: no such run directory"
+    assert str(result.exception) == "nowhere: no such run directory\nList those there are: skinedge runs"
 
 
 def training_error(request: TrainRequest, error: type[SkinedgeError], match: str) -> SkinedgeError:

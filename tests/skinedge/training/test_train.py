@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from skinedge.core.errors import BundleError, ConfigError, SkinedgeError
 from skinedge.core.files import sha256
 from skinedge.network import model
-from skinedge.run.config import LoraSettings, OptimizerSettings, load_config
+from skinedge.run.config import LoraSettings, OptimizerSettings, TrainConfig, load_config
 from skinedge.run.run_directory import Bundle
 from skinedge.system.file_lock import lock_file
 from skinedge.training.job import TrainRequest
@@ -212,3 +212,22 @@ def test_a_damaged_checkpoint_falls_back_to_the_previous(tmp_path: Path, capsys:
     checkpoints.save(weights, optimizer, {"step": 3})
     with pytest.raises(BundleError, match="another training job"):
         Checkpoints(tmp_path, "other").restore(weights, optimizer)
+
+
+def test_an_early_stop_is_said_with_the_epoch_that_is_kept(
+    synthetic_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = TrainConfig(
+        backbone="test_efficientnet",
+        weights="random",
+        image_size=32,
+        epochs=9,
+        patience=2,
+        precision="fp32",
+        optimizer=OptimizerSettings(learning_rate=1e-12, average=0.0),
+    )
+    bundle = train(TrainRequest(synthetic_images, tmp_path / "run", config, device="cpu"))
+    history = json.loads(bundle.file("reports/training.json").read_text())
+    assert len(history["history"]) == history["best_epoch"] + 2 < 9
+    message = f"stopped: no better validation balanced accuracy for 2 epochs; epoch {history['best_epoch']} is kept"
+    assert message in capsys.readouterr().err

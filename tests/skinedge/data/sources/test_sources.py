@@ -179,7 +179,7 @@ def test_squashed_copies_are_stretched_before_they_are_cropped(tmp_path: Path) -
 
 
 def test_all_classes_that_a_map_forgets_are_named_ready_to_paste(folders: list[Path]) -> None:
-    with pytest.raises(DataError, match="does not name 2 classes") as error:
+    with pytest.raises(DataError, match="does not name all classes of this folder; 2 missing") as error:
         joined(folders, two=ReadOptions(label_map=LabelMap({"M": "mel"})))
     assert '  "benign" = "..."\n  "junk" = "..."' in str(error.value)
 

@@ -7,7 +7,7 @@ cal: calibration (temperature, bias, thresholds); test: read once.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -111,7 +111,15 @@ def limit(dataset: Dataset, count: int, seed: int) -> Dataset:
 
 
 def unit_of(samples: Sequence[Sample]) -> str:
-    """Return what a split keeps together, for the screen."""
+    """Return what a split keeps together, and of several sources their images, for the screen."""
+    sources = Counter(sample.source for sample in samples)
+    of_sources = (
+        "; " + ", ".join(f"{name} {n} images" for name, n in sorted(sources.items())) if len(sources) > 1 else ""
+    )
+    return _kept_together(samples) + of_sources
+
+
+def _kept_together(samples: Sequence[Sample]) -> str:
     patients = {sample.patient_id for sample in samples} - {""}
     lesions = {sample.lesion_id for sample in samples} - {""}
     unknown = sum(not (sample.patient_id or sample.lesion_id) for sample in samples)

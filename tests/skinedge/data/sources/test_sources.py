@@ -20,7 +20,7 @@ from skinedge.data.read_options import ReadOptions, recorded_options
 from skinedge.data.readers import read, survey
 from skinedge.data.sources.folders import several
 from skinedge.data.sources.label_map import LabelMap, read_map
-from skinedge.data.split import check_split, limit, split
+from skinedge.data.split import check_split, limit, split, unit_of
 
 
 def write_image(path: Path, seed: int, size: tuple[int, int] = (40, 30)) -> None:
@@ -290,6 +290,8 @@ def test_a_copy_in_two_official_splits_is_held_out_where_a_map_asks_for_a_share(
 
 def test_a_limit_keeps_the_shares_of_the_sources(folders: list[Path]) -> None:
     dataset = hash_images(joined(folders))
-    counts = Counter(sample.source for sample in limit(dataset, 70, 0).samples)
+    kept = limit(dataset, 70, 0).samples
+    counts = Counter(sample.source for sample in kept)
+    assert unit_of(kept).endswith(f"; one {counts['one']} images, two {counts['two']} images")
     assert 65 <= counts["one"] + counts["two"] <= 70
     assert counts["two"] / 70 == pytest.approx(50 / 140, abs=0.1)

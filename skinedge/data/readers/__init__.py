@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -116,8 +118,17 @@ def check_folder(root: Path) -> None:
     if root.is_file() and root.suffix.lower() in HDF5_SUFFIXES:
         raise DataError("an HDF5 file of images has no labels", where=str(root), todo="Give the folder of its table.")
     if not root.is_dir():
-        todo = "Give the folder of the images." if root.exists() else "Sample data: skinedge data synth OUT"
+        todo = "Give the folder of the images." if root.exists() else _similar_folder(root)
         raise DataError("is a file, not a folder" if root.exists() else "no such folder", where=str(root), todo=todo)
+
+
+def _similar_folder(root: Path) -> str:
+    """Return a remedy for a folder that does not exist: the most similar name beside it, else sample data."""
+    names: list[str] = []
+    with contextlib.suppress(OSError):  # no such parent, or one that may not be listed
+        names = [path.name for path in root.parent.iterdir() if path.is_dir()]
+    similar = difflib.get_close_matches(root.name, names, n=1, cutoff=0.7)
+    return f"Did you mean {root.parent / similar[0]}?" if similar else "Sample data: skinedge data synth OUT"
 
 
 def _contents(folder: Folder, options: ReadOptions) -> Contents:

@@ -61,3 +61,13 @@ def test_a_folder_of_datasets_with_tables(tmp_path: Path) -> None:
         (root / name / "labels.csv").write_text(f"image,label\n{'ab'.find(name) + 1},mel\n")
     text = refusal(root)
     assert "holds several datasets: a, b, c, d" in text and f"{root / 'a'}; or: --table a/labels.csv" in text
+
+
+def test_a_folder_of_a_similar_name_is_suggested(tmp_path: Path) -> None:
+    (tmp_path / "lesions").mkdir()
+    with pytest.raises(DataError) as error:
+        read(tmp_path / "lesion")
+    assert error.value.todo == f"Did you mean {tmp_path / 'lesions'}?"
+    with pytest.raises(DataError) as error:
+        read(tmp_path / "other" / "lesion")
+    assert error.value.todo == "Sample data: skinedge data synth OUT"

@@ -111,7 +111,7 @@ class CommandWithPanels(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments; every usage error names the command."""
-        refuse_repeated(self.get_params(ctx), args)
+        refuse_repeated_data(self.get_params(ctx), args)
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
@@ -133,14 +133,15 @@ class CommandWithPanels(TyperCommand):
                     formatter.write_dl(records)
 
 
-def refuse_repeated(parameters: Sequence[Any], args: Sequence[str]) -> None:
-    """Raises: ConfigError for an option with one value that is given twice, of which Typer would take the last."""
+def refuse_repeated_data(parameters: Sequence[Any], args: Sequence[str]) -> None:
+    """Raises: ConfigError for a second --data where one folder is read: Typer would take the last and drop the first.
+
+    Other options may be repeated, as is usual: the last one counts.
+    """
     names = [argument.partition("=")[0] for argument in (args[: args.index("--")] if "--" in args else args)]
     for parameter in parameters:
-        single = parameter.param_type_name == "option" and not parameter.is_flag and not parameter.multiple
-        if single and sum(name in parameter.opts for name in names) > 1:
-            todo = "Give it once: of several values only the last would count."
-            raise ConfigError(f"{parameter.opts[0]} is given twice", todo=todo)
+        if "--data" in parameter.opts and not parameter.multiple and names.count("--data") > 1:
+            raise ConfigError("--data is given twice, but one folder is read", todo="Repeat the command for each.")
 
 
 class Program(typer.Typer):

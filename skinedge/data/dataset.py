@@ -18,7 +18,7 @@ from skinedge.core.colour import SRGB
 from skinedge.core.errors import DataError
 from skinedge.core.files import read_regular
 from skinedge.core.image_file import load_image
-from skinedge.core.preprocess import Pixels
+from skinedge.core.preprocess import LARGEST, Pixels
 from skinedge.data.csv_cells import from_cell, to_cell
 from skinedge.data.hdf5_images import hdf5_member, image_bytes
 
@@ -225,8 +225,8 @@ def read_split(path: Path) -> tuple[Sample, ...]:
 
 
 def is_size(text: str) -> bool:
-    """Return True for 'WIDTHxHEIGHT' with sides of 1 to 4096 pixels."""
-    return re.fullmatch(r"[1-9]\d{0,3}x[1-9]\d{0,3}", text) is not None and max(map(int, text.split("x"))) <= 4096
+    """Return True for 'WIDTHxHEIGHT' with sides of 1 to LARGEST pixels."""
+    return re.fullmatch(r"[1-9]\d{0,3}x[1-9]\d{0,3}", text) is not None and max(map(int, text.split("x"))) <= LARGEST
 
 
 def _is_below(name: str) -> bool:

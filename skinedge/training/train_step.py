@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+LEAST_FREQUENCY = 1e-6  # of a class without a training image in a source that distinguishes it
+
+
 @dataclass(frozen=True)
 class Examples:
     """Labelled images.
@@ -42,6 +46,13 @@ class Examples:
     labels: NDArray[np.int64]
     rules: SourceRules | None = None
     sources: NDArray[np.int64] | None = None
+
+    @cached_property
+    def log_frequencies(self) -> NDArray[np.float32]:
+        """Log class frequencies of each source, (S, C), at least those of LEAST_FREQUENCY; empty without rules."""
+        if self.rules is None:
+            return np.empty((0, 0), np.float32)
+        return np.log(np.maximum(self.rules.frequencies(self.labels), LEAST_FREQUENCY)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -209,7 +220,6 @@ def normalize(pixels: torch.Tensor, rule: Preprocess) -> torch.Tensor:
     return model.normalize(pixels, rule).contiguous(memory_format=torch.channels_last)
 
 
-LEAST_FREQUENCY = 1e-6  # of a class without a training image in a source that distinguishes it
 # Of n images, (n, C) each: log class frequencies, known classes, and the classes of every label, (L, C).
 SourceTerms = tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]
 
@@ -222,9 +232,8 @@ def source_terms(problem: Problem, indices: NDArray[np.int64]) -> SourceTerms | 
     if rules is None:
         return None
     source = rules.source[indices]
-    frequencies = np.maximum(rules.frequencies(problem.train.labels), LEAST_FREQUENCY)
-    log_frequencies = np.log(frequencies).astype(np.float32)
-    prior, known = (torch.from_numpy(rows[source]).to(problem.device) for rows in (log_frequencies, rules.known))
+    terms = problem.train.log_frequencies, rules.known
+    prior, known = (torch.from_numpy(rows[source]).to(problem.device) for rows in terms)
     return prior, known, torch.from_numpy(rules.targets).to(problem.device)
 
 

@@ -146,3 +146,11 @@ def test_data_check_reads_with_the_map_and_repeats_it_in_its_remedy(work: Path) 
     assert "skinedge data clean two --map two.toml --plan" in output
     assert "skinedge train --data two --map two.toml --plan" in output
     skinedge("data", "clean", "two", "--map", "two.toml", "--plan", "plan.csv", cwd=work)
+
+
+def test_evaluate_leaves_out_the_training_images_of_several_possible_classes(work: Path) -> None:
+    arguments = ("--file", "model.safetensors", "--split", "train", "--allow-train", "--json")
+    document = json.loads(skinedge("evaluate", "run", *arguments, cwd=work))
+    counts = json.loads((work / "run/manifest.json").read_text())["training"]["data"]["counts"]["train"]
+    assert document["classes"] == ["bkl", "mel", "nv"] and counts["benign"] == 8
+    assert document["n"] == sum(counts.values()) - counts["benign"]

@@ -136,13 +136,13 @@ def evaluate(
             where=str(selection.root),
             todo="Choose another --split, or add --allow-train, which marks the result as contaminated.",
         )
-    kinds = not {sample.label for sample in selection.samples} <= set(model.labels)
-    labels = KINDS if kinds else model.labels
+    labels = KINDS if selection.by_kind else model.labels
     truth = np.array([labels.index(sample.label) for sample in selection.samples], dtype=np.int64)
     probabilities = run_on(model, selection, work)
     own, training = priors_of(model, bundle)
     judged = Predictions(model.labels, truth, probabilities, model.malignant, model.threshold, own, training)
-    return Evaluation(model.name, model.synthetic, collapse(judged) if kinds else judged, selection, model.runtime)
+    judged = collapse(judged) if selection.by_kind else judged
+    return Evaluation(model.name, model.synthetic, judged, selection, model.runtime)
 
 
 def priors_of(model: LoadedModel, bundle: Bundle | None) -> tuple[Prior, Prior]:

@@ -17,7 +17,7 @@ from skinedge.data.readers import read
 from skinedge.data.split import check_labels
 from skinedge.run.run_directory import Bundle
 from skinedge.system.progress import note
-from skinedge_bench.evaluate.kinds import KINDS, by_kind
+from skinedge_bench.evaluate.kinds import by_kind
 from skinedge_bench.loaded_model import LoadedModel
 from skinedge_bench.split_images import place_of
 
@@ -28,15 +28,16 @@ CHOICES = (*SPLITS, "all")
 class Selection:
     """The images to evaluate.
 
-    root: their folder; samples: with the model's labels, or with `kinds.KINDS`; split: 'train', 'val', 'cal', 'test' or
-    'all'; seen: split of the run -> number of the images that are in it, or whose lesion is (without test); None for a
-    model without its run.
+    root: their folder; samples: with the model's labels, or if by_kind with `kinds.KINDS`; split: 'train', 'val',
+    'cal', 'test' or 'all'; seen: split of the run -> number of the images that are in it, or whose lesion is (without
+    test); None for a model without its run.
     """
 
     root: Path
     samples: tuple[Sample, ...]
     split: str
     seen: Mapping[str, int] | None
+    by_kind: bool = False
 
     @property
     def trained_on(self) -> int | None:
@@ -61,9 +62,11 @@ def select(
     if split is not None:
         one_of("split", split, CHOICES)
     own = read_split(bundle.file("split.csv")) if bundle is not None else ()
+    kinds = False
     if data is not None:
         reading = reading if bundle is None else bundle.reading(reading, data)
-        root, samples = data_root(data), _read(data, model, reading)
+        root = data_root(data)
+        samples, kinds = _read(data, model, reading)
         seen_in = origins = _origins(samples, own, bundle)
         note_other_content(samples, own)
     elif bundle is not None and bundle.manifest.data_root:
@@ -71,6 +74,8 @@ def select(
         if not root.exists():
             todo = "If they were moved, say where they are: --data DIR --split test"
             raise DataError("the folder of the run's images is not here", where=str(root), todo=todo)
+        partial = bundle.manifest.training["data"].get("partial", {})
+        own = tuple(sample for sample in own if sample.label not in partial)  # no class to compare with
         samples = _with_attributes(root, own, bundle.reading(reading, root))
         origins = [sample.split for sample in own]
         seen_in = origin(samples, samples)  # the folder's table may have lesion ids that the split was made without
@@ -82,7 +87,7 @@ def select(
     chosen = [
         (sample, seen_split)
         for sample, own_split, seen_split in zip(samples, origins, seen_in, strict=True)
-        if split in ("all", own_split or sample.split) and sample.label in (*model.labels, *KINDS)
+        if split in ("all", own_split or sample.split)
     ]
     if bundle is not None and data is not None and split != "all":
         foreign = sum(
@@ -99,7 +104,7 @@ def select(
         raise DataError(what, where=str(root), todo="Try --split all.")
     seen = Counter(name for _, name in chosen if name not in ("", "test"))
     counts = None if bundle is None else dict(sorted(seen.items()))
-    return Selection(root, tuple(sample for sample, _ in chosen), split, counts)
+    return Selection(root, tuple(sample for sample, _ in chosen), split, counts, kinds)
 
 
 def note_other_content(samples: Sequence[Sample], own: Sequence[Sample]) -> None:
@@ -189,17 +194,17 @@ def map_labels(theirs: Sequence[str], ours: Sequence[str]) -> dict[str, str]:
     return mapping
 
 
-def _read(data: Path, model: LoadedModel, reading: ReadOptions) -> tuple[Sample, ...]:
-    """Read a folder's images, with the model's labels, or with `KINDS`."""
+def _read(data: Path, model: LoadedModel, reading: ReadOptions) -> tuple[tuple[Sample, ...], bool]:
+    """Return a folder's images with the model's labels and False, or with `kinds.KINDS` and True."""
     read_as = read(data, reading)
     kinds = by_kind(read_as, model.labels, model.malignant)
     dataset = hash_images(kinds or _exact(read_as))
     check_labels(dataset.samples)
     note(f"data: {dataset.kind}, {len(dataset.samples)} images in {data}")
     if kinds is not None:
-        return dataset.samples
+        return dataset.samples, True
     mapping = map_labels(dataset.labels, model.labels)
-    return tuple(replace(sample, label=mapping[sample.label]) for sample in dataset.samples)
+    return tuple(replace(sample, label=mapping[sample.label]) for sample in dataset.samples), False
 
 
 def _exact(dataset: Dataset) -> Dataset:

@@ -9,11 +9,11 @@ from typing import Any
 
 from skinedge.core.errors import ConfigError, DataError, one_of
 from skinedge.core.json_io import build, read_toml
+from skinedge.core.preprocess import LARGEST
 from skinedge.data.dataset import OFFICIAL, Dataset, Sample
 from skinedge.system.progress import note
 
 DOMAINS = ("dermoscopic", "clinical", "mixed", "synthetic", "unknown")
-LARGEST_STRETCH = 4096  # pixels
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class LabelMap:
 
     def __post_init__(self) -> None:
         one_of("domain", self.domain or "unknown", DOMAINS)
-        if self.stretch and not (len(self.stretch) == 2 and all(0 < side <= LARGEST_STRETCH for side in self.stretch)):
-            what = f"stretch is {list(self.stretch)}; it must be [width, height], 1 to {LARGEST_STRETCH} pixels"
+        if self.stretch and not (len(self.stretch) == 2 and all(0 < side <= LARGEST for side in self.stretch)):
+            what = f"stretch is {list(self.stretch)}; it must be [width, height], 1 to {LARGEST} pixels"
             raise ConfigError(what, todo="For example: stretch = [341, 256]")
         if not 0 <= self.test_share < 1:
             raise ConfigError(f"test_share is {self.test_share}; it must be at least 0 and less than 1")
